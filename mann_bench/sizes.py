@@ -1,0 +1,35 @@
+"""Sizes as people write them: `64k` is 64 * 2**10 slots, `1M` is 2**20, `16G` is 16 * 2**30."""
+
+import re
+
+from mann_bench.errors import UsageError
+
+_FACTORS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+
+
+def parse_size(text: str | int) -> int:
+    """Whole number of slots or bytes from `4096`, `64k`, `1M`, `2.5G` (binary multiples); UsageError otherwise."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgG]?)(?:i?[bB])?", str(text).strip())
+    value = float(match[1]) * _FACTORS[match[2].lower()] if match else 0.0
+    if value < 1 or value != int(value):
+        raise UsageError(f"expected a size such as 4096, 64k or 1M (k = 2^10, M = 2^20, G = 2^30), got {text!r}; write a whole number >= 1")
+    return int(value)
+
+
+def format_slots(slots: int) -> str:
+    """`65536` -> `64k`: the shortest exact way to write a number of slots."""
+    for letter in "GMk":
+        factor = _FACTORS[letter.lower()]
+        if slots >= factor and slots % factor == 0:
+            return f"{slots // factor}{letter}"
+    return str(slots)
+
+
+def format_bytes(size_bytes: float) -> str:
+    """`8179916` -> `7.8 MiB`: three significant digits, binary units."""
+    value = float(size_bytes)
+    for unit in ("B", "KiB", "MiB"):
+        if abs(value) < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1024
+    return f"{value:.3g} GiB"
