@@ -1,1 +1,1 @@
-"""To be written."""
+"""Sparse memory operations: plain torch references, and (on top of them) native CPU and CUDA kernels. Usable without the harness."""

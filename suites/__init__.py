@@ -1,1 +1,1 @@
-"""To be written."""
+"""What is measured: sweep files (`*.toml`) and the task sequences that models run on."""

@@ -1,1 +1,25 @@
-"""To be written."""
+"""The readable truth of every sparse operation, in plain torch: any device, any float dtype. Fast paths are held against these."""
+
+from mann_bench.kernels.reference.content import EPSILON, cosine_to_rows, row_norms, topk_content
+from mann_bench.kernels.reference.links import LinkUndo, SparseLinks, link_read, link_update, undo_link_update
+from mann_bench.kernels.reference.lru_ring import LruRing
+from mann_bench.kernels.reference.sparse_rows import WriteJournal, erase_survivors, gather_rows, rollback, sparse_read, sparse_write
+
+__all__ = [
+    "EPSILON",
+    "LinkUndo",
+    "LruRing",
+    "SparseLinks",
+    "WriteJournal",
+    "cosine_to_rows",
+    "erase_survivors",
+    "gather_rows",
+    "link_read",
+    "link_update",
+    "rollback",
+    "row_norms",
+    "sparse_read",
+    "sparse_write",
+    "topk_content",
+    "undo_link_update",
+]

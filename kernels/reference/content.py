@@ -1,0 +1,33 @@
+"""Content search: cosine similarity with epsilon inside each norm, and the K most similar rows (Rae et al. 2016, section 3.1)."""
+
+import torch
+from torch import Tensor
+
+EPSILON = 1e-6  # inside each norm, sqrt(|v|^2 + eps): a zero row has similarity 0 and finite gradients
+
+
+def row_norms(rows: Tensor) -> Tensor:
+    """`sqrt(|v|^2 + eps)` over the last dimension: `[..., W]` -> `[...]`."""
+    return torch.sqrt(torch.linalg.vector_norm(rows, dim=-1).square() + EPSILON)
+
+
+def cosine_to_rows(queries: Tensor, rows: Tensor) -> Tensor:
+    """Similarity of each query to its own rows: `[B, R, W]`, `[B, R, K, W]` -> `[B, R, K]`. Differentiable in both."""
+    dots = torch.einsum("brw,brkw->brk", queries, rows)
+    return dots / (row_norms(rows) * row_norms(queries).unsqueeze(-1))
+
+
+def topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, live: int, *, scan_all: bool = True) -> Tensor:
+    """Rows most similar to each query, best first; among equals any may come first.
+
+    memory [B, N, W], norms [B, N] (cached `row_norms(memory)`), queries [B, R, W]. Only rows `0..live-1` are candidates: rows are
+    first written in row order, so these are the rows written since reset. `scan_all` scores all N rows and masks the others
+    (the `exact` index), else only the live ones are touched (`live`). Returns int64 [B, R, k], -1 where there are fewer candidates.
+    """
+    rows = memory if scan_all else memory[:, :live]
+    scores = queries @ rows.transpose(1, 2) / norms[:, None, : rows.shape[1]]  # |q| scales a whole row of scores: it cannot change the order
+    if scan_all and live < memory.shape[1]:
+        scores[:, :, live:] = -torch.inf
+    found = min(k, live)
+    best = scores.topk(found, dim=-1).indices if found else scores.new_empty(*scores.shape[:2], 0, dtype=torch.int64)
+    return torch.nn.functional.pad(best, (0, k - found), value=-1)

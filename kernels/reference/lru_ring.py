@@ -1,0 +1,113 @@
+"""Order of last access in O(1): the paper's circular list (Rae et al. 2016, A.3) kept as a lazy queue.
+
+Accessing a row appends it to a queue and remembers that position as the row's last one; the least recently used row is the first
+queue entry that is still its row's last position. Earlier entries of the row are stale and skipped when popped. The order is
+exactly that of the linked list, an access is one append, and undoing a pass is a truncation.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_WINDOW = 16  # queue entries examined at once when looking for the next valid one
+
+
+@dataclass
+class RingMark:
+    """Where the ring stood: enough, with the undo log, to return there."""
+
+    head: Tensor  # [B] next queue position to examine
+    tail: int  # queue positions used, the same for the whole batch
+
+
+class LruRing:
+    """Least recently used order of `rows` rows for each of `batch` elements; starts as 0, 1, ..., N-1.
+
+    Positions `0..N-1` are that start order and are not stored: position p < N holds row p until compaction.
+    """
+
+    def __init__(self, batch: int, rows: int, device: torch.device | str = "cpu") -> None:
+        self.rows = rows
+        self.last = torch.arange(rows, dtype=torch.int32, device=device).repeat(batch, 1)  # [B, N] last position of each row
+        self.queue = torch.empty(batch, 0, dtype=torch.int32, device=device)  # [B, capacity] rows appended since the start, -1: no access
+        self.start: Tensor | None = None  # [B, N] start order if it is not 0..N-1
+        self.head = torch.zeros(batch, dtype=torch.int64, device=device)  # [B]
+        self.tail = rows
+        self._undo: list[tuple[Tensor, Tensor]] | None = None
+
+    def pop(self) -> Tensor:
+        """Least recently used row of each element, int64 [B]; it becomes the most recently used one."""
+        window = torch.arange(_WINDOW, device=self.head.device)
+        while True:
+            positions = self.head[:, None] + window  # [B, window]
+            held = self._row_at(positions)
+            valid = (held >= 0) & (self.last.gather(1, held.clamp_min(0)) == positions)
+            found, offset = valid.max(dim=1)
+            if bool(found.all()):
+                break
+            self.head = self.head + torch.where(found, 0, _WINDOW)
+        row = held.gather(1, offset[:, None])  # [B, 1]
+        self.head = self.head + offset + 1
+        self._append(row)
+        return row[:, 0]
+
+    def touch(self, rows: Tensor, mask: Tensor) -> None:
+        """Access rows int64 [B, m] from left to right, those where mask [B, m] holds."""
+        self._append(torch.where(mask, rows, -1))
+
+    def order(self) -> Tensor:
+        """All rows from least to most recently used, int64 [B, N]; O(N log N), for tests and compaction."""
+        return self.last.argsort(dim=1)
+
+    def begin(self, *, log: bool) -> RingMark:
+        """Start a pass, logging if it is to be undone. A queue grown past 2N is compacted, which keeps an access O(1) amortized."""
+        if self.tail > 3 * self.rows + 1024:
+            self.start = self.order().int()
+            self.last = self.start.long().argsort(dim=1).int()
+            self.head, self.tail = torch.zeros_like(self.head), self.rows
+        self._undo = [] if log else None
+        return RingMark(self.head, self.tail)
+
+    def end_log(self) -> list[tuple[Tensor, Tensor]]:
+        """Stop logging; what is returned undoes everything since `begin`."""
+        log, self._undo = self._undo or [], None
+        return log
+
+    def undo(self, mark: RingMark, log: list[tuple[Tensor, Tensor]]) -> None:
+        """Return to `mark`; O(accesses since then)."""
+        for rows, old_last in reversed(log):
+            self.last.scatter_(1, rows, old_last)
+        self.head, self.tail = mark.head, mark.tail
+
+    def redo(self, end: RingMark) -> None:
+        """After `undo`, return to where the undone pass had ended."""
+        begin, self.tail = self.tail, end.tail
+        self.head = end.head
+        self._remember(self.queue[:, begin - self.rows : end.tail - self.rows].long(), begin)
+
+    def mark(self) -> RingMark:
+        """Where the ring stands now."""
+        return RingMark(self.head, self.tail)
+
+    def _row_at(self, positions: Tensor) -> Tensor:
+        appended = torch.nn.functional.pad(self.queue, (0, 1), value=-1) if self.queue.shape[1] == 0 else self.queue
+        later = appended.gather(1, (positions - self.rows).clamp(0, appended.shape[1] - 1)).long()
+        early = positions if self.start is None else self.start.gather(1, positions.clamp_max(self.rows - 1)).long()
+        return torch.where(positions < self.rows, early, torch.where(positions < self.tail, later, -1))
+
+    def _append(self, rows: Tensor) -> None:
+        begin, self.tail = self.tail, self.tail + rows.shape[1]
+        if self.tail - self.rows > self.queue.shape[1]:
+            grown = self.queue.new_empty(self.queue.shape[0], max(1024, 2 * (self.tail - self.rows)))
+            grown[:, : self.queue.shape[1]] = self.queue
+            self.queue = grown
+        self.queue[:, begin - self.rows : self.tail - self.rows] = rows
+        if self._undo is not None:
+            accessed = rows.clamp_min(0)
+            self._undo.append((accessed, self.last.gather(1, accessed)))
+        self._remember(rows, begin)
+
+    def _remember(self, rows: Tensor, begin: int) -> None:
+        positions = torch.arange(begin, begin + rows.shape[1], dtype=torch.int32, device=rows.device).expand_as(rows)
+        self.last.scatter_reduce_(1, rows.clamp_min(0), torch.where(rows >= 0, positions, -1), "amax")  # a row accessed twice: the later position

@@ -1,0 +1,178 @@
+"""MANN: an LSTM controller, a memory and an output layer, wired as Rae et al. 2016, section 3.3 and figure 6.
+
+    x_t, r_{t-1} -> LSTM -> h_t;   interface(h_t) -> memory access -> r_t;   y_t = W_y [h_t, r_t]
+
+A model is this wiring and one method, `access`: what the interface vector does to the memory and what it reads.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mann_bench.models.state import ControllerState, Fill, MANNState, State
+
+
+class MANN(nn.Module, ABC):
+    """Base of the memory-augmented models; sizes carry the names of a benchmark case.
+
+    input_size X, output_size Y, hidden H, slots N, word_size W, heads R; interface_size is the width of the vector that `access` takes.
+    Raises ValueError naming the argument, what was expected and what came.
+    """
+
+    def __init__(
+        self, *, input_size: int, output_size: int, hidden: int, slots: int, word_size: int, heads: int, interface_size: int
+    ) -> None:
+        super().__init__()
+        sizes = {"input_size": input_size, "output_size": output_size, "hidden": hidden, "word_size": word_size, "heads": heads}
+        for name, size in sizes.items():
+            check_at_least(name, size, 1)
+        check_at_least("slots", slots, 2 * heads, "two a head, so that a write and a read can differ")
+        self.input_size, self.output_size, self.hidden = input_size, output_size, hidden
+        self.slots, self.word_size, self.heads = slots, word_size, heads
+        self.controller = nn.LSTMCell(input_size + heads * word_size, hidden)
+        self.interface = nn.Linear(hidden, interface_size)
+        self.output = nn.Linear(hidden + heads * word_size, output_size)
+
+    @abstractmethod
+    def initial_memory(self, batch: int, fill: Fill, seed: int) -> State:
+        """The memory and all that goes with it at the start of a sequence."""
+
+    @abstractmethod
+    def access(self, interface: Tensor, memory: Any) -> tuple[Tensor, State]:
+        """One step: interface [B, P] and memory of t-1 -> reads [B, R, W] and memory of t."""
+
+    @abstractmethod
+    def tape_bytes_per_step(self, batch: int) -> int:
+        """Bytes that one step of `access` keeps for backward, predicted from the sizes."""
+
+    def initial_state(self, batch: int, fill: Fill = "empty", seed: int = 0) -> MANNState:
+        """State for a batch on the model's device and dtype; allocated once, kept and reused by the caller."""
+        check_at_least("batch", batch, 1)
+        weight = self.output.weight
+        controller = ControllerState(
+            hidden=weight.new_zeros(batch, self.hidden),
+            cell=weight.new_zeros(batch, self.hidden),
+            reads=weight.new_zeros(batch, self.heads, self.word_size),
+        )
+        return self.join(controller.detach(), self.initial_memory(batch, fill, seed))
+
+    def join(self, controller: ControllerState, memory: State) -> MANNState:
+        """The model's own type of state."""
+        return MANNState(controller, memory)
+
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """x [T, B, X] -> y [T, B, Y] and the state after the last step; `state=None` starts from an empty memory."""
+        check_input(x, self.input_size, self.output.weight)
+        if state is None:
+            state = self.initial_state(x.shape[1])
+        self.check_state(state, x)
+        hidden, reads, state = self.unroll(x, state)
+        return self.output(torch.cat([hidden, reads.flatten(2)], dim=-1)), state
+
+    def unroll(self, x: Tensor, state: MANNState) -> tuple[Tensor, Tensor, MANNState]:
+        """All steps: x [T, B, X] -> hidden [T, B, H], reads [T, B, R, W], state."""
+        controller, memory = state.controller, state.memory
+        outputs = []
+        for x_t in x:
+            controller, memory = self.step(x_t, controller, memory)
+            outputs.append(controller)
+        hidden, reads = torch.stack([o.hidden for o in outputs]), torch.stack([o.reads for o in outputs])
+        return hidden, reads, self.join(controller, memory)
+
+    def step(self, x_t: Tensor, controller: ControllerState, memory: State) -> tuple[ControllerState, State]:
+        """One time step: x_t [B, X]."""
+        inputs = torch.cat([x_t, controller.reads.flatten(1)], dim=-1)
+        hidden, cell = self.controller(inputs, (controller.hidden, controller.cell))
+        reads, memory = self.access(self.interface(hidden), memory)
+        return ControllerState(hidden, cell, reads), memory
+
+    def check_state(self, state: Any, x: Tensor) -> None:
+        """ValueError if the state is not one of this model's for this batch and device."""
+        if not isinstance(state, MANNState):
+            raise ValueError(f"state: expected one made by initial_state(batch), got {type(state).__name__}")
+        expected = {"hidden": (x.shape[1], self.hidden), "reads": (x.shape[1], self.heads, self.word_size)}
+        for name, shape in expected.items():
+            tensor = getattr(state.controller, name)
+            if tuple(tensor.shape) != shape or tensor.device != x.device or tensor.dtype != x.dtype:
+                got = f"{list(tensor.shape)} {tensor.dtype} on {tensor.device}"
+                raise ValueError(f"state.controller.{name}: expected {list(shape)} {x.dtype} on {x.device}, got {got}; make one with initial_state")
+        memory = getattr(state.memory, "memory", None)
+        if memory is not None and tuple(memory.shape) != (x.shape[1], self.slots, self.word_size):
+            raise ValueError(f"state.memory: expected [{x.shape[1]}, {self.slots}, {self.word_size}], got {list(memory.shape)}; use initial_state")
+
+    def memory_bytes(self, batch: int, steps: int, mode: str) -> dict[str, int]:
+        """Predicted bytes by cause for one pass of `steps` steps; `mode` is "train" or "infer". Nothing of size N is allocated here."""
+        item = self.output.weight.element_size()
+        parameters = sum(p.numel() * p.element_size() for p in self.parameters())
+        prediction = {"parameters": parameters, "state": self.state_bytes(batch)}
+        if mode == "train":
+            prediction["gradients"] = parameters
+            prediction["tape"] = steps * (self.controller_tape_bytes(batch) + self.tape_bytes_per_step(batch))
+        prediction["outputs"] = 2 * steps * batch * (self.hidden + self.heads * self.word_size) * item
+        return prediction
+
+    def state_bytes(self, batch: int) -> int:
+        """Bytes of `initial_state(batch)`, computed on torch's meta device: nothing is allocated."""
+        with torch.device("meta"):
+            memory = self.initial_memory(batch, "empty", 0)
+        controller = batch * (2 * self.hidden + self.heads * self.word_size) * self.output.weight.element_size()
+        return controller + memory.size_bytes
+
+    def controller_tape_bytes(self, batch: int) -> int:
+        """Bytes a step that the LSTM cell and the linear layers keep for backward: inputs, four gates, cell, hidden, outputs."""
+        reads = self.heads * self.word_size
+        return batch * (self.input_size + reads + 10 * self.hidden + self.interface.out_features) * self.output.weight.element_size()
+
+
+class DenseMANN(MANN):
+    """A model that holds a new memory every step, so that autograd keeps O(N) bytes a step, and two ways to make that cheaper.
+
+    checkpoint: keep the state of every sqrt(T)-th step only and recompute the steps between in backward (Chen et al. 2016).
+    compiled: `torch.compile` the step, which fuses its element-wise work; the first call of each size takes seconds to minutes.
+    """
+
+    def __init__(self, *, checkpoint: bool = False, compiled: bool = False, **sizes: int) -> None:
+        super().__init__(**sizes)
+        self.checkpoint = checkpoint
+        self.compiled_step: Callable[..., tuple[ControllerState, State]] | None = torch.compile(super().step) if compiled else None
+
+    def step(self, x_t: Tensor, controller: ControllerState, memory: State) -> tuple[ControllerState, State]:
+        """One time step, compiled if asked for."""
+        return (self.compiled_step or super().step)(x_t, controller, memory)
+
+    def unroll(self, x: Tensor, state: MANNState) -> tuple[Tensor, Tensor, MANNState]:
+        """All steps, in checkpointed segments if asked for."""
+        if not (self.checkpoint and torch.is_grad_enabled()):
+            return super().unroll(x, state)
+        parts = []
+        for segment in x.split(math.isqrt(len(x) - 1) + 1):  # ceil(sqrt(T)) steps
+            hidden, reads, state = checkpoint(super().unroll, segment, state, use_reentrant=False, preserve_rng_state=False)
+            parts.append((hidden, reads))
+        return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts]), state
+
+    def memory_bytes(self, batch: int, steps: int, mode: str) -> dict[str, int]:
+        """As `MANN.memory_bytes`; checkpointed: sqrt(T) states kept and one segment of sqrt(T) steps recomputed."""
+        prediction = super().memory_bytes(batch, steps, mode)
+        if self.checkpoint and "tape" in prediction:
+            segment = math.isqrt(steps - 1) + 1
+            prediction["tape"] = math.ceil(steps / segment) * self.state_bytes(batch) + segment * (prediction["tape"] // steps)
+        return prediction
+
+
+def check_at_least(name: str, value: int, least: int, why: str = "") -> None:
+    """ValueError unless `value` is a whole number >= least."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name}: expected a whole number >= {least}{f' ({why})' if why else ''}, got {value!r}")
+
+
+def check_input(x: Tensor, input_size: int, weight: Tensor) -> None:
+    """ValueError unless x is [T, B, X] with T, B >= 1 on the model's device and dtype."""
+    if x.dim() != 3 or x.shape[2] != input_size or x.shape[0] < 1 or x.shape[1] < 1:
+        raise ValueError(f"x: expected [T, B, {input_size}] with T, B >= 1, got {list(x.shape)}")
+    if x.dtype != weight.dtype or x.device != weight.device:
+        raise ValueError(f"x: expected {weight.dtype} on {weight.device} as the model's parameters, got {x.dtype} on {x.device}")

@@ -1,0 +1,95 @@
+"""NTM: content and location addressing over a dense memory (Graves et al. 2014, "Neural Turing Machines", section 3)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mann_bench.models.addressing import content_weights, erase_and_add, interpolate, sharpen, shift_convolve
+from mann_bench.models.mann import DenseMANN, check_at_least
+from mann_bench.models.state import Fill, State, initial_rows
+
+
+@dataclass
+class NTMMemory(State):
+    """Memory and the weights of the last step, from which location addressing starts."""
+
+    memory: Tensor  # [B, N, W]
+    read_weights: Tensor  # [B, R, N]
+    write_weights: Tensor  # [B, H, N], H write heads
+
+
+class NTM(DenseMANN):
+    """Within a step the write heads address and change the memory first, then the read heads address and read the new one.
+
+    heads R read heads, write_heads write heads, shifts: reach of the location shift (1: -1, 0, 1); strength beta = softplus, sharpening
+    gamma = 1 + softplus, gates sigmoid. `learned_start` trains the initial memory [N, W]. Weights start focused on row 0: with an
+    empty memory and uniform weights all rows would stay alike for ever.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_size: int,
+        output_size: int,
+        hidden: int = 100,
+        slots: int,
+        word_size: int = 32,
+        heads: int = 4,
+        write_heads: int = 1,
+        shifts: int = 1,
+        learned_start: bool = False,
+        checkpoint: bool = False,
+        compiled: bool = False,
+    ) -> None:
+        check_at_least("write_heads", write_heads, 1)
+        check_at_least("shifts", shifts, 0)
+        address = word_size + 3 + 2 * shifts + 1  # key, strength, gate, sharpening, shifts
+        super().__init__(
+            input_size=input_size,
+            output_size=output_size,
+            hidden=hidden,
+            slots=slots,
+            word_size=word_size,
+            heads=heads,
+            interface_size=(heads + write_heads) * address + 2 * write_heads * word_size,
+            checkpoint=checkpoint,
+            compiled=compiled,
+        )
+        self.write_heads, self.shifts, self.address_size = write_heads, shifts, address
+        self.start = nn.Parameter(torch.randn(slots, word_size) * word_size**-0.5) if learned_start else None
+
+    def initial_memory(self, batch: int, fill: Fill, seed: int) -> NTMMemory:
+        """Rows by `fill` (or the learned ones), every head focused on row 0."""
+        weight = self.output.weight
+        rows = initial_rows(batch, self.slots, self.word_size, fill, seed, weight.device, weight.dtype)
+        if self.start is not None:
+            rows = self.start.expand(batch, -1, -1)
+        focus = rows.new_zeros(batch, self.heads + self.write_heads, self.slots)
+        focus[:, :, 0] = 1
+        return NTMMemory(rows, focus[:, : self.heads].clone(), focus[:, self.heads :].clone())
+
+    def access(self, interface: Tensor, memory: NTMMemory) -> tuple[Tensor, NTMMemory]:
+        """Address, write, address, read ([N] eq 2-9)."""
+        address_width = (self.heads + self.write_heads) * self.address_size
+        addresses = interface[:, :address_width].unflatten(1, (self.heads + self.write_heads, self.address_size))
+        erase, add = interface[:, address_width:].unflatten(1, (2, self.write_heads, self.word_size)).unbind(1)
+
+        write_weights = self.address(addresses[:, self.heads :], memory.memory, memory.write_weights)
+        rows = erase_and_add(memory.memory, write_weights, torch.sigmoid(erase), add)
+        read_weights = self.address(addresses[:, : self.heads], rows, memory.read_weights)
+        return read_weights @ rows, NTMMemory(rows, read_weights, write_weights)
+
+    def address(self, parameters: Tensor, memory: Tensor, previous: Tensor) -> Tensor:
+        """parameters [B, R, address_size], memory [B, N, W], previous weights [B, R, N] -> weights [B, R, N] ([N] figure 2)."""
+        keys, strength, gate, gamma, shifts = parameters.split([self.word_size, 1, 1, 1, 2 * self.shifts + 1], dim=-1)
+        content = content_weights(memory, keys, functional.softplus(strength[..., 0]))
+        gated = interpolate(content, previous, torch.sigmoid(gate[..., 0]))
+        shifted = shift_convolve(gated, torch.softmax(shifts, dim=-1))
+        return sharpen(shifted, 1 + functional.softplus(gamma[..., 0]))
+
+    def tape_bytes_per_step(self, batch: int) -> int:
+        """One memory copy, and ten N-vectors a head (similarity, its quotient, softmax, gated, shifted three times, log, power, weights)."""
+        vectors = (self.heads + self.write_heads) * (7 + 2 * self.shifts + 1) + 4
+        return batch * self.slots * (self.word_size + vectors) * self.output.weight.element_size()

@@ -1,0 +1,188 @@
+"""SAM: Sparse Access Memory (Rae et al. 2016, section 3): K reads and K + 1 writes a head and step, whatever the number of slots.
+
+This is the readable reference, one step at a time on any device. Decisions on what the paper leaves open: docs/models.md.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mann_bench.kernels.reference import cosine_to_rows, topk_content
+from mann_bench.models.mann import MANN, check_at_least
+from mann_bench.models.sparse_memory import Pass, SparseMemory, gather, tie, write
+from mann_bench.models.state import ControllerState, Fill, MANNState, State
+
+DELTA = 0.005  # an access with more weight than this counts as use (section 3.2)
+
+
+@dataclass
+class SAMMemory(State):
+    """The shared memory and what the heads last read from it."""
+
+    rows: SparseMemory
+    index: Tensor  # [B, R, K] int64 rows last read, -1: none
+    weights: Tensor  # [B, R, K]
+    position: int  # where the shared memory stands for this state
+    current: Pass | None = None  # the pass being run
+
+    @property
+    def memory(self) -> Tensor:
+        """The rows themselves, [B, N, W]."""
+        return self.rows.memory
+
+    def detach(self) -> "SAMMemory":
+        """Cut the history; a memory that backward rolled back is brought forward again to this state."""
+        self.rows.stand_at(self.position)
+        return SAMMemory(self.rows, self.index, self.weights.detach(), self.position)
+
+    def rollback(self) -> None:
+        """Undo the recorded pass that led to this state without running its backward, O(T)."""
+        self.rows.rollback()
+
+
+class SAM(MANN):
+    """Writes go to the rows each head read last and to the least recently used row, which is wiped first; then each head reads K rows.
+
+    heads R, reads K rows a head; write_heads: R (each head writes with its own weights) or 1 (one write with their mean).
+    index: "exact" scores all N rows, "live" only those written since reset. erase: "always" wipes the least recently used row every step as
+    written in the paper, "gated" only if it is written with more than delta. strength=False is the paper's literal softmax of cosines.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_size: int,
+        output_size: int,
+        hidden: int = 100,
+        slots: int,
+        word_size: int = 32,
+        heads: int = 4,
+        reads: int = 4,
+        index: str = "exact",
+        kernels: str = "auto",
+        write_heads: int | None = None,
+        erase: str = "always",
+        strength: bool = True,
+    ) -> None:
+        write_heads = heads if write_heads is None else write_heads
+        check_at_least("reads", reads, 1)
+        if isinstance(slots, int) and reads > slots:
+            raise ValueError(f"reads: expected at most slots = {slots} rows a head, got {reads}")
+        if write_heads not in (1, heads):
+            raise ValueError(f"write_heads: expected 1 or heads = {heads}, got {write_heads!r}")
+        for name, value, choices in (
+            ("index", index, ("exact", "live")),
+            ("kernels", kernels, ("auto", "torch")),
+            ("erase", erase, ("always", "gated")),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+        super().__init__(
+            input_size=input_size,
+            output_size=output_size,
+            hidden=hidden,
+            slots=slots,
+            word_size=word_size,
+            heads=heads,
+            interface_size=heads * (word_size + strength) + write_heads * (word_size + 2),
+        )
+        self.reads, self.index, self.write_heads, self.erase, self.strength = reads, index, write_heads, erase, strength
+        self.ran = {"kernels": "torch", "index": index}
+
+    def initial_memory(self, batch: int, fill: Fill, seed: int) -> SAMMemory:
+        """Nothing read yet."""
+        weight = self.output.weight
+        rows = SparseMemory.create(batch, self.slots, self.word_size, fill, seed, weight.device, weight.dtype)
+        index = torch.full((batch, self.heads, self.reads), -1, dtype=torch.int64, device=rows.memory.device)
+        return SAMMemory(rows, index, rows.memory.new_zeros(batch, self.heads, self.reads), position=0)
+
+    def unroll(self, x: Tensor, state: MANNState) -> tuple[Tensor, Tensor, MANNState]:
+        """All steps as one pass over the shared memory, recorded for backward if gradients are on."""
+        memory: Any = state.memory
+        current = memory.rows.begin(memory.position, log=torch.is_grad_enabled())
+        try:
+            start = SAMMemory(memory.rows, memory.index, memory.weights, memory.position, current)
+            hidden, reads, state = super().unroll(x, self.join(state.controller, start))
+        except BaseException:  # a half-run pass would leave the memory between two states
+            memory.rows.end(current)
+            memory.rows.rollback()
+            raise
+        after, controller = state.memory, state.controller
+        tied = tie(current, hidden, reads, controller.hidden, controller.cell, controller.reads, after.weights)  # type: ignore[attr-defined]
+        end = SAMMemory(memory.rows, after.index, tied[5], memory.rows.end(current))  # type: ignore[attr-defined]
+        return tied[0], tied[1], self.join(ControllerState(*tied[2:5]), end)
+
+    def access(self, interface: Tensor, memory: SAMMemory) -> tuple[Tensor, SAMMemory]:
+        """One step: all writes in head order, then all reads of the new memory (eq 4-9)."""
+        assert memory.current is not None
+        queries, strengths, values, write_gate, mix_gate = self.split_interface(interface)
+        self.write(memory, values, write_gate, mix_gate)
+        index, weights, reads = self.read(memory, queries, strengths)
+        return reads, SAMMemory(memory.rows, index, weights, memory.position, memory.current)
+
+    def split_interface(self, interface: Tensor) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor]:
+        """[B, P] -> queries [B, R, W], strengths [B, R], values [B, H, W], write gates alpha [B, H], mix gates gamma [B, H]."""
+        heads, writers, width = self.heads, self.write_heads, self.word_size
+        sizes = [heads * width, heads * self.strength, writers * width, writers, writers]
+        queries, strengths, values, alpha, gamma = interface.split(sizes, dim=1)
+        beta = 1 + functional.softplus(strengths) if self.strength else None
+        return queries.unflatten(1, (heads, width)), beta, values.unflatten(1, (writers, width)), torch.sigmoid(alpha), torch.sigmoid(gamma)
+
+    def write(self, memory: SAMMemory, values: Tensor, alpha: Tensor, gamma: Tensor) -> None:
+        """`w^W = alpha (gamma w^R_{t-1} + (1 - gamma) I^U)` (eq 5), erase and add (eq 8)."""
+        previous, weights = memory.index, memory.weights
+        if self.write_heads < self.heads:
+            previous, weights = mean_over_heads(previous, weights)
+        to_read = (alpha * gamma).unsqueeze(-1) * weights  # [B, H, S]
+        to_unused = alpha * (1 - gamma)  # [B, H]
+
+        ring = memory.rows.ring
+        unused = []
+        for head in range(self.write_heads):
+            popped = ring.pop()  # [B]
+            touched = torch.cat([previous[:, head], popped[:, None]], dim=1)
+            weight = torch.cat([to_read[:, head], to_unused[:, head, None]], dim=1)
+            ring.touch(touched, (weight > DELTA) & (touched >= 0))
+            unused.append(popped)
+        least_used = torch.stack(unused, dim=1)  # [B, H]
+        memory.rows.live = min(self.slots, memory.rows.live + self.write_heads)
+
+        erased = least_used if self.erase == "always" else torch.where(to_unused > DELTA, least_used, -1)
+        index = torch.cat([previous.clamp_min(0), least_used.unsqueeze(-1)], dim=2)
+        assert memory.current is not None
+        write(memory.current, index, torch.cat([to_read, to_unused.unsqueeze(-1)], dim=2), values, erased)
+
+    def read(self, memory: SAMMemory, queries: Tensor, strengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """K nearest rows a head, softmax of strength times cosine over them (eq 2, 4) -> index, weights [B, R, K], reads [B, R, W]."""
+        rows = memory.rows
+        index = topk_content(rows.memory, rows.norms, queries.detach(), self.reads, rows.live, scan_all=self.index == "exact")
+        assert memory.current is not None
+        found = gather(memory.current, index.clamp_min(0))  # [B, R, K, W]
+        similarity = cosine_to_rows(queries, found)
+        if strengths is not None:
+            similarity = strengths.unsqueeze(-1) * similarity
+        weights = torch.softmax(similarity.masked_fill(index < 0, -torch.inf), dim=-1)  # a write has come before: there is a candidate
+        for head in range(self.heads):
+            rows.ring.touch(index[:, head], (weights[:, head] > DELTA) & (index[:, head] >= 0))
+        return index, weights, torch.einsum("brk,brkw->brw", weights, found)
+
+    def tape_bytes_per_step(self, batch: int) -> int:
+        """Rows gathered and overwritten, and vectors over K: independent of N."""
+        item = self.output.weight.element_size()
+        support = self.write_heads * (self.reads * (self.heads // self.write_heads) + 1)
+        rows = (self.heads * self.reads + support + self.write_heads) * self.word_size
+        vectors = 3 * self.heads * self.word_size + 8 * self.heads * self.reads + 6 * support
+        indexes = 8 * (4 * support + 3 * self.heads * self.reads)
+        return batch * ((rows + vectors) * item + indexes)
+
+
+def mean_over_heads(index: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """One head's weights that are the mean of all heads': [B, R, K] -> [B, 1, R*K]; a row read by several heads stands once with weight."""
+    rows, parts = index.flatten(1), weights.flatten(1) / index.shape[1]
+    same = (rows.unsqueeze(2) == rows.unsqueeze(1)) & (rows >= 0).unsqueeze(2)  # [B, S, S]
+    first = same.int().argmax(dim=2) == torch.arange(rows.shape[1], device=rows.device)
+    combined = (same * parts.unsqueeze(1)).sum(2) * first
+    return torch.where(first & (rows >= 0), rows, -1).unsqueeze(1), combined.unsqueeze(1)
