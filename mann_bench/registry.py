@@ -1,0 +1,113 @@
+"""Which models there are: built-ins, entry points of group `mann_bench.models`, and `package.module:factory`."""
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any
+
+from mann_bench.case import Case
+from mann_bench.errors import UsageError
+
+DENSE_VARIANTS: Mapping[str, Mapping[str, object]] = {"plain": {}, "checkpointed": {"checkpoint": True}, "compiled": {"compiled": True}}
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model by name; `target` is `package.module:factory`, variants map to extra factory arguments."""
+
+    name: str
+    target: str
+    summary: str = "a model of the user's own"
+    source: str = ""
+    time_per_step: str = "?"
+    space_per_step: str = "?"
+    uses_slots: bool = True
+    variants: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: {"plain": {}})
+    indexes: tuple[str, ...] = ("exact",)
+
+    def load(self) -> Callable[..., Any]:
+        """The factory; UsageError if its module or attribute is missing."""
+        module_name, _, attribute = self.target.partition(":")
+        try:
+            factory = importlib.import_module(module_name)
+            for part in attribute.split("."):
+                factory = getattr(factory, part)
+        except Exception as error:  # a user's module may raise anything while it is imported
+            raise UsageError(
+                f"model {self.name!r}: expected {self.target!r} to be importable, got {type(error).__name__}: {error}; "
+                "check the name and that its folder is on PYTHONPATH"
+            ) from error
+        if not callable(factory):
+            raise UsageError(f"model {self.name!r}: expected {self.target!r} to be a class or function, got {type(factory).__name__}")
+        return factory
+
+    def build(self, case: Case) -> Any:
+        """The module for a case, its sizes passed as far as the factory's signature takes them."""
+        factory = self.load()
+        sizes: dict[str, object] = {name: getattr(case, name) for name in ("input_size", "output_size", "hidden", "slots", "word_size")}
+        sizes |= {"heads": case.heads, "reads": case.reads, "index": case.index, "kernels": case.kernels}
+        accepted = inspect.signature(factory).parameters
+        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in accepted.values()):
+            sizes = {name: value for name, value in sizes.items() if name in accepted}
+        return factory(**sizes, **self.variants[case.variant])
+
+
+BUILT_INS = {
+    entry.name: entry
+    for entry in (
+        ModelEntry(
+            "lstm", "mann_bench.models:LSTM", "controller without a memory: the floor", "Hochreiter & Schmidhuber 1997", "O(1)", "O(1)", uses_slots=False
+        ),
+        ModelEntry(
+            "ntm",
+            "mann_bench.models:NTM",
+            "content and location addressing over a dense memory",
+            "Graves et al. 2014, section 3",
+            "O(N)",
+            "O(N)",
+            variants=DENSE_VARIANTS,
+        ),
+        ModelEntry(
+            "sam",
+            "mann_bench.models:SAM",
+            "sparse reads and writes in one memory, rolled back in backward",
+            "Rae et al. 2016, section 3",
+            "O(K), and O(N) for the search of index=exact",
+            "O(1)",
+            indexes=("exact", "live"),
+        ),
+    )
+}
+
+
+def find_model(name: str) -> ModelEntry:
+    """A model by built-in name, entry point or `package.module:factory`; UsageError with near names otherwise."""
+    if ":" in name:
+        return ModelEntry(name, name)
+    outside = {point.name: point for point in entry_points(group="mann_bench.models")}
+    if name in BUILT_INS:
+        return BUILT_INS[name]
+    if name in outside:
+        return ModelEntry(name, outside[name].value)
+    known = sorted({*BUILT_INS, *outside})
+    raise UsageError(f"model: expected one of {', '.join(known)} or package.module:factory, got {name!r}{did_you_mean(name, known)}")
+
+
+def split_variant(name: str) -> tuple[str, str]:
+    """`ntm-checkpointed` -> ("ntm", "checkpointed"); a plain name has variant "plain"."""
+    base, dash, variant = name.rpartition("-")
+    if ":" not in name and dash and base in BUILT_INS:
+        variants = BUILT_INS[base].variants
+        if variant not in variants:
+            raise UsageError(f"model: expected a variant of {base} ({', '.join(variants)}), got {name!r}{did_you_mean(variant, list(variants))}")
+        return base, variant
+    return name, "plain"
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """A hint such as `; did you mean 'quick'?`, or nothing."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

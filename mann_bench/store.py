@@ -1,0 +1,119 @@
+"""Where results live: `RUN/results.jsonl`, one finished case a line, durable at once; `RUN/run.json`, what the run is."""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mann_bench.errors import UsageError
+from mann_bench.result import SCHEMA, Result
+
+
+def load_results(run: Path) -> list[Result]:
+    """All results of a run; a torn last line is dropped. UsageError naming file and line for anything else that is not a result."""
+    path = run / "results.jsonl" if run.is_dir() else run
+    if not path.is_file():
+        raise UsageError(f"{run}: expected a run folder holding results.jsonl, got none; `mann-bench run` writes one")
+    lines = path.read_bytes().split(b"\n")
+    results = []
+    for number, line in enumerate(lines, 1):
+        if number == len(lines):  # complete lines end with a newline: what follows the last one was torn
+            break
+        where = f"{path}, line {number}"
+        try:
+            raw = json.loads(line)
+        except ValueError as error:
+            raise UsageError(f"{where}: expected one JSON object, got {line[:60]!r}; delete the line or take the file from a backup") from error
+        schema = raw.get("schema") if isinstance(raw, dict) else None
+        if not isinstance(schema, int):
+            raise UsageError(f"{where}: expected a mann-bench result with a schema number, got a foreign record; is this the right file?")
+        if schema > SCHEMA:
+            raise UsageError(f"{where}: expected schema <= {SCHEMA}, got {schema}; a newer mann-bench wrote this, upgrade to read it")
+        try:
+            results.append(Result.model_validate(raw))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UsageError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    if not results:
+        raise UsageError(f"{path}: expected at least one finished case, got none; run or --resume it first")
+    return results
+
+
+def load_run(run: Path) -> dict[str, Any]:
+    """`run.json`, or an empty dictionary if there is none."""
+    path = run / "run.json"
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except ValueError as error:
+        raise UsageError(f"{path}: expected JSON, got something else ({error})") from error
+
+
+class RunFolder:
+    """The folder of a run being written; at most one process at a time."""
+
+    def __init__(self, path: Path, description: dict[str, Any], *, resume: bool) -> None:
+        self.path = path
+        self.results_path = path / "results.jsonl"
+        existing = load_run(path) if path.exists() else {}
+        if path.exists() and any(path.iterdir()) and not resume:
+            what = "another run" if existing else "other files"
+            raise UsageError(f"--out {path}: expected a new or empty folder, got one with {what}; add --resume to go on with it, or name another")
+        if resume and not existing:
+            raise UsageError(f"--resume {path}: expected a folder with run.json, got none; start without --resume")
+        if resume and existing.get("case_ids") != description["case_ids"]:
+            raise UsageError(
+                f"--resume {path}: that run has {len(existing.get('case_ids', []))} cases of suite {existing.get('suite')!r}, this command plans "
+                f"{len(description['case_ids'])} others of {description['suite']!r}; give the same suite and options"
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(path / ".lock", os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock)
+            raise UsageError(f"--out {path}: another mann-bench is writing there; wait for it or name another folder") from error
+        if not existing:
+            write_atomically(path / "run.json", json.dumps(description, indent=1))
+        self._drop_torn_line()
+        self.finished = {result.case_id for result in load_results(path)} if self._size() else set()
+
+    def append(self, result: Result) -> None:
+        """Store one finished case durably; on failure (a full disk) nothing of it is left and OSError is raised."""
+        before = self._size()
+        line = (result.to_line() + "\n").encode()
+        descriptor = os.open(self.results_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        try:
+            written = 0
+            while written < len(line):
+                written += os.write(descriptor, line[written:])
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, before)
+            raise
+        finally:
+            os.close(descriptor)
+        self.finished.add(result.case_id)
+
+    def close(self) -> None:
+        """Let others write here."""
+        os.close(self._lock)
+
+    def _size(self) -> int:
+        return self.results_path.stat().st_size if self.results_path.exists() else 0
+
+    def _drop_torn_line(self) -> None:
+        if self._size():
+            content = self.results_path.read_bytes()
+            os.truncate(self.results_path, content.rfind(b"\n") + 1)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text)
+    os.replace(temporary, path)
