@@ -101,7 +101,12 @@ def measure_memory(workload: Workload) -> Memory:
     parameters = bytes_of(iter(workload.model.parameters()))
     state = bytes_of(held_tensors(workload.state))
     training = workload.case.mode == "train"
-    ledger = {"parameters": parameters, "state": state, "tape": whole.tape_bytes if training else 0, "gradients": parameters if training else 0}
+    ledger = {
+        "parameters": parameters,
+        "state": state,
+        "tape": whole.tape_bytes if training else 0,
+        "gradients": parameters if training else 0,
+    }
     ledger["workspace"] = max(0, whole.peak_bytes - ledger["tape"] - ledger["gradients"])
     return Memory(
         peak_bytes=parameters + state + whole.peak_bytes,

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
 
+import torch
+
 from mann_bench.case import Case
 from mann_bench.errors import UsageError
 
@@ -59,7 +61,13 @@ BUILT_INS = {
     entry.name: entry
     for entry in (
         ModelEntry(
-            "lstm", "mann_bench.models:LSTM", "controller without a memory: the floor", "Hochreiter & Schmidhuber 1997", "O(1)", "O(1)", uses_slots=False
+            "lstm",
+            "mann_bench.models:LSTM",
+            "controller without a memory: the floor",
+            "Hochreiter & Schmidhuber 1997",
+            "O(1)",
+            "O(1)",
+            uses_slots=False,
         ),
         ModelEntry(
             "ntm",
@@ -96,13 +104,46 @@ def find_model(name: str) -> ModelEntry:
     raise UsageError(f"model: expected one of {', '.join(known)} or package.module:factory, got {name!r}{did_you_mean(name, known)}")
 
 
+def describe_models() -> list[dict[str, Any]]:
+    """One line a model: source, cost per step, options and parameter count at the paper's sizes (X 10, H 100, W 32, R 4, N 64)."""
+    names = [*BUILT_INS, *(point.name for point in entry_points(group="mann_bench.models"))]
+    return [_describe(find_model(name)) for name in dict.fromkeys(names)]
+
+
+def _describe(entry: ModelEntry) -> dict[str, Any]:
+    case = Case(suite="list", model=entry.name, slots=64)
+    try:
+        with torch.device("meta"):
+            parameters = f"{sum(p.numel() for p in entry.build(case).parameters()):,}"
+        options = [
+            str(p)
+            for p in inspect.signature(entry.load()).parameters.values()
+            if p.default is not p.empty and p.name not in Case.model_fields
+        ]
+    except Exception as error:  # a broken outside model must not hide the others
+        parameters, options = f"cannot be built: {error}", []
+    return {
+        "model": entry.name,
+        "what": entry.summary,
+        "source": entry.source,
+        "time per step": entry.time_per_step,
+        "space per step": entry.space_per_step,
+        "variants": [name for name in entry.variants if name != "plain"],
+        "indexes": list(entry.indexes) if entry.uses_slots else [],
+        "options": options,
+        "parameters": parameters,
+    }
+
+
 def split_variant(name: str) -> tuple[str, str]:
     """`ntm-checkpointed` -> ("ntm", "checkpointed"); a plain name has variant "plain"."""
     base, dash, variant = name.rpartition("-")
     if ":" not in name and dash and base in BUILT_INS:
         variants = BUILT_INS[base].variants
         if variant not in variants:
-            raise UsageError(f"model: expected a variant of {base} ({', '.join(variants)}), got {name!r}{did_you_mean(variant, list(variants))}")
+            raise UsageError(
+                f"model: expected a variant of {base} ({', '.join(variants)}), got {name!r}{did_you_mean(variant, list(variants))}"
+            )
         return base, variant
     return name, "plain"
 

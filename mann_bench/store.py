@@ -26,7 +26,9 @@ def load_results(run: Path) -> list[Result]:
         try:
             raw = json.loads(line)
         except ValueError as error:
-            raise UsageError(f"{where}: expected one JSON object, got {line[:60]!r}; delete the line or take the file from a backup") from error
+            raise UsageError(
+                f"{where}: expected one JSON object, got {line[:60]!r}; delete the line or take the file from a backup"
+            ) from error
         schema = raw.get("schema") if isinstance(raw, dict) else None
         if not isinstance(schema, int):
             raise UsageError(f"{where}: expected a mann-bench result with a schema number, got a foreign record; is this the right file?")
@@ -62,7 +64,9 @@ class RunFolder:
         existing = load_run(path) if path.exists() else {}
         if path.exists() and any(path.iterdir()) and not resume:
             what = "another run" if existing else "other files"
-            raise UsageError(f"--out {path}: expected a new or empty folder, got one with {what}; add --resume to go on with it, or name another")
+            raise UsageError(
+                f"--out {path}: expected a new or empty folder, got one with {what}; add --resume to go on with it, or name another"
+            )
         if resume and not existing:
             raise UsageError(f"--resume {path}: expected a folder with run.json, got none; start without --resume")
         if resume and existing.get("case_ids") != description["case_ids"]:

@@ -1,15 +1,15 @@
 """A suite: a TOML file of axes, fixed values and budgets, expanded to cases.
 
-    name = "quick"
-    description = "..."
-    [fixed]                      # any field of a case
-    steps = 16
-    [[sweep]]                    # the product of all lists; `models` may name variants (ntm-checkpointed)
-    models = ["ntm", "sam"]
-    slots = ["64", "1k"]
-    [budget]
-    case_seconds = 60            # one case, all in
-    memory = "8G"                # one case, above what an idle process holds
+name = "quick"
+description = "..."
+[fixed]                      # any field of a case
+steps = 16
+[[sweep]]                    # the product of all lists; `models` may name variants (ntm-checkpointed)
+models = ["ntm", "sam"]
+slots = ["64", "1k"]
+[budget]
+case_seconds = 60            # one case, all in
+memory = "8G"                # one case, above what an idle process holds
 """
 
 import itertools
@@ -57,7 +57,9 @@ class Suite(BaseModel):
 
 def suite_names() -> list[str]:
     """The suites that ship."""
-    return sorted(entry.name.removesuffix(".toml") for entry in resources.files("mann_bench.suites").iterdir() if entry.name.endswith(".toml"))
+    return sorted(
+        entry.name.removesuffix(".toml") for entry in resources.files("mann_bench.suites").iterdir() if entry.name.endswith(".toml")
+    )
 
 
 def load_suite(name: str) -> Suite:
@@ -70,7 +72,9 @@ def load_suite(name: str) -> Suite:
     elif name in suite_names():
         text = resources.files("mann_bench.suites").joinpath(f"{name}.toml").read_text()
     else:
-        raise UsageError(f"suite: expected one of {', '.join(suite_names())} or a FILE.toml, got {name!r}{did_you_mean(name, suite_names())}")
+        raise UsageError(
+            f"suite: expected one of {', '.join(suite_names())} or a FILE.toml, got {name!r}{did_you_mean(name, suite_names())}"
+        )
     return parse_suite(text, name)
 
 

@@ -1,7 +1,7 @@
 """Reference implementations of memory-augmented neural networks. Usable alone: `from mann_bench.models import SAM`.
 
-    state = model.initial_state(batch, fill="empty", seed=0)
-    y, state = model(x, state)                              # x [T, B, X] -> y [T, B, Y]; None starts from an empty memory
+state = model.initial_state(batch, fill="empty", seed=0)
+y, state = model(x, state)                              # x [T, B, X] -> y [T, B, Y]; None starts from an empty memory
 """
 
 from mann_bench.models.lstm import LSTM, LSTMState

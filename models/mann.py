@@ -100,10 +100,14 @@ class MANN(nn.Module, ABC):
             tensor = getattr(state.controller, name)
             if tuple(tensor.shape) != shape or tensor.device != x.device or tensor.dtype != x.dtype:
                 got = f"{list(tensor.shape)} {tensor.dtype} on {tensor.device}"
-                raise ValueError(f"state.controller.{name}: expected {list(shape)} {x.dtype} on {x.device}, got {got}; make one with initial_state")
+                raise ValueError(
+                    f"state.controller.{name}: expected {list(shape)} {x.dtype} on {x.device}, got {got}; make one with initial_state"
+                )
         memory = getattr(state.memory, "memory", None)
         if memory is not None and tuple(memory.shape) != (x.shape[1], self.slots, self.word_size):
-            raise ValueError(f"state.memory: expected [{x.shape[1]}, {self.slots}, {self.word_size}], got {list(memory.shape)}; use initial_state")
+            raise ValueError(
+                f"state.memory: expected [{x.shape[1]}, {self.slots}, {self.word_size}], got {list(memory.shape)}; use initial_state"
+            )
 
     def memory_bytes(self, batch: int, steps: int, mode: str) -> dict[str, int]:
         """Predicted bytes by cause for one pass of `steps` steps; `mode` is "train" or "infer". Nothing of size N is allocated here."""

@@ -106,7 +106,9 @@ class SparseMemory(State):
     passes: int = 0
 
     @classmethod
-    def create(cls, batch: int, slots: int, word_size: int, fill: Fill, seed: int, device: torch.device, dtype: torch.dtype) -> "SparseMemory":
+    def create(
+        cls, batch: int, slots: int, word_size: int, fill: Fill, seed: int, device: torch.device, dtype: torch.dtype
+    ) -> "SparseMemory":
         """Zeros without candidates, or N random rows that are all candidates."""
         rows = initial_rows(batch, slots, word_size, fill, seed, device, dtype)
         return cls(rows, row_norms(rows), LruRing(batch, slots, rows.device), live=slots if fill == "full" else 0)
@@ -157,7 +159,9 @@ class SparseMemory(State):
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """A second memory with `function` applied to every tensor; RuntimeError while a backward is due."""
         if self.pending is not None:
-            raise RuntimeError("this memory has a forward pass whose backward has not run: run it first, then move, slice or save the state")
+            raise RuntimeError(
+                "this memory has a forward pass whose backward has not run: run it first, then move, slice or save the state"
+            )
         ring = LruRing.__new__(LruRing)
         ring.__dict__.update({name: function(value) if isinstance(value, Tensor) else value for name, value in self.ring.__dict__.items()})
         return type(self)(function(self.memory), function(self.norms), ring, self.live, self.position, passes=self.passes)

@@ -78,9 +78,7 @@ class MANNState(State):
     memory: State
 
 
-def initial_rows(
-    batch: int, slots: int, word_size: int, fill: Fill, seed: int, device: torch.device | str, dtype: torch.dtype
-) -> Tensor:
+def initial_rows(batch: int, slots: int, word_size: int, fill: Fill, seed: int, device: torch.device | str, dtype: torch.dtype) -> Tensor:
     """Start of a memory, [B, N, W]: zeros (`empty`) or random rows of unit scale (`full`), the same for the same seed on any device."""
     if fill not in ("empty", "full"):
         raise ValueError(f"fill: expected 'empty' or 'full', got {fill!r}")

@@ -25,7 +25,9 @@ def topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, live: i
     (the `exact` index), else only the live ones are touched (`live`). Returns int64 [B, R, k], -1 where there are fewer candidates.
     """
     rows = memory if scan_all else memory[:, :live]
-    scores = queries @ rows.transpose(1, 2) / norms[:, None, : rows.shape[1]]  # |q| scales a whole row of scores: it cannot change the order
+    scores = (
+        queries @ rows.transpose(1, 2) / norms[:, None, : rows.shape[1]]
+    )  # |q| scales a whole row of scores: it cannot change the order
     if scan_all and live < memory.shape[1]:
         scores[:, :, live:] = -torch.inf
     found = min(k, live)

@@ -110,4 +110,6 @@ class LruRing:
 
     def _remember(self, rows: Tensor, begin: int) -> None:
         positions = torch.arange(begin, begin + rows.shape[1], dtype=torch.int32, device=rows.device).expand_as(rows)
-        self.last.scatter_reduce_(1, rows.clamp_min(0), torch.where(rows >= 0, positions, -1), "amax")  # a row accessed twice: the later position
+        self.last.scatter_reduce_(
+            1, rows.clamp_min(0), torch.where(rows >= 0, positions, -1), "amax"
+        )  # a row accessed twice: the later position

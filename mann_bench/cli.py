@@ -1,0 +1,223 @@
+"""The command line.
+
+    mann-bench run quick                      sweep, measure, store; ends with the folder and the next command
+    mann-bench run my.toml --models sam,ntm --slots 1k,64k --out runs/mine
+    mann-bench run quick --out runs/mine --resume
+    mann-bench plan scaling                   the cases, predicted bytes and time
+    mann-bench list models|suites
+    mann-bench doctor                         what this machine can do
+    mann-bench report runs/mine               one HTML page, Markdown, CSV, plots
+
+Sizes are written as people write them: 64k = 64 * 2^10, 1M = 2^20. Exit code 0: done; 1: something measured failed; 2: bad usage.
+"""
+
+import errno
+import json
+import os
+import sys
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mann_bench.errors import UsageError
+from mann_bench.sizes import format_bytes, format_slots, parse_size
+from mann_bench.suite import Suite, load_suite, select, suite_names
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help=(__doc__ or "").replace("\n", "\n\n", 1),
+    rich_markup_mode=None,
+)
+console = Console(stderr=True)
+
+SuiteName = Annotated[str, typer.Argument(metavar="SUITE|FILE.toml", help="a shipped suite (`mann-bench list suites`) or a TOML file")]
+Models = Annotated[str, typer.Option(help="only these, comma-separated; a variant as ntm-checkpointed")]
+OwnModel = Annotated[list[str] | None, typer.Option(help="a model of your own, package.module:factory; may be repeated")]
+Slots = Annotated[str, typer.Option(help="memory sizes instead of the suite's, as 1k,64k,1M (k = 2^10, M = 2^20)")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads a case may use")]
+Mode = Annotated[str | None, typer.Option(help="train (forward and backward) or infer")]
+Seed = Annotated[int | None, typer.Option(help="seed of parameters, memory and inputs")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a program to read")]
+
+
+@app.command()
+def run(
+    suite: SuiteName,
+    models: Models = "",
+    model: OwnModel = None,
+    slots: Slots = "",
+    device: Device = None,
+    threads: Threads = None,
+    mode: Mode = None,
+    seed: Seed = None,
+    budget_seconds: Annotated[float | None, typer.Option(min=0.1, help="seconds one case may take, all in")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the results; default runs/SUITE-DATE")] = None,
+    resume: Annotated[bool, typer.Option(help="go on with the run in --out: only what is missing is run")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a suite; every finished case is stored at once and survives whatever comes after it."""
+    chosen = choose(suite, models, model, slots, device, threads, mode, seed)
+    if budget_seconds is not None:
+        chosen = chosen.model_copy(update={"budget": chosen.budget.model_copy(update={"case_seconds": budget_seconds})})
+    if resume and out is None:
+        raise UsageError("--resume: expected --out FOLDER of the run to go on with, got none")
+    from mann_bench.session import run_and_store  # imports torch, which takes seconds: not for every command
+
+    folder = out or Path("runs") / f"{chosen.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    try:
+        statuses = run_and_store(chosen, folder, resume=resume, console=console)
+    except KeyboardInterrupt:
+        console.print(f"stopped; what finished is kept. Go on with the same command and: --out {folder} --resume", markup=False)
+        raise typer.Exit(130) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        console.print(
+            f"error: {folder}: {os.strerror(error.errno)}; what finished is kept. Free some space, then add: --out {folder} --resume",
+            markup=False,
+        )
+        raise typer.Exit(1) from None
+    summarize(folder, statuses, as_json)
+    failed = statuses["error"] + statuses["unverified"]
+    raise typer.Exit(1 if failed or not statuses["ok"] else 0)
+
+
+def summarize(folder: Path, statuses: Counter[str], as_json: bool) -> None:
+    """Say what came of a run, where it is and what to do next."""
+    if as_json:
+        print(json.dumps({"out": str(folder), "results": str(folder / "results.jsonl"), "statuses": dict(statuses)}))
+        return
+    print(f"{sum(statuses.values())} cases: " + ", ".join(f"{count} {status}" for status, count in statuses.most_common()))
+    print(f"results: {folder / 'results.jsonl'}")
+    print(f"next:    mann-bench report {folder}")
+
+
+@app.command()
+def plan(
+    suite: SuiteName,
+    models: Models = "",
+    model: OwnModel = None,
+    slots: Slots = "",
+    device: Device = None,
+    threads: Threads = None,
+    mode: Mode = None,
+    seed: Seed = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the cases of a suite with predicted bytes and time; nothing is run."""
+    chosen = choose(suite, models, model, slots, device, threads, mode, seed)
+    from mann_bench.plan import predict
+
+    predictions = [predict(case, chosen.budget) for case in chosen.cases]
+    if as_json:
+        rows = [
+            {
+                "case_id": c.case_id,
+                "case": c.model_dump(),
+                "bytes": p.total_bytes,
+                "bytes_by_cause": p.bytes_by_cause,
+                "seconds": round(p.seconds, 1),
+            }
+            for c, p in zip(chosen.cases, predictions, strict=True)
+        ]
+        print(json.dumps(rows))
+        return
+    table = Table("model", "variant", "kernels", "index", "N", "B", "T", "fill", "mode", "device", "predicted", "seconds", "")
+    for case, prediction in zip(chosen.cases, predictions, strict=True):
+        size_bytes = prediction.total_bytes
+        over = "over budget" if size_bytes is not None and size_bytes > chosen.budget.memory else ""
+        shape = (format_slots(case.slots), str(case.batch), str(case.steps), case.fill, case.mode, case.device)
+        predicted = format_bytes(size_bytes) if size_bytes is not None else "unknown"
+        table.add_row(case.model, case.variant, case.kernels, case.index, *shape, predicted, f"{prediction.seconds:.0f}", over)
+    wide_console().print(table)
+    total_s = sum(prediction.seconds for prediction in predictions)
+    print(
+        f"{len(chosen.cases)} cases, about {total_s / 60:.0f} min, within a factor of three; budget {format_bytes(chosen.budget.memory)} a case"
+    )
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(metavar="models|suites")] = "models",
+    as_json: AsJson = False,
+) -> None:
+    """List the models (source, cost per step, options, parameters) or the suites."""
+    if what not in ("models", "suites"):
+        raise UsageError(f"list: expected models or suites, got {what!r}")
+    from mann_bench.registry import describe_models
+
+    rows: list[dict[str, Any]] = (
+        describe_models()
+        if what == "models"
+        else [{"name": s.name, "cases": len(s.cases), "description": s.description} for s in map(load_suite, suite_names())]
+    )
+    if as_json:
+        print(json.dumps(rows))
+        return
+    table = Table(*rows[0], show_lines=what == "models")
+    for row in rows:
+        table.add_row(*(", ".join(value) if isinstance(value, list) else str(value) for value in row.values()))
+    wide_console().print(table)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Show what this machine has, what is missing and what that means."""
+    from mann_bench.doctor import examine
+
+    findings = examine()
+    if as_json:
+        print(json.dumps([finding._asdict() for finding in findings]))
+        return
+    for finding in findings:
+        print(f"{finding.state:8} {finding.part:13} {finding.detail}")
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders written by `mann-bench run`")],
+    out: Annotated[Path | None, typer.Option(help="folder for the report; default RUN/report")] = None,
+) -> None:
+    """Write one self-contained HTML page, Markdown, CSV and plots from stored results."""
+    from mann_bench.reports import write_report
+
+    print(f"report: {write_report(runs, out or runs[0] / 'report')}")
+
+
+def choose(
+    suite: str, models: str, own: list[str] | None, slots: str, device: str | None, threads: int | None, mode: str | None, seed: int | None
+) -> Suite:
+    """The suite as the options change it; UsageError naming the option at fault."""
+    from mann_bench.environment import check_device
+
+    if device is not None:
+        check_device(device)
+    if mode not in (None, "train", "infer"):
+        raise UsageError(f"--mode: expected train or infer, got {mode!r}")
+    names = [*(name.strip() for name in models.split(",") if name.strip()), *(own or [])]
+    sizes = [parse_size(text) for text in slots.split(",") if text.strip()]
+    changes = {"device": device, "threads": threads, "mode": mode, "seed": seed}
+    return select(load_suite(suite), models=names, slots=sizes, changes={key: value for key, value in changes.items() if value is not None})
+
+
+def wide_console() -> Console:
+    """Standard output; piped, wide enough that no column is cut."""
+    return Console(width=None if sys.stdout.isatty() else 200)
+
+
+def main() -> None:
+    """Entry point: bad input is told in a sentence and exits with 2."""
+    sys.path.append(os.getcwd())  # `--model my_module:factory` finds a file beside the user
+    try:
+        app()
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,64 @@
+"""What this machine can do: every part the suite may use, whether it is there, and what to install if not."""
+
+import importlib
+import shutil
+from typing import NamedTuple
+
+from mann_bench import environment
+from mann_bench.sizes import format_bytes
+
+
+class Finding(NamedTuple):
+    """One part: `state` is "ok", "missing" or "note"."""
+
+    part: str
+    state: str
+    detail: str
+
+
+def examine() -> list[Finding]:
+    """All findings, the essential first."""
+    facts = environment.fingerprint()
+    limit = facts["memory_limit_bytes"]
+    memory = format_bytes(facts["ram_bytes"]) + (f", this process may use {format_bytes(limit)}" if limit else "")
+    found = [
+        Finding("python", "ok", facts["python"]),
+        Finding("torch", "ok", facts["torch"]),
+        Finding("cpu", "ok", f"{facts['cpu']}, {facts['usable_threads']} of {facts['threads']} threads usable"),
+        Finding("memory", "ok", memory),
+        _huge_pages(facts["huge_pages"]),
+    ]
+    if facts["gpus"]:
+        found += [
+            Finding("gpu", "ok", f"{gpu['name']}, {format_bytes(gpu['memory_bytes'])}, driver {gpu['driver']}") for gpu in facts["gpus"]
+        ]
+    else:
+        found.append(Finding("gpu", "missing", "no NVIDIA driver: cases on cuda are recorded as unavailable"))
+    if facts["compiler"]:
+        found.append(Finding("c++ compiler", "ok", facts["compiler"]))
+    else:
+        found.append(Finding("c++ compiler", "missing", "install g++ or clang++ (or set CXX); without one only kernels=torch runs"))
+    found.append(
+        Finding("nvcc", "ok", shutil.which("nvcc") or "")
+        if shutil.which("nvcc")
+        else Finding("nvcc", "missing", "only needed to build for CUDA")
+    )
+    found.append(_faiss())
+    return found
+
+
+def _huge_pages(setting: str | None) -> Finding:
+    if setting in ("always", "madvise"):
+        return Finding("huge pages", "ok", setting)
+    return Finding(
+        "huge pages",
+        "note",
+        f"{setting or 'unknown'}: large memories are slower; echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
+    )
+
+
+def _faiss() -> Finding:
+    try:
+        return Finding("faiss", "ok", str(importlib.import_module("faiss").__version__))
+    except ImportError as error:
+        return Finding("faiss", "missing", f"{error}; pip install 'mann-bench[cpu]' (or [gpu], never both)")

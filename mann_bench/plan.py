@@ -1,0 +1,52 @@
+"""What a suite will take, before any of it runs: predicted bytes from the model's own formula, time from a rough one."""
+
+from dataclasses import dataclass
+
+import torch
+
+from mann_bench.case import Case
+from mann_bench.registry import find_model
+from mann_bench.suite import Budget
+
+START_S = 3.0  # a process imports torch and builds its model
+STEP_S = 1.5e-3  # a time step of a Python loop over small tensors, forward and backward
+BYTES_PER_S = 4e9  # what one thread moves while it computes, within a factor of three
+PASSES_BEFORE_TIMING = 6  # memory passes and warm-up
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of one case: bytes by cause of one pass (None if the model does not say), seconds all in."""
+
+    bytes_by_cause: dict[str, int] | None
+    seconds: float
+
+    @property
+    def total_bytes(self) -> int | None:
+        """All causes together."""
+        return sum(self.bytes_by_cause.values()) if self.bytes_by_cause is not None else None
+
+
+def predict(case: Case, budget: Budget) -> Prediction:
+    """Bytes by the model's `memory_bytes`, built on torch's meta device; seconds to the order of magnitude."""
+    by_cause = predicted_bytes(case)
+    pass_s = case.steps * STEP_S
+    if by_cause is not None:
+        moved = 4 * by_cause.get("tape", 0) + case.steps * by_cause.get("state", 0)
+        pass_s += moved / BYTES_PER_S
+    timing_s = max(pass_s * budget.rounds, min(budget.timing_seconds, 100 * pass_s))
+    return Prediction(by_cause, min(budget.case_seconds, START_S + PASSES_BEFORE_TIMING * pass_s + timing_s))
+
+
+def predicted_bytes(case: Case) -> dict[str, int] | None:
+    """`model.memory_bytes` for the case, or None: a user's model need not have one, and may fail to build without harm here."""
+    try:
+        with torch.device("meta"):
+            model = find_model(case.model).build(case)
+        predict_bytes = getattr(model, "memory_bytes", None)
+        if predict_bytes is None:
+            return None
+        item = getattr(torch, case.dtype).itemsize
+        return {cause: size * item // 4 for cause, size in predict_bytes(case.batch, case.steps, case.mode).items()}
+    except Exception:  # the case itself will fail in its own process and be recorded there
+        return None

@@ -1,0 +1,193 @@
+"""Runs a suite: one process a case, cases that will be compared timed in turn, every outcome stored at once.
+
+A comparison is a set of cases that differ in model, variant, kernels or index only. Its workers live side by side and take turns
+(A B A B), so that a slow minute of the machine falls on all of them.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import psutil
+
+from mann_bench.case import Case
+from mann_bench.environment import why_no_device
+from mann_bench.plan import predict
+from mann_bench.process import WorkerProcess
+from mann_bench.result import Check, Memory, Ran, Result
+from mann_bench.sizes import format_bytes, format_slots
+from mann_bench.store import RunFolder
+from mann_bench.suite import Budget, Suite
+from mann_bench.timing import summarize
+
+USABLE_MEMORY = 0.8  # of what is free now, for workers living side by side
+
+Announce = Callable[[str], None]
+
+
+@dataclass
+class _Running:
+    """A case under way."""
+
+    case: Case
+    worker: WorkerProcess
+    started_at: str
+    prepared: dict[str, Any] = field(default_factory=dict)
+    rounds_ms: list[list[float]] = field(default_factory=list)
+    failure: dict[str, Any] | None = None
+
+
+def run_suite(suite: Suite, folder: RunFolder, earlier: Iterable[Result], announce: Announce = lambda text: None) -> Iterator[Result]:
+    """Run the cases that `folder` does not hold yet; each result is on disk before it is yielded.
+
+    `earlier` are the results it holds: a curve that broke its budget there is not taken up again.
+    """
+    broken = BrokenCurves(earlier)
+    for comparison in comparisons(suite.cases):
+        to_run = []
+        for case in comparison:
+            if case.case_id in folder.finished:
+                continue
+            refusal = refuse(case, suite.budget, broken)
+            if refusal is None:
+                to_run.append(case)
+                continue
+            result = _record(case, refusal, now(), 0.0)
+            broken.note(result)
+            folder.append(result)
+            yield result
+        for batch in _that_fit(to_run, suite.budget):
+            for result in run_side_by_side(batch, suite.budget, announce):
+                broken.note(result)
+                folder.append(result)
+                yield result
+
+
+def comparisons(cases: list[Case]) -> list[list[Case]]:
+    """Cases that differ in what is compared only, in order of first appearance."""
+    groups: dict[str, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(case.model_dump_json(exclude={"model", "variant", "kernels", "index"}), []).append(case)
+    return list(groups.values())
+
+
+class BrokenCurves:
+    """Where each curve stopped growing: the smallest N at which it ran out of memory or time."""
+
+    def __init__(self, results: Iterable[Result]) -> None:
+        self._stopped: dict[str, Result] = {}
+        for result in results:
+            self.note(result)
+
+    def note(self, result: Result) -> None:
+        """Take a result into account."""
+        curve = self._curve(result.case)
+        if result.status in ("oom", "timeout") or (result.status == "skipped" and curve not in self._stopped):
+            self._stopped.setdefault(curve, result)
+
+    def reason(self, case: Case) -> str | None:
+        """Why a case is not tried, or None."""
+        stop = self._stopped.get(self._curve(case))
+        if stop is None or case.slots <= stop.case.slots:
+            return None
+        return f"its curve stopped at N = {format_slots(stop.case.slots)} ({stop.status}: {stop.reason})"
+
+    @staticmethod
+    def _curve(case: Case) -> str:
+        return case.model_dump_json(exclude={"slots"})
+
+
+def refuse(case: Case, budget: Budget, broken: BrokenCurves) -> dict[str, str] | None:
+    """Status and reason of a case that is not even started, or None."""
+    missing = why_no_device(case.device)
+    if missing:
+        return {"status": "unavailable", "reason": missing}
+    stopped = broken.reason(case)
+    if stopped:
+        return {"status": "skipped", "reason": stopped}
+    size_bytes = predict(case, budget).total_bytes
+    if size_bytes is not None and case.device == "cpu" and size_bytes > budget.memory:
+        return {"status": "skipped", "reason": f"predicted {format_bytes(size_bytes)}, the budget is {format_bytes(budget.memory)}"}
+    return None
+
+
+def run_side_by_side(cases: list[Case], budget: Budget, announce: Announce) -> Iterator[Result]:
+    """Prepare each case's worker in turn, then time them in interleaved rounds."""
+    running = [_Running(case, WorkerProcess(case.threads), now()) for case in cases]  # they import torch side by side
+    try:
+        for one in running:
+            announce(f"{label(one.case)}: memory and warm-up")
+            command = {"do": "prepare", "case": one.case.model_dump(), "memory_bytes": budget.memory, "warmup_s": budget.timing_seconds}
+            one.prepared = _ask(one, command, budget)
+        for _ in range(budget.rounds):
+            for one in running:
+                if one.failure is None:
+                    announce(f"{label(one.case)}: timing")
+                    reply = _ask(one, {"do": "round", "seconds": budget.timing_seconds / budget.rounds, "target": budget.target_ci}, budget)
+                    one.rounds_ms.append(reply.get("samples_ms", []))
+        for one in running:
+            one.worker.quit()
+            yield _finish(one, budget)
+    finally:
+        for one in running:
+            one.worker.kill()
+
+
+def _ask(one: _Running, command: dict[str, Any], budget: Budget) -> dict[str, Any]:
+    reply = one.worker.ask(command, max(0.1, budget.case_seconds - one.worker.used_s))
+    if "status" in reply:
+        one.failure = reply
+        one.worker.kill()  # its memory is of no more use and may be needed
+    return reply
+
+
+def _finish(one: _Running, budget: Budget) -> Result:
+    if one.failure is not None:
+        return _record(one.case, one.failure, one.started_at, one.worker.used_s, one.prepared)
+    time_ = summarize(one.rounds_ms, one.prepared["warmup_ms"], one.case.steps, budget.target_ci)
+    return _record(one.case, {"status": "ok"}, one.started_at, one.worker.used_s, {**one.prepared, "time": time_})
+
+
+def _record(case: Case, outcome: dict[str, Any], started_at: str, wall_s: float, measured: dict[str, Any] | None = None) -> Result:
+    measured = {**(measured or {}), **outcome}
+    return Result(
+        case_id=case.case_id,
+        status=outcome["status"],
+        reason=outcome.get("reason"),
+        case=case,
+        ran=Ran(**measured["ran"]) if measured.get("ran") else None,
+        time=measured.get("time"),
+        memory=Memory(**measured["memory"]) if measured.get("memory") else None,
+        check=Check(**measured["check"]) if measured.get("check") else None,
+        started_at=started_at,
+        wall_s=round(wall_s, 3),
+    )
+
+
+def _that_fit(cases: list[Case], budget: Budget) -> Iterator[list[Case]]:
+    """Split a comparison into sets whose predicted bytes fit this machine together; a case alone always may try."""
+    batch: list[Case] = []
+    held = 0
+    for case in cases:
+        size_bytes = predict(case, budget).total_bytes or 0
+        if batch and held + size_bytes > USABLE_MEMORY * psutil.virtual_memory().available:
+            yield batch
+            batch, held = [], 0
+        batch.append(case)
+        held += size_bytes
+    if batch:
+        yield batch
+
+
+def label(case: Case) -> str:
+    """A case in a few words, for people."""
+    name = case.model if case.variant == "plain" else f"{case.model}-{case.variant}"
+    extra = "" if case.index == "exact" else f" {case.index}"
+    return f"{name}{extra} N={format_slots(case.slots)} {case.mode}"
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the second."""
+    return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")

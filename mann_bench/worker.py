@@ -1,0 +1,117 @@
+"""A measuring process: one case, driven by JSON lines (`python -m mann_bench.worker` reads commands, writes one reply each).
+
+    {"do": "prepare", "case": {...}, "memory_bytes": 8589934592, "warmup_s": 2}   build, check, gate, memory pass, warm-up
+    {"do": "round", "seconds": 1.0, "target": 0.05}                               samples of one round
+    {"do": "quit"}
+
+A process of its own gives each case a clean allocator and clean peaks, and lets it die without taking anything with it.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+from mann_bench.case import Case
+from mann_bench.environment import device_name
+from mann_bench.gate import check_case
+from mann_bench.memory import measure_memory
+from mann_bench.timing import sample, warm_up
+from mann_bench.workload import Workload
+
+PARENT_DEATH = 1  # prctl's PR_SET_PDEATHSIG
+
+
+class Worker:
+    """Holds the workload between commands."""
+
+    workload: Workload
+
+    def prepare(self, case: dict[str, Any], memory_bytes: int, warmup_s: float) -> dict[str, Any]:
+        """Everything before timing; the reply holds `ran`, `check`, `memory` and `warmup_ms`, or a status and its reason."""
+        self.case = Case(**case)
+        torch.set_num_threads(self.case.threads)
+        if self.case.device == "cpu":
+            limit_memory(memory_bytes)
+        self.workload = Workload(self.case)
+        self.workload.check_shape()
+        ran = {"kernels": "torch", "index": self.case.index, **getattr(self.workload.model, "ran", {})}
+        check = check_case(self.case, ran)
+        if check is not None and not check.ok:
+            reason = f"differs from {check.compared_with} by {check.max_rel_err:.2g} (relative RMS) at a small size"
+            return {"status": "unverified", "reason": reason, "check": check.model_dump()}
+        memory = measure_memory(self.workload)
+        return {
+            "ran": {"kernels": ran["kernels"], "index": ran["index"], "device_name": device_name(self.case.device)},
+            "check": check.model_dump() if check else None,
+            "memory": memory.model_dump(),
+            "warmup_ms": warm_up(self.one_pass, warmup_s),
+        }
+
+    def round(self, seconds: float, target: float) -> dict[str, Any]:
+        """One round of timed passes."""
+        return {"samples_ms": sample(self.one_pass, self.workload.clear, seconds, target)}
+
+    def one_pass(self) -> None:
+        """What is timed; on CUDA until the device is done."""
+        self.workload.run_pass()
+        if self.case.device.startswith("cuda"):
+            torch.cuda.synchronize()
+
+
+def limit_memory(budget_bytes: int) -> None:
+    """Let this process allocate `budget_bytes` more than it holds now; beyond, allocations fail cleanly."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return
+    data_kib = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmData"))
+    limit = data_kib * 1024 + budget_bytes
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that an allocation failed, on the CPU or a GPU."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return any(sign in str(error) for sign in ("can't allocate memory", "not enough memory", "bad_alloc", "CUDA out of memory"))
+
+
+def answer(worker: Worker, command: dict[str, Any]) -> dict[str, Any]:
+    """Run one command; whatever goes wrong becomes a status and a reason."""
+    do = command.pop("do")
+    try:
+        return worker.prepare(**command) if do == "prepare" else worker.round(**command)
+    except Exception as error:  # the model may be anyone's: any failure of it is data
+        status = "oom" if is_out_of_memory(error) else "error"
+        first_line = str(error).strip().partition("\n")[0]
+        return {"status": status, "reason": f"{type(error).__name__}: {first_line}"}
+
+
+def serve(commands: TextIO, replies: TextIO) -> None:
+    """Answer commands until `quit` or the end of input."""
+    worker = Worker()
+    for line in commands:
+        command = json.loads(line)
+        if command["do"] == "quit":
+            return
+        print(json.dumps(answer(worker, command)), file=replies, flush=True)
+
+
+def main() -> None:
+    """Keep the real standard output for replies: what a model prints goes to standard error."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PARENT_DEATH, signal.SIGKILL)
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    with replies:
+        serve(sys.stdin, replies)
+
+
+if __name__ == "__main__":
+    main()
