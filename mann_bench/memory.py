@@ -64,7 +64,8 @@ def _measure_cpu(workload: Workload, steps: int) -> PassBytes:
         if workload.case.mode == "train":
             workload.loss(y).backward()
         del y, state
-    assert profile.profiler is not None and profile.profiler.kineto_results is not None
+    assert profile.profiler is not None
+    assert profile.profiler.kineto_results is not None
     events = profile.profiler.kineto_results.events()
     forward = next(event for event in events if event.name() == _FORWARD)
     forward_end_ns = forward.start_ns() + forward.duration_ns()

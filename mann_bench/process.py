@@ -1,5 +1,6 @@
 """The driver's end of a measuring process: start it, ask it, outlive it, and say how it ended."""
 
+import contextlib
 import json
 import os
 import selectors
@@ -85,21 +86,17 @@ class WorkerProcess:
 
     def quit(self) -> None:
         """Ask it to end; end it if it does not."""
-        try:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             assert self._process.stdin is not None
             self._process.stdin.write(b'{"do": "quit"}\n')
             self._process.stdin.close()
             self._process.wait(timeout=5)
-        except (OSError, subprocess.TimeoutExpired):
-            pass
         self.kill()
 
     def kill(self) -> None:
         """End the process and all it started."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait()
         assert self._process.stdout is not None
         self._process.stdout.close()

@@ -71,11 +71,11 @@ class RunFolder:
             raise UsageError(f"--resume {path}: expected a folder with run.json, got none; start without --resume")
         if resume and existing.get("case_ids") != description["case_ids"]:
             raise UsageError(
-                f"--resume {path}: that run has {len(existing.get('case_ids', []))} cases of suite {existing.get('suite')!r}, this command plans "
-                f"{len(description['case_ids'])} others of {description['suite']!r}; give the same suite and options"
+                f"--resume {path}: that run has {len(existing.get('case_ids', []))} cases of suite {existing.get('suite')!r}, "
+                f"this command plans {len(description['case_ids'])} others of {description['suite']!r}; give the same suite and options"
             )
         path.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(path / ".lock", os.O_CREAT | os.O_RDWR)
+        self._lock = os.open(path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -90,7 +90,7 @@ class RunFolder:
         """Store one finished case durably; on failure (a full disk) nothing of it is left and OSError is raised."""
         before = self._size()
         line = (result.to_line() + "\n").encode()
-        descriptor = os.open(self.results_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        descriptor = os.open(self.results_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             written = 0
             while written < len(line):

@@ -38,14 +38,17 @@ def shift_convolve(weights: Tensor, shifts: Tensor) -> Tensor:
 
 
 def sharpen(weights: Tensor, gamma: Tensor) -> Tensor:
-    """`w(i)^gamma / sum_j w(j)^gamma` ([N] eq 9), as a softmax of logarithms so that no power underflows: [B, R, N], [B, R] -> [B, R, N]."""
+    """`w(i)^gamma / sum_j w(j)^gamma` ([N] eq 9), as a softmax of logarithms so that no power underflows.
+
+    weights [B, R, N], gamma [B, R] -> [B, R, N].
+    """
     return torch.softmax(gamma.unsqueeze(-1) * torch.log(weights + torch.finfo(weights.dtype).tiny), dim=-1)
 
 
 def usage_update(usage: Tensor, write_weights: Tensor, read_weights: Tensor, free_gates: Tensor) -> Tensor:
-    """`u = (u + w - u w) psi`, `psi = prod_r (1 - f_r w_r)` ([D]): usage and write_weights [B, N], read_weights [B, R, N], free_gates [B, R] -> [B, N].
+    """`u = (u + w - u w) psi`, `psi = prod_r (1 - f_r w_r)` ([D]).
 
-    The weights are those of the previous step.
+    usage and write_weights [B, N], read_weights [B, R, N], free_gates [B, R] -> [B, N]. The weights are those of the previous step.
     """
     retention = torch.prod(1 - free_gates.unsqueeze(-1) * read_weights, dim=1)
     return (usage + write_weights - usage * write_weights) * retention

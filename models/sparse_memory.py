@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mann_bench.kernels.reference import LruRing, WriteJournal, erase_survivors, gather_rows, rollback, row_norms, sparse_write
-from mann_bench.kernels.reference.lru_ring import RingMark
 from mann_bench.models.state import Fill, State, initial_rows
 
 
