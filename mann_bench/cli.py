@@ -139,9 +139,8 @@ def plan(
         table.add_row(case.model, case.variant, case.kernels, case.index, *shape, predicted, f"{prediction.seconds:.0f}", over)
     wide_console().print(table)
     total_s = sum(prediction.seconds for prediction in predictions)
-    print(
-        f"{len(chosen.cases)} cases, about {total_s / 60:.0f} min, within a factor of three; budget {format_bytes(chosen.budget.memory)} a case"
-    )
+    budget = format_bytes(chosen.budget.memory)
+    print(f"{len(chosen.cases)} cases, about {total_s / 60:.0f} min, within a factor of three; memory budget {budget} a case")
 
 
 @app.command("list")

@@ -94,10 +94,9 @@ class _EraseAndAdd(torch.autograd.Function):
     @staticmethod
     def forward(ctx, memory, weights, erase, add):  # type: ignore[no-untyped-def]
         ctx.save_for_backward(memory, weights, erase, add)
-        result = None
-        for head in range(weights.shape[1]):
-            keep = _keep(weights, erase, head)
-            result = keep.mul_(memory) if result is None else result.mul_(keep)
+        result = _keep(weights, erase, 0).mul_(memory)
+        for head in range(1, weights.shape[1]):
+            result.mul_(_keep(weights, erase, head))
         return result.baddbmm_(weights.transpose(1, 2), add)
 
     @staticmethod

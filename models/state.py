@@ -58,7 +58,7 @@ class State:
                 changed[field.name] = of_tensor(value)
             elif isinstance(value, State):
                 changed[field.name] = of_state(value)
-        return dataclasses.replace(self, **changed)  # type: ignore[arg-type]
+        return dataclasses.replace(self, **changed)
 
 
 @dataclass

@@ -83,11 +83,11 @@ def verdicts(findings: Findings) -> list[str]:
         if times:
             said.append(f"Time per step ({setting}): {', '.join(times)}.")
         for pair in dict.fromkeys((r.sparse, r.dense) for r in findings.ratios if r.setting == setting):
-            at = max((r for r in findings.ratios if (r.setting, r.sparse, r.dense) == (setting, *pair)), key=lambda r: r.slots)
+            both = [r for r in findings.ratios if (r.setting, r.sparse, r.dense) == (setting, *pair)]
+            at = max(both, key=lambda r: r.slots)
             faster = f"{at.speedup:.3g}x [{at.speedup_low:.3g}, {at.speedup_high:.3g}] as fast"
-            said.append(
-                f"At N = {format_slots(at.slots)}, the largest both ran at ({setting}), {at.sparse} is {faster} as {at.dense}{_smaller(at)}."
-            )
+            where = f"At N = {format_slots(at.slots)}, the largest both ran at ({setting})"
+            said.append(f"{where}, {at.sparse} is {faster} as {at.dense}{_smaller(at)}.")
     bad = findings.frame[findings.frame["status"] != "ok"]
     total = len(findings.frame)
     said.append(f"{total - len(bad)} of {total} cases were measured" + (f"; {len(bad)} were not, reasons below." if len(bad) else "."))

@@ -1,24 +1,26 @@
 """Plots: log-log curves against N that read alone, in print and for the colour-blind; SVG with the same bytes for the same results."""
 
 import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from mann_bench.reports.scaling import Exponent
 from mann_bench.sizes import format_bytes, format_slots
 
 MARKERS = "os^DvPX*<>"
 ORDER = ("lstm", "ntm", "dam", "dnc", "sam", "sdnc")  # a model keeps its colour in every plot
-_STYLE = {
+_STYLE: Any = {  # matplotlib types its keys one by one
     "svg.hashsalt": "mann-bench",
     "svg.fonttype": "none",  # text stays text: it can be selected, searched and read aloud
-    "font.family": "DejaVu Sans, Arial, sans-serif",
+    "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -43,7 +45,7 @@ class Quantity:
 
 TIME = Quantity("time", "Time per step", "milliseconds a step", "step_ms_median", "step_ms_ci_low", "step_ms_ci_high")
 TAPE = Quantity("memory_per_step", "Memory each further step takes", "bytes a step kept for backward", "bytes_per_step", is_bytes=True)
-PASS = Quantity("pass_memory", "Memory of a pass", "peak above what the model and its memory hold", "pass_bytes", is_bytes=True)
+PASS = Quantity("pass_memory", "Memory of a pass", "peak above what is held before", "pass_bytes", is_bytes=True)
 PEAK = Quantity("peak_memory", "Peak memory in all", "model, memory and pass", "peak_bytes", is_bytes=True)
 QUANTITIES = (TIME, TAPE, PASS, PEAK)
 
@@ -51,8 +53,9 @@ QUANTITIES = (TIME, TAPE, PASS, PEAK)
 def draw(frame: pd.DataFrame, quantity: Quantity, fits: dict[tuple[str, str], Exponent], setting: str) -> Figure:
     """One plot of one setting: curves with their interval, each named at its end with its exponent."""
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+        figure = Figure(figsize=(6.6, 4.2))
         axes = figure.subplots()
+        figure.subplots_adjust(left=0.13, right=0.76, bottom=0.13, top=0.88)  # room to the right for the curves' names
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         part = frame[(frame["setting"] == setting) & (frame["status"] == "ok") & (frame[quantity.column] > 0)]
@@ -78,9 +81,12 @@ def draw(frame: pd.DataFrame, quantity: Quantity, fits: dict[tuple[str, str], Ex
         _label_ends(axes, ends)
         axes.set_xlabel("memory slots N")
         axes.set_ylabel(quantity.axis)
-        axes.set_title(f"{quantity.title}  ({setting})", loc="left", fontsize=11)
+        axes.set_title(f"{quantity.title}\n", loc="left", fontsize=11, fontweight="bold")
+        axes.text(0, 1.03, setting, transform=axes.transAxes, fontsize=9, color="#555555")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_slots(int(value)) if value >= 1 else ""))
         form = format_bytes if quantity.is_bytes else _plain
+        if quantity.is_bytes:
+            axes.yaxis.set_major_locator(LogLocator(base=4, numticks=9))  # 64 KiB, 256 KiB, 1 MiB: no 977 KiB
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: form(value)))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
     return figure
@@ -113,11 +119,10 @@ def _label_ends(axes: matplotlib.axes.Axes, ends: list[tuple[float, float, str, 
         axes.text(0.5, 0.5, "nothing measured", transform=axes.transAxes, ha="center")
         return
     axes.margins(y=0.12)
-    axes.figure.canvas.draw()
-    transform = axes.transData + axes.transAxes.inverted()
+    low, high = (math.log(limit) for limit in axes.get_ylim())
     placed: list[float] = []
     for slots, value, text, color in sorted(ends, key=lambda end: end[1]):
-        height = transform.transform((slots, value))[1]
+        height = (math.log(value) - low) / (high - low)
         height = max(height, placed[-1] + 0.065) if placed else height
         placed.append(height)
         axes.annotate(

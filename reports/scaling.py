@@ -25,6 +25,8 @@ class Exponent:
     @property
     def verdict(self) -> str:
         """The simplest growth that is within 0.05 of the exponent's interval: O(1), O(N), O(N^2); else what lies between."""
+        if self.ci_high - self.ci_low > 1:
+            return "unclear: too few or too scattered points"
         for growth, order in (("O(1)", 0.0), ("O(N)", 1.0), ("O(N^2)", 2.0)):
             if self.ci_low - 0.05 <= order <= self.ci_high + 0.05 and abs(self.value - order) < 0.25:
                 return growth

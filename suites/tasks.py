@@ -10,8 +10,9 @@ def associative_recall(
     """Key/value pairs, then a cue key; the target is that pair's value (Rae et al. 2016, section 4.2).
 
     One vector of random bits a step: key, value, key, value, ..., cue, answer. The last two input channels flag a key and the cue.
-    Returns inputs [T, B, X], targets [T, B, X - 2] and mask [T, B] (1 at the answer step, where the input is zero). An odd last step repeats the
-    silence of the answer; with fewer than four steps there is no room for a pair and a cue, and the last step is asked for what it was shown.
+    Returns inputs [T, B, X], targets [T, B, X - 2] and mask [T, B] (1 at the answer step, where the input is zero). An odd last
+    step repeats the silence of the answer; with fewer than four steps there is no room for a pair and a cue, and the last step is
+    asked for what it was shown.
     """
     generator = torch.Generator().manual_seed(seed)
     bits = input_size - 2
