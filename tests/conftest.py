@@ -1,0 +1,26 @@
+"""Every test runs on one thread and sees uninitialised memory as NaN or nonsense, so that a read of it shows."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+
+def _poisoned(allocate: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def poison(*args: Any, **kwargs: Any) -> Tensor:
+        tensor = allocate(*args, **kwargs)
+        if not tensor.is_meta and tensor.numel():
+            tensor.data.fill_(float("nan") if tensor.is_floating_point() else 123 if tensor.dtype is not torch.bool else True)
+        return tensor
+
+    return poison
+
+
+@pytest.fixture(autouse=True)
+def _plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    for owner, name in ((torch, "empty"), (torch, "empty_like"), (Tensor, "new_empty")):
+        monkeypatch.setattr(owner, name, _poisoned(getattr(owner, name)))
