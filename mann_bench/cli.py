@@ -75,7 +75,9 @@ def run(
     try:
         statuses = run_and_store(chosen, folder, resume=resume, console=console)
     except KeyboardInterrupt:
-        console.print(f"stopped; what finished is kept. Go on with the same command and: --out {folder} --resume", markup=False)
+        console.print(
+            f"stopped; what finished is kept. Go on with the same command and: --out {folder} --resume", markup=False, soft_wrap=True
+        )
         raise typer.Exit(130) from None
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

@@ -85,7 +85,10 @@ class WorkerProcess:
         return telling[-1] if telling else ""
 
     def quit(self) -> None:
-        """Ask it to end; end it if it does not."""
+        """Ask it to end; end it if it does not, or has ended already."""
+        if self._process.poll() is not None:
+            self.kill()
+            return
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             assert self._process.stdin is not None
             self._process.stdin.write(b'{"do": "quit"}\n')
@@ -98,8 +101,10 @@ class WorkerProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(BrokenPipeError):
+                assert pipe is not None
+                pipe.close()
         self._errors.close()
 
 

@@ -51,6 +51,6 @@ class LSTM(nn.Module):
         prediction = {"parameters": parameters, "state": 2 * batch * self.hidden * item}
         if mode == "train":
             prediction["gradients"] = parameters
-            prediction["tape"] = steps * batch * (self.input_size + 7 * self.hidden) * item
+            prediction["tape"] = steps * batch * (self.input_size + 16 * self.hidden) * item  # oneDNN keeps gates, states and a padded copy
         prediction["outputs"] = steps * batch * (self.hidden + self.output_size) * item
         return prediction

@@ -111,8 +111,8 @@ class SAM(MANN):
             memory.rows.rollback()
             raise
         after, controller = state.memory, state.controller
-        tied = tie(current, hidden, reads, controller.hidden, controller.cell, controller.reads, after.weights)  # type: ignore[attr-defined]
-        end = SAMMemory(memory.rows, after.index, tied[5], memory.rows.end(current))  # type: ignore[attr-defined]
+        tied = tie(current, hidden, reads, controller.hidden, controller.cell, controller.reads, after.weights)
+        end = SAMMemory(memory.rows, after.index, tied[5], memory.rows.end(current))
         return tied[0], tied[1], self.join(ControllerState(*tied[2:5]), end)
 
     def access(self, interface: Tensor, memory: SAMMemory) -> tuple[Tensor, SAMMemory]:

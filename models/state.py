@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -75,7 +75,7 @@ class MANNState(State):
     """Controller and memory of one model; made by `model.initial_state`, passed to and returned by the model."""
 
     controller: ControllerState
-    memory: State
+    memory: Any  # the model's own `State`
 
 
 def initial_rows(batch: int, slots: int, word_size: int, fill: Fill, seed: int, device: torch.device | str, dtype: torch.dtype) -> Tensor:

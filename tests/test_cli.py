@@ -101,8 +101,10 @@ def test_kill_9_of_the_driver_then_resume(tiny, tmp_path):
     driver.wait()
     before = results.read_text().splitlines()
     assert 2 <= len(before) < 4
-    time.sleep(0.5)
-    assert not any(os.path.exists(f"/proc/{worker}/exe") for worker in workers), "a worker outlived its driver"
+    give_up = time.monotonic() + 20  # a worker still importing torch sees its driver gone when it has finished
+    while any(os.path.exists(f"/proc/{worker}/exe") for worker in workers):
+        assert time.monotonic() < give_up, "a worker outlived its driver"
+        time.sleep(0.05)
 
     done = command("run", tiny, "--out", out, "--resume")
     assert done.returncode == 0, done.stderr
@@ -129,7 +131,7 @@ def test_full_disk_stops_clearly(tiny, tmp_path):
     out = tmp_path / "out"
 
     def small_files():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 
     done = command("run", tiny, "--out", out, preexec_fn=small_files, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
     assert done.returncode == 1, done.stderr

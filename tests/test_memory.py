@@ -47,7 +47,7 @@ def test_known_bytes_are_found(hoarder):
 def test_inference_keeps_nothing(hoarder):
     memory = measure_memory(hoarder("infer"))
     assert memory.bytes_per_step == pytest.approx(0, abs=100)
-    assert memory.peak_bytes == pytest.approx(6 * MIB, rel=0.1)
+    assert memory.peak_bytes == pytest.approx(5 * MIB, rel=0.1)
     assert memory.ledger["tape"] == 0
 
 
@@ -63,8 +63,8 @@ def test_held_tensors_finds_all_and_counts_storages_once():
 
 @pytest.mark.parametrize("model", ["lstm", "ntm", "sam"])
 def test_prediction_is_near_the_measurement(model):
-    workload = Workload(Case(suite="s", model=model, slots=2048, steps=8))
-    predicted = workload.model.memory_bytes(1, 8, "train")
+    workload = Workload(Case(suite="s", model=model, slots=2048, steps=32))
+    predicted = workload.model.memory_bytes(1, 32, "train")
     measured = measure_memory(workload)
-    assert predicted["state"] == pytest.approx(measured.state_bytes, rel=0.02)
-    assert predicted["tape"] == pytest.approx(measured.bytes_per_step * 8, rel=0.35)
+    assert predicted["state"] == pytest.approx(measured.state_bytes, rel=0.05)
+    assert predicted["tape"] == pytest.approx(measured.bytes_per_step * 32, rel=0.35)

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from mann_bench.models import NTM
+from tests.tape import saved_bytes
 
-SIZES = {"input_size": 4, "output_size": 3, "hidden": 6, "slots": 7, "word_size": 5, "heads": 2}
+SIZES: dict = {"input_size": 4, "output_size": 3, "hidden": 6, "slots": 7, "word_size": 5, "heads": 2}
 
 
 def test_gradients_of_variants_equal_the_plain_model():
@@ -50,10 +51,7 @@ def test_learned_start_gets_a_gradient():
 
 def test_an_untouched_memory_is_kept_once_a_step():
     model = NTM(input_size=4, output_size=3, slots=4096, heads=1)
-    held: dict[int, int] = {}
-    with torch.autograd.graph.saved_tensors_hooks(
-        lambda t: (held.__setitem__(t.untyped_storage().data_ptr(), t.untyped_storage().nbytes()), t)[1], lambda t: t
-    ):
+    with saved_bytes() as held:
         model(torch.randn(6, 1, 4))
     copies = sum(size for size in held.values() if size == 4096 * 32 * 4)
     assert copies <= (6 + 1) * 4096 * 32 * 4

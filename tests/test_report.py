@@ -35,9 +35,9 @@ def test_verdicts_are_computed_from_the_results_file(run, tmp_path):
     page = write_report([folder], tmp_path / "out").read_text()
     assert "sam N^0.00" in page
     assert "ntm N^1.00" in page
-    assert "4.1e+03x [4.02e+03, 4.18e+03] as fast as ntm and keeps 4.1e+03x less a step" in page
+    assert "4.1e+03x [4.01e+03, 4.18e+03] as fast as ntm and keeps 4.1e+03x less a step" in page
     assert {p.suffix for p in (tmp_path / "out" / "plots").iterdir()} == {".svg", ".png"}
-    rows = list(csv.DictReader((tmp_path / "out" / "results.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines()))
     assert len(rows) == 8
     assert rows[0]["case_id"] in page
     assert "| sam over ntm | 4k |" in (tmp_path / "out" / "report.md").read_text()

@@ -128,8 +128,7 @@ def test_resume_runs_what_is_missing(suite, tmp_path):
     lstm = suite.model_copy(update={"cases": [case for case in suite.cases if case.model == "lstm"]})
     description = {"case_ids": [case.case_id for case in lstm.cases], "suite": "bad"}
     folder = RunFolder(tmp_path / "run", description, resume=False)
-    first = next(runs := run_suite(lstm, folder, []))
-    runs.close()
+    first = next(iter(run_suite(lstm, folder, [])))
     folder.close()
     folder = RunFolder(tmp_path / "run", description, resume=True)
     rest = list(run_suite(lstm, folder, [first]))

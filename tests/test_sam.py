@@ -1,21 +1,24 @@
 """SAM: equal to autograd through dense copies, and one memory that comes back bit for bit."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from mann_bench.models import SAM
 from tests.dense_sam import dense_sam
+from tests.tape import saved_bytes
 
-SIZES = {"input_size": 5, "output_size": 3, "hidden": 7, "word_size": 6}
+SIZES: dict = {"input_size": 5, "output_size": 3, "hidden": 7, "word_size": 6}
 
 
-def small(**changes: object) -> SAM:
+def small(**changes: Any) -> SAM:
     sizes: dict = {**SIZES, "slots": 13, "heads": 2, "reads": 3, **changes}
     return SAM(**sizes).double()
 
 
-def snapshot(state) -> list[Tensor]:
+def snapshot(state: Any) -> list[Tensor]:
     rows = state.memory.rows
     return [rows.memory.clone(), rows.norms.clone(), rows.ring.order(), torch.tensor(rows.live)]
 
@@ -41,7 +44,7 @@ def test_equals_autograd_through_dense_copies(fill, options):
         assert after.memory.rows.ring.order()[b].tolist() == expected.order[b]
     got = torch.autograd.grad(y, [x, *model.parameters()], gradient)
     for name, a, b_ in zip(names, got, wanted, strict=True):
-        torch.testing.assert_close(a, b_, rtol=0, atol=1e-10, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(a, b_, rtol=0, atol=1e-10, msg=name)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 37, 1000])
@@ -119,10 +122,7 @@ def test_tape_does_not_depend_on_slots():
     for slots in (1024, 32768, 2**20):
         model = SAM(input_size=5, output_size=3, slots=slots)
         state = model.initial_state(1)
-        sizes: dict[int, int] = {}
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda t, s=sizes: (s.__setitem__(t.untyped_storage().data_ptr(), t.untyped_storage().nbytes()), t)[1], lambda t: t
-        ):
+        with saved_bytes() as sizes:
             y, after = model(torch.randn(8, 1, 5), state)
         assert max(sizes.values()) < 10**6
         journal = sum(w.journal.content.nbytes + w.journal.norms.nbytes + w.journal.rows.nbytes for w in after.memory.rows.pending.writes)
