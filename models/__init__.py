@@ -4,24 +4,33 @@ state = model.initial_state(batch, fill="empty", seed=0)
 y, state = model(x, state)                              # x [T, B, X] -> y [T, B, Y]; None starts from an empty memory
 """
 
+from mann_bench.models.dam import DAM, DAMMemory
+from mann_bench.models.dnc import DNC, DNCMemory
 from mann_bench.models.lstm import LSTM, LSTMState
 from mann_bench.models.mann import MANN, DenseMANN
 from mann_bench.models.ntm import NTM, NTMMemory
 from mann_bench.models.sam import SAM, SAMMemory
+from mann_bench.models.sdnc import SDNC, SDNCMemory
 from mann_bench.models.sparse_memory import SparseMemory
 from mann_bench.models.state import ControllerState, MANNState, State
 
 __all__ = [
+    "DAM",
+    "DNC",
     "LSTM",
     "MANN",
     "NTM",
     "SAM",
+    "SDNC",
     "ControllerState",
+    "DAMMemory",
+    "DNCMemory",
     "DenseMANN",
     "LSTMState",
     "MANNState",
     "NTMMemory",
     "SAMMemory",
+    "SDNCMemory",
     "SparseMemory",
     "State",
 ]

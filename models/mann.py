@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 from mann_bench.models.state import ControllerState, Fill, MANNState, State
@@ -121,11 +122,9 @@ class MANN(nn.Module, ABC):
         return prediction
 
     def state_bytes(self, batch: int) -> int:
-        """Bytes of `initial_state(batch)`, computed on torch's meta device: nothing is allocated."""
-        with torch.device("meta"):
-            memory = self.initial_memory(batch, "empty", 0)
-        controller = batch * (2 * self.hidden + self.heads * self.word_size) * self.output.weight.element_size()
-        return controller + memory.size_bytes
+        """Bytes of `initial_state(batch)`, computed on fake tensors: nothing is allocated."""
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            return self.initial_state(batch).size_bytes
 
     def controller_tape_bytes(self, batch: int) -> int:
         """Bytes a step that the LSTM cell and the linear layers keep for backward: inputs, four gates, cell, hidden, outputs."""

@@ -3,6 +3,7 @@
 This is the readable reference, one step at a time on any device. Decisions on what the paper leaves open: docs/models.md.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,7 @@ class SAMMemory(State):
     def detach(self) -> "SAMMemory":
         """Cut the history; a memory that backward rolled back is brought forward again to this state."""
         self.rows.stand_at(self.position)
-        return SAMMemory(self.rows, self.index, self.weights.detach(), self.position)
+        return dataclasses.replace(self, weights=self.weights.detach())
 
     def rollback(self) -> None:
         """Undo the recorded pass that led to this state without running its backward, O(T)."""
@@ -50,6 +51,8 @@ class SAM(MANN):
     index: "exact" scores all N rows, "live" only those written since reset. erase: "always" wipes the least recently used row every step as
     written in the paper, "gated" only if it is written with more than delta. strength=False is the paper's literal softmax of cosines.
     """
+
+    modes = 0  # further interface entries a head, for models built on this one
 
     def __init__(
         self,
@@ -87,7 +90,7 @@ class SAM(MANN):
             slots=slots,
             word_size=word_size,
             heads=heads,
-            interface_size=heads * (word_size + strength) + write_heads * (word_size + 2),
+            interface_size=heads * (word_size + strength + self.modes) + write_heads * (word_size + 2),
         )
         self.reads, self.index, self.write_heads, self.erase, self.strength = reads, index, write_heads, erase, strength
         self.ran = {"kernels": "torch", "index": index}
@@ -104,7 +107,7 @@ class SAM(MANN):
         memory: Any = state.memory
         current = memory.rows.begin(memory.position, log=torch.is_grad_enabled())
         try:
-            start = SAMMemory(memory.rows, memory.index, memory.weights, memory.position, current)
+            start = dataclasses.replace(memory, current=current)
             hidden, reads, state = super().unroll(x, self.join(state.controller, start))
         except BaseException:  # a half-run pass would leave the memory between two states
             memory.rows.end(current)
@@ -112,7 +115,7 @@ class SAM(MANN):
             raise
         after, controller = state.memory, state.controller
         tied = tie(current, hidden, reads, controller.hidden, controller.cell, controller.reads, after.weights)
-        end = SAMMemory(memory.rows, after.index, tied[5], memory.rows.end(current))
+        end = dataclasses.replace(after, weights=tied[5], position=memory.rows.end(current), current=None)
         return tied[0], tied[1], self.join(ControllerState(*tied[2:5]), end)
 
     def access(self, interface: Tensor, memory: SAMMemory) -> tuple[Tensor, SAMMemory]:
@@ -131,8 +134,8 @@ class SAM(MANN):
         beta = 1 + functional.softplus(strengths) if self.strength else None
         return queries.unflatten(1, (heads, width)), beta, values.unflatten(1, (writers, width)), torch.sigmoid(alpha), torch.sigmoid(gamma)
 
-    def write(self, memory: SAMMemory, values: Tensor, alpha: Tensor, gamma: Tensor) -> None:
-        """`w^W = alpha (gamma w^R_{t-1} + (1 - gamma) I^U)` (eq 5), erase and add (eq 8)."""
+    def write(self, memory: SAMMemory, values: Tensor, alpha: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+        """`w^W = alpha (gamma w^R_{t-1} + (1 - gamma) I^U)` (eq 5), erase and add (eq 8); returns support and weights [B, H, S]."""
         previous, weights = memory.index, memory.weights
         if self.write_heads < self.heads:
             previous, weights = mean_over_heads(previous, weights)
@@ -152,11 +155,20 @@ class SAM(MANN):
 
         erased = least_used if self.erase == "always" else torch.where(to_unused > DELTA, least_used, -1)
         index = torch.cat([previous.clamp_min(0), least_used.unsqueeze(-1)], dim=2)
+        weights = torch.cat([to_read, to_unused.unsqueeze(-1)], dim=2)
         assert memory.current is not None
-        write(memory.current, index, torch.cat([to_read, to_unused.unsqueeze(-1)], dim=2), values, erased)
+        write(memory.current, index, weights, values, erased)
+        return index, weights
 
     def read(self, memory: SAMMemory, queries: Tensor, strengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """K nearest rows a head, softmax of strength times cosine over them (eq 2, 4) -> index, weights [B, R, K], reads [B, R, W]."""
+        """Read the K nearest rows (eq 4) -> index, weights [B, R, K], reads [B, R, W]; rows read with more than delta count as used."""
+        index, weights, found = self.look_up(memory, queries, strengths)
+        for head in range(self.heads):
+            memory.rows.ring.touch(index[:, head], (weights[:, head] > DELTA) & (index[:, head] >= 0))
+        return index, weights, torch.einsum("brk,brkw->brw", weights, found)
+
+    def look_up(self, memory: SAMMemory, queries: Tensor, strengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """K nearest rows a head, softmax of strength times cosine over them (eq 2) -> index, weights [B, R, K], rows [B, R, K, W]."""
         rows = memory.rows
         index = topk_content(rows.memory, rows.norms, queries.detach(), self.reads, rows.live, scan_all=self.index == "exact")
         assert memory.current is not None
@@ -165,9 +177,7 @@ class SAM(MANN):
         if strengths is not None:
             similarity = strengths.unsqueeze(-1) * similarity
         weights = torch.softmax(similarity.masked_fill(index < 0, -torch.inf), dim=-1)  # a write has come before: there is a candidate
-        for head in range(self.heads):
-            rows.ring.touch(index[:, head], (weights[:, head] > DELTA) & (index[:, head] >= 0))
-        return index, weights, torch.einsum("brk,brkw->brw", weights, found)
+        return index, weights, found
 
     def tape_bytes_per_step(self, batch: int) -> int:
         """Rows gathered and overwritten, and vectors over K: independent of N."""

@@ -7,7 +7,7 @@ the memory always stands where the gradient being computed needs it. A pass leav
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -27,6 +27,13 @@ class Write:
     survives: Tensor  # [B, H, S] bool
 
 
+class Swap(Protocol):
+    """A change made in place that can be undone and made again: each `swap` does the other."""
+
+    def swap(self) -> None:
+        """Undo the change, or make it again."""
+
+
 class Pass:
     """The tape of one forward pass: its writes, and how to return the memory to where it started."""
 
@@ -37,7 +44,7 @@ class Pass:
         self.ring_log: list[tuple[Tensor, Tensor]] = []
         self.writes: list[Write] = []
         self.accessed: list[Tensor] = []  # rows of every write and read, flat over the batch, in order
-        self.also_undo: list[Callable[[], None]] = []
+        self.also: list[Swap] = []  # what else changes in place, in order: links, an index
         self.undone = 0  # writes rolled back so far
         self.gradient: Tensor | None = None  # [U, W], one line a touched row
         self.lines: list[Tensor] = []  # for each entry of `accessed`, its lines of `gradient`
@@ -78,8 +85,8 @@ class Pass:
     def finish(self) -> None:
         """Everything but the rows: ring, live count, links, position."""
         self.memory.ring.undo(self.start_ring, self.ring_log)
-        for undo in reversed(self.also_undo):
-            undo()
+        for change in reversed(self.also):
+            change.swap()
         self.memory.live, self.memory.position, self.memory.pending = self.start_live, self.start, None
         self.gradient, self.lines, self.accessed = None, [], []
 
@@ -87,6 +94,8 @@ class Pass:
         """After a complete rollback, bring the memory forward again to the end of the pass, O(T)."""
         for write in self.writes:
             write.journal = rollback(self.memory.memory, self.memory.norms, write.journal)
+        for change in self.also:
+            change.swap()
         self.memory.ring.redo(self.end_ring)
         self.memory.live, self.memory.position, self.undone = self.end_live, self.end, 0
 

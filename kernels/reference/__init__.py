@@ -1,7 +1,7 @@
 """The readable truth of every sparse operation, in plain torch: any device, any float dtype. Fast paths are held against these."""
 
 from mann_bench.kernels.reference.content import EPSILON, cosine_to_rows, row_norms, topk_content
-from mann_bench.kernels.reference.links import LinkUndo, SparseLinks, link_read, link_update, undo_link_update
+from mann_bench.kernels.reference.links import LinkUndo, SparseLinks, add_sparse, largest_entries, link_read, link_update
 from mann_bench.kernels.reference.lru_ring import LruRing
 from mann_bench.kernels.reference.sparse_rows import WriteJournal, erase_survivors, gather_rows, rollback, sparse_read, sparse_write
 
@@ -11,9 +11,11 @@ __all__ = [
     "LruRing",
     "SparseLinks",
     "WriteJournal",
+    "add_sparse",
     "cosine_to_rows",
     "erase_survivors",
     "gather_rows",
+    "largest_entries",
     "link_read",
     "link_update",
     "rollback",
@@ -21,5 +23,4 @@ __all__ = [
     "sparse_read",
     "sparse_write",
     "topk_content",
-    "undo_link_update",
 ]

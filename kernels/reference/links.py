@@ -33,6 +33,16 @@ class LinkUndo:
 
     overwritten: list[tuple[Tensor, Tensor, Tensor]]
 
+    def swap(self) -> None:
+        """Put the overwritten rows back, bit for bit, keeping what stood there: a second call makes the update again."""
+        undone = []
+        for target, rows, old in reversed(self.overwritten):
+            undone.append((target, rows, gather_link(target, rows)))
+            element = torch.arange(rows.shape[0], device=rows.device).unsqueeze(1).expand_as(rows)
+            present = rows >= 0
+            target[element[present], rows[present]] = old[present]
+        self.overwritten = undone
+
 
 def largest_entries(columns: Tensor, values: Tensor, entries: int) -> tuple[Tensor, Tensor]:
     """The `entries` largest of a sparse vector: int64 [..., S], [..., S] -> [..., entries]; zero values become column -1."""
@@ -92,14 +102,6 @@ def link_update(links: SparseLinks, precedence: tuple[Tensor, Tensor], write: tu
         at = (batch.unsqueeze(1).expand_as(rows_)[present], rows_[present])
         columns[at], values[at] = new_columns[present].int(), new_values[present]
     return undo
-
-
-def undo_link_update(undo: LinkUndo) -> None:
-    """Put the overwritten rows back, bit for bit."""
-    for target, rows, old in reversed(undo.overwritten):
-        element = torch.arange(rows.shape[0], device=rows.device).unsqueeze(1).expand_as(rows)
-        present = rows >= 0
-        target[element[present], rows[present]] = old[present]
 
 
 def link_read(links: SparseLinks, index: Tensor, weights: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:

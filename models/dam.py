@@ -1,0 +1,118 @@
+"""DAM: Dense Access Memory, SAM's dense twin (Rae et al. 2016, section 3.2): the same writes, with read weights over all rows."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mann_bench.models.addressing import content_weights
+from mann_bench.models.mann import DenseMANN, check_at_least
+from mann_bench.models.state import Fill, State, initial_rows
+
+
+@dataclass
+class DAMMemory(State):
+    """Memory, the discounted usage U(1), and the weights of the last read."""
+
+    memory: Tensor  # [B, N, W]
+    usage: Tensor  # [B, N]
+    read_weights: Tensor  # [B, R, N]
+    live: int  # rows 0..live-1 were written since reset: unwritten rows have usage 0 and are taken in row order
+
+
+class DAM(DenseMANN):
+    """Writes go to what each head read last, with its dense weights, and to the row of least usage, which is wiped first.
+
+    heads R; write_heads: R (each head writes with its own weights) or 1 (one write with their mean). discount is lambda of U(1). The
+    choice of the least used row carries no gradient. strength=False is the paper's literal softmax of cosines.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_size: int,
+        output_size: int,
+        hidden: int = 100,
+        slots: int,
+        word_size: int = 32,
+        heads: int = 4,
+        write_heads: int | None = None,
+        discount: float = 0.99,
+        strength: bool = True,
+        checkpoint: bool = False,
+        compiled: bool = False,
+    ) -> None:
+        write_heads = heads if write_heads is None else write_heads
+        if write_heads not in (1, heads):
+            raise ValueError(f"write_heads: expected 1 or heads = {heads}, got {write_heads!r}")
+        if not 0 <= discount <= 1:
+            raise ValueError(f"discount: expected a number from 0 to 1, got {discount!r}")
+        check_at_least("heads", heads, 1)
+        super().__init__(
+            input_size=input_size,
+            output_size=output_size,
+            hidden=hidden,
+            slots=slots,
+            word_size=word_size,
+            heads=heads,
+            interface_size=heads * (word_size + strength) + write_heads * (word_size + 2),
+            checkpoint=checkpoint,
+            compiled=compiled,
+        )
+        self.write_heads, self.discount, self.strength = write_heads, discount, strength
+
+    def initial_memory(self, batch: int, fill: Fill, seed: int) -> DAMMemory:
+        """Rows by `fill`, none used, nothing read."""
+        weight = self.output.weight
+        rows = initial_rows(batch, self.slots, self.word_size, fill, seed, weight.device, weight.dtype)
+        weights = rows.new_zeros(batch, self.heads, self.slots)
+        return DAMMemory(rows, rows.new_zeros(batch, self.slots), weights, self.slots if fill == "full" else 0)
+
+    def access(self, interface: Tensor, memory: DAMMemory) -> tuple[Tensor, DAMMemory]:
+        """Write, then read the new memory (eq 4-9 with dense weights)."""
+        writers, width = self.write_heads, self.word_size
+        sizes = [self.heads * width, self.heads * self.strength, writers * width, writers, writers]
+        queries, strengths, values, alpha, gamma = interface.split(sizes, dim=1)
+        beta = 1 + functional.softplus(strengths) if self.strength else strengths.new_ones(len(strengths), self.heads)
+        alpha, gamma = torch.sigmoid(alpha).unsqueeze(-1), torch.sigmoid(gamma).unsqueeze(-1)  # [B, H, 1]
+
+        unused = self.least_used(memory.usage)  # [B, H]
+        previous = memory.read_weights if writers == self.heads else memory.read_weights.mean(1, keepdim=True)
+        indicator = functional.one_hot(unused, self.slots).to(previous.dtype)  # [B, H, N]
+        write_weights = alpha * torch.lerp(indicator, previous, gamma)  # eq 5
+        rows = wipe_and_add(memory.memory, unused, write_weights, values.unflatten(1, (writers, width)))
+
+        live = min(self.slots, memory.live + writers)
+        found = content_weights(rows[:, :live], queries.unflatten(1, (self.heads, width)), beta)
+        read_weights = functional.pad(found, (0, self.slots - live))
+        usage = self.discount * memory.usage + (write_weights.sum(1) + read_weights.sum(1)).detach()
+        return read_weights @ rows, DAMMemory(rows, usage, read_weights, live)
+
+    def least_used(self, usage: Tensor) -> Tensor:
+        """A row of its own for each write head, the least used first, ties to the lowest row: usage [B, N] -> int64 [B, H]."""
+        rest, chosen = usage.clone(), []
+        for _ in range(self.write_heads):
+            chosen.append(rest.argmin(1, keepdim=True))
+            rest.scatter_(1, chosen[-1], torch.inf)
+        return torch.cat(chosen, dim=1)
+
+    def tape_bytes_per_step(self, batch: int) -> int:
+        """One memory copy and five N-vectors a head (write weights, similarity, read weights), norms and wiped rows."""
+        vectors = 3 * self.heads + 3 * self.write_heads + 3
+        return batch * self.slots * (self.word_size + vectors) * self.output.weight.element_size()
+
+
+def wipe_and_add(memory: Tensor, wiped: Tensor, weights: Tensor, values: Tensor) -> Tensor:
+    """Head by head, wipe its row, then add `weights * value` (eq 8): one new memory, in two passes over it.
+
+    memory [B, N, W], wiped int64 [B, H], weights [B, H, N], values [B, H, W] -> [B, N, W]. A later head's wipe takes
+    earlier heads' additions to that row with it.
+    """
+    keep = torch.ones_like(memory[:, :, 0]).scatter_(1, wiped, 0)
+    heads = wiped.shape[1]
+    survives = torch.ones_like(weights)
+    for head in range(1, heads):
+        survives[:, :head].scatter_(2, wiped[:, head].view(-1, 1, 1).expand(-1, head, 1), 0)
+    added = weights * survives if heads > 1 else weights
+    return (memory * keep.unsqueeze(-1)).baddbmm_(added.transpose(1, 2), values)

@@ -1,0 +1,100 @@
+"""DNC: allocation, temporal links and read modes over a dense memory (Graves et al. 2016, Nature 538, Methods)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mann_bench.models.addressing import (
+    allocation,
+    content_weights,
+    erase_and_add,
+    forward_backward_weights,
+    temporal_link,
+    usage_update,
+)
+from mann_bench.models.mann import DenseMANN
+from mann_bench.models.state import Fill, State, initial_rows
+
+
+@dataclass
+class DNCMemory(State):
+    """Memory, what is in use, the order of writes, and the weights of the last step."""
+
+    memory: Tensor  # [B, N, W]
+    usage: Tensor  # [B, N]
+    link: Tensor  # [B, N, N] row: written after, column: written before
+    precedence: Tensor  # [B, N]
+    write_weights: Tensor  # [B, N]
+    read_weights: Tensor  # [B, R, N]
+
+
+class DNC(DenseMANN):
+    """One write head, R read heads, in DeepMind's published order: usage, write, link, read.
+
+    strength: "oneplus" (1 + softplus, as in the paper) or "softplus" (as in DeepMind's code) for the key strengths.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_size: int,
+        output_size: int,
+        hidden: int = 100,
+        slots: int,
+        word_size: int = 32,
+        heads: int = 4,
+        strength: str = "oneplus",
+        checkpoint: bool = False,
+        compiled: bool = False,
+    ) -> None:
+        if strength not in ("oneplus", "softplus"):
+            raise ValueError(f"strength: expected oneplus or softplus, got {strength!r}")
+        super().__init__(
+            input_size=input_size,
+            output_size=output_size,
+            hidden=hidden,
+            slots=slots,
+            word_size=word_size,
+            heads=heads,
+            interface_size=heads * word_size + 3 * word_size + 5 * heads + 3,
+            checkpoint=checkpoint,
+            compiled=compiled,
+        )
+        self.least_strength = 1.0 if strength == "oneplus" else 0.0
+
+    def initial_memory(self, batch: int, fill: Fill, seed: int) -> DNCMemory:
+        """Rows by `fill`; nothing in use, no links."""
+        weight = self.output.weight
+        rows = initial_rows(batch, self.slots, self.word_size, fill, seed, weight.device, weight.dtype)
+        zeros = rows.new_zeros(batch, self.slots)
+        link = rows.new_zeros(batch, self.slots, self.slots)
+        return DNCMemory(rows, zeros, link, zeros.clone(), zeros.clone(), rows.new_zeros(batch, self.heads, self.slots))
+
+    def access(self, interface: Tensor, memory: DNCMemory) -> tuple[Tensor, DNCMemory]:
+        """Usage, write, link, read; the interface vector in the paper's order."""
+        heads, width = self.heads, self.word_size
+        sizes = [heads * width, heads, width, 1, width, width, heads, 1, 1, 3 * heads]
+        keys, strengths, write_key, write_strength, erase, value, free, allocate, write, modes = interface.split(sizes, dim=1)
+
+        usage = usage_update(memory.usage, memory.write_weights, memory.read_weights, torch.sigmoid(free))
+        content = content_weights(memory.memory, write_key.unsqueeze(1), self.positive(write_strength))[:, 0]
+        write_weights = torch.sigmoid(write) * torch.lerp(content, allocation(usage), torch.sigmoid(allocate))
+        rows = erase_and_add(memory.memory, write_weights.unsqueeze(1), torch.sigmoid(erase).unsqueeze(1), value.unsqueeze(1))
+
+        link, precedence = temporal_link(memory.link, memory.precedence, write_weights)
+        after, before = forward_backward_weights(link, memory.read_weights)
+        looked_up = content_weights(rows, keys.unflatten(1, (heads, width)), self.positive(strengths))
+        mode = torch.softmax(modes.unflatten(1, (heads, 3)), dim=-1).unsqueeze(-1)  # [B, R, 3, 1]: backward, content, forward
+        read_weights = mode[:, :, 0] * before + mode[:, :, 1] * looked_up + mode[:, :, 2] * after
+        return read_weights @ rows, DNCMemory(rows, usage, link, precedence, write_weights, read_weights)
+
+    def positive(self, strengths: Tensor) -> Tensor:
+        """Key strengths above 1 (`oneplus`) or 0 (`softplus`)."""
+        return self.least_strength + functional.softplus(strengths)
+
+    def tape_bytes_per_step(self, batch: int) -> int:
+        """One memory copy, one link matrix, and N-vectors: seven a read head, about twenty for usage, allocation and write."""
+        per_slot = self.word_size + self.slots + 7 * self.heads + 22
+        return batch * self.slots * per_slot * self.output.weight.element_size()
