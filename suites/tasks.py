@@ -34,3 +34,21 @@ def associative_recall(
         targets[2 * pairs + 1] = shown[2 * asked + 1, element]
         mask[2 * pairs + 1] = 1
     return inputs.to(device, dtype), targets.to(device, dtype), mask.to(device, dtype)
+
+
+def copy(
+    batch: int, length: int, bits: int, *, seed: int, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Random bits, a delimiter, then their copy with no input (Graves et al. 2014, section 4.1).
+
+    Returns inputs [T, B, bits + 2] with T = 2 length + 1, targets [T, B, bits] and mask [T, B] (1 where the copy is due). The two channels after
+    the bits flag what is shown and the delimiter.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shown = torch.randint(0, 2, (length, batch, bits), generator=generator).float()
+    inputs = torch.zeros(2 * length + 1, batch, bits + 2)
+    targets = torch.zeros(2 * length + 1, batch, bits)
+    mask = torch.zeros(2 * length + 1, batch)
+    inputs[:length, :, :bits], inputs[:length, :, bits], inputs[length, :, bits + 1] = shown, 1, 1
+    targets[length + 1 :], mask[length + 1 :] = shown, 1
+    return inputs.to(device, dtype), targets.to(device, dtype), mask.to(device, dtype)

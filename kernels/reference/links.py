@@ -5,6 +5,7 @@ lists what followed, so a forward read walks rows of `before` and a backward rea
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ class SparseLinks:
     before_values: Tensor  # [B, N, L]
 
     @classmethod
-    def empty(cls, batch: int, rows: int, entries: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> "SparseLinks":
+    def empty(cls, batch: int, rows: int, entries: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> Self:
         """No links yet (eq 17, 18)."""
         columns = torch.full((batch, rows, entries), -1, dtype=torch.int32, device=device)
         values = torch.zeros(batch, rows, entries, dtype=dtype, device=device)
