@@ -41,8 +41,8 @@ def copy(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Random bits, a delimiter, then their copy with no input (Graves et al. 2014, section 4.1).
 
-    Returns inputs [T, B, bits + 2] with T = 2 length + 1, targets [T, B, bits] and mask [T, B] (1 where the copy is due). The two channels after
-    the bits flag what is shown and the delimiter.
+    Returns inputs [T, B, bits + 2] with T = 2 length + 1, targets [T, B, bits] and mask [T, B] (1 where the copy is due). The two channels
+    after the bits flag what is shown and the delimiter.
     """
     generator = torch.Generator().manual_seed(seed)
     shown = torch.randint(0, 2, (length, batch, bits), generator=generator).float()

@@ -108,20 +108,16 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, default=100_000, help="sequences")
+    parser.add_argument("--slots", type=int, default=32)
+    parser.add_argument("--heads", type=int, default=1)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--threshold", type=float, default=0.02, help="bits per bit at which training ends")
     parser.add_argument("--budget-seconds", type=float, default=math.inf)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    run = learn(
-        options.task,
-        options.model,
-        seed=options.seed,
-        limit=options.limit,
-        rate=options.rate,
-        threshold=options.threshold,
-        budget_s=options.budget_seconds,
-    )
+    chosen = vars(options)
+    chosen["budget_s"] = chosen.pop("budget_seconds")
+    run = learn(chosen.pop("task"), chosen.pop("model"), **chosen)
     print(json.dumps(asdict(run)))
 
 
