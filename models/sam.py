@@ -72,8 +72,6 @@ class SAM(MANN):
     ) -> None:
         write_heads = heads if write_heads is None else write_heads
         check_at_least("reads", reads, 1)
-        if isinstance(slots, int) and reads > slots:
-            raise ValueError(f"reads: expected at most slots = {slots} rows a head, got {reads}")
         if write_heads not in (1, heads):
             raise ValueError(f"write_heads: expected 1 or heads = {heads}, got {write_heads!r}")
         for name, value, choices in (
@@ -92,6 +90,8 @@ class SAM(MANN):
             heads=heads,
             interface_size=heads * (word_size + strength + self.modes) + write_heads * (word_size + 2),
         )
+        if reads > slots:
+            raise ValueError(f"reads: expected at most slots = {slots} rows a head, got {reads}")
         self.reads, self.index, self.write_heads, self.erase, self.strength = reads, index, write_heads, erase, strength
         self.ran = {"kernels": "torch", "index": index}
 

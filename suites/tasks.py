@@ -52,3 +52,22 @@ def copy(
     inputs[:length, :, :bits], inputs[:length, :, bits], inputs[length, :, bits + 1] = shown, 1, 1
     targets[length + 1 :], mask[length + 1 :] = shown, 1
     return inputs.to(device, dtype), targets.to(device, dtype), mask.to(device, dtype)
+
+
+def pair_recall(
+    batch: int, pairs: int, bits: int, *, seed: int, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Associative recall with key and value in one step: pairs, a cue key, and in the step after it the value is due.
+
+    Returns inputs [T, B, 2 bits + 2] (key, value, two flags) with T = pairs + 2, targets [T, B, bits] and mask [T, B].
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shown = torch.randint(0, 2, (pairs, batch, 2 * bits), generator=generator).float()
+    asked, element = torch.randint(0, pairs, (batch,), generator=generator), torch.arange(batch)
+    inputs = torch.zeros(pairs + 2, batch, 2 * bits + 2)
+    targets = torch.zeros(pairs + 2, batch, bits)
+    mask = torch.zeros(pairs + 2, batch)
+    inputs[:pairs, :, : 2 * bits], inputs[:pairs, :, 2 * bits] = shown, 1
+    inputs[pairs, :, :bits], inputs[pairs, :, 2 * bits + 1] = shown[asked, element, :bits], 1
+    targets[pairs + 1], mask[pairs + 1] = shown[asked, element, bits:], 1
+    return inputs.to(device, dtype), targets.to(device, dtype), mask.to(device, dtype)

@@ -319,7 +319,7 @@ def sdnc_access(heads, width, reads, entries, links=link_step):
     def access(take, memory, state):
         queries, betas, value = take(heads, width), 1 + softplus(take(heads)), take(width)
         alpha, gamma, modes = sigmoid(take(1)[0]), sigmoid(take(1)[0]), take(heads, 3)
-        mean = {}
+        mean: dict[int, float] = {}
         for weights in state.read:
             for row, w in weights.items():
                 mean[row] = mean.get(row, 0.0) + w / heads
@@ -328,10 +328,10 @@ def sdnc_access(heads, width, reads, entries, links=link_step):
         state.live = min(len(memory), state.live + 1)
         previous, state.read = state.read or [{}] * heads, []
         for k in range(heads):
-            mode, mixed = softmax(modes[k]), {}
+            mode, mixed = softmax(modes[k]), dict[int, float]()
             parts = [(mode[1], nearest(memory, state, queries[k], betas[k], reads))]
             for weight, matrix in ((mode[0], state.after), (mode[2], state.before)):  # b = P w walks rows of N, f = N w rows of P
-                part = {}
+                part: dict[int, float] = {}
                 for j, w in previous[k].items():
                     for i in np.flatnonzero(matrix[j]):
                         part[int(i)] = part.get(int(i), 0.0) + matrix[j, i] * w

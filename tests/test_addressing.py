@@ -1,5 +1,7 @@
 """Addressing functions: against plain loops, their gradients, their invariants, at the edges."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,7 @@ def weights(*shape: int) -> Tensor:
     return torch.softmax(torch.randn(*shape, dtype=torch.float64), -1).requires_grad_()
 
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Any] = {
     "content_weights": lambda: (A.content_weights, (normal(2, 5, 3), normal(2, 2, 3), rand(2, 2))),
     "interpolate": lambda: (A.interpolate, (weights(2, 2, 5), weights(2, 2, 5), rand(2, 2))),
     "shift_convolve": lambda: (A.shift_convolve, (weights(2, 2, 5), weights(2, 2, 3))),
@@ -54,7 +56,7 @@ def test_content_weights_against_loops():
 
 def test_sharpen_shift_and_allocation_against_loops():
     w, s, g = weights(1, 1, 6), weights(1, 1, 3), torch.tensor([[2.5]], dtype=torch.float64)
-    shifted = [sum(float(w[0, 0, (i - m) % 6]) * float(s[0, 0, m + 1]) for m in (-1, 0, 1)) for i in range(6)]
+    shifted = [sum(float(w[0, 0, (i - m) % 6].detach()) * float(s[0, 0, m + 1].detach()) for m in (-1, 0, 1)) for i in range(6)]
     np.testing.assert_allclose(A.shift_convolve(w.detach(), s.detach())[0, 0], shifted, atol=1e-12)
     power = w.detach()[0, 0].numpy() ** 2.5
     np.testing.assert_allclose(A.sharpen(w.detach(), g)[0, 0], power / power.sum(), atol=1e-12)
