@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from mann_bench.case import Case
-from mann_bench.environment import why_no_device
+from mann_bench.environment import compiler, why_no_device
 from mann_bench.plan import predict
 from mann_bench.process import WorkerProcess
 from mann_bench.result import Check, Memory, Ran, Result
@@ -102,6 +102,8 @@ class BrokenCurves:
 def refuse(case: Case, budget: Budget, broken: BrokenCurves) -> dict[str, str] | None:
     """Status and reason of a case that is not even started, or None."""
     missing = why_no_device(case.device)
+    if missing is None and case.variant == "compiled" and compiler() is None:
+        missing = "torch.compile needs a C++ compiler: install g++ or clang++, or set CXX"
     if missing:
         return {"status": "unavailable", "reason": missing}
     stopped = broken.reason(case)

@@ -49,7 +49,7 @@ def copy_of_1_to_8(batch: int, seed: int) -> Batch:
 def recall_of_2_to_4(batch: int, seed: int) -> Batch:
     """Associative recall of 2 to 4 pairs, key and value shown in one step; one number of pairs a batch."""
     pairs = int(torch.randint(2, 5, (), generator=torch.Generator().manual_seed(seed)))
-    return pair_recall(batch, pairs, BITS // 2, seed=seed)
+    return pair_recall(batch, pairs, BITS, seed=seed)
 
 
 TASKS: dict[str, Callable[[int, int], Batch]] = {"copy": copy_of_1_to_8, "recall": recall_of_2_to_4}
@@ -76,7 +76,8 @@ def learn(
 ) -> LearningRun:
     """Train until the threshold, `limit` sequences or `budget_s` seconds; the same seed gives the same run."""
     torch.manual_seed(seed)
-    case = Case(suite="training", model=model, slots=slots, word_size=16, heads=heads, hidden=100, batch=batch, input_size=BITS + 2)
+    width = TASKS[task](1, 0)[0].shape[2]
+    case = Case(suite="training", model=model, slots=slots, word_size=16, heads=heads, hidden=100, batch=batch, input_size=width)
     network = find_model(model).build(case)
     state = network.initial_state(batch)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)

@@ -333,8 +333,8 @@ def sdnc_access(heads, width, reads, entries, links=link_step):
             for weight, matrix in ((mode[0], state.after), (mode[2], state.before)):  # b = P w walks rows of N, f = N w rows of P
                 part: dict[int, float] = {}
                 for j, w in previous[k].items():
-                    for i in np.flatnonzero(matrix[j]):
-                        part[int(i)] = part.get(int(i), 0.0) + matrix[j, i] * w
+                    for i in map(int, np.flatnonzero(matrix[j])):
+                        part[i] = part.get(i, 0.0) + matrix[j, i] * w
                 parts.append((weight, part))
             for weight, part in parts:
                 for i, w in part.items():

@@ -124,6 +124,14 @@ def test_broken_curves_and_refusals(suite, monkeypatch):
     assert refusal["status"] == "unavailable"
 
 
+def test_compiled_without_a_compiler_is_unavailable(suite, monkeypatch):
+    monkeypatch.setattr("mann_bench.runner.compiler", lambda: None)
+    refusal = refuse(make_result("ntm", variant="compiled").case, suite.budget, BrokenCurves([]))
+    assert refusal is not None
+    assert refusal["status"] == "unavailable"
+    assert "g++" in refusal["reason"]
+
+
 def test_resume_runs_what_is_missing(suite, tmp_path):
     lstm = suite.model_copy(update={"cases": [case for case in suite.cases if case.model == "lstm"]})
     description = {"case_ids": [case.case_id for case in lstm.cases], "suite": "bad"}
