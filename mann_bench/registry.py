@@ -142,11 +142,7 @@ def _describe(entry: ModelEntry) -> dict[str, Any]:
     try:
         with torch.device("meta"):
             parameters = f"{sum(p.numel() for p in entry.build(case).parameters()):,}"
-        options = [
-            str(p)
-            for p in inspect.signature(entry.load()).parameters.values()
-            if p.default is not p.empty and p.name not in Case.model_fields
-        ]
+        options = [str(p) for p in _parameters(entry.load()) if p.default is not p.empty and p.name not in Case.model_fields]
     except Exception as error:  # a broken outside model must not hide the others
         parameters, options = f"cannot be built: {error}", []
     return {
@@ -160,6 +156,17 @@ def _describe(entry: ModelEntry) -> dict[str, Any]:
         "options": options,
         "parameters": parameters,
     }
+
+
+def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
+    """All arguments by name, those that a class passes on to its base with ** included."""
+    found: dict[str, inspect.Parameter] = {}
+    for owner in inspect.getmro(factory) if inspect.isclass(factory) else (factory,):
+        parameters = inspect.signature(owner).parameters
+        found = {name: p for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD} | found
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            break
+    return list(found.values())
 
 
 def split_variant(name: str) -> tuple[str, str]:

@@ -94,8 +94,8 @@ class SDNC(SAM):
         """SAM's, the rows read once more, the overwritten link rows and the mix over supports: independent of N."""
         item = self.output.weight.element_size()
         entries, support = self.link_entries, self.reads * (1 + 2 * self.link_entries)
-        links = (entries * entries + 2 * entries) * entries * 2 * item + 2 * entries * (entries + 2) * 8
-        mix = self.heads * (self.reads * support * (1 + item) + 6 * support * item + self.reads * self.word_size * item)
+        links = entries * entries * (entries * item + 8) + 4 * entries * entries * item
+        mix = self.heads * (self.reads * (support + self.word_size) + 3 * support) * item
         return super().tape_bytes_per_step(batch) + batch * (links + mix)
 
 

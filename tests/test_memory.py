@@ -61,7 +61,7 @@ def test_held_tensors_finds_all_and_counts_storages_once():
     assert bytes_of(held_tensors({"a": [shared, shared[2:]], "b": (torch.zeros(5), 3)})) == 60
 
 
-@pytest.mark.parametrize("model", ["lstm", "ntm", "sam"])
+@pytest.mark.parametrize("model", ["lstm", "ntm", "dam", "dnc", "sam", "sdnc"])
 def test_prediction_is_near_the_measurement(model):
     workload = Workload(Case(suite="s", model=model, slots=2048, steps=32))
     predicted = workload.model.memory_bytes(1, 32, "train")

@@ -7,7 +7,7 @@ from mann_bench.case import Case
 from mann_bench.workload import Workload
 
 
-@pytest.mark.parametrize("model", ["lstm", "ntm", "sam"])
+@pytest.mark.parametrize("model", ["lstm", "ntm", "dam", "dnc", "sam", "sdnc"])
 @pytest.mark.parametrize("mode", ["train", "infer"])
 def test_passes_can_be_repeated(model, mode):
     workload = Workload(Case(suite="s", model=model, slots=16, steps=6, mode=mode))
