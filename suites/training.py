@@ -72,12 +72,13 @@ def learn(
     rate: float = 2e-3,
     slots: int = 32,
     heads: int = 1,
+    hidden: int = 100,
     budget_s: float = math.inf,
 ) -> LearningRun:
     """Train until the threshold, `limit` sequences or `budget_s` seconds; the same seed gives the same run."""
     torch.manual_seed(seed)
     width = TASKS[task](1, 0)[0].shape[2]
-    case = Case(suite="training", model=model, slots=slots, word_size=16, heads=heads, hidden=100, batch=batch, input_size=width)
+    case = Case(suite="training", model=model, slots=slots, word_size=16, heads=heads, hidden=hidden, batch=batch, input_size=width)
     network = find_model(model).build(case)
     state = network.initial_state(batch)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
@@ -111,6 +112,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=100_000, help="sequences")
     parser.add_argument("--slots", type=int, default=32)
     parser.add_argument("--heads", type=int, default=1)
+    parser.add_argument("--hidden", type=int, default=100)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--threshold", type=float, default=0.02, help="bits per bit at which training ends")
     parser.add_argument("--budget-seconds", type=float, default=math.inf)
