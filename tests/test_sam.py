@@ -72,20 +72,6 @@ def test_same_pass_twice_is_bit_identical():
     assert all(torch.equal(a, b) for a, b in zip(*passes, strict=True))
 
 
-def test_chunks_equal_one_piece():
-    model, x = small(), torch.randn(12, 2, 5, dtype=torch.float64)
-    whole, end = model(x, model.initial_state(2, fill="full"))
-    whole.sum().backward()
-    state, parts = model.initial_state(2, fill="full"), []
-    for chunk in x.split(4):
-        y, state = model(chunk, state)
-        y.sum().backward()
-        state = state.detach()
-        parts.append(y)
-    torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-12)
-    assert end.detach().memory.rows.ring.order().tolist() == state.memory.rows.ring.order().tolist()
-
-
 def test_inference_keeps_the_state_and_no_tape():
     model, x = small(), torch.randn(12, 2, 5, dtype=torch.float64)
     with torch.no_grad():
@@ -165,19 +151,6 @@ def test_bad_input_and_state():
         model(x, {"memory": 0})
     with pytest.raises(ValueError, match=r"state.memory: expected \[1, 13, 6\]"):
         model(x, small(slots=12).initial_state(1))
-
-
-def test_state_can_be_sliced_moved_and_saved(tmp_path):
-    model, x = small(), torch.randn(4, 3, 5, dtype=torch.float64)
-    with torch.no_grad():
-        _, state = model(x, model.initial_state(3, fill="full"))
-        torch.save(state, tmp_path / "state.pt")
-        loaded = torch.load(tmp_path / "state.pt", weights_only=False)
-        parts = [model(x[:, b : b + 1], loaded[b : b + 1])[0] for b in range(3)]
-        moved, _ = model(x, state.to("cpu"))
-        y, _ = model(x, state)
-    assert torch.equal(moved, y)
-    torch.testing.assert_close(torch.cat(parts, dim=1), y)
 
 
 def test_predicted_bytes_are_near_the_state():
