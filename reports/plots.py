@@ -16,6 +16,7 @@ from mann_bench.reports.scaling import Exponent
 from mann_bench.sizes import format_bytes, format_slots
 
 MARKERS = "os^DvPX*<>"
+LABEL_HEIGHT = 0.06  # of the axes
 ORDER = ("lstm", "ntm", "dam", "dnc", "sam", "sdnc")  # a model keeps its colour in every plot
 _STYLE: Any = {  # matplotlib types its keys one by one
     "svg.hashsalt": "mann-bench",
@@ -53,9 +54,9 @@ QUANTITIES = (TIME, TAPE, PASS, PEAK)
 def draw(frame: pd.DataFrame, quantity: Quantity, fits: dict[tuple[str, str], Exponent], setting: str) -> Figure:
     """One plot of one setting: curves with their interval, each named at its end with its exponent."""
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(6.6, 4.2))
+        figure = Figure(figsize=(7.0, 4.2))
         axes = figure.subplots()
-        figure.subplots_adjust(left=0.13, right=0.76, bottom=0.13, top=0.88)  # room to the right for the curves' names
+        figure.subplots_adjust(left=0.13, right=0.70, bottom=0.13, top=0.88)  # room to the right for the curves' names
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         part = frame[(frame["setting"] == setting) & (frame["status"] == "ok") & (frame[quantity.column] > 0)]
@@ -120,11 +121,16 @@ def _label_ends(axes: matplotlib.axes.Axes, ends: list[tuple[float, float, str, 
         return
     axes.margins(y=0.12)
     low, high = (math.log(limit) for limit in axes.get_ylim())
-    placed: list[float] = []
-    for slots, value, text, color in sorted(ends, key=lambda end: end[1]):
-        height = (math.log(value) - low) / (high - low)
-        height = max(height, placed[-1] + 0.065) if placed else height
-        placed.append(height)
+    ends.sort(key=lambda end: end[1])
+    heights: list[float] = []
+    for _, value, _, _ in ends:
+        wanted = (math.log(value) - low) / (high - low)
+        heights.append(max(wanted, heights[-1] + LABEL_HEIGHT) if heights else wanted)
+    highest = 1.0
+    for number in reversed(range(len(heights))):  # those pushed out at the top come down again
+        heights[number] = min(heights[number], highest)
+        highest = heights[number] - LABEL_HEIGHT
+    for (slots, value, text, color), height in zip(ends, heights, strict=True):
         axes.annotate(
             text,
             xy=(slots, value),
