@@ -72,18 +72,17 @@ class MANN(nn.Module, ABC):
         if state is None:
             state = self.initial_state(x.shape[1])
         self.check_state(state, x)
-        hidden, reads, state = self.unroll(x, state)
-        return self.output(torch.cat([hidden, reads.flatten(2)], dim=-1)), state
+        features, state = self.unroll(x, state)
+        return self.output(features), state
 
-    def unroll(self, x: Tensor, state: MANNState) -> tuple[Tensor, Tensor, MANNState]:
-        """All steps: x [T, B, X] -> hidden [T, B, H], reads [T, B, R, W], state."""
+    def unroll(self, x: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
+        """All steps: x [T, B, X] -> hidden and reads of each step [T, B, H + R W], state."""
         controller, memory = state.controller, state.memory
-        outputs = []
+        features = []
         for x_t in x:
             controller, memory = self.step(x_t, controller, memory)
-            outputs.append(controller)
-        hidden, reads = torch.stack([o.hidden for o in outputs]), torch.stack([o.reads for o in outputs])
-        return hidden, reads, self.join(controller, memory)
+            features.append(torch.cat([controller.hidden, controller.reads.flatten(1)], dim=-1))
+        return torch.stack(features), self.join(controller, memory)
 
     def step(self, x_t: Tensor, controller: ControllerState, memory: State) -> tuple[ControllerState, State]:
         """One time step: x_t [B, X]."""
@@ -148,15 +147,15 @@ class DenseMANN(MANN):
         """One time step, compiled if asked for."""
         return (self.compiled_step or super().step)(x_t, controller, memory)
 
-    def unroll(self, x: Tensor, state: MANNState) -> tuple[Tensor, Tensor, MANNState]:
+    def unroll(self, x: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
         """All steps, in checkpointed segments if asked for."""
         if not (self.checkpoint and torch.is_grad_enabled()):
             return super().unroll(x, state)
         parts = []
         for segment in x.split(math.isqrt(len(x) - 1) + 1):  # ceil(sqrt(T)) steps
-            hidden, reads, state = checkpoint(super().unroll, segment, state, use_reentrant=False, preserve_rng_state=False)
-            parts.append((hidden, reads))
-        return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts]), state
+            features, state = checkpoint(super().unroll, segment, state, use_reentrant=False, preserve_rng_state=False)
+            parts.append(features)
+        return torch.cat(parts), state
 
     def memory_bytes(self, batch: int, steps: int, mode: str) -> dict[str, int]:
         """As `MANN.memory_bytes`; checkpointed: sqrt(T) states kept and one segment of sqrt(T) steps recomputed."""

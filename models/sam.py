@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from mann_bench.kernels.reference import cosine_to_rows, topk_content
 from mann_bench.models.mann import MANN, check_at_least
-from mann_bench.models.sparse_memory import Pass, SparseMemory, gather, tie, write
+from mann_bench.models import native
+from mann_bench.models.sparse_memory import SparseMemory, StepwisePass, gather, tie, write
 from mann_bench.models.state import ControllerState, Fill, MANNState, State
 
 DELTA = 0.005  # an access with more weight than this counts as use (section 3.2)
@@ -27,7 +28,7 @@ class SAMMemory(State):
     index: Tensor  # [B, R, K] int64 rows last read, -1: none
     weights: Tensor  # [B, R, K]
     position: int  # where the shared memory stands for this state
-    current: Pass | None = None  # the pass being run
+    current: StepwisePass | None = None  # the pass being run
 
     @property
     def memory(self) -> Tensor:
@@ -76,7 +77,7 @@ class SAM(MANN):
             raise ValueError(f"write_heads: expected 1 or heads = {heads}, got {write_heads!r}")
         for name, value, choices in (
             ("index", index, ("exact", "live")),
-            ("kernels", kernels, ("auto", "torch")),
+            ("kernels", kernels, ("auto", "native", "torch")),
             ("erase", erase, ("always", "gated")),
         ):
             if value not in choices:
@@ -93,7 +94,12 @@ class SAM(MANN):
         if reads > slots:
             raise ValueError(f"reads: expected at most slots = {slots} rows a head, got {reads}")
         self.reads, self.index, self.write_heads, self.erase, self.strength = reads, index, write_heads, erase, strength
-        self.ran = {"kernels": "torch", "index": index}
+        self.kernels = kernels
+
+    @property
+    def ran(self) -> dict[str, str]:
+        """What runs, which may differ from what was asked: kernels "native" or "torch", and the index."""
+        return {"kernels": native.choose(self.kernels, self.output.weight), "index": self.index}
 
     def initial_memory(self, batch: int, fill: Fill, seed: int) -> SAMMemory:
         """Nothing read yet."""
@@ -102,21 +108,31 @@ class SAM(MANN):
         index = torch.full((batch, self.heads, self.reads), -1, dtype=torch.int64, device=rows.memory.device)
         return SAMMemory(rows, index, rows.memory.new_zeros(batch, self.heads, self.reads), position=0)
 
-    def unroll(self, x: Tensor, state: MANNState) -> tuple[Tensor, Tensor, MANNState]:
+    def unroll(self, x: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
         """All steps as one pass over the shared memory, recorded for backward if gradients are on."""
+        if self.ran["kernels"] == "native":
+            return native.unroll(self, x, state)
         memory: Any = state.memory
-        current = memory.rows.begin(memory.position, log=torch.is_grad_enabled())
+        current = memory.rows.begin(StepwisePass, memory.position, log=torch.is_grad_enabled())
         try:
             start = dataclasses.replace(memory, current=current)
-            hidden, reads, state = super().unroll(x, self.join(state.controller, start))
+            features, state = super().unroll(x, self.join(state.controller, start))
         except BaseException:  # a half-run pass would leave the memory between two states
             memory.rows.end(current)
             memory.rows.rollback()
             raise
         after, controller = state.memory, state.controller
-        tied = tie(current, hidden, reads, controller.hidden, controller.cell, controller.reads, after.weights)
-        end = dataclasses.replace(after, weights=tied[5], position=memory.rows.end(current), current=None)
-        return tied[0], tied[1], self.join(ControllerState(*tied[2:5]), end)
+        tied = tie(current, features, controller.hidden, controller.cell, controller.reads, after.weights)
+        end = dataclasses.replace(after, weights=tied[4], position=memory.rows.end(current), current=None)
+        return tied[0], self.join(ControllerState(*tied[1:4]), end)
+
+    def native_start(self, memory: Any) -> tuple[dict[str, int], dict[str, Tensor], dict[str, Tensor]]:
+        """What the native pass needs of a memory: further sizes, buffers that change in place, and states of the step before."""
+        return {}, {}, {"read_index": memory.index}
+
+    def native_end(self, memory: Any, end: dict[str, Tensor], weights: Tensor, position: int) -> Any:
+        """The memory after a native pass, from the last states it returned."""
+        return dataclasses.replace(memory, index=end["read_index"].long(), weights=weights, position=position)
 
     def access(self, interface: Tensor, memory: SAMMemory) -> tuple[Tensor, SAMMemory]:
         """One step: all writes in head order, then all reads of the new memory (eq 4-9)."""
@@ -183,6 +199,9 @@ class SAM(MANN):
         """Rows gathered and overwritten, and vectors over K: independent of N."""
         item = self.output.weight.element_size()
         support = self.write_heads * (self.reads * (self.heads // self.write_heads) + 1)
+        if self.kernels != "torch":
+            reads = self.heads * self.reads
+            return batch * (item * (support * (self.word_size + 1) + 2 * reads) + 4 * (2 * support + self.write_heads + 2 * reads))
         rows = (self.heads * self.reads + support + self.write_heads) * self.word_size
         vectors = 3 * self.heads * self.word_size + 8 * self.heads * self.reads + 6 * support
         indexes = 8 * (4 * support + 3 * self.heads * self.reads)

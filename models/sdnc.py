@@ -1,5 +1,6 @@
 """SDNC: SAM with the DNC's temporal links kept row-sparse (Rae et al. 2016, supplement D): O(K_L^2) a step and no N x N anything."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,18 @@ class SDNC(SAM):
         none = torch.full((batch, self.link_entries), -1, dtype=torch.int64, device=memory.device)
         weights = memory.new_zeros(batch, self.link_entries)
         return SDNCMemory(start.rows, start.index, start.weights, 0, None, links, none, weights)
+
+    def native_start(self, memory: Any) -> tuple[dict[str, int], dict[str, Tensor], dict[str, Tensor]]:
+        """SAM's, and the links."""
+        sizes, buffers, start = super().native_start(memory)
+        links = {name: getattr(memory.links, name) for name in ("after_columns", "after_values", "before_columns", "before_values")}
+        start |= {"precedence_rows": memory.precedence_rows, "precedence": memory.precedence_weights}
+        return {**sizes, "links": self.link_entries, "modes": self.modes}, {**buffers, **links}, start
+
+    def native_end(self, memory: Any, end: dict[str, Tensor], weights: Tensor, position: int) -> Any:
+        """SAM's, and the precedence."""
+        after = super().native_end(memory, end, weights, position)
+        return dataclasses.replace(after, precedence_rows=end["precedence_rows"].long(), precedence_weights=end["precedence"])
 
     def access(self, interface: Tensor, memory: SDNCMemory) -> tuple[Tensor, SDNCMemory]:  # type: ignore[override]
         """Write, link, read."""

@@ -7,7 +7,7 @@ the memory always stands where the gradient being computed needs it. A pass leav
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -34,14 +34,48 @@ class Swap(Protocol):
         """Undo the change, or make it again."""
 
 
+P = TypeVar("P", bound="Pass")
+
+
 class Pass:
-    """The tape of one forward pass: its writes, and how to return the memory to where it started."""
+    """A forward pass over a memory: where it started and ended, and how to undo it and make it again."""
 
     def __init__(self, memory: "SparseMemory", log: bool) -> None:
         self.memory, self.log = memory, log
-        self.start, self.start_live, self.start_ring = memory.position, memory.live, memory.ring.begin(log=log)
+        self.start, self.start_live, self.start_ring = memory.position, memory.live, memory.ring.begin(log=self.logs_ring and log)
         self.end, self.end_live, self.end_ring = memory.position, memory.live, self.start_ring
         self.ring_log: list[tuple[Tensor, Tensor]] = []
+
+    logs_ring = True  # the ring keeps what undoes it; False where the pass does so itself
+
+    def rollback(self) -> None:
+        """Undo what still stands of the pass."""
+        raise NotImplementedError
+
+    def redo(self) -> None:
+        """After a complete rollback, bring the memory forward again to the end of the pass, O(T)."""
+        self.memory.ring.redo(self.end_ring)
+        self.memory.live, self.memory.position = self.end_live, self.end
+
+    def require_pending(self) -> None:
+        """RuntimeError unless this is the pass whose backward is due."""
+        if self.memory.pending is not self:
+            raise RuntimeError(
+                "this backward belongs to a pass that the memory has left: backward ran already, or the pass was rolled back. "
+                "Run backward once, before anything else uses the memory"
+            )
+
+    def finish(self) -> None:
+        """The rows are back at the start: so are ring, live count and position now."""
+        self.memory.ring.undo(self.start_ring, self.ring_log)
+        self.memory.live, self.memory.position, self.memory.pending = self.start_live, self.start, None
+
+
+class StepwisePass(Pass):
+    """A pass run step by step in torch, its tape the writes and the rows accessed."""
+
+    def __init__(self, memory: "SparseMemory", log: bool) -> None:
+        super().__init__(memory, log)
         self.writes: list[Write] = []
         self.accessed: list[Tensor] = []  # rows of every write and read, flat over the batch, in order
         self.also: list[Swap] = []  # what else changes in place, in order: links, an index
@@ -66,14 +100,6 @@ class Pass:
             self.lines = [part.view(rows.shape) for part, rows in zip(split, self.accessed, strict=True)]
         return self.gradient, self.lines[access]
 
-    def require_pending(self) -> None:
-        """RuntimeError unless this is the pass whose backward is due."""
-        if self.memory.pending is not self:
-            raise RuntimeError(
-                "this backward belongs to a pass that the memory has left: backward ran already, or the pass was rolled back. "
-                "Run backward once, before anything else uses the memory"
-            )
-
     def undo_write(self) -> None:
         """Roll back the last write that still stands; the journal then holds what was undone."""
         write = self.writes[len(self.writes) - 1 - self.undone]
@@ -82,12 +108,16 @@ class Pass:
         if self.undone == len(self.writes):
             self.finish()
 
+    def rollback(self) -> None:
+        """Undo what still stands of the pass."""
+        for _ in range(len(self.writes) - self.undone):
+            self.undo_write()
+
     def finish(self) -> None:
         """Everything but the rows: ring, live count, links, position."""
-        self.memory.ring.undo(self.start_ring, self.ring_log)
+        super().finish()
         for change in reversed(self.also):
             change.swap()
-        self.memory.live, self.memory.position, self.memory.pending = self.start_live, self.start, None
         self.gradient, self.lines, self.accessed = None, [], []
 
     def redo(self) -> None:
@@ -96,8 +126,8 @@ class Pass:
             write.journal = rollback(self.memory.memory, self.memory.norms, write.journal)
         for change in self.also:
             change.swap()
-        self.memory.ring.redo(self.end_ring)
-        self.memory.live, self.memory.position, self.undone = self.end_live, self.end, 0
+        super().redo()
+        self.undone = 0
 
 
 @dataclass
@@ -121,7 +151,7 @@ class SparseMemory(State):
         rows = initial_rows(batch, slots, word_size, fill, seed, device, dtype)
         return cls(rows, row_norms(rows), LruRing(batch, slots, rows.device), live=slots if fill == "full" else 0)
 
-    def begin(self, position: int, *, log: bool) -> Pass:
+    def begin(self, kind: type[P], position: int, *, log: bool) -> P:
         """Start a pass of a state that stands at `position`; RuntimeError with the remedy if the memory is elsewhere or in use."""
         if self.pending is not None:
             raise RuntimeError(
@@ -133,7 +163,7 @@ class SparseMemory(State):
                 "this state is stale: its memory has moved on to a later state (in-place inference) or was rolled back. Use the state that "
                 "the last call returned; after backward continue with state.detach()"
             )
-        return Pass(self, log)
+        return kind(self, log)
 
     def end(self, current: Pass) -> int:
         """Close a pass; returns the position of the state after it."""
@@ -148,8 +178,7 @@ class SparseMemory(State):
     def rollback(self) -> None:
         """Undo the last recorded pass without a backward, O(T); nothing happens if it was undone already."""
         if self.pending is not None:
-            for _ in range(len(self.pending.writes) - self.pending.undone):
-                self.pending.undo_write()
+            self.pending.rollback()
 
     def stand_at(self, position: int) -> None:
         """Bring a memory that backward has rolled back forward again to the end of that pass, O(T)."""
@@ -180,7 +209,7 @@ class SparseMemory(State):
         return {**self.__dict__, "last": None}
 
 
-def gather(current: Pass, rows: Tensor) -> Tensor:
+def gather(current: StepwisePass, rows: Tensor) -> Tensor:
     """Rows int64 [B, R, K] of the memory as it stands, [B, R, K, W], with their gradient."""
     if not current.log:
         return gather_rows(current.memory.memory, rows)
@@ -188,7 +217,7 @@ def gather(current: Pass, rows: Tensor) -> Tensor:
     return values
 
 
-def write(current: Pass, index: Tensor, weights: Tensor, values: Tensor, erased: Tensor) -> None:
+def write(current: StepwisePass, index: Tensor, weights: Tensor, values: Tensor, erased: Tensor) -> None:
     """`sparse_write` on the memory in place; weights [B, H, S] and values [B, H, W] receive gradients."""
     if not current.log:
         sparse_write(current.memory.memory, current.memory.norms, index, weights, values, erased)
@@ -196,7 +225,7 @@ def write(current: Pass, index: Tensor, weights: Tensor, values: Tensor, erased:
         current.token = _WriteRows.apply(current.token, weights, values, current, index, erased)
 
 
-def tie(current: Pass, *outputs: Tensor) -> tuple[Tensor, ...]:
+def tie(current: StepwisePass, *outputs: Tensor) -> tuple[Tensor, ...]:
     """The outputs, each now depending on the whole chain: a gradient of any of them rolls every write back."""
     return _Tie.apply(current.token, *outputs) if current.log else outputs
 

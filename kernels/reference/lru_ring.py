@@ -86,6 +86,14 @@ class LruRing:
         self.head = end.head
         self._remember(self.queue[:, begin - self.rows : end.tail - self.rows].long(), begin)
 
+    def reserve(self, appends: int) -> None:
+        """Make room for so many more appends, by whoever writes to the queue itself."""
+        needed = self.tail + appends - self.rows
+        if needed > self.queue.shape[1]:
+            grown = self.queue.new_empty(self.queue.shape[0], max(1024, 2 * needed))
+            grown[:, : self.queue.shape[1]] = self.queue
+            self.queue = grown
+
     def mark(self) -> RingMark:
         """Where the ring stands now."""
         return RingMark(self.head, self.tail)
@@ -97,11 +105,8 @@ class LruRing:
         return torch.where(positions < self.rows, early, torch.where(positions < self.tail, later, -1))
 
     def _append(self, rows: Tensor) -> None:
+        self.reserve(rows.shape[1])
         begin, self.tail = self.tail, self.tail + rows.shape[1]
-        if self.tail - self.rows > self.queue.shape[1]:
-            grown = self.queue.new_empty(self.queue.shape[0], max(1024, 2 * (self.tail - self.rows)))
-            grown[:, : self.queue.shape[1]] = self.queue
-            self.queue = grown
         self.queue[:, begin - self.rows : self.tail - self.rows] = rows
         if self._undo is not None:
             accessed = rows.clamp_min(0)

@@ -1,0 +1,123 @@
+"""Compiles `csrc/` on first use and keeps the result under a hash of source, flags, compiler and processor.
+
+A build is written beside its place and moved there whole, so that an interrupted or raced one leaves a sound cache: processes that build the
+same library at once each make a whole one and the last to finish stays. The folder is `MANN_BENCH_CACHE`, else `~/.cache/mann-bench`.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from mann_bench.kernels.arguments import SOURCES, Arguments
+
+FLAGS = ("-std=c++17", "-fPIC", "-shared", "-fno-strict-aliasing")
+# Reductions may be reordered into SIMD, NaN keeps its meaning; nothing of the kind goes to the linker, where it would set the process's mode.
+FAST = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fassociative-math", "-fno-signed-zeros", "-freciprocal-math")
+CHECKED = ("-O1", "-g", "-fno-omit-frame-pointer")
+REALS = {"float32": "float", "float64": "double"}
+
+
+class BuildError(RuntimeError):
+    """No native library can be had here; the message says why and what to do."""
+
+
+def compiler() -> str:
+    """Path of the C++ compiler: $CXX, else the first of c++, g++, clang++; BuildError if there is none."""
+    for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
+        if name and (path := shutil.which(name)):
+            return path
+    raise BuildError("no C++ compiler found: install g++ or clang++, or set CXX")
+
+
+def cache_folder() -> Path:
+    """Where built libraries are kept."""
+    chosen = os.environ.get("MANN_BENCH_CACHE")
+    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "mann-bench"
+
+
+def flags(real: str = "float32", store: str | None = None, *, emulate: bool = False, extra: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Compiler flags of one build: the number type of the model, that of the memory rows, and whether blocks are emulated by threads."""
+    if real not in REALS or store not in (None, real, "bfloat16"):
+        raise ValueError(f"real, store: expected one of {', '.join(REALS)} and the same or bfloat16, got {real!r}, {store!r}")
+    chosen = [*FLAGS, *(CHECKED if emulate or extra else FAST), f"-DMB_REAL={REALS[real]}"]
+    return (*chosen, *(["-DMB_STORE_BF16"] if store == "bfloat16" else []), *(["-DMB_EMULATE"] if emulate else []), *extra)
+
+
+def build_hash(chosen: tuple[str, ...], command: str) -> str:
+    """16 hex digits that change with source, flags, compiler version and processor."""
+    digest = hashlib.sha256(" ".join((*chosen, _version(command), processor())).encode())
+    for source in sorted(SOURCES.iterdir()):
+        if source.suffix in (".h", ".cpp"):
+            digest.update(source.name.encode() + source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def build(chosen: tuple[str, ...]) -> Path:
+    """The library made with these flags, compiled if it is not in the cache; BuildError with the compiler's words if that fails."""
+    command = compiler()
+    target = cache_folder() / f"{build_hash(chosen, command)}.so"
+    if target.is_file():
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix="build-") as folder:
+            made = Path(folder) / target.name
+            run = [command, *chosen, "-o", str(made), str(SOURCES / "host.cpp"), "-lpthread"]
+            done = subprocess.run(run, capture_output=True, text=True, timeout=600)
+            if done.returncode != 0:
+                raise BuildError(f"{command} could not compile the kernels: {done.stderr.strip()[-2000:]}")
+            os.replace(made, target)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BuildError(f"the kernels could not be built in {target.parent}: {error}; set MANN_BENCH_CACHE to a folder of yours") from error
+    return target
+
+
+@functools.cache
+def load(real: str = "float32", store: str | None = None, *, emulate: bool = False, extra: tuple[str, ...] = ()) -> ctypes.CDLL:
+    """The loaded library, built if need be; a cached file that cannot be loaded is built once more. BuildError if there is none to be had."""
+    chosen = flags(real, store, emulate=emulate, extra=extra)
+    try:
+        return _open(build(chosen))
+    except OSError:
+        build(chosen).unlink(missing_ok=True)
+    try:
+        return _open(build(chosen))
+    except OSError as error:
+        raise BuildError(f"the built kernels cannot be loaded: {error}") from error
+
+
+def why_not(real: str = "float32") -> str | None:
+    """Why there are no native kernels here, or None."""
+    try:
+        load(real)
+    except BuildError as error:
+        return str(error)
+    return None
+
+
+def _open(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    library.mb_arguments_bytes.restype = library.mb_scratch.restype = ctypes.c_int64
+    if library.mb_arguments_bytes() != ctypes.sizeof(Arguments):
+        raise OSError(f"{path}: expected arguments of {ctypes.sizeof(Arguments)} bytes, got {library.mb_arguments_bytes()}")
+    return library
+
+
+@functools.cache
+def _version(command: str) -> str:
+    return subprocess.run([command, "--version"], capture_output=True, text=True, timeout=60).stdout
+
+
+@functools.cache
+def processor() -> str:
+    """What `-march=native` depends on: the processor's name and its features."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    named = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines[:40]}
+    return "|".join((platform.machine(), named.get("model name", platform.processor()), named.get("flags", "")))

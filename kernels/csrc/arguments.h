@@ -1,0 +1,103 @@
+// The sizes and buffers of a call, for every entry point alike; unused ones are 0. Python reads what stands below as KIND-of-name to build the
+// same structure, so they are said here once. Shapes in the project's letters; E = V (1 + S) written rows a step, F = R K read rows.
+#pragma once
+
+#include "real.h"
+
+#define MB_ARGUMENTS                                                                                                                   \
+    SIZE(steps)            /* T */                                                                                                     \
+    SIZE(batch)            /* B */                                                                                                     \
+    SIZE(hidden)           /* H */                                                                                                     \
+    SIZE(slots)            /* N */                                                                                                     \
+    SIZE(width)            /* W */                                                                                                     \
+    SIZE(heads)            /* R */                                                                                                     \
+    SIZE(reads)            /* K */                                                                                                     \
+    SIZE(writers)          /* V: write heads, 1 or R */                                                                                \
+    SIZE(modes)            /* read modes a head: 3 for SDNC, else 0 */                                                                 \
+    SIZE(strength)         /* 1: a head has a key strength */                                                                          \
+    SIZE(gated)            /* 1: the unused row is wiped only if written with more than delta */                                       \
+    SIZE(scan_all)         /* 1: score all N rows (exact), 0: the live ones */                                                         \
+    SIZE(taped)            /* 1: keep what backward needs; 0: tapes have two places, used in turn */                                   \
+    SIZE(threads)          /* CPU threads over the batch */                                                                            \
+    SIZE(live)             /* candidate rows before the first step */                                                                  \
+    SIZE(ring_tail)        /* queue positions used before the first step */                                                            \
+    SIZE(queue_stride)     /* places of a queue */                                                                                     \
+    SIZE(scratch_stride)   /* numbers of scratch an element has */                                                                     \
+    SIZE(recurrent_stride) SIZE(recurrent_t_stride) SIZE(interface_stride) SIZE(interface_t_stride) /* padded columns */               \
+    REAL(input)            /* [T, B, 4H] W_x x_t + biases */                                                                           \
+    REAL(recurrent)        /* [4H, stride] weights of [h, r] */                                                                        \
+    REAL(recurrent_t)      /* [H + RW, stride] the same, transposed */                                                                 \
+    REAL(interface_weight) /* [P, stride] */                                                                                           \
+    REAL(interface_t)      /* [H, stride] the same, transposed */                                                                      \
+    REAL(interface_bias)   /* [P] */                                                                                                   \
+    REAL(carry)            /* [T + 1, B, H + RW] h_t and r_t; 0: the start */                                                          \
+    REAL(cell)             /* [T + 1, B, H] */                                                                                         \
+    REAL(gates)            /* [T, B, 4H] activated: input, forget, cell, output */                                                     \
+    REAL(interface)        /* [T, B, P] activated */                                                                                   \
+    INT32(read_index)      /* [T + 1, B, R, K] rows read, -1: none; 0: before the first step */                                        \
+    REAL(read_weights)     /* [T + 1, B, R, K] */                                                                                      \
+    REAL(similarity)       /* [T, B, R, K] cosines */                                                                                  \
+    INT32(written)         /* [T, B, V, 1 + S] rows written, the unused one first, -1: none */                                         \
+    STORE(old_rows)        /* [T, B, V, 1 + S, W] what they held: swapped by rollback */                                               \
+    REAL(old_norms)        /* [T, B, V, 1 + S] */                                                                                      \
+    INT32(old_last)        /* [T, B, M] ring positions overwritten */                                                                  \
+    STORE(memory)          /* [B, N, W] */                                                                                             \
+    REAL(norms)            /* [B, N] sqrt(|row|^2 + eps) */                                                                            \
+    INT32(ring_last)       /* [B, N] last queue position of each row */                                                                \
+    INT32(ring_queue)      /* [B, stride] */                                                                                           \
+    INT32(ring_start)      /* [B, N] order before the queue; null: 0..N-1 */                                                           \
+    INT64(ring_head)       /* [B] next queue position to examine */                                                                    \
+    REAL(scratch)          /* [B, scratch_stride] */                                                                                   \
+    INT32(lines)           /* [T + 1, B, E + F] line of the memory gradient of each access */                                          \
+    INT32(line_keys)       /* [B, 2, table_size] hash table: row, line; keys start at -1 */                                            \
+    INT32(line_count)      /* [B] lines taken */                                                                                       \
+    SIZE(table_size)       /* a power of two */                                                                                        \
+    SIZE(line_stride)      /* lines an element has room for */                                                                         \
+    REAL(row_gradient)     /* [B, line_stride, W] gradient of the memory over touched rows, zero at first */                           \
+    REAL(grad_carry)       /* [T + 1, B, H + RW] */                                                                                    \
+    REAL(grad_cell)        /* [B, H] of the last cell; at return of the first */                                                       \
+    REAL(grad_weights)     /* [B, R, K] of the last read weights; at return of those before the first step */                          \
+    REAL(grad_start)       /* [B, H + RW] out: gradient that reaches the first carry through the first step */                         \
+    REAL(grad_gates)       /* [T, B, 4H] out, = grad of input */                                                                       \
+    REAL(grad_interface)   /* [T, B, P] out */                                                                                         \
+    INT64(index)           /* single ops: rows [B, R, K] */                                                                            \
+    REAL(queries)          /* single ops: [B, R, W] */                                                                                 \
+    REAL(weights)          /* single ops: [B, R, K] or [B, V, S] */                                                                    \
+    REAL(values)           /* single ops: [B, R, W] or [B, V, W] */                                                                    \
+    INT64(erased)          /* single ops: [B, V] */                                                                                    \
+    REAL(out)              /* single ops: the result */                                                                                \
+    REAL(planes_t)         /* lsh: [W, planes_stride] hyperplanes of the tables, then of the sketch */                                 \
+    SIZE(planes_stride) SIZE(tables) SIZE(bits) SIZE(capacity) SIZE(probes) SIZE(rerank)                                               \
+    INT32(probe_masks)     /* lsh: [probes] which of the least certain bits a probe flips */                                           \
+    INT64(buckets)         /* lsh: [B, tables, 2^bits, capacity] row and sketch, -1: empty */                                          \
+    INT32(codes)           /* lsh: [B, N, tables] bucket of a row, -1: none */                                                         \
+    INT32(log_places)      /* lsh: [T, B, E, tables, 2] bucket entries overwritten, -1: none */                                        \
+    INT64(log_entries)     /* lsh: [T, B, E, tables, 2] what they held: swapped by rollback */                                         \
+    INT32(log_codes)       /* lsh: [T, B, E, tables] codes overwritten */                                                              \
+    SIZE(links)            /* sdnc: K_L, 0 for SAM */                                                                                  \
+    INT32(after_columns) REAL(after_values)   /* sdnc: [B, N, L] row i was written after which */                                      \
+    INT32(before_columns) REAL(before_values) /* sdnc: [B, N, L] row i was written before which */                                     \
+    INT32(precedence_rows) REAL(precedence)   /* sdnc: [T + 1, B, L] */                                                                \
+    INT32(linked_rows)     /* sdnc: [T, B, L] rows of the write, its L largest */                                                      \
+    INT32(decayed_places) REAL(decayed_values)   /* sdnc: [T, B, L L] entries of before */                                             \
+    INT32(old_columns) REAL(old_values)          /* sdnc: [T, B, 2 L, L] rows of before, then of after */                              \
+    INT32(content_index) REAL(content_weights)   /* sdnc: [T, B, R, K] */                                                              \
+    REAL(mode_parts)       /* sdnc: [T, B, R, K, 2] backward and forward weight of each row read */
+
+namespace mb {
+
+struct Arguments {
+#define SIZE(name) int64_t name;
+#define REAL(name) Real* name;
+#define STORE(name) Store* name;
+#define INT32(name) int32_t* name;
+#define INT64(name) int64_t* name;
+    MB_ARGUMENTS
+#undef SIZE
+#undef REAL
+#undef STORE
+#undef INT32
+#undef INT64
+};
+
+}  // namespace mb

@@ -1,0 +1,43 @@
+// The block of the `cuda` build: a CUDA thread block (a multiple of 32 threads); a row is worked on by one warp.
+#pragma once
+
+namespace mb {
+
+struct Group {
+    template <class F> __device__ __forceinline__ void each(int64_t n, F f) const {
+        for (int64_t i = threadIdx.x % 32; i < n; i += 32) f(i);
+        __syncwarp();
+    }
+    template <class F> __device__ __forceinline__ Real sum(int64_t n, F f) const {
+        Real total = 0;
+        for (int64_t i = threadIdx.x % 32; i < n; i += 32) total += f(i);
+        for (int offset = 16; offset > 0; offset /= 2) total += __shfl_xor_sync(0xffffffffu, total, offset);
+        return total;
+    }
+    __device__ __forceinline__ bool leads() const { return threadIdx.x % 32 == 0; }
+};
+
+struct Block {
+    static constexpr int tile = 1;
+    __device__ __forceinline__ int64_t rank() const { return threadIdx.x; }
+    __device__ __forceinline__ int64_t size() const { return blockDim.x; }
+    __device__ __forceinline__ void sync() const { __syncthreads(); }
+    template <class F> __device__ __forceinline__ void each(int64_t n, F f) const {
+        for (int64_t i = threadIdx.x; i < n; i += blockDim.x) f(i);
+    }
+    template <class F> __device__ __forceinline__ void rows(int64_t n, F f) const {
+        for (int64_t i = threadIdx.x / 32; i < n; i += blockDim.x / 32) f(i, Group{});
+    }
+    template <class F> __device__ __forceinline__ void one(F f) const {
+        if (threadIdx.x == 0) f();
+    }
+};
+
+__device__ __forceinline__ bool claim(int32_t* place, int32_t expected, int32_t desired) {
+    const int32_t found = atomicCAS(place, expected, desired);
+    return found == expected || found == desired;
+}
+__device__ __forceinline__ int32_t take_number(int32_t* counter) { return atomicAdd(counter, 1); }
+__device__ __forceinline__ void prefetch(const void*) {}
+
+}  // namespace mb

@@ -1,0 +1,86 @@
+// The block of the `emu` build: 7 host threads. A prime, because with 4 strided loops coincide and a missing barrier can hide.
+#pragma once
+
+#include <condition_variable>
+#include <mutex>
+
+namespace mb {
+
+constexpr int64_t emulated_threads = 7;
+
+class Barrier {
+  public:
+    void wait() {
+        std::unique_lock<std::mutex> lock(mutex_);
+        const int64_t round = round_;
+        if (++waiting_ == emulated_threads) {
+            waiting_ = 0;
+            ++round_;
+            woken_.notify_all();
+        } else {
+            woken_.wait(lock, [&] { return round != round_; });
+        }
+    }
+
+  private:
+    std::mutex mutex_;
+    std::condition_variable woken_;
+    int64_t waiting_ = 0, round_ = 0;
+};
+
+struct Group {
+    template <class F> void each(int64_t n, F f) const {
+        for (int64_t i = 0; i < n; ++i) f(i);
+    }
+    template <class F> Real sum(int64_t n, F f) const {
+        Real total = 0;
+        for (int64_t i = 0; i < n; ++i) total += f(i);
+        return total;
+    }
+    bool leads() const { return true; }
+};
+
+struct Block {
+    static constexpr int tile = 2;
+    Barrier* barrier;
+    int64_t thread;
+
+    int64_t rank() const { return thread; }
+    int64_t size() const { return emulated_threads; }
+    void sync() const {
+        ++*syncs();
+        if (*syncs() != skipped_sync()) barrier->wait();
+    }
+    template <class F> void each(int64_t n, F f) const {
+        for (int64_t i = thread; i < n; i += emulated_threads) f(i);
+    }
+    template <class F> void rows(int64_t n, F f) const {
+        for (int64_t i = thread; i < n; i += emulated_threads) f(i, Group{});
+    }
+    template <class F> void one(F f) const {
+        if (thread == 0) f();
+    }
+
+    // MB_SKIP_SYNC=n leaves out the n-th barrier of every thread, so that a test can show that a missing one is caught.
+    static int64_t* syncs() {
+        thread_local int64_t count = 0;
+        return &count;
+    }
+    static int64_t skipped_sync() {
+#ifdef MB_SKIP_SYNC
+        return MB_SKIP_SYNC;
+#else
+        return 0;
+#endif
+    }
+};
+
+template <class T> inline bool claim(T* place, T expected, T desired) {
+    T found = expected;
+    __atomic_compare_exchange_n(place, &found, desired, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    return found == expected || found == desired;
+}
+inline int32_t take_number(int32_t* counter) { return __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED); }
+inline void prefetch(const void*) {}
+
+}  // namespace mb

@@ -1,0 +1,168 @@
+// SDNC's temporal links: two row-sparse matrices with L entries a row (Rae et al. 2016, supplement D, eq 17-22); twin of
+// kernels/reference/links.py. A missing entry has column -1 and value 0.
+#pragma once
+
+#include "content.h"
+#include "rows.h"
+
+namespace mb {
+
+MB_FN int64_t union_of(const Arguments& a) { return a.reads * (1 + 2 * a.links); }
+MB_FN int64_t links_scratch(const Arguments& a) {
+    const int64_t update = a.links + 2 * a.links * 4 * a.links + 2 * (written_of(a) + a.links), mix = a.heads * (5 * union_of(a) + 2 * a.reads);
+    return update > mix ? update : mix;
+}
+
+// Add `value` at `column` of a sparse vector of `count` entries.
+MB_FN void accumulate(int32_t* columns, Real* values, int64_t& count, int32_t column, Real value) {
+    for (int64_t i = 0; i < count; ++i)
+        if (columns[i] == column) {
+            values[i] += value;
+            return;
+        }
+    columns[count] = column, values[count] = value, ++count;
+}
+
+// Keep the largest of `count` entries above zero in places [L].
+MB_FN void keep_largest(const int32_t* columns, const Real* values, int64_t count, int32_t* kept_columns, Real* kept_values, int64_t places) {
+    Best best{kept_values, kept_columns, places};
+    best.clear();
+    for (int64_t i = 0; i < count; ++i)
+        if (values[i] > 0) best.offer(values[i], columns[i]);
+    for (int64_t i = 0; i < places; ++i)
+        if (best.rows[i] < 0) best.scores[i] = 0;
+}
+
+struct Links {
+    const Arguments& a;
+    int64_t L, element;
+    int32_t *after_columns, *before_columns;
+    Real *after_values, *before_values;
+
+    MB_FN Links(const Arguments& a, int64_t element)
+        : a(a), L(a.links), element(element), after_columns(a.after_columns + element * a.slots * L), before_columns(a.before_columns + element * a.slots * L),
+          after_values(a.after_values + element * a.slots * L), before_values(a.before_values + element * a.slots * L) {}
+
+    // One write's effect (eq 19, 20): support [n] rows (-1: none) with weights; precedence before and after [L]; what is overwritten goes to
+    // linked_rows [L], decayed_* [L L] and old_* [2 L, L]; the last may be null, linked_rows not.
+    MB_FN void update(const Block& block, const int32_t* rows, const Real* weights, int64_t n, const int32_t* previous, const Real* previous_weights, int32_t* next,
+                      Real* next_weights, int32_t* linked, int32_t* decayed_places, Real* decayed_values, int32_t* old_columns, Real* old_values, Real* scratch) const {
+        Real* const linked_weights = scratch;
+        int32_t* const merged_columns = reinterpret_cast<int32_t*>(linked_weights + L);  // [2 L, 2 L]
+        Real* const merged_values = reinterpret_cast<Real*>(merged_columns + 4 * L * L);
+        int32_t* const sum_columns = reinterpret_cast<int32_t*>(merged_values + 4 * L * L);
+        Real* const sum_values = reinterpret_cast<Real*>(sum_columns + n + L);
+        block.one([&] {
+            int64_t present = 0;
+            Real total = 0;
+            for (int64_t i = 0; i < n; ++i)
+                if (rows[i] >= 0) {
+                    accumulate(sum_columns, sum_values, present, rows[i], weights[i]);
+                    total += weights[i];
+                }
+            keep_largest(sum_columns, sum_values, present, linked, linked_weights, L);
+            const Real decay = total < 1 ? 1 - total : 0;  // p_t = (1 - sum w) p_{t-1} + w (eq 11)
+            int64_t count = 0;
+            for (int64_t i = 0; i < L; ++i)
+                if (previous[i] >= 0) accumulate(sum_columns, sum_values, count, previous[i], decay * previous_weights[i]);
+            for (int64_t i = 0; i < L; ++i)
+                if (linked[i] >= 0) accumulate(sum_columns, sum_values, count, linked[i], linked_weights[i]);
+            keep_largest(sum_columns, sum_values, count, next, next_weights, L);
+        });
+        block.sync();
+        // before(i, j) *= 1 - w(j): row j of `after` names the rows i that hold column j
+        block.each(L * L, [&](int64_t i) {
+            const int64_t j = linked[i / L], holder = j < 0 ? -1 : after_columns[j * L + i % L];
+            int64_t place = -1;
+            for (int64_t q = 0; holder >= 0 && q < L; ++q)
+                if (before_columns[holder * L + q] == j) place = holder * L + q;
+            if (decayed_places) decayed_places[i] = static_cast<int32_t>(place);
+            if (place < 0) return;
+            if (decayed_values) decayed_values[i] = before_values[place];
+            before_values[place] *= 1 - linked_weights[i / L];
+        });
+        block.sync();
+        // before(i, :) += w(j) p(i) for the precedence rows i;  after(i, :) = (1 - w(i)) after(i, :) + w(i) p
+        block.each(2 * L, [&](int64_t i) {
+            const bool after = i >= L;
+            const int64_t at = i % L, row = after ? linked[at] : previous[at];
+            if (row < 0) return;
+            int32_t* const columns = (after ? after_columns : before_columns) + row * L;
+            Real* const values = (after ? after_values : before_values) + row * L;
+            for (int64_t q = 0; q < L && old_columns; ++q) old_columns[i * L + q] = columns[q], old_values[i * L + q] = values[q];
+            const Real keep = after ? 1 - linked_weights[at] : 1, scale = after ? linked_weights[at] : previous_weights[at];
+            const int32_t* others = after ? previous : linked;
+            const Real* more = after ? previous_weights : linked_weights;
+            int32_t* const sums = merged_columns + i * 2 * L;
+            Real* const sum_of = merged_values + i * 2 * L;
+            int64_t count = 0;
+            for (int64_t q = 0; q < L; ++q)
+                if (columns[q] >= 0) sums[count] = columns[q], sum_of[count] = keep * values[q], ++count;
+            for (int64_t q = 0; q < L; ++q)
+                if (others[q] >= 0 && others[q] != row) accumulate(sums, sum_of, count, others[q], scale * more[q]);
+            keep_largest(sums, sum_of, count, columns, values, L);
+        });
+    }
+
+    // Swap what an update overwrote with its journal: undoes it; with `forward`, makes it again.
+    MB_FN void swap(const Block& block, const int32_t* linked, const int32_t* previous, int32_t* decayed_places, Real* decayed_values, int32_t* old_columns, Real* old_values,
+                    bool forward) const {
+        for (int64_t half = 0; half < 2; ++half) {
+            if ((half == 0) == forward)
+                block.each(L * L, [&](int64_t i) {
+                    if (decayed_places[i] >= 0) exchange(before_values[decayed_places[i]], decayed_values[i]);
+                });
+            else
+                block.each(2 * L, [&](int64_t i) {
+                    const bool after = i >= L;
+                    const int64_t row = after ? linked[i % L] : previous[i % L];
+                    for (int64_t q = 0; row >= 0 && q < L; ++q) {
+                        exchange((after ? after_columns : before_columns)[row * L + q], old_columns[i * L + q]);
+                        exchange((after ? after_values : before_values)[row * L + q], old_values[i * L + q]);
+                    }
+                });
+            block.sync();
+        }
+    }
+
+    // Forward and backward weights f = N w, b = P w (eq 21, 22) mixed with content weights, cut to the K largest, for each head.
+    // read_index, read_weights [R, K] of t-1, content [R, K], modes [R, 3] backward, content, forward -> index, weights [R, K], parts [R, K, 2].
+    MB_FN void mix(const Block& block, const int32_t* read_index, const Real* read_weights, const int32_t* content_index, const Real* content_weights, const Real* modes,
+                   int32_t* index, Real* weights, Real* parts, Real* scratch) const {
+        const int64_t K = a.reads, most = union_of(a);
+        block.each(a.heads, [&](int64_t r) {
+            Real* const back = scratch + r * (5 * most + 2 * K);
+            Real *const forth = back + most, *const total = forth + most;
+            int32_t* const columns = reinterpret_cast<int32_t*>(total + most);
+            int32_t* const chosen = columns + most;
+            int64_t count = 0;
+            const auto place_of = [&](int32_t column) {
+                for (int64_t i = 0; i < count; ++i)
+                    if (columns[i] == column) return i;
+                columns[count] = column, back[count] = forth[count] = total[count] = 0;
+                return count++;
+            };
+            for (int64_t k = 0; k < K; ++k) {
+                const int32_t row = content_index[r * K + k];
+                if (row >= 0) total[place_of(row)] += modes[r * 3 + 1] * content_weights[r * K + k];
+            }
+            for (int64_t k = 0; k < K; ++k) {
+                const int64_t row = read_index[r * K + k];
+                const Real weight = read_weights[r * K + k];
+                for (int64_t q = 0; row >= 0 && q < L; ++q) {
+                    if (after_columns[row * L + q] >= 0) back[place_of(after_columns[row * L + q])] += after_values[row * L + q] * weight;
+                    if (before_columns[row * L + q] >= 0) forth[place_of(before_columns[row * L + q])] += before_values[row * L + q] * weight;
+                }
+            }
+            for (int64_t i = 0; i < count; ++i) total[i] += modes[r * 3] * back[i] + modes[r * 3 + 2] * forth[i], chosen[i] = static_cast<int32_t>(i);
+            keep_largest(chosen, total, count, index + r * K, weights + r * K, K);
+            for (int64_t k = 0; k < K; ++k) {
+                int32_t* const at = index + r * K + k;
+                if (parts) parts[(r * K + k) * 2] = *at < 0 ? 0 : back[*at], parts[(r * K + k) * 2 + 1] = *at < 0 ? 0 : forth[*at];
+                if (*at >= 0) *at = columns[*at];
+            }
+        });
+    }
+};
+
+}  // namespace mb

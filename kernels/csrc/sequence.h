@@ -1,0 +1,484 @@
+// The whole recurrence of SAM and SDNC over T steps for one batch element, the LSTM inside: forward, and backward with the memory rolled
+// back step by step (Rae et al. 2016, section 3 and supplement A, D). Order of a step: controller, write, link, read.
+#pragma once
+
+#include "linear.h"
+#include "links.h"
+#include "lsh.h"
+#include "ring.h"
+#include "rows.h"
+
+namespace mb {
+
+// known: the word size if the compiler is to know it, 0 for any.
+template <int known> struct Sequence {
+    const Block& block;
+    const Arguments& a;
+    const int64_t b, H, W, R, K, V, S, P, C, E, F, M;  // C: carry, E: written rows, F: read rows, M: ring appends a step
+    Ring ring;
+    Lsh lsh;
+    Links links;
+    Store* const memory;
+    Real* const norms;
+    // places in the interface vector, and scratch
+    int64_t strengths, values, alphas, gammas, modes;
+    Real *support_weights, *query_norms, *workspace;
+    int32_t* support_rows;
+    // backward only
+    Real *grad_carry, *grad_hidden, *grad_read, *grad_content, *grad_support, *dots;
+
+    MB_FN static int64_t interface_size(const Arguments& a) { return a.heads * (a.width + a.strength + a.modes) + a.writers * (a.width + 2); }
+    MB_FN static int64_t appends(const Arguments& a) { return a.writers * (support_of(a) + 2) + a.heads * a.reads; }
+    MB_FN static int64_t scratch_size(const Arguments& a, int64_t threads) {
+        const int64_t support = a.writers * support_of(a), reads = a.heads * a.reads;
+        int64_t search = best_scratch(threads, a.heads, a.reads);
+        if (a.tables) search = lsh_scratch(a, written_of(a), a.heads, a.reads);
+        const int64_t linking = a.links ? links_scratch(a) + a.links * 2 : 0;
+        const int64_t back = a.hidden + a.heads * a.width + a.hidden + 3 * reads + support + written_of(a);
+        return 2 * support + written_of(a) + a.heads + back + (search > linking ? search : linking) + 64;
+    }
+
+    MB_FN Sequence(const Block& block, const Arguments& a, int64_t element)
+        : block(block), a(a), b(element), H(a.hidden), W(known ? known : a.width), R(a.heads), K(a.reads), V(a.writers), S(support_of(a)), P(interface_size(a)),
+          C(a.hidden + a.heads * a.width), E(written_of(a)), F(a.heads * a.reads), M(appends(a)), ring(a, element, a.ring_tail, nullptr), lsh(a, element),
+          links(a, element), memory(a.memory + element * a.slots * W), norms(a.norms + element * a.slots) {
+        strengths = R * W, values = strengths + (a.strength ? R : 0), alphas = values + V * W, gammas = alphas + V, modes = gammas + V;
+        Real* next = a.scratch + element * a.scratch_stride;
+        const auto take = [&](int64_t n) {
+            Real* taken = next;
+            next += n;
+            return taken;
+        };
+        support_weights = take(V * S), query_norms = take(R);
+        support_rows = reinterpret_cast<int32_t*>(take(V * S));
+        grad_carry = take(C), grad_hidden = take(H), grad_read = take(F), grad_content = take(F), grad_support = take(V * S), dots = take(E + F);
+        workspace = next;
+    }
+
+    // A tape's place for step t: [T, B, n], or two places in turn when nothing is kept.
+    template <class T> MB_FN T* at(T* tape, int64_t t, int64_t n) const { return tape + ((a.taped ? t : t % 2) * a.batch + b) * n; }
+    MB_FN Real* carry(int64_t t) const { return a.carry + (t * a.batch + b) * C; }
+    MB_FN Real* cell(int64_t t) const { return at(a.cell, t, H); }
+    MB_FN Real* gates(int64_t t) const { return at(a.gates, t, 4 * H); }
+    MB_FN Real* interface(int64_t t) const { return at(a.interface, t, P); }
+    MB_FN int32_t* read_index(int64_t t) const { return at(a.read_index, t, F); }  // 0: before the first step
+    MB_FN Real* read_weights(int64_t t) const { return at(a.read_weights, t, F); }
+    MB_FN int32_t* content_index(int64_t t) const { return a.links ? at(a.content_index, t, F) : read_index(t + 1); }
+    MB_FN Real* content_weights(int64_t t) const { return a.links ? at(a.content_weights, t, F) : read_weights(t + 1); }
+    MB_FN int32_t* written(int64_t t) const { return at(a.written, t, E); }
+    MB_FN Real to_read(const Real* p, int64_t v) const { return p[alphas + v] * p[gammas + v]; }
+    MB_FN Real to_unused(const Real* p, int64_t v) const { return p[alphas + v] * (1 - p[gammas + v]); }
+    MB_FN bool wipes(const Real* p, int64_t v) const { return !a.gated || to_unused(p, v) > delta; }
+    template <class T> MB_FN T* kept(T* tape) const { return a.taped ? tape : nullptr; }
+
+    // ---- forward ----
+
+    MB_FN void forward() {
+        for (int64_t t = 0; t < a.steps; ++t) {
+            controller(t);
+            write(t);
+            read(t);
+        }
+    }
+
+    MB_FN void controller(int64_t t) {
+        Real *const g = gates(t), *const hidden = carry(t + 1), *const p = interface(t);
+        multiply(block, g, a.input + (t * a.batch + b) * 4 * H, a.recurrent_t, a.recurrent_t_stride, carry(t), C, 4 * H);
+        block.sync();
+        const Real* before = cell(t);
+        Real* const after = cell(t + 1);
+        block.each(H, [&](int64_t j) {
+            const Real i = sigmoid(g[j]), f = sigmoid(g[H + j]), c = hyperbolic_tangent(g[2 * H + j]), o = sigmoid(g[3 * H + j]);
+            g[j] = i, g[H + j] = f, g[2 * H + j] = c, g[3 * H + j] = o;
+            after[j] = f * before[j] + i * c;
+            hidden[j] = o * hyperbolic_tangent(after[j]);
+        });
+        block.sync();
+        multiply(block, p, a.interface_bias, a.interface_t, a.interface_t_stride, hidden, H, P);
+        block.sync();
+        block.each(values - strengths, [&](int64_t r) { p[strengths + r] = 1 + softplus(p[strengths + r]); });
+        block.each(2 * V, [&](int64_t v) { p[alphas + v] = sigmoid(p[alphas + v]); });
+        block.each(a.modes ? R : 0, [&](int64_t r) {
+            Real* m = p + modes + 3 * r;
+            const Real top = m[0] > m[1] ? (m[0] > m[2] ? m[0] : m[2]) : (m[1] > m[2] ? m[1] : m[2]);
+            Real total = 0;
+            for (int64_t i = 0; i < 3; ++i) total += m[i] = exponential(m[i] - top);
+            for (int64_t i = 0; i < 3; ++i) m[i] /= total;
+        });
+        block.sync();
+    }
+
+    // Rows and weights [V, S] that the writers take over from step t-1: each its own, or one the mean of all heads.
+    MB_FN void support(int64_t t) {
+        const int32_t* index = read_index(t);
+        const Real* weights = read_weights(t);
+        block.each(V * S, [&](int64_t i) {
+            int32_t row = index[i];
+            Real weight = weights[i];
+            if (V < R) {
+                weight = 0;
+                for (int64_t j = 0; j < F; ++j) {
+                    if (index[j] != index[i]) continue;
+                    if (j < i) row = -1;
+                    weight += weights[j] / static_cast<Real>(R);
+                }
+            }
+            support_rows[i] = row;
+            support_weights[i] = row < 0 ? 0 : weight;
+        });
+        block.sync();
+    }
+
+    MB_FN void write(int64_t t) {
+        support(t);
+        const Real* p = interface(t);
+        int32_t* const rows = written(t);
+        block.one([&] {
+            ring.old_last = a.taped ? at(a.old_last, t, M) : nullptr;
+            for (int64_t v = 0; v < V; ++v) {
+                const int32_t unused = rows[v * (1 + S)] = ring.pop();
+                for (int64_t s = 0; s < S; ++s) ring.append(to_read(p, v) * support_weights[v * S + s] > delta ? support_rows[v * S + s] : -1);
+                ring.append(to_unused(p, v) > delta ? unused : -1);
+            }
+        });
+        block.sync();
+        block.each(V * S, [&](int64_t i) {  // the unused row is written once, with both its weights
+            const int64_t head = i / S * (1 + S);
+            rows[head + 1 + i % S] = support_rows[i] == rows[head] ? -1 : support_rows[i];
+        });
+        block.sync();
+        for (int64_t v = 0; v < V; ++v) {
+            block.rows(1 + S, [&](int64_t e, Group group) {
+                const int64_t entry = v * (1 + S) + e;
+                const int64_t row = rows[entry];
+                if (row < 0) return;
+                Store* old_row = a.taped ? at(a.old_rows, t, E * W) + entry * W : nullptr;
+                Real* old_norm = a.taped ? at(a.old_norms, t, E) + entry : nullptr;
+                write_row(group, memory + row * W, norms + row, W, entry_weight(p, rows, v, e), p + values + v * W, e == 0 && wipes(p, v), old_row, old_norm);
+            });
+            block.sync();
+        }
+        if (a.tables) {
+            lsh.update(block, rows, E, memory, workspace, a.taped ? at(a.log_places, t, E * a.tables * 2) : nullptr, a.taped ? at(a.log_entries, t, E * a.tables * 2) : nullptr,
+                       a.taped ? at(a.log_codes, t, E * a.tables) : nullptr);
+            block.sync();
+        }
+        if (a.links) link(t);
+    }
+
+    // Weight of entry e of writer v; the unused row may also be one that was read.
+    MB_FN Real entry_weight(const Real* p, const int32_t* rows, int64_t v, int64_t e) const {
+        if (e > 0) return to_read(p, v) * support_weights[v * S + e - 1];
+        Real weight = to_unused(p, v);
+        for (int64_t s = 0; s < S; ++s)
+            if (support_rows[v * S + s] == rows[v * (1 + S)]) weight += to_read(p, v) * support_weights[v * S + s];
+        return weight;
+    }
+
+    MB_FN void link(int64_t t) {
+        const int64_t L = a.links;
+        const Real* p = interface(t);
+        Real* const weights = dots;
+        block.each(E, [&](int64_t e) { weights[e] = entry_weight(p, written(t), 0, e); });
+        block.sync();
+        links.update(block, written(t), weights, E, at(a.precedence_rows, t, L), at(a.precedence, t, L), at(a.precedence_rows, t + 1, L), at(a.precedence, t + 1, L),
+                     at(a.linked_rows, t, L), kept(at(a.decayed_places, t, L * L)), kept(at(a.decayed_values, t, L * L)), kept(at(a.old_columns, t, 2 * L * L)),
+                     kept(at(a.old_values, t, 2 * L * L)), workspace);
+        block.sync();
+    }
+
+    MB_FN void read(int64_t t) {
+        const Real* p = interface(t);
+        int32_t* const rows = content_index(t);
+        Real* const weights = content_weights(t);
+        Real* const cosines = at(a.similarity, t, F);
+        const int64_t live = a.live + (t + 1) * V < a.slots ? a.live + (t + 1) * V : a.slots;
+        if (a.tables) lsh.template query<known>(block, memory, p, R, K, rows, workspace);
+        else scan<known>(block, memory, norms, a.scan_all ? a.slots : live, live, p, R, K, W, rows, workspace);
+        norms_of_queries(p);
+        block.sync();
+        block.rows(F, [&](int64_t i, Group group) {
+            if (rows[i] < 0) return;
+            const Store* row = memory + rows[i] * W;
+            const Real* query = p + i / K * W;
+            const Real dot = group.sum(W, [&](int64_t w) { return static_cast<Real>(row[w]) * query[w]; });
+            if (group.leads()) cosines[i] = dot / (norms[rows[i]] * query_norms[i / K]);
+        });
+        block.sync();
+        block.each(R, [&](int64_t r) {
+            const Real beta = a.strength ? p[strengths + r] : 1;
+            Real top = lowest, total = 0;
+            for (int64_t i = r * K; i < (r + 1) * K; ++i) {
+                if (rows[i] < 0) cosines[i] = 0;
+                else if (beta * cosines[i] > top) top = beta * cosines[i];
+            }
+            for (int64_t i = r * K; i < (r + 1) * K; ++i) total += weights[i] = rows[i] < 0 ? Real(0) : exponential(beta * cosines[i] - top);
+            for (int64_t i = r * K; i < (r + 1) * K; ++i) weights[i] = rows[i] < 0 ? Real(0) : weights[i] / total;
+        });
+        block.sync();
+        if (a.links) {
+            links.mix(block, read_index(t), read_weights(t), rows, weights, p + modes, read_index(t + 1), read_weights(t + 1), kept(at(a.mode_parts, t, 2 * F)), workspace);
+            block.sync();
+        }
+        const int32_t* index = read_index(t + 1);
+        const Real* read = read_weights(t + 1);
+        block.one([&] {
+            for (int64_t i = 0; i < F; ++i) ring.append(read[i] > delta ? index[i] : -1);
+        });
+        Real* const reads = carry(t + 1) + H;
+        block.rows(R, [&](int64_t r, Group group) {
+            group.each(W, [&](int64_t w) { reads[r * W + w] = 0; });
+            for (int64_t i = r * K; i < (r + 1) * K; ++i) {
+                if (index[i] < 0) continue;
+                const Store* row = memory + index[i] * W;
+                const Real weight = read[i];
+                group.each(W, [&](int64_t w) { reads[r * W + w] += weight * static_cast<Real>(row[w]); });
+            }
+        });
+        block.sync();
+    }
+
+    MB_FN void norms_of_queries(const Real* p) {
+        block.rows(R, [&](int64_t r, Group group) {
+            const Real square = group.sum(W, [&](int64_t w) { return p[r * W + w] * p[r * W + w]; });
+            if (group.leads()) query_norms[r] = square_root(square + epsilon);
+        });
+    }
+
+    // ---- rollback ----
+
+    // Undo one step of a pass; the ring's head is the caller's. With `forward`, make it again; the ring is the caller's.
+    MB_FN void swap_step(int64_t t, bool forward) {
+        int32_t* const rows = written(t);
+        if (a.links && !forward) swap_links(t, false);
+        if (a.tables) lsh.swap(block, rows, E, at(a.log_places, t, E * a.tables * 2), at(a.log_entries, t, E * a.tables * 2), at(a.log_codes, t, E * a.tables), forward);
+        for (int64_t i = 0; i < V; ++i) {
+            const int64_t v = forward ? i : V - 1 - i, entry = v * (1 + S);
+            swap_rows(block, rows + entry, 1 + S, memory, norms, W, at(a.old_rows, t, E * W) + entry * W, at(a.old_norms, t, E) + entry);
+            block.sync();
+        }
+        if (a.links && forward) swap_links(t, true);
+        block.one([&] {
+            if (forward) return;
+            ring.tail = a.ring_tail + (t + 1) * M;
+            ring.undo(M, at(a.old_last, t, M));
+        });
+        block.sync();
+    }
+
+    MB_FN void swap_links(int64_t t, bool forward) {
+        const int64_t L = a.links;
+        links.swap(block, at(a.linked_rows, t, L), at(a.precedence_rows, t, L), at(a.decayed_places, t, L * L), at(a.decayed_values, t, L * L), at(a.old_columns, t, 2 * L * L),
+                   at(a.old_values, t, 2 * L * L), forward);
+    }
+
+    // ---- backward ----
+
+    // Accesses of step t: the rows it writes, reads and, for SDNC, looked up by content.
+    MB_FN int64_t accesses() const { return E + F * (a.links ? 2 : 1); }
+    MB_FN int32_t row_accessed(int64_t t, int64_t i) const { return i < E ? written(t)[i] : i < E + F ? read_index(t + 1)[i - E] : content_index(t)[i - E - F]; }
+    MB_FN int32_t* lines(int64_t t) const { return a.lines + (t * a.batch + b) * accesses(); }  // T: of the support of the first step
+    MB_FN Real* gradient_row(int32_t line) const { return a.row_gradient + (b * a.line_stride + line) * W; }
+
+    // Number the rows that the pass touched: a line of the gradient for each, found by hashing, so that nothing of size N is needed.
+    MB_FN void number_rows() {
+        int32_t *const keys = a.line_keys + b * 2 * a.table_size, *const numbers = keys + a.table_size;
+        const auto place_of = [&](int32_t row) {
+            int64_t place = (static_cast<uint32_t>(row) * 2654435769u) & (a.table_size - 1);
+            while (!claim(keys + place, -1, row)) place = (place + 1) & (a.table_size - 1);
+            return place;
+        };
+        const int64_t n = accesses();
+        const auto row_of_access = [&](int64_t i) {
+            return i < a.steps * n ? row_accessed(i / n, i % n) : i - a.steps * n < F ? read_index(0)[i - a.steps * n] : -1;
+        };
+        block.each((a.steps + 1) * n, [&](int64_t i) {
+            const int32_t row = row_of_access(i);
+            if (row >= 0) place_of(row);
+        });
+        block.sync();
+        block.each(a.table_size, [&](int64_t place) {
+            if (keys[place] >= 0) numbers[place] = take_number(a.line_count + b);
+        });
+        block.sync();
+        block.each((a.steps + 1) * n, [&](int64_t i) {
+            const int32_t row = row_of_access(i);
+            lines(i / n)[i % n] = row < 0 ? -1 : numbers[place_of(row)];
+        });
+    }
+
+    MB_FN void backward() {
+        Real *const last_cell = a.grad_cell + b * H, *const last_weights = a.grad_weights + b * F;
+        block.each(C, [&](int64_t j) { grad_carry[j] = 0; });
+        block.sync();
+        for (int64_t t = a.steps; t-- > 0;) {
+            const Real* from_output = a.grad_carry + ((t + 1) * a.batch + b) * C;
+            block.each(C, [&](int64_t j) { grad_carry[j] += from_output[j]; });
+            support(t);
+            read_back(t, last_weights);
+            write_back(t, last_weights);
+            swap_step(t, false);
+            controller_back(t, last_cell);
+        }
+        block.each(C, [&](int64_t j) { a.grad_start[b * C + j] = grad_carry[j]; });
+    }
+
+    // grad_weights [R, K]: in, what the write of t+1 asks of the read weights of t.
+    MB_FN void read_back(int64_t t, const Real* grad_weights) {
+        const Real *const p = interface(t), *const cosines = at(a.similarity, t, F), *const grad_reads = grad_carry + H;
+        const int32_t *const index = read_index(t + 1), *const rows = content_index(t), *const line = lines(t);
+        const Real *const read = read_weights(t + 1), *const weights = content_weights(t);
+        const int32_t* content_line = line + E + (a.links ? F : 0);
+        Real* const grad_p = a.grad_interface + (t * a.batch + b) * P;
+        norms_of_queries(p);
+        block.rows(F, [&](int64_t i, Group group) {
+            const Store* row = memory + (index[i] < 0 ? 0 : index[i]) * W;
+            const Real* grad = grad_reads + i / K * W;
+            const Real dot = group.sum(W, [&](int64_t w) { return static_cast<Real>(row[w]) * grad[w]; });
+            if (group.leads()) grad_read[i] = index[i] < 0 ? 0 : dot + grad_weights[i];
+        });
+        block.sync();
+        block.each(R, [&](int64_t r) {
+            Real* const own = grad_content + r * K;
+            if (a.links) mix_back(t, r, grad_p);
+            else
+                for (int64_t k = 0; k < K; ++k) own[k] = grad_read[r * K + k];
+            Real inner = 0, grad_beta = 0;
+            const Real beta = a.strength ? p[strengths + r] : 1;
+            for (int64_t k = 0; k < K; ++k) inner += weights[r * K + k] * own[k];
+            for (int64_t k = 0; k < K; ++k) {
+                const Real grad_score = weights[r * K + k] * (own[k] - inner);
+                grad_beta += grad_score * cosines[r * K + k];
+                own[k] = rows[r * K + k] < 0 ? 0 : beta * grad_score;
+            }
+            if (a.strength) grad_p[strengths + r] = grad_beta * (1 - exponential(1 - beta));  // sigmoid(z) of beta = 1 + softplus(z)
+        });
+        block.sync();
+        block.rows(R, [&](int64_t r, Group group) {
+            const Real* query = p + r * W;
+            group.each(W, [&](int64_t w) { grad_p[r * W + w] = 0; });
+            for (int64_t i = r * K; i < (r + 1) * K; ++i) {
+                if (rows[i] < 0) continue;
+                const Store* row = memory + rows[i] * W;
+                const Real to_row = grad_content[i] / (norms[rows[i]] * query_norms[r]), to_query = grad_content[i] * cosines[i] / (query_norms[r] * query_norms[r]);
+                group.each(W, [&](int64_t w) { grad_p[r * W + w] += to_row * static_cast<Real>(row[w]) - to_query * query[w]; });
+            }
+        });
+        for (int64_t r = 0; r < R; ++r) {  // heads in turn: two may have read the same row
+            block.rows(K, [&](int64_t k, Group group) {
+                const int64_t i = r * K + k;
+                if (index[i] >= 0) {
+                    Real* const grad = gradient_row(line[E + i]);
+                    const Real weight = read[i];
+                    group.each(W, [&](int64_t w) { grad[w] += weight * grad_reads[r * W + w]; });
+                }
+            });
+            if (a.links) block.sync();
+            block.rows(K, [&](int64_t k, Group group) {
+                const int64_t i = r * K + k;
+                if (rows[i] < 0) return;
+                Real* const grad = gradient_row(content_line[i]);
+                const Store* row = memory + rows[i] * W;
+                const Real *const query = p + r * W, norm = norms[rows[i]];
+                const Real to_query = grad_content[i] / (norm * query_norms[r]), to_row = grad_content[i] * cosines[i] / (norm * norm);
+                group.each(W, [&](int64_t w) { grad[w] += to_query * query[w] - to_row * static_cast<Real>(row[w]); });
+            });
+            block.sync();
+        }
+    }
+
+    // SDNC's mixed read of head r: gradients of its modes and content weights; links are constants.
+    MB_FN void mix_back(int64_t t, int64_t r, Real* grad_p) {
+        const Real *const parts = at(a.mode_parts, t, 2 * F) + r * K * 2, *const mode = interface(t) + modes + 3 * r;
+        const int32_t *const index = read_index(t + 1) + r * K, *const rows = content_index(t) + r * K;
+        const Real* weights = content_weights(t) + r * K;
+        Real grads[3] = {0, 0, 0};
+        for (int64_t k = 0; k < K; ++k) grad_content[r * K + k] = 0;
+        for (int64_t k = 0; k < K; ++k) {
+            const Real grad = grad_read[r * K + k];
+            if (index[k] < 0) continue;
+            grads[0] += grad * parts[2 * k];
+            grads[2] += grad * parts[2 * k + 1];
+            for (int64_t j = 0; j < K; ++j)
+                if (rows[j] == index[k]) {
+                    grads[1] += grad * weights[j];
+                    grad_content[r * K + j] += grad * mode[1];
+                }
+        }
+        const Real inner = grads[0] * mode[0] + grads[1] * mode[1] + grads[2] * mode[2];
+        for (int64_t i = 0; i < 3; ++i) grad_p[modes + 3 * r + i] = mode[i] * (grads[i] - inner);
+    }
+
+    // grad_weights [R, K]: out, what this write asks of the read weights of t-1.
+    MB_FN void write_back(int64_t t, Real* grad_weights) {
+        const Real* const p = interface(t);
+        const int32_t *const rows = written(t), *const line = lines(t);
+        Real* const grad_p = a.grad_interface + (t * a.batch + b) * P;
+        for (int64_t v = V; v-- > 0;) {
+            const int64_t head = v * (1 + S);
+            block.rows(1 + S, [&](int64_t e, Group group) {
+                const Real* grad = gradient_row(rows[head + e] < 0 ? 0 : line[head + e]);
+                const Real dot = group.sum(W, [&](int64_t w) { return grad[w] * p[values + v * W + w]; });
+                if (group.leads()) dots[e] = rows[head + e] < 0 ? 0 : dot;
+            });
+            block.rows(1, [&](int64_t, Group group) {
+                group.each(W, [&](int64_t w) { grad_p[values + v * W + w] = 0; });
+                for (int64_t e = 0; e < 1 + S; ++e) {
+                    if (rows[head + e] < 0) continue;
+                    const Real* grad = gradient_row(line[head + e]);
+                    const Real weight = entry_weight(p, rows, v, e);
+                    group.each(W, [&](int64_t w) { grad_p[values + v * W + w] += weight * grad[w]; });
+                }
+            });
+            block.sync();
+            const auto dot_of = [&](int64_t s) { return support_rows[v * S + s] == rows[head] ? dots[0] : dots[1 + s]; };
+            block.one([&] {
+                Real kept = 0;
+                const Real alpha = p[alphas + v], gamma = p[gammas + v];
+                for (int64_t s = 0; s < S; ++s) kept += support_weights[v * S + s] * dot_of(s);
+                grad_p[alphas + v] = (gamma * kept + (1 - gamma) * dots[0]) * alpha * (1 - alpha);
+                grad_p[gammas + v] = alpha * (kept - dots[0]) * gamma * (1 - gamma);
+            });
+            block.each(S, [&](int64_t s) { grad_support[v * S + s] = support_rows[v * S + s] < 0 ? 0 : to_read(p, v) * dot_of(s); });
+            block.sync();
+            if (wipes(p, v)) {  // M_t of a wiped row does not depend on M_{t-1}
+                Real* const grad = gradient_row(line[head]);
+                block.each(W, [&](int64_t w) { grad[w] = 0; });
+            }
+            block.sync();
+        }
+        const int32_t* index = read_index(t);
+        block.each(F, [&](int64_t i) {
+            Real grad = grad_support[V < R ? 0 : i];
+            if (V < R) {  // a row read by several heads stands in the support once, at its first place
+                int64_t first = 0;
+                while (index[first] != index[i]) ++first;
+                grad = grad_support[first] / static_cast<Real>(R);
+            }
+            grad_weights[i] = index[i] < 0 ? 0 : grad;
+        });
+        block.sync();
+    }
+
+    MB_FN void controller_back(int64_t t, Real* grad_cell) {
+        const Real *const g = gates(t), *const before = cell(t), *const after = cell(t + 1);
+        const Real* grad_p = a.grad_interface + (t * a.batch + b) * P;
+        Real* const grad_g = a.grad_gates + (t * a.batch + b) * 4 * H;
+        multiply(block, grad_hidden, grad_carry, a.interface_weight, a.interface_stride, grad_p, P, H);
+        block.sync();
+        block.each(H, [&](int64_t j) {
+            const Real i = g[j], f = g[H + j], c = g[2 * H + j], o = g[3 * H + j], bent = hyperbolic_tangent(after[j]);
+            const Real grad = grad_cell[j] + grad_hidden[j] * o * (1 - bent * bent);
+            grad_g[j] = grad * c * i * (1 - i);
+            grad_g[H + j] = grad * before[j] * f * (1 - f);
+            grad_g[2 * H + j] = grad * i * (1 - c * c);
+            grad_g[3 * H + j] = grad_hidden[j] * bent * o * (1 - o);
+            grad_cell[j] = grad * f;
+        });
+        block.sync();
+        multiply(block, grad_carry, nullptr, a.recurrent, a.recurrent_stride, grad_g, 4 * H, C);
+        block.sync();
+    }
+};
+
+}  // namespace mb

@@ -1,0 +1,95 @@
+"""SAM and SDNC run by the native sequence kernel: the same states, memory and rollback as the step-by-step reference."""
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mann_bench.kernels import build
+from mann_bench.kernels.call import Build
+from mann_bench.kernels.sequence import SequencePass, sam_sequence
+from mann_bench.models.sparse_memory import Pass
+from mann_bench.models.state import ControllerState
+
+
+class NativePass(Pass):
+    """A pass made by one native call."""
+
+    logs_ring = False
+    sequence: SequencePass
+
+    def rollback(self) -> None:
+        """Undo the pass."""
+        self.sequence.undo()
+        self.finish()
+
+    def redo(self) -> None:
+        """Bring the memory forward again to the end of the pass, O(T)."""
+        self.sequence.redo()
+        super().redo()
+
+
+def why_not(weight: Tensor) -> str | None:
+    """Why a model with this weight cannot run on native kernels here, or None."""
+    if weight.device.type != "cpu":
+        return f"there are no native kernels for {weight.device.type}"
+    real = str(weight.dtype).removeprefix("torch.")
+    return build.why_not(real) if real in build.REALS else f"native kernels compute in {' or '.join(build.REALS)}, not in {real}"
+
+
+def choose(kernels: str, weight: Tensor) -> str:
+    """The kernels that run where `kernels` was asked for; RuntimeWarning if native was and there is none."""
+    if kernels == "torch":
+        return "torch"
+    reason = why_not(weight)
+    if reason and kernels == "native":
+        warnings.warn(f"kernels='native' runs as 'torch': {reason}", RuntimeWarning, stacklevel=3)
+    return "torch" if reason else "native"
+
+
+def unroll(model: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+    """`SAM.unroll` as one native call: x [T, B, X] -> hidden and reads of each step [T, B, H + R W], state."""
+    controller, memory = state.controller, state.memory
+    rows, cell = memory.rows, model.controller
+    sizes, buffers, start = model.native_start(memory)
+    steps, batch = x.shape[:2]
+    taped = torch.is_grad_enabled()
+    current = rows.begin(NativePass, memory.position, log=taped)
+    ring = rows.ring
+    appends = model.write_heads * (2 + model.reads * (model.heads // model.write_heads)) + model.heads * model.reads
+    ring.reserve(steps * appends)
+    ring.head = ring.head.clone()  # changed in place from here on: marks keep the old one
+    buffers |= {"memory": rows.memory, "norms": rows.norms, "ring_last": ring.last, "ring_queue": ring.queue, "ring_head": ring.head}
+    if ring.start is not None:
+        buffers["ring_start"] = ring.start
+    sizes |= {
+        "steps": steps,
+        "batch": batch,
+        "hidden": model.hidden,
+        "slots": model.slots,
+        "width": model.word_size,
+        "heads": model.heads,
+        "reads": model.reads,
+        "writers": model.write_heads,
+        "strength": int(model.strength),
+        "gated": int(model.erase == "gated"),
+        "scan_all": int(model.index == "exact"),
+        "threads": torch.get_num_threads(),
+        "live": rows.live,
+        "ring_tail": ring.tail,
+        "queue_stride": ring.queue.shape[1],
+    }
+    name = str(x.dtype).removeprefix("torch.")
+    current.sequence = SequencePass(Build(name, str(rows.memory.dtype).removeprefix("torch.")), sizes, buffers, taped=taped)
+    split = model.input_size
+    inputs = torch.nn.functional.linear(x, cell.weight_ih[:, :split], cell.bias_ih + cell.bias_hh)
+    matrices = (torch.cat([cell.weight_hh, cell.weight_ih[:, split:]], dim=1), model.interface.weight, model.interface.bias)
+    carry = torch.cat([controller.hidden, controller.reads.flatten(1)], dim=1)
+    carries, last_cell, weights = sam_sequence(inputs, matrices, carry, controller.cell, memory.weights, current, start)
+    ring.tail += steps * appends
+    rows.live = min(model.slots, rows.live + steps * model.write_heads)
+    after = model.native_end(memory, current.sequence.end, weights, rows.end(current))
+    last = carries[-1]
+    reads = last[:, model.hidden :].unflatten(1, (model.heads, model.word_size))
+    return carries[1:], model.join(ControllerState(last[:, : model.hidden], last_cell, reads), after)
