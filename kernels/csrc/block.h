@@ -22,7 +22,7 @@ struct Group {
     }
     template <class F> Real sum(int64_t n, F f) const {
         Real total = 0;
-        for (int64_t i = 0; i < n; ++i) total += f(i);
+        MB_SUM(total) for (int64_t i = 0; i < n; ++i) total += f(i);
         return total;
     }
     bool leads() const { return true; }

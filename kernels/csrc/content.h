@@ -28,7 +28,7 @@ MB_FN int64_t best_scratch(int64_t threads, int64_t heads, int64_t reads) { retu
 template <int known> MB_FN Real dot_row(const Store* row, const Real* query, int64_t width) {
     const int64_t n = known ? known : width;
     Real total = 0;
-    for (int64_t w = 0; w < n; ++w) total += static_cast<Real>(row[w]) * query[w];
+    MB_SUM(total) for (int64_t w = 0; w < n; ++w) total += static_cast<Real>(row[w]) * query[w];
     return total;
 }
 

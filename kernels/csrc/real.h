@@ -27,6 +27,13 @@ typedef unsigned short uint16_t;
 #define MB_INDEPENDENT
 #endif
 
+#if defined(__CUDACC__)
+#define MB_SUM(total)
+#else
+#define MB_TEXT(text) _Pragma(#text)
+#define MB_SUM(total) MB_TEXT(omp simd reduction(+ : total))
+#endif
+
 #ifndef MB_REAL
 #define MB_REAL float
 #endif
@@ -67,8 +74,7 @@ MB_FN float exponential(float x) {
     return expf(x);
 #else
     const float clamped = x > 88.0f ? 88.0f : (x < -87.0f ? -87.0f : x);
-    const float shifted = clamped * 1.44269504089f + 12582912.0f;  // 1.5 * 2^23: the sum's low bits are the nearest integer
-    const float whole = shifted - 12582912.0f;
+    const float whole = rintf(clamped * 1.44269504089f);
     const float rest = (clamped - whole * 0.693359375f) + whole * 2.12194440e-4f;
     float p = 1.9875691500e-4f;
     p = p * rest + 1.3981999507e-3f;
@@ -77,10 +83,9 @@ MB_FN float exponential(float x) {
     p = p * rest + 1.6666665459e-1f;
     p = p * rest + 5.0000001201e-1f;
     p = p * rest * rest + rest + 1.0f;
-    union { float number; uint32_t bits; } from, scale;
-    from.number = shifted;
-    scale.bits = ((from.bits - 0x4b400000u) + 127u) << 23;
-    return p * scale.number;
+    union { float number; int32_t bits; } scale;
+    scale.bits = (static_cast<int32_t>(whole) + 127) * (1 << 23);
+    return x != x ? x : p * scale.number;
 #endif
 }
 
