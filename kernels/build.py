@@ -92,8 +92,9 @@ def load(real: str = "float32", store: str | None = None, *, emulate: bool = Fal
         raise BuildError(f"the built kernels cannot be loaded: {error}") from error
 
 
+@functools.cache
 def why_not(real: str = "float32") -> str | None:
-    """Why there are no native kernels here, or None."""
+    """Why there are no native kernels here, or None; found out once in a process."""
     try:
         load(real)
     except BuildError as error:

@@ -5,16 +5,25 @@ Equations: Rae et al. 2016, section 3 and supplements A and D; kernel text: `csr
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import pad
+from torch.nn import functional
 
 from mann_bench.kernels.call import Build, call, scratch
 
-ROUND = 16  # columns of a weight matrix are padded to a multiple of this, so that the kernel reads whole tiles
+
+class Weights(NamedTuple):
+    """The controller's: an LSTM cell as `nn.LSTMCell` keeps it, over [x_t, r_{t-1}], and the interface layer."""
+
+    weight_ih: Tensor  # [4H, X + R W]
+    weight_hh: Tensor  # [4H, H]
+    bias_ih: Tensor  # [4H]
+    bias_hh: Tensor  # [4H]
+    interface_weight: Tensor  # [P, H]
+    interface_bias: Tensor  # [P]
 
 
 class SequencePass:
@@ -24,62 +33,53 @@ class SequencePass:
         self.which, self.memory, self.taped = which, dict(memory), taped
         self.sizes = {**sizes, "taped": int(taped)}
         self.tape: dict[str, Tensor] = {}
-        self.weights: dict[str, Tensor] = {}
         self.end: dict[str, Tensor] = {}  # states after the last step
         self.sizes["scratch_stride"] = scratch(which, self.sizes)
 
-    def run(self, inputs: Tensor, matrices: tuple[Tensor, Tensor, Tensor], start: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Forward: inputs [T, B, 4H], matrices (recurrent [4H, C], interface [P, H], its bias [P]), start (carry, cell, read_index, read_weights,
-        and for SDNC precedence_rows, precedence) -> carry [T + 1, B, C], last cell [B, H], last read weights [B, R, K].
+    def run(self, x: Tensor, weights: Weights, start: Mapping[str, Tensor]) -> Tensor:
+        """Forward: x [T, B, X], start (carry [B, C], cell, read_index, read_weights, and for SDNC precedence_rows, precedence) -> carry [T + 1, B, C].
+        The other states after the last step are then in `end`.
         """
-        recurrent, interface, bias = matrices
-        self.weights = {
-            "recurrent": _padded(recurrent),
-            "recurrent_t": _padded(recurrent.t()),
-            "interface_weight": _padded(interface),
-            "interface_t": _padded(interface.t()),
-            "interface_bias": bias.contiguous(),
-        }
-        for name, stride in {"recurrent": "recurrent", "recurrent_t": "recurrent_t", "interface": "interface_weight", "interface_t": "interface_t"}.items():
-            self.sizes[f"{name}_stride"] = self.weights[stride].shape[1]
-        self.tape = self._allocate(inputs, bias.numel())
+        self.x, self.weights = x, weights
+        self.tape = self._allocate(x, weights.interface_bias.numel())
         for name, value in start.items():
             self.tape[name][0] = value
-        call("mb_forward", self.which, {"input": inputs.contiguous(), **self.weights}, {**self.memory, **self.tape, **self._scratch(inputs)}, self.sizes)
+        inputs = functional.linear(x, weights.weight_ih[:, : x.shape[2]], weights.bias_ih + weights.bias_hh)
+        call("mb_forward", self.which, {"input": inputs, **self._matrices(), "interface_bias": weights.interface_bias}, self._buffers(x), self.sizes)
         last = self.sizes["steps"] if self.taped else self.sizes["steps"] % 2
         self.end = {name: self.tape[name][last].clone() for name in start if name != "carry"}
         carry = self.tape["carry"]
         if not self.taped:
-            self.tape, self.weights = {}, {}
-        return carry, self.end["cell"], self.end["read_weights"]
+            self.tape = {}
+        return carry
 
-    def backward(self, grad_carry: Tensor, grad_cell: Tensor, grad_weights: Tensor) -> tuple[Tensor, ...]:
-        """Gradients of (inputs, recurrent, interface, bias, carry, cell, read weights); the memory is rolled back to its start."""
-        tape, steps, batch = self.tape, self.sizes["steps"], self.sizes["batch"]
-        hidden, like = self.sizes["hidden"], tape["carry"]
+    def backward(self, features: Tensor, carry: Tensor, cell: Tensor, read_weights: Tensor) -> tuple[Tensor, ...]:
+        """From the gradients of the features [T, B, C] and of the last carry, cell and read weights to those of x, the fields of `Weights`,
+        and the first carry, cell and read weights; the memory is rolled back to its start.
+        """
+        tape, batch, hidden, size = self.tape, self.sizes["batch"], self.sizes["hidden"], self.x.shape[2]
         lines = self._number_rows()
-        grads = {
-            "grad_carry": grad_carry.contiguous(),
-            "grad_cell": grad_cell.clone(memory_format=torch.contiguous_format),
-            "grad_weights": grad_weights.clone(memory_format=torch.contiguous_format),
-            "grad_start": like.new_empty(batch, like.shape[2]),
-            "grad_gates": torch.empty_like(tape["gates"]),
-            "grad_interface": torch.empty_like(tape["interface"]),
-        }
-        call("mb_backward", self.which, self.weights, {**self.memory, **tape, **lines, **grads, **self._scratch(like)}, self.sizes)
-        gates, interface = grads["grad_gates"], grads["grad_interface"].flatten(0, 1)
-        carry = tape["carry"].flatten(0, 1)
-        grad_recurrent = gates.flatten(0, 1).t() @ carry[: steps * batch]
-        grad_interface = interface.t() @ carry[batch:, :hidden]
-        return gates, grad_recurrent, grad_interface, interface.sum(0), grads["grad_start"] + grad_carry[0], grads["grad_cell"], grads["grad_weights"]
+        last = {"grad_carry": carry, "grad_cell": cell, "grad_weights": read_weights}
+        grads = {name: grad.clone(memory_format=torch.contiguous_format) for name, grad in last.items()}  # the first ones at return
+        grads |= {"grad_gates": torch.empty_like(tape["gates"]), "grad_interface": torch.empty_like(tape["interface"])}
+        inputs = {"grad_features": features.contiguous(), **self._matrices()}
+        call("mb_backward", self.which, inputs, self._buffers(carry, **lines, **grads), self.sizes)
+        gates, interface, carries = grads["grad_gates"].flatten(0, 1), grads["grad_interface"].flatten(0, 1), tape["carry"].flatten(0, 1)
+        grad_ih = torch.empty_like(self.weights.weight_ih)
+        torch.mm(gates.t(), self.x.flatten(0, 1), out=grad_ih[:, :size])
+        torch.mm(gates.t(), carries[:-batch, hidden:], out=grad_ih[:, size:])
+        grad_x = gates @ self.weights.weight_ih[:, :size]
+        bias = gates.sum(0)
+        of_weights = grad_ih, gates.t() @ carries[:-batch, :hidden], bias, bias.clone(), interface.t() @ carries[batch:, :hidden], interface.sum(0)
+        return grad_x.view_as(self.x), *of_weights, grads["grad_carry"], grads["grad_cell"], grads["grad_weights"]
 
     def undo(self) -> None:
         """Take the whole pass back, bit for bit; the ring's head is the caller's."""
-        call("mb_undo", self.which, {}, {**self.memory, **self.tape, **self._scratch(self.tape["carry"])}, self.sizes)
+        call("mb_undo", self.which, {}, self._buffers(self.tape["carry"]), self.sizes)
 
     def redo(self) -> None:
         """Make an undone pass again; the ring is the caller's."""
-        call("mb_redo", self.which, {}, {**self.memory, **self.tape, **self._scratch(self.tape["carry"])}, self.sizes)
+        call("mb_redo", self.which, {}, self._buffers(self.tape["carry"]), self.sizes)
 
     @property
     def accesses(self) -> int:
@@ -103,7 +103,7 @@ class SequencePass:
             "line_keys": self._ints(batch, 2, sizes["table_size"]).fill_(-1),
             "line_count": self._ints(batch).zero_(),
         }
-        call("mb_number_rows", self.which, {}, {**self.memory, **self.tape, **numbers, **self._scratch(like)}, sizes)
+        call("mb_number_rows", self.which, {}, self._buffers(like, **numbers), sizes)
         sizes["line_stride"] = max(1, int(numbers["line_count"].max()))
         return {"lines": numbers["lines"], "row_gradient": like.new_zeros(batch, sizes["line_stride"], sizes["width"])}
 
@@ -158,36 +158,34 @@ class SequencePass:
     def _ints(self, *shape: int, dtype: torch.dtype = torch.int32) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=self.memory["memory"].device)
 
-    def _scratch(self, like: Tensor) -> dict[str, Tensor]:
-        return {"scratch": like.new_empty(self.sizes["batch"], self.sizes["scratch_stride"])}
+    def _matrices(self) -> dict[str, Tensor]:
+        return {name: getattr(self.weights, name) for name in ("weight_ih", "weight_hh", "interface_weight")}
+
+    def _buffers(self, like: Tensor, **more: Tensor) -> dict[str, Tensor]:
+        return {**self.memory, **self.tape, **more, "scratch": like.new_empty(self.sizes["batch"], self.sizes["scratch_stride"])}
 
 
 class _SamSequence(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, inputs, recurrent, interface, bias, carry, cell, weights, current, start):  # type: ignore[no-untyped-def]
-        ctx.current = current
-        return current.sequence.run(inputs, (recurrent, interface, bias), {**start, "carry": carry, "cell": cell, "read_weights": weights})
+    def forward(ctx: Any, current, start, x, carry, cell, read_weights, *weights):  # type: ignore[no-untyped-def]
+        ctx.current, sequence = current, current.sequence
+        carries = sequence.run(x, Weights(*weights), {**start, "carry": carry, "cell": cell, "read_weights": read_weights})
+        return carries[1:], carries[-1].clone(), sequence.end["cell"], sequence.end["read_weights"]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_carry, grad_cell, grad_weights):  # type: ignore[no-untyped-def]
+    def backward(ctx: Any, *grads):  # type: ignore[no-untyped-def]
         ctx.current.require_pending()
-        grads = ctx.current.sequence.backward(grad_carry, grad_cell, grad_weights)
+        x, *weights, carry, cell, read_weights = ctx.current.sequence.backward(*grads)
         ctx.current.finish()
-        return *grads, None, None
+        return None, None, x, carry, cell, read_weights, *weights
 
 
-def sam_sequence(
-    inputs: Tensor, matrices: tuple[Tensor, Tensor, Tensor], carry: Tensor, cell: Tensor, weights: Tensor, current: Any, start: Mapping[str, Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The recurrence as one differentiable call: inputs [T, B, 4H] (W_x x_t and biases), matrices (recurrent [4H, C], interface [P, H], bias [P]),
-    carry [B, C], cell [B, H], weights [B, R, K] of the step before -> carry [T + 1, B, C], last cell, last read weights.
+def sam_sequence(current: Any, start: Mapping[str, Tensor], x: Tensor, carry: Tensor, cell: Tensor, read_weights: Tensor, weights: Weights) -> tuple[Tensor, ...]:
+    """The recurrence as one differentiable call: x [T, B, X]; carry [B, C], cell [B, H], read weights [B, R, K] of the step before -> features
+    (the carry of each step) [T, B, C], and the last carry, cell and read weights.
 
     `current` holds the `SequencePass` as `.sequence`, is asked by `require_pending()` whether its backward is due and told by `finish()` that
     the memory is back at its start. `start`: the other states of the step before, which get no gradient.
     """
-    return _SamSequence.apply(inputs, *matrices, carry, cell, weights, current, start)
-
-
-def _padded(matrix: Tensor) -> Tensor:
-    return pad(matrix, (0, -matrix.shape[1] % ROUND)).contiguous()
+    return _SamSequence.apply(current, start, x, carry, cell, read_weights, *weights)  # type: ignore[no-any-return]

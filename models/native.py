@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mann_bench.kernels import build
 from mann_bench.kernels.call import Build
-from mann_bench.kernels.sequence import SequencePass, sam_sequence
+from mann_bench.kernels.sequence import SequencePass, Weights, sam_sequence
 from mann_bench.models.sparse_memory import Pass
 from mann_bench.models.state import ControllerState
 
@@ -66,6 +66,7 @@ def unroll(model: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     sizes |= {
         "steps": steps,
         "batch": batch,
+        "input_size": model.input_size,
         "hidden": model.hidden,
         "slots": model.slots,
         "width": model.word_size,
@@ -82,14 +83,11 @@ def unroll(model: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     }
     name = str(x.dtype).removeprefix("torch.")
     current.sequence = SequencePass(Build(name, str(rows.memory.dtype).removeprefix("torch.")), sizes, buffers, taped=taped)
-    split = model.input_size
-    inputs = torch.nn.functional.linear(x, cell.weight_ih[:, :split], cell.bias_ih + cell.bias_hh)
-    matrices = (torch.cat([cell.weight_hh, cell.weight_ih[:, split:]], dim=1), model.interface.weight, model.interface.bias)
+    weights = Weights(cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh, model.interface.weight, model.interface.bias)
     carry = torch.cat([controller.hidden, controller.reads.flatten(1)], dim=1)
-    carries, last_cell, weights = sam_sequence(inputs, matrices, carry, controller.cell, memory.weights, current, start)
+    features, last, last_cell, read_weights = sam_sequence(current, start, x.contiguous(), carry, controller.cell, memory.weights, weights)
     ring.tail += steps * appends
     rows.live = min(model.slots, rows.live + steps * model.write_heads)
-    after = model.native_end(memory, current.sequence.end, weights, rows.end(current))
-    last = carries[-1]
+    after = model.native_end(memory, current.sequence.end, read_weights, rows.end(current))
     reads = last[:, model.hidden :].unflatten(1, (model.heads, model.word_size))
-    return carries[1:], model.join(ControllerState(last[:, : model.hidden], last_cell, reads), after)
+    return features, model.join(ControllerState(last[:, : model.hidden], last_cell, reads), after)

@@ -23,12 +23,11 @@
     SIZE(ring_tail)        /* queue positions used before the first step */                                                            \
     SIZE(queue_stride)     /* places of a queue */                                                                                     \
     SIZE(scratch_stride)   /* numbers of scratch an element has */                                                                     \
-    SIZE(recurrent_stride) SIZE(recurrent_t_stride) SIZE(interface_stride) SIZE(interface_t_stride) /* padded columns */               \
+    SIZE(input_size)       /* X */                                                                                                     \
     REAL(input)            /* [T, B, 4H] W_x x_t + biases */                                                                           \
-    REAL(recurrent)        /* [4H, stride] weights of [h, r] */                                                                        \
-    REAL(recurrent_t)      /* [H + RW, stride] the same, transposed */                                                                 \
-    REAL(interface_weight) /* [P, stride] */                                                                                           \
-    REAL(interface_t)      /* [H, stride] the same, transposed */                                                                      \
+    REAL(weight_ih)        /* [4H, X + RW] LSTM weights of [x_t, r_{t-1}] */                                                           \
+    REAL(weight_hh)        /* [4H, H] */                                                                                               \
+    REAL(interface_weight) /* [P, H] */                                                                                                \
     REAL(interface_bias)   /* [P] */                                                                                                   \
     REAL(carry)            /* [T + 1, B, H + RW] h_t and r_t; 0: the start */                                                          \
     REAL(cell)             /* [T + 1, B, H] */                                                                                         \
@@ -54,10 +53,10 @@
     SIZE(table_size)       /* a power of two */                                                                                        \
     SIZE(line_stride)      /* lines an element has room for */                                                                         \
     REAL(row_gradient)     /* [B, line_stride, W] gradient of the memory over touched rows, zero at first */                           \
-    REAL(grad_carry)       /* [T + 1, B, H + RW] */                                                                                    \
+    REAL(grad_features)    /* [T, B, H + RW] gradient of the carry of each step by the output */                                       \
+    REAL(grad_carry)       /* [B, H + RW] of the last carry; at return of the first */                                                 \
     REAL(grad_cell)        /* [B, H] of the last cell; at return of the first */                                                       \
     REAL(grad_weights)     /* [B, R, K] of the last read weights; at return of those before the first step */                          \
-    REAL(grad_start)       /* [B, H + RW] out: gradient that reaches the first carry through the first step */                         \
     REAL(grad_gates)       /* [T, B, 4H] out, = grad of input */                                                                       \
     REAL(grad_interface)   /* [T, B, P] out */                                                                                         \
     INT64(index)           /* single ops: rows [B, R, K] */                                                                            \
@@ -66,8 +65,8 @@
     REAL(values)           /* single ops: [B, R, W] or [B, V, W] */                                                                    \
     INT64(erased)          /* single ops: [B, V] */                                                                                    \
     REAL(out)              /* single ops: the result */                                                                                \
-    REAL(planes_t)         /* lsh: [W, planes_stride] hyperplanes of the tables, then of the sketch */                                 \
-    SIZE(planes_stride) SIZE(tables) SIZE(bits) SIZE(capacity) SIZE(probes) SIZE(rerank)                                               \
+    REAL(planes)           /* lsh: [W, tables * bits + 32] hyperplanes of the tables, then of the sketch */                           \
+    SIZE(tables) SIZE(bits) SIZE(capacity) SIZE(probes) SIZE(rerank)                                               \
     INT32(probe_masks)     /* lsh: [probes] which of the least certain bits a probe flips */                                           \
     INT64(buckets)         /* lsh: [B, tables, 2^bits, capacity] row and sketch, -1: empty */                                          \
     INT32(codes)           /* lsh: [B, N, tables] bucket of a row, -1: none */                                                         \

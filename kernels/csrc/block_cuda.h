@@ -14,6 +14,12 @@ struct Group {
         for (int offset = 16; offset > 0; offset /= 2) total += __shfl_xor_sync(0xffffffffu, total, offset);
         return total;
     }
+    template <class A, class B, class C, class D> __device__ __forceinline__ void sum4(int64_t n, Real* sums, A a, B b, C c, D d) const {
+        for (int q = 0; q < 4; ++q) sums[q] = 0;
+        for (int64_t i = threadIdx.x % 32; i < n; i += 32) sums[0] += a(i), sums[1] += b(i), sums[2] += c(i), sums[3] += d(i);
+        for (int offset = 16; offset > 0; offset /= 2)
+            for (int q = 0; q < 4; ++q) sums[q] += __shfl_xor_sync(0xffffffffu, sums[q], offset);
+    }
     __device__ __forceinline__ bool leads() const { return threadIdx.x % 32 == 0; }
 };
 

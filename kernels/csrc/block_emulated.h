@@ -37,6 +37,11 @@ struct Group {
         for (int64_t i = 0; i < n; ++i) total += f(i);
         return total;
     }
+    template <class A, class B, class C, class D> void sum4(int64_t n, Real* sums, A a, B b, C c, D d) const {
+        Real s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+        MB_SUM4 for (int64_t i = 0; i < n; ++i) s0 += a(i), s1 += b(i), s2 += c(i), s3 += d(i);
+        sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
+    }
     bool leads() const { return true; }
 };
 

@@ -27,8 +27,9 @@ MB_FN uint32_t signs(const Real* projections, int64_t bits) {
 
 // Numbers of scratch for `update` of n rows and `query` of R heads, which do not run at once.
 MB_FN int64_t lsh_scratch(const Arguments& a, int64_t rows, int64_t heads, int64_t reads) {
-    const int64_t update = rows * (a.planes_stride + a.tables + 1), places = a.tables * a.probes * a.capacity;
-    const int64_t query = heads * (a.planes_stride + 1 + a.tables * a.probes + 2 * places + 2 * a.rerank + 2 * reads) + 2;
+    const int64_t planes = a.tables * a.bits + sketch_bits;
+    const int64_t update = rows * (planes + a.tables + 1), places = a.tables * a.probes * a.capacity;
+    const int64_t query = heads * (planes + 1 + a.tables * a.probes + 2 * places + 2 * a.rerank + 2 * reads) + 2;
     return update > query ? update : query;
 }
 
@@ -44,20 +45,20 @@ struct Lsh {
 
     // Bring the tables up to the rows named (-1: none, repeats allowed) as they stand now. The logs [n, tables, ...] may be null.
     MB_FN void update(const Block& block, const int32_t* rows, int64_t n, const Store* memory, Real* scratch, int32_t* places, int64_t* entries, int32_t* old_codes) const {
-        Real* const projections = scratch;
-        int32_t* const next = reinterpret_cast<int32_t*>(projections + n * a.planes_stride);
-        uint32_t* const sketches = reinterpret_cast<uint32_t*>(next + n * a.tables);
         const int64_t planes = a.tables * a.bits + sketch_bits;
+        Real* const projections = scratch;
+        int32_t* const next = reinterpret_cast<int32_t*>(projections + n * planes);
+        uint32_t* const sketches = reinterpret_cast<uint32_t*>(next + n * a.tables);
         block.rows(n, [&](int64_t e, Group group) {
             if (rows[e] < 0) return;
-            for (int64_t unit = 0; unit < product_units(a.planes_stride); ++unit)
-                product_unit(group, unit, projections + e * a.planes_stride, nullptr, a.planes_t, a.planes_stride, memory + rows[e] * a.width, a.width, planes);
+            for (int64_t unit = 0; unit < product_units(planes); ++unit)
+                product_unit(group, unit, projections + e * planes, nullptr, a.planes, planes, memory + rows[e] * a.width, a.width, planes);
         });
         block.sync();
         block.each(n * a.tables, [&](int64_t i) {
             const int64_t e = i / a.tables, l = i % a.tables;
             if (rows[e] < 0) return;
-            const Real* own = projections + e * a.planes_stride;
+            const Real* own = projections + e * planes;
             next[i] = static_cast<int32_t>(signs(own + l * a.bits, a.bits));
             if (l == 0) sketches[e] = signs(own + a.tables * a.bits, sketch_bits);
             prefetch(table(l) + next[i] * a.capacity);
@@ -104,21 +105,21 @@ struct Lsh {
     // index [R, K] of the most similar rows among those that the probes find, -1 where there are fewer.
     template <int known>
     MB_FN void query(const Block& block, const Store* memory, const Real* queries, int64_t heads, int64_t reads, int32_t* index, Real* scratch) const {
-        const int64_t width = known ? known : a.width, probes = a.tables * a.probes, candidates = probes * a.capacity;
+        const int64_t width = known ? known : a.width, planes = a.tables * a.bits + sketch_bits, probes = a.tables * a.probes, candidates = probes * a.capacity;
         Real* const projections = scratch;
-        uint32_t* const sketches = reinterpret_cast<uint32_t*>(projections + heads * a.planes_stride);
+        uint32_t* const sketches = reinterpret_cast<uint32_t*>(projections + heads * planes);
         int32_t* const probed = reinterpret_cast<int32_t*>(sketches + heads);
         Real* const scores = reinterpret_cast<Real*>(probed + heads * probes);
         int32_t* const picked = reinterpret_cast<int32_t*>(scores + heads * (a.rerank + reads));
         int32_t* const found = picked + heads * a.rerank;            // [R, candidates] row
         int32_t* const distance = found + heads * candidates;        // [R, candidates] bits that differ, -1: no row
         block.rows(heads, [&](int64_t r, Group group) {
-            for (int64_t unit = 0; unit < product_units(a.planes_stride); ++unit)
-                product_unit(group, unit, projections + r * a.planes_stride, nullptr, a.planes_t, a.planes_stride, queries + r * width, width, a.tables * a.bits + sketch_bits);
+            for (int64_t unit = 0; unit < product_units(planes); ++unit)
+                product_unit(group, unit, projections + r * planes, nullptr, a.planes, planes, queries + r * width, width, planes);
         });
         block.sync();
         block.each(heads * a.tables, [&](int64_t i) {
-            const Real* own = projections + i / a.tables * a.planes_stride;
+            const Real* own = projections + i / a.tables * planes;
             probe_codes(own + i % a.tables * a.bits, probed + i * a.probes);
             for (int64_t p = 0; p < a.probes; ++p) prefetch(table(i % a.tables) + probed[i * a.probes + p] * a.capacity);
             if (i % a.tables == 0) sketches[i / a.tables] = signs(own + a.tables * a.bits, sketch_bits);

@@ -29,9 +29,11 @@ typedef unsigned short uint16_t;
 
 #if defined(__CUDACC__)
 #define MB_SUM(total)
+#define MB_SUM4
 #else
 #define MB_TEXT(text) _Pragma(#text)
 #define MB_SUM(total) MB_TEXT(omp simd reduction(+ : total))
+#define MB_SUM4 MB_TEXT(omp simd reduction(+ : s0, s1, s2, s3))
 #endif
 
 #ifndef MB_REAL

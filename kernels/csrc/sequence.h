@@ -34,7 +34,7 @@ template <int known> struct Sequence {
         int64_t search = best_scratch(threads, a.heads, a.reads);
         if (a.tables) search = lsh_scratch(a, written_of(a), a.heads, a.reads);
         const int64_t linking = a.links ? links_scratch(a) + a.links * 2 : 0;
-        const int64_t back = a.hidden + a.heads * a.width + a.hidden + 3 * reads + support + written_of(a);
+        const int64_t back = a.hidden + 3 * reads + support + written_of(a);
         return 2 * support + written_of(a) + a.heads + back + (search > linking ? search : linking) + 64;
     }
 
@@ -51,7 +51,7 @@ template <int known> struct Sequence {
         };
         support_weights = take(V * S), query_norms = take(R);
         support_rows = reinterpret_cast<int32_t*>(take(V * S));
-        grad_carry = take(C), grad_hidden = take(H), grad_read = take(F), grad_content = take(F), grad_support = take(V * S), dots = take(E + F);
+        grad_carry = a.grad_carry + b * C, grad_hidden = take(H), grad_read = take(F), grad_content = take(F), grad_support = take(V * S), dots = take(E + F);
         workspace = next;
     }
 
@@ -83,7 +83,9 @@ template <int known> struct Sequence {
 
     MB_FN void controller(int64_t t) {
         Real *const g = gates(t), *const hidden = carry(t + 1), *const p = interface(t);
-        multiply(block, g, a.input + (t * a.batch + b) * 4 * H, a.recurrent_t, a.recurrent_t_stride, carry(t), C, 4 * H);
+        multiply(block, g, a.input + (t * a.batch + b) * 4 * H, a.weight_hh, H, carry(t), 4 * H, H);
+        block.sync();
+        multiply(block, g, g, a.weight_ih + a.input_size, a.input_size + R * W, carry(t) + H, 4 * H, R * W);
         block.sync();
         const Real* before = cell(t);
         Real* const after = cell(t + 1);
@@ -94,7 +96,7 @@ template <int known> struct Sequence {
             hidden[j] = o * hyperbolic_tangent(after[j]);
         });
         block.sync();
-        multiply(block, p, a.interface_bias, a.interface_t, a.interface_t_stride, hidden, H, P);
+        multiply(block, p, a.interface_bias, a.interface_weight, H, hidden, P, H);
         block.sync();
         block.each(values - strengths, [&](int64_t r) { p[strengths + r] = 1 + softplus(p[strengths + r]); });
         block.each(2 * V, [&](int64_t v) { p[alphas + v] = sigmoid(p[alphas + v]); });
@@ -309,10 +311,8 @@ template <int known> struct Sequence {
 
     MB_FN void backward() {
         Real *const last_cell = a.grad_cell + b * H, *const last_weights = a.grad_weights + b * F;
-        block.each(C, [&](int64_t j) { grad_carry[j] = 0; });
-        block.sync();
         for (int64_t t = a.steps; t-- > 0;) {
-            const Real* from_output = a.grad_carry + ((t + 1) * a.batch + b) * C;
+            const Real* from_output = a.grad_features + (t * a.batch + b) * C;
             block.each(C, [&](int64_t j) { grad_carry[j] += from_output[j]; });
             support(t);
             read_back(t, last_weights);
@@ -320,7 +320,6 @@ template <int known> struct Sequence {
             swap_step(t, false);
             controller_back(t, last_cell);
         }
-        block.each(C, [&](int64_t j) { a.grad_start[b * C + j] = grad_carry[j]; });
     }
 
     // grad_weights [R, K]: in, what the write of t+1 asks of the read weights of t.
@@ -464,7 +463,7 @@ template <int known> struct Sequence {
         const Real *const g = gates(t), *const before = cell(t), *const after = cell(t + 1);
         const Real* grad_p = a.grad_interface + (t * a.batch + b) * P;
         Real* const grad_g = a.grad_gates + (t * a.batch + b) * 4 * H;
-        multiply(block, grad_hidden, grad_carry, a.interface_weight, a.interface_stride, grad_p, P, H);
+        multiply_transposed(block, grad_hidden, grad_carry, a.interface_weight, H, grad_p, P, H);
         block.sync();
         block.each(H, [&](int64_t j) {
             const Real i = g[j], f = g[H + j], c = g[2 * H + j], o = g[3 * H + j], bent = hyperbolic_tangent(after[j]);
@@ -476,7 +475,8 @@ template <int known> struct Sequence {
             grad_cell[j] = grad * f;
         });
         block.sync();
-        multiply(block, grad_carry, nullptr, a.recurrent, a.recurrent_stride, grad_g, 4 * H, C);
+        multiply_transposed(block, grad_carry, nullptr, a.weight_hh, H, grad_g, 4 * H, H);
+        multiply_transposed(block, grad_carry + H, nullptr, a.weight_ih + a.input_size, a.input_size + R * W, grad_g, 4 * H, R * W);
         block.sync();
     }
 };
