@@ -11,7 +11,9 @@ from torch import Tensor
 SOURCES = Path(__file__).resolve().parent / "csrc"
 KINDS: dict[str, str] = {
     name: kind
-    for kind, name in re.findall(r"\b(SIZE|REAL|STORE|INT32|INT64)\((\w+)\)", (SOURCES / "arguments.h").read_text().partition("namespace")[0])
+    for kind, name in re.findall(
+        r"\b(SIZE|REAL|STORE|INT32|INT64)\((\w+)\)", (SOURCES / "arguments.h").read_text().partition("namespace")[0]
+    )
 }
 SIZES = tuple(name for name, kind in KINDS.items() if kind == "SIZE")
 
@@ -19,7 +21,7 @@ SIZES = tuple(name for name, kind in KINDS.items() if kind == "SIZE")
 class Arguments(ctypes.Structure):
     """Sizes and buffer addresses of one call; unnamed ones are 0."""
 
-    _fields_ = [(name, ctypes.c_int64 if kind == "SIZE" else ctypes.c_void_p) for name, kind in KINDS.items()]  # noqa: RUF012
+    _fields_ = [(name, ctypes.c_int64 if kind == "SIZE" else ctypes.c_void_p) for name, kind in KINDS.items()]
 
 
 def pack(sizes: Mapping[str, int], buffers: Mapping[str, Tensor], real: torch.dtype, store: torch.dtype) -> Arguments:

@@ -1,7 +1,8 @@
 """Compiles `csrc/` on first use and keeps the result under a hash of source, flags, compiler and processor.
 
-A build is written beside its place and moved there whole, so that an interrupted or raced one leaves a sound cache: processes that build the
-same library at once each make a whole one and the last to finish stays. The folder is `MANN_BENCH_CACHE`, else `~/.cache/mann-bench`.
+A build is written beside its place and moved there whole, so that an interrupted or raced one leaves a sound cache: processes that
+build the same library at once each make a whole one and the last to finish stays. The folder is `MANN_BENCH_CACHE`, else
+`~/.cache/mann-bench`.
 """
 
 import ctypes
@@ -74,13 +75,15 @@ def build(chosen: tuple[str, ...]) -> Path:
                 raise BuildError(f"{command} could not compile the kernels: {done.stderr.strip()[-2000:]}")
             os.replace(made, target)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise BuildError(f"the kernels could not be built in {target.parent}: {error}; set MANN_BENCH_CACHE to a folder of yours") from error
+        raise BuildError(
+            f"the kernels could not be built in {target.parent}: {error}; set MANN_BENCH_CACHE to a folder of yours"
+        ) from error
     return target
 
 
 @functools.cache
 def load(real: str = "float32", store: str | None = None, *, emulate: bool = False, extra: tuple[str, ...] = ()) -> ctypes.CDLL:
-    """The loaded library, built if need be; a cached file that cannot be loaded is built once more. BuildError if there is none to be had."""
+    """The loaded library, built if need be; a cached file that cannot be loaded is built once more. BuildError if none can be had."""
     chosen = flags(real, store, emulate=emulate, extra=extra)
     try:
         return _open(build(chosen))

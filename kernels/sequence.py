@@ -37,15 +37,21 @@ class SequencePass:
         self.sizes["scratch_stride"] = scratch(which, self.sizes)
 
     def run(self, x: Tensor, weights: Weights, start: Mapping[str, Tensor]) -> Tensor:
-        """Forward: x [T, B, X], start (carry [B, C], cell, read_index, read_weights, and for SDNC precedence_rows, precedence) -> carry [T + 1, B, C].
-        The other states after the last step are then in `end`.
+        """Forward: x [T, B, X], start (carry [B, C], cell, read_index, read_weights, and for SDNC precedence_rows, precedence) -> carry
+        [T + 1, B, C]. The other states after the last step are then in `end`.
         """
         self.x, self.weights = x, weights
         self.tape = self._allocate(x, weights.interface_bias.numel())
         for name, value in start.items():
             self.tape[name][0] = value
         inputs = functional.linear(x, weights.weight_ih[:, : x.shape[2]], weights.bias_ih + weights.bias_hh)
-        call("mb_forward", self.which, {"input": inputs, **self._matrices(), "interface_bias": weights.interface_bias}, self._buffers(x), self.sizes)
+        call(
+            "mb_forward",
+            self.which,
+            {"input": inputs, **self._matrices(), "interface_bias": weights.interface_bias},
+            self._buffers(x),
+            self.sizes,
+        )
         last = self.sizes["steps"] if self.taped else self.sizes["steps"] % 2
         self.end = {name: self.tape[name][last].clone() for name in start if name != "carry"}
         carry = self.tape["carry"]
@@ -70,7 +76,14 @@ class SequencePass:
         torch.mm(gates.t(), carries[:-batch, hidden:], out=grad_ih[:, size:])
         grad_x = gates @ self.weights.weight_ih[:, :size]
         bias = gates.sum(0)
-        of_weights = grad_ih, gates.t() @ carries[:-batch, :hidden], bias, bias.clone(), interface.t() @ carries[batch:, :hidden], interface.sum(0)
+        of_weights = (
+            grad_ih,
+            gates.t() @ carries[:-batch, :hidden],
+            bias,
+            bias.clone(),
+            interface.t() @ carries[batch:, :hidden],
+            interface.sum(0),
+        )
         return grad_x.view_as(self.x), *of_weights, grads["grad_carry"], grads["grad_cell"], grads["grad_weights"]
 
     def undo(self) -> None:
@@ -181,11 +194,13 @@ class _SamSequence(torch.autograd.Function):
         return None, None, x, carry, cell, read_weights, *weights
 
 
-def sam_sequence(current: Any, start: Mapping[str, Tensor], x: Tensor, carry: Tensor, cell: Tensor, read_weights: Tensor, weights: Weights) -> tuple[Tensor, ...]:
-    """The recurrence as one differentiable call: x [T, B, X]; carry [B, C], cell [B, H], read weights [B, R, K] of the step before -> features
-    (the carry of each step) [T, B, C], and the last carry, cell and read weights.
+def sam_sequence(
+    current: Any, start: Mapping[str, Tensor], x: Tensor, carry: Tensor, cell: Tensor, read_weights: Tensor, weights: Weights
+) -> tuple[Tensor, ...]:
+    """The recurrence as one differentiable call: x [T, B, X]; carry [B, C], cell [B, H], read weights [B, R, K] of the step before ->
+    features (the carry of each step) [T, B, C], and the last carry, cell and read weights.
 
-    `current` holds the `SequencePass` as `.sequence`, is asked by `require_pending()` whether its backward is due and told by `finish()` that
-    the memory is back at its start. `start`: the other states of the step before, which get no gradient.
+    `current` holds the `SequencePass` as `.sequence`, is asked by `require_pending()` whether its backward is due and told by
+    `finish()` that the memory is back at its start. `start`: the other states of the step before, which get no gradient.
     """
-    return _SamSequence.apply(current, start, x, carry, cell, read_weights, *weights)  # type: ignore[no-any-return]
+    return _SamSequence.apply(current, start, x, carry, cell, read_weights, *weights)

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from mann_bench.kernels.reference import cosine_to_rows, topk_content
-from mann_bench.models.mann import MANN, check_at_least
 from mann_bench.models import native
+from mann_bench.models.mann import MANN, check_at_least
 from mann_bench.models.sparse_memory import SparseMemory, StepwisePass, gather, tie, write
 from mann_bench.models.state import ControllerState, Fill, MANNState, State
 
