@@ -19,7 +19,7 @@ from mann_bench.kernels.arguments import SOURCES, Arguments
 
 FLAGS = ("-std=c++17", "-fPIC", "-shared", "-fno-strict-aliasing")
 # Not -ffast-math: only the sums that say so are reordered into SIMD, NaN keeps its meaning, and the process's floating-point mode its own.
-FAST = ("-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math")
+FAST = ("-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-psabi")
 CHECKED = ("-O1", "-g", "-fno-omit-frame-pointer")
 REALS = {"float32": "float", "float64": "double"}
 

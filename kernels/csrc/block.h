@@ -12,6 +12,7 @@
 #elif defined(MB_EMULATE)
 #include "block_emulated.h"
 #else
+#include "lanes.h"
 
 namespace mb {
 
@@ -21,20 +22,65 @@ struct Group {
         MB_INDEPENDENT for (int64_t i = 0; i < n; ++i) f(i);
     }
     template <class F> Real sum(int64_t n, F f) const {
-        Real total = 0;
-        MB_SUM(total) for (int64_t i = 0; i < n; ++i) total += f(i);
-        return total;
+        Real part[lanes] = {}, rest = 0;
+        int64_t i = 0;
+        for (; i + lanes <= n; i += lanes)
+            for (int64_t l = 0; l < lanes; ++l) part[l] += f(i + l);
+        for (; i < n; ++i) rest += f(i);
+        return total(load(part)) + rest;
     }
-    template <class A, class B, class C, class D> void sum4(int64_t n, Real* sums, A a, B b, C c, D d) const {
-        Real s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-        MB_SUM4 for (int64_t i = 0; i < n; ++i) s0 += a(i), s1 += b(i), s2 += c(i), s3 += d(i);
-        sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
+    // out[j] = start[j] + sum_k matrix[j, k] v[k] for rows <= unit_rows; more columns than registers hold go panel by panel.
+    static constexpr int64_t unit_rows = int64_t(1) << 40;
+    void sum_rows(Real* out, const Real* start, const Real* matrix, int64_t stride, const Real* v, int64_t rows, int64_t columns) const {
+        if (columns < lanes) {
+            for (int64_t j = 0; j < rows; ++j) {
+                Real sum = start[j];
+                for (int64_t k = 0; k < columns; ++k) sum += matrix[j * stride + k] * v[k];
+                out[j] = sum;
+            }
+            return;
+        }
+        for (; columns >= 9 * lanes; columns -= 8 * lanes, matrix += 8 * lanes, v += 8 * lanes, start = out)
+            mb::sum_rows<8>(out, start, matrix, stride, v, rows, 8 * lanes);
+        switch ((columns + lanes - 1) / lanes) {
+            case 1: return mb::sum_rows<1>(out, start, matrix, stride, v, rows, columns);
+            case 2: return mb::sum_rows<2>(out, start, matrix, stride, v, rows, columns);
+            case 3: return mb::sum_rows<3>(out, start, matrix, stride, v, rows, columns);
+            case 4: return mb::sum_rows<4>(out, start, matrix, stride, v, rows, columns);
+            case 5: return mb::sum_rows<5>(out, start, matrix, stride, v, rows, columns);
+            case 6: return mb::sum_rows<6>(out, start, matrix, stride, v, rows, columns);
+            case 7: return mb::sum_rows<7>(out, start, matrix, stride, v, rows, columns);
+            case 8: return mb::sum_rows<8>(out, start, matrix, stride, v, rows, columns);
+            default: return mb::sum_rows<9>(out, start, matrix, stride, v, rows, columns);
+        }
+    }
+    // out[j] = start[j] + sum_k v[k] matrix[k, j] for `columns` <= unit_columns columns, of which `before` more stand to the left.
+    static constexpr int64_t unit_columns = 8 * lanes;
+    template <class T>
+    void sum_columns(Real* out, const Real* start, const Real* matrix, int64_t stride, const T* v, int64_t rows, int64_t columns, int64_t before) const {
+        const int64_t vectors = (columns + lanes - 1) / lanes, own = columns - (vectors - 1) * lanes;
+        if (before + columns < lanes) {
+            Real sums[lanes] = {};
+            for (int64_t k = 0; k < rows; ++k)
+                for (int64_t j = 0; j < columns; ++j) sums[j] += static_cast<Real>(v[k]) * matrix[k * stride + j];
+            for (int64_t j = 0; j < columns; ++j) out[j] = sums[j] + (start ? start[j] : Real(0));
+            return;
+        }
+        switch (vectors) {
+            case 1: return mb::sum_columns<1, 8>(out, start, matrix, stride, v, rows, own);
+            case 2: return mb::sum_columns<2, 4>(out, start, matrix, stride, v, rows, own);
+            case 3: return mb::sum_columns<3, 3>(out, start, matrix, stride, v, rows, own);
+            case 4: return mb::sum_columns<4, 2>(out, start, matrix, stride, v, rows, own);
+            case 5: return mb::sum_columns<5, 2>(out, start, matrix, stride, v, rows, own);
+            case 6: return mb::sum_columns<6, 1>(out, start, matrix, stride, v, rows, own);
+            case 7: return mb::sum_columns<7, 1>(out, start, matrix, stride, v, rows, own);
+            default: return mb::sum_columns<8, 1>(out, start, matrix, stride, v, rows, own);
+        }
     }
     bool leads() const { return true; }
 };
 
 struct Block {
-    static constexpr int tile = 64;  // outputs of a matrix product a thread holds in registers
     int64_t rank() const { return 0; }
     int64_t size() const { return 1; }
     void sync() const {}

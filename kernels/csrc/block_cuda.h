@@ -14,17 +14,30 @@ struct Group {
         for (int offset = 16; offset > 0; offset /= 2) total += __shfl_xor_sync(0xffffffffu, total, offset);
         return total;
     }
-    template <class A, class B, class C, class D> __device__ __forceinline__ void sum4(int64_t n, Real* sums, A a, B b, C c, D d) const {
-        for (int q = 0; q < 4; ++q) sums[q] = 0;
-        for (int64_t i = threadIdx.x % 32; i < n; i += 32) sums[0] += a(i), sums[1] += b(i), sums[2] += c(i), sums[3] += d(i);
+    static constexpr int64_t unit_rows = 4;
+    __device__ __forceinline__ void sum_rows(Real* out, const Real* start, const Real* matrix, int64_t stride, const Real* v, int64_t rows, int64_t columns) const {
+        Real sums[4] = {};
+        for (int64_t k = threadIdx.x % 32; k < columns; k += 32)
+            for (int q = 0; q < 4; ++q)
+                if (q < rows) sums[q] += matrix[q * stride + k] * v[k];
         for (int offset = 16; offset > 0; offset /= 2)
             for (int q = 0; q < 4; ++q) sums[q] += __shfl_xor_sync(0xffffffffu, sums[q], offset);
+        if (leads())
+            for (int64_t q = 0; q < rows; ++q) out[q] = start[q] + sums[q];
+    }
+    static constexpr int64_t unit_columns = 32;  // one a lane, so that a warp's loads are one
+    template <class T>
+    __device__ __forceinline__ void sum_columns(Real* out, const Real* start, const Real* matrix, int64_t stride, const T* v, int64_t rows, int64_t columns, int64_t) const {
+        each(columns, [&](int64_t j) {
+            Real total = start ? start[j] : Real(0);
+            for (int64_t k = 0; k < rows; ++k) total += static_cast<Real>(v[k]) * matrix[k * stride + j];
+            out[j] = total;
+        });
     }
     __device__ __forceinline__ bool leads() const { return threadIdx.x % 32 == 0; }
 };
 
 struct Block {
-    static constexpr int tile = 1;
     __device__ __forceinline__ int64_t rank() const { return threadIdx.x; }
     __device__ __forceinline__ int64_t size() const { return blockDim.x; }
     __device__ __forceinline__ void sync() const { __syncthreads(); }

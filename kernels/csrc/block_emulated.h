@@ -37,16 +37,20 @@ struct Group {
         for (int64_t i = 0; i < n; ++i) total += f(i);
         return total;
     }
-    template <class A, class B, class C, class D> void sum4(int64_t n, Real* sums, A a, B b, C c, D d) const {
-        Real s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-        MB_SUM4 for (int64_t i = 0; i < n; ++i) s0 += a(i), s1 += b(i), s2 += c(i), s3 += d(i);
-        sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
+    static constexpr int64_t unit_rows = 2;
+    void sum_rows(Real* out, const Real* start, const Real* matrix, int64_t stride, const Real* v, int64_t rows, int64_t columns) const {
+        for (int64_t j = 0; j < rows; ++j) out[j] = start[j] + sum(columns, [&](int64_t k) { return matrix[j * stride + k] * v[k]; });
+    }
+    static constexpr int64_t unit_columns = 2;
+    template <class T>
+    void sum_columns(Real* out, const Real* start, const Real* matrix, int64_t stride, const T* v, int64_t rows, int64_t columns, int64_t) const {
+        for (int64_t j = 0; j < columns; ++j)
+            out[j] = sum(rows, [&](int64_t k) { return static_cast<Real>(v[k]) * matrix[k * stride + j]; }) + (start ? start[j] : Real(0));
     }
     bool leads() const { return true; }
 };
 
 struct Block {
-    static constexpr int tile = 2;
     Barrier* barrier;
     int64_t thread;
 

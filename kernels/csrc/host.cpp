@@ -49,6 +49,7 @@ template <class F> void for_sequences(const Arguments& a, F work) {
 
 using namespace mb;
 
+#pragma GCC visibility push(default)
 extern "C" {
 
 int64_t mb_arguments_bytes() { return sizeof(Arguments); }

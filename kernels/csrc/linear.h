@@ -6,61 +6,25 @@
 
 namespace mb {
 
-// out[j] = start[j] + sum_k matrix[j, k] v[k], four rows at a time; ready after the next sync. `start` may be `out`.
+// out[j] = start[j] + sum_k matrix[j, k] v[k]; ready after the next sync. `start` may be `out`.
 MB_FN void multiply(const Block& block, Real* out, const Real* start, const Real* matrix, int64_t stride, const Real* v, int64_t rows, int64_t columns) {
-    block.rows((rows + 3) / 4, [&](int64_t four, Group group) {
-        const int64_t j = 4 * four, n = rows - j < 4 ? rows - j : 4;
-        const Real *const a = matrix + j * stride, *const b = n > 1 ? a + stride : a, *const c = n > 2 ? b + stride : a, *const d = n > 3 ? c + stride : a;
-        Real sums[4];
-        group.sum4(columns, sums, [&](int64_t k) { return a[k] * v[k]; }, [&](int64_t k) { return b[k] * v[k]; }, [&](int64_t k) { return c[k] * v[k]; },
-                   [&](int64_t k) { return d[k] * v[k]; });
-        if (group.leads())
-            for (int64_t i = 0; i < n; ++i) out[j + i] = start[j + i] + sums[i];
+    block.rows((rows + Group::unit_rows - 1) / Group::unit_rows, [&](int64_t unit, Group group) {
+        const int64_t first = unit * Group::unit_rows, rest = rows - first, count = rest < Group::unit_rows ? rest : Group::unit_rows;
+        group.sum_rows(out + first, start + first, matrix + first * stride, stride, v, count, columns);
     });
 }
 
-template <int tile, class T>
-MB_FN void sum_columns(Real* out, const Real* start, const Real* matrix, int64_t stride, const T* v, int64_t rows, int64_t from) {
-    Real sums[tile];
-    for (int j = 0; j < tile; ++j) sums[j] = 0;
-    for (int64_t k = 0; k < rows; ++k) {
-        const Real factor = v[k];
-        const Real* row = matrix + k * stride;
-        for (int j = 0; j < tile; ++j) sums[j] += factor * row[j];
-    }
-    for (int j = 0; j < tile; ++j)
-        if (j >= from) out[j] = sums[j] + (start ? start[j] : Real(0));
-}
-
-// One unit of work of a transposed product: a tile of columns a thread holds in registers, or on CUDA 32 neighbouring columns of a warp, so that
-// its loads are one. The last tile reaches back over columns that are another's, and leaves those.
-constexpr int64_t part_tile = Block::tile < 16 ? Block::tile : 16;
-MB_FN int64_t product_units(int64_t columns) {
-    const int64_t whole = columns / Block::tile, rest = columns - whole * Block::tile;
-    return Block::tile == 1 ? (columns + 31) / 32 : whole + (rest + part_tile - 1) / part_tile;
-}
+// One unit of work of a transposed product: `unit_columns` neighbouring columns.
+MB_FN int64_t product_units(int64_t columns) { return (columns + Group::unit_columns - 1) / Group::unit_columns; }
 template <class T>
 MB_FN void product_unit(const Group& group, int64_t unit, Real* out, const Real* start, const Real* matrix, int64_t stride, const T* v, int64_t rows, int64_t columns) {
-    constexpr int64_t tile = Block::tile;
-    if (tile == 1) {
-        group.each(32, [&](int64_t lane) {
-            const int64_t j = unit * 32 + lane;
-            if (j < columns) sum_columns<1>(out + j, start ? start + j : start, matrix + j, stride, v, rows, 0);
-        });
-        return;
-    }
-    const int64_t whole = columns / tile;
-    int64_t first = unit < whole ? unit * tile : whole * tile + (unit - whole) * part_tile, from = 0;
-    if (unit < whole) return sum_columns<tile>(out + first, start ? start + first : start, matrix + first, stride, v, rows, 0);
-    if (columns >= part_tile) {
-        if (first + part_tile > columns) from = first + part_tile - columns, first = columns - part_tile;
-        return sum_columns<part_tile>(out + first, start ? start + first : start, matrix + first, stride, v, rows, from);
-    }
-    for (int64_t j = 0; j < columns; ++j) sum_columns<1>(out + j, start ? start + j : start, matrix + j, stride, v, rows, 0);
+    const int64_t first = unit * Group::unit_columns, rest = columns - first, count = rest < Group::unit_columns ? rest : Group::unit_columns;
+    group.sum_columns(out + first, start ? start + first : nullptr, matrix + first, stride, v, rows, count, first);
 }
 
 // out[j] = start[j] + sum_k v[k] matrix[k, j]; ready after the next sync; `start` may be null.
-MB_FN void multiply_transposed(const Block& block, Real* out, const Real* start, const Real* matrix, int64_t stride, const Real* v, int64_t rows, int64_t columns) {
+template <class T>
+MB_FN void multiply_transposed(const Block& block, Real* out, const Real* start, const Real* matrix, int64_t stride, const T* v, int64_t rows, int64_t columns) {
     block.rows(product_units(columns), [&](int64_t unit, Group group) { product_unit(group, unit, out, start, matrix, stride, v, rows, columns); });
 }
 

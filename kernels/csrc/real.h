@@ -19,6 +19,15 @@ typedef unsigned short uint16_t;
 #define MB_FN inline
 #endif
 
+// A few instructions, inlined always, so that a loop over them becomes SIMD; MB_INLINE says it of a lambda.
+#if defined(__CUDACC__)
+#define MB_LEAF MB_FN
+#define MB_INLINE
+#else
+#define MB_LEAF inline __attribute__((always_inline))
+#define MB_INLINE __attribute__((always_inline))
+#endif
+
 #if defined(__clang__)
 #define MB_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #elif defined(__GNUC__) && !defined(__CUDACC__)
@@ -29,11 +38,9 @@ typedef unsigned short uint16_t;
 
 #if defined(__CUDACC__)
 #define MB_SUM(total)
-#define MB_SUM4
 #else
 #define MB_TEXT(text) _Pragma(#text)
 #define MB_SUM(total) MB_TEXT(omp simd reduction(+ : total))
-#define MB_SUM4 MB_TEXT(omp simd reduction(+ : s0, s1, s2, s3))
 #endif
 
 #ifndef MB_REAL
@@ -68,10 +75,10 @@ typedef Bf16 Store;
 typedef Real Store;
 #endif
 
-MB_FN double exponential(double x) { return exp(x); }
+MB_LEAF double exponential(double x) { return exp(x); }
 
 // exp to 2 ulp without a branch or a call, so that loops over it become SIMD: 2^n times a polynomial on [-ln2/2, ln2/2].
-MB_FN float exponential(float x) {
+MB_LEAF float exponential(float x) {
 #if defined(__CUDACC__)
     return expf(x);
 #else
@@ -85,16 +92,17 @@ MB_FN float exponential(float x) {
     p = p * rest + 1.6666665459e-1f;
     p = p * rest + 5.0000001201e-1f;
     p = p * rest * rest + rest + 1.0f;
-    union { float number; int32_t bits; } scale;
-    scale.bits = (static_cast<int32_t>(whole) + 127) * (1 << 23);
-    return x != x ? x : p * scale.number;
+    const int32_t bits = (static_cast<int32_t>(whole) + 127) * (1 << 23);
+    float scale;
+    __builtin_memcpy(&scale, &bits, sizeof scale);
+    return x != x ? x : p * scale;
 #endif
 }
 
-MB_FN Real sigmoid(Real x) { return Real(1) / (Real(1) + exponential(-x)); }
-MB_FN Real hyperbolic_tangent(Real x) { return Real(2) / (Real(1) + exponential(Real(-2) * x)) - Real(1); }
-MB_FN Real softplus(Real x) { return x > Real(20) ? x : static_cast<Real>(log1p(exponential(x))); }  // as torch: linear above 20
-MB_FN Real square_root(Real x) { return static_cast<Real>(sqrt(x)); }
+MB_LEAF Real sigmoid(Real x) { return Real(1) / (Real(1) + exponential(-x)); }
+MB_LEAF Real hyperbolic_tangent(Real x) { return Real(2) / (Real(1) + exponential(Real(-2) * x)) - Real(1); }
+MB_LEAF Real softplus(Real x) { return x > Real(20) ? x : static_cast<Real>(log1p(exponential(x))); }  // as torch: linear above 20
+MB_LEAF Real square_root(Real x) { return static_cast<Real>(sqrt(x)); }
 
 constexpr Real epsilon = Real(1e-6);  // inside each norm, as kernels/reference/content.py
 constexpr Real delta = Real(0.005);   // an access with more weight than this counts as use

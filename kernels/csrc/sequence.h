@@ -89,11 +89,12 @@ template <int known> struct Sequence {
         block.sync();
         const Real* before = cell(t);
         Real* const after = cell(t + 1);
-        block.each(H, [&](int64_t j) {
-            const Real i = sigmoid(g[j]), f = sigmoid(g[H + j]), c = hyperbolic_tangent(g[2 * H + j]), o = sigmoid(g[3 * H + j]);
-            g[j] = i, g[H + j] = f, g[2 * H + j] = c, g[3 * H + j] = o;
-            after[j] = f * before[j] + i * c;
-            hidden[j] = o * hyperbolic_tangent(after[j]);
+        Real *const g_f = g + H, *const g_c = g + 2 * H, *const g_o = g + 3 * H;
+        block.each(H, [=](int64_t j) MB_INLINE {  // by value: the compiler then knows that no store moves these pointers
+            const Real i = sigmoid(g[j]), f = sigmoid(g_f[j]), c = hyperbolic_tangent(g_c[j]), o = sigmoid(g_o[j]), next = f * before[j] + i * c;
+            g[j] = i, g_f[j] = f, g_c[j] = c, g_o[j] = o;
+            after[j] = next;
+            hidden[j] = o * hyperbolic_tangent(next);
         });
         block.sync();
         multiply(block, p, a.interface_bias, a.interface_weight, H, hidden, P, H);
