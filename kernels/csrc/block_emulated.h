@@ -29,6 +29,10 @@ class Barrier {
 };
 
 struct Group {
+    static constexpr int64_t lanes = 1;
+    int64_t lane() const { return 0; }
+    void sync() const {}
+    void agree(Choice&) const {}
     template <class F> void each(int64_t n, F f) const {
         for (int64_t i = 0; i < n; ++i) f(i);
     }
@@ -45,8 +49,22 @@ struct Group {
     bool leads() const { return true; }
 };
 
+struct Team {
+    static constexpr int64_t lanes = 1, tile = 1;
+    int64_t thread;
+    int64_t rank() const { return thread; }
+    int64_t lane() const { return 0; }
+    template <class F> void tiles(int64_t first, int64_t end, F f) const {
+        for (int64_t i = first + thread; i < end; i += emulated_threads) f(i, 1);
+    }
+};
+
+inline int64_t skipped_sync = 0;  // n: the n-th barrier of every thread is left out, so that a test can show that a missing one is caught
+
 struct Block {
     static constexpr int tile = 2;
+    static constexpr int64_t lists = emulated_threads;
+    template <class F> void teams(F f) const { f(Team{thread}); }
     Barrier* barrier;
     int64_t thread;
 
@@ -54,7 +72,7 @@ struct Block {
     int64_t size() const { return emulated_threads; }
     void sync() const {
         ++*syncs();
-        if (*syncs() != skipped_sync()) barrier->wait();
+        if (*syncs() != skipped_sync) barrier->wait();
     }
     template <class F> void each(int64_t n, F f) const {
         for (int64_t i = thread; i < n; i += emulated_threads) f(i);
@@ -66,17 +84,9 @@ struct Block {
         if (thread == 0) f();
     }
 
-    // MB_SKIP_SYNC=n leaves out the n-th barrier of every thread, so that a test can show that a missing one is caught.
-    static int64_t* syncs() {
+    static int64_t* syncs() {  // barriers this thread has come to
         thread_local int64_t count = 0;
         return &count;
-    }
-    static int64_t skipped_sync() {
-#ifdef MB_SKIP_SYNC
-        return MB_SKIP_SYNC;
-#else
-        return 0;
-#endif
     }
 };
 
