@@ -44,14 +44,14 @@ def call(entry: str, which: Build, inputs: Mapping[str, Tensor], buffers: Mappin
 def run(entry: str, which: Build, buffers: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
     """What `native` does, on the device of the buffers."""
     arguments, device = pack(sizes, buffers, getattr(torch, which.real), getattr(torch, which.store)), device_of(buffers)
-    for name in _schedule(entry, arguments):
+    for name in schedule(entry, arguments):
         if device.type == "cuda":
             driver.launch(name, arguments, which.real, which.store, device)
         else:
             getattr(build.load(which.real, which.store, emulate=which.emulate), name)(ctypes.byref(arguments))
 
 
-def _schedule(entry: str, arguments: Arguments) -> Iterator[str]:
+def schedule(entry: str, arguments: Arguments) -> Iterator[str]:
     """The entry points that make up one: with parts, the rows of an element are searched by many blocks between the pieces of `forward`."""
     if entry != "mb_forward" or arguments.parts < 2:
         yield entry

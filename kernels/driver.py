@@ -12,7 +12,7 @@ import torch
 from mann_bench.kernels import build, cuda
 from mann_bench.kernels.arguments import SOURCES, Arguments
 
-PARTS = re.findall(r"\bPART\((\w+)\)", (SOURCES / "entries.h").read_text())  # entry points whose items are shares of an element
+PARTS = re.findall(r"\bENTRY\((\w+), a\.parts\)", (SOURCES / "entries.h").read_text())  # whose items are shares of an element
 
 
 class DriverError(RuntimeError):

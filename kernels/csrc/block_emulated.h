@@ -1,8 +1,11 @@
 // The block of the `emu` build: 7 host threads. A prime, because with 4 strided loops coincide and a missing barrier can hide.
 #pragma once
 
+#include <algorithm>
 #include <condition_variable>
+#include <cstring>
 #include <mutex>
+#include <vector>
 
 namespace mb {
 
@@ -59,7 +62,14 @@ struct Team {
     }
 };
 
-inline int64_t skipped_sync = 0;  // n: the n-th barrier of every thread is left out, so that a test can show that a missing one is caught
+// A barrier by its place in the text, so that a test can leave it out and show that a missing one is caught.
+struct Site {
+    const char* file;
+    int line;
+    bool operator==(const Site& other) const { return line == other.line && std::strcmp(file, other.file) == 0; }
+};
+inline Site skipped_site{"", 0};
+inline std::vector<Site> sites_met;
 
 struct Block {
     static constexpr int tile = 2;
@@ -70,9 +80,10 @@ struct Block {
 
     int64_t rank() const { return thread; }
     int64_t size() const { return emulated_threads; }
-    void sync() const {
-        ++*syncs();
-        if (*syncs() != skipped_sync) barrier->wait();
+    void sync(const char* file = __builtin_FILE(), int line = __builtin_LINE()) const {
+        const Site site{file, line};
+        if (thread == 0 && std::find(sites_met.begin(), sites_met.end(), site) == sites_met.end()) sites_met.push_back(site);
+        if (!(site == skipped_site)) barrier->wait();
     }
     template <class F> void each(int64_t n, F f) const {
         for (int64_t i = thread; i < n; i += emulated_threads) f(i);
@@ -82,11 +93,6 @@ struct Block {
     }
     template <class F> void one(F f) const {
         if (thread == 0) f();
-    }
-
-    static int64_t* syncs() {  // barriers this thread has come to
-        thread_local int64_t count = 0;
-        return &count;
     }
 };
 

@@ -4,17 +4,18 @@
 
 #include "sequence.h"
 
-// ENTRY: an item is a batch element. PART: an item is one of `parts` shares of an element's rows. Each is in namespace mb::entries, a template
-// <int known> void NAME(const Block&, const Arguments&, int64_t item); known: the word size if it is a common one, for the compiler, else 0.
-#define MB_ENTRIES       \
-    ENTRY(scratch)       \
-    ENTRY(forward)       \
-    ENTRY(forward_step)  \
-    PART(search_part)    \
-    ENTRY(number_rows)   \
-    ENTRY(backward)      \
-    ENTRY(undo)          \
-    ENTRY(redo)
+// ENTRY(NAME, items of a batch element): 1, or `a.parts` where an item is a share of an element's rows. Each is in namespace mb::entries as
+// template <int known> void NAME(const Block&, const Arguments&, int64_t item); known: the word size if it is a common one, so that the compiler
+// knows it, else 0.
+#define MB_ENTRIES                \
+    ENTRY(scratch, 1)             \
+    ENTRY(forward, 1)             \
+    ENTRY(forward_step, 1)        \
+    ENTRY(search_part, a.parts)   \
+    ENTRY(number_rows, 1)         \
+    ENTRY(backward, 1)            \
+    ENTRY(undo, 1)                \
+    ENTRY(redo, 1)
 
 namespace mb::entries {
 
@@ -30,7 +31,7 @@ template <int known> MB_FN void forward(const Block& block, const Arguments& a, 
 // `forward` in pieces, so that many blocks may search the rows of one element: forward_step of steps 0..T, search_part of 0..T-1 in between.
 template <int known> MB_FN void forward_step(const Block& block, const Arguments& a, int64_t item) {
     Sequence<known> sequence(block, a, item);
-    if (a.step > 0) sequence.read(a.step - 1);
+    if (a.step > 0) sequence.resume(a.step - 1), sequence.read(a.step - 1);
     if (a.step < a.steps) sequence.controller(a.step), sequence.write(a.step);
 }
 template <int known> MB_FN void search_part(const Block& block, const Arguments& a, int64_t item) {

@@ -11,10 +11,7 @@ template <class F> void in_block(F work) {
     Barrier barrier;
     std::vector<std::thread> threads;
     for (int64_t i = 0; i < emulated_threads; ++i)
-        threads.emplace_back([&, i] {
-            *Block::syncs() = 0;
-            work(Block{&barrier, i});
-        });
+        threads.emplace_back([&, i] { work(Block{&barrier, i}); });
     for (auto& thread : threads) thread.join();
 #else
     work(Block{});
@@ -22,13 +19,13 @@ template <class F> void in_block(F work) {
 }
 
 // work(block, item) for every item, each by one block.
-template <class F> void for_items(const Arguments& a, int64_t items, F work) {
-    const int64_t threads = a.threads > 1 ? a.threads : 1;
+template <class F> void for_items(int64_t items, int64_t threads, F work) {
+    const int64_t stride = threads > 1 ? threads : 1;
     const auto share = [&](int64_t first) {
-        for (int64_t item = first; item < items; item += threads) in_block([&](const Block& block) { work(block, item); });
+        for (int64_t item = first; item < items; item += stride) in_block([&](const Block& block) { work(block, item); });
     };
     std::vector<std::thread> others;
-    for (int64_t i = 1; i < threads && i < items; ++i) others.emplace_back(share, i);
+    for (int64_t i = 1; i < stride && i < items; ++i) others.emplace_back(share, i);
     share(0);
     for (auto& other : others) other.join();
 }
@@ -41,14 +38,13 @@ extern "C" {
 
 int64_t mb_arguments_bytes() { return sizeof(Arguments); }
 
-#define ITEMS(name, items)                                                           \
-    void mb_##name(const Arguments* a) {                                             \
-        for_items(*a, items, [&](const Block& block, int64_t item) {                 \
-            if (a->width == 32) entries::name<32>(block, *a, item);                  \
-            else entries::name<0>(block, *a, item);                                  \
-        });                                                                          \
+#define ENTRY(name, each)                                                                  \
+    void mb_##name(const Arguments* arguments) {                                           \
+        const Arguments& a = *arguments;                                                   \
+        for_items(a.batch * (each), a.threads, [&](const Block& block, int64_t item) {     \
+            if (a.width == 32) entries::name<32>(block, a, item);                          \
+            else entries::name<0>(block, a, item);                                         \
+        });                                                                                \
     }
-#define ENTRY(name) ITEMS(name, a->batch)
-#define PART(name) ITEMS(name, a->batch * a->parts)
 MB_ENTRIES
 }

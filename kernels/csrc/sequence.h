@@ -240,6 +240,9 @@ template <int known> struct Sequence {
         block.sync();
     }
 
+    // Stand where `write` of step t left the ring, in a call of its own.
+    MB_FN void resume(int64_t t) { ring.tail = a.ring_tail + (t + 1) * M - F, ring.old_last = a.taped ? at(a.old_last, t, M) + M - F : nullptr; }
+
     // Rows that are candidates of the read of step t, and rows that are scored.
     MB_FN int64_t live_after(int64_t t) const { return a.live + (t + 1) * V < a.slots ? a.live + (t + 1) * V : a.slots; }
     MB_FN int64_t searched_after(int64_t t) const { return a.scan_all ? a.slots : live_after(t); }
