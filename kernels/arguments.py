@@ -25,13 +25,19 @@ class Arguments(ctypes.Structure):
 
 
 def pack(sizes: Mapping[str, int], buffers: Mapping[str, Tensor], real: torch.dtype, store: torch.dtype) -> Arguments:
-    """The structure for a call; ValueError for a buffer that is not contiguous, of another dtype, or not on the CPU."""
+    """The structure for a call; ValueError for a buffer that is not contiguous, of another dtype, or not on the device of the first."""
     arguments = Arguments(**sizes)
     dtypes = {"REAL": real, "STORE": store, "INT32": torch.int32, "INT64": torch.int64}
+    device = device_of(buffers)
     for name, tensor in buffers.items():
         expected = dtypes[KINDS[name]]
-        if tensor.dtype != expected or not tensor.is_contiguous() or tensor.device.type != "cpu":
+        if tensor.dtype != expected or not tensor.is_contiguous() or tensor.device != device:
             got = f"{'' if tensor.is_contiguous() else 'non-contiguous '}{tensor.dtype} on {tensor.device}"
-            raise ValueError(f"{name}: expected a contiguous {expected} tensor on the CPU, got {got}")
+            raise ValueError(f"{name}: expected a contiguous {expected} tensor on {device}, got {got}")
         setattr(arguments, name, tensor.data_ptr())
     return arguments
+
+
+def device_of(buffers: Mapping[str, Tensor]) -> torch.device:
+    """Where a call runs: the device of its first buffer."""
+    return next(iter(buffers.values())).device

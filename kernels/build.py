@@ -13,6 +13,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from mann_bench.kernels.arguments import SOURCES, Arguments
@@ -50,35 +51,43 @@ def flags(real: str = "float32", store: str | None = None, *, emulate: bool = Fa
     return (*chosen, *(["-DMB_STORE_BF16"] if store == "bfloat16" else []), *(["-DMB_EMULATE"] if emulate else []), *extra)
 
 
-def build_hash(chosen: tuple[str, ...], command: str) -> str:
-    """16 hex digits that change with source, flags, compiler version and processor."""
-    digest = hashlib.sha256(" ".join((*chosen, _version(command), processor())).encode())
-    for source in sorted(SOURCES.iterdir()):
-        if source.suffix in (".h", ".cpp"):
-            digest.update(source.name.encode() + source.read_bytes())
+def build_hash(main: Path, *settings: str) -> str:
+    """16 hex digits that change with the headers, the file compiled, and what else the result depends on: flags, compiler, processor."""
+    digest = hashlib.sha256("\0".join(settings).encode())
+    for source in (*sorted(SOURCES.glob("*.h")), main):
+        digest.update(source.name.encode() + source.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def build(chosen: tuple[str, ...]) -> Path:
-    """The library made with these flags, compiled if it is not in the cache; BuildError with the compiler's words if that fails."""
-    command = compiler()
-    target = cache_folder() / f"{build_hash(chosen, command)}.so"
+def cached(name: str, make: Callable[[Path], None]) -> Path:
+    """The file of that name in the cache; if it is not there, `make` writes it to the path it is given. BuildError if that cannot be."""
+    target = cache_folder() / name
     if target.is_file():
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix="build-") as folder:
-            made = Path(folder) / target.name
-            run = [command, *chosen, "-o", str(made), str(SOURCES / "host.cpp"), "-lpthread"]
-            done = subprocess.run(run, capture_output=True, text=True, timeout=600)
-            if done.returncode != 0:
-                raise BuildError(f"{command} could not compile the kernels: {done.stderr.strip()[-2000:]}")
-            os.replace(made, target)
+            make(Path(folder) / name)
+            os.replace(Path(folder) / name, target)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BuildError(
             f"the kernels could not be built in {target.parent}: {error}; set MANN_BENCH_CACHE to a folder of yours"
         ) from error
     return target
+
+
+def compile_with(command: str, *arguments: str) -> None:
+    """Run a compiler; BuildError with its words if it fails."""
+    done = subprocess.run([command, *arguments], capture_output=True, text=True, timeout=600)
+    if done.returncode != 0:
+        raise BuildError(f"{command} could not compile the kernels: {done.stderr.strip()[-2000:]}")
+
+
+def build(chosen: tuple[str, ...]) -> Path:
+    """The library made with these flags, compiled if it is not in the cache; BuildError with the compiler's words if that fails."""
+    command, main = compiler(), SOURCES / "host.cpp"
+    name = f"{build_hash(main, *chosen, version(command), processor())}.so"
+    return cached(name, lambda made: compile_with(command, *chosen, "-o", str(made), str(main), "-lpthread"))
 
 
 @functools.cache
@@ -107,14 +116,15 @@ def why_not(real: str = "float32") -> str | None:
 
 def _open(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
-    library.mb_arguments_bytes.restype = library.mb_scratch.restype = ctypes.c_int64
+    library.mb_arguments_bytes.restype = ctypes.c_int64
     if library.mb_arguments_bytes() != ctypes.sizeof(Arguments):
         raise OSError(f"{path}: expected arguments of {ctypes.sizeof(Arguments)} bytes, got {library.mb_arguments_bytes()}")
     return library
 
 
 @functools.cache
-def _version(command: str) -> str:
+def version(command: str) -> str:
+    """What a compiler says it is."""
     return subprocess.run([command, "--version"], capture_output=True, text=True, timeout=60).stdout
 
 

@@ -1,18 +1,21 @@
 """One custom operator through which the native entry points are called, so that autograd, torch.compile and profilers see them."""
 
 import ctypes
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from mann_bench.kernels import build
-from mann_bench.kernels.arguments import SIZES, pack
+from mann_bench.kernels import build, driver
+from mann_bench.kernels.arguments import SIZES, Arguments, device_of, pack
 
 
 class Build(NamedTuple):
-    """Which build of the kernels: the number type of the model, that of the memory rows, and whether blocks are emulated by threads."""
+    """Which build of the kernels: the number type of the model, that of the memory rows, and whether blocks are emulated by threads; on a GPU
+    they are its own.
+    """
 
     real: str = "float32"
     store: str = "float32"
@@ -24,8 +27,7 @@ def native(entry: str, which: str, names: str, inputs: Sequence[Tensor], buffers
     """Run entry point `entry` of a build on inputs and on buffers changed in place, named in that order; sizes in the order of `SIZES`."""
     real, store, emulate = which.split(",")
     named = dict(zip(names.split(","), [*inputs, *buffers], strict=True))
-    arguments = pack(dict(zip(SIZES, sizes, strict=True)), named, getattr(torch, real), getattr(torch, store))
-    getattr(build.load(real, store, emulate=emulate == "True"), entry)(ctypes.byref(arguments))
+    run(entry, Build(real, store, emulate == "True"), named, dict(zip(SIZES, sizes, strict=True)))
 
 
 @native.register_fake
@@ -39,7 +41,39 @@ def call(entry: str, which: Build, inputs: Mapping[str, Tensor], buffers: Mappin
     native(entry, ",".join(map(str, which)), named, list(inputs.values()), list(buffers.values()), [sizes.get(name, 0) for name in SIZES])
 
 
-def scratch(which: Build, sizes: Mapping[str, int]) -> int:
-    """Numbers of scratch that one batch element needs for a sequence."""
-    arguments = pack(sizes, {}, torch.float32, torch.float32)
-    return int(build.load(*which[:2], emulate=which.emulate).mb_scratch(ctypes.byref(arguments)))
+def run(entry: str, which: Build, buffers: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
+    """What `native` does, on the device of the buffers."""
+    arguments, device = pack(sizes, buffers, getattr(torch, which.real), getattr(torch, which.store)), device_of(buffers)
+    for name in schedule(entry, arguments):
+        if device.type == "cuda":
+            driver.launch(name, arguments, which.real, which.store, device)
+        else:
+            getattr(build.load(which.real, which.store, emulate=which.emulate), name)(ctypes.byref(arguments))
+
+
+def schedule(entry: str, arguments: Arguments) -> Iterator[str]:
+    """The entry points that make up one: with parts, the rows of an element are searched by many blocks between the pieces of `forward`."""
+    if entry != "mb_forward" or arguments.parts < 2:
+        yield entry
+        return
+    for arguments.step in range(arguments.steps):
+        yield "mb_forward_step"
+        yield "mb_search_part"
+    arguments.step = arguments.steps
+    yield "mb_forward_step"
+
+
+VARYING = {"steps", "batch", "threads", "taped", "live", "ring_tail", "queue_stride", "scratch_stride", "parts"}  # scratch is alike for all
+
+
+def scratch(which: Build, sizes: Mapping[str, int], device: torch.device) -> tuple[int, int]:
+    """Numbers of scratch that a sequence needs for one batch element, and for each part of one. On a GPU, the first call waits for it."""
+    return _scratch(which, tuple((name, size) for name, size in sorted(sizes.items()) if name not in VARYING), device)
+
+
+@functools.lru_cache
+def _scratch(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device) -> tuple[int, int]:
+    numbers = torch.empty(2, dtype=torch.int64, device=device)
+    run("mb_scratch", which, {"index": numbers}, {**dict(sizes), "batch": 1})
+    element, part = numbers.tolist()
+    return element, part

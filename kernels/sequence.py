@@ -34,7 +34,8 @@ class SequencePass:
         self.sizes = {**sizes, "taped": int(taped)}
         self.tape: dict[str, Tensor] = {}
         self.end: dict[str, Tensor] = {}  # states after the last step
-        self.sizes["scratch_stride"] = scratch(which, self.sizes)
+        self.device = memory["memory"].device
+        self.sizes["scratch_stride"], self.part_scratch = scratch(which, self.sizes, self.device)
 
     def run(self, x: Tensor, weights: Weights, start: Mapping[str, Tensor]) -> Tensor:
         """Forward: x [T, B, X], start (carry [B, C], cell, read_index, read_weights, and for SDNC precedence_rows, precedence) -> carry
@@ -49,7 +50,7 @@ class SequencePass:
             "mb_forward",
             self.which,
             {"input": inputs, **self._matrices(), "interface_bias": weights.interface_bias},
-            self._buffers(x),
+            self._buffers(x, **self._search(x)),
             self.sizes,
         )
         last = self.sizes["steps"] if self.taped else self.sizes["steps"] % 2
@@ -117,8 +118,27 @@ class SequencePass:
             "line_count": self._ints(batch).zero_(),
         }
         call("mb_number_rows", self.which, {}, self._buffers(like, **numbers), sizes)
-        sizes["line_stride"] = max(1, int(numbers["line_count"].max()))
+        sizes["line_stride"] = self._most_lines() if self.device.type == "cuda" else max(1, int(numbers["line_count"].max()))
         return {"lines": numbers["lines"], "row_gradient": like.new_zeros(batch, sizes["line_stride"], sizes["width"])}
+
+    def _most_lines(self) -> int:
+        """Rows that a pass can touch at most: a GPU is not waited for to count them. The rows that a step writes were read by the one before,
+        but for V.
+        """
+        sizes = self.sizes
+        reads = sizes["heads"] * sizes["reads"]
+        return min(sizes["slots"], reads + sizes["steps"] * (sizes["writers"] + reads * (2 if sizes.get("links") else 1)))
+
+    def _search(self, like: Tensor) -> dict[str, Tensor]:
+        """Where blocks that share the search of an element's rows leave what they found."""
+        sizes = self.sizes
+        rows = sizes["slots"] if sizes["scan_all"] else sizes["live"] + sizes["steps"] * sizes["writers"]
+        sizes["parts"] = parts = 1 if sizes.get("tables") else search_parts(min(rows, sizes["slots"]), sizes["batch"], self.device)
+        if parts == 1:
+            return {}
+        shape = (sizes["batch"], parts, sizes["heads"], sizes["reads"])
+        scratch = like.new_empty(sizes["batch"], parts, self.part_scratch)
+        return {"part_scores": like.new_empty(shape), "part_rows": self._ints(*shape), "part_scratch": scratch}
 
     def _allocate(self, like: Tensor, interface: int) -> dict[str, Tensor]:
         sizes = self.sizes
@@ -169,13 +189,24 @@ class SequencePass:
         return tape
 
     def _ints(self, *shape: int, dtype: torch.dtype = torch.int32) -> Tensor:
-        return torch.empty(shape, dtype=dtype, device=self.memory["memory"].device)
+        return torch.empty(shape, dtype=dtype, device=self.device)
 
     def _matrices(self) -> dict[str, Tensor]:
         return {name: getattr(self.weights, name) for name in ("weight_ih", "weight_hh", "interface_weight")}
 
     def _buffers(self, like: Tensor, **more: Tensor) -> dict[str, Tensor]:
         return {**self.memory, **self.tape, **more, "scratch": like.new_empty(self.sizes["batch"], self.sizes["scratch_stride"])}
+
+
+ROWS_PER_PART = 4096  # fewer are searched faster by one block than by a launch of their own
+
+
+def search_parts(rows: int, batch: int, device: torch.device) -> int:
+    """Blocks among which to divide the search of `rows` rows of each of `batch` elements: two a multiprocessor; 1 on the CPU."""
+    if device.type != "cuda":
+        return 1
+    blocks = 2 * torch.cuda.get_device_properties(device).multi_processor_count
+    return max(1, min(rows // ROWS_PER_PART, blocks // batch))
 
 
 class _SamSequence(torch.autograd.Function):

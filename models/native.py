@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mann_bench.kernels import build
+from mann_bench.kernels import build, driver
 from mann_bench.kernels.call import Build
 from mann_bench.kernels.sequence import SequencePass, Weights, sam_sequence
 from mann_bench.models.sparse_memory import Pass
@@ -30,19 +30,21 @@ class NativePass(Pass):
         super().redo()
 
 
-def why_not(weight: Tensor) -> str | None:
+def why_not(weight: Tensor, word_size: int) -> str | None:
     """Why a model with this weight cannot run on native kernels here, or None."""
-    if weight.device.type != "cpu":
-        return f"there are no native kernels for {weight.device.type}"
     real = str(weight.dtype).removeprefix("torch.")
-    return build.why_not(real) if real in build.REALS else f"native kernels compute in {' or '.join(build.REALS)}, not in {real}"
+    if real not in build.REALS:
+        return f"native kernels compute in {' or '.join(build.REALS)}, not in {real}"
+    if weight.device.type == "cuda":
+        return driver.why_not(real, real, word_size)
+    return build.why_not(real) if weight.device.type == "cpu" else f"there are no native kernels for {weight.device.type}"
 
 
-def choose(kernels: str, weight: Tensor) -> str:
+def choose(kernels: str, weight: Tensor, word_size: int) -> str:
     """The kernels that run where `kernels` was asked for; RuntimeWarning if native was and there is none."""
     if kernels == "torch":
         return "torch"
-    reason = why_not(weight)
+    reason = why_not(weight, word_size)
     if reason and kernels == "native":
         warnings.warn(f"kernels='native' runs as 'torch': {reason}", RuntimeWarning, stacklevel=3)
     return "torch" if reason else "native"

@@ -99,7 +99,7 @@ class SAM(MANN):
     @property
     def ran(self) -> dict[str, str]:
         """What runs, which may differ from what was asked: kernels "native" or "torch", and the index."""
-        return {"kernels": native.choose(self.kernels, self.output.weight), "index": self.index}
+        return {"kernels": native.choose(self.kernels, self.output.weight, self.word_size), "index": self.index}
 
     def initial_memory(self, batch: int, fill: Fill, seed: int) -> SAMMemory:
         """Nothing read yet."""

@@ -24,6 +24,8 @@
     SIZE(queue_stride)     /* places of a queue */                                                                                     \
     SIZE(scratch_stride)   /* numbers of scratch an element has */                                                                     \
     SIZE(input_size)       /* X */                                                                                                     \
+    SIZE(parts)            /* blocks that search the rows of one element, 0 or 1: its own */                                           \
+    SIZE(step)             /* t, of entry points that are called for one step */                                                       \
     REAL(input)            /* [T, B, 4H] W_x x_t + biases */                                                                           \
     REAL(weight_ih)        /* [4H, X + RW] LSTM weights of [x_t, r_{t-1}] */                                                           \
     REAL(weight_hh)        /* [4H, H] */                                                                                               \
@@ -47,6 +49,9 @@
     INT32(ring_start)      /* [B, N] order before the queue; null: 0..N-1 */                                                           \
     INT64(ring_head)       /* [B] next queue position to examine */                                                                    \
     REAL(scratch)          /* [B, scratch_stride] */                                                                                   \
+    REAL(part_scores)      /* [B, parts, R, K] the best of each part */                                                                \
+    INT32(part_rows)       /* [B, parts, R, K] */                                                                                      \
+    REAL(part_scratch)     /* [B, parts, lists of a block, 2 R K] */                                                                   \
     INT32(lines)           /* [T + 1, B, E + F] line of the memory gradient of each access */                                          \
     INT32(line_keys)       /* [B, 2, table_size] hash table: row, line; keys start at -1 */                                            \
     INT32(line_count)      /* [B] lines taken */                                                                                       \

@@ -7,6 +7,21 @@
 
 #include "real.h"
 
+namespace mb {
+
+// A row, how it scored and where that stands. Of two the better scored is chosen, of equals the lower row, never an empty place (row -1).
+struct Choice {
+    Real score;
+    int32_t row;
+    int64_t place;
+
+    MB_FN void consider(const Choice& other) {
+        if (other.row >= 0 && (row < 0 || other.score > score || (other.score == score && other.row < row))) *this = other;
+    }
+};
+
+}  // namespace mb
+
 #if defined(__CUDACC__)
 #include "block_cuda.h"
 #elif defined(MB_EMULATE)
@@ -18,6 +33,10 @@ namespace mb {
 
 // The threads that work on one row together: here the one thread there is.
 struct Group {
+    static constexpr int64_t lanes = 1;
+    int64_t lane() const { return 0; }
+    void sync() const {}
+    void agree(Choice&) const {}
     template <class F> void each(int64_t n, F f) const {
         MB_INDEPENDENT for (int64_t i = 0; i < n; ++i) f(i);
     }
@@ -80,7 +99,19 @@ struct Group {
     bool leads() const { return true; }
 };
 
+// The threads that score rows together in a scan, a tile of rows at a time.
+struct Team {
+    static constexpr int64_t lanes = 1, tile = 1;
+    int64_t rank() const { return 0; }
+    int64_t lane() const { return 0; }
+    template <class F> void tiles(int64_t first, int64_t end, F f) const {
+        for (int64_t i = first; i < end; ++i) f(i, 1);
+    }
+};
+
 struct Block {
+    static constexpr int64_t lists = 1;  // teams
+    template <class F> void teams(F f) const { f(Team{}); }
     int64_t rank() const { return 0; }
     int64_t size() const { return 1; }
     void sync() const {}
@@ -100,6 +131,24 @@ template <class T> inline bool claim(T* place, T expected, T desired) {
 }
 inline int32_t take_number(int32_t* counter) { return (*counter)++; }
 inline void prefetch(const void* address) { __builtin_prefetch(address); }
+
+}  // namespace mb
+#endif
+
+#if !defined(__CUDACC__)
+namespace mb {
+
+// The rows that a team scores at a time: on the processor one, read where it lies.
+template <int known> struct Tile {
+    const Store* row;
+    Tile(const Team&, const Store* memory, int64_t first, int64_t, int64_t width) : row(memory + first * (known ? known : width)) {}
+    void dot(const Team&, const Real* query, int64_t width, Real* dots) const {
+        const int64_t n = known ? known : width;
+        Real total = 0;
+        MB_SUM(total) for (int64_t w = 0; w < n; ++w) total += static_cast<Real>(row[w]) * query[w];
+        dots[0] = total;
+    }
+};
 
 }  // namespace mb
 #endif

@@ -1,8 +1,11 @@
 // The block of the `emu` build: 7 host threads. A prime, because with 4 strided loops coincide and a missing barrier can hide.
 #pragma once
 
+#include <algorithm>
 #include <condition_variable>
+#include <cstring>
 #include <mutex>
+#include <vector>
 
 namespace mb {
 
@@ -29,6 +32,10 @@ class Barrier {
 };
 
 struct Group {
+    static constexpr int64_t lanes = 1;
+    int64_t lane() const { return 0; }
+    void sync() const {}
+    void agree(Choice&) const {}
     template <class F> void each(int64_t n, F f) const {
         for (int64_t i = 0; i < n; ++i) f(i);
     }
@@ -50,15 +57,37 @@ struct Group {
     bool leads() const { return true; }
 };
 
+struct Team {
+    static constexpr int64_t lanes = 1, tile = 1;
+    int64_t thread;
+    int64_t rank() const { return thread; }
+    int64_t lane() const { return 0; }
+    template <class F> void tiles(int64_t first, int64_t end, F f) const {
+        for (int64_t i = first + thread; i < end; i += emulated_threads) f(i, 1);
+    }
+};
+
+// A barrier by its place in the text, so that a test can leave it out and show that a missing one is caught.
+struct Site {
+    const char* file;
+    int line;
+    bool operator==(const Site& other) const { return line == other.line && std::strcmp(file, other.file) == 0; }
+};
+inline Site skipped_site{"", 0};
+inline std::vector<Site> sites_met;
+
 struct Block {
+    static constexpr int64_t lists = emulated_threads;
+    template <class F> void teams(F f) const { f(Team{thread}); }
     Barrier* barrier;
     int64_t thread;
 
     int64_t rank() const { return thread; }
     int64_t size() const { return emulated_threads; }
-    void sync() const {
-        ++*syncs();
-        if (*syncs() != skipped_sync()) barrier->wait();
+    void sync(const char* file = __builtin_FILE(), int line = __builtin_LINE()) const {
+        const Site site{file, line};
+        if (thread == 0 && std::find(sites_met.begin(), sites_met.end(), site) == sites_met.end()) sites_met.push_back(site);
+        if (!(site == skipped_site)) barrier->wait();
     }
     template <class F> void each(int64_t n, F f) const {
         for (int64_t i = thread; i < n; i += emulated_threads) f(i);
@@ -68,19 +97,6 @@ struct Block {
     }
     template <class F> void one(F f) const {
         if (thread == 0) f();
-    }
-
-    // MB_SKIP_SYNC=n leaves out the n-th barrier of every thread, so that a test can show that a missing one is caught.
-    static int64_t* syncs() {
-        thread_local int64_t count = 0;
-        return &count;
-    }
-    static int64_t skipped_sync() {
-#ifdef MB_SKIP_SYNC
-        return MB_SKIP_SYNC;
-#else
-        return 0;
-#endif
     }
 };
 

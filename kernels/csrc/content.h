@@ -1,4 +1,5 @@
-// Content search: the K rows of largest cosine to each of R queries (Rae et al. 2016, section 3.1).
+// Content search: the K rows of largest cosine to each of R queries (Rae et al. 2016, section 3.1); of equal ones the first rows. Every team of
+// threads keeps lists of its own, which are merged; many blocks may search one memory, a share of its rows each.
 #pragma once
 
 #include "arguments.h"
@@ -23,48 +24,55 @@ struct Best {
     }
 };
 
-MB_FN int64_t best_scratch(int64_t threads, int64_t heads, int64_t reads) { return 2 * threads * heads * reads; }
+MB_FN int64_t best_scratch(int64_t heads, int64_t reads) { return 2 * Block::lists * heads * reads; }
 
-template <int known> MB_FN Real dot_row(const Store* row, const Real* query, int64_t width) {
-    const int64_t n = known ? known : width;
-    Real total = 0;
-    MB_SUM(total) for (int64_t w = 0; w < n; ++w) total += static_cast<Real>(row[w]) * query[w];
-    return total;
+// From lists [lists, R, K] of scores and rows to the K best of each head, [R, K], in the order of a sort by score, then row. Rows of the lists
+// are used up. Ready after the next sync.
+MB_FN void merge(const Block& block, const Real* scores, int32_t* rows, int64_t lists, int64_t heads, int64_t reads, int32_t* index, Real* best_scores) {
+    block.rows(heads, [&](int64_t r, Group group) {
+        for (int64_t k = 0; k < reads; ++k) {
+            Choice best{lowest, -1, -1};
+            for (int64_t i = group.lane(); i < lists * reads; i += Group::lanes) {
+                const int64_t at = (i / reads * heads + r) * reads + i % reads;
+                best.consider(Choice{scores[at], rows[at], at});
+            }
+            group.agree(best);
+            if (group.leads()) {
+                index[r * reads + k] = best.row;
+                if (best_scores) best_scores[r * reads + k] = best.score;
+                if (best.row >= 0) rows[best.place] = -1;
+            }
+            group.sync();
+        }
+    });
 }
 
-// index [R, K] of the first `rows` rows, -1 where there are fewer candidates; only rows below `live` count. Scratch: best_scratch.
+// The K best of rows [first, end) for each of R queries, -1 where there are fewer candidates: only rows below `live` count. Scratch:
+// best_scratch. Ready after the next sync.
 template <int known>
-MB_FN void scan(const Block& block, const Store* memory, const Real* norms, int64_t rows, int64_t live, const Real* queries, int64_t heads, int64_t reads, int64_t width,
-                int32_t* index, Real* scratch) {
-    const int64_t n = known ? known : width, own = block.rank() * heads * reads;
+MB_FN void scan(const Block& block, const Store* memory, const Real* norms, int64_t first, int64_t end, int64_t live, const Real* queries, int64_t heads, int64_t reads,
+                int64_t width, int32_t* index, Real* best_scores, Real* scratch) {
+    const int64_t n = known ? known : width;
     Real* const scores = scratch;
-    int32_t* const found = reinterpret_cast<int32_t*>(scratch + block.size() * heads * reads);
-    for (int64_t r = 0; r < heads; ++r) Best{scores + own + r * reads, found + own + r * reads, reads}.clear();
-    block.each(block.size(), [&](int64_t rank) {
-        const int64_t share = (rows + block.size() - 1) / block.size(), first = rank * share;
-        const int64_t end = first + share < rows ? first + share : rows;
-        for (int64_t i = first; i < end; ++i) {
-            const Store* row = memory + i * n;
-            const Real scale = i < live ? Real(1) / norms[i] : Real(0);
+    int32_t* const found = reinterpret_cast<int32_t*>(scratch + Block::lists * heads * reads);
+    block.teams([&](Team team) {
+        const int64_t own = team.rank() * heads * reads;
+        for (int64_t r = team.lane(); r < heads; r += Team::lanes) Best{scores + own + r * reads, found + own + r * reads, reads}.clear();
+        team.tiles(first, end, [&](int64_t row, int64_t count) {
+            const Tile<known> tile(team, memory, row, count, n);
+            Real scale[Team::tile], dots[Team::tile];
+            for (int j = 0; j < Team::tile; ++j) scale[j] = j < count && row + j < live ? Real(1) / norms[row + j] : Real(0);
             for (int64_t r = 0; r < heads; ++r) {
-                const Real score = dot_row<known>(row, queries + r * n, n) * scale;
-                if (i < live) Best{scores + own + r * reads, found + own + r * reads, reads}.offer(score, static_cast<int32_t>(i));
+                tile.dot(team, queries + r * n, n, dots);
+                if (r % Team::lanes != team.lane()) continue;
+                Best best{scores + own + r * reads, found + own + r * reads, reads};
+                for (int j = 0; j < Team::tile; ++j)
+                    if (j < count && row + j < live) best.offer(dots[j] * scale[j], static_cast<int32_t>(row + j));
             }
-        }
+        });
     });
     block.sync();
-    block.each(heads, [&](int64_t r) {
-        for (int64_t k = 0; k < reads; ++k) {
-            int64_t winner = -1;
-            for (int64_t i = 0; i < block.size(); ++i)
-                for (int64_t j = 0; j < reads; ++j) {
-                    const int64_t at = (i * heads + r) * reads + j;
-                    if (found[at] >= 0 && (winner < 0 || scores[at] > scores[winner])) winner = at;
-                }
-            index[r * reads + k] = winner < 0 ? -1 : found[winner];
-            if (winner >= 0) found[winner] = -1;
-        }
-    });
+    merge(block, scores, found, Block::lists, heads, reads, index, best_scores);
 }
 
 }  // namespace mb

@@ -82,7 +82,7 @@ MB_LEAF float exponential(float x) {
 #if defined(__CUDACC__)
     return expf(x);
 #else
-    const float clamped = x > 88.0f ? 88.0f : (x < -87.0f ? -87.0f : x);
+    const float clamped = x > 88.0f ? 88.0f : (x > -87.0f ? x : -87.0f);  // of NaN too: no integer is made of one
     const float whole = rintf(clamped * 1.44269504089f);
     const float rest = (clamped - whole * 0.693359375f) + whole * 2.12194440e-4f;
     float p = 1.9875691500e-4f;

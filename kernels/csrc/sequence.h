@@ -29,9 +29,9 @@ template <int known> struct Sequence {
 
     MB_FN static int64_t interface_size(const Arguments& a) { return a.heads * (a.width + a.strength + a.modes) + a.writers * (a.width + 2); }
     MB_FN static int64_t appends(const Arguments& a) { return a.writers * (support_of(a) + 2) + a.heads * a.reads; }
-    MB_FN static int64_t scratch_size(const Arguments& a, int64_t threads) {
+    MB_FN static int64_t scratch_size(const Arguments& a) {
         const int64_t support = a.writers * support_of(a), reads = a.heads * a.reads;
-        int64_t search = best_scratch(threads, a.heads, a.reads);
+        int64_t search = best_scratch(a.heads, a.reads);
         if (a.tables) search = lsh_scratch(a, written_of(a), a.heads, a.reads);
         const int64_t linking = a.links ? links_scratch(a) + a.links * 2 : 0;
         const int64_t back = a.hidden + 3 * reads + support + written_of(a);
@@ -195,9 +195,9 @@ template <int known> struct Sequence {
         int32_t* const rows = content_index(t);
         Real* const weights = content_weights(t);
         Real* const cosines = at(a.similarity, t, F);
-        const int64_t live = a.live + (t + 1) * V < a.slots ? a.live + (t + 1) * V : a.slots;
         if (a.tables) lsh.template query<known>(block, memory, p, R, K, rows, workspace);
-        else scan<known>(block, memory, norms, a.scan_all ? a.slots : live, live, p, R, K, W, rows, workspace);
+        else if (a.parts > 1) merge(block, a.part_scores + b * a.parts * F, a.part_rows + b * a.parts * F, a.parts, R, K, rows, nullptr);
+        else scan<known>(block, memory, norms, 0, searched_after(t), live_after(t), p, R, K, W, rows, nullptr, workspace);
         norms_of_queries(p);
         block.sync();
         block.rows(F, [&](int64_t i, Group group) {
@@ -239,6 +239,20 @@ template <int known> struct Sequence {
             }
         });
         block.sync();
+    }
+
+    // Stand where `write` of step t left the ring, in a call of its own.
+    MB_FN void resume(int64_t t) { ring.tail = a.ring_tail + (t + 1) * M - F, ring.old_last = a.taped ? at(a.old_last, t, M) + M - F : nullptr; }
+
+    // Rows that are candidates of the read of step t, and rows that are scored.
+    MB_FN int64_t live_after(int64_t t) const { return a.live + (t + 1) * V < a.slots ? a.live + (t + 1) * V : a.slots; }
+    MB_FN int64_t searched_after(int64_t t) const { return a.scan_all ? a.slots : live_after(t); }
+
+    // One share of the search of step t, for as many blocks as there are parts; `read` merges what they found.
+    MB_FN void search_part(int64_t t, int64_t part) {
+        const int64_t rows = searched_after(t), share = (rows + a.parts - 1) / a.parts, first = part * share, place = (b * a.parts + part) * F;
+        const int64_t end = first + share < rows ? first + share : rows;
+        scan<known>(block, memory, norms, first, end, live_after(t), interface(t), R, K, W, a.part_rows + place, a.part_scores + place, a.part_scratch + (b * a.parts + part) * best_scratch(R, K));
     }
 
     MB_FN void norms_of_queries(const Real* p) {

@@ -1,0 +1,56 @@
+// The entry points, named once for the processor and the GPU: host.cpp makes functions of them and device.cu kernels, both called mb_NAME.
+// Each is what one block does for one item of work.
+#pragma once
+
+#include "sequence.h"
+
+// ENTRY(NAME, items of a batch element): 1, or `a.parts` where an item is a share of an element's rows. Each is in namespace mb::entries as
+// template <int known> void NAME(const Block&, const Arguments&, int64_t item); known: the word size if it is a common one, so that the compiler
+// knows it, else 0.
+#define MB_ENTRIES                \
+    ENTRY(scratch, 1)             \
+    ENTRY(forward, 1)             \
+    ENTRY(forward_step, 1)        \
+    ENTRY(search_part, a.parts)   \
+    ENTRY(number_rows, 1)         \
+    ENTRY(backward, 1)            \
+    ENTRY(undo, 1)                \
+    ENTRY(redo, 1)
+
+namespace mb::entries {
+
+// Numbers of scratch that a sequence needs for an element and for each of its parts, to `index`.
+template <int known> MB_FN void scratch(const Block& block, const Arguments& a, int64_t) {
+    block.one([&] { a.index[0] = Sequence<known>::scratch_size(a), a.index[1] = best_scratch(a.heads, a.reads); });
+}
+
+template <int known> MB_FN void forward(const Block& block, const Arguments& a, int64_t item) {
+    Sequence<known>(block, a, item).forward();
+}
+
+// `forward` in pieces, so that many blocks may search the rows of one element: forward_step of steps 0..T, search_part of 0..T-1 in between.
+template <int known> MB_FN void forward_step(const Block& block, const Arguments& a, int64_t item) {
+    Sequence<known> sequence(block, a, item);
+    if (a.step > 0) sequence.resume(a.step - 1), sequence.read(a.step - 1);
+    if (a.step < a.steps) sequence.controller(a.step), sequence.write(a.step);
+}
+template <int known> MB_FN void search_part(const Block& block, const Arguments& a, int64_t item) {
+    Sequence<known>(block, a, item / a.parts).search_part(a.step, item % a.parts);
+}
+
+template <int known> MB_FN void number_rows(const Block& block, const Arguments& a, int64_t item) {
+    Sequence<known>(block, a, item).number_rows();
+}
+template <int known> MB_FN void backward(const Block& block, const Arguments& a, int64_t item) {
+    Sequence<known>(block, a, item).backward();
+}
+template <int known> MB_FN void undo(const Block& block, const Arguments& a, int64_t item) {
+    Sequence<known> sequence(block, a, item);
+    for (int64_t t = a.steps; t-- > 0;) sequence.swap_step(t, false);
+}
+template <int known> MB_FN void redo(const Block& block, const Arguments& a, int64_t item) {
+    Sequence<known> sequence(block, a, item);
+    for (int64_t t = 0; t < a.steps; ++t) sequence.swap_step(t, true);
+}
+
+}  // namespace mb::entries

@@ -1,0 +1,83 @@
+"""Runs every native call in a process of its own: the emu build, 7 threads a block, under a sanitizer."""
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from mann_bench.kernels import build, call
+from mann_bench.kernels.arguments import KINDS, SOURCES, Arguments, pack
+
+MAIN = Path(__file__).with_suffix(".cpp")
+OPTIONS = {
+    "TSAN_OPTIONS": "halt_on_error=1:exitcode=66",
+    "ASAN_OPTIONS": "detect_leaks=0:exitcode=66",
+    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1:exitcode=66",
+}
+
+
+class SanitizerError(AssertionError):
+    """What a sanitizer found."""
+
+
+class Emulator:
+    """`call.run` in a sanitized process. Of each entry point the last call's input is kept in `calls`, and where its barriers are in `sites`."""
+
+    def __init__(self, sanitizer: str, folder: Path, real: str = "float32") -> None:
+        flags = ("-std=c++17", "-O1", "-g", "-DMB_EMULATE", f"-DMB_REAL={build.REALS[real]}", f"-fsanitize={sanitizer}", "-rdynamic")
+        command = build.compiler()
+        sources = [MAIN, *sorted(SOURCES.glob("*.cpp"))]
+        name = f"{build.build_hash(MAIN, *flags, build.version(command), *(source.read_text() for source in sources[1:]))}.exe"
+        arguments = [*flags, "-w", f"-I{SOURCES}", *map(str, sources), "-lpthread", "-ldl"]
+        self.program = build.cached(name, lambda made: build.compile_with(command, *arguments, "-o", str(made)))
+        self.file = folder / "call"
+        self.calls: dict[str, bytes] = {}
+        self.sites: dict[str, list[str]] = {}  # "FILE LINE"
+
+    def run(self, entry: str, which: call.Build, buffers: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
+        """As `call.run`."""
+        arguments = pack(sizes, buffers, getattr(torch, which.real), getattr(torch, which.store))
+        for name in call.schedule(entry, arguments):
+            self.execute(name, arguments, buffers)
+
+    def execute(self, entry: str, arguments: Arguments, buffers: Mapping[str, Tensor]) -> None:
+        """One call: buffers go through a file, changed where they are written; SanitizerError with the report."""
+        raw = {name: buffers[name].view(-1).view(torch.uint8) for name in KINDS if name in buffers}
+        with self.file.open("wb") as file:
+            for name, kind in KINDS.items():
+                number = getattr(arguments, name) if kind == "SIZE" else len(raw[name]) if name in raw else -1
+                file.write(number.to_bytes(8, "little", signed=True))
+                if name in raw:
+                    file.write(raw[name].numpy().tobytes())
+        self.calls[entry] = self.file.read_bytes()
+        done = self._run(entry)
+        if done.returncode != 0:
+            raise SanitizerError(f"{entry}: exit {done.returncode}: {done.stderr[:3000]}")
+        self.sites[entry] = done.stdout.splitlines()
+        with self.file.open("rb") as file:
+            for tensor in raw.values():
+                if len(tensor):
+                    tensor.copy_(torch.frombuffer(bytearray(file.read(len(tensor))), dtype=torch.uint8))
+
+    def misses(self, entry: str, site: str) -> bool:
+        """Whether the last call of an entry point goes through unseen without the barrier at a place."""
+        self.file.write_bytes(self.calls[entry])
+        return self._run(entry, *site.split()).returncode != 66
+
+    def _run(self, entry: str, *skip: str) -> subprocess.CompletedProcess[str]:
+        words = [str(self.program), entry, str(self.file), *skip]
+        return subprocess.run(words, capture_output=True, text=True, timeout=60, env=OPTIONS)
+
+    @contextmanager
+    def instead(self) -> Iterator["Emulator"]:
+        """Inside, native calls of models run here."""
+
+        def emulated(real: str, store: str) -> call.Build:
+            return call.Build(real, store, emulate=True)
+
+        with patch.object(call, "run", self.run), patch("mann_bench.models.native.Build", emulated):
+            yield self
