@@ -41,17 +41,17 @@ struct Group {
         MB_INDEPENDENT for (int64_t i = 0; i < n; ++i) f(i);
     }
     template <class F> Real sum(int64_t n, F f) const {
-        Real part[lanes] = {}, rest = 0;
+        Real part[simd] = {}, rest = 0;
         int64_t i = 0;
-        for (; i + lanes <= n; i += lanes)
-            for (int64_t l = 0; l < lanes; ++l) part[l] += f(i + l);
+        for (; i + simd <= n; i += simd)
+            for (int64_t l = 0; l < simd; ++l) part[l] += f(i + l);
         for (; i < n; ++i) rest += f(i);
         return total(load(part)) + rest;
     }
     // out[j] = start[j] + sum_k matrix[j, k] v[k] for rows <= unit_rows; more columns than registers hold go panel by panel.
     static constexpr int64_t unit_rows = int64_t(1) << 40;
     void sum_rows(Real* out, const Real* start, const Real* matrix, int64_t stride, const Real* v, int64_t rows, int64_t columns) const {
-        if (columns < lanes) {
+        if (columns < simd) {
             for (int64_t j = 0; j < rows; ++j) {
                 Real sum = start[j];
                 for (int64_t k = 0; k < columns; ++k) sum += matrix[j * stride + k] * v[k];
@@ -59,9 +59,9 @@ struct Group {
             }
             return;
         }
-        for (; columns >= 9 * lanes; columns -= 8 * lanes, matrix += 8 * lanes, v += 8 * lanes, start = out)
-            mb::sum_rows<8>(out, start, matrix, stride, v, rows, 8 * lanes);
-        switch ((columns + lanes - 1) / lanes) {
+        for (; columns >= 9 * simd; columns -= 8 * simd, matrix += 8 * simd, v += 8 * simd, start = out)
+            mb::sum_rows<8>(out, start, matrix, stride, v, rows, 8 * simd);
+        switch ((columns + simd - 1) / simd) {
             case 1: return mb::sum_rows<1>(out, start, matrix, stride, v, rows, columns);
             case 2: return mb::sum_rows<2>(out, start, matrix, stride, v, rows, columns);
             case 3: return mb::sum_rows<3>(out, start, matrix, stride, v, rows, columns);
@@ -74,12 +74,12 @@ struct Group {
         }
     }
     // out[j] = start[j] + sum_k v[k] matrix[k, j] for `columns` <= unit_columns columns, of which `before` more stand to the left.
-    static constexpr int64_t unit_columns = 8 * lanes;
+    static constexpr int64_t unit_columns = 8 * simd;
     template <class T>
     void sum_columns(Real* out, const Real* start, const Real* matrix, int64_t stride, const T* v, int64_t rows, int64_t columns, int64_t before) const {
-        const int64_t vectors = (columns + lanes - 1) / lanes, own = columns - (vectors - 1) * lanes;
-        if (before + columns < lanes) {
-            Real sums[lanes] = {};
+        const int64_t vectors = (columns + simd - 1) / simd, own = columns - (vectors - 1) * simd;
+        if (before + columns < simd) {
+            Real sums[simd] = {};
             for (int64_t k = 0; k < rows; ++k)
                 for (int64_t j = 0; j < columns; ++j) sums[j] += static_cast<Real>(v[k]) * matrix[k * stride + j];
             for (int64_t j = 0; j < columns; ++j) out[j] = sums[j] + (start ? start[j] : Real(0));

@@ -6,7 +6,7 @@
 
 namespace mb {
 
-constexpr int64_t lanes = 64 / sizeof(Real);
+constexpr int64_t simd = 64 / sizeof(Real);
 typedef Real Lanes __attribute__((vector_size(64)));
 typedef int32_t Places __attribute__((vector_size(16)));
 
@@ -27,7 +27,7 @@ inline Lanes all(Real x) { return Lanes{} + x; }
 typedef Real Half __attribute__((vector_size(32)));
 typedef Real Quarter __attribute__((vector_size(16)));
 
-// Sums of four neighbouring lanes, for floats; of two, for doubles.
+// Sums of four neighbouring numbers, for floats; of two, for doubles.
 inline Quarter fold(Lanes row) {
     Half halves[2];
     __builtin_memcpy(halves, &row, sizeof row);
@@ -39,7 +39,7 @@ inline Quarter fold(Lanes row) {
 
 inline Real sum_of(Quarter part) {
     Real sum = 0;
-    for (int64_t i = 0; i < lanes / 4; i += 2) sum += part[i] + part[i + 1];
+    for (int64_t i = 0; i < simd / 4; i += 2) sum += part[i] + part[i + 1];
     return sum;
 }
 inline Real total(Lanes row) { return sum_of(fold(row)); }
@@ -56,22 +56,22 @@ template <class Part> inline void totals(const Part* part, Real* sums) {
     }
 }
 
-// The last lanes of v, those before the last `fresh` replaced by 0.
+// The last `simd` of v, those before the last `fresh` replaced by 0.
 inline Lanes tail(const Real* v, int64_t columns, int64_t fresh) {
     static const Real place[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    return load(place) >= all(static_cast<Real>(lanes - fresh)) ? load(v + columns - lanes) : Lanes{};
+    return load(place) >= all(static_cast<Real>(simd - fresh)) ? load(v + columns - simd) : Lanes{};
 }
 
-// out[j] = start[j] + sum_k matrix[j, k] v[k] for any number of rows of (vectors - 1) lanes < columns <= vectors lanes, v staying in registers.
+// out[j] = start[j] + sum_k matrix[j, k] v[k] for any number of rows of `columns` <= vectors * simd numbers, v staying in registers.
 template <int vectors>
 inline void sum_rows(Real* out, const Real* start, const Real* matrix, int64_t stride, const Real* v, int64_t rows, int64_t columns) {
     Lanes factors[vectors];
-    for (int c = 0; c < vectors - 1; ++c) factors[c] = load(v + c * lanes);
-    factors[vectors - 1] = tail(v, columns, columns - (vectors - 1) * lanes);
+    for (int c = 0; c < vectors - 1; ++c) factors[c] = load(v + c * simd);
+    factors[vectors - 1] = tail(v, columns, columns - (vectors - 1) * simd);
     const auto dot = [&](int64_t j) {
         const Real* row = matrix + j * stride;
-        Lanes sum = load(row + columns - lanes) * factors[vectors - 1];
-        for (int c = 0; c < vectors - 1; ++c) sum += load(row + c * lanes) * factors[c];
+        Lanes sum = load(row + columns - simd) * factors[vectors - 1];
+        for (int c = 0; c < vectors - 1; ++c) sum += load(row + c * simd) * factors[c];
         return fold(sum);
     };
     int64_t j = 0;
@@ -84,17 +84,17 @@ inline void sum_rows(Real* out, const Real* start, const Real* matrix, int64_t s
     for (; j < rows; ++j) out[j] = start[j] + sum_of(dot(j));
 }
 
-// out[j] = start[j] + sum_k v[k] matrix[k, j] for `vectors` lanes of columns; the last of them may reach back, `own` columns of it are new.
+// out[j] = start[j] + sum_k v[k] matrix[k, j] for `vectors` * simd columns; the last of them may reach back, `own` columns of it are new.
 // Few columns are summed in `chains` parts, so that an addition need not wait for the one before it.
 template <int vectors, int chains, class T>
 inline void sum_columns(Real* out, const Real* start, const Real* matrix, int64_t stride, const T* v, int64_t rows, int64_t own) {
     Lanes sums[chains][vectors] = {};
-    const int64_t back = lanes - own;
+    const int64_t back = simd - own;
     const auto add = [&](int64_t k, Lanes* into) {
         const Lanes factor = all(static_cast<Real>(v[k]));
         const Real* row = matrix + k * stride;
-        for (int j = 0; j < vectors - 1; ++j) into[j] += factor * load(row + j * lanes);
-        into[vectors - 1] += factor * load(row + (vectors - 1) * lanes - back);
+        for (int j = 0; j < vectors - 1; ++j) into[j] += factor * load(row + j * simd);
+        into[vectors - 1] += factor * load(row + (vectors - 1) * simd - back);
     };
     int64_t k = 0;
     for (; k + chains <= rows; k += chains)
@@ -102,11 +102,11 @@ inline void sum_columns(Real* out, const Real* start, const Real* matrix, int64_
     for (; k < rows; ++k) add(k, sums[0]);
     for (int c = 1; c < chains; ++c)
         for (int j = 0; j < vectors; ++j) sums[0][j] += sums[c][j];
-    for (int j = 0; j < vectors - 1; ++j) store(out + j * lanes, start ? sums[0][j] + load(start + j * lanes) : sums[0][j]);
-    Real last[lanes];
+    for (int j = 0; j < vectors - 1; ++j) store(out + j * simd, start ? sums[0][j] + load(start + j * simd) : sums[0][j]);
+    Real last[simd];
     store(last, sums[0][vectors - 1]);
-    for (int64_t i = back; i < lanes; ++i) {
-        const int64_t j = (vectors - 1) * lanes + i - back;
+    for (int64_t i = back; i < simd; ++i) {
+        const int64_t j = (vectors - 1) * simd + i - back;
         out[j] = last[i] + (start ? start[j] : Real(0));
     }
 }
