@@ -1,21 +1,26 @@
 """The kernels' text on real threads: ThreadSanitizer finds no race and sees a removed barrier; AddressSanitizer no access out of range."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
 from mann_bench.kernels import build, sequence
+from mann_bench.kernels.call import Build
 from mann_bench.models import SAM, SDNC
 from tests.emulated import Emulator, SanitizerError
 
-STEPS = 3
-MODELS: dict[str, Any] = {
-    "sam": lambda: SAM(**SIZES, heads=3, reads=2),
-    "sam-one-writer": lambda: SAM(**SIZES, heads=2, reads=3, write_heads=1, erase="gated", strength=False, index="live"),
-    "sdnc": lambda: SDNC(**SIZES, heads=2, reads=3, link_entries=3),
+SIZES: dict[str, Any] = {"input_size": 3, "output_size": 2, "hidden": 11, "kernels": "native"}
+# Few slots, so that heads and steps meet in the same rows: else a missing barrier between them would not show.
+MODELS: dict[str, Callable[[], Any]] = {
+    "sam": lambda: SAM(**SIZES, slots=8, word_size=9, heads=4, reads=3),
+    "sam-one-writer": lambda: SAM(**SIZES, slots=8, word_size=5, heads=4, reads=3, write_heads=1, erase="gated", index="live"),
+    "sam-large": lambda: SAM(**SIZES, slots=67, word_size=32, heads=1, reads=5, strength=False),
+    "sdnc": lambda: SDNC(**SIZES, slots=9, word_size=5, heads=3, reads=3, link_entries=3),
+    "sdnc-small": lambda: SDNC(**SIZES, slots=7, word_size=1, heads=3, reads=3, link_entries=4),
 }
-SIZES: dict[str, Any] = {"input_size": 3, "output_size": 2, "hidden": 9, "slots": 13, "word_size": 5, "kernels": "native"}
+ENTRIES = {"mb_forward", "mb_number_rows", "mb_backward", "mb_undo", "mb_redo"}
 
 pytestmark = pytest.mark.skipif(build.why_not() is not None, reason=f"no native kernels: {build.why_not()}")
 
@@ -37,42 +42,100 @@ def _emulator(sanitizer, tmp_path_factory):
         pytest.skip(f"this compiler has no -fsanitize={sanitizer}: {error}")
 
 
-def every_entry(model, fill="full", poison=None):
-    """Forward, backward, and a pass undone and made again; returns outputs and gradients. `poison` changes the inputs."""
+def make(name):
+    torch.manual_seed(0)
+    return MODELS[name]()
+
+
+def every_entry(model, steps=7, poison=None):
+    """Forward, backward, the pass made again, another undone; returns outputs and gradients. `poison` is put into the inputs of an element."""
     torch.manual_seed(1)
-    x = torch.randn(STEPS, 2, 3)
+    x = torch.randn(steps, 2, 3)
     if poison is not None:
         x[1, 0] = poison
     x.requires_grad_()
-    state = model.initial_state(2, fill=fill)
+    state = model.initial_state(2, fill="full")
+    rows = state.memory.rows
+    start = [rows.memory.clone(), rows.norms.clone(), rows.ring.last.clone()]
     y, after = model(x, state)
     found = [y.detach(), *torch.autograd.grad(y.sum(), [x, *model.parameters()], allow_unused=True)]
-    after.detach()  # brings the memory forward again
-    _, after = model(x.detach(), after.detach())
-    after.memory.rollback()
+    for old, new in zip(start, (rows.memory, rows.norms, rows.ring.last), strict=True):
+        assert torch.equal(old, new)
+    after = after.detach()
+    stands = rows.memory.clone()
+    assert all(sorted(order) == list(range(model.slots)) for order in rows.ring.order().tolist())
+    model(x.detach(), after)[1].memory.rollback()
+    assert torch.equal(rows.memory.nan_to_num(9), stands.nan_to_num(9))
     return found
+
+
+def assert_as_reference(model, found):
+    model.kernels = "torch"
+    for a, b in zip(found, every_entry(model), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_no_race(name, threads):
-    """And the numbers are those of the reference."""
-    torch.manual_seed(0)
-    model = MODELS[name]()
+    model = make(name)
     with threads.instead():
         found = every_entry(model)
-    assert {"mb_forward", "mb_number_rows", "mb_backward", "mb_undo", "mb_redo"} <= set(threads.sites)
-    model.kernels = "torch"
-    for a, b in zip(found, every_entry(model), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert set(threads.sites) >= ENTRIES
+    assert_as_reference(model, found)
 
 
 def test_no_race_where_many_blocks_search(threads, monkeypatch):
     monkeypatch.setattr(sequence, "search_parts", lambda rows, batch, device: 3)
-    torch.manual_seed(0)
-    model = MODELS["sam"]()
+    model = make("sam-large")
     with threads.instead():
         found = every_entry(model)
     assert {"mb_forward_step", "mb_search_part"} <= set(threads.sites)
-    model.kernels = "torch"
-    for a, b in zip(found, every_entry(model), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert_as_reference(model, found)
+
+
+def test_every_barrier_is_missed_when_it_is_left_out(threads):
+    met, caught = set(), set()
+    for name in ("sam", "sdnc-small", "sam-one-writer", "sdnc"):
+        with threads.instead():
+            every_entry(make(name))
+        for entry in ENTRIES:
+            met |= set(threads.sites[entry])
+            caught |= {site for site in threads.sites[entry] if site not in caught and not threads.misses(entry, site)}
+    assert len(met) > 25
+    assert caught == met
+
+
+HOSTILE = {"nan": float("nan"), "inf": float("inf"), "huge": 3e38, "tiny": 1e-45}
+
+
+@pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("name", ["sam", "sam-one-writer", "sdnc"])
+def test_hostile_inputs_stay_in_bounds(name, value, addresses):
+    """No access out of range, no hang, no broken ring; the other element of the batch does not see it."""
+    model = make(name)
+    with addresses.instead():
+        clean, found = every_entry(model), every_entry(model, poison=value)
+    assert torch.equal(found[0][:, 1], clean[0][:, 1])
+    assert torch.equal(found[0][0], clean[0][0])
+    if value != value:
+        assert bool(found[0][1:, 0].isnan().all())
+
+
+@pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("layer", ["controller.weight_hh", "interface.weight", "interface.bias"])
+def test_hostile_weights_stay_in_bounds(layer, value, addresses):
+    for name in ("sam", "sdnc"):
+        model = make(name)
+        with torch.no_grad():
+            model.get_parameter(layer)[:: 2] = value
+        with addresses.instead():
+            every_entry(model)
+
+
+def test_the_sanitizer_sees_an_access_out_of_range(addresses):
+    model = make("sam")
+    with addresses.instead():
+        model(torch.randn(2, 1, 3), model.initial_state(1, fill="full"))
+        buffers = {"index": torch.zeros(1, dtype=torch.int64)}  # two are written
+        with pytest.raises(SanitizerError, match="heap-buffer-overflow"):
+            addresses.run("mb_scratch", Build("float32", "float32", True), buffers, {"batch": 1, "heads": 1, "reads": 1})

@@ -81,10 +81,11 @@ template <int known> struct Sequence {
         }
     }
 
+    // The interface is ready after the next sync.
     MB_FN void controller(int64_t t) {
         Real *const g = gates(t), *const hidden = carry(t + 1), *const p = interface(t);
         multiply(block, g, a.input + (t * a.batch + b) * 4 * H, a.weight_hh, H, carry(t), 4 * H, H);
-        block.sync();
+        // each row's by the thread that has begun it
         multiply(block, g, g, a.weight_ih + a.input_size, a.input_size + R * W, carry(t) + H, 4 * H, R * W);
         block.sync();
         const Real* before = cell(t);
@@ -108,7 +109,6 @@ template <int known> struct Sequence {
             for (int64_t i = 0; i < 3; ++i) total += m[i] = exponential(m[i] - top);
             for (int64_t i = 0; i < 3; ++i) m[i] /= total;
         });
-        block.sync();
     }
 
     // Rows and weights [V, S] that the writers take over from step t-1: each its own, or one the mean of all heads.
@@ -280,7 +280,6 @@ template <int known> struct Sequence {
             ring.tail = a.ring_tail + (t + 1) * M;
             ring.undo(M, at(a.old_last, t, M));
         });
-        block.sync();
     }
 
     MB_FN void swap_links(int64_t t, bool forward) {
@@ -454,7 +453,6 @@ template <int known> struct Sequence {
                 grad_p[gammas + v] = alpha * (kept - dots[0]) * gamma * (1 - gamma);
             });
             block.each(S, [&](int64_t s) { grad_support[v * S + s] = support_rows[v * S + s] < 0 ? 0 : to_read(p, v) * dot_of(s); });
-            block.sync();
             if (wipes(p, v)) {  // M_t of a wiped row does not depend on M_{t-1}
                 Real* const grad = gradient_row(line[head]);
                 block.each(W, [&](int64_t w) { grad[w] = 0; });
@@ -471,7 +469,6 @@ template <int known> struct Sequence {
             }
             grad_weights[i] = index[i] < 0 ? 0 : grad;
         });
-        block.sync();
     }
 
     MB_FN void controller_back(int64_t t, Real* grad_cell) {
