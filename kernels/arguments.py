@@ -18,24 +18,25 @@ KINDS: dict[str, str] = {
 SIZES = tuple(name for name, kind in KINDS.items() if kind == "SIZE")
 
 
-class Arguments(ctypes.Structure):
-    """Sizes and buffer addresses of one call; unnamed ones are 0."""
 
-    _fields_ = [(name, ctypes.c_int64 if kind == "SIZE" else ctypes.c_void_p) for name, kind in KINDS.items()]
+
+class Arguments(ctypes.Structure):
+    """Sizes and buffer addresses of one call, 64 bits each; unnamed ones are 0."""
+
+    _fields_ = [(name, ctypes.c_int64) for name in KINDS]  # noqa: RUF012
 
 
 def pack(sizes: Mapping[str, int], buffers: Mapping[str, Tensor], real: torch.dtype, store: torch.dtype) -> Arguments:
     """The structure for a call; ValueError for a buffer that is not contiguous, of another dtype, or not on the device of the first."""
-    arguments = Arguments(**sizes)
     dtypes = {"REAL": real, "STORE": store, "INT32": torch.int32, "INT64": torch.int64}
     device = device_of(buffers)
+    values = dict(sizes)
     for name, tensor in buffers.items():
-        expected = dtypes[KINDS[name]]
-        if tensor.dtype != expected or not tensor.is_contiguous() or tensor.device != device:
+        if tensor.dtype is not dtypes[KINDS[name]] or not tensor.is_contiguous() or tensor.device != device:
             got = f"{'' if tensor.is_contiguous() else 'non-contiguous '}{tensor.dtype} on {tensor.device}"
-            raise ValueError(f"{name}: expected a contiguous {expected} tensor on {device}, got {got}")
-        setattr(arguments, name, tensor.data_ptr())
-    return arguments
+            raise ValueError(f"{name}: expected a contiguous {dtypes[KINDS[name]]} tensor on {device}, got {got}")
+        values[name] = tensor.data_ptr()
+    return Arguments(**values)
 
 
 def device_of(buffers: Mapping[str, Tensor]) -> torch.device:
