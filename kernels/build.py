@@ -119,7 +119,24 @@ def _open(path: Path) -> ctypes.CDLL:
     library.mb_arguments_bytes.restype = ctypes.c_int64
     if library.mb_arguments_bytes() != ctypes.sizeof(Arguments):
         raise OSError(f"{path}: expected arguments of {ctypes.sizeof(Arguments)} bytes, got {library.mb_arguments_bytes()}")
+    library.mb_share_team.argtypes = (ctypes.c_void_p,)
+    library.mb_share_team(openmp_parallel())
     return library
+
+
+@functools.cache
+def openmp_parallel() -> int | None:
+    """Address of `GOMP_parallel` in the OpenMP runtime that torch has loaded, or None.
+
+    Its threads wait for their next work spinning: threads of our own beside them would have to share the cores with that.
+    """
+    maps = Path("/proc/self/maps")
+    loaded = {line.split()[-1] for line in maps.read_text().splitlines() if "omp" in line.rpartition("/")[2]} if maps.is_file() else set()
+    for path in sorted(loaded):
+        function = getattr(ctypes.CDLL(path), "GOMP_parallel", None)
+        if function is not None:
+            return ctypes.cast(function, ctypes.c_void_p).value
+    return None
 
 
 @functools.cache

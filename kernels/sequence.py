@@ -60,32 +60,25 @@ class SequencePass:
             self.tape = {}
         return carry
 
-    def backward(self, features: Tensor, carry: Tensor, cell: Tensor, read_weights: Tensor) -> tuple[Tensor, ...]:
-        """From the gradients of the features [T, B, C] and of the last carry, cell and read weights to those of x, the fields of `Weights`,
-        and the first carry, cell and read weights; the memory is rolled back to its start.
+    def backward(
+        self, features: Tensor, carry: Tensor, cell: Tensor, read_weights: Tensor, *, needs_x: bool
+    ) -> tuple[Tensor | None, ...]:
+        """From the gradients of the features [T, B, C] and of the last carry, cell and read weights to those of x (if needed), the fields of
+        `Weights`, and the first carry, cell and read weights; the memory is rolled back to its start.
         """
-        tape, batch, hidden, size = self.tape, self.sizes["batch"], self.sizes["hidden"], self.x.shape[2]
-        lines = self._number_rows()
+        tape, batch, hidden = self.tape, self.sizes["batch"], self.sizes["hidden"]
         last = {"grad_carry": carry, "grad_cell": cell, "grad_weights": read_weights}
         grads = {name: grad.clone(memory_format=torch.contiguous_format) for name, grad in last.items()}  # the first ones at return
         grads |= {"grad_gates": torch.empty_like(tape["gates"]), "grad_interface": torch.empty_like(tape["interface"])}
         inputs = {"grad_features": features.contiguous(), **self._matrices()}
-        call("mb_backward", self.which, inputs, self._buffers(carry, **lines, **grads), self.sizes)
+        call("mb_backward", self.which, inputs, self._buffers(carry, **self._lines(), **grads), self.sizes)
         gates, interface, carries = grads["grad_gates"].flatten(0, 1), grads["grad_interface"].flatten(0, 1), tape["carry"].flatten(0, 1)
-        grad_ih = torch.empty_like(self.weights.weight_ih)
-        torch.mm(gates.t(), self.x.flatten(0, 1), out=grad_ih[:, :size])
-        torch.mm(gates.t(), carries[:-batch, hidden:], out=grad_ih[:, size:])
-        grad_x = gates @ self.weights.weight_ih[:, :size]
+        inputs_and_hidden = torch.cat([self.x.flatten(0, 1), carries[:-batch, hidden:], carries[:-batch, :hidden]], dim=1)
+        grad_ih, grad_hh = (gates.t() @ inputs_and_hidden).split([inputs_and_hidden.shape[1] - hidden, hidden], dim=1)
         bias = gates.sum(0)
-        of_weights = (
-            grad_ih,
-            gates.t() @ carries[:-batch, :hidden],
-            bias,
-            bias.clone(),
-            interface.t() @ carries[batch:, :hidden],
-            interface.sum(0),
-        )
-        return grad_x.view_as(self.x), *of_weights, grads["grad_carry"], grads["grad_cell"], grads["grad_weights"]
+        grad_x = (gates @ self.weights.weight_ih[:, : self.x.shape[2]]).view_as(self.x) if needs_x else None
+        of_weights = grad_ih, grad_hh, bias, bias.clone(), interface.t() @ carries[batch:, :hidden], interface.sum(0)
+        return grad_x, *of_weights, grads["grad_carry"], grads["grad_cell"], grads["grad_weights"]
 
     def undo(self) -> None:
         """Take the whole pass back, bit for bit; the ring's head is the caller's."""
@@ -107,27 +100,21 @@ class SequencePass:
         sizes = self.sizes
         return sizes["reads"] * (1 if sizes["writers"] == sizes["heads"] else sizes["heads"])
 
-    def _number_rows(self) -> dict[str, Tensor]:
-        """A line of the memory gradient for each touched row: 4 bytes an access, W numbers a row, nothing of size N."""
-        sizes, like = self.sizes, self.tape["carry"]
-        steps, batch = sizes["steps"], sizes["batch"]
-        sizes["table_size"] = 1 << (2 * (steps + 1) * self.accesses - 1).bit_length()
-        numbers = {
-            "lines": self._ints(steps + 1, batch, self.accesses),
-            "line_keys": self._ints(batch, 2, sizes["table_size"]).fill_(-1),
-            "line_count": self._ints(batch).zero_(),
-        }
-        call("mb_number_rows", self.which, {}, self._buffers(like, **numbers), sizes)
-        sizes["line_stride"] = self._most_lines() if self.device.type == "cuda" else max(1, int(numbers["line_count"].max()))
-        return {"lines": numbers["lines"], "row_gradient": like.new_zeros(batch, sizes["line_stride"], sizes["width"])}
-
-    def _most_lines(self) -> int:
-        """Rows that a pass can touch at most: a GPU is not waited for to count them. The rows that a step writes were read by the one before,
-        but for V.
+    def _lines(self) -> dict[str, Tensor]:
+        """A line of the memory gradient for each touched row: 4 bytes an access, W numbers a row, nothing of size N. Room for as many rows as
+        a pass can touch, for a GPU is not waited for to count them: the live ones; those read at a step, which the next one writes, and V more.
         """
-        sizes = self.sizes
-        reads = sizes["heads"] * sizes["reads"]
-        return min(sizes["slots"], reads + sizes["steps"] * (sizes["writers"] + reads * (2 if sizes.get("links") else 1)))
+        sizes, like = self.sizes, self.tape["carry"]
+        steps, batch, writers, reads = sizes["steps"], sizes["batch"], sizes["writers"], sizes["heads"] * sizes["reads"]
+        sizes["table_size"] = 1 << (2 * (steps + 1) * self.accesses - 1).bit_length()
+        touched = reads + steps * (writers + reads * (2 if sizes.get("links") else 1))
+        sizes["line_stride"] = min(sizes["slots"], sizes["live"] + steps * writers, touched)
+        return {
+            "lines": self._ints(steps + 1, batch, self.accesses),
+            "line_keys": self._ints(batch, 2, sizes["table_size"]),
+            "line_count": self._ints(batch),
+            "row_gradient": like.new_empty(batch, sizes["line_stride"], sizes["width"]),
+        }
 
     def _search(self, like: Tensor) -> dict[str, Tensor]:
         """Where blocks that share the search of an element's rows leave what they found."""
@@ -220,7 +207,7 @@ class _SamSequence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads):  # type: ignore[no-untyped-def]
         ctx.current.require_pending()
-        x, *weights, carry, cell, read_weights = ctx.current.sequence.backward(*grads)
+        x, *weights, carry, cell, read_weights = ctx.current.sequence.backward(*grads, needs_x=ctx.needs_input_grad[2])
         ctx.current.finish()
         return None, None, x, carry, cell, read_weights, *weights
 

@@ -20,7 +20,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "sdnc": lambda: SDNC(**SIZES, slots=9, word_size=5, heads=3, reads=3, link_entries=3),
     "sdnc-small": lambda: SDNC(**SIZES, slots=7, word_size=1, heads=3, reads=3, link_entries=4),
 }
-ENTRIES = {"mb_forward", "mb_number_rows", "mb_backward", "mb_undo", "mb_redo"}
+ENTRIES = {"mb_forward", "mb_backward", "mb_undo", "mb_redo"}
 
 pytestmark = pytest.mark.skipif(build.why_not() is not None, reason=f"no native kernels: {build.why_not()}")
 

@@ -53,11 +53,11 @@
     INT32(part_rows)       /* [B, parts, R, K] */                                                                                      \
     REAL(part_scratch)     /* [B, parts, lists of a block, 2 R K] */                                                                   \
     INT32(lines)           /* [T + 1, B, E + F] line of the memory gradient of each access */                                          \
-    INT32(line_keys)       /* [B, 2, table_size] hash table: row, line; keys start at -1 */                                            \
+    INT32(line_keys)       /* [B, 2, table_size] hash table: row, line */                                                              \
     INT32(line_count)      /* [B] lines taken */                                                                                       \
     SIZE(table_size)       /* a power of two */                                                                                        \
     SIZE(line_stride)      /* lines an element has room for */                                                                         \
-    REAL(row_gradient)     /* [B, line_stride, W] gradient of the memory over touched rows, zero at first */                           \
+    REAL(row_gradient)     /* [B, line_stride, W] gradient of the memory over touched rows */                                         \
     REAL(grad_features)    /* [T, B, H + RW] gradient of the carry of each step by the output */                                       \
     REAL(grad_carry)       /* [B, H + RW] of the last carry; at return of the first */                                                 \
     REAL(grad_cell)        /* [B, H] of the last cell; at return of the first */                                                       \

@@ -101,11 +101,11 @@ struct Group {
 
 // The threads that score rows together in a scan, a tile of rows at a time.
 struct Team {
-    static constexpr int64_t lanes = 1, tile = 1;
+    static constexpr int64_t lanes = 1, tile = 4;
     int64_t rank() const { return 0; }
     int64_t lane() const { return 0; }
     template <class F> void tiles(int64_t first, int64_t end, F f) const {
-        for (int64_t i = first; i < end; ++i) f(i, 1);
+        for (int64_t i = first; i < end; i += tile) f(i, end - i < tile ? end - i : tile);
     }
 };
 
@@ -138,16 +138,13 @@ inline void prefetch(const void* address) { __builtin_prefetch(address); }
 #if !defined(__CUDACC__)
 namespace mb {
 
-// The rows that a team scores at a time: on the processor one, read where it lies.
+// A tile of rows, read where they lie; where there is no row, the last one of all is read again.
 template <int known> struct Tile {
-    const Store* row;
-    Tile(const Team&, const Store* memory, int64_t first, int64_t, int64_t width) : row(memory + first * (known ? known : width)) {}
-    void dot(const Team&, const Real* query, int64_t width, Real* dots) const {
-        const int64_t n = known ? known : width;
-        Real total = 0;
-        MB_SUM(total) for (int64_t w = 0; w < n; ++w) total += static_cast<Real>(row[w]) * query[w];
-        dots[0] = total;
+    const Store* rows[Team::tile];
+    Tile(const Team&, const Store* memory, int64_t first, int64_t count, int64_t width) {
+        for (int64_t j = 0; j < Team::tile; ++j) rows[j] = memory + (first + (j < count ? j : count - 1)) * (known ? known : width);
     }
+    void dot(const Team&, const Real* query, int64_t width, Real* dots) const { dots_of(rows, query, known ? known : width, dots); }
 };
 
 }  // namespace mb

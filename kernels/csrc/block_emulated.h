@@ -108,4 +108,10 @@ template <class T> inline bool claim(T* place, T expected, T desired) {
 inline int32_t take_number(int32_t* counter) { return __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED); }
 inline void prefetch(const void*) {}
 
+
+inline void dots_of(const Store* const* rows, const Real* query, int64_t width, Real* dots) {
+    dots[0] = 0;
+    for (int64_t w = 0; w < width; ++w) dots[0] += static_cast<Real>(rows[0][w]) * query[w];
+}
+
 }  // namespace mb

@@ -12,7 +12,6 @@
     ENTRY(forward, 1)             \
     ENTRY(forward_step, 1)        \
     ENTRY(search_part, a.parts)   \
-    ENTRY(number_rows, 1)         \
     ENTRY(backward, 1)            \
     ENTRY(undo, 1)                \
     ENTRY(redo, 1)
@@ -38,9 +37,6 @@ template <int known> MB_FN void search_part(const Block& block, const Arguments&
     Sequence<known>(block, a, item / a.parts).search_part(a.step, item % a.parts);
 }
 
-template <int known> MB_FN void number_rows(const Block& block, const Arguments& a, int64_t item) {
-    Sequence<known>(block, a, item).number_rows();
-}
 template <int known> MB_FN void backward(const Block& block, const Arguments& a, int64_t item) {
     Sequence<known>(block, a, item).backward();
 }

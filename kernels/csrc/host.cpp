@@ -1,4 +1,5 @@
 // Entry points of the cpu and emu builds: a plain C interface over raw pointers, items spread over threads.
+#include <atomic>
 #include <thread>
 #include <vector>
 
@@ -18,15 +19,22 @@ template <class F> void in_block(F work) {
 #endif
 }
 
-// work(block, item) for every item, each by one block.
+// The OpenMP runtime's way to run a function on a team of threads; null: there is none to share, and each call starts threads of its own.
+typedef void (*Parallel)(void (*function)(void*), void* data, unsigned threads, unsigned flags);
+Parallel shared_team = nullptr;
+
+// work(block, item) for every item, each by one block, whoever is free taking the next.
 template <class F> void for_items(int64_t items, int64_t threads, F work) {
-    const int64_t stride = threads > 1 ? threads : 1;
-    const auto share = [&](int64_t first) {
-        for (int64_t item = first; item < items; item += stride) in_block([&](const Block& block) { work(block, item); });
+    std::atomic<int64_t> next{0};
+    auto share = [&] {
+        for (int64_t item; (item = next++) < items;) in_block([&](const Block& block) { work(block, item); });
     };
+    if (threads > items) threads = items;
+    if (threads <= 1) return share();
+    if (shared_team) return shared_team([](void* data) { (*static_cast<decltype(share)*>(data))(); }, &share, static_cast<unsigned>(threads), 0);
     std::vector<std::thread> others;
-    for (int64_t i = 1; i < stride && i < items; ++i) others.emplace_back(share, i);
-    share(0);
+    for (int64_t i = 1; i < threads; ++i) others.emplace_back(share);
+    share();
     for (auto& other : others) other.join();
 }
 
@@ -38,6 +46,7 @@ using namespace mb;
 extern "C" {
 
 int64_t mb_arguments_bytes() { return sizeof(Arguments); }
+void mb_share_team(Parallel parallel) { shared_team = parallel; }
 
 #define ENTRY(name, each)                                                                  \
     void mb_##name(const Arguments* arguments) {                                           \

@@ -21,6 +21,11 @@ inline Lanes load(const Real* from) {
     __builtin_memcpy(&row, from, sizeof row);
     return row;
 }
+inline Lanes load(const Bf16* from) {
+    Lanes row;
+    for (int64_t i = 0; i < simd; ++i) row[i] = static_cast<Real>(from[i]);
+    return row;
+}
 inline void store(Real* to, Lanes row) { __builtin_memcpy(to, &row, sizeof row); }
 inline Lanes all(Real x) { return Lanes{} + x; }
 
@@ -54,6 +59,20 @@ template <class Part> inline void totals(const Part* part, Real* sums) {
     } else {
         for (int i = 0; i < 4; ++i) sums[i] = part[i][0] + part[i][1];
     }
+}
+
+// dots[i] = row i . query, for four rows of memory.
+inline void dots_of(const Store* const* rows, const Real* query, int64_t width, Real* dots) {
+    Quarter part[4];
+    int64_t w = 0;
+    for (int i = 0; i < 4; ++i) {
+        Lanes sum{};
+        for (w = 0; w + simd <= width; w += simd) sum += load(rows[i] + w) * load(query + w);
+        part[i] = fold(sum);
+    }
+    totals(part, dots);
+    for (; w < width; ++w)
+        for (int i = 0; i < 4; ++i) dots[i] += static_cast<Real>(rows[i][w]) * query[w];
 }
 
 // The last `simd` of v, those before the last `fresh` replaced by 0.

@@ -299,6 +299,9 @@ template <int known> struct Sequence {
     // Number the rows that the pass touched: a line of the gradient for each, found by hashing, so that nothing of size N is needed.
     MB_FN void number_rows() {
         int32_t *const keys = a.line_keys + b * 2 * a.table_size, *const numbers = keys + a.table_size;
+        block.each(a.table_size, [&](int64_t place) { keys[place] = -1; });
+        block.one([&] { a.line_count[b] = 0; });
+        block.sync();
         const auto place_of = [&](int32_t row) {
             int64_t place = (static_cast<uint32_t>(row) * 2654435769u) & (a.table_size - 1);
             while (!claim(keys + place, -1, row)) place = (place + 1) & (a.table_size - 1);
@@ -321,9 +324,12 @@ template <int known> struct Sequence {
             const int32_t row = row_of_access(i);
             lines(i / n)[i % n] = row < 0 ? -1 : numbers[place_of(row)];
         });
+        block.each(a.line_count[b] * W, [&](int64_t i) { gradient_row(0)[i] = 0; });
+        block.sync();
     }
 
     MB_FN void backward() {
+        number_rows();
         Real *const last_cell = a.grad_cell + b * H, *const last_weights = a.grad_weights + b * F;
         for (int64_t t = a.steps; t-- > 0;) {
             const Real* from_output = a.grad_features + (t * a.batch + b) * C;
