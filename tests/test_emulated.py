@@ -1,5 +1,6 @@
 """The kernels' text on real threads: ThreadSanitizer finds no race and sees a removed barrier; AddressSanitizer no access out of range."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -42,8 +43,8 @@ def _emulator(sanitizer, tmp_path_factory):
         pytest.skip(f"this compiler has no -fsanitize={sanitizer}: {error}")
 
 
-def make(name):
-    torch.manual_seed(0)
+def make(name, seed=0):
+    torch.manual_seed(seed)
     return MODELS[name]()
 
 
@@ -94,10 +95,13 @@ def test_no_race_where_many_blocks_search(threads, monkeypatch):
 
 
 def test_every_barrier_is_missed_when_it_is_left_out(threads):
+    """Some matter only where heads meet in a row, so that more data are tried until it shows."""
     met, caught = set(), set()
-    for name in ("sam", "sdnc-small", "sam-one-writer", "sdnc"):
+    for seed, steps, name in itertools.product(range(4), (7, 21), ("sam", "sdnc-small", "sam-one-writer", "sdnc")):
+        if (seed, steps) > (0, 7) and caught == met:
+            break
         with threads.instead():
-            every_entry(make(name))
+            every_entry(make(name, seed), steps)
         for entry in ENTRIES:
             met |= set(threads.sites[entry])
             caught |= {site for site in threads.sites[entry] if site not in caught and not threads.misses(entry, site)}
