@@ -12,7 +12,8 @@ import torch
 from mann_bench.kernels import build, cuda
 from mann_bench.kernels.arguments import SOURCES, Arguments
 
-PARTS = re.findall(r"\bENTRY\((\w+), a\.parts\)", (SOURCES / "entries.h").read_text())  # whose items are shares of an element
+# Entry points by name, and how many items each has for a batch element.
+ENTRIES = dict(re.findall(r"\bENTRY\((\w+), (1|a\.parts)\)", (SOURCES / "entries.h").read_text()))
 
 
 class DriverError(RuntimeError):
@@ -41,7 +42,7 @@ def architecture(device: int) -> str:
 
 def launch(entry: str, arguments: Arguments, real: str, store: str, device: torch.device) -> None:
     """Put one kernel on torch's current stream of the device its arguments live on."""
-    items = arguments.batch * (arguments.parts if entry.removeprefix("mb_") in PARTS else 1)
+    items = arguments.batch * (1 if ENTRIES[entry.removeprefix("mb_")] == "1" else arguments.parts)
     if items == 0:
         return
     index = torch.cuda.current_device() if device.index is None else device.index
