@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 EXTRA := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 RUN ?= runs/bench
 
-.PHONY: help setup bench test lint format clean
+.PHONY: help setup bench gpu test lint format clean
 
 help:
 	@echo "make bench   quick sweep of all models, then the HTML report"
+	@echo "make gpu     CUDA tests and the gpu suite with the PYTHON that has torch; installs nothing (MINUTES=8, OUT=runs/gpu)"
 	@echo "make test    all tests but the slow ones"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff format the code"
@@ -26,6 +27,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 bench: setup
 	@$(BIN)/mann-bench run quick --out $(RUN) $$(test -f $(RUN)/run.json && echo --resume)
 	@$(BIN)/mann-bench report $(RUN)
+
+gpu:
+	@PYTHON=$(PYTHON) .ci/gpu
 
 test: setup
 	$(BIN)/python -m pytest

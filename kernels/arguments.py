@@ -18,8 +18,6 @@ KINDS: dict[str, str] = {
 SIZES = tuple(name for name, kind in KINDS.items() if kind == "SIZE")
 
 
-
-
 class Arguments(ctypes.Structure):
     """Sizes and buffer addresses of one call, 64 bits each; unnamed ones are 0."""
 

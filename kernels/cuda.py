@@ -32,7 +32,9 @@ def nvrtc() -> Compiler:
         program = importlib.import_module("cuda.core").Program
         options = importlib.import_module("cuda.core").ProgramOptions
         _, *version = importlib.import_module("cuda.bindings.nvrtc").nvrtcVersion()
-    except Exception as error:  # not installed, an older interface, or NVRTC's library is missing: cuda-core has an error of its own for each
+    except (
+        Exception
+    ) as error:  # not installed, an older interface, or NVRTC's library is missing: cuda-core has an error of its own for each
         raise build.BuildError(f"NVRTC: {str(error).partition(chr(10))[0]}") from error
 
     def compile_(macros: list[str], arch: str, made: Path) -> None:

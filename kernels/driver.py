@@ -12,8 +12,13 @@ import torch
 from mann_bench.kernels import build, cuda
 from mann_bench.kernels.arguments import SOURCES, Arguments
 
+ALIGNMENT_BYTES = 16
 # Entry points by name, and how many items each has for a batch element.
-ENTRIES = dict(re.findall(r"\bENTRY\((\w+), (1|a\.parts)\)", (SOURCES / "entries.h").read_text()))
+ENTRIES = {
+    name: items
+    for header in sorted(SOURCES.glob("*.h"))
+    for name, items in re.findall(r"\bENTRY\((\w+), (1|a\.parts)\)", header.read_text())
+}
 
 
 class DriverError(RuntimeError):
@@ -46,7 +51,8 @@ def launch(entry: str, arguments: Arguments, real: str, store: str, device: torc
     if items == 0:
         return
     index = torch.cuda.current_device() if device.index is None else device.index
-    width = arguments.width if arguments.width in cuda.KNOWN_WIDTHS else 0
+    aligned = (arguments.memory or 0) % ALIGNMENT_BYTES == 0  # rows of a known width are read four numbers at a time
+    width = arguments.width if arguments.width in cuda.KNOWN_WIDTHS and aligned else 0
     kernel = _kernel(entry, index, real, store, width)
     stream = ctypes.c_void_p(torch.cuda.current_stream(index).cuda_stream)
     parameters = (ctypes.c_void_p * 1)(ctypes.addressof(arguments))  # the driver copies what they point to before it returns

@@ -1,10 +1,11 @@
 """What this machine can do: every part the suite may use, whether it is there, and what to install if not."""
 
 import importlib
-import shutil
 from typing import NamedTuple
 
 from mann_bench import environment
+from mann_bench.kernels import cuda, driver
+from mann_bench.kernels.build import BuildError
 from mann_bench.sizes import format_bytes
 
 
@@ -38,11 +39,7 @@ def examine() -> list[Finding]:
         found.append(Finding("c++ compiler", "ok", facts["compiler"]))
     else:
         found.append(Finding("c++ compiler", "missing", "install g++ or clang++ (or set CXX); without one only kernels=torch runs"))
-    found.append(
-        Finding("nvcc", "ok", shutil.which("nvcc") or "")
-        if shutil.which("nvcc")
-        else Finding("nvcc", "missing", "only needed to build for CUDA")
-    )
+    found += [_cuda_compiler(), _cuda_kernels()]
     found.append(_faiss())
     return found
 
@@ -55,6 +52,18 @@ def _huge_pages(setting: str | None) -> Finding:
         "note",
         f"{setting or 'unknown'}: large memories are slower; echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
     )
+
+
+def _cuda_compiler() -> Finding:
+    try:
+        return Finding("cuda compiler", "ok", cuda.compiler().version.strip().splitlines()[-1])
+    except BuildError as error:
+        return Finding("cuda compiler", "missing", f"only needed for kernels on a GPU: {error}")
+
+
+def _cuda_kernels() -> Finding:
+    reason = driver.why_not()
+    return Finding("cuda kernels", "missing", reason) if reason else Finding("cuda kernels", "ok", "built for this GPU")
 
 
 def _faiss() -> Finding:

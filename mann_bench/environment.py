@@ -98,6 +98,22 @@ def gpus() -> list[dict[str, Any]]:
         pynvml.nvmlShutdown()
 
 
+def free_bytes(device: str) -> int:
+    """Memory that processes can still take there."""
+    if not device.startswith("cuda"):
+        return psutil.virtual_memory().available
+    import pynvml
+
+    pynvml.nvmlInit()
+    try:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")  # a number, or a UUID
+        name = visible[int(device.partition(":")[2] or 0)] if visible != [""] else device.partition(":")[2] or "0"
+        handle = pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(name)
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).free)
+    finally:
+        pynvml.nvmlShutdown()
+
+
 def check_device(device: str) -> None:
     """UsageError unless the name is `cpu`, `cuda` or `cuda:N`; whether that GPU exists is found when a case runs."""
     kind, colon, number = device.partition(":")

@@ -10,10 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import psutil
-
 from mann_bench.case import Case
-from mann_bench.environment import compiler, why_no_device
+from mann_bench.environment import compiler, free_bytes, why_no_device
 from mann_bench.plan import predict
 from mann_bench.process import WorkerProcess
 from mann_bench.result import Check, Memory, Ran, Result
@@ -169,12 +167,12 @@ def _record(case: Case, outcome: dict[str, Any], started_at: str, wall_s: float,
 
 
 def _that_fit(cases: list[Case], budget: Budget) -> Iterator[list[Case]]:
-    """Split a comparison into sets whose predicted bytes fit this machine together; a case alone always may try."""
+    """Split a comparison into sets whose predicted bytes fit their device together; a case alone always may try."""
     batch: list[Case] = []
     held = 0
     for case in cases:
         size_bytes = predict(case, budget).total_bytes or 0
-        if batch and held + size_bytes > USABLE_MEMORY * psutil.virtual_memory().available:
+        if batch and held + size_bytes > USABLE_MEMORY * free_bytes(case.device):
             yield batch
             batch, held = [], 0
         batch.append(case)

@@ -131,7 +131,7 @@ def test_hostile_weights_stay_in_bounds(layer, value, addresses):
     for name in ("sam", "sdnc"):
         model = make(name)
         with torch.no_grad():
-            model.get_parameter(layer)[:: 2] = value
+            model.get_parameter(layer)[::2] = value
         with addresses.instead():
             every_entry(model)
 

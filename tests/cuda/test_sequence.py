@@ -1,0 +1,177 @@
+"""Both sequence kernels on the GPU: outputs, states, all gradients and rollback as on the CPU; nothing waits; CUDA graphs."""
+
+import copy
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from mann_bench.kernels import sequence
+from mann_bench.models import SAM, SDNC
+from tests.cuda.passes import SIZES, assert_alike, run_pass
+
+SHAPES = {  # hidden, slots, word size, heads, reads, batch, steps
+    "all-one": (1, 2, 1, 1, 1, 1, 1),
+    "primes": (37, 97, 13, 3, 5, 7, 11),
+    "paper": (100, 1024, 32, 4, 4, 8, 25),
+    "wide": (257, 211, 65, 2, 7, 2, 5),
+    "more-than-the-card": (33, 64, 32, 4, 4, 200, 6),
+    "many-heads": (19, 64, 7, 9, 2, 3, 5),
+    "long": (16, 131, 8, 2, 2, 2, 300),
+}
+VARIANTS = {
+    "sam": (SAM, {}),
+    "sam-live": (SAM, {"index": "live"}),
+    "sam-one-writer": (SAM, {"write_heads": 1, "erase": "gated", "strength": False}),
+    "sdnc": (SDNC, {"link_entries": 5}),
+}
+
+
+def make(kind, options, shape, dtype=torch.float64):
+    hidden, slots, width, heads, reads, *_ = shape
+    torch.manual_seed(0)
+    sizes = {**SIZES, "hidden": hidden, "slots": slots, "word_size": width, "heads": heads, "reads": min(reads, slots), "kernels": "native"}
+    return kind(**sizes, **options).to(dtype)
+
+
+@pytest.mark.parametrize("fill", ["full", "empty"])
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_as_on_the_cpu(shape, variant, fill, gpu):
+    """In float64, where rounding does not decide which rows are read."""
+    batch, steps = SHAPES[shape][-2:]
+    model = make(*VARIANTS[variant], SHAPES[shape])
+    expected = run_pass(copy.deepcopy(model), "cpu", batch, steps, fill=fill)
+    assert_alike(expected, run_pass(model, gpu, batch, steps, fill=fill), 1e-9)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_float32(variant, gpu):
+    model = make(*VARIANTS[variant], SHAPES["paper"], torch.float32)
+    expected = run_pass(copy.deepcopy(model), "cpu", 4, 6)
+    assert_alike(expected, run_pass(model, gpu, 4, 6), 1e-3)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("variant", ["sam", "sdnc"])
+def test_many_blocks_search_one_element(variant, batch, gpu, monkeypatch):
+    """The same bits as when each block searches its own."""
+    model = make(*VARIANTS[variant], (30, 40009, 32, 3, 4), torch.float32)
+    assert sequence.search_parts(40009, batch, gpu) > 1
+    many = run_pass(model, gpu, batch, 9)
+    monkeypatch.setattr(sequence, "search_parts", lambda rows, batch, device: 1)
+    one = run_pass(model, gpu, batch, 9)
+    for name, tensor in one.numbers.items():
+        assert torch.equal(tensor, many.numbers[name]), name
+
+
+def test_a_hundred_million_slots(gpu):
+    """An empty memory of any size gives what a small one gives, as long as no row is used twice."""
+    slots = 100_000_000
+    if torch.cuda.mem_get_info(gpu)[0] < 1.3 * slots * (32 + 2) * 4:
+        pytest.skip("needs 18 GB of free GPU memory")
+    small = make(SAM, {"index": "live"}, (20, 1000, 32, 2, 3), torch.float32)
+    large = make(SAM, {"index": "live"}, (20, slots, 32, 2, 3), torch.float32).to(gpu)
+    large.load_state_dict(small.state_dict())
+    x = torch.randn(20, 1, 3)
+    y, after = large(x.to(gpu), state := large.initial_state(1))
+    torch.testing.assert_close(y.cpu(), small(x)[0], rtol=1e-3, atol=1e-5)
+    y.sum().backward()
+    assert float(state.memory.memory[0, :1000].abs().sum()) == 0
+    assert int(after.memory.rows.ring.last[0, -1]) == slots - 1
+
+
+@pytest.fixture
+def warm(gpu):
+    """A model, its state and input after passes that compiled, loaded and allocated all there is."""
+    model = make(SAM, {}, SHAPES["paper"], torch.float32).to(gpu)
+    state = model.initial_state(4, fill="full")
+    x = torch.randn(12, 4, 3, device=gpu)
+    for _ in range(3):
+        model(x, state)[0].sum().backward()
+    return model, state, x
+
+
+def test_nothing_waits(warm):
+    model, state, x = warm
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        y, after = model(x, state)
+        y.backward(torch.ones_like(y))
+        model(x, state)[1].memory.rollback()
+        with torch.no_grad():
+            model(x, after.detach())
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_the_profiler_sees_no_wait_and_few_launches(warm):
+    model, state, x = warm
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        y, _ = model(x, state)
+        y.backward(torch.ones_like(y))
+        names = [event.name for event in profiler.events()]  # before the synchronisation that ends profiling
+    kernels = [name for name in names if name.startswith("mb_")]
+    assert {"mb_forward", "mb_number_rows", "mb_backward"} <= set(kernels)
+    waits = [name for name in names if "Synchronize" in name]
+    assert len(waits) <= 1, waits  # the profiler's own, at its end
+
+
+def test_graph_capture_and_replay(warm):
+    model, state, x = warm
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(2):
+            model.zero_grad(set_to_none=True)
+            model(x, state)[0].square().sum().backward()
+    torch.cuda.current_stream().wait_stream(side)
+    model.zero_grad(set_to_none=True)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        y, _ = model(x, state)
+        y.square().sum().backward()
+    for seed in range(3):
+        torch.manual_seed(seed)
+        x.copy_(torch.randn_like(x))
+        graph.replay()
+        replayed = [y.clone(), *(parameter.grad.clone() for parameter in model.parameters())]
+        wanted, _ = model(x, state)
+        gradients = torch.autograd.grad(wanted.square().sum(), list(model.parameters()))
+        for a, b in zip(replayed, [wanted, *gradients], strict=True):
+            assert torch.equal(a, b)
+
+
+def test_on_a_stream_of_its_own(warm):
+    model, state, x = warm
+    wanted, _ = model(x, state)
+    wanted.sum().backward()
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        got, _ = model(x, state)
+        got.sum().backward()
+    torch.cuda.current_stream().wait_stream(side)
+    assert torch.equal(wanted, got)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38], ids=str)
+def test_hostile_inputs(value, warm):
+    """No fault, no hang, and neither the other elements nor the memory afterwards know of it."""
+    model, state, x = warm
+    start = state.memory.memory.clone()
+    clean, _ = model(x, state)
+    clean.sum().backward()
+    x[3, 1] = value
+    y, _ = model(x, state)
+    y.sum().backward()
+    others = [0, 2, 3]
+    assert torch.equal(y[:, others], clean[:, others])
+    assert torch.equal(state.memory.memory, start)
+
+
+def test_mixed_devices_are_told(gpu):
+    model = make(SAM, {}, SHAPES["primes"], torch.float32).to(gpu)
+    with pytest.raises(ValueError, match="expected torch.float32 on cuda"):
+        model(torch.randn(2, 1, 3))
