@@ -21,7 +21,7 @@ SIZES = tuple(name for name, kind in KINDS.items() if kind == "SIZE")
 class Arguments(ctypes.Structure):
     """Sizes and buffer addresses of one call, 64 bits each; unnamed ones are 0."""
 
-    _fields_ = [(name, ctypes.c_int64) for name in KINDS]  # noqa: RUF012
+    _fields_ = [(name, ctypes.c_int64) for name in KINDS]
 
 
 def pack(sizes: Mapping[str, int], buffers: Mapping[str, Tensor], real: torch.dtype, store: torch.dtype) -> Arguments:

@@ -13,9 +13,7 @@ from mann_bench.kernels.arguments import SIZES, Arguments, device_of, pack
 
 
 class Build(NamedTuple):
-    """Which build of the kernels: the number type of the model, that of the memory rows, and whether blocks are emulated by threads; on a GPU
-    they are its own.
-    """
+    """Which build of the kernels: number type of the model and of the memory rows, and whether, on the CPU, blocks are emulated by threads."""
 
     real: str = "float32"
     store: str = "float32"
@@ -58,11 +56,11 @@ def schedule(entry: str, arguments: Arguments) -> Iterator[str]:
     if entry != "mb_forward" or arguments.parts < 2:
         yield entry
         return
-    for arguments.step in range(arguments.steps):
+    for step in range(arguments.steps + 1):
+        arguments.step = step
         yield "mb_forward_step"
-        yield "mb_search_part"
-    arguments.step = arguments.steps
-    yield "mb_forward_step"
+        if step < arguments.steps:
+            yield "mb_search_part"
 
 
 VARYING = {"steps", "batch", "threads", "taped", "live", "ring_tail", "queue_stride", "scratch_stride", "parts"}  # scratch is alike for all

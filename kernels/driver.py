@@ -27,7 +27,7 @@ class DriverError(RuntimeError):
 
 @functools.cache
 def why_not(real: str = "float32", store: str = "float32", width: int = 32) -> str | None:
-    """Why there are no kernels for the current GPU here, or None; found out once in a process, torch being asked before any CUDA library."""
+    """Why there are no kernels for the current GPU, or None; found out once in a process, torch being asked before any CUDA library."""
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is built without CUDA"
     if not torch.cuda.is_available():

@@ -25,7 +25,7 @@ class SanitizerError(AssertionError):
 
 
 class Emulator:
-    """`call.run` in a sanitized process. Of each entry point the last call's input is kept in `calls`, and where its barriers are in `sites`."""
+    """`call.run` in a sanitized process. Of each entry point: the last call's input in `calls`, where its barriers are in `sites`."""
 
     def __init__(self, sanitizer: str, folder: Path, real: str = "float32") -> None:
         flags = ("-std=c++17", "-O1", "-g", "-DMB_EMULATE", f"-DMB_REAL={build.REALS[real]}", f"-fsanitize={sanitizer}", "-rdynamic")

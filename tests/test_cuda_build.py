@@ -14,8 +14,8 @@ from mann_bench.models import SAM, SDNC, native
 ELF = b"\x7fELF"
 
 
-def compilers():
-    found = {}
+def compilers() -> dict[str, cuda.Compiler | str]:
+    found: dict[str, cuda.Compiler | str] = {}
     for name, find in (("nvrtc", cuda.nvrtc), ("nvcc", cuda.nvcc)):
         try:
             found[name] = find()

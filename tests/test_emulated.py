@@ -49,7 +49,7 @@ def make(name, seed=0):
 
 
 def every_entry(model, steps=7, poison=None):
-    """Forward, backward, the pass made again, another undone; returns outputs and gradients. `poison` is put into the inputs of an element."""
+    """Forward, backward, the pass made again, another undone; returns outputs and gradients. `poison` goes into one element's input."""
     torch.manual_seed(1)
     x = torch.randn(steps, 2, 3)
     if poison is not None:
@@ -96,7 +96,8 @@ def test_no_race_where_many_blocks_search(threads, monkeypatch):
 
 def test_every_barrier_is_missed_when_it_is_left_out(threads):
     """Some matter only where heads meet in a row, so that more data are tried until it shows."""
-    met, caught = set(), set()
+    met: set[str] = set()
+    caught: set[str] = set()
     for seed, steps, name in itertools.product(range(4), (7, 21), ("sam", "sdnc-small", "sam-one-writer", "sdnc")):
         if (seed, steps) > (0, 7) and caught == met:
             break

@@ -173,5 +173,5 @@ def test_hostile_inputs(value, warm):
 
 def test_mixed_devices_are_told(gpu):
     model = make(SAM, {}, SHAPES["primes"], torch.float32).to(gpu)
-    with pytest.raises(ValueError, match="expected torch.float32 on cuda"):
+    with pytest.raises(ValueError, match=r"expected torch\.float32 on cuda"):
         model(torch.randn(2, 1, 3))
