@@ -175,6 +175,28 @@ def test_links(batch, slots, entries, dtype):
         precedence = reference.largest_entries(*merged, entries=entries)
 
 
+@pytest.mark.parametrize(("batch", "slots", "entries", "steps"), [(1, 14, 1, 3), (2, 19, 3, 8), (3, 31, 8, 5), (1, 14, 2, 0)])
+@dtypes
+def test_link_steps(batch, slots, entries, steps, dtype):
+    linked, twin = (reference.SparseLinks.empty(batch, slots, entries, dtype) for _ in range(2))
+    heads, reads = 3, 2
+    written = torch.stack([torch.randperm(slots)[:7] for _ in range(steps * batch)] or [torch.zeros(7).long()])
+    written = written[: steps * batch].view(steps, batch, 7)
+    written[:, :, 2] = -1
+    weights = torch.rand(steps, batch, 7, dtype=dtype) / 7
+    index, read_weights = torch.randint(-1, slots, (steps, batch, heads, reads)), torch.rand(steps, batch, heads, reads, dtype=dtype)
+    weights[:, :, 2] = 0
+    start = (torch.full((batch, entries), -1), torch.zeros(batch, entries, dtype=dtype))
+    got = ops.link_steps(linked, start, written, weights, index, read_weights)
+    if steps == 0:
+        assert got[0][0].shape == (0, batch, heads, reads * entries)
+        assert torch.equal(got[2][0], start[0])
+        return
+    expected = reference.link_steps(twin, start, written, weights, index, read_weights)
+    for mine, other in zip(got, expected, strict=True):
+        close(dense(*mine, slots), dense(*other, slots), dtype)
+
+
 def arguments(name, batch=2, dtype=torch.float32):
     """Sound arguments of each op, B, N = 7, W = 3, R = 2, K = 4, L = 5."""
     memory, norms = make_memory(batch, 7, 3, dtype)
@@ -194,6 +216,14 @@ def arguments(name, batch=2, dtype=torch.float32):
         "lru_undo": (last, queue, torch.zeros(batch, 2, dtype=torch.int32), 9),
         "link_update": (*matrices, *some, *some),
         "link_read": (*matrices, index, weights),
+        "link_steps": (
+            *matrices,
+            *some,
+            torch.arange(7).repeat(3, batch, 1),
+            torch.rand(3, batch, 7, dtype=dtype),
+            torch.arange(6).repeat(3, batch, 1).view(3, batch, 2, 3),
+            torch.rand(3, batch, 2, 3, dtype=dtype),
+        ),
     }[name]
 
 
@@ -208,6 +238,7 @@ NAMES = [
     "lru_undo",
     "link_update",
     "link_read",
+    "link_steps",
 ]
 names = pytest.mark.parametrize("name", NAMES)
 

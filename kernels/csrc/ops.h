@@ -1,5 +1,5 @@
 // The single ops of one batch element, on the buffers that arguments.h names; twins of the functions of these names in kernels/reference.
-// Row numbers come from outside: host_ops.cpp has checked that they are below N.
+// Row numbers come from outside: whoever calls has checked that they are below N.
 #pragma once
 
 #include "content.h"
@@ -20,7 +20,9 @@
     ENTRY(lru_undo, 1)           \
     ENTRY(link_update, 1)        \
     ENTRY(link_swap, 1)          \
-    ENTRY(link_read, 1)          
+    ENTRY(link_read, 1)          \
+    ENTRY(link_steps, 1)
+
 namespace mb::entries {
 
 // A list of rows may name one twice: the first entry of a row stands for all of them, so that no two threads work on one row.
@@ -173,6 +175,25 @@ template <int known> MB_FN void link_swap(const Block& block, const Arguments& a
 template <int known> MB_FN void link_read(const Block& block, const Arguments& a, int64_t b) {
     const int64_t reads = a.heads * a.reads, place = b * reads * a.links, backward = a.batch * reads * a.links + place;
     Links(a, b).read(block, a.index + b * reads, a.weights + b * reads, a.heads, a.reads, a.rows + place, a.out + place, a.rows + backward, a.out + backward);
+}
+
+// The link work of T steps: written [T, B, 1 + R K] and weights: what each step writes; read_index and read_weights [T, B, R, K]: what it reads
+// from; precedence_rows and precedence [B, 2, L]: the one before and after a step, in turn, from the first place. rows and out [T, 2, B, R, K L]: forward, backward.
+// The journal of a step is overwritten by the next.
+template <int known> MB_FN void link_steps(const Block& block, const Arguments& a, int64_t b) {
+    const int64_t L = a.links, S = 1 + a.heads * a.reads, reads = a.heads * a.reads;
+    const Links links(a, b);
+    int32_t *const previous = a.precedence_rows + b * 2 * L, *const linked = a.linked_rows + b * L;
+    Real* const precedence = a.precedence + b * 2 * L;
+    for (int64_t t = 0; t < a.steps; ++t) {
+        const int64_t now = t % 2 * L, next = L - now, step = t * a.batch + b;
+        links.update(block, a.written + step * S, a.weights + step * S, S, previous + now, precedence + now, previous + next, precedence + next, linked,
+                     a.decayed_places + b * L * L, a.decayed_values + b * L * L, a.old_columns + b * 2 * L * L, a.old_values + b * 2 * L * L, a.scratch + b * a.scratch_stride);
+        block.sync();
+        const int64_t forward = (2 * t * a.batch + b) * reads * L, backward = forward + a.batch * reads * L;
+        links.read(block, a.read_index + step * reads, a.read_weights + step * reads, a.heads, a.reads, a.rows + forward, a.out + forward, a.rows + backward, a.out + backward);
+        block.sync();
+    }
 }
 
 }  // namespace mb::entries
