@@ -116,7 +116,8 @@ def why_not(real: str = "float32") -> str | None:
 
 def _open(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
-    library.mb_arguments_bytes.restype = ctypes.c_int64
+    library.mb_arguments_bytes.restype = library.mb_first_bad_row.restype = ctypes.c_int64
+    library.mb_first_bad_row.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
     if library.mb_arguments_bytes() != ctypes.sizeof(Arguments):
         raise OSError(f"{path}: expected arguments of {ctypes.sizeof(Arguments)} bytes, got {library.mb_arguments_bytes()}")
     library.mb_share_team.argtypes = (ctypes.c_void_p,)

@@ -62,7 +62,7 @@ def _measure_cpu(workload: Workload, steps: int) -> PassBytes:
             y, state = workload.forward(steps)
         output_bytes = y.untyped_storage().nbytes()
         if workload.case.mode == "train":
-            workload.loss(y).backward()
+            workload.backward(y)
         del y, state
     assert profile.profiler is not None
     assert profile.profiler.kineto_results is not None
@@ -85,7 +85,7 @@ def _measure_cuda(workload: Workload, steps: int) -> PassBytes:
     y, state = workload.forward(steps)
     tape = torch.cuda.memory_allocated() - before - y.untyped_storage().nbytes()
     if workload.case.mode == "train":
-        workload.loss(y).backward()
+        workload.backward(y)
     del y, state
     torch.cuda.synchronize()
     return PassBytes(torch.cuda.max_memory_allocated() - before, max(0, tape))
@@ -99,7 +99,7 @@ def measure_memory(workload: Workload) -> Memory:
     half = measure_pass(workload, max(1, steps // 2))
     whole = measure_pass(workload, steps)
     slope = (whole.tape_bytes - half.tape_bytes) / (steps - steps // 2) if steps > 1 else float(whole.tape_bytes)
-    parameters = bytes_of(iter(workload.model.parameters()))
+    parameters = bytes_of(iter(workload.parameters().values()))
     state = bytes_of(held_tensors(workload.state))
     training = workload.case.mode == "train"
     ledger = {

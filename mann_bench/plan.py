@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from mann_bench.case import Case
-from mann_bench.registry import BUILT_INS
+from mann_bench.registry import BUILT_INS, KINDS, import_target
 from mann_bench.suite import Budget
 
 START_S = 3.0  # a process imports torch and builds its model
@@ -40,6 +40,9 @@ def predict(case: Case, budget: Budget) -> Prediction:
 
 def predicted_bytes(case: Case) -> dict[str, int] | None:
     """`model.memory_bytes` for the case; None for a model that is not ours, which is built in its own process only: it may do anything."""
+    if (kind := case.model.partition(":")[0]) in KINDS:
+        by_cause: dict[str, int] | None = import_target(kind, KINDS[kind]).predicted_bytes(case)
+        return by_cause
     if case.model not in BUILT_INS:
         return None
     try:

@@ -1,4 +1,7 @@
-"""Which models there are: built-ins, entry points of group `mann_bench.models`, and `package.module:factory`."""
+"""Which models there are: built-ins, entry points of group `mann_bench.models`, and `package.module:factory`.
+
+`op:NAME` and `index:NAME` are no models but go through the same cases, runner and results: `KINDS` says what runs them.
+"""
 
 import difflib
 import importlib
@@ -13,12 +16,15 @@ import torch
 from mann_bench.case import Case
 from mann_bench.errors import UsageError
 
+# Kinds of workload other than a model, by the prefix of their names; by name, because the core does not import the suites.
+KINDS = {"op": "mann_bench.suites.ops:OpWorkload", "index": "mann_bench.suites.indexes:IndexWorkload"}
+
 DENSE_VARIANTS: Mapping[str, Mapping[str, object]] = {"plain": {}, "checkpointed": {"checkpoint": True}, "compiled": {"compiled": True}}
 
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A model by name; `target` is `package.module:factory`, variants map to extra factory arguments."""
+    """A model by name; `target` is `package.module:factory`, variants map to extra factory arguments, `workload` is what runs it."""
 
     name: str
     target: str
@@ -29,22 +35,11 @@ class ModelEntry:
     uses_slots: bool = True
     variants: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: {"plain": {}})
     indexes: tuple[str, ...] = ("exact",)
+    workload: str = "mann_bench.workload:ModelWorkload"
 
     def load(self) -> Callable[..., Any]:
         """The factory; UsageError if its module or attribute is missing."""
-        module_name, _, attribute = self.target.partition(":")
-        try:
-            factory = importlib.import_module(module_name)
-            for part in attribute.split("."):
-                factory = getattr(factory, part)
-        except Exception as error:  # a user's module may raise anything while it is imported
-            raise UsageError(
-                f"model {self.name!r}: expected {self.target!r} to be importable, got {type(error).__name__}: {error}; "
-                "check the name and that its folder is on PYTHONPATH"
-            ) from error
-        if not callable(factory):
-            raise UsageError(f"model {self.name!r}: expected {self.target!r} to be a class or function, got {type(factory).__name__}")
-        return factory
+        return import_target(f"model {self.name!r}", self.target)
 
     def build(self, case: Case) -> Any:
         """The module for a case, its sizes passed as far as the factory's signature takes them."""
@@ -118,8 +113,33 @@ BUILT_INS = {
 }
 
 
+def import_target(what: str, target: str) -> Any:
+    """The class or function `package.module:name`; UsageError, beginning with `what` it is for, if it cannot be had."""
+    module_name, _, attribute = target.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # a user's module may raise anything while it is imported
+        raise UsageError(
+            f"{what}: expected {target!r} to be importable, got {type(error).__name__}: {error}; "
+            "check the name and that its folder is on PYTHONPATH"
+        ) from error
+    if not callable(found):
+        raise UsageError(f"{what}: expected {target!r} to be a class or function, got {type(found).__name__}")
+    return found
+
+
 def find_model(name: str) -> ModelEntry:
-    """A model by built-in name, entry point or `package.module:factory`; UsageError with near names otherwise."""
+    """A model by built-in name, entry point or `package.module:factory`, or a workload of another kind as `op:NAME`; UsageError with near
+    names otherwise.
+    """
+    kind, _, rest = name.partition(":")
+    if kind in KINDS:
+        known = import_target(kind, KINDS[kind]).names()
+        if rest not in known:
+            raise UsageError(f"{kind}: expected one of {', '.join(known)}, got {rest!r}{did_you_mean(rest, known)}")
+        return ModelEntry(name, KINDS[kind], workload=KINDS[kind])
     if ":" in name:
         return ModelEntry(name, name)
     outside = {point.name: point for point in entry_points(group="mann_bench.models")}

@@ -64,7 +64,7 @@ class Memory(_Record):
 
 
 class Check(_Record):
-    """The correctness gate: the same model at a small N against its reference."""
+    """The correctness gate: the same model, op or index at a small N against its reference."""
 
     compared_with: str
     max_rel_err: float

@@ -161,6 +161,7 @@ def _record(case: Case, outcome: dict[str, Any], started_at: str, wall_s: float,
         time=measured.get("time"),
         memory=Memory(**measured["memory"]) if measured.get("memory") else None,
         check=Check(**measured["check"]) if measured.get("check") else None,
+        recall=measured.get("recall"),
         started_at=started_at,
         wall_s=round(wall_s, 3),
     )
@@ -184,7 +185,7 @@ def _that_fit(cases: list[Case], budget: Budget) -> Iterator[list[Case]]:
 def label(case: Case) -> str:
     """A case in a few words, for people."""
     name = case.model if case.variant == "plain" else f"{case.model}-{case.variant}"
-    extra = "" if case.index == "exact" else f" {case.index}"
+    extra = ("" if case.kernels == "auto" else f" {case.kernels}") + ("" if case.index == "exact" else f" {case.index}")
     return f"{name}{extra} N={format_slots(case.slots)} {case.mode}"
 
 

@@ -20,10 +20,10 @@ import torch
 
 from mann_bench.case import Case
 from mann_bench.environment import device_name
-from mann_bench.gate import check_case
+from mann_bench.gate import check_workload
 from mann_bench.memory import measure_memory
 from mann_bench.timing import sample, warm_up
-from mann_bench.workload import Workload
+from mann_bench.workload import Workload, make_workload
 
 PARENT_DEATH = 1  # prctl's PR_SET_PDEATHSIG
 
@@ -34,15 +34,15 @@ class Worker:
     workload: Workload
 
     def prepare(self, case: dict[str, Any], memory_bytes: int, warmup_s: float) -> dict[str, Any]:
-        """Everything before timing; the reply holds `ran`, `check`, `memory` and `warmup_ms`, or a status and its reason."""
+        """Everything before timing; the reply holds `ran`, `check`, `recall`, `memory` and `warmup_ms`, or a status and its reason."""
         self.case = Case(**case)
         torch.set_num_threads(self.case.threads)
         if self.case.device == "cpu":
             limit_memory(memory_bytes)
-        self.workload = Workload(self.case)
-        self.workload.check_shape()
-        ran = {"kernels": "torch", "index": self.case.index, **getattr(self.workload.model, "ran", {})}
-        check = check_case(self.case, ran)
+        self.workload = make_workload(self.case)
+        self.workload.try_step()
+        ran = self.workload.ran
+        check = check_workload(self.workload)
         if check is not None and not check.ok:
             reason = f"differs from {check.compared_with} by {check.max_rel_err:.2g} (relative RMS) at a small size"
             return {"status": "unverified", "reason": reason, "check": check.model_dump()}
@@ -50,6 +50,7 @@ class Worker:
         return {
             "ran": {"kernels": ran["kernels"], "index": ran["index"], "device_name": device_name(self.case.device)},
             "check": check.model_dump() if check else None,
+            "recall": self.workload.recall(),
             "memory": memory.model_dump(),
             "warmup_ms": warm_up(self.one_pass, warmup_s),
         }

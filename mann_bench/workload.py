@@ -1,6 +1,9 @@
-"""What is run for a case: the model, its state, real task sequences, and one pass of training or inference."""
+"""What is run for a case: passes of training or inference of a model over a task, or of whatever else a suite measures.
 
-import importlib
+A name decides: `op:NAME` and `index:NAME` are workloads of the suites (`mann_bench.registry.KINDS`), every other name is a model.
+"""
+
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -9,30 +12,118 @@ from torch import Tensor
 from torch.nn import functional
 
 from mann_bench.case import Case
-from mann_bench.registry import find_model
+from mann_bench.registry import find_model, import_target
 
 TASK = "mann_bench.suites.tasks:associative_recall"  # by name: the core does not import the suites
+SMALL_SLOTS = 97  # prime: no size of a fast path divides it
+SMALL_STEPS = 7
 
 
-class Workload:
-    """A case ready to run. Sparse models keep one state: training rolls it back, inference goes on from the state returned."""
+class Workload(ABC):
+    """A case ready to run; built, gated, measured and timed alike whatever it is. `state` is what outlives a pass."""
+
+    state: Any = None
 
     def __init__(self, case: Case) -> None:
         self.case = case
         self.dtype: torch.dtype = getattr(torch, case.dtype)
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """What may follow the colon in a case's `model`."""
+        return []
+
+    @classmethod
+    def predicted_bytes(cls, case: Case) -> dict[str, int] | None:
+        """Bytes of one pass by cause before any of it is built, or None if that cannot be said."""
+        return None
+
+    @property
+    def ran(self) -> dict[str, str]:
+        """What runs, which may differ from what was asked: `kernels` and `index`."""
+        return {"kernels": "torch", "index": self.case.index}
+
+    @property
+    def twin(self) -> tuple[Case, Case] | None:
+        """A small case of this kind and the reference it must agree with; None where this is the reference."""
+        case, ran = self.case, self.ran
+        if ran["kernels"] == "torch" and ran["index"] in ("exact", "none"):
+            return None
+        small = case.model_copy(
+            update={"slots": min(case.slots, max(SMALL_SLOTS, 2 * case.heads, case.reads)), "steps": SMALL_STEPS, "mode": "train"}
+        )
+        return small, small.model_copy(update={"kernels": "torch", "index": "exact"})
+
+    def try_step(self) -> None:
+        """Run one step; TypeError or ValueError saying what was expected of whatever is run."""
+        return None
+
+    def parameters(self) -> dict[str, Tensor]:
+        """What receives gradients, by name; the gate gives twins the same values."""
+        return {}
+
+    @abstractmethod
+    def forward(self, steps: int | None = None) -> tuple[Tensor, Any]:
+        """One pass forward over the first `steps` steps: (y, state)."""
+
+    def backward(self, y: Tensor) -> None:
+        """The rest of a training pass: gradients, and what was changed in place brought back."""
+        return None
+
+    def run_pass(self) -> None:
+        """What is timed: forward, and for training backward."""
+        y, _ = self.forward()
+        if self.case.mode == "train":
+            self.backward(y)
+
+    def clear(self) -> None:
+        """Between passes, not timed."""
+        return None
+
+    def outcome(self) -> dict[str, Tensor]:
+        """One training pass: all that the gate compares, by name. Outputs and gradients here; whoever changes states adds them."""
+        y, _ = self.forward()
+        output = y.detach().clone()
+        self.backward(y)
+        return {"y": output} | {name: p.grad for name, p in self.parameters().items() if p.grad is not None}
+
+    def recall(self) -> float | None:
+        """Part of the true nearest rows that is found, for an index; not timed."""
+        return None
+
+
+def make_workload(case: Case) -> Workload:
+    """The workload that the case's name stands for; UsageError with near names if there is none."""
+    kind: Callable[[Case], Workload] = import_target(f"model {case.model!r}", find_model(case.model).workload)
+    return kind(case)
+
+
+class ModelWorkload(Workload):
+    """A model over real task sequences. Sparse models keep one state: training rolls it back, inference goes on from the state returned."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
         torch.manual_seed(case.seed)
         self.model: Any = find_model(case.model).build(case).to(case.device, self.dtype)
         begin = getattr(self.model, "initial_state", None)
-        self.state: Any = begin(case.batch, fill=case.fill, seed=case.seed) if begin else None
+        self.state = begin(case.batch, fill=case.fill, seed=case.seed) if begin else None
         self.inputs, self.targets, self.mask = self.sequences(case.steps)
+
+    @property
+    def ran(self) -> dict[str, str]:
+        """As the model says, if it does."""
+        return {**super().ran, **getattr(self.model, "ran", {})}
+
+    def parameters(self) -> dict[str, Tensor]:
+        """The model's."""
+        return dict(self.model.named_parameters())
 
     def sequences(self, steps: int) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs [T, B, X], targets [T, B, Y] and mask [T, B] of the task."""
-        module, _, name = TASK.partition(":")
-        make: Callable[..., tuple[Tensor, Tensor, Tensor]] = getattr(importlib.import_module(module), name)
+        make: Callable[..., tuple[Tensor, Tensor, Tensor]] = import_target("task", TASK)
         return make(self.case.batch, steps, self.case.input_size, seed=self.case.seed, device=self.case.device, dtype=self.dtype)
 
-    def check_shape(self) -> None:
+    def try_step(self) -> None:
         """Run one inference pass of one step; TypeError or ValueError saying what a model must return."""
         case = self.case
         with torch.no_grad():
@@ -47,7 +138,7 @@ class Workload:
         self.state = state if state is not None else self.state
 
     def forward(self, steps: int | None = None) -> tuple[Tensor, Any]:
-        """One pass forward over the first `steps` steps: (y, state)."""
+        """The model over the first `steps` steps: (y, state)."""
         x = self.inputs if steps is None else self.inputs[:steps]
         if self.case.mode == "train":
             return self.model(x, self.state)
@@ -61,12 +152,10 @@ class Workload:
         losses = functional.binary_cross_entropy_with_logits(y, self.targets[: len(y)], reduction="none")
         return (losses * mask).sum() / mask.sum().clamp_min(1)
 
-    def run_pass(self) -> None:
-        """What is timed: forward, and for training the loss and backward."""
-        y, _ = self.forward()
-        if self.case.mode == "train":
-            self.loss(y).backward()
+    def backward(self, y: Tensor) -> None:
+        """Of the loss."""
+        self.loss(y).backward()
 
     def clear(self) -> None:
-        """Between passes, not timed: gradients are freed, for every model alike."""
+        """Gradients are freed, for every model alike."""
         self.model.zero_grad(set_to_none=True)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from mann_bench.case import Case
 from mann_bench.memory import bytes_of, held_tensors, measure_memory, measure_pass
-from mann_bench.workload import Workload
+from mann_bench.workload import ModelWorkload
 
 MIB = 2**20
 
@@ -31,7 +31,7 @@ class Hoarder(nn.Module):
 @pytest.fixture
 def hoarder(monkeypatch):
     monkeypatch.setattr("mann_bench.registry.ModelEntry.build", lambda self, case: Hoarder(case.output_size))
-    return lambda mode="train", steps=8: Workload(Case(suite="s", model="lstm", slots=4, steps=steps, mode=mode))
+    return lambda mode="train", steps=8: ModelWorkload(Case(suite="s", model="lstm", slots=4, steps=steps, mode=mode))
 
 
 def test_known_bytes_are_found(hoarder):
@@ -63,7 +63,7 @@ def test_held_tensors_finds_all_and_counts_storages_once():
 
 @pytest.mark.parametrize("model", ["lstm", "ntm", "dam", "dnc", "sam", "sdnc"])
 def test_prediction_is_near_the_measurement(model):
-    workload = Workload(Case(suite="s", model=model, slots=2048, steps=32))
+    workload = ModelWorkload(Case(suite="s", model=model, slots=2048, steps=32))
     predicted = workload.model.memory_bytes(1, 32, "train")
     measured = measure_memory(workload)
     assert predicted["state"] == pytest.approx(measured.state_bytes, rel=0.05)

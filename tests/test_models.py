@@ -12,7 +12,7 @@ from torch import Tensor
 from mann_bench.case import Case
 from mann_bench.memory import measure_pass
 from mann_bench.models import DAM, DNC, LSTM, NTM, SAM, SDNC, sdnc
-from mann_bench.workload import Workload
+from mann_bench.workload import ModelWorkload
 
 SIZES: dict[str, Any] = {"input_size": 4, "output_size": 3, "hidden": 5}
 MEMORY: dict[str, Any] = {**SIZES, "word_size": 4, "heads": 2, "slots": 7}
@@ -181,7 +181,7 @@ def test_rollback_of_a_thousand_steps(name):
 
 
 def tape_bytes(model: str, slots: int) -> int:
-    workload = Workload(Case(suite="s", model=model, slots=slots, steps=4))
+    workload = ModelWorkload(Case(suite="s", model=model, slots=slots, steps=4))
     measure_pass(workload, 4)
     return measure_pass(workload, 4).tape_bytes
 
@@ -200,7 +200,7 @@ def test_dense_tape_grows_as_stated(name, power):
 @pytest.mark.parametrize("name", ["ntm", "dam", "dnc"])
 def test_dense_baselines_keep_one_memory_copy_a_step(name):
     """Bytes a slot and step at W = 256, where the memory outweighs vectors over N and, with N = 64, the links."""
-    workload = Workload(Case(suite="s", model=name, slots=64, word_size=2048, heads=1, steps=9))
+    workload = ModelWorkload(Case(suite="s", model=name, slots=64, word_size=2048, heads=1, steps=9))
     growth = measure_pass(workload, 9).tape_bytes - measure_pass(workload, 8).tape_bytes
     assert growth < 1.5 * 64 * 2048 * 4
 

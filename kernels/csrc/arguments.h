@@ -64,12 +64,13 @@
     REAL(grad_weights)     /* [B, R, K] of the last read weights; at return of those before the first step */                          \
     REAL(grad_gates)       /* [T, B, 4H] out, = grad of input */                                                                       \
     REAL(grad_interface)   /* [T, B, P] out */                                                                                         \
-    INT64(index)           /* single ops: rows [B, R, K] */                                                                            \
+    INT64(index)           /* single ops: rows [B, R, K] or [B, V, S], -1: none */                                                     \
     REAL(queries)          /* single ops: [B, R, W] */                                                                                 \
-    REAL(weights)          /* single ops: [B, R, K] or [B, V, S] */                                                                    \
+    REAL(weights)          /* single ops: [B, R, K], [B, V, S] or [B, L] */                                                            \
     REAL(values)           /* single ops: [B, R, W] or [B, V, W] */                                                                    \
-    INT64(erased)          /* single ops: [B, V] */                                                                                    \
+    INT64(erased)          /* single ops: [B, V], -1: none */                                                                          \
     REAL(out)              /* single ops: the result */                                                                                \
+    INT64(rows)            /* single ops: [B, E] rows of a journal; [B, L] rows of a precedence; [2, B, R, K L] columns read */         \
     REAL(planes)           /* lsh: [W, tables * bits + 32] hyperplanes of the tables, then of the sketch */                           \
     SIZE(tables) SIZE(bits) SIZE(capacity) SIZE(probes) SIZE(rerank)                                               \
     INT32(probe_masks)     /* lsh: [probes] which of the least certain bits a probe flips */                                           \

@@ -2,6 +2,7 @@
 // Each is what one block does for one item of work.
 #pragma once
 
+#include "ops.h"
 #include "sequence.h"
 
 // ENTRY(NAME, items of a batch element): 1, or `a.parts` where an item is a share of an element's rows. Each is in namespace mb::entries as
@@ -14,7 +15,8 @@
     ENTRY(search_part, a.parts)   \
     ENTRY(backward, 1)            \
     ENTRY(undo, 1)                \
-    ENTRY(redo, 1)
+    ENTRY(redo, 1)                \
+    MB_OPS
 
 namespace mb::entries {
 

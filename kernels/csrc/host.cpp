@@ -48,6 +48,13 @@ extern "C" {
 int64_t mb_arguments_bytes() { return sizeof(Arguments); }
 void mb_share_team(Parallel parallel) { shared_team = parallel; }
 
+// The first place whose row number is not in [low, high), or -1.
+int64_t mb_first_bad_row(const int64_t* rows, int64_t count, int64_t low, int64_t high) {
+    for (int64_t i = 0; i < count; ++i)
+        if (rows[i] < low || rows[i] >= high) return i;
+    return -1;
+}
+
 #define ENTRY(name, each)                                                                  \
     void mb_##name(const Arguments* arguments) {                                           \
         const Arguments& a = *arguments;                                                   \

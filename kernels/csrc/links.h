@@ -43,14 +43,10 @@ struct Links {
         : a(a), L(a.links), element(element), after_columns(a.after_columns + element * a.slots * L), before_columns(a.before_columns + element * a.slots * L),
           after_values(a.after_values + element * a.slots * L), before_values(a.before_values + element * a.slots * L) {}
 
-    // One write's effect (eq 19, 20): support [n] rows (-1: none) with weights; precedence before and after [L]; what is overwritten goes to
-    // linked_rows [L], decayed_* [L L] and old_* [2 L, L]; the last may be null, linked_rows not.
-    MB_FN void update(const Block& block, const int32_t* rows, const Real* weights, int64_t n, const int32_t* previous, const Real* previous_weights, int32_t* next,
-                      Real* next_weights, int32_t* linked, int32_t* decayed_places, Real* decayed_values, int32_t* old_columns, Real* old_values, Real* scratch) const {
-        Real* const linked_weights = scratch;
-        int32_t* const merged_columns = reinterpret_cast<int32_t*>(linked_weights + L);  // [2 L, 2 L]
-        Real* const merged_values = reinterpret_cast<Real*>(merged_columns + 4 * L * L);
-        int32_t* const sum_columns = reinterpret_cast<int32_t*>(merged_values + 4 * L * L);
+    // What a write links: of its support [n] rows (-1: none) the L with the largest weights, and the precedence after it (eq 11).
+    MB_FN void choose(const Block& block, const int32_t* rows, const Real* weights, int64_t n, const int32_t* previous, const Real* previous_weights, int32_t* next,
+                      Real* next_weights, int32_t* linked, Real* linked_weights, Real* scratch) const {
+        int32_t* const sum_columns = reinterpret_cast<int32_t*>(scratch);
         Real* const sum_values = reinterpret_cast<Real*>(sum_columns + n + L);
         block.one([&] {
             int64_t present = 0;
@@ -69,7 +65,22 @@ struct Links {
                 if (linked[i] >= 0) accumulate(sum_columns, sum_values, count, linked[i], linked_weights[i]);
             keep_largest(sum_columns, sum_values, count, next, next_weights, L);
         });
+    }
+
+    // `choose`, then `apply`; linked may not be null.
+    MB_FN void update(const Block& block, const int32_t* rows, const Real* weights, int64_t n, const int32_t* previous, const Real* previous_weights, int32_t* next,
+                      Real* next_weights, int32_t* linked, int32_t* decayed_places, Real* decayed_values, int32_t* old_columns, Real* old_values, Real* scratch) const {
+        choose(block, rows, weights, n, previous, previous_weights, next, next_weights, linked, scratch, scratch + L);
         block.sync();
+        apply(block, linked, scratch, previous, previous_weights, decayed_places, decayed_values, old_columns, old_values, scratch + L);
+    }
+
+    // One write's effect on both matrices (eq 19, 20): linked and previous rows [L] are distinct or -1. What is overwritten goes to decayed_* [L L]
+    // and old_* [2 L, L], which may be null.
+    MB_FN void apply(const Block& block, const int32_t* linked, const Real* linked_weights, const int32_t* previous, const Real* previous_weights, int32_t* decayed_places,
+                     Real* decayed_values, int32_t* old_columns, Real* old_values, Real* scratch) const {
+        int32_t* const merged_columns = reinterpret_cast<int32_t*>(scratch);  // [2 L, 2 L]
+        Real* const merged_values = reinterpret_cast<Real*>(merged_columns + 4 * L * L);
         // before(i, j) *= 1 - w(j): row j of `after` names the rows i that hold column j
         block.each(L * L, [&](int64_t i) {
             const int64_t j = linked[i / L], holder = j < 0 ? -1 : after_columns[j * L + i % L];
@@ -101,6 +112,20 @@ struct Links {
             for (int64_t q = 0; q < L; ++q)
                 if (others[q] >= 0 && others[q] != row) accumulate(sums, sum_of, count, others[q], scale * more[q]);
             keep_largest(sums, sum_of, count, columns, values, L);
+        });
+    }
+
+    // Forward and backward weights f = N w, b = P w (eq 21, 22) as sparse vectors [R, K L] with repeated columns, -1: none.
+    template <class Index>
+    MB_FN void read(const Block& block, const Index* index, const Real* weights, int64_t heads, int64_t reads, int64_t* forward, Real* forward_values, int64_t* backward,
+                    Real* backward_values) const {
+        block.each(heads * reads * L, [&](int64_t i) {
+            const int64_t row = index[i / L], place = row * L + i % L;
+            const Real weight = row < 0 ? 0 : weights[i / L];
+            forward[i] = row < 0 ? -1 : before_columns[place];
+            backward[i] = row < 0 ? -1 : after_columns[place];
+            forward_values[i] = row < 0 ? 0 : weight * before_values[place];
+            backward_values[i] = row < 0 ? 0 : weight * after_values[place];
         });
     }
 

@@ -32,9 +32,9 @@ struct Ring {
         ++tail;
     }
 
-    // The least recently used row; it becomes the most recent. Each row has one valid place in the queue, so one is found.
+    // The least recently used row; it becomes the most recent. Each row has one valid place in the queue: -1 only if the ring is broken.
     MB_FN int32_t pop() {
-        for (;;) {
+        while (*head < tail) {
             const int64_t position = (*head)++;
             const int32_t row = row_at(position);
             if (row >= 0 && last[row] == position) {
@@ -42,6 +42,7 @@ struct Ring {
                 return row;
             }
         }
+        return -1;
     }
 
     // Take back the last `count` appends; `log` holds what they overwrote.

@@ -21,6 +21,18 @@ MB_FN void write_row(const Group& group, Store* row, Real* norm, int64_t width, 
     }
 }
 
+// out [W] = sum of weight * row over K rows, those that are there (Rae et al. 2016, eq 4).
+template <class Index>
+MB_FN void read_rows(const Group& group, const Store* memory, const Index* index, const Real* weights, int64_t reads, int64_t width, Real* out) {
+    group.each(width, [&](int64_t w) { out[w] = 0; });
+    for (int64_t k = 0; k < reads; ++k) {
+        if (index[k] < 0) continue;
+        const Store* row = memory + index[k] * width;
+        const Real weight = weights[k];
+        group.each(width, [&](int64_t w) { out[w] += weight * static_cast<Real>(row[w]); });
+    }
+}
+
 template <class T> MB_FN void exchange(T& one, T& other) {
     const T kept = one;
     one = other;

@@ -1,7 +1,7 @@
 """The readable truth of every sparse operation, in plain torch: any device, any float dtype. Fast paths are held against these."""
 
 from mann_bench.kernels.reference.content import EPSILON, cosine_to_rows, row_norms, topk_content
-from mann_bench.kernels.reference.links import LinkUndo, SparseLinks, add_sparse, largest_entries, link_read, link_update
+from mann_bench.kernels.reference.links import LinkUndo, SparseLinks, add_sparse, largest_entries, link_read, link_steps, link_update
 from mann_bench.kernels.reference.lru_ring import LruRing
 from mann_bench.kernels.reference.sparse_rows import WriteJournal, erase_survivors, gather_rows, rollback, sparse_read, sparse_write
 
@@ -17,6 +17,7 @@ __all__ = [
     "gather_rows",
     "largest_entries",
     "link_read",
+    "link_steps",
     "link_update",
     "rollback",
     "row_norms",

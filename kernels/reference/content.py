@@ -20,14 +20,13 @@ def cosine_to_rows(queries: Tensor, rows: Tensor) -> Tensor:
 def topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, live: int, *, scan_all: bool = True) -> Tensor:
     """Rows most similar to each query, best first; among equals any may come first.
 
-    memory [B, N, W], norms [B, N] (cached `row_norms(memory)`), queries [B, R, W]. Only rows `0..live-1` are candidates: rows are
-    first written in row order, so these are the rows written since reset. `scan_all` scores all N rows and masks the others
-    (the `exact` index), else only the live ones are touched (`live`). Returns int64 [B, R, k], -1 where there are fewer candidates.
+    memory [B, N, W] (may be bfloat16), norms [B, N] (cached `row_norms(memory)`), queries [B, R, W]. Only rows `0..live-1` are
+    candidates: rows are first written in row order, so these are the rows written since reset. `scan_all` scores all N rows and masks the
+    others (the `exact` index), else only the live ones are touched (`live`). Returns int64 [B, R, k], -1 where there are fewer candidates.
     """
     rows = memory if scan_all else memory[:, :live]
-    scores = (
-        queries @ rows.transpose(1, 2) / norms[:, None, : rows.shape[1]]
-    )  # |q| scales a whole row of scores: it cannot change the order
+    # |q| scales a whole row of scores: it cannot change the order
+    scores = queries @ rows.to(queries.dtype).transpose(1, 2) / norms[:, None, : rows.shape[1]]
     if scan_all and live < memory.shape[1]:
         scores[:, :, live:] = -torch.inf
     found = min(k, live)

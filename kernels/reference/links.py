@@ -115,6 +115,27 @@ def link_read(links: SparseLinks, index: Tensor, weights: Tensor) -> tuple[tuple
     return forward, backward
 
 
+def link_steps(
+    links: SparseLinks, precedence: tuple[Tensor, Tensor], written: Tensor, weights: Tensor, index: Tensor, read_weights: Tensor
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The link work of T steps: each links the K_L largest of its write, moves the precedence on (eq 11), and reads both ways.
+
+    precedence before the first step as (rows int64 [B, L], values [B, L]); written int64 [T, B, 1 + R K] distinct or -1, weights alike: the
+    write of each step; index int64 [T, B, R, K], read_weights alike -> forward and backward as (columns int64 [T, B, R, K L], values), and
+    the precedence after the last step.
+    """
+    entries, reads = links.after_columns.shape[2], []
+    for rows, strengths, sources, source_weights in zip(written, weights, index, read_weights, strict=True):
+        write = largest_entries(rows, torch.where(rows < 0, 0, strengths), entries)
+        link_update(links, precedence, write)
+        decay = (1 - strengths.sum(1, keepdim=True)).clamp_min(0)
+        precedence = largest_entries(*add_sparse(precedence[0], precedence[1] * decay, *write), entries=entries)
+        reads.append(link_read(links, sources, source_weights))
+    forward, backward = zip(*reads, strict=True)
+    joined = [(torch.stack(columns), torch.stack(values)) for columns, values in (zip(*side, strict=True) for side in (forward, backward))]
+    return joined[0], joined[1], precedence
+
+
 def gather_link(matrix: Tensor, rows: Tensor) -> Tensor:
     """matrix [B, N, L], rows int64 [B, S] (negative: row 0) -> [B, S, L]."""
     return matrix.gather(1, rows.clamp_min(0).unsqueeze(-1).expand(-1, -1, matrix.shape[2]))

@@ -24,8 +24,10 @@ def gather_rows(memory: Tensor, rows: Tensor) -> Tensor:
 
 
 def sparse_read(memory: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sum of K rows a head (Rae et al. 2016, eq 4): [B, N, W], int64 [B, R, K] (-1: none), [B, R, K] -> [B, R, W]."""
-    rows = gather_rows(memory, index.clamp_min(0))
+    """Weighted sum of K rows a head (Rae et al. 2016, eq 4): memory [B, N, W] (may be bfloat16), index int64 [B, R, K] (negative: none),
+    weights [B, R, K] -> [B, R, W].
+    """
+    rows = gather_rows(memory, index.clamp_min(0)).to(weights.dtype)
     return torch.einsum("brk,brkw->brw", weights.masked_fill(index < 0, 0), rows)
 
 
@@ -43,8 +45,8 @@ def erase_survivors(index: Tensor, erased: Tensor) -> Tensor:
 def sparse_write(memory: Tensor, norms: Tensor, index: Tensor, weights: Tensor, values: Tensor, erased: Tensor) -> WriteJournal:
     """In place `M = M - E + A` (Rae et al. 2016, eq 8): head by head, wipe its erased row, then add `weights * value` to its rows.
 
-    memory [B, N, W], norms [B, N] (kept equal to `row_norms(memory)`), index int64 [B, H, S] (entries with weight 0 may name any
-    row), weights [B, H, S], values [B, H, W], erased int64 [B, H] (-1: none). Returns the journal that `rollback` takes.
+    memory [B, N, W] (may be bfloat16), norms [B, N] (kept equal to `row_norms(memory)`), index int64 [B, H, S] (entries with weight 0
+    may name any row), weights [B, H, S], values [B, H, W], erased int64 [B, H] (-1: none). Returns the journal that `rollback` takes.
     """
     batch, heads, support = index.shape
     rows = torch.cat([index.flatten(1), torch.where(erased < 0, index[:, :, 0], erased)], dim=1)
@@ -54,8 +56,8 @@ def sparse_write(memory: Tensor, norms: Tensor, index: Tensor, weights: Tensor, 
     element = torch.arange(batch, device=memory.device)[:, None]
     wipe = erased >= 0
     memory[element.expand_as(erased)[wipe], erased[wipe]] = 0
-    memory.index_put_((element.expand(-1, heads * support), index.flatten(1)), additions, accumulate=True)
-    norms.scatter_(1, rows, row_norms(gather_rows(memory, rows)))
+    memory.index_put_((element.expand(-1, heads * support), index.flatten(1)), additions.to(memory.dtype), accumulate=True)
+    norms.scatter_(1, rows, row_norms(gather_rows(memory, rows).to(norms.dtype)))
     return journal
 
 

@@ -1,0 +1,13 @@
+"""The sparse memory operations on native kernels: names and signatures are those of `kernels/reference`, their plain twins.
+
+Each is a torch operator `torch.ops.mann_bench.*` with a fake kernel, so that it composes with torch.compile. `sparse_read` is
+differentiable, the others change their arguments in place or return row numbers. Bad arguments are a ValueError that says what was
+expected and what came.
+"""
+
+from mann_bench.kernels.ops.content import topk_content
+from mann_bench.kernels.ops.links import LinkUndo, link_read, link_steps, link_update
+from mann_bench.kernels.ops.lru_ring import LruRing
+from mann_bench.kernels.ops.sparse_rows import rollback, sparse_read, sparse_write
+
+__all__ = ["LinkUndo", "LruRing", "link_read", "link_steps", "link_update", "rollback", "sparse_read", "sparse_write", "topk_content"]

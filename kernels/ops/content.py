@@ -1,0 +1,55 @@
+"""`topk_content` on native kernels; twin: `kernels/reference/content.py`."""
+
+import torch
+from torch import Tensor
+
+from mann_bench.kernels.call import scratch
+from mann_bench.kernels.ops.operator import Call, operator, threads_for
+
+SHARES = 4  # of the rows, for each thread
+
+
+def topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, live: int, *, scan_all: bool = True) -> Tensor:
+    """Rows most similar to each query, best first; of equal ones the first rows. A similarity that is not a number is none.
+
+    memory [B, N, W] (may be bfloat16), norms [B, N] (cached `row_norms(memory)`), queries [B, R, W]. Only rows `0..live-1` are candidates.
+    `scan_all` scores all N rows and leaves the others out (the `exact` index), else only the live ones are touched (`live`). The rows of an
+    element are shared out among threads that the batch leaves free. Returns int64 [B, R, k], -1 where there are fewer candidates.
+    """
+    return _topk_content_op(memory, norms, queries, k, live, scan_all)
+
+
+def _topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, live: int, scan_all: bool) -> Tensor:
+    call = Call("topk_content", norms, memory)
+    batch, slots, width = call.expect("memory", memory, call.store, B=None, N=None, W=None)
+    call.expect("norms", norms, call.real, B=batch, N=slots)
+    _, heads, _ = call.expect("queries", queries, call.real, B=batch, R=None, W=width)
+    if k < 1:
+        raise ValueError(f"topk_content: k: expected at least 1 row a head, got {k}")
+    if not 0 <= live <= slots:
+        raise ValueError(f"topk_content: live: expected a number of rows from 0 to N = {slots}, got {live}")
+    threads = threads_for(batch * (slots if scan_all else live) * width * memory.element_size())
+    parts = parts_of_rows(memory.device, batch, threads)
+    sizes = {"batch": batch, "slots": slots, "width": width, "heads": heads, "reads": k, "scan_all": int(scan_all), "live": live}
+    sizes |= {"threads": threads, "parts": parts}
+    inputs = {"memory": memory, "norms": norms, "queries": queries.contiguous()}
+    _, part_numbers = scratch(call.which, {"heads": heads, "reads": k}, memory.device)
+    index = memory.new_empty(batch, heads, k, dtype=torch.int64)
+    best = {"part_rows": index.new_empty(batch, parts, heads, k, dtype=torch.int32), "part_scores": norms.new_empty(batch, parts, heads, k)}
+    call.run("mb_topk_part", sizes, inputs, {**best, "part_scratch": norms.new_empty(batch, parts, part_numbers)})
+    call.run("mb_topk_merge", sizes, inputs, {**best, "scratch": norms.new_empty(batch, heads * k), "index": index})
+    return index
+
+
+def parts_of_rows(device: torch.device, batch: int, threads: int) -> int:
+    """Blocks that share the rows of one element: enough that threads, or a GPU's processors, that are late or slow take fewer of them."""
+    if device.type == "cuda":
+        threads = torch.cuda.get_device_properties(device).multi_processor_count
+    return max(1, SHARES * threads // max(1, batch)) if threads > 1 else 1
+
+
+def _like(memory, norms, queries, k, live, scan_all):  # type: ignore[no-untyped-def]
+    return queries.new_empty(*queries.shape[:2], k, dtype=torch.int64)
+
+
+_topk_content_op = operator(_topk_content, _like)

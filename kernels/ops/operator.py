@@ -1,0 +1,87 @@
+"""How a native kernel becomes a torch operator, and how its arguments are checked.
+
+Operators are made from the parts of `torch.library.custom_op` (schema, kernel, fake kernel, autograd formula) rather than by it: its Python
+layers cost 10 to 16 us a call, these 3, and many of these operations take less than that.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import increment_version
+
+from mann_bench.kernels import build
+from mann_bench.kernels.call import Build, run
+
+BYTES_A_THREAD = 2**18  # less work than this is done before a second thread has started
+NAMES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
+_LIBRARY = torch.library.Library("mann_bench", "FRAGMENT")
+
+
+def operator(function: Callable[..., Any], fake: Callable[..., Any], changes: tuple[str, ...] = ()) -> Any:
+    """Register `function` as `torch.ops.mann_bench.NAME`, its schema from its annotations; `changes` names arguments changed in place."""
+    name = function.__name__.strip("_")
+    schema = torch.library.infer_schema(function, mutates_args=changes, op_name=name)
+    _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    _LIBRARY.impl(name, function, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"mann_bench::{name}", fake, lib=_LIBRARY)
+    return getattr(torch.ops.mann_bench, name).default
+
+
+class Call:
+    """One call of an operator: its number types and device are those of `real` and of the memory rows `store`; checks and runs."""
+
+    def __init__(self, op: str, real: Tensor, store: Tensor | None = None) -> None:
+        store = real if store is None else store
+        self.op, self.real, self.store, self.device = op, real.dtype, store.dtype, store.device
+        which = Build(NAMES.get(self.real, ""), NAMES.get(self.store, ""))
+        if which.real not in build.REALS or which.store not in (which.real, "bfloat16"):
+            wanted = f"expected numbers in {' or '.join(build.REALS)} and memory rows in the same or bfloat16"
+            raise ValueError(f"{op}: {wanted}, got {self.real} and {self.store}")
+        self.which = which
+
+    def expect(self, name: str, tensor: Tensor, dtype: torch.dtype, **sizes: int | None) -> torch.Size:
+        """The tensor's shape; ValueError unless it is this one (letters to sizes, None: any), of the dtype and on the call's device."""
+        shape, wanted = tensor.shape, tuple(sizes.values())
+        fits = shape == wanted or (len(shape) == len(wanted) and all(w in (None, own) for w, own in zip(wanted, shape, strict=True)))
+        if fits and tensor.dtype is dtype and tensor.device == self.device:
+            return shape
+        letters = ", ".join(letter if size is None else f"{letter} = {size}" for letter, size in sizes.items())
+        got = f"{tensor.dtype} {list(shape)} on {tensor.device}"
+        raise ValueError(f"{self.op}: {name}: expected {dtype} [{letters}] on {self.device}, got {got}")
+
+    def rows_in_range(self, rows: Mapping[str, Tensor], slots: int, *, none: bool = True) -> None:
+        """ValueError if a row number is not below N, or negative where that does not mean that there is none; an assertion on a GPU."""
+        low = -(2**63) if none else 0
+        for name, tensor in rows.items():
+            if tensor.device.type == "cuda":  # as torch's own indexing: to raise here, the host would have to wait
+                torch._assert_async(((tensor >= low) & (tensor < slots)).all())
+                continue
+            bad = build.load(*self.which[:2]).mb_first_bad_row(tensor.data_ptr(), tensor.numel(), low, slots)
+            if bad >= 0:
+                wanted = f"{'-1 (none) or ' if none else ''}0..{slots - 1}"
+                raise ValueError(f"{self.op}: {name}: expected rows {wanted}, got {int(tensor.flatten()[bad])}")
+
+    def run(self, entry: str, sizes: Mapping[str, int], inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> None:
+        """Call an entry point; `changed` are the arguments and results that it writes to."""
+        try:
+            run(entry, self.which, {**changed, **inputs}, sizes)
+        except ValueError as error:
+            raise ValueError(f"{self.op}: {error}") from None
+        increment_version(tuple(changed.values()))
+
+
+def expect_no_gradient(op: str, **tensors: Tensor) -> None:
+    """ValueError if autograd would have to go through an operation that has no gradient."""
+    for name, tensor in tensors.items():
+        if tensor.requires_grad and torch.is_grad_enabled():
+            raise ValueError(
+                f"{op}: {name}: expected a tensor without gradient (it works in place), got requires_grad=True; call it under "
+                "torch.no_grad(), as the sequence kernels and SparseMemory do, which give the gradient themselves"
+            )
+
+
+def threads_for(work_bytes: int) -> int:
+    """CPU threads for a call that moves so many bytes."""
+    return max(1, min(torch.get_num_threads(), work_bytes // BYTES_A_THREAD))
