@@ -13,7 +13,7 @@ from mann_bench.kernels.arguments import SIZES, Arguments, device_of, pack
 
 
 class Build(NamedTuple):
-    """Which build of the kernels: number type of the model and of the memory rows, and whether, on the CPU, blocks are emulated by threads."""
+    """Which build of the kernels: number type of the model and of the memory rows; on the CPU, whether blocks are emulated by threads."""
 
     real: str = "float32"
     store: str = "float32"

@@ -60,11 +60,9 @@ class SequencePass:
             self.tape = {}
         return carry
 
-    def backward(
-        self, features: Tensor, carry: Tensor, cell: Tensor, read_weights: Tensor, *, needs_x: bool
-    ) -> tuple[Tensor | None, ...]:
-        """From the gradients of the features [T, B, C] and of the last carry, cell and read weights to those of x (if needed), the fields of
-        `Weights`, and the first carry, cell and read weights; the memory is rolled back to its start.
+    def backward(self, features: Tensor, carry: Tensor, cell: Tensor, read_weights: Tensor, *, needs_x: bool) -> tuple[Tensor | None, ...]:
+        """From the gradients of the features [T, B, C] and of the last carry, cell and read weights to those of x (if needed), the fields
+        of `Weights`, and the first carry, cell and read weights; the memory is rolled back to its start.
         """
         tape, batch, hidden = self.tape, self.sizes["batch"], self.sizes["hidden"]
         last = {"grad_carry": carry, "grad_cell": cell, "grad_weights": read_weights}
@@ -101,8 +99,9 @@ class SequencePass:
         return sizes["reads"] * (1 if sizes["writers"] == sizes["heads"] else sizes["heads"])
 
     def _lines(self) -> dict[str, Tensor]:
-        """A line of the memory gradient for each touched row: 4 bytes an access, W numbers a row, nothing of size N. Room for as many rows as
-        a pass can touch, for a GPU is not waited for to count them: the live ones; those read at a step, which the next one writes, and V more.
+        """A line of the memory gradient for each touched row: 4 bytes an access, W numbers a row, nothing of size N. Room for as many rows
+        as a pass can touch, for a GPU is not waited for to count them: the live ones; those read at a step, which the next one writes, and
+        V more.
         """
         sizes, like = self.sizes, self.tape["carry"]
         steps, batch, writers, reads = sizes["steps"], sizes["batch"], sizes["writers"], sizes["heads"] * sizes["reads"]

@@ -51,6 +51,7 @@ class SAM(MANN):
     heads R, reads K rows a head; write_heads: R (each head writes with its own weights) or 1 (one write with their mean).
     index: "exact" scores all N rows, "live" only those written since reset. erase: "always" wipes the least recently used row every step as
     written in the paper, "gated" only if it is written with more than delta. strength=False is the paper's literal softmax of cosines.
+    storage=torch.bfloat16 halves the memory; rows are computed with in the type of the parameters.
     """
 
     modes = 0  # further interface entries a head, for models built on this one
@@ -70,6 +71,7 @@ class SAM(MANN):
         write_heads: int | None = None,
         erase: str = "always",
         strength: bool = True,
+        storage: torch.dtype | None = None,
     ) -> None:
         write_heads = heads if write_heads is None else write_heads
         check_at_least("reads", reads, 1)
@@ -91,10 +93,12 @@ class SAM(MANN):
             heads=heads,
             interface_size=heads * (word_size + strength + self.modes) + write_heads * (word_size + 2),
         )
+        if storage not in (None, torch.bfloat16):
+            raise ValueError(f"storage: expected None (as the parameters) or torch.bfloat16, got {storage!r}")
         if reads > slots:
             raise ValueError(f"reads: expected at most slots = {slots} rows a head, got {reads}")
         self.reads, self.index, self.write_heads, self.erase, self.strength = reads, index, write_heads, erase, strength
-        self.kernels = kernels
+        self.kernels, self.storage = kernels, storage
 
     @property
     def ran(self) -> dict[str, str]:
@@ -104,9 +108,9 @@ class SAM(MANN):
     def initial_memory(self, batch: int, fill: Fill, seed: int) -> SAMMemory:
         """Nothing read yet."""
         weight = self.output.weight
-        rows = SparseMemory.create(batch, self.slots, self.word_size, fill, seed, weight.device, weight.dtype)
+        rows = SparseMemory.create(batch, self.slots, self.word_size, fill, seed, weight.detach(), self.storage or weight.dtype)
         index = torch.full((batch, self.heads, self.reads), -1, dtype=torch.int64, device=rows.memory.device)
-        return SAMMemory(rows, index, rows.memory.new_zeros(batch, self.heads, self.reads), position=0)
+        return SAMMemory(rows, index, rows.norms.new_zeros(batch, self.heads, self.reads), position=0)
 
     def unroll(self, x: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
         """All steps as one pass over the shared memory, recorded for backward if gradients are on."""

@@ -47,10 +47,10 @@ class SDNC(SAM):
     def initial_memory(self, batch: int, fill: Fill, seed: int) -> SDNCMemory:
         """SAM's start, no links, no precedence."""
         start = super().initial_memory(batch, fill, seed)
-        memory = start.rows.memory
-        links = LinkState.empty(batch, self.slots, self.link_entries, memory.dtype, memory.device)
-        none = torch.full((batch, self.link_entries), -1, dtype=torch.int64, device=memory.device)
-        weights = memory.new_zeros(batch, self.link_entries)
+        norms = start.rows.norms
+        links = LinkState.empty(batch, self.slots, self.link_entries, norms.dtype, norms.device)
+        none = torch.full((batch, self.link_entries), -1, dtype=torch.int64, device=norms.device)
+        weights = norms.new_zeros(batch, self.link_entries)
         return SDNCMemory(start.rows, start.index, start.weights, 0, None, links, none, weights)
 
     def native_start(self, memory: Any) -> tuple[dict[str, int], dict[str, Tensor], dict[str, Tensor]]:

@@ -95,7 +95,7 @@ class StepwisePass(Pass):
         self.require_pending()
         if self.gradient is None:
             touched, lines = torch.cat([rows.flatten() for rows in self.accessed]).unique(return_inverse=True)
-            self.gradient = self.memory.memory.new_zeros(len(touched), self.memory.memory.shape[2])
+            self.gradient = self.memory.norms.new_zeros(len(touched), self.memory.memory.shape[2])
             split = lines.split([rows.numel() for rows in self.accessed])
             self.lines = [part.view(rows.shape) for part, rows in zip(split, self.accessed, strict=True)]
         return self.gradient, self.lines[access]
@@ -144,12 +144,11 @@ class SparseMemory(State):
     passes: int = 0
 
     @classmethod
-    def create(
-        cls, batch: int, slots: int, word_size: int, fill: Fill, seed: int, device: torch.device, dtype: torch.dtype
-    ) -> "SparseMemory":
-        """Zeros without candidates, or N random rows that are all candidates."""
-        rows = initial_rows(batch, slots, word_size, fill, seed, device, dtype)
-        return cls(rows, row_norms(rows), LruRing(batch, slots, rows.device), live=slots if fill == "full" else 0)
+    def create(cls, batch: int, slots: int, word_size: int, fill: Fill, seed: int, like: Tensor, storage: torch.dtype) -> "SparseMemory":
+        """Zeros without candidates, or N random rows that are all candidates; stored as `storage`, the rest like `like`."""
+        rows = initial_rows(batch, slots, word_size, fill, seed, like.device, storage)
+        norms = torch.stack([row_norms(element.to(like.dtype)) for element in rows])
+        return cls(rows, norms, LruRing(batch, slots, rows.device), live=slots if fill == "full" else 0)
 
     def begin(self, kind: type[P], position: int, *, log: bool) -> P:
         """Start a pass of a state that stands at `position`; RuntimeError with the remedy if the memory is elsewhere or in use."""
@@ -212,7 +211,7 @@ class SparseMemory(State):
 def gather(current: StepwisePass, rows: Tensor) -> Tensor:
     """Rows int64 [B, R, K] of the memory as it stands, [B, R, K, W], with their gradient."""
     if not current.log:
-        return gather_rows(current.memory.memory, rows)
+        return gather_rows(current.memory.memory, rows).to(current.memory.norms.dtype)
     values, current.token = _GatherRows.apply(current.token, current, rows, current.record(rows))
     return values
 
@@ -234,7 +233,7 @@ class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx, token, current, rows, access):  # type: ignore[no-untyped-def]
         ctx.current, ctx.access = current, access
-        return gather_rows(current.memory.memory, rows), token.clone()
+        return gather_rows(current.memory.memory, rows).to(current.memory.norms.dtype), token.clone()
 
     @staticmethod
     @once_differentiable
