@@ -60,9 +60,7 @@ class SequencePass:
             self.tape = {}
         return carry
 
-    def backward(
-        self, features: Tensor, carry: Tensor, cell: Tensor, read_weights: Tensor, *, needs_x: bool
-    ) -> tuple[Tensor | None, ...]:
+    def backward(self, features: Tensor, carry: Tensor, cell: Tensor, read_weights: Tensor, *, needs_x: bool) -> tuple[Tensor | None, ...]:
         """From the gradients of the features [T, B, C] and of the last carry, cell and read weights to those of x (if needed), the fields of
         `Weights`, and the first carry, cell and read weights; the memory is rolled back to its start.
         """
