@@ -1,14 +1,18 @@
-// Runs one entry point of the emu build on arguments read from a file, each buffer in a block of memory of its own, so that a sanitizer sees
-// every access beyond it: emulated ENTRY FILE [SOURCE LINE]. Changed buffers go back to the file. The barrier at that place is left out. Prints
-// the places of all barriers met.
-#include <dlfcn.h>
-
+// Runs one entry point on arguments read from a file, each buffer in memory of its own, so that a sanitizer sees every access beyond it:
+// emulated ENTRY FILE [SOURCE LINE]. Changed buffers go back to the file. It runs the emu build, in which the barrier at a place can be left out,
+// and prints the places of all barriers met; with MB_WARPS the text for the GPU, a thread a lane, without __syncwarp if a third word is there.
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <vector>
 
-#include "arguments.h"
-#include "block.h"
+#ifdef MB_WARPS
+#include "warps.h"
+
+#include "device.cu"
+#else
+#include "host.cpp"
+#endif
 
 namespace {
 
@@ -34,13 +38,25 @@ template <class T> void read_buffer(FILE* file, T*& place) {
     place = static_cast<T*>(data);
 }
 
+void run(const char* name, const Arguments& a) {
+#undef ENTRY
+#ifdef MB_WARPS
+#define ENTRY(entry, each) \
+    if (std::strcmp(name, "mb_" #entry) == 0) return launch(mb_##entry, a, a.batch * (each));
+#else
+#define ENTRY(entry, each) \
+    if (std::strcmp(name, "mb_" #entry) == 0) return mb_##entry(&a);
+#endif
+    MB_ENTRIES
+    std::exit(4);
+}
+
 }  // namespace
 
 int main(int count, char** words) {
     if (count < 3) return 2;
-    if (count > 4) mb::skipped_site = {words[3], std::atoi(words[4])};
     FILE* file = std::fopen(words[2], "rb");
-    mb::Arguments arguments{};
+    Arguments arguments{};
 #define SIZE(name) arguments.name = read_number(file);
 #define BUFFER(name) read_buffer(file, arguments.name);
 #define REAL BUFFER
@@ -49,14 +65,19 @@ int main(int count, char** words) {
 #define INT64 BUFFER
     MB_ARGUMENTS
     std::fclose(file);
-    const auto entry = reinterpret_cast<void (*)(const mb::Arguments*)>(dlsym(RTLD_DEFAULT, words[1]));
-    if (!entry) return 4;
-    entry(&arguments);
+#ifdef MB_WARPS
+    without_syncwarp = count > 3;
+#else
+    if (count > 4) skipped_site = {words[3], std::atoi(words[4])};
+#endif
+    run(words[1], arguments);
     file = std::fopen(words[2], "wb");
     for (const Buffer& buffer : buffers) {
         std::fwrite(buffer.data, 1, static_cast<size_t>(buffer.bytes), file);
         std::free(buffer.data);
     }
     std::fclose(file);
-    for (const mb::Site& site : mb::sites_met) std::printf("%s %d\n", site.file, site.line);
+#ifndef MB_WARPS
+    for (const Site& site : sites_met) std::printf("%s %d\n", site.file, site.line);
+#endif
 }

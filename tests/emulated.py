@@ -1,5 +1,6 @@
-"""Runs every native call in a process of its own: the emu build, 7 threads a block, under a sanitizer."""
+"""Runs every native call in a process of its own under a sanitizer: the emu build, 7 threads a block, or the text for the GPU, a thread a lane."""
 
+import ctypes
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,15 +26,17 @@ class SanitizerError(AssertionError):
 
 
 class Emulator:
-    """`call.run` in a sanitized process. Of each entry point: the last call's input in `calls`, where its barriers are in `sites`."""
+    """`call.run` in a sanitized process. Of each entry point the last call's input is kept in `calls`, and where its barriers are in `sites`."""
 
-    def __init__(self, sanitizer: str, folder: Path, real: str = "float32") -> None:
-        flags = ("-std=c++17", "-O1", "-g", "-DMB_EMULATE", f"-DMB_REAL={build.REALS[real]}", f"-fsanitize={sanitizer}", "-rdynamic")
+    def __init__(self, sanitizer: str, folder: Path, *, gpu_width: int | None = None) -> None:
+        """gpu_width: run the text for the GPU, made for this known word size or 0."""
+        device = ("-DMB_WARPS", f"-DMB_KNOWN={gpu_width}", f"-DMB_ARGUMENTS_BYTES={ctypes.sizeof(Arguments)}")
+        flags = ("-std=c++17", "-O1", "-g", "-w", "-DMB_REAL=float", f"-fsanitize={sanitizer}", f"-I{SOURCES}")
+        flags += ("-DMB_EMULATE",) if gpu_width is None else device
         command = build.compiler()
-        sources = [MAIN, *sorted(SOURCES.glob("*.cpp"))]
-        name = f"{build.build_hash(MAIN, *flags, build.version(command), *(source.read_text() for source in sources[1:]))}.exe"
-        arguments = [*flags, "-w", f"-I{SOURCES}", *map(str, sources), "-lpthread", "-ldl"]
-        self.program = build.cached(name, lambda made: build.compile_with(command, *arguments, "-o", str(made)))
+        others = [source.read_text() for source in (SOURCES / "host.cpp", SOURCES / "device.cu", MAIN.with_name("warps.h"))]
+        name = f"{build.build_hash(MAIN, *flags, build.version(command), *others)}.exe"
+        self.program = build.cached(name, lambda made: build.compile_with(command, *flags, str(MAIN), "-lpthread", "-o", str(made)))
         self.file = folder / "call"
         self.calls: dict[str, bytes] = {}
         self.sites: dict[str, list[str]] = {}  # "FILE LINE"
@@ -64,7 +67,7 @@ class Emulator:
                     tensor.copy_(torch.frombuffer(bytearray(file.read(len(tensor))), dtype=torch.uint8))
 
     def misses(self, entry: str, site: str) -> bool:
-        """Whether the last call of an entry point goes through unseen without the barrier at a place."""
+        """Whether the last call of an entry point goes through unseen without the barrier at a place; of the text for the GPU, of a warp."""
         self.file.write_bytes(self.calls[entry])
         return self._run(entry, *site.split()).returncode != 66
 
@@ -79,5 +82,7 @@ class Emulator:
         def emulated(real: str, store: str) -> call.Build:
             return call.Build(real, store, emulate=True)
 
+        call._scratch.cache_clear()  # each build needs its own
         with patch.object(call, "run", self.run), patch("mann_bench.models.native.Build", emulated):
             yield self
+        call._scratch.cache_clear()

@@ -36,9 +36,9 @@ def addresses(tmp_path_factory):
     return _emulator("address,undefined", tmp_path_factory)
 
 
-def _emulator(sanitizer, tmp_path_factory):
+def _emulator(sanitizer, tmp_path_factory, **options):
     try:
-        return Emulator(sanitizer, tmp_path_factory.mktemp("emulated"))
+        return Emulator(sanitizer, tmp_path_factory.mktemp("emulated"), **options)
     except build.BuildError as error:
         pytest.skip(f"this compiler has no -fsanitize={sanitizer}: {error}")
 
@@ -70,9 +70,9 @@ def every_entry(model, steps=7, poison=None):
     return found
 
 
-def assert_as_reference(model, found):
+def assert_as_reference(model, found, steps=7):
     model.kernels = "torch"
-    for a, b in zip(found, every_entry(model), strict=True):
+    for a, b in zip(found, every_entry(model, steps), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
 
@@ -108,6 +108,24 @@ def test_every_barrier_is_missed_when_it_is_left_out(threads):
             caught |= {site for site in threads.sites[entry] if site not in caught and not threads.misses(entry, site)}
     assert len(met) > 25
     assert caught == met
+
+
+@pytest.mark.parametrize(("width", "name", "parts"), [(0, "sam", 1), (0, "sdnc", 1), (32, "sam-large", 3)])
+def test_text_for_the_gpu(width, name, parts, tmp_path_factory, monkeypatch):
+    """A host thread a lane: shuffles that all lanes come to, no race, the numbers of the reference."""
+    monkeypatch.setattr(sequence, "search_parts", lambda rows, batch, device: parts)
+    lanes, model = _emulator("thread", tmp_path_factory, gpu_width=width), make(name)
+    with lanes.instead():
+        found = every_entry(model, steps=3)
+    assert_as_reference(model, found, steps=3)
+    if name == "sam":  # its lists are long enough for a missing one to show
+        assert not lanes.misses("mb_forward", "without __syncwarp")
+
+
+def test_text_for_the_gpu_stays_in_bounds(tmp_path_factory):
+    lanes, model = _emulator("address,undefined", tmp_path_factory, gpu_width=0), make("sdnc")
+    with lanes.instead():
+        every_entry(model, steps=3, poison=float("nan"))
 
 
 HOSTILE = {"nan": float("nan"), "inf": float("inf"), "huge": 3e38, "tiny": 1e-45}

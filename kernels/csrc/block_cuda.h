@@ -129,6 +129,10 @@ MB_FN bool claim(int32_t* place, int32_t expected, int32_t desired) {
     return found == expected || found == desired;
 }
 MB_FN int32_t take_number(int32_t* counter) { return atomicAdd(counter, 1); }
-MB_FN void prefetch(const void* address) { asm volatile("prefetch.global.L1 [%0];" ::"l"(address)); }
+MB_FN void prefetch(const void* address) {
+#ifdef __CUDA_ARCH__
+    asm volatile("prefetch.global.L1 [%0];" ::"l"(address));
+#endif
+}
 
 }  // namespace mb

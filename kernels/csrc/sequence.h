@@ -296,7 +296,8 @@ template <int known> struct Sequence {
     MB_FN int32_t* lines(int64_t t) const { return a.lines + (t * a.batch + b) * accesses(); }  // T: of the support of the first step
     MB_FN Real* gradient_row(int32_t line) const { return a.row_gradient + (b * a.line_stride + line) * W; }
 
-    // Number the rows that the pass touched: a line of the gradient for each, found by hashing, so that nothing of size N is needed.
+    // Number the rows that the pass touched: a line of the gradient for each, found by hashing, so that nothing of size N is needed. Ready after
+    // the next sync.
     MB_FN void number_rows() {
         int32_t *const keys = a.line_keys + b * 2 * a.table_size, *const numbers = keys + a.table_size;
         block.each(a.table_size, [&](int64_t place) { keys[place] = -1; });
@@ -325,7 +326,6 @@ template <int known> struct Sequence {
             lines(i / n)[i % n] = row < 0 ? -1 : numbers[place_of(row)];
         });
         block.each(a.line_count[b] * W, [&](int64_t i) { gradient_row(0)[i] = 0; });
-        block.sync();
     }
 
     MB_FN void backward() {

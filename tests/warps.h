@@ -1,0 +1,70 @@
+// CUDA's language on host threads, so that the kernels' own text for the GPU runs here under a sanitizer: one thread a lane, a real barrier for
+// each warp and for the block. A shuffle that not all lanes of a warp come to hangs, a missing __syncwarp is a race.
+#pragma once
+
+#include <pthread.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#define __CUDACC__
+#define __device__
+#define __global__
+#define __forceinline__ inline
+#define __grid_constant__
+#define __launch_bounds__(threads)
+#ifndef MB_THREADS
+#define MB_THREADS 64
+#endif
+
+struct Index {
+    int64_t x;
+};
+inline thread_local Index threadIdx, blockIdx;
+
+struct Warp {
+    pthread_barrier_t barrier;
+    char shuffled[32][8];
+};
+inline Warp warps[MB_THREADS / 32];
+inline pthread_barrier_t whole_block;
+
+inline bool without_syncwarp = false;  // so that a test can show that a missing one is caught
+
+inline void wait_for_warp() { pthread_barrier_wait(&warps[threadIdx.x / 32].barrier); }
+inline void __syncthreads() { pthread_barrier_wait(&whole_block); }
+inline void __syncwarp() {
+    if (!without_syncwarp) wait_for_warp();
+}
+template <class T> T __shfl_xor_sync(unsigned, T value, int offset) {
+    Warp& warp = warps[threadIdx.x / 32];
+    std::memcpy(warp.shuffled[threadIdx.x % 32], &value, sizeof value);
+    wait_for_warp();
+    std::memcpy(&value, warp.shuffled[(threadIdx.x % 32) ^ offset], sizeof value);
+    wait_for_warp();
+    return value;
+}
+inline int32_t atomicCAS(int32_t* place, int32_t expected, int32_t desired) {
+    __atomic_compare_exchange_n(place, &expected, desired, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    return expected;
+}
+inline int32_t atomicAdd(int32_t* place, int32_t more) { return __atomic_fetch_add(place, more, __ATOMIC_RELAXED); }
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+
+// Blocks run one after the other.
+template <class Arguments> void launch(void (*kernel)(Arguments), const Arguments& arguments, int64_t items) {
+    pthread_barrier_init(&whole_block, nullptr, MB_THREADS);
+    for (Warp& warp : warps) pthread_barrier_init(&warp.barrier, nullptr, 32);
+    for (int64_t item = 0; item < items; ++item) {
+        std::vector<std::thread> threads;
+        for (int64_t i = 0; i < MB_THREADS; ++i)
+            threads.emplace_back([&, i] {
+                threadIdx.x = i, blockIdx.x = item;
+                kernel(arguments);
+            });
+        for (std::thread& thread : threads) thread.join();
+    }
+}
