@@ -42,7 +42,8 @@ def make_memory(batch, slots, width, dtype, store=None):
 @pytest.mark.parametrize("parts", [1, 3])
 def test_topk_content(size, dtype, parts, monkeypatch):
     batch, slots, width, heads, reads = size
-    monkeypatch.setattr(content, "threads_for", lambda work_bytes: parts * batch)
+    monkeypatch.setattr(content, "threads_for", lambda work_bytes: 2)
+    monkeypatch.setattr(content, "parts_of_rows", lambda device, batch, threads: parts)
     memory, norms = make_memory(batch, slots, width, dtype)
     queries = torch.randn(batch, heads, width, dtype=dtype)
     for live in {0, 1, slots // 2, slots}:
@@ -54,7 +55,7 @@ def test_topk_content(size, dtype, parts, monkeypatch):
 def test_topk_content_takes_the_first_of_equal_rows_whatever_the_number_of_parts(monkeypatch):
     memory = torch.ones(1, 23, 4)
     for parts in (1, 2, 5):
-        monkeypatch.setattr(content, "threads_for", lambda work_bytes, parts=parts: parts)
+        monkeypatch.setattr(content, "parts_of_rows", lambda device, batch, threads, parts=parts: parts)
         assert ops.topk_content(memory, row_norms(memory), torch.ones(1, 1, 4), 3, 23).tolist() == [[[0, 1, 2]]]
 
 

@@ -66,8 +66,11 @@ MB_FN void scan(const Block& block, const Store* memory, const Real* norms, int6
                 tile.dot(team, queries + r * n, n, dots);
                 if (r % Team::lanes != team.lane()) continue;
                 Best best{scores + own + r * reads, found + own + r * reads, reads};
-                for (int j = 0; j < Team::tile; ++j)
-                    if (j < count && row + j < live) best.offer(dots[j] * scale[j], static_cast<int32_t>(row + j));
+                const Real worst = best.scores[reads - 1];
+                int32_t better = 0;  // of most tiles no row is
+                for (int j = 0; j < Team::tile; ++j) dots[j] *= scale[j], better |= dots[j] > worst;
+                for (int j = 0; j < Team::tile && better; ++j)
+                    if (j < count && row + j < live) best.offer(dots[j], static_cast<int32_t>(row + j));
             }
         });
     });

@@ -6,6 +6,8 @@ from torch import Tensor
 from mann_bench.kernels.call import scratch
 from mann_bench.kernels.ops.operator import Call, operator, threads_for
 
+SHARES = 4  # of the rows, for each thread
+
 
 def topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, live: int, *, scan_all: bool = True) -> Tensor:
     """Rows most similar to each query, best first; of equal ones the first rows. A similarity that is not a number is none.
@@ -40,10 +42,10 @@ def _topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, live: 
 
 
 def parts_of_rows(device: torch.device, batch: int, threads: int) -> int:
-    """Blocks that share the rows of one element: as many as keep all threads busy, or all of a GPU's processors twice."""
+    """Blocks that share the rows of one element: enough that threads, or a GPU's processors, that are late or slow take fewer of them."""
     if device.type == "cuda":
-        threads = 2 * torch.cuda.get_device_properties(device).multi_processor_count
-    return max(1, threads // max(1, batch))
+        threads = torch.cuda.get_device_properties(device).multi_processor_count
+    return max(1, SHARES * threads // max(1, batch)) if threads > 1 else 1
 
 
 def _like(memory, norms, queries, k, live, scan_all):  # type: ignore[no-untyped-def]
