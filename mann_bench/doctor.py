@@ -2,6 +2,7 @@
 
 import importlib
 import shutil
+import time
 from typing import NamedTuple
 
 from mann_bench import environment
@@ -43,7 +44,7 @@ def examine() -> list[Finding]:
         if shutil.which("nvcc")
         else Finding("nvcc", "missing", "only needed to build for CUDA")
     )
-    found.append(_faiss())
+    found += [_native_kernels(), _faiss()]
     return found
 
 
@@ -55,6 +56,21 @@ def _huge_pages(setting: str | None) -> Finding:
         "note",
         f"{setting or 'unknown'}: large memories are slower; echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
     )
+
+
+def _native_kernels() -> Finding:
+    """Builds them if they are not in the cache yet."""
+    from mann_bench.kernels import build
+
+    began = time.monotonic()
+    try:
+        path = build.library_path(build.flags())
+        was_there = path.is_file()
+        build.load()
+    except build.BuildError as error:
+        return Finding("native kernels", "missing", f"{error}; models and ops run as kernels=torch")
+    when = "in the cache" if was_there else f"built in {time.monotonic() - began:.0f} s"
+    return Finding("native kernels", "ok", f"build {path.stem} by {build.compiler()}, {when}: {path.parent}")
 
 
 def _faiss() -> Finding:
