@@ -7,11 +7,13 @@ finds its bucket full takes the place `row % capacity`; who stood there is lost 
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
+from mann_bench.kernels.huge_pages import on_huge_pages
 from mann_bench.kernels.reference.content import EPSILON
 
 SKETCH_BITS = 32
@@ -48,14 +50,17 @@ class LshTables:
                 f"sizes: expected tables, rerank >= 1, 0 to 24 bits, a capacity that is a multiple of {LINE}, 1 to 2^min(bits, {REACH}) "
                 f"probes, got {sizes}"
             )
+        planes, masks = cls.directions(width, sizes, dtype, device)
+        buckets = torch.empty(batch, tables, 1 << bits, capacity, dtype=torch.int64, device=device)
+        codes = torch.empty(batch, slots, tables, dtype=torch.int32, device=device)
+        return cls(planes, masks, on_huge_pages(buckets).fill_(-1), on_huge_pages(codes).fill_(-1))
+
+    @staticmethod
+    def directions(width: int, sizes: LshSizes, dtype: torch.dtype, device: torch.device | str) -> tuple[Tensor, Tensor]:
+        """Hyperplanes and probe masks of an index of these sizes, always the same."""
         generator = torch.Generator().manual_seed(0)
-        planes = torch.cat([_directions(width, count, generator) for count in (*[bits] * tables, SKETCH_BITS)], dim=1)
-        return cls(
-            planes.to(device, dtype).contiguous(),
-            probe_masks(bits, probes).to(device),
-            torch.full((batch, tables, 1 << bits, capacity), -1, dtype=torch.int64, device=device),
-            torch.full((batch, slots, tables), -1, dtype=torch.int32, device=device),
-        )
+        planes = torch.cat([_directions(width, count, generator) for count in (*[sizes.bits] * sizes.tables, SKETCH_BITS)], dim=1)
+        return planes.to(device, dtype).contiguous(), probe_masks(sizes.bits, sizes.probes).to(device)
 
     def tensors(self) -> list[Tensor]:
         """All buffers."""
@@ -170,8 +175,7 @@ def probe_masks(bits: int, probes: int) -> Tensor:
     A set costs the sum of the squared margins of its bits, which are put at the quantiles of a normal distribution (Lv et al. 2007, 4.4).
     """
     reach = min(bits, REACH)
-    quantiles = torch.erfinv((torch.arange(reach, dtype=torch.float64) + 0.5) / max(bits, 1))
-    costs = quantiles.square().tolist()
+    costs = [NormalDist().inv_cdf(0.5 + (bit + 0.5) / (2 * bits)) ** 2 for bit in range(reach)]
     by_cost = sorted(range(1 << reach), key=lambda mask: (sum(cost for bit, cost in enumerate(costs) if mask >> bit & 1), mask))
     return torch.tensor(by_cost[:probes], dtype=torch.int32)
 
