@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Mapping
 
 from mann_bench.kernels.index.base import Index, Rows, Swap, Unavailable
-from mann_bench.kernels.index.faiss_ivf import FaissIvf
+from mann_bench.kernels.index.faiss_ivf import FaissIvf, FaissIvf64
 from mann_bench.kernels.index.lsh import Lsh, Lsh95, choose_sizes
 from mann_bench.kernels.index.rebuilt import FaissHnsw, KdForest, Rebuilt
 from mann_bench.kernels.index.scan import Exact, Live
@@ -21,6 +21,7 @@ INDEXES: Mapping[str, type[Index]] = {
     "lsh": Lsh,
     "lsh-95": Lsh95,
     "faiss-ivf": FaissIvf,
+    "faiss-ivf-64": FaissIvf64,
     "faiss-hnsw": FaissHnsw,
     "kd-forest": KdForest,
 }

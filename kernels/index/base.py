@@ -2,11 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from types import ModuleType
 from typing import ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
+
+from mann_bench.kernels import build, ops, reference
 
 
 class Rows(Protocol):
@@ -79,6 +82,13 @@ class Index(ABC):
     def for_sequence(self) -> tuple[dict[str, int], dict[str, Tensor]]:
         """Sizes and buffers, by the names of csrc/arguments.h, with which a native sequence queries, updates and undoes it in place."""
         raise NotImplementedError(f"{type(self).__name__} is used step by step only")
+
+
+def ops_for(index: Index, rows: Rows) -> ModuleType:
+    """`kernels.ops`, or their plain twins where there are no native kernels for this memory or the index is not to use them."""
+    real = str(rows.norms.dtype).removeprefix("torch.")
+    here = rows.memory.device.type == "cpu" and build.why_not(real) is None
+    return ops if index.native and (here or not is_real(rows.memory)) else reference
 
 
 def is_real(tensor: Tensor) -> bool:

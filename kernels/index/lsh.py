@@ -4,11 +4,9 @@ import math
 from collections.abc import Callable
 from typing import Self
 
-import torch
 from torch import Tensor
 
-from mann_bench.kernels import build, ops, reference
-from mann_bench.kernels.index.base import Index, Rows, Swap, is_real
+from mann_bench.kernels.index.base import Index, Rows, Swap, ops_for
 from mann_bench.kernels.reference import LshSizes, LshTables
 from mann_bench.kernels.reference.lsh import LINE, REACH
 
@@ -58,19 +56,19 @@ class Lsh(Index):
         batch, slots, width = rows.memory.shape
         self.chosen = self.sizes or choose_sizes(slots, self.recall)
         self.tables = LshTables.empty(batch, slots, width, self.chosen, rows.norms.dtype, rows.memory.device)
-        self._ops(rows.memory).lsh_fill(self.tables, rows.memory, rows.live)
+        ops_for(self, rows).lsh_fill(self.tables, rows.memory, rows.live)
 
     def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
         """The best of the candidates, by their cosine."""
         assert self.tables is not None
         assert self.chosen is not None
-        found: Tensor = self._ops(rows.memory).lsh_query(self.tables, rows.memory, queries, reads, self.chosen.rerank)
+        found: Tensor = ops_for(self, rows).lsh_query(self.tables, rows.memory, queries, reads, self.chosen.rerank)
         return found
 
     def update(self, rows: Rows, written: Tensor) -> Swap:
         """In place; the swap restores every table to the bit."""
         assert self.tables is not None
-        undo: Swap = self._ops(rows.memory).lsh_update(self.tables, rows.memory, written)
+        undo: Swap = ops_for(self, rows).lsh_update(self.tables, rows.memory, written)
         return undo
 
     def tensors(self) -> list[Tensor]:
@@ -98,11 +96,6 @@ class Lsh(Index):
         assert self.chosen is not None
         buffers = ("planes", "probe_masks", "buckets", "codes")
         return {"scan_all": 0, **self.chosen._asdict()}, {name: getattr(self.tables, name) for name in buffers}
-
-    def _ops(self, memory: Tensor):  # type: ignore[no-untyped-def]  # the two modules have the same functions
-        real = str(torch.promote_types(memory.dtype, torch.float32)).removeprefix("torch.")
-        here = memory.device.type == "cpu" and build.why_not(real) is None
-        return ops if self.native and (here or not is_real(memory)) else reference
 
 
 class Lsh95(Lsh):

@@ -4,8 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from mann_bench.kernels.index.base import Index, Rows
-from mann_bench.kernels.reference import topk_content
+from mann_bench.kernels.index.base import Index, Rows, ops_for
 
 
 class Exact(Index):
@@ -19,7 +18,9 @@ class Exact(Index):
 
     def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
         """Exact; of equal rows the first."""
-        return topk_content(rows.memory, rows.norms, queries, reads, rows.live, scan_all=self.scan_all)
+        search = ops_for(self, rows).topk_content
+        found: Tensor = search(rows.memory, rows.norms, queries, reads, rows.live, scan_all=self.scan_all)
+        return found
 
     def update(self, rows: Rows, written: Tensor) -> None:
         """Nothing to follow."""
