@@ -3,6 +3,7 @@
 import math
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,9 +59,11 @@ class FaissIvf(Index):
 
     def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
         """Rows that are no longer live may still be listed and are left out."""
-        found = [lists.search(own.detach().float().cpu().numpy(), reads)[1] for lists, own in zip(self.lists, queries, strict=True)]
-        rows_found = torch.stack([torch.from_numpy(own) for own in found]).to(queries.device)
-        return rows_found.masked_fill(rows_found >= rows.live, -1)
+        asked = queries.detach().to("cpu", torch.float32).numpy()
+        found = torch.from_numpy(np.stack([lists.search(own, reads)[1] for lists, own in zip(self.lists, asked, strict=True)]))
+        if any(lists.ntotal > rows.live for lists in self.lists):
+            found = found.masked_fill(found >= rows.live, -1)
+        return found.to(queries.device)
 
     def update(self, rows: Rows, written: Tensor) -> "_Again":
         """Rows that are listed change places; new ones are added, in the order of their numbers, as an array direct map has to have them."""

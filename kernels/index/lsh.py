@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
+import torch
 from torch import Tensor
 
+from mann_bench.kernels import ops, reference
 from mann_bench.kernels.index.base import Index, Rows, Swap, ops_for
 from mann_bench.kernels.reference import LshSizes, LshTables
 from mann_bench.kernels.reference.lsh import LINE, REACH
@@ -50,11 +52,13 @@ class Lsh(Index):
         super().__init__()
         self.sizes, self.chosen = sizes, sizes
         self.tables: LshTables | None = None
+        self._prepared: tuple[tuple[Tensor, torch.Size, int], Callable[[Tensor], Tensor]] | None = None
 
     def build(self, rows: Rows) -> None:
         """All live rows, on all threads."""
         batch, slots, width = rows.memory.shape
         self.chosen = self.sizes or choose_sizes(slots, self.recall)
+        self._prepared = None
         self.tables = LshTables.empty(batch, slots, width, self.chosen, rows.norms.dtype, rows.memory.device)
         ops_for(self, rows).lsh_fill(self.tables, rows.memory, rows.live)
 
@@ -62,14 +66,23 @@ class Lsh(Index):
         """The best of the candidates, by their cosine."""
         assert self.tables is not None
         assert self.chosen is not None
-        found: Tensor = ops_for(self, rows).lsh_query(self.tables, rows.memory, queries, reads, self.chosen.rerank)
-        return found
+        module = ops_for(self, rows)
+        if module is reference or rows.memory.device.type != "cpu":
+            found: Tensor = module.lsh_query(self.tables, rows.memory, queries, reads, self.chosen.rerank)
+            return found
+        key = (rows.memory, queries.shape, reads)
+        if self._prepared is None or self._prepared[0][0] is not key[0] or self._prepared[0][1:] != key[1:]:
+            self._prepared = (key, ops.lsh.prepare_query(self.tables, rows.memory, queries, reads, self.chosen.rerank))
+        return self._prepared[1](queries.contiguous())
 
     def update(self, rows: Rows, written: Tensor) -> Swap:
         """In place; the swap restores every table to the bit."""
         assert self.tables is not None
         undo: Swap = ops_for(self, rows).lsh_update(self.tables, rows.memory, written)
         return undo
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_prepared": None}
 
     def tensors(self) -> list[Tensor]:
         """Hyperplanes, buckets, codes."""

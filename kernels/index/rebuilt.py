@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from mann_bench.kernels.index.base import Index, Rows, is_real, unit_rows
 
@@ -42,24 +43,28 @@ class Rebuilt(Index):
 
     def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
         """The library's answer without the rows written since, and those."""
-        slots = rows.memory.shape[1]
-        found = torch.full((*queries.shape[:2], reads), -1, dtype=torch.int64)
+        asked = functional.normalize(queries.detach(), dim=-1).to("cpu", torch.float32)
+        if not self.changes and self.search and rows.live >= len(self.vectors[0]):
+            found = [search(own.numpy(), min(reads, rows.live)) for search, own in zip(self.search, asked, strict=True)]
+            return functional.pad(torch.from_numpy(np.stack(found)).long(), (0, reads - found[0].shape[1]), value=-1).to(queries.device)
         changed = torch.tensor(sorted(self.changes), dtype=torch.int64)
-        for element in range(len(queries)):
-            own = changed[(changed >= element * slots) & (changed < (element + 1) * slots)] - element * slots
-            own = own[own < rows.live]
-            unit = torch.nn.functional.normalize(queries[element].float(), dim=-1).cpu()
-            candidates = own.expand(len(unit), -1)
-            if self.search:
-                count = min(2 * reads if len(own) else reads, len(self.vectors[element]))
-                old = torch.from_numpy(self.search[element](unit.numpy(), count).astype(np.int64))
-                old = old.masked_fill(torch.isin(old, own) | (old >= rows.live), -1)
-                candidates = torch.cat([old, candidates], dim=1)
-            vectors = unit_rows(rows, element, candidates.clamp_min(0).to(rows.memory.device))
-            scores = torch.einsum("rw,rnw->rn", unit, vectors).masked_fill(candidates < 0, -torch.inf)
-            best = scores.topk(min(reads, scores.shape[1]), dim=1)
-            found[element, :, : best.indices.shape[1]] = candidates.gather(1, best.indices).masked_fill(best.values == -torch.inf, -1)
-        return found.to(queries.device)
+        found = [self._query_one(rows, element, own, changed, reads) for element, own in enumerate(asked)]
+        return torch.stack(found).to(queries.device)
+
+    def _query_one(self, rows: Rows, element: int, queries: Tensor, changed: Tensor, reads: int) -> Tensor:
+        slots = rows.memory.shape[1]
+        own = changed[(changed >= element * slots) & (changed < (element + 1) * slots)] - element * slots
+        own = own[own < rows.live]
+        candidates = own.expand(len(queries), -1)
+        if self.search:
+            count = min(2 * reads, len(self.vectors[element]))
+            old = torch.from_numpy(self.search[element](queries.numpy(), count)).long()
+            candidates = torch.cat([old.masked_fill(torch.isin(old, own) | (old >= rows.live), -1), candidates], dim=1)
+        vectors = unit_rows(rows, element, candidates.clamp_min(0).to(rows.memory.device))
+        scores = torch.einsum("rw,rnw->rn", queries, vectors).masked_fill(candidates < 0, -torch.inf)
+        best = scores.topk(min(reads, scores.shape[1]), dim=1)
+        rows_found = candidates.gather(1, best.indices).masked_fill(best.values == -torch.inf, -1)
+        return functional.pad(rows_found, (0, reads - rows_found.shape[1]), value=-1)
 
     def update(self, rows: Rows, written: Tensor) -> "Written":
         """Note the rows; if they are many by now, build anew."""

@@ -1,11 +1,15 @@
 """`lsh_fill`, `lsh_update` and `lsh_query` on native kernels; twins: `kernels/reference/lsh.py`."""
 
+import ctypes
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from mann_bench.kernels import build
+from mann_bench.kernels.arguments import pack
 from mann_bench.kernels.call import Build, run
 from mann_bench.kernels.ops.operator import Call, operator, threads_for
 from mann_bench.kernels.reference.lsh import LINE, LshTables
@@ -91,18 +95,44 @@ def _lsh_swap(
 def _lsh_query(
     planes: Tensor, probe_masks: Tensor, buckets: Tensor, codes: Tensor, memory: Tensor, queries: Tensor, k: int, rerank: int
 ) -> Tensor:
+    call, sizes, inputs, changed = _querying(planes, probe_masks, buckets, codes, memory, queries, k, rerank)
+    index = queries.new_empty(*queries.shape[:2], k, dtype=torch.int64)
+    outputs = {"index": index, "scratch": planes.new_empty(sizes["batch"], sizes["scratch_stride"])}
+    call.run("mb_lsh_query", sizes, {**inputs, **changed, "queries": queries.contiguous()}, outputs)
+    return index
+
+
+def prepare_query(tables: LshTables, memory: Tensor, queries: Tensor, k: int, rerank: int) -> Callable[[Tensor], Tensor]:
+    """`lsh_query` for queries of one shape on the CPU, checked and packed once: a search takes less time than checking what it is given."""
+    call, sizes, inputs, changed = _querying(*tables.tensors(), memory, queries, k, rerank)
+    buffers = {**inputs, **changed, "scratch": memory.new_empty(sizes["batch"], sizes["scratch_stride"], dtype=call.real)}
+    arguments = pack(sizes, buffers, call.real, call.store)
+    address, search = ctypes.byref(arguments), build.load(*call.which[:2], emulate=call.which.emulate).mb_lsh_query
+    shape, found = queries.shape, (*queries.shape[:2], k)
+
+    def query(queries: Tensor, held: object = buffers) -> Tensor:
+        if queries.shape != shape or queries.dtype is not call.real or not queries.is_contiguous():
+            raise ValueError(f"lsh_query: queries: expected contiguous {call.real} {list(shape)}, got {queries.dtype} {list(queries.shape)}")
+        index = torch.empty(found, dtype=torch.int64)
+        arguments.queries, arguments.index = queries.data_ptr(), index.data_ptr()
+        search(address)
+        return index
+
+    return query
+
+
+def _querying(
+    planes: Tensor, probe_masks: Tensor, buckets: Tensor, codes: Tensor, memory: Tensor, queries: Tensor, k: int, rerank: int
+) -> tuple[Call, dict[str, int], dict[str, Tensor], dict[str, Tensor]]:
     call, sizes, inputs, changed = _tables("lsh_query", planes, probe_masks, buckets, codes, memory)
     batch, heads, _ = call.expect("queries", queries, call.real, B=sizes["batch"], R=None, W=sizes["width"])
     for name, value in (("k", k), ("rerank", rerank)):
         if value < 1:
             raise ValueError(f"lsh_query: {name}: expected a whole number >= 1, got {value}")
     sizes |= {"heads": heads, "reads": k, "rerank": rerank}
-    numbers = _scratch(call.which, _fixed(sizes), memory.device)[2]
+    sizes["scratch_stride"] = _scratch(call.which, _fixed(sizes), memory.device)[2]
     sizes["threads"] = threads_for(batch * heads * (sizes["tables"] * sizes["probes"] * sizes["capacity"] + rerank * sizes["width"]) * 8)
-    index = queries.new_empty(batch, heads, k, dtype=torch.int64)
-    outputs = {"index": index, "scratch": planes.new_empty(batch, numbers)}
-    call.run("mb_lsh_query", {**sizes, "scratch_stride": numbers}, {**inputs, **changed, "queries": queries.contiguous()}, outputs)
-    return index
+    return call, sizes, inputs, changed
 
 
 _LOG = ("log_places", "log_entries", "log_codes")
