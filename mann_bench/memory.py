@@ -100,7 +100,7 @@ def measure_memory(workload: Workload) -> Memory:
     whole = measure_pass(workload, steps)
     slope = (whole.tape_bytes - half.tape_bytes) / (steps - steps // 2) if steps > 1 else float(whole.tape_bytes)
     parameters = bytes_of(iter(workload.parameters().values()))
-    state = bytes_of(held_tensors(workload.state))
+    state = bytes_of(held_tensors(workload.state)) + getattr(workload.state, "outside_bytes", 0)  # a library's index holds no tensors
     training = workload.case.mode == "train"
     ledger = {
         "parameters": parameters,

@@ -15,6 +15,7 @@ import torch
 
 from mann_bench.case import Case
 from mann_bench.errors import UsageError
+from mann_bench.kernels.index import INDEXES
 
 # Kinds of workload other than a model, by the prefix of their names; by name, because the core does not import the suites.
 KINDS = {"op": "mann_bench.suites.ops:OpWorkload", "index": "mann_bench.suites.indexes:IndexWorkload"}
@@ -96,9 +97,9 @@ BUILT_INS = {
             "mann_bench.models:SAM",
             "sparse reads and writes in one memory, rolled back in backward",
             "Rae et al. 2016, section 3",
-            "O(K), and O(N) for the search of index=exact",
+            "O(K), and the search: O(N) of index=exact, about O(N^(1/2)) of lsh for one recall",
             "O(1)",
-            indexes=("exact", "live"),
+            indexes=tuple(INDEXES),
         ),
         ModelEntry(
             "sdnc",
@@ -107,7 +108,7 @@ BUILT_INS = {
             "Rae et al. 2016, supplement D",
             "O(K + K_L^2), and O(N) for the search of index=exact",
             "O(1)",
-            indexes=("exact", "live"),
+            indexes=tuple(INDEXES),
         ),
     )
 }

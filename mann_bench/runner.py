@@ -4,6 +4,7 @@ A comparison is a set of cases that differ in model, variant, kernels or index o
 (A B A B), so that a slow minute of the machine falls on all of them.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 
 from mann_bench.case import Case
 from mann_bench.environment import compiler, free_bytes, why_no_device
+from mann_bench.kernels.index import find_index
 from mann_bench.plan import predict
 from mann_bench.process import WorkerProcess
 from mann_bench.result import Check, Memory, Ran, Result
@@ -102,6 +104,8 @@ def refuse(case: Case, budget: Budget, broken: BrokenCurves) -> dict[str, str] |
     missing = why_no_device(case.device)
     if missing is None and case.variant == "compiled" and compiler() is None:
         missing = "torch.compile needs a C++ compiler: install g++ or clang++, or set CXX"
+    with contextlib.suppress(ValueError):  # an index that there is not: its own process says so
+        missing = missing or find_index(case.index).why_not()
     if missing:
         return {"status": "unavailable", "reason": missing}
     stopped = broken.reason(case)

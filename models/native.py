@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mann_bench.kernels import build, driver
 from mann_bench.kernels.call import Build
+from mann_bench.kernels.index import Index
 from mann_bench.kernels.sequence import SequencePass, Weights, sam_sequence
 from mann_bench.models.sparse_memory import Pass
 from mann_bench.models.state import ControllerState
@@ -30,8 +31,10 @@ class NativePass(Pass):
         super().redo()
 
 
-def why_not(weight: Tensor, word_size: int) -> str | None:
-    """Why a model with this weight cannot run on native kernels here, or None."""
+def why_not(weight: Tensor, word_size: int, index: type[Index]) -> str | None:
+    """Why a model with this weight and index cannot run on native kernels here, or None."""
+    if not index.in_sequence:
+        return f"{index.__name__} is a library's, used step by step"
     real = str(weight.dtype).removeprefix("torch.")
     if real not in build.REALS:
         return f"native kernels compute in {' or '.join(build.REALS)}, not in {real}"
@@ -40,11 +43,11 @@ def why_not(weight: Tensor, word_size: int) -> str | None:
     return build.why_not(real) if weight.device.type == "cpu" else f"there are no native kernels for {weight.device.type}"
 
 
-def choose(kernels: str, weight: Tensor, word_size: int) -> str:
+def choose(kernels: str, weight: Tensor, word_size: int, index: type[Index]) -> str:
     """The kernels that run where `kernels` was asked for; RuntimeWarning if native was and there is none."""
     if kernels == "torch":
         return "torch"
-    reason = why_not(weight, word_size)
+    reason = why_not(weight, word_size, index)
     if reason and kernels == "native":
         warnings.warn(f"kernels='native' runs as 'torch': {reason}", RuntimeWarning, stacklevel=3)
     return "torch" if reason else "native"
@@ -55,6 +58,7 @@ def unroll(model: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     controller, memory = state.controller, state.memory
     rows, cell = memory.rows, model.controller
     sizes, buffers, start = model.native_start(memory)
+    index_sizes, index_buffers = rows.index.for_sequence()
     steps, batch = x.shape[:2]
     taped = torch.is_grad_enabled()
     current = rows.begin(NativePass, memory.position, log=taped)
@@ -62,10 +66,18 @@ def unroll(model: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     appends = model.write_heads * (2 + model.reads * (model.heads // model.write_heads)) + model.heads * model.reads
     ring.reserve(steps * appends)
     ring.head = ring.head.clone()  # changed in place from here on: marks keep the old one
-    buffers |= {"memory": rows.memory, "norms": rows.norms, "ring_last": ring.last, "ring_queue": ring.queue, "ring_head": ring.head}
+    buffers |= {
+        **index_buffers,
+        "memory": rows.memory,
+        "norms": rows.norms,
+        "ring_last": ring.last,
+        "ring_queue": ring.queue,
+        "ring_head": ring.head,
+    }
     if ring.start is not None:
         buffers["ring_start"] = ring.start
     sizes |= {
+        **index_sizes,
         "steps": steps,
         "batch": batch,
         "input_size": model.input_size,
@@ -77,7 +89,6 @@ def unroll(model: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         "writers": model.write_heads,
         "strength": int(model.strength),
         "gated": int(model.erase == "gated"),
-        "scan_all": int(model.index == "exact"),
         "threads": torch.get_num_threads(),
         "live": rows.live,
         "ring_tail": ring.tail,

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mann_bench.kernels.reference import cosine_to_rows, topk_content
+from mann_bench.kernels.index import find_index, make_index
+from mann_bench.kernels.reference import cosine_to_rows
 from mann_bench.models import native
 from mann_bench.models.mann import MANN, check_at_least
-from mann_bench.models.sparse_memory import SparseMemory, StepwisePass, gather, tie, write
+from mann_bench.models.sparse_memory import SparseMemory, StepwisePass, follow, gather, tie, write
 from mann_bench.models.state import ControllerState, Fill, MANNState, State
 
 DELTA = 0.005  # an access with more weight than this counts as use (section 3.2)
@@ -49,7 +50,8 @@ class SAM(MANN):
     """Writes go to the rows each head read last and to the least recently used row, which is wiped first; then each head reads K rows.
 
     heads R, reads K rows a head; write_heads: R (each head writes with its own weights) or 1 (one write with their mean).
-    index: "exact" scores all N rows, "live" only those written since reset. erase: "always" wipes the least recently used row every step as
+    index: how rows near a query are found, one of `mann_bench.kernels.index.INDEXES` or a class of your own as "package.module:Class": "exact"
+    scores all N rows, "live" those written since reset, the others are approximate. erase: "always" wipes the least recently used row every step as
     written in the paper, "gated" only if it is written with more than delta. strength=False is the paper's literal softmax of cosines.
     storage=torch.bfloat16 halves the memory; rows are computed with in the type of the parameters.
     """
@@ -78,7 +80,6 @@ class SAM(MANN):
         if write_heads not in (1, heads):
             raise ValueError(f"write_heads: expected 1 or heads = {heads}, got {write_heads!r}")
         for name, value, choices in (
-            ("index", index, ("exact", "live")),
             ("kernels", kernels, ("auto", "native", "torch")),
             ("erase", erase, ("always", "gated")),
         ):
@@ -98,17 +99,20 @@ class SAM(MANN):
         if reads > slots:
             raise ValueError(f"reads: expected at most slots = {slots} rows a head, got {reads}")
         self.reads, self.index, self.write_heads, self.erase, self.strength = reads, index, write_heads, erase, strength
-        self.kernels, self.storage = kernels, storage
+        self.kernels, self.storage, self.index_kind = kernels, storage, find_index(index)
 
     @property
     def ran(self) -> dict[str, str]:
         """What runs, which may differ from what was asked: kernels "native" or "torch", and the index."""
-        return {"kernels": native.choose(self.kernels, self.output.weight, self.word_size), "index": self.index}
+        return {"kernels": native.choose(self.kernels, self.output.weight, self.word_size, self.index_kind), "index": self.index}
 
     def initial_memory(self, batch: int, fill: Fill, seed: int) -> SAMMemory:
         """Nothing read yet."""
         weight = self.output.weight
-        rows = SparseMemory.create(batch, self.slots, self.word_size, fill, seed, weight.detach(), self.storage or weight.dtype)
+        searched_by = make_index(self.index)
+        searched_by.native = self.kernels != "torch"
+        storage = self.storage or weight.dtype
+        rows = SparseMemory.create(batch, self.slots, self.word_size, fill, seed, weight.detach(), storage, searched_by)
         index = torch.full((batch, self.heads, self.reads), -1, dtype=torch.int64, device=rows.memory.device)
         return SAMMemory(rows, index, rows.norms.new_zeros(batch, self.heads, self.reads), position=0)
 
@@ -178,6 +182,8 @@ class SAM(MANN):
         weights = torch.cat([to_read, to_unused.unsqueeze(-1)], dim=2)
         assert memory.current is not None
         write(memory.current, index, weights, values, erased)
+        read = torch.where(previous == least_used.unsqueeze(-1), -1, previous)  # the unused row is written once, with both its weights
+        follow(memory.current, torch.cat([least_used.unsqueeze(-1), read], dim=2).flatten(1))
         return index, weights
 
     def read(self, memory: SAMMemory, queries: Tensor, strengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -190,13 +196,14 @@ class SAM(MANN):
     def look_up(self, memory: SAMMemory, queries: Tensor, strengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """K nearest rows a head, softmax of strength times cosine over them (eq 2) -> index, weights [B, R, K], rows [B, R, K, W]."""
         rows = memory.rows
-        index = topk_content(rows.memory, rows.norms, queries.detach(), self.reads, rows.live, scan_all=self.index == "exact")
+        index = distinct(rows.index.query(rows, queries.detach(), self.reads))
         assert memory.current is not None
         found = gather(memory.current, index.clamp_min(0))  # [B, R, K, W]
         similarity = cosine_to_rows(queries, found)
         if strengths is not None:
             similarity = strengths.unsqueeze(-1) * similarity
-        weights = torch.softmax(similarity.masked_fill(index < 0, -torch.inf), dim=-1)  # a write has come before: there is a candidate
+        least = torch.finfo(similarity.dtype).min  # not -inf: an index may find nothing at all, and then nothing is read
+        weights = torch.softmax(similarity.masked_fill(index < 0, least), dim=-1) * (index >= 0)
         return index, weights, found
 
     def tape_bytes_per_step(self, batch: int) -> int:
@@ -210,6 +217,12 @@ class SAM(MANN):
         vectors = 3 * self.heads * self.word_size + 8 * self.heads * self.reads + 6 * support
         indexes = 8 * (4 * support + 3 * self.heads * self.reads)
         return batch * ((rows + vectors) * item + indexes)
+
+
+def distinct(index: Tensor) -> Tensor:
+    """Rows found, int64 [B, R, K], without those that a head has found before, which become -1."""
+    same = index.unsqueeze(-1) == index.unsqueeze(-2)
+    return index.masked_fill(same.tril(-1).any(-1), -1)
 
 
 def mean_over_heads(index: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

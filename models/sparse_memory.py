@@ -7,12 +7,13 @@ the memory always stands where the gradient being computed needs it. A pass leav
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mann_bench.kernels.index import Index, Swap
 from mann_bench.kernels.reference import LruRing, WriteJournal, erase_survivors, gather_rows, rollback, row_norms, sparse_write
 from mann_bench.models.state import Fill, State, initial_rows
 
@@ -25,13 +26,6 @@ class Write:
     index: Tensor  # [B, H, S] int64
     erased: Tensor  # [B, H] int64, -1: none
     survives: Tensor  # [B, H, S] bool
-
-
-class Swap(Protocol):
-    """A change made in place that can be undone and made again: each `swap` does the other."""
-
-    def swap(self) -> None:
-        """Undo the change, or make it again."""
 
 
 P = TypeVar("P", bound="Pass")
@@ -138,17 +132,22 @@ class SparseMemory(State):
     norms: Tensor  # [B, N] cached row norms
     ring: LruRing
     live: int  # rows 0..live-1 were written since reset (first writes come in row order); only these are candidates
+    index: Index  # finds rows, follows every write, and is rolled back with it
     position: int = 0  # changes with every pass, returns with rollback
     pending: Pass | None = field(default=None, repr=False)  # a recorded pass whose backward has not run
     last: Pass | None = field(default=None, repr=False)  # the last recorded pass, for `stand_at`
     passes: int = 0
 
     @classmethod
-    def create(cls, batch: int, slots: int, word_size: int, fill: Fill, seed: int, like: Tensor, storage: torch.dtype) -> "SparseMemory":
-        """Zeros without candidates, or N random rows that are all candidates; stored as `storage`, the rest like `like`."""
+    def create(
+        cls, batch: int, slots: int, word_size: int, fill: Fill, seed: int, like: Tensor, storage: torch.dtype, index: Index
+    ) -> "SparseMemory":
+        """Zeros without candidates, or N random rows that are all candidates, and their index; rows stored as `storage`, the rest like `like`."""
         rows = initial_rows(batch, slots, word_size, fill, seed, like.device, storage)
         norms = torch.stack([row_norms(element.to(like.dtype)) for element in rows])
-        return cls(rows, norms, LruRing(batch, slots, rows.device), live=slots if fill == "full" else 0)
+        memory = cls(rows, norms, LruRing(batch, slots, rows.device), slots if fill == "full" else 0, index)
+        index.build(memory)
+        return memory
 
     def begin(self, kind: type[P], position: int, *, log: bool) -> P:
         """Start a pass of a state that stands at `position`; RuntimeError with the remedy if the memory is elsewhere or in use."""
@@ -185,8 +184,13 @@ class SparseMemory(State):
             self.last.redo()
 
     def tensors(self) -> list[Tensor]:
-        """Rows, norms and ring."""
-        return [self.memory, self.norms, self.ring.last, self.ring.queue, self.ring.head]
+        """Rows, norms, ring and index."""
+        return [self.memory, self.norms, self.ring.last, self.ring.queue, self.ring.head, *self.index.tensors()]
+
+    @property
+    def outside_bytes(self) -> int:
+        """Of the index."""
+        return self.index.outside_bytes(self)
 
     def detach(self) -> Self:
         """The memory itself: autograd never sees it."""
@@ -200,7 +204,9 @@ class SparseMemory(State):
             )
         ring = LruRing.__new__(LruRing)
         ring.__dict__.update({name: function(value) if isinstance(value, Tensor) else value for name, value in self.ring.__dict__.items()})
-        return type(self)(function(self.memory), function(self.norms), ring, self.live, self.position, passes=self.passes)
+        copy = type(self)(function(self.memory), function(self.norms), ring, self.live, self.index, self.position, passes=self.passes)
+        copy.index = self.index.mapped(function, copy)
+        return copy
 
     def __getstate__(self) -> dict[str, Any]:
         if self.pending is not None:
@@ -227,6 +233,13 @@ def write(current: StepwisePass, index: Tensor, weights: Tensor, values: Tensor,
 def tie(current: StepwisePass, *outputs: Tensor) -> tuple[Tensor, ...]:
     """The outputs, each now depending on the whole chain: a gradient of any of them rolls every write back."""
     return _Tie.apply(current.token, *outputs) if current.log else outputs
+
+
+def follow(current: StepwisePass, written: Tensor) -> None:
+    """Bring the index up to rows int64 [B, n] (-1: none) that have been written."""
+    change = current.memory.index.update(current.memory, written)
+    if change is not None and current.log:
+        current.also.append(change)
 
 
 class _GatherRows(torch.autograd.Function):

@@ -8,6 +8,8 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
+from mann_bench.kernels.huge_pages import on_huge_pages
+
 Fill = Literal["empty", "full"]
 
 
@@ -47,8 +49,14 @@ class State:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all tensors of the state."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors())
+        """Bytes of all tensors of the state, and of what it holds outside of torch."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors()) + self.outside_bytes
+
+    @property
+    def outside_bytes(self) -> int:
+        """Bytes held outside of torch, as a library's index does."""
+        values = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return sum(value.outside_bytes for value in values if isinstance(value, State))
 
     def _rebuild(self, of_tensor: Callable[[Tensor], Tensor], of_state: Callable[["State"], "State"]) -> Self:
         changed: dict[str, object] = {}
@@ -82,9 +90,9 @@ def initial_rows(batch: int, slots: int, word_size: int, fill: Fill, seed: int, 
     """Start of a memory, [B, N, W]: zeros (`empty`) or random rows of unit scale (`full`), the same for the same seed on any device."""
     if fill not in ("empty", "full"):
         raise ValueError(f"fill: expected 'empty' or 'full', got {fill!r}")
+    rows = on_huge_pages(torch.empty(batch, slots, word_size, device=device, dtype=dtype))
     if fill == "empty":
-        return torch.zeros(batch, slots, word_size, device=device, dtype=dtype)
-    rows = torch.empty(batch, slots, word_size, device=device, dtype=dtype)
+        return rows.zero_()
     generator = torch.Generator().manual_seed(seed)
     for element in rows:  # one element at a time: the float32 draws of a large memory need not be held whole
         element.copy_(torch.randn(slots, word_size, generator=generator).mul_(word_size**-0.5))

@@ -71,11 +71,13 @@
     INT64(erased)          /* single ops: [B, V], -1: none */                                                                          \
     REAL(out)              /* single ops: the result */                                                                                \
     INT64(rows)            /* single ops: [B, E] rows of a journal; [B, L] rows of a precedence; [2, B, R, K L] columns read */         \
-    REAL(planes)           /* lsh: [W, tables * bits + 32] hyperplanes of the tables, then of the sketch */                           \
-    SIZE(tables) SIZE(bits) SIZE(capacity) SIZE(probes) SIZE(rerank)                                               \
+    REAL(planes)           /* lsh: [W, tables * bits + 32] hyperplanes of the tables, then of the sketch */                            \
+    SIZE(tables) SIZE(bits) SIZE(capacity) SIZE(probes) SIZE(rerank) /* lsh; capacity: a multiple of 8 */                              \
+    SIZE(updated)          /* lsh alone: rows of an update, [B, updated] in `rows` */                                                  \
     INT32(probe_masks)     /* lsh: [probes] which of the least certain bits a probe flips */                                           \
     INT64(buckets)         /* lsh: [B, tables, 2^bits, capacity] row and sketch, -1: empty */                                          \
     INT32(codes)           /* lsh: [B, N, tables] bucket of a row, -1: none */                                                         \
+    INT32(sketches)        /* lsh alone: [B, N] while the tables are filled */                                                         \
     INT32(log_places)      /* lsh: [T, B, E, tables, 2] bucket entries overwritten, -1: none */                                        \
     INT64(log_entries)     /* lsh: [T, B, E, tables, 2] what they held: swapped by rollback */                                         \
     INT32(log_codes)       /* lsh: [T, B, E, tables] codes overwritten */                                                              \

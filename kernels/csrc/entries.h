@@ -2,6 +2,7 @@
 // Each is what one block does for one item of work.
 #pragma once
 
+#include "lsh_ops.h"
 #include "ops.h"
 #include "sequence.h"
 
@@ -16,6 +17,13 @@
     ENTRY(backward, 1)            \
     ENTRY(undo, 1)                \
     ENTRY(redo, 1)                \
+    ENTRY(lsh_scratch, 1)         \
+    ENTRY(lsh_hash, a.parts)      \
+    ENTRY(lsh_fill, a.parts)      \
+    ENTRY(lsh_update, 1)          \
+    ENTRY(lsh_undo, 1)            \
+    ENTRY(lsh_redo, 1)            \
+    ENTRY(lsh_query, 1)           \
     MB_OPS
 
 namespace mb::entries {

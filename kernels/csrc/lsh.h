@@ -1,35 +1,24 @@
 // Locality-sensitive hashing that lives with the memory: tables of random hyperplane buckets of fixed capacity, updated in place, undone on
-// rollback, queried with several probes a table (Charikar 2002; multi-probe: Lv et al. 2007). A bucket entry is a row and a sketch of it,
-// 32 more signs, so that most candidates are dismissed by a popcount and never cost a cache miss of their row.
+// rollback, queried with several probes a table (Charikar 2002; multi-probe: Lv et al. 2007). A bucket entry holds a sketch of its row, so that
+// most candidates are dismissed by a popcount and never cost a cache miss of their row. Twin: kernels/reference/lsh.py.
 #pragma once
 
 #include "content.h"
 #include "linear.h"
+#include "rows.h"
+#include "sketch.h"
 
 namespace mb {
 
-constexpr int64_t sketch_bits = 32;
-
-MB_FN int64_t row_of(int64_t entry) { return entry >> 32; }
-MB_FN int64_t make_entry(int64_t row, uint32_t sketch) { return (row << 32) | sketch; }
-MB_FN int64_t count_bits(uint32_t bits) {
-#if defined(__CUDACC__)
-    return __popc(bits);
-#else
-    return __builtin_popcount(bits);
-#endif
+MB_FN int64_t lsh_planes(const Arguments& a) { return a.tables * a.bits + sketch_bits; }
+// Numbers of scratch for `update` of n rows, for `query` of R heads, and for both, which do not run at once.
+MB_FN int64_t lsh_update_scratch(const Arguments& a, int64_t rows) { return rows * (lsh_planes(a) + a.tables + 1); }
+MB_FN int64_t lsh_query_scratch(const Arguments& a, int64_t heads, int64_t reads) {
+    const int64_t probes = a.tables * a.probes;
+    return heads * (lsh_planes(a) + 4 + probes + 2 * probes * a.capacity / line_entries + 2 * a.rerank + reads) + 2;
 }
-MB_FN uint32_t signs(const Real* projections, int64_t bits) {
-    uint32_t code = 0;
-    for (int64_t i = 0; i < bits; ++i) code |= static_cast<uint32_t>(projections[i] > 0) << i;
-    return code;
-}
-
-// Numbers of scratch for `update` of n rows and `query` of R heads, which do not run at once.
 MB_FN int64_t lsh_scratch(const Arguments& a, int64_t rows, int64_t heads, int64_t reads) {
-    const int64_t planes = a.tables * a.bits + sketch_bits;
-    const int64_t update = rows * (planes + a.tables + 1), places = a.tables * a.probes * a.capacity;
-    const int64_t query = heads * (planes + 1 + a.tables * a.probes + 2 * places + 2 * a.rerank + 2 * reads) + 2;
+    const int64_t update = lsh_update_scratch(a, rows), query = lsh_query_scratch(a, heads, reads);
     return update > query ? update : query;
 }
 
@@ -41,29 +30,40 @@ struct Lsh {
     MB_FN Lsh(const Arguments& a, int64_t element)
         : a(a), buckets(a.buckets + element * a.tables * (a.capacity << a.bits)), codes(a.codes + element * a.slots * a.tables) {}
 
-    MB_FN int64_t* table(int64_t l) const { return buckets + l * (a.capacity << a.bits); }
+    MB_FN int64_t* bucket(int64_t l, int64_t code) const { return buckets + ((l << a.bits) + code) * a.capacity; }
+    MB_FN int32_t code_of(const Real* projections) const { return static_cast<int32_t>(signs(projections) & ((1u << a.bits) - 1)); }
+
+    // projections [n, planes] of the vectors row(e), null: none.
+    template <class Row> MB_FN void project(const Block& block, int64_t n, Row row, Real* projections) const {
+        const int64_t planes = lsh_planes(a), units = product_units(planes);
+        block.rows(n * units, [&](int64_t i, Group group) {
+            const int64_t e = i / units;
+            if (const auto* vector = row(e)) product_unit(group, i % units, projections + e * planes, nullptr, a.planes, planes, vector, a.width, planes);
+        });
+    }
+
+    // ---- update ----
 
     // Bring the tables up to the rows named (-1: none, repeats allowed) as they stand now. The logs [n, tables, ...] may be null.
-    MB_FN void update(const Block& block, const int32_t* rows, int64_t n, const Store* memory, Real* scratch, int32_t* places, int64_t* entries, int32_t* old_codes) const {
-        const int64_t planes = a.tables * a.bits + sketch_bits;
+    template <class Index>
+    MB_FN void update(const Block& block, const Index* rows, int64_t n, const Store* memory, Real* scratch, int32_t* places, int64_t* entries, int32_t* old_codes) const {
+        const int64_t planes = lsh_planes(a);
         Real* const projections = scratch;
         int32_t* const next = reinterpret_cast<int32_t*>(projections + n * planes);
         uint32_t* const sketches = reinterpret_cast<uint32_t*>(next + n * a.tables);
-        block.rows(n, [&](int64_t e, Group group) {
-            if (rows[e] < 0) return;
-            for (int64_t unit = 0; unit < product_units(planes); ++unit)
-                product_unit(group, unit, projections + e * planes, nullptr, a.planes, planes, memory + rows[e] * a.width, a.width, planes);
+        block.each(n, [&](int64_t e) {
+            if (rows[e] >= 0) prefetch(codes + rows[e] * a.tables);
         });
+        project(block, n, [&](int64_t e) { return rows[e] < 0 ? nullptr : memory + rows[e] * a.width; }, projections);
         block.sync();
         block.each(n * a.tables, [&](int64_t i) {
             const int64_t e = i / a.tables, l = i % a.tables;
             if (rows[e] < 0) return;
             const Real* own = projections + e * planes;
-            next[i] = static_cast<int32_t>(signs(own + l * a.bits, a.bits));
-            if (l == 0) sketches[e] = signs(own + a.tables * a.bits, sketch_bits);
-            prefetch(table(l) + next[i] * a.capacity);
-            const int32_t code = codes[rows[e] * a.tables + l];
-            if (code >= 0) prefetch(table(l) + code * a.capacity);
+            const int32_t code = next[i] = code_of(own + l * a.bits), before = codes[rows[e] * a.tables + l];
+            if (l == 0) sketches[e] = signs(own + a.tables * a.bits);
+            prefetch_bucket(l, code);
+            if (before >= 0 && before != code) prefetch_bucket(l, before);
         });
         block.sync();
         block.each(a.tables, [&](int64_t l) {
@@ -73,73 +73,80 @@ struct Lsh {
                     if (places) places[2 * i] = places[2 * i + 1] = -1;
                     continue;
                 }
-                int32_t* const code = codes + rows[e] * a.tables + l;
-                const int64_t from = *code < 0 ? -1 : find(l, *code, rows[e]);
+                const int32_t row = static_cast<int32_t>(rows[e]);
+                int32_t* const code = codes + row * a.tables + l;
+                const int64_t from = *code < 0 ? -1 : place_of(l, *code, row);  // -1 too where it was pushed out of a full bucket
                 if (old_codes) old_codes[i] = *code;
                 const bool stays = *code == next[i] && from >= 0;
                 put(l, stays ? -1 : from, -1, places, entries, 2 * i);
-                put(l, stays ? from : free_place(l, next[i], rows[e]), make_entry(rows[e], sketches[e]), places, entries, 2 * i + 1);
+                put(l, stays ? from : place_for(l, next[i], row), make_entry(row, sketches[e]), places, entries, 2 * i + 1);
                 *code = next[i];
             }
         });
     }
 
     // Swap what an update changed with its log: undoes it; with `forward`, makes it again.
-    MB_FN void swap(const Block& block, const int32_t* rows, int64_t n, int32_t* places, int64_t* entries, int32_t* old_codes, bool forward) const {
+    template <class Index> MB_FN void swap(const Block& block, const Index* rows, int64_t n, int32_t* places, int64_t* entries, int32_t* old_codes, bool forward) const {
+        block.each(n * a.tables, [&](int64_t i) {
+            const int64_t e = i / a.tables, l = i % a.tables;
+            if (rows[e] < 0) return;
+            if (l == 0) prefetch(codes + rows[e] * a.tables);
+            for (int64_t half = 0; half < 2; ++half)
+                if (places[2 * i + half] >= 0) prefetch(bucket(l, 0) + places[2 * i + half]);
+        });
         block.each(a.tables, [&](int64_t l) {
             for (int64_t step = 0; step < n; ++step) {
                 const int64_t e = forward ? step : n - 1 - step, i = e * a.tables + l;
                 if (rows[e] < 0) continue;
                 for (int64_t half = 0; half < 2; ++half) {
                     const int64_t log = 2 * i + (forward ? half : 1 - half);
-                    if (places[log] >= 0) exchange_entries(table(l)[places[log]], entries[log]);
+                    if (places[log] >= 0) exchange(bucket(l, 0)[places[log]], entries[log]);
                 }
-                int32_t* const code = codes + rows[e] * a.tables + l;
-                const int32_t kept = *code;
-                *code = old_codes[i];
-                old_codes[i] = kept;
+                exchange(codes[rows[e] * a.tables + l], old_codes[i]);
             }
         });
     }
 
+    // ---- query ----
+
     // index [R, K] of the most similar rows among those that the probes find, -1 where there are fewer.
     template <int known>
     MB_FN void query(const Block& block, const Store* memory, const Real* queries, int64_t heads, int64_t reads, int32_t* index, Real* scratch) const {
-        const int64_t width = known ? known : a.width, planes = a.tables * a.bits + sketch_bits, probes = a.tables * a.probes, candidates = probes * a.capacity;
-        Real* const projections = scratch;
-        uint32_t* const sketches = reinterpret_cast<uint32_t*>(projections + heads * planes);
+        const int64_t width = known ? known : a.width, planes = lsh_planes(a), probes = a.tables * a.probes, lines = a.capacity / line_entries;
+        uint64_t* const distances = reinterpret_cast<uint64_t*>(scratch + (reinterpret_cast<uint64_t>(scratch) & 4 ? 1 : 0));  // [R, probes, lines] of eight entries
+        Real* const projections = reinterpret_cast<Real*>(distances + heads * probes * lines);
+        QuerySketch* const sketches = reinterpret_cast<QuerySketch*>(projections + heads * planes);
         int32_t* const probed = reinterpret_cast<int32_t*>(sketches + heads);
-        Real* const scores = reinterpret_cast<Real*>(probed + heads * probes);
-        int32_t* const picked = reinterpret_cast<int32_t*>(scores + heads * (a.rerank + reads));
-        int32_t* const found = picked + heads * a.rerank;            // [R, candidates] row
-        int32_t* const distance = found + heads * candidates;        // [R, candidates] bits that differ, -1: no row
-        block.rows(heads, [&](int64_t r, Group group) {
-            for (int64_t unit = 0; unit < product_units(planes); ++unit)
-                product_unit(group, unit, projections + r * planes, nullptr, a.planes, planes, queries + r * width, width, planes);
-        });
+        int32_t* const picked = probed + heads * probes;                          // [R, rerank] row, -1: none
+        Real* const scores = reinterpret_cast<Real*>(picked + heads * a.rerank);  // [R, rerank]
+        Real* const best = scores + heads * a.rerank;                             // [R, K]
+        project(block, heads, [&](int64_t r) { return queries + r * width; }, projections);
         block.sync();
         block.each(heads * a.tables, [&](int64_t i) {
             const Real* own = projections + i / a.tables * planes;
             probe_codes(own + i % a.tables * a.bits, probed + i * a.probes);
-            for (int64_t p = 0; p < a.probes; ++p) prefetch(table(i % a.tables) + probed[i * a.probes + p] * a.capacity);
-            if (i % a.tables == 0) sketches[i / a.tables] = signs(own + a.tables * a.bits, sketch_bits);
+            for (int64_t p = 0; p < a.probes; ++p) prefetch_bucket(i % a.tables, probed[i * a.probes + p]);
+            if (i % a.tables == 0) sketches[i / a.tables] = sketch_query(own + a.tables * a.bits);
         });
         block.sync();
-        block.each(heads * probes, [&](int64_t i) {
-            const int64_t r = i / probes, l = i % probes / a.probes;
-            const int64_t* bucket = table(l) + probed[i] * a.capacity;
-            for (int64_t c = 0; c < a.capacity; ++c) {
-                const int64_t entry = bucket[c];
-                found[i * a.capacity + c] = static_cast<int32_t>(row_of(entry));
-                distance[i * a.capacity + c] = entry < 0 ? -1 : static_cast<int32_t>(count_bits(static_cast<uint32_t>(entry) ^ sketches[r]));
+        block.each(heads * a.tables, [&](int64_t i) {
+            const QuerySketch& sketch = sketches[i / a.tables];
+            for (int64_t p = i * a.probes; p < (i + 1) * a.probes; ++p) {
+                const int64_t* line = bucket(i % a.tables, probed[p]);
+                for (int64_t c = 0; c < lines; ++c) distances[p * lines + c] = line_distances(line + c * line_entries, sketch);
             }
         });
         block.sync();
-        block.each(heads, [&](int64_t r) { pick(found + r * candidates, distance + r * candidates, candidates, picked + r * a.rerank, memory); });
+        block.each(heads, [&](int64_t r) {
+            int32_t* const own = picked + r * a.rerank;
+            pick(distances + r * probes * lines, probed + r * probes, own);
+            for (int64_t i = 0; i < a.rerank && own[i] >= 0; ++i)
+                for (int64_t w = 0; w < width; w += 64 / static_cast<int64_t>(sizeof(Store))) prefetch(memory + own[i] * width + w);
+        });
         block.sync();
         block.rows(heads * a.rerank, [&](int64_t i, Group group) {
             if (picked[i] < 0) return;
-            const Store* row = memory + static_cast<int64_t>(picked[i]) * width;
+            const Store* row = memory + picked[i] * width;
             const Real* query = queries + i / a.rerank * width;
             const Real dot = group.sum(width, [&](int64_t w) { return static_cast<Real>(row[w]) * query[w]; });
             const Real square = group.sum(width, [&](int64_t w) { return static_cast<Real>(row[w]) * static_cast<Real>(row[w]); });
@@ -147,82 +154,88 @@ struct Lsh {
         });
         block.sync();
         block.each(heads, [&](int64_t r) {
-            Best best{scores + heads * a.rerank + r * reads, index + r * reads, reads};
-            best.clear();
-            for (int64_t i = 0; i < a.rerank; ++i) {
-                const int32_t row = picked[r * a.rerank + i];
-                bool fresh = row >= 0;
-                for (int64_t k = 0; k < reads; ++k) fresh = fresh && best.rows[k] != row;
-                if (fresh) best.offer(scores[r * a.rerank + i], row);
+            Best of_head{best + r * reads, index + r * reads, reads};
+            of_head.clear();
+            for (int64_t i = r * a.rerank; i < (r + 1) * a.rerank && picked[i] >= 0; ++i) {
+                bool fresh = true;
+                for (int64_t k = 0; k < reads; ++k) fresh = fresh && of_head.rows[k] != picked[i];
+                if (fresh) of_head.offer(scores[i], picked[i]);
             }
         });
     }
 
-  private:
-    MB_FN static void exchange_entries(int64_t& one, int64_t& other) {
-        const int64_t kept = one;
-        one = other;
-        other = kept;
+    MB_FN void prefetch_bucket(int64_t l, int64_t code) const {
+        for (int64_t c = 0; c < a.capacity; c += line_entries) prefetch(bucket(l, code) + c);
     }
 
-    MB_FN int64_t find(int64_t l, int64_t code, int64_t row) const {
-        for (int64_t place = code * a.capacity; place < (code + 1) * a.capacity; ++place)
-            if (row_of(table(l)[place]) == row) return place;
-        return -1;  // it was pushed out of a full bucket
+    // Where in its table a row of a bucket stands, -1: nowhere; row -1 finds an empty place. No branch in the loop, so that it becomes SIMD.
+    MB_FN int64_t place_of(int64_t l, int64_t code, int32_t row) const {
+        const int64_t* own = bucket(l, code);
+        for (int64_t line = 0; line < a.capacity; line += line_entries) {
+            int64_t least = line_entries;
+            for (int64_t c = 0; c < line_entries; ++c) least = row_of(own[line + c]) == row && c < least ? c : least;
+            if (least < line_entries) return code * a.capacity + line + least;
+        }
+        return -1;
     }
 
     // An empty place, or in a full bucket the one whose turn it is by the row's number.
-    MB_FN int64_t free_place(int64_t l, int64_t code, int64_t row) const {
-        for (int64_t place = code * a.capacity; place < (code + 1) * a.capacity; ++place)
-            if (table(l)[place] < 0) return place;
-        return code * a.capacity + row % a.capacity;
+    MB_FN int64_t place_for(int64_t l, int64_t code, int32_t row) const {
+        const int64_t empty = place_of(l, code, -1);
+        return empty >= 0 ? empty : code * a.capacity + row % a.capacity;
     }
 
+  private:
     MB_FN void put(int64_t l, int64_t place, int64_t entry, int32_t* places, int64_t* entries, int64_t log) const {
+        int64_t* const own = bucket(l, 0);
         if (places) {
             places[log] = static_cast<int32_t>(place);
-            if (place >= 0) entries[log] = table(l)[place];
+            if (place >= 0) entries[log] = own[place];
         }
-        if (place >= 0) table(l)[place] = entry;
+        if (place >= 0) own[place] = entry;
     }
 
     // The buckets to look into: the query's own, then those across the hyperplanes it is nearest to, in the order of `probe_masks`.
     MB_FN void probe_codes(const Real* margins, int32_t* codes_) const {
-        int32_t order[32];  // bits from least to most certain, as far as the probe masks reach
-        const int64_t reach = a.bits < 8 ? a.bits : 8;
-        uint32_t taken = 0;
-        for (int64_t i = 0; i < reach; ++i) {
-            Real least = 0;
-            int32_t chosen = -1;
-            for (int32_t j = 0; j < a.bits; ++j) {
-                const Real margin = margins[j] < 0 ? -margins[j] : margins[j];
-                if (!(taken >> j & 1) && (chosen < 0 || margin < least)) least = margin, chosen = j;
-            }
-            order[i] = chosen;
-            taken |= 1u << chosen;
+        int32_t keys[32], rank[32], order[32];  // how certain a bit is, made distinct by its number in the lowest five bits; where it stands by that
+        for (int32_t j = 0; j < 32; ++j) {
+            union { float number; int32_t bits; } margin;
+            margin.number = static_cast<float>(margins[j] < 0 ? -margins[j] : margins[j]);
+            keys[j] = (margin.bits & ~31) | j;
+            rank[j] = 0;
         }
-        const uint32_t code = signs(margins, a.bits);
+        for (int64_t i = 0; i < a.bits; ++i)
+            for (int64_t j = 0; j < 32; ++j) rank[j] += keys[i] < keys[j];
+        for (int32_t j = 0; j < a.bits; ++j) order[rank[j]] = j;
+        const int32_t code = code_of(margins);
         for (int64_t p = 0; p < a.probes; ++p) {
-            uint32_t flipped = 0;
-            for (int64_t i = 0; i < reach; ++i)
-                if (a.probe_masks[p] >> i & 1) flipped |= 1u << order[i];
-            codes_[p] = static_cast<int32_t>(code ^ flipped);
+            int32_t flipped = 0;
+            for (uint32_t mask = static_cast<uint32_t>(a.probe_masks[p]); mask; mask &= mask - 1) flipped |= 1 << order[lowest_bit(mask)];
+            codes_[p] = code ^ flipped;
         }
     }
 
-    // The `rerank` candidates whose sketches differ least, in the order found; the rest of the places -1.
-    MB_FN void pick(const int32_t* found, const int32_t* distance, int64_t candidates, int32_t* picked, const Store* memory) const {
-        int32_t counts[sketch_bits + 1];
-        for (int64_t d = 0; d <= sketch_bits; ++d) counts[d] = 0;
-        for (int64_t i = 0; i < candidates; ++i)
-            if (distance[i] >= 0) ++counts[distance[i]];
-        int64_t limit = 0, within = counts[0];
-        while (limit < sketch_bits && within + counts[limit + 1] <= a.rerank) within += counts[++limit];
-        int64_t extra = a.rerank - within, n = 0;  // of those one bit further, as many as there is room for
-        for (int64_t i = 0; i < candidates && n < a.rerank; ++i) {
-            if (distance[i] < 0 || distance[i] > limit + 1 || (distance[i] == limit + 1 && extra-- <= 0)) continue;
-            picked[n++] = found[i];
-            prefetch(memory + static_cast<int64_t>(found[i]) * a.width);
+    // The `rerank` candidates nearest by their sketches: all of the least distances, of the last one the first found; the other places -1.
+    MB_FN void pick(const uint64_t* distances, const int32_t* probed, int32_t* picked) const {
+        const int64_t lines = a.capacity / line_entries, all = a.tables * a.probes * lines;
+        const auto count = [&](int64_t limit) {
+            int64_t near = 0;
+            for (int64_t i = 0; i < all; ++i) near += count_bits(within(distances[i], limit));
+            return near;
+        };
+        int64_t limit = 0;  // the least distance within which there are as many
+        for (int64_t step = (farthest + 1) / 2; step > 0; step /= 2)
+            if (count(limit + step - 1) < a.rerank) limit += step;
+        int64_t n = 0, last = a.rerank - (limit > 0 ? count(limit - 1) : 0);  // last: how many of the last distance
+        for (int64_t p = 0; p < a.tables * a.probes && n < a.rerank; ++p) {
+            const int64_t* own = bucket(p / a.probes, probed[p]);
+            for (int64_t c = 0; c < lines; ++c)
+                for (uint64_t near = within(distances[p * lines + c], limit); near; near &= near - 1) {
+                    const int64_t at = lowest_bit(near) / 8;
+                    const bool nearer = static_cast<int64_t>(distances[p * lines + c] >> (8 * at) & 255) < limit;
+                    if (!nearer && last-- <= 0) continue;
+                    picked[n++] = row_of(own[c * line_entries + at]);
+                }
         }
         for (; n < a.rerank; ++n) picked[n] = -1;
     }

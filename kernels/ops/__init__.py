@@ -8,6 +8,21 @@ expected and what came.
 from mann_bench.kernels.ops.content import topk_content
 from mann_bench.kernels.ops.links import LinkUndo, link_read, link_steps, link_update
 from mann_bench.kernels.ops.lru_ring import LruRing
+from mann_bench.kernels.ops.lsh import LshUndo, lsh_fill, lsh_query, lsh_update
 from mann_bench.kernels.ops.sparse_rows import rollback, sparse_read, sparse_write
 
-__all__ = ["LinkUndo", "LruRing", "link_read", "link_steps", "link_update", "rollback", "sparse_read", "sparse_write", "topk_content"]
+__all__ = [
+    "LinkUndo",
+    "LruRing",
+    "LshUndo",
+    "link_read",
+    "link_steps",
+    "link_update",
+    "lsh_fill",
+    "lsh_query",
+    "lsh_update",
+    "rollback",
+    "sparse_read",
+    "sparse_write",
+    "topk_content",
+]

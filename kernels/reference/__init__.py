@@ -3,12 +3,16 @@
 from mann_bench.kernels.reference.content import EPSILON, cosine_to_rows, row_norms, topk_content
 from mann_bench.kernels.reference.links import LinkUndo, SparseLinks, add_sparse, largest_entries, link_read, link_steps, link_update
 from mann_bench.kernels.reference.lru_ring import LruRing
+from mann_bench.kernels.reference.lsh import LshSizes, LshTables, LshUndo, lsh_fill, lsh_query, lsh_update
 from mann_bench.kernels.reference.sparse_rows import WriteJournal, erase_survivors, gather_rows, rollback, sparse_read, sparse_write
 
 __all__ = [
     "EPSILON",
     "LinkUndo",
     "LruRing",
+    "LshSizes",
+    "LshTables",
+    "LshUndo",
     "SparseLinks",
     "WriteJournal",
     "add_sparse",
@@ -19,6 +23,9 @@ __all__ = [
     "link_read",
     "link_steps",
     "link_update",
+    "lsh_fill",
+    "lsh_query",
+    "lsh_update",
     "rollback",
     "row_norms",
     "sparse_read",

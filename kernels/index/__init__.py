@@ -1,0 +1,53 @@
+"""Indexes over the rows of a memory, by name: how SAM and SDNC find the rows nearest to a query.
+
+    index = make_index("lsh")        # or a class of your own, as "package.module:Class"
+    index.build(rows)                # rows: memory [B, N, W], norms [B, N], live
+    found = index.query(rows, queries, 4)
+    undo = index.update(rows, written)
+"""
+
+import importlib
+from collections.abc import Mapping
+
+from mann_bench.kernels.index.base import Index, Rows, Swap, Unavailable
+from mann_bench.kernels.index.faiss_ivf import FaissIvf, FaissIvf64
+from mann_bench.kernels.index.lsh import Lsh, Lsh95, choose_sizes
+from mann_bench.kernels.index.rebuilt import FaissHnsw, KdForest, Rebuilt
+from mann_bench.kernels.index.scan import Exact, Live
+
+INDEXES: Mapping[str, type[Index]] = {
+    "exact": Exact,
+    "live": Live,
+    "lsh": Lsh,
+    "lsh-95": Lsh95,
+    "faiss-ivf": FaissIvf,
+    "faiss-ivf-64": FaissIvf64,
+    "faiss-hnsw": FaissHnsw,
+    "kd-forest": KdForest,
+}
+
+__all__ = ["INDEXES", "Index", "Lsh", "Rebuilt", "Rows", "Swap", "Unavailable", "choose_sizes", "find_index", "make_index"]
+
+
+def find_index(name: str) -> type[Index]:
+    """The class of an index by its name or as `package.module:Class`; ValueError with the names there are."""
+    if name in INDEXES:
+        return INDEXES[name]
+    module, colon, attribute = name.partition(":")
+    if colon:
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"index: expected {name!r} to be importable, got {error}") from error
+        if isinstance(found, type) and issubclass(found, Index):
+            return found
+        raise ValueError(f"index: expected {name!r} to be a subclass of mann_bench.kernels.index.Index, got {found!r}")
+    raise ValueError(f"index: expected one of {', '.join(INDEXES)} or package.module:Class, got {name!r}")
+
+
+def make_index(name: str) -> Index:
+    """An index that has nothing in it yet; Unavailable if its library is missing, which says what to install."""
+    kind = find_index(name)
+    if missing := kind.why_not():
+        raise Unavailable(missing)
+    return kind()

@@ -1,0 +1,191 @@
+"""`lsh_fill`, `lsh_update` and `lsh_query` on native kernels; twins: `kernels/reference/lsh.py`."""
+
+import ctypes
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mann_bench.kernels import build
+from mann_bench.kernels.arguments import pack
+from mann_bench.kernels.call import Build, run
+from mann_bench.kernels.ops.operator import Call, operator, threads_for
+from mann_bench.kernels.reference.lsh import LINE, LshTables
+
+
+@dataclass
+class LshUndo:
+    """What one update of rows int64 [B, n] overwrote; `made` says whether the update stands."""
+
+    tables: LshTables
+    memory: Tensor
+    rows: Tensor
+    places: Tensor  # [B, n, tables, 2] int32 place of its table that was emptied, then filled, -1: none
+    entries: Tensor  # [B, n, tables, 2] int64 what was there
+    codes: Tensor  # [B, n, tables] int32 codes before
+    made: bool = True
+
+    def swap(self) -> None:
+        """Undo the update, bit for bit, or make it again."""
+        self.made = not self.made
+        _lsh_swap_op(*self.tables.tensors(), self.memory, self.rows, self.places, self.entries, self.codes, self.made)
+
+
+def lsh_fill(tables: LshTables, memory: Tensor, live: int) -> None:
+    """Insert rows 0..live-1 of memory [B, N, W] into empty tables, as `lsh_update` of all of them in order would, on all threads."""
+    _lsh_fill_op(*tables.tensors(), memory, live)
+
+
+def lsh_update(tables: LshTables, memory: Tensor, rows: Tensor) -> LshUndo:
+    """Bring the tables up to rows int64 [B, n] of memory [B, N, W] (-1: none, repeats allowed) as they stand now."""
+    return LshUndo(tables, memory, rows, *_lsh_update_op(*tables.tensors(), memory, rows))
+
+
+def lsh_query(tables: LshTables, memory: Tensor, queries: Tensor, k: int, rerank: int) -> Tensor:
+    """The k most similar rows to each of queries [B, R, W] among the `rerank` candidates of the buckets probed whose sketches are nearest, best
+    first, of equal ones the first found; int64 [B, R, k], -1 where there are fewer.
+    """
+    return _lsh_query_op(*tables.tensors(), memory, queries, k, rerank)
+
+
+def _lsh_fill(planes: Tensor, probe_masks: Tensor, buckets: Tensor, codes: Tensor, memory: Tensor, live: int) -> None:
+    call, sizes, inputs, changed = _tables("lsh_fill", planes, probe_masks, buckets, codes, memory)
+    if not 0 <= live <= sizes["slots"]:
+        raise ValueError(f"lsh_fill: live: expected a number of rows from 0 to N = {sizes['slots']}, got {live}")
+    threads = threads_for(live * planes.nbytes)
+    numbers = _scratch(call.which, _fixed(sizes), memory.device)[0]
+    changed |= {"sketches": codes.new_empty(codes.shape[:2]), "part_scratch": planes.new_empty(sizes["batch"], threads, numbers)}
+    call.run("mb_lsh_hash", {**sizes, "live": live, "threads": threads, "parts": threads}, inputs, changed)
+    call.run("mb_lsh_fill", {**sizes, "live": live, "threads": threads, "parts": sizes["tables"]}, inputs, changed)
+
+
+def _lsh_update(
+    planes: Tensor, probe_masks: Tensor, buckets: Tensor, codes: Tensor, memory: Tensor, rows: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    call, sizes, inputs, changed = _tables("lsh_update", planes, probe_masks, buckets, codes, memory)
+    batch, count = call.expect("rows", rows, torch.int64, B=sizes["batch"], n=None)
+    call.rows_in_range({"rows": rows}, sizes["slots"])
+    log = _log_like(planes, probe_masks, buckets, codes, memory, rows)
+    sizes |= {"updated": count, "threads": threads_for(batch * count * planes.nbytes)}
+    numbers = _scratch(call.which, _fixed(sizes), memory.device)[1]
+    changed |= dict(zip(_LOG, log, strict=True)) | {"scratch": planes.new_empty(batch, numbers)}
+    call.run("mb_lsh_update", {**sizes, "scratch_stride": numbers}, {**inputs, "rows": rows.contiguous()}, changed)
+    return log
+
+
+def _lsh_swap(
+    planes: Tensor,
+    probe_masks: Tensor,
+    buckets: Tensor,
+    codes: Tensor,
+    memory: Tensor,
+    rows: Tensor,
+    places: Tensor,
+    entries: Tensor,
+    old_codes: Tensor,
+    forward: bool,
+) -> None:
+    call, sizes, inputs, changed = _tables("lsh_swap", planes, probe_masks, buckets, codes, memory)
+    changed |= dict(zip(_LOG, (places, entries, old_codes), strict=True))
+    call.run("mb_lsh_redo" if forward else "mb_lsh_undo", {**sizes, "updated": rows.shape[1]}, {**inputs, "rows": rows.contiguous()}, changed)
+
+
+def _lsh_query(
+    planes: Tensor, probe_masks: Tensor, buckets: Tensor, codes: Tensor, memory: Tensor, queries: Tensor, k: int, rerank: int
+) -> Tensor:
+    call, sizes, inputs, changed = _querying(planes, probe_masks, buckets, codes, memory, queries, k, rerank)
+    index = queries.new_empty(*queries.shape[:2], k, dtype=torch.int64)
+    outputs = {"index": index, "scratch": planes.new_empty(sizes["batch"], sizes["scratch_stride"])}
+    call.run("mb_lsh_query", sizes, {**inputs, **changed, "queries": queries.contiguous()}, outputs)
+    return index
+
+
+def prepare_query(tables: LshTables, memory: Tensor, queries: Tensor, k: int, rerank: int) -> Callable[[Tensor], Tensor]:
+    """`lsh_query` for queries of one shape on the CPU, checked and packed once: a search takes less time than checking what it is given."""
+    call, sizes, inputs, changed = _querying(*tables.tensors(), memory, queries, k, rerank)
+    buffers = {**inputs, **changed, "scratch": memory.new_empty(sizes["batch"], sizes["scratch_stride"], dtype=call.real)}
+    arguments = pack(sizes, buffers, call.real, call.store)
+    address, search = ctypes.byref(arguments), build.load(*call.which[:2], emulate=call.which.emulate).mb_lsh_query
+    shape, found = queries.shape, (*queries.shape[:2], k)
+
+    def query(queries: Tensor, held: object = buffers) -> Tensor:
+        if queries.shape != shape or queries.dtype is not call.real or not queries.is_contiguous():
+            raise ValueError(f"lsh_query: queries: expected contiguous {call.real} {list(shape)}, got {queries.dtype} {list(queries.shape)}")
+        index = torch.empty(found, dtype=torch.int64)
+        arguments.queries, arguments.index = queries.data_ptr(), index.data_ptr()
+        search(address)
+        return index
+
+    return query
+
+
+def _querying(
+    planes: Tensor, probe_masks: Tensor, buckets: Tensor, codes: Tensor, memory: Tensor, queries: Tensor, k: int, rerank: int
+) -> tuple[Call, dict[str, int], dict[str, Tensor], dict[str, Tensor]]:
+    call, sizes, inputs, changed = _tables("lsh_query", planes, probe_masks, buckets, codes, memory)
+    batch, heads, _ = call.expect("queries", queries, call.real, B=sizes["batch"], R=None, W=sizes["width"])
+    for name, value in (("k", k), ("rerank", rerank)):
+        if value < 1:
+            raise ValueError(f"lsh_query: {name}: expected a whole number >= 1, got {value}")
+    sizes |= {"heads": heads, "reads": k, "rerank": rerank}
+    sizes["scratch_stride"] = _scratch(call.which, _fixed(sizes), memory.device)[2]
+    sizes["threads"] = threads_for(batch * heads * (sizes["tables"] * sizes["probes"] * sizes["capacity"] + rerank * sizes["width"]) * 8)
+    return call, sizes, inputs, changed
+
+
+_LOG = ("log_places", "log_entries", "log_codes")
+
+
+def _tables(
+    op: str, planes: Tensor, probe_masks: Tensor, buckets: Tensor, codes: Tensor, memory: Tensor
+) -> tuple[Call, dict[str, int], dict[str, Tensor], dict[str, Tensor]]:
+    """The call, its sizes, the buffers that stay as they are, and those of the tables."""
+    call = Call(op, planes, memory)
+    batch, slots, width = call.expect("memory", memory, call.store, B=None, N=None, W=None)
+    _, tables, number, capacity = call.expect("buckets", buckets, torch.int64, B=batch, tables=None, buckets=None, capacity=None)
+    bits = number.bit_length() - 1
+    if number != 1 << bits or capacity % LINE:
+        raise ValueError(
+            f"{op}: buckets: expected a power of two of them, of a multiple of {LINE} entries, got {number} of {capacity}; use LshTables.empty"
+        )
+    call.expect("codes", codes, torch.int32, B=batch, N=slots, tables=tables)
+    call.expect("planes", planes, call.real, W=width, planes=tables * bits + 32)
+    (probes,) = call.expect("probe_masks", probe_masks, torch.int32, probes=None)
+    sizes = {"batch": batch, "slots": slots, "width": width, "tables": tables, "bits": bits, "capacity": capacity, "probes": probes}
+    return call, sizes, {"memory": memory, "planes": planes, "probe_masks": probe_masks}, {"buckets": buckets, "codes": codes}
+
+
+def _fixed(sizes: dict[str, int]) -> tuple[tuple[str, int], ...]:
+    """What the sizes of scratch depend on: not how many elements or rows there are."""
+    return tuple((name, size) for name, size in sizes.items() if name not in ("batch", "slots", "threads"))
+
+
+@functools.lru_cache
+def _scratch(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device) -> tuple[int, int, int]:
+    """Numbers of scratch: to hash rows, of each part; to update and to query, of each element."""
+    numbers = torch.empty(3, dtype=torch.int64, device=device)
+    run("mb_lsh_scratch", which, {"index": numbers}, {**dict(sizes), "batch": 1})
+    hashing, updating, querying = numbers.tolist()
+    return hashing, updating, querying
+
+
+def _log_like(planes, probe_masks, buckets, codes, memory, rows):  # type: ignore[no-untyped-def]
+    batch, count, tables = rows.shape[0], rows.shape[1], buckets.shape[1]
+    shape = (batch, count, tables)
+    return codes.new_full((*shape, 2), -1), buckets.new_full((*shape, 2), -1), codes.new_full(shape, -1)
+
+
+def _nothing(*arguments):  # type: ignore[no-untyped-def]
+    return None
+
+
+def _index_like(planes, probe_masks, buckets, codes, memory, queries, k, rerank):  # type: ignore[no-untyped-def]
+    return queries.new_empty(*queries.shape[:2], k, dtype=torch.int64)
+
+
+_lsh_fill_op = operator(_lsh_fill, _nothing, changes=("buckets", "codes"))
+_lsh_update_op = operator(_lsh_update, _log_like, changes=("buckets", "codes"))
+_lsh_swap_op = operator(_lsh_swap, _nothing, changes=("buckets", "codes", "places", "entries", "old_codes"))
+_lsh_query_op = operator(_lsh_query, _index_like)

@@ -1,0 +1,235 @@
+"""A hash index over the rows of a memory, updated in place: tables of random hyperplane buckets (Charikar 2002), several probes a table (Lv et
+al. 2007), and in each bucket entry a sketch of its row, so that few candidates are scored (asymmetric distance: Dong et al. 2008).
+
+A table's code of a row is the signs of `bits` projections and names a bucket of `capacity` entries `row << 32 | sketch`, -1: empty. A row that
+finds its bucket full takes the place `row % capacity`; who stood there is lost to that table until it is written again.
+"""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from mann_bench.kernels.huge_pages import on_huge_pages
+from mann_bench.kernels.reference.content import EPSILON
+
+SKETCH_BITS = 32
+LINE = 8  # entries a cache line: capacities are multiples of it
+FARTHEST = 63  # a candidate whose sketch is further away than this is none
+REACH = 12  # how many of the least certain bits probes flip
+
+
+class LshSizes(NamedTuple):
+    """What an index is made of: `tables` of 2^bits buckets of `capacity` entries; a query looks into `probes` of each, scores `rerank` rows."""
+
+    tables: int
+    bits: int
+    capacity: int
+    probes: int
+    rerank: int
+
+
+@dataclass
+class LshTables:
+    """Hyperplanes and tables of an index over [B, N, W]; the buffers are changed in place."""
+
+    planes: Tensor  # [W, tables * bits + 32] hyperplanes of the tables, then of the sketch
+    probe_masks: Tensor  # [probes] int32: which of the least certain bits a probe flips
+    buckets: Tensor  # [B, tables, 2^bits, capacity] int64
+    codes: Tensor  # [B, N, tables] int32: bucket of a row, -1: none
+
+    @classmethod
+    def empty(cls, batch: int, slots: int, width: int, sizes: LshSizes, dtype: torch.dtype, device: torch.device | str = "cpu") -> Self:
+        """No rows yet. The hyperplanes of a table are orthogonal as far as W goes, the same on any device; ValueError for sizes that cannot be."""
+        tables, bits, capacity, probes, rerank = sizes
+        if min(tables, capacity, probes, rerank) < 1 or not 0 <= bits <= 24 or capacity % LINE or probes > 1 << min(bits, REACH):
+            raise ValueError(
+                f"sizes: expected tables, rerank >= 1, 0 to 24 bits, a capacity that is a multiple of {LINE}, 1 to 2^min(bits, {REACH}) "
+                f"probes, got {sizes}"
+            )
+        planes, masks = cls.directions(width, sizes, dtype, device)
+        buckets = torch.empty(batch, tables, 1 << bits, capacity, dtype=torch.int64, device=device)
+        codes = torch.empty(batch, slots, tables, dtype=torch.int32, device=device)
+        return cls(planes, masks, on_huge_pages(buckets).fill_(-1), on_huge_pages(codes).fill_(-1))
+
+    @staticmethod
+    def directions(width: int, sizes: LshSizes, dtype: torch.dtype, device: torch.device | str) -> tuple[Tensor, Tensor]:
+        """Hyperplanes and probe masks of an index of these sizes, always the same."""
+        generator = torch.Generator().manual_seed(0)
+        planes = torch.cat([_directions(width, count, generator) for count in (*[sizes.bits] * sizes.tables, SKETCH_BITS)], dim=1)
+        return planes.to(device, dtype).contiguous(), probe_masks(sizes.bits, sizes.probes).to(device)
+
+    def tensors(self) -> list[Tensor]:
+        """All buffers."""
+        return [self.planes, self.probe_masks, self.buckets, self.codes]
+
+
+@dataclass
+class LshUndo:
+    """What one update of rows int64 [B, n] overwrote, -1: nothing; `made` says whether the update stands."""
+
+    tables: LshTables
+    rows: Tensor
+    places: Tensor  # [B, n, tables, 2] int32 place of its table that was emptied, then filled
+    entries: Tensor  # [B, n, tables, 2] int64 what was there
+    codes: Tensor  # [B, n, tables] int32 codes before
+    made: bool = True
+
+    def swap(self) -> None:
+        """Undo the update, bit for bit, or make it again."""
+        count = self.rows.shape[1]
+        for e in range(count) if not self.made else reversed(range(count)):
+            for half in (0, 1) if not self.made else (1, 0):
+                places = self.places[:, e, :, half]
+                self.entries[:, e, :, half] = _exchange(self.tables.buckets, places, self.entries[:, e, :, half])
+            element, present = _present(self.rows[:, e])
+            row = self.rows[present, e]
+            self.codes[present, e], self.tables.codes[element, row] = self.tables.codes[element, row], self.codes[present, e].clone()
+        self.made = not self.made
+
+
+def lsh_fill(tables: LshTables, memory: Tensor, live: int) -> None:
+    """Insert rows 0..live-1 of memory [B, N, W] into empty tables, as `lsh_update` of all of them in order would."""
+    codes, sketches = _hash(tables, memory[:, :live])
+    tables.codes[:, :live] = codes
+    capacity, row = tables.buckets.shape[3], torch.arange(live, device=memory.device)
+    for element in range(len(memory)):
+        for table in range(tables.buckets.shape[1]):
+            code = codes[element, :, table]
+            order = code.argsort(stable=True)
+            starts = torch.searchsorted(code[order].contiguous(), code[order].contiguous())
+            earlier = torch.empty_like(row).scatter_(0, order, row - starts)  # rows of the same bucket that came before
+            place = torch.where(earlier < capacity, earlier, row % capacity)
+            entries = (row << 32) | sketches[element]
+            flat = tables.buckets[element, table].view(-1)
+            flat.scatter_reduce_(0, code * capacity + place, entries, "amax")  # the last to take a place has the largest entry
+
+
+def lsh_update(tables: LshTables, memory: Tensor, rows: Tensor) -> LshUndo:
+    """Bring the tables up to rows int64 [B, n] of memory [B, N, W] (-1: none, repeats allowed) as they stand now."""
+    batch, count = rows.shape
+    number, _, capacity = tables.buckets.shape[1:]
+    undo = LshUndo(
+        tables,
+        rows.clone(),
+        rows.new_full((batch, count, number, 2), -1, dtype=torch.int32),
+        rows.new_full((batch, count, number, 2), -1),
+        rows.new_full((batch, count, number), -1, dtype=torch.int32),
+    )
+    element = torch.arange(batch, device=rows.device)
+    table = torch.arange(number, device=rows.device)[None]
+    codes, sketches = _hash(tables, memory[element[:, None], rows.clamp_min(0)])
+    for e in range(count):
+        row, present = rows[:, e], rows[:, e, None] >= 0
+        after = codes[:, e]
+        before = torch.where(present, tables.codes[element, row.clamp_min(0)].long(), -1)
+        own = tables.buckets[element[:, None], table, before.clamp_min(0)]  # [B, tables, capacity]
+        stands, at = (((own >> 32) == row[:, None, None]) & (before >= 0).unsqueeze(2)).max(dim=2)
+        stays = stands & (before == after)
+        emptied = torch.where(present & stands & ~stays, before * capacity + at, -1)
+        undo.places[:, e, :, 0] = emptied
+        undo.entries[:, e, :, 0] = _exchange(tables.buckets, emptied, torch.full_like(emptied, -1))
+        free, first_free = (tables.buckets[element[:, None], table, after] < 0).max(dim=2)
+        place = after * capacity + torch.where(free, first_free, row[:, None].clamp_min(0) % capacity)
+        filled = torch.where(present, torch.where(stays, before * capacity + at, place), -1)
+        entry = (row << 32) | sketches[:, e]
+        undo.places[:, e, :, 1] = filled
+        undo.entries[:, e, :, 1] = _exchange(tables.buckets, filled, entry[:, None].expand_as(filled))
+        undo.codes[:, e] = before
+        kept, written = _present(row)
+        tables.codes[kept, row[written]] = after[written].int()
+    return undo
+
+
+def lsh_query(tables: LshTables, memory: Tensor, queries: Tensor, k: int, rerank: int) -> Tensor:
+    """The k most similar rows to each of queries [B, R, W] among the `rerank` candidates of the buckets probed whose sketches are nearest, best
+    first, of equal ones the first found; int64 [B, R, k], -1 where there are fewer.
+    """
+    number, buckets, _ = tables.buckets.shape[1:]
+    bits = buckets.bit_length() - 1
+    projections = queries.to(tables.planes.dtype) @ tables.planes
+    margins = projections[..., : number * bits].unflatten(-1, (number, bits))
+    found = torch.full((*queries.shape[:2], k), -1, dtype=torch.int64, device=queries.device)
+    table = torch.arange(number, device=queries.device)[:, None]
+    for b, r in [(b, r) for b in range(queries.shape[0]) for r in range(queries.shape[1])]:
+        entries = tables.buckets[b][table, _probed(margins[b, r], tables.probe_masks)].flatten()  # by table, probe, place
+        distance = _distances(entries, projections[b, r, number * bits :])
+        nearest = distance.argsort(stable=True)[:rerank]
+        rows = entries[nearest[distance[nearest] <= FARTHEST].sort().values] >> 32
+        candidates = memory[b, rows].to(queries.dtype)
+        scores = candidates @ queries[b, r] / torch.sqrt(candidates.square().sum(-1) + EPSILON)
+        best: list[int] = []
+        for i in scores.argsort(descending=True, stable=True).tolist():
+            if scores[i] == scores[i] and int(rows[i]) not in best:
+                best.append(int(rows[i]))
+        found[b, r, : len(best[:k])] = torch.tensor(best[:k], dtype=torch.int64)
+    return found
+
+
+def probe_masks(bits: int, probes: int) -> Tensor:
+    """int32 [probes]: sets of a query's least certain bits to flip, as bits of a number, the likeliest to hold a near row first.
+
+    A set costs the sum of the squared margins of its bits, which are put at the quantiles of a normal distribution (Lv et al. 2007, 4.4).
+    """
+    reach = min(bits, REACH)
+    costs = [NormalDist().inv_cdf(0.5 + (bit + 0.5) / (2 * bits)) ** 2 for bit in range(reach)]
+    by_cost = sorted(range(1 << reach), key=lambda mask: (sum(cost for bit, cost in enumerate(costs) if mask >> bit & 1), mask))
+    return torch.tensor(by_cost[:probes], dtype=torch.int32)
+
+
+def _directions(width: int, count: int, generator: torch.Generator) -> Tensor:
+    """`count` random unit vectors, [W, count], orthogonal in groups of W."""
+    groups = [torch.linalg.qr(torch.randn(width, width, generator=generator)).Q for _ in range(math.ceil(count / width))]
+    return torch.cat(groups, dim=1)[:, :count] if groups else torch.empty(width, 0)
+
+
+def _signs(projections: Tensor) -> Tensor:
+    """[..., n] -> int64 [...]: bit i is set where projection i is above zero."""
+    return ((projections > 0).long() << torch.arange(projections.shape[-1], device=projections.device)).sum(-1)
+
+
+def _hash(tables: LshTables, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """[B, n, W] -> codes int64 [B, n, tables], sketches int64 [B, n]."""
+    number, buckets, _ = tables.buckets.shape[1:]
+    bits = buckets.bit_length() - 1
+    projections = vectors.to(tables.planes.dtype) @ tables.planes
+    return _signs(projections[..., : number * bits].unflatten(-1, (number, bits))), _signs(projections[..., number * bits :])
+
+
+def _present(row: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows int64 [B], -1: none -> the elements that have one, and where they are."""
+    present = row >= 0
+    return present.nonzero()[:, 0], present
+
+
+def _exchange(buckets: Tensor, places: Tensor, entries: Tensor) -> Tensor:
+    """Put entries [B, tables] at places [B, tables] of their tables (-1: nowhere, the entry is returned); returns what was there."""
+    flat = buckets.flatten(2)
+    old = flat.gather(2, places.long().clamp_min(0).unsqueeze(2)).squeeze(2)
+    new = torch.where(places >= 0, entries, old)
+    flat.scatter_(2, places.long().clamp_min(0).unsqueeze(2), new.unsqueeze(2))
+    return torch.where(places >= 0, old, entries)
+
+
+def _probed(margins: Tensor, masks: Tensor) -> Tensor:
+    """Buckets to look into: projections [tables, bits] -> int64 [tables, probes]. Margins count to 18 bits, so that no two are alike."""
+    bits = margins.shape[1]
+    place = torch.arange(bits, dtype=torch.int32, device=margins.device)
+    order = ((margins.abs().float().view(torch.int32) & ~31) | place).argsort(dim=1)  # [tables, bits] least certain first
+    flips = (masks[:, None] >> place & 1).long()  # [probes, bits]
+    flipped = (flips[None] << order[:, None]).sum(-1)
+    return _signs(margins)[:, None] ^ flipped
+
+
+def _distances(entries: Tensor, projections: Tensor) -> Tensor:
+    """How far entries int64 [n] are from the query with these projections onto the sketch's hyperplanes; beyond FARTHEST for empty places.
+
+    A sign that differs counts 0 to 3: by how many of 1/3, 1 and 5/3 of the mean its projection exceeds.
+    """
+    margins, total = projections.abs(), projections.abs().sum()
+    certainty = sum((margins > total * float(2 * degree + 1) / (3 * SKETCH_BITS)).long() for degree in range(3))
+    differing = (entries[:, None] ^ _signs(projections)) >> torch.arange(SKETCH_BITS, device=entries.device) & 1
+    return torch.where(entries < 0, FARTHEST + 1, (differing * certainty).sum(1))
