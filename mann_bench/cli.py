@@ -7,6 +7,8 @@
     mann-bench list models|suites
     mann-bench doctor                         what this machine can do
     mann-bench report runs/mine               one HTML page, Markdown, CSV, plots
+    mann-bench compare runs/old runs/new      each case: FASTER, SLOWER, SAME or INCONCLUSIVE
+    mann-bench compare main . --suite quick   the same for two states of the code, run side by side
 
 Sizes are written as people write them: 64k = 64 * 2^10, 1M = 2^20. Exit code 0: done; 1: something measured failed; 2: bad usage.
 """
@@ -191,6 +193,61 @@ def report(
     from mann_bench.reports import write_report
 
     print(f"report: {write_report(runs, out or runs[0] / 'report')}")
+
+
+@app.command()
+def compare(
+    before: Annotated[str, typer.Argument(metavar="A", help="a run folder; with --suite a git ref or a folder with a checkout")],
+    after: Annotated[str, typer.Argument(metavar="B", help="the same, to be judged against A")],
+    suite: Annotated[str, typer.Option(help="run this suite (or FILE.toml) at both git refs, interleaved; nothing is installed")] = "",
+    models: Models = "",
+    model: OwnModel = None,
+    slots: Slots = "",
+    device: Device = None,
+    threads: Threads = None,
+    mode: Mode = None,
+    seed: Seed = None,
+    processes: Annotated[int, typer.Option(min=1, help="with --suite: how often each case is run, each time in a new process")] = 3,
+    out: Annotated[Path | None, typer.Option(help="with --suite: folder for both runs; default runs/compare-DATE")] = None,
+    threshold: Annotated[str, typer.Option(help="a smaller change of time is the SAME")] = "5%",
+    fail_on: Annotated[list[str] | None, typer.Option(help="exit with 1 on slower:5% or larger:1%; may be repeated")] = None,
+    anyway: Annotated[bool, typer.Option(help="compare runs of different machines")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Judge every case of B against A by its raw samples, and its memory to the byte."""
+    from mann_bench.reports import compare as comparing
+
+    limits = comparing.parse_limits(fail_on or [])
+    least = comparing.parse_percent("--threshold", threshold)
+    folders = (Path(before), Path(after))
+    if suite:
+        chosen = choose(suite, models, model, slots, device, threads, mode, seed)
+        from mann_bench.checkouts import checked_out, run_at_both
+
+        target = out or Path("runs") / f"compare-{datetime.now():%Y%m%d-%H%M%S}"
+        with checked_out(before) as old, checked_out(after) as new:
+            folders = run_at_both(chosen, (old, new), target, processes, lambda text: console.print(text, markup=False, soft_wrap=True))
+    elif not all(folder.exists() for folder in folders):
+        missing = next(folder for folder in folders if not folder.exists())
+        raise UsageError(f"compare: expected two run folders, got {str(missing)!r}, which is none; for two git refs add --suite quick")
+    comparison = comparing.compare_runs(*folders, anyway=anyway)
+    for warning in comparison.warnings:
+        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
+    broken = comparing.violations(comparison.cases, limits)
+    if as_json:
+        rows = [comparing.to_json(one, least) for one in comparison.cases]
+        print(json.dumps({"a": str(folders[0]), "b": str(folders[1]), "warnings": comparison.warnings, "cases": rows, "failed": broken}))
+    else:
+        table = Table("case", "A ms/step", "B ms/step", "B/A", "95% interval", "p", "verdict", "memory")
+        for one in comparison.cases:
+            table.add_row(*comparing.row(one, least))
+        wide_console().print(table)
+        print(comparing.summary(comparison.cases, least))
+        if suite:
+            print(f"results: {folders[0]} {folders[1]}")
+    for sentence in broken:
+        print(f"failed: {sentence}", file=sys.stderr)
+    raise typer.Exit(1 if broken else 0)
 
 
 def choose(

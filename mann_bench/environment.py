@@ -25,10 +25,12 @@ ALLOCATOR = {
 }
 
 
-def worker_environment(threads: int) -> dict[str, str]:
-    """Environment variables of a measuring process."""
+def worker_environment(threads: int, checkout: Path | None = None) -> dict[str, str]:
+    """Environment variables of a measuring process; it imports the code of `checkout`, if given, before anything installed."""
+    path = [str(checkout), os.getcwd(), os.environ.get("PYTHONPATH", "")] if checkout else []
     limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    return {**os.environ, **ALLOCATOR, **limits, "KINETO_LOG_LEVEL": "5", "PYTHONFAULTHANDLER": "1"}
+    code = {"PYTHONPATH": os.pathsep.join(filter(None, path)), "PYTHONSAFEPATH": "1"} if path else {}
+    return {**os.environ, **ALLOCATOR, **limits, **code, "KINETO_LOG_LEVEL": "5", "PYTHONFAULTHANDLER": "1"}
 
 
 def fingerprint() -> dict[str, Any]:
@@ -177,9 +179,9 @@ def installed_version(package: str) -> str | None:
         return None
 
 
-def git_commit() -> dict[str, Any] | None:
-    """Commit of the checkout this code runs from and whether it has changes; None outside a checkout."""
-    root = Path(__file__).resolve().parent.parent
+def git_commit(root: Path | None = None) -> dict[str, Any] | None:
+    """Commit of a checkout (by default the one this code runs from) and whether it has changes; None for another folder."""
+    root = root or Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None
     commit = _first_line(["git", "-C", str(root), "rev-parse", "HEAD"])

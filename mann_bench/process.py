@@ -18,9 +18,11 @@ QUIET_LINES = ("USDT:", "[W", "[INFO")  # what libraries say on standard error t
 
 
 class WorkerProcess:
-    """One worker; every `ask` returns a reply, or a status and a reason if the process hung or died."""
+    """One worker; every `ask` returns a reply, or a status and a reason if the process hung or died. It runs the code of `checkout`, a
+    folder, if given.
+    """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, checkout: Path | None = None) -> None:
         self.used_s = 0.0
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the process
         self._kills_before = oom_kills()
@@ -29,7 +31,7 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=worker_environment(threads),
+            env=worker_environment(threads, checkout),
             start_new_session=True,  # Ctrl-C is for the driver, which then ends the workers itself
         )
 

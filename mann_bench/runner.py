@@ -6,9 +6,10 @@ A comparison is a set of cases that differ in model, variant, kernels or index o
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from mann_bench.case import Case
@@ -54,11 +55,11 @@ def run_suite(suite: Suite, folder: RunFolder, earlier: Iterable[Result], announ
             if refusal is None:
                 to_run.append(case)
                 continue
-            result = _record(case, refusal, now(), 0.0)
+            result = record_refusal(case, refusal)
             broken.note(result)
             folder.append(result)
             yield result
-        for batch in _that_fit(to_run, suite.budget):
+        for batch in that_fit(to_run, suite.budget):
             for result in run_side_by_side(batch, suite.budget, announce):
                 broken.note(result)
                 folder.append(result)
@@ -117,13 +118,21 @@ def refuse(case: Case, budget: Budget, broken: BrokenCurves) -> dict[str, str] |
     return None
 
 
-def run_side_by_side(cases: list[Case], budget: Budget, announce: Announce) -> Iterator[Result]:
-    """Prepare each case's worker in turn, then time them in interleaved rounds."""
-    running = [_Running(case, WorkerProcess(case.threads), now()) for case in cases]  # they import torch side by side
+def run_side_by_side(
+    cases: list[Case], budget: Budget, announce: Announce, checkouts: Sequence[Path | None] | None = None
+) -> Iterator[Result]:
+    """Prepare each case's worker in turn, then time them in interleaved rounds; each on the code of its checkout, if given."""
+    code = checkouts or [None] * len(cases)
+    running = [_Running(case, WorkerProcess(case.threads, where), now()) for case, where in zip(cases, code, strict=True)]
     try:
         for one in running:
             announce(f"{label(one.case)}: memory and warm-up")
-            command = {"do": "prepare", "case": one.case.model_dump(), "memory_bytes": budget.memory, "warmup_s": budget.timing_seconds}
+            command = {
+                "do": "prepare",
+                "case": one.case.model_dump(exclude_defaults=True),
+                "memory_bytes": budget.memory,
+                "warmup_s": budget.timing_seconds,
+            }
             one.prepared = _ask(one, command, budget)
         for _ in range(budget.rounds):
             for one in running:
@@ -154,6 +163,11 @@ def _finish(one: _Running, budget: Budget) -> Result:
     return _record(one.case, {"status": "ok"}, one.started_at, one.worker.used_s, {**one.prepared, "time": time_})
 
 
+def record_refusal(case: Case, refusal: dict[str, str]) -> Result:
+    """The result of a case that was not even started."""
+    return _record(case, refusal, now(), 0.0)
+
+
 def _record(case: Case, outcome: dict[str, Any], started_at: str, wall_s: float, measured: dict[str, Any] | None = None) -> Result:
     measured = {**(measured or {}), **outcome}
     return Result(
@@ -171,7 +185,7 @@ def _record(case: Case, outcome: dict[str, Any], started_at: str, wall_s: float,
     )
 
 
-def _that_fit(cases: list[Case], budget: Budget) -> Iterator[list[Case]]:
+def that_fit(cases: list[Case], budget: Budget) -> Iterator[list[Case]]:
     """Split a comparison into sets whose predicted bytes fit their device together; a case alone always may try."""
     batch: list[Case] = []
     held = 0
