@@ -7,6 +7,7 @@
     mann-bench list models|suites
     mann-bench doctor                         what this machine can do
     mann-bench report runs/mine               one HTML page, Markdown, CSV, plots
+    mann-bench claims runs/paper              the paper's claims against a run of suite paper
     mann-bench compare runs/old runs/new      each case: FASTER, SLOWER, SAME or INCONCLUSIVE
     mann-bench compare main . --suite quick   the same for two states of the code, run side by side
 
@@ -248,6 +249,30 @@ def compare(
     for sentence in broken:
         print(f"failed: {sentence}", file=sys.stderr)
     raise typer.Exit(1 if broken else 0)
+
+
+@app.command()
+def claims(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders written by `mann-bench run`, best of suite paper")],
+    as_json: AsJson = False,
+) -> None:
+    """Judge each claim of Rae et al. 2016 by the results: reproduced, exceeded, not reproduced, not run."""
+    from mann_bench.reports import claims as claiming
+    from mann_bench.reports.frame import load_frame
+
+    judged = claiming.judge_claims(load_frame(runs))
+    if as_json:
+        print(json.dumps([claiming.to_json(one) for one in judged]))
+        return
+    for one in judged:
+        print(f"{one.verdict.upper():15} {one.claim.says} ({one.claim.source})")
+        if one.value is not None:
+            print(f"{'':15} paper {one.claim.paper_text}, here {one.ours_text}; {one.how}")
+        for remark in one.remarks:
+            print(f"{'':15} - {remark}")
+        if one.case_ids:
+            print(f"{'':15} cases {' '.join(one.case_ids)}")
+        print()
 
 
 def choose(

@@ -25,6 +25,18 @@ def format_slots(slots: int) -> str:
     return str(slots)
 
 
+def round_slots(slots: float) -> str:
+    """`5284.3` -> `5.16k`: three significant digits, binary multiples."""
+    if slots == float("inf"):
+        return "no limit"
+    value, letter = float(slots), ""
+    for letter in ("", "k", "M", "G"):
+        if value < 1000 or letter == "G":
+            break
+        value /= 1024
+    return f"{value:.3g}{letter}"
+
+
 def format_bytes(size_bytes: float) -> str:
     """`8179916` -> `7.8 MiB`: three significant digits, binary units."""
     value = float(size_bytes)

@@ -1,5 +1,6 @@
 """Stored results as a table: one line a case, flat columns, units in their names."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,23 @@ from mann_bench.store import load_results, load_run
 COMPARED = ("model", "variant", "kernels", "index")  # what tells one curve from another; every other field must agree
 
 
-def load_frame(runs: list[Path]) -> pd.DataFrame:
+def load_frame(runs: Sequence[Path]) -> pd.DataFrame:
     """All results of the runs; column `run` tells them apart, `setting` names what is equal for all curves of one plot."""
-    frame = pd.DataFrame([_row(run.name, result) for run in runs for result in load_results(run)])
+    frame = pd.DataFrame([_row(name, result) for name, run in zip(run_names(runs), runs, strict=True) for result in load_results(run)])
     frame["curve"] = _short_names(frame)
     frame["setting"] = _settings(frame)
     return frame
 
 
-def environments(runs: list[Path]) -> list[dict[str, Any]]:
-    """`run.json` of each run, with its folder's name."""
-    return [{"run": run.name, **load_run(run)} for run in runs]
+def environments(runs: Sequence[Path]) -> list[dict[str, Any]]:
+    """`run.json` of each run, with its name."""
+    return [{"run": name, **load_run(run)} for name, run in zip(run_names(runs), runs, strict=True)]
+
+
+def run_names(runs: Sequence[Path]) -> list[str]:
+    """Names of their folders; whole paths where two folders have the same name."""
+    names = [run.resolve().name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run) for run in runs]
 
 
 def _row(run: str, result: Result) -> dict[str, Any]:

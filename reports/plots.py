@@ -1,28 +1,35 @@
-"""Plots: log-log curves against N that read alone, in print and for the colour-blind; SVG with the same bytes for the same results."""
+"""Plots: log-log curves against N that read alone, in print and for the colour-blind; SVG with the same bytes for the same results.
+
+Every point of a curve is a link to its case in the page's table.
+"""
 
 import io
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import pandas as pd
-import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from mann_bench.reports.scaling import Exponent
+from mann_bench.reports.quantity import Quantity
+from mann_bench.reports.scaling import Scaling
 from mann_bench.sizes import format_bytes, format_slots
 
+# Dark on white, and at least 20 CIE units apart for normal, red-blind and green-blind eyes alike (seaborn's palette: 13).
+COLORS = {"lstm": "#8a8a8a", "ntm": "#d1490c", "dam": "#006b4a", "dnc": "#4a1008", "sam": "#0a6bcc", "sdnc": "#080859"}
+OTHER_COLORS = ("#7a1fa2", "#8c8c0e", "#a01a6b", "#333333")  # models of one's own
+DASHES = {"plain": "-", "checkpointed": "--", "compiled": ":"}
 MARKERS = "os^DvPX*<>"
-LABEL_HEIGHT = 0.06  # of the axes
-ORDER = ("lstm", "ntm", "dam", "dnc", "sam", "sdnc")  # a model keeps its colour in every plot
-_STYLE: Any = {  # matplotlib types its keys one by one
+LABEL_HEIGHT = 0.055  # of the axes
+STYLE: Any = {  # matplotlib types its keys one by one
     "svg.hashsalt": "mann-bench",
     "svg.fonttype": "none",  # text stays text: it can be selected, searched and read aloud
     "font.family": "DejaVu Sans",
-    "font.size": 10,
+    "font.size": 9.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -31,72 +38,77 @@ _STYLE: Any = {  # matplotlib types its keys one by one
 }
 
 
-@dataclass(frozen=True)
-class Quantity:
-    """What a plot shows: a column of the table, its interval's columns if it has any, and how to label it."""
+class End(NamedTuple):
+    """Where a curve ends and what it is called there."""
 
-    key: str
-    title: str
-    axis: str
-    column: str
-    low: str | None = None
-    high: str | None = None
-    is_bytes: bool = False
+    x: float
+    y: float
+    text: str
+    color: str
 
 
-TIME = Quantity("time", "Time per step", "milliseconds a step", "step_ms_median", "step_ms_ci_low", "step_ms_ci_high")
-TAPE = Quantity("memory_per_step", "Memory each further step takes", "bytes a step kept for backward", "bytes_per_step", is_bytes=True)
-PASS = Quantity("pass_memory", "Memory of a pass", "peak above what is held before", "pass_bytes", is_bytes=True)
-PEAK = Quantity("peak_memory", "Peak memory in all", "model, memory and pass", "peak_bytes", is_bytes=True)
-QUANTITIES = (TIME, TAPE, PASS, PEAK)
-
-
-def draw(frame: pd.DataFrame, quantity: Quantity, fits: dict[tuple[str, str], Exponent], setting: str) -> Figure:
-    """One plot of one setting: curves with their interval, each named at its end with its exponent."""
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(7.0, 4.2))
+def blank(title: str, setting: str) -> tuple[Figure, Axes]:
+    """An empty plot with room to the right for the curves' names."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.2, 4.0))
         axes = figure.subplots()
-        figure.subplots_adjust(left=0.13, right=0.70, bottom=0.13, top=0.88)  # room to the right for the curves' names
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
+        figure.subplots_adjust(left=0.135, right=0.645, bottom=0.125, top=0.87)
+        axes.set_title(f"{title}\n", loc="left", fontsize=11, fontweight="bold")
+        axes.text(0, 1.03, setting, transform=axes.transAxes, fontsize=8.5, color="#555555")
+    return figure, axes
+
+
+def against_slots(axes: Axes) -> None:
+    """Both axes logarithmic, N in binary sizes."""
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xlabel("memory slots N")
+    axes.xaxis.set_major_locator(LogLocator(base=4, numticks=12))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_slots(int(value)) if value >= 1 else ""))
+
+
+def draw(frame: pd.DataFrame, quantity: Quantity, fits: dict[tuple[str, str], Scaling], setting: str) -> Figure:
+    """One quantity of one setting: curves with their 95% interval, each named at its end with its exponent there."""
+    figure, axes = blank(quantity.title, setting)
+    with matplotlib.rc_context(STYLE):
+        against_slots(axes)
         part = frame[(frame["setting"] == setting) & (frame["status"] == "ok") & (frame[quantity.column] > 0)]
-        ends: list[tuple[float, float, str, tuple[float, float, float]]] = []
+        ends = []
         for number, (name, curve) in enumerate(part.groupby("curve", sort=False)):
             curve = curve.sort_values("slots")
-            color = _color(str(curve["model"].iloc[0]), number)
-            dashes = {"plain": "-", "checkpointed": "--", "compiled": ":"}.get(str(curve["variant"].iloc[0]), "-.")
-            axes.plot(
-                curve["slots"],
-                curve[quantity.column],
-                dashes,
-                marker=MARKERS[number % len(MARKERS)],
-                color=color,
-                markersize=5,
-                linewidth=1.6,
-            )
+            color = color_of(str(curve["model"].iloc[0]), number)
+            dashes = DASHES.get(str(curve["variant"].iloc[0]), "-.")
+            axes.plot(curve["slots"], curve[quantity.column], dashes, color=color, linewidth=1.6)
+            mark(axes, curve["slots"], curve[quantity.column], color, number, curve["case_id"])
             if quantity.low and quantity.high:
                 axes.fill_between(curve["slots"], curve[quantity.low], curve[quantity.high], color=color, alpha=0.25, linewidth=0)
             fit = fits.get((setting, str(name)))
-            text = f"{name}  N^{fit.value:.2f}" if fit else str(name)
-            ends.append((float(curve["slots"].iloc[-1]), float(curve[quantity.column].iloc[-1]), text, color))
-        _label_ends(axes, ends)
-        axes.set_xlabel("memory slots N")
+            text = f"{name}  {power(fit.exponent.value)}" if fit else str(name)
+            ends.append(End(float(curve["slots"].iloc[-1]), float(curve[quantity.column].iloc[-1]), text, color))
+        name_ends(axes, ends)
         axes.set_ylabel(quantity.axis)
-        axes.set_title(f"{quantity.title}\n", loc="left", fontsize=11, fontweight="bold")
-        axes.text(0, 1.03, setting, transform=axes.transAxes, fontsize=9, color="#555555")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_slots(int(value)) if value >= 1 else ""))
-        form = format_bytes if quantity.is_bytes else _plain
         if quantity.is_bytes:
             axes.yaxis.set_major_locator(LogLocator(base=4, numticks=9))  # 64 KiB, 256 KiB, 1 MiB: no 977 KiB
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: form(value)))
-        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_bytes(value) if quantity.is_bytes else f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     return figure
+
+
+def power(exponent: float) -> str:
+    """`N^0.98`; a zero has no sign."""
+    return f"N^{exponent:.2f}".replace("-0.00", "0.00")
+
+
+def mark(axes: Axes, x: Any, y: Any, color: str, number: int, case_ids: Sequence[str] | pd.Series) -> None:
+    """Points that lead to their cases."""
+    urls = [f"#case-{case_id}" for case_id in case_ids]
+    axes.scatter(x, y, s=24, color=color, marker=MARKERS[number % len(MARKERS)], zorder=3, linewidths=0.6, edgecolors="white", urls=urls)
 
 
 def svg(figure: Figure) -> str:
     """The figure as an SVG element, without the XML header, so that it can stand inside a page."""
     text = io.StringIO()
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     content = text.getvalue()
     return content[content.index("<svg") :]
@@ -104,46 +116,42 @@ def svg(figure: Figure) -> str:
 
 def save(figure: Figure, stem: Path) -> None:
     """Write `stem.svg` and `stem.png`."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
-        figure.savefig(stem.with_suffix(".png"), dpi=160, metadata={"Software": None})
+        figure.savefig(stem.with_suffix(".png"), dpi=180, metadata={"Software": None})
 
 
-def _color(model: str, number: int) -> tuple[float, float, float]:
-    palette = sns.color_palette("colorblind", 10)
-    return palette[ORDER.index(model) if model in ORDER else len(ORDER) + number % 4]
+def color_of(model: str, number: int) -> str:
+    """A model keeps its colour in every plot."""
+    return COLORS.get(model, OTHER_COLORS[number % len(OTHER_COLORS)])
 
 
-def _label_ends(axes: matplotlib.axes.Axes, ends: list[tuple[float, float, str, tuple[float, float, float]]]) -> None:
+def name_ends(axes: Axes, ends: list[End]) -> None:
     """Name each curve to the right of the plot; names that would overlap are pushed apart."""
     if not ends:
         axes.text(0.5, 0.5, "nothing measured", transform=axes.transAxes, ha="center")
         return
     axes.margins(y=0.12)
     low, high = (math.log(limit) for limit in axes.get_ylim())
-    ends.sort(key=lambda end: end[1])
+    ends.sort(key=lambda end: end.y)
     heights: list[float] = []
-    for _, value, _, _ in ends:
-        wanted = (math.log(value) - low) / (high - low)
+    for end in ends:
+        wanted = (math.log(end.y) - low) / (high - low)
         heights.append(max(wanted, heights[-1] + LABEL_HEIGHT) if heights else wanted)
     highest = 1.0
     for number in reversed(range(len(heights))):  # those pushed out at the top come down again
         heights[number] = min(heights[number], highest)
         highest = heights[number] - LABEL_HEIGHT
-    for (slots, value, text, color), height in zip(ends, heights, strict=True):
+    for end, height in zip(ends, heights, strict=True):
         axes.annotate(
-            text,
-            xy=(slots, value),
-            xytext=(1.02, height),
+            end.text,
+            xy=(end.x, end.y),
+            xytext=(1.03, height),
             textcoords="axes fraction",
-            color=color,
+            color=end.color,
             va="center",
-            fontsize=9,
+            fontsize=8.5,
             fontweight="bold",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": color, "alpha": 0.35, "linewidth": 0.8},
+            arrowprops={"arrowstyle": "-", "color": end.color, "alpha": 0.35, "linewidth": 0.8},
         )
-
-
-def _plain(value: float) -> str:
-    return f"{value:g}"

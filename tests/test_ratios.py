@@ -1,46 +1,72 @@
 """Speed-up, memory ratio and crossover of planted curves."""
 
+import numpy as np
 import pytest
 
 from mann_bench.reports.frame import load_frame
+from mann_bench.reports.quantity import TIME
 from mann_bench.reports.ratios import crossovers, ratios
+from mann_bench.reports.scaling import scalings
 from tests.results import make_result
 
+SIZES = [64, 256, 1024]
 
-def frame_of(tmp_path, *results):
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "results.jsonl").write_text("".join(result.to_line() + "\n" for result in results))
-    return load_frame([run])
+
+@pytest.fixture
+def frame_of(tmp_path):
+    def make(*results):
+        (tmp_path / "results.jsonl").write_text("".join(result.to_line() + "\n" for result in results))
+        return load_frame([tmp_path])
+
+    return make
 
 
 def curves(sam_ms, ntm_ms):
-    sizes = [64, 256, 1024]
-    sam = [make_result("sam", n, ms=ms, per_step=100) for n, ms in zip(sizes, sam_ms, strict=True)]
-    return [*sam, *(make_result("ntm", n, ms=ms, per_step=n * 10) for n, ms in zip(sizes, ntm_ms, strict=True))]
+    sam = [make_result("sam", n, ms=ms, per_step=100) for n, ms in zip(SIZES, sam_ms, strict=True)]
+    return [*sam, *(make_result("ntm", n, ms=ms, per_step=n * 10) for n, ms in zip(SIZES, ntm_ms, strict=True))]
 
 
-def test_ratio_and_its_interval(tmp_path):
-    found = ratios(frame_of(tmp_path, *curves([1, 1, 1], [0.5, 2, 8])))
-    assert [r.slots for r in found] == [64, 256, 1024]
+def crossover(frame):
+    return crossovers(frame, scalings(frame, TIME))[0]
+
+
+def test_ratio_and_its_interval(frame_of):
+    found = ratios(frame_of(*curves([1, 1, 1], [0.5, 2, 8])))
+    assert [r.slots for r in found] == SIZES
     assert found[2].speedup == pytest.approx(8)
     assert found[2].speedup_low == pytest.approx(8 * 0.99 / 1.01)
     assert found[2].tape_ratio == pytest.approx(102.4)
 
 
-def test_crossover_between_sizes(tmp_path):
-    crossover = crossovers(frame_of(tmp_path, *curves([1, 1, 1], [0.5, 2, 8])))[0]
-    assert (crossover.after, crossover.before) == (64, 256)
-    assert crossover.slots == pytest.approx(128)
-    assert "between N = 64 and 256" in crossover.words
+def test_crossover_between_sizes(frame_of):
+    found = crossover(frame_of(*curves([1, 1, 1], [0.5, 2, 8])))
+    assert found.slots == pytest.approx(128)
+    assert 120 < found.low < 128 < found.high < 136
+    assert found.words.startswith("from N = 128 [12")
 
 
-def test_always_or_never_faster(tmp_path):
-    (tmp_path / "a").mkdir()
-    assert "faster at every N" in crossovers(frame_of(tmp_path / "a", *curves([1, 1, 1], [2, 3, 4])))[0].words
-    assert "not faster" in crossovers(frame_of(tmp_path, *curves([2, 2, 2], [3, 1, 1])))[0].words
+def test_a_crossover_that_noise_decides_has_a_wide_interval(frame_of):
+    found = crossover(frame_of(*curves([1, 1, 1], [0.5, 1.001, 8])))
+    assert found.slots < 256
+    assert found.high > 256
 
 
-def test_other_settings_are_not_compared(tmp_path):
-    found = ratios(frame_of(tmp_path, make_result("sam", 64), make_result("ntm", 64, mode="infer"), make_result("lstm", 64)))
+def test_always_or_never_faster(frame_of):
+    assert "faster at every N measured, 64 to 1k" in crossover(frame_of(*curves([1, 1, 1], [2, 3, 4]))).words
+    assert crossover(frame_of(*curves([2, 2, 2], [3, 1, 1]))).words == "not faster at any N measured, 64 to 1k"
+
+
+def test_expected_crossover_beyond_what_was_measured(frame_of):
+    found = crossover(frame_of(*curves([3, 3, 3], [0.1 + n / 1000 for n in SIZES])))
+    assert np.isinf(found.slots)
+    assert found.expected is not None
+    at, low, high = found.expected
+    assert at == pytest.approx(2900, rel=0.02)
+    assert low < 2900 < high
+    assert "the fitted curves cross near 2.83k [" in found.words
+    assert found.words.endswith(", not measured")
+
+
+def test_other_settings_are_not_compared(frame_of):
+    found = ratios(frame_of(make_result("sam", 64), make_result("ntm", 64, mode="infer"), make_result("lstm", 64)))
     assert found == []

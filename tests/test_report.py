@@ -7,7 +7,7 @@ import pytest
 
 from mann_bench.errors import UsageError
 from mann_bench.reports import write_report
-from mann_bench.reports.page import conclude
+from mann_bench.reports.findings import conclude
 from tests.results import make_result
 
 
@@ -30,17 +30,33 @@ def sweep(model, power, **changes):
 def test_verdicts_are_computed_from_the_results_file(run, tmp_path):
     folder = run(*sweep("sam", 0), *sweep("ntm", 1))
     fits = conclude([folder]).fits["memory_per_step"]
-    exponents = {curve: fit.value for (_, curve), fit in fits.items()}
+    exponents = {curve: fit.exponent.value for (_, curve), fit in fits.items()}
     assert exponents == pytest.approx({"sam": 0, "ntm": 1}, abs=0.01)
     page = write_report([folder], tmp_path / "out").read_text()
-    assert "sam N^0.00" in page
-    assert "ntm N^1.00" in page
-    assert "4.1e+03x [4.01e+03, 4.18e+03] as fast as ntm and keeps 4.1e+03x less a step" in page
+    assert "The memory each further step takes does not grow with N for sam; it grows as O(N) for ntm." in page
+    assert "The time a step takes does not grow with N for sam; it grows as O(N) for ntm." in page
+    assert "sam is 4.1e+03x [4.01e+03, 4.18e+03] as fast as ntm and takes 4.1e+03x less memory a step" in page
+    assert "O(N): 100 B a slot" in page
     assert {p.suffix for p in (tmp_path / "out" / "plots").iterdir()} == {".svg", ".png"}
     rows = list(csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines()))
     assert len(rows) == 8
-    assert rows[0]["case_id"] in page
-    assert "| sam over ntm | 4k |" in (tmp_path / "out" / "report.md").read_text()
+    markdown = (tmp_path / "out" / "report.md").read_text()
+    assert "| sam | ntm | 4k |" in markdown
+    assert "|---|---|---|---:|" in markdown
+
+
+def test_every_number_leads_to_a_case(run, tmp_path):
+    results = [*sweep("sam", 0), *sweep("ntm", 1), make_result("dnc", status="oom", reason="full")]
+    page = write_report([run(*results)], tmp_path / "out").read_text()
+    anchors = re.findall(r'id="case-([0-9a-f]{16})"', page)
+    assert sorted(anchors) == sorted(result.case_id for result in results)
+    links = set(re.findall(r'href="#case-([0-9a-f]{16})"', page))
+    assert links == {result.case_id for result in results if result.status == "ok"}
+
+
+def test_sortable_by_value_not_by_looks(run, tmp_path):
+    page = write_report([run(*sweep("ntm", 1))], tmp_path / "out").read_text()
+    assert re.search(r'data-value="4096">4k<', page)
 
 
 def test_page_asks_nothing_of_a_network_and_escapes(run, tmp_path):
@@ -86,3 +102,16 @@ def test_several_runs_in_one_report(run, tmp_path):
 def test_unreadable_run_is_named(tmp_path):
     with pytest.raises(UsageError, match="expected a run folder"):
         write_report([tmp_path], tmp_path / "out")
+
+
+def test_runs_whose_folders_have_one_name_are_told_apart(run, tmp_path):
+    (tmp_path / "other").mkdir()
+    folders = [run(make_result()), run(make_result(), name="other/run")]
+    page = write_report(folders, tmp_path / "out").read_text()
+    assert f"sam @ {folders[0]}" in page
+    assert f"sam @ {folders[1]}" in page
+
+
+def test_recall_is_plotted_where_there_is_one(run, tmp_path):
+    write_report([run(make_result(index="lsh").model_copy(update={"recall": 0.5}))], tmp_path / "out")
+    assert (tmp_path / "out" / "plots" / "recall.svg").is_file()

@@ -1,0 +1,44 @@
+"""What is plotted and fitted: columns of the table of results, how they are called, and how well they are known."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+TWO_SIDED = 2 * 1.96  # a 95% interval in standard errors
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A column, its interval's columns if it has any, and its names.
+
+    `floor` is what values may differ from size to size for reasons that are not growth, as a fraction.
+    """
+
+    key: str
+    title: str
+    axis: str
+    column: str
+    floor: float
+    low: str | None = None
+    high: str | None = None
+    is_bytes: bool = False
+
+    def measured_errors(self, rows: pd.DataFrame) -> pd.Series:
+        """Standard errors of the logarithm of each value: none where it is counted, not measured."""
+        if not (self.low and self.high):
+            return pd.Series(0.0, rows.index)
+        return pd.Series(np.log(rows[self.high] / rows[self.low]) / TWO_SIDED, rows.index)
+
+    def errors(self, rows: pd.DataFrame) -> pd.Series:
+        """The same with `floor`: what to weigh a point by when a curve is fitted."""
+        return pd.Series(np.hypot(self.measured_errors(rows), self.floor), rows.index)
+
+
+TIME = Quantity("time", "Time per step", "milliseconds a step", "step_ms_median", 0.1, "step_ms_ci_low", "step_ms_ci_high")
+TAPE = Quantity(
+    "memory_per_step", "Memory each further step takes", "bytes a step kept for backward", "bytes_per_step", 0.01, is_bytes=True
+)
+PASS = Quantity("pass_memory", "Memory of a pass", "peak above what is held before", "pass_bytes", 0.1, is_bytes=True)
+PEAK = Quantity("peak_memory", "Peak memory in all", "model, memory and pass", "peak_bytes", 0.1, is_bytes=True)
+QUANTITIES = (TIME, TAPE, PASS, PEAK)
