@@ -21,7 +21,7 @@ def test_planted_power(power):
 def test_planted_break():
     slots = pd.Series(2.0 ** np.arange(6, 21))
     values = np.maximum(1.0, slots / 4096) * np.exp(0.03 * np.random.default_rng(0).standard_normal(len(slots)))
-    fit = fit_exponent(slots, values, 0.05)
+    fit = fit_exponent(slots, pd.Series(values), 0.05)
     assert fit is not None
     assert len(fit.segments) == 2
     flat, steep = fit.segments
@@ -70,7 +70,7 @@ def test_a_cache_that_makes_large_memories_dearer_is_no_new_order():
 
 
 def test_a_memory_that_shows_only_above_a_constant_is_no_square():
-    growth = fit_growth(SLOTS, np.maximum(10_000.0, SLOTS), 0.1)
+    growth = fit_growth(SLOTS, pd.Series(np.maximum(10_000.0, SLOTS.to_numpy())), 0.1)
     assert growth is not None
     assert growth.order == "O(N)"
 
