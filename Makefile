@@ -4,11 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRA := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 RUN ?= runs/bench
+PAPER ?= runs/paper
+BASE ?= HEAD~1
 
-.PHONY: help setup bench gpu test lint format clean
+.PHONY: help setup bench paper regress gpu test lint format clean
 
 help:
 	@echo "make bench   quick sweep of all models, then the HTML report"
+	@echo "make paper   the paper's set-ups, its claims judged, the report; under an hour"
+	@echo "make regress the last two commits against each other; fails on a regression"
 	@echo "make gpu     CUDA tests and the gpu suite with the PYTHON that has torch; installs nothing (MINUTES=8, OUT=runs/gpu)"
 	@echo "make test    all tests but the slow ones"
 	@echo "make lint    ruff and mypy"
@@ -31,6 +35,16 @@ bench: setup
 gpu:
 	@PYTHON=$(PYTHON) .ci/gpu
 
+paper: setup
+	@$(BIN)/mann-bench run paper --out $(PAPER) $$(test -f $(PAPER)/run.json && echo --resume) || test $$? = 1
+	@$(BIN)/mann-bench claims $(PAPER)
+	@$(BIN)/mann-bench report $(PAPER)
+
+# asv installs each commit into an environment of its own below .asv/; BASE=commit compares with another one.
+regress: setup
+	@$(BIN)/asv machine --yes >/dev/null
+	$(BIN)/asv continuous --factor 1.1 $(BASE) HEAD
+
 test: setup
 	$(BIN)/python -m pytest
 
@@ -44,4 +58,4 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis runs
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .asv runs

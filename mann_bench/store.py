@@ -40,7 +40,8 @@ def load_results(run: Path) -> list[Result]:
             first = error.errors()[0]
             raise UsageError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     if not results:
-        raise UsageError(f"{path}: expected at least one finished case, got none; run or --resume it first")
+        what = "a half-written first line" if lines[0] else "an empty file"
+        raise UsageError(f"{path}, line 1: expected at least one finished case, got {what}; run or --resume it first")
     return results
 
 
@@ -50,9 +51,15 @@ def load_run(run: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text()))
+        description = json.loads(path.read_bytes())
     except ValueError as error:
-        raise UsageError(f"{path}: expected JSON, got something else ({error})") from error
+        raise UsageError(f"{path}: expected JSON, got something else ({error}); take the file from a backup, or remove it") from error
+    if not isinstance(description, dict) or not isinstance(description.get("environment", {}), dict):
+        raise UsageError(f"{path}, line 1: expected what `mann-bench run` writes there, got a foreign file; is this the right folder?")
+    schema = description.get("schema", SCHEMA)
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise UsageError(f"{path}: expected schema <= {SCHEMA}, got {schema!r}; a newer mann-bench wrote this, upgrade to read it")
+    return description
 
 
 class RunFolder:

@@ -1,5 +1,6 @@
 """Packaging: every folder is listed, every symlink points home, the wrong import name is banned."""
 
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -19,6 +20,19 @@ def test_every_package_folder_is_listed():
     with_code = {folder for folder in with_code if not any(parent.is_symlink() for parent in [folder, *folder.parents])}
     listed = {ROOT / PROJECT["tool"]["setuptools"]["package-dir"][name] for name in PROJECT["tool"]["setuptools"]["packages"]}
     assert listed == with_code
+
+
+def test_files_that_are_no_python_are_packaged_too():
+    """What the code reads at run time: kernels' sources, suites, templates, claims."""
+    data = PROJECT["tool"]["setuptools"]["package-data"]
+    for name, folder in PROJECT["tool"]["setuptools"]["package-dir"].items():
+        patterns = data.get(name, [])
+        tracked = subprocess.run(["git", "ls-files", folder], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
+        for path in map(Path, tracked):
+            inside = path.relative_to(folder)
+            owner = max((n for n, f in PROJECT["tool"]["setuptools"]["package-dir"].items() if path.is_relative_to(f)), key=len)
+            if owner == name and path.suffix != ".py" and not (ROOT / path).is_symlink():
+                assert any(inside.match(pattern) for pattern in patterns), f"{path} is not in package-data of {name}"
 
 
 @pytest.mark.parametrize("name", ["models", "kernels", "suites", "reports"])

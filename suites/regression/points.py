@@ -9,6 +9,7 @@ asv runs this file against the code of other commits: it uses as little of it as
 
 import math
 import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,12 @@ def measure_all() -> Stored:
     for _ in range(PROCESSES):
         for cases in comparisons(suite.cases):
             for result in run_side_by_side(cases, suite.budget, lambda text: None):
-                found.setdefault(name_of(result.case.model_dump()), []).append(result.model_dump(by_alias=True))
+                name = name_of(result.case.model_dump())
+                found.setdefault(name, []).append(result.model_dump(by_alias=True))
+                if result.status != "ok":
+                    print(f"{name}: {result.status}: {result.reason}", file=sys.stderr)
+    if not any(result["status"] == "ok" for results in found.values() for result in results):
+        raise RuntimeError(f"no case could be measured: {next(iter(found.values()))[0]['reason']}")
     return found
 
 
