@@ -1,4 +1,4 @@
-"""Plots of what is concluded: sparse over dense, how far each curve got and why it stopped, recall against time, time against memory."""
+"""Plots of what is concluded: against the twin, how far each curve got and why it stopped, recall against time, time against memory."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,25 +16,25 @@ from mann_bench.sizes import format_bytes, format_slots
 
 def draw_ratios(ratios: Sequence[Ratio], setting: str, kind: str) -> Figure:
     """How many times faster (`kind="time"`), or how many times less memory a step (`"memory"`), against N; 1 is no difference."""
-    title = "Times faster than the dense twin" if kind == "time" else "Times less memory a step than the dense twin"
+    title = "Times faster than the twin" if kind == "time" else "Times less memory a step than the twin"
     figure, axes = blank(title, setting)
     with matplotlib.rc_context(STYLE):
         against_slots(axes)
         ends = []
         rows = pd.DataFrame([vars(ratio) for ratio in ratios if ratio.setting == setting])
-        for number, (sparse, dense) in enumerate(dict.fromkeys((r.sparse, r.dense) for r in ratios if r.setting == setting)):
-            pair = rows[(rows["sparse"] == sparse) & (rows["dense"] == dense)]
+        for number, (subject, twin) in enumerate(dict.fromkeys((r.subject, r.twin) for r in ratios if r.setting == setting)):
+            pair = rows[(rows["subject"] == subject) & (rows["twin"] == twin)]
             pair = pair[pair["tape_ratio"] > 0] if kind == "memory" else pair
             column = "tape_ratio" if kind == "memory" else "speedup"
             if pair.empty:
                 continue
-            color = color_of(str(pair["dense_model"].iloc[0]), number)
-            dashes = "-" if dense == pair["dense_model"].iloc[0] else "--"
+            color = color_of(str(pair["twin_model"].iloc[0]), number)
+            dashes = "-" if twin == pair["twin_model"].iloc[0] else "--"
             axes.plot(pair["slots"], pair[column], dashes, color=color, linewidth=1.6)
-            mark(axes, pair["slots"], pair[column], color, number, pair["sparse_case"])
+            mark(axes, pair["slots"], pair[column], color, number, pair["subject_case"])
             if kind == "time":
                 axes.fill_between(pair["slots"], pair["speedup_low"], pair["speedup_high"], color=color, alpha=0.2, linewidth=0)
-            ends.append(End(float(pair["slots"].iloc[-1]), float(pair[column].iloc[-1]), f"{sparse} : {dense}", color))
+            ends.append(End(float(pair["slots"].iloc[-1]), float(pair[column].iloc[-1]), f"{subject} : {twin}", color))
         name_ends(axes, ends)
         axes.axhline(1, color="#1c1c1c", linewidth=1)
         axes.set_ylabel("times")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from mann_bench.registry import BUILT_INS
+from mann_bench.registry import BUILT_INS, KINDS
 from mann_bench.reports.quantity import PEAK, TIME, Quantity
 from mann_bench.reports.scaling import Scaling
 from mann_bench.sizes import format_slots, round_slots
@@ -64,12 +64,13 @@ def reaches(frame: pd.DataFrame, fits: dict[str, dict[tuple[str, str], Scaling]]
 
 
 def fronts(frame: pd.DataFrame) -> list[Front]:
-    """One at each N that several curves with a memory of N slots ran at; what reads exactly has recall 1."""
+    """One at each N that several curves with a memory of N slots ran at, in one run; what reads exactly has recall 1."""
     floors = [name for name, entry in BUILT_INS.items() if not entry.uses_slots]
     measured = frame[(frame["status"] == "ok") & ~frame["model"].isin(floors)]
     measured = measured.assign(missed=1 - measured["recall"].fillna(1.0)).drop_duplicates(["setting", "slots", "curve"])
     found = []
-    for _, rows in measured.groupby(["setting", "slots"], sort=False):
+    same_work = measured["model"].map(_work)
+    for _, rows in measured.groupby(["run", "setting", "slots", same_work], sort=False):
         if len(rows) < 2:
             continue
         setting, slots = str(rows["setting"].iloc[0]), int(rows["slots"].iloc[0])
@@ -81,3 +82,9 @@ def fronts(frame: pd.DataFrame) -> list[Front]:
                 beaten[str(row["curve"])] = str(rows.loc[better].sort_values("step_ms_median")["curve"].iloc[0])
         found.append(Front(setting, slots, rows[~rows["curve"].isin(list(beaten))].sort_values("step_ms_median"), beaten))
     return found
+
+
+def _work(model: str) -> str:
+    """What a case does: models compete with models, indexes with indexes, an operation with other ways to do the same."""
+    kind = model.partition(":")[0]
+    return model if kind == "op" else kind if kind in KINDS else "model"

@@ -57,7 +57,7 @@ def draw_all(findings: Findings, setting: str) -> Iterator[tuple[str, str, Figur
     for quantity in (TAPE, TIME):
         yield quantity.key, quantity.title, plots.draw(frame, quantity, findings.fits[quantity.key], setting)
     if any(ratio.setting == setting for ratio in findings.ratios):
-        yield "times_faster", "Times faster than the dense twin", comparison_plots.draw_ratios(findings.ratios, setting, "time")
+        yield "times_faster", "Times faster than the twin", comparison_plots.draw_ratios(findings.ratios, setting, "time")
         yield "times_smaller", "Times less memory a step", comparison_plots.draw_ratios(findings.ratios, setting, "memory")
     for quantity in (PASS, PEAK):
         yield quantity.key, quantity.title, plots.draw(frame, quantity, findings.fits[quantity.key], setting)

@@ -1,4 +1,7 @@
-"""Sparse against dense in the same setting and at the same N: speed-up, memory ratio, and the N from which the sparse one is ahead."""
+"""A curve against its twin in the same setting and at the same N: speed-up, memory ratio, and the N from which it is ahead.
+
+The twins of a sparse model are the dense ones it stands for; the twin of a native kernel is the plain torch one.
+"""
 
 from dataclasses import dataclass
 
@@ -16,31 +19,31 @@ DENSE_TWINS = {"sam": ("ntm", "dam"), "sdnc": ("dnc",)}  # Rae et al. compare SA
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times faster and smaller the sparse curve is; the interval holds both medians' intervals at their worst."""
+    """How many times faster and smaller a curve is than its twin; the interval holds both medians' intervals at their worst."""
 
     setting: str
-    sparse: str
-    dense: str
+    subject: str
+    twin: str
     slots: int
     speedup: float
     speedup_low: float
     speedup_high: float
     tape_ratio: float
-    sparse_case: str
-    dense_case: str
-    dense_model: str
+    subject_case: str
+    twin_case: str
+    twin_model: str
 
 
 @dataclass(frozen=True)
 class Crossover:
-    """The N from which the sparse curve is faster: 0 at every size measured, infinite at none; with its 95% interval.
+    """The N from which a curve is faster than its twin: 0 at every size measured, infinite at none; with its 95% interval.
 
     `expected` is where the fitted curves would cross beyond the sizes measured, with its interval, if they do.
     """
 
     setting: str
-    sparse: str
-    dense: str
+    subject: str
+    twin: str
     slots: float
     low: float
     high: float
@@ -62,11 +65,11 @@ class Crossover:
 
 
 def ratios(frame: pd.DataFrame) -> list[Ratio]:
-    """Every pair of a sparse curve and a dense twin, at every N that both have."""
+    """Every pair of a curve and a twin, at every N that both have."""
     found = []
-    for setting, sparse, dense in _pairs(frame):
-        for n in sorted(set(sparse.index) & set(dense.index)):
-            a, b = sparse.loc[n], dense.loc[n]
+    for setting, subject, twin in _pairs(frame):
+        for n in sorted(set(subject.index) & set(twin.index)):
+            a, b = subject.loc[n], twin.loc[n]
             found.append(
                 Ratio(
                     setting,
@@ -86,14 +89,14 @@ def ratios(frame: pd.DataFrame) -> list[Ratio]:
 
 
 def crossovers(frame: pd.DataFrame, times: dict[tuple[str, str], Scaling]) -> list[Crossover]:
-    """Where each sparse curve overtakes its dense twins in time per step; `times` are the fits of time."""
+    """Where each curve overtakes its twins in time per step; `times` are the fits of time."""
     found = []
-    for setting, sparse, dense in _pairs(frame):
-        shared = sorted(set(sparse.index) & set(dense.index))
+    for setting, subject, twin in _pairs(frame):
+        shared = sorted(set(subject.index) & set(twin.index))
         if not shared:
             continue
-        names = (setting, str(sparse["curve"].iloc[0]), str(dense["curve"].iloc[0]))
-        a, b = sparse.loc[shared], dense.loc[shared]
+        names = (setting, str(subject["curve"].iloc[0]), str(twin["curve"].iloc[0]))
+        a, b = subject.loc[shared], twin.loc[shared]
         gain = np.log(b["step_ms_median"].to_numpy() / a["step_ms_median"].to_numpy())
         errors = np.hypot(TIME.measured_errors(a).to_numpy(), TIME.measured_errors(b).to_numpy())
         noise = np.random.default_rng(0).standard_normal((DRAWS, len(shared)))
@@ -117,16 +120,16 @@ def _overtakes(slots: list[int], gain: Floats) -> float:
     return float(slots[last] * (slots[last + 1] / slots[last]) ** part)
 
 
-def _expected(sparse: Scaling | None, dense: Scaling | None, after: int) -> tuple[float, float, float] | None:
+def _expected(subject: Scaling | None, twin: Scaling | None, after: int) -> tuple[float, float, float] | None:
     """Where two fitted curves cross beyond `after`, at most `FARTHEST` times as far, with its interval."""
-    if sparse is None or dense is None:
+    if subject is None or twin is None:
         return None
     drawn = [
-        _crosses(sparse.growth.order, one, dense.growth.order, other, after)
-        for one, other in zip(sparse.growth.redrawn, dense.growth.redrawn, strict=True)
+        _crosses(subject.growth.order, one, twin.growth.order, other, after)
+        for one, other in zip(subject.growth.redrawn, twin.growth.redrawn, strict=True)
     ]
     best = _crosses(
-        sparse.growth.order, np.array(sparse.growth.coefficients), dense.growth.order, np.array(dense.growth.coefficients), after
+        subject.growth.order, np.array(subject.growth.coefficients), twin.growth.order, np.array(twin.growth.coefficients), after
     )
     if best is None:
         return None
@@ -134,9 +137,9 @@ def _expected(sparse: Scaling | None, dense: Scaling | None, after: int) -> tupl
     return best, float(min(low, best)), float(max(high, best))
 
 
-def _crosses(sparse_order: str, sparse: Floats, dense_order: str, dense: Floats, after: int) -> float | None:
+def _crosses(sparse_order: str, subject: Floats, dense_order: str, twin: Floats, after: int) -> float | None:
     def gain(log_n: float) -> float:
-        return value(dense_order, dense, 2.0**log_n) - value(sparse_order, sparse, 2.0**log_n)
+        return value(dense_order, twin, 2.0**log_n) - value(sparse_order, subject, 2.0**log_n)
 
     first, last = np.log2(after), np.log2(after * FARTHEST)
     return float(2.0 ** optimize.brentq(gain, first, last)) if gain(first) < 0 < gain(last) else None
@@ -153,8 +156,18 @@ def _pairs(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
         curves = {
             str(name): curve.drop_duplicates("slots").set_index("slots", drop=False) for name, curve in part.groupby("curve", sort=False)
         }
-        for sparse in curves.values():
-            for dense in curves.values():
-                if dense["model"].iloc[0] in DENSE_TWINS.get(str(sparse["model"].iloc[0]), ()):
-                    pairs.append((str(setting), sparse, dense))
+        for subject in curves.values():
+            for twin in curves.values():
+                if _are_twins(subject.iloc[0], twin.iloc[0]):
+                    pairs.append((str(setting), subject, twin))
     return pairs
+
+
+def _are_twins(subject: pd.Series, twin: pd.Series) -> bool:
+    """Timed in one run, and a sparse model with its dense one, or a native kernel with the plain one of the same thing."""
+    if subject["run"] != twin["run"]:
+        return False
+    if twin["model"] in DENSE_TWINS.get(str(subject["model"]), ()):
+        return True
+    same = all(subject[name] == twin[name] for name in ("model", "variant", "index"))
+    return same and subject["ran_kernels"] != "torch" and twin["ran_kernels"] == "torch"

@@ -135,31 +135,29 @@ def ratios(findings: Findings) -> Table:
     rows = tuple(
         (
             Cell(r.setting),
-            Cell(r.sparse),
-            Cell(r.dense),
+            Cell(r.subject),
+            Cell(r.twin),
             Cell(format_slots(r.slots), r.slots),
             Cell(f"{r.speedup:.3g}", r.speedup),
             Cell(f"[{r.speedup_low:.3g}, {r.speedup_high:.3g}]", r.speedup_low),
             Cell(f"{r.tape_ratio:.3g}" if r.tape_ratio > 0 else "-", r.tape_ratio if r.tape_ratio > 0 else ""),
-            Cell("", "", (("sparse", r.sparse_case), ("dense", r.dense_case))),
+            Cell("", "", (("curve", r.subject_case), ("twin", r.twin_case))),
         )
         for r in findings.ratios
     )
     note = (
-        "Timed in turn in one run. The interval takes both medians' 95% intervals at their worst. Memory: what one more step keeps for "
-        "backward."
+        "Sparse against dense, native against plain torch; timed in turn in one run. The interval takes both medians' 95% intervals at "
+        "their worst. Memory: what one more step keeps for backward."
     )
-    heads = ("setting", "sparse", "dense", "N", "times faster", "interval", "times less memory a step", "cases")
-    return Table("Sparse over dense", note, tuple(Column(h, h in ("N", "times faster", "times less memory a step")) for h in heads), rows)
+    heads = ("setting", "curve", "twin", "N", "times faster", "interval", "times less memory a step", "cases")
+    return Table("Against the twin", note, tuple(Column(h, h in ("N", "times faster", "times less memory a step")) for h in heads), rows)
 
 
 def crossovers(findings: Findings) -> Table:
     """From which N on."""
-    rows = tuple((Cell(c.setting), Cell(c.sparse), Cell(c.dense), Cell(c.words, c.slots)) for c in findings.crossovers)
-    note = (
-        "The N from which the sparse curve stays faster, between sizes on log-log lines, with the 95% interval from both curves' intervals."
-    )
-    return Table("Crossovers in time", note, tuple(Column(h) for h in ("setting", "sparse", "dense", "faster")), rows)
+    rows = tuple((Cell(c.setting), Cell(c.subject), Cell(c.twin), Cell(c.words, c.slots)) for c in findings.crossovers)
+    note = "The N from which the curve stays faster, between sizes on log-log lines; the interval is from both curves' intervals."
+    return Table("Crossovers in time", note, tuple(Column(h) for h in ("setting", "curve", "twin", "faster")), rows)
 
 
 def reaches(findings: Findings) -> Table:

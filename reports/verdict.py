@@ -53,24 +53,24 @@ def _duration(ms: float) -> str:
 
 
 def _against_twins(findings: Findings, setting: str) -> list[str]:
-    """One for each sparse curve and dense model, at the largest N that both ran at."""
+    """One for each curve and model it is held against, at the largest N that both ran at."""
     said = []
     pairs = [r for r in findings.ratios if r.setting == setting]
-    for sparse, model in dict.fromkeys((r.sparse, r.dense_model) for r in pairs):
-        of_pair = [r for r in pairs if (r.sparse, r.dense_model) == (sparse, model)]
+    for subject, model in dict.fromkeys((r.subject, r.twin_model) for r in pairs):
+        of_pair = [r for r in pairs if (r.subject, r.twin_model) == (subject, model)]
         largest = max(r.slots for r in of_pair)
         at = sorted((r for r in of_pair if r.slots == largest), key=lambda r: r.speedup)
-        plain = next((r for r in at if r.dense.split(" ")[0] == model), at[0])
-        text = f"At N = {format_slots(largest)}, the largest both ran at, {sparse} is {_times(plain)}"
+        plain = next((r for r in at if r.twin.split(" ")[0] == model), at[0])
+        text = f"At N = {format_slots(largest)}, the largest both ran at, {subject} is {_times(plain)}"
         if at[0] is not plain:
             text += f", and {_times(at[0])}, the fastest of its variants"
-        crossing = [c for c in findings.crossovers if (c.setting, c.sparse, c.dense) == (setting, sparse, plain.dense)]
+        crossing = [c for c in findings.crossovers if (c.setting, c.subject, c.twin) == (setting, subject, plain.twin)]
         said.append(
-            text + (f". It is faster than {plain.dense} {crossing[0].words}." if crossing and 0 < crossing[0].slots < float("inf") else ".")
+            text + (f". It is faster than {plain.twin} {crossing[0].words}." if crossing and 0 < crossing[0].slots < float("inf") else ".")
         )
     return said
 
 
 def _times(ratio: Ratio) -> str:
     memory = f" and takes {ratio.tape_ratio:.3g}x less memory a step" if ratio.tape_ratio > 0 else ""
-    return f"{ratio.speedup:.3g}x [{ratio.speedup_low:.3g}, {ratio.speedup_high:.3g}] as fast as {ratio.dense}{memory}"
+    return f"{ratio.speedup:.3g}x [{ratio.speedup_low:.3g}, {ratio.speedup_high:.3g}] as fast as {ratio.twin}{memory}"

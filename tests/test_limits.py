@@ -49,3 +49,8 @@ def test_front_holds_what_nobody_beats(frame_of):
     (front,) = fronts(frame)
     assert list(front.rows["curve"]) == ["ntm", "sam lsh", "sam exact"]
     assert front.beaten == {"dam": "ntm"}
+
+
+def test_only_what_does_the_same_work_competes(frame_of):
+    frame = frame_of(make_result("op:sparse_read", ms=1), make_result("op:sparse_write", ms=2), make_result("ntm", ms=3))
+    assert fronts(frame) == []

@@ -70,3 +70,18 @@ def test_expected_crossover_beyond_what_was_measured(frame_of):
 def test_other_settings_are_not_compared(frame_of):
     found = ratios(frame_of(make_result("sam", 64), make_result("ntm", 64, mode="infer"), make_result("lstm", 64)))
     assert found == []
+
+
+def test_a_native_kernel_is_held_against_the_plain_one(frame_of):
+    plain = [make_result("sam", n, ms=4, kernels="torch") for n in SIZES]
+    native = [make_result("sam", n, ms=1, kernels="native") for n in SIZES]
+    native = [r.model_copy(update={"ran": r.ran.model_copy(update={"kernels": "native"})}) for r in native if r.ran]
+    found = ratios(frame_of(*plain, *native))
+    assert [(r.subject, r.twin, round(r.speedup)) for r in found] == [("sam native", "sam torch", 4)] * 3
+
+
+def test_runs_are_not_compared_across_machines(tmp_path):
+    for name, model in (("here", "sam"), ("there", "ntm")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.jsonl").write_text("".join(make_result(model, n).to_line() + "\n" for n in SIZES))
+    assert ratios(load_frame([tmp_path / "here", tmp_path / "there"])) == []
