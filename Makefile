@@ -7,11 +7,12 @@ RUN ?= runs/bench
 PAPER ?= runs/paper
 BASE ?= HEAD~1
 
-.PHONY: help setup bench paper regress gpu test lint format clean
+.PHONY: help setup bench paper results regress gpu test lint format clean
 
 help:
 	@echo "make bench   quick sweep of all models, then the HTML report"
 	@echo "make paper   the paper's set-ups, its claims judged, the report; under an hour"
+	@echo "make results both of these into docs/results, MACHINE=amd-epyc-2-threads"
 	@echo "make regress the last two commits against each other; fails on a regression"
 	@echo "make gpu     CUDA tests and the gpu suite with the PYTHON that has torch; installs nothing (MINUTES=8, OUT=runs/gpu)"
 	@echo "make test    all tests but the slow ones"
@@ -39,6 +40,12 @@ paper: setup
 	@$(BIN)/mann-bench run paper --out $(PAPER) $$(test -f $(PAPER)/run.json && echo --resume) || test $$? = 1
 	@$(BIN)/mann-bench claims $(PAPER)
 	@$(BIN)/mann-bench report $(PAPER)
+
+# What docs/results holds of a class of machines; MACHINE names it.
+results: setup
+	@test -n "$(MACHINE)" || { echo "make results: expected MACHINE=a-name-for-this-class-of-machines, as amd-epyc-2-threads" >&2; exit 2; }
+	@$(MAKE) bench RUN=docs/results/quick-$(MACHINE)
+	@$(MAKE) paper PAPER=docs/results/paper-$(MACHINE)
 
 # asv installs each commit into an environment of its own below .asv/; BASE=commit compares with another one.
 regress: setup

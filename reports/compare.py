@@ -23,6 +23,7 @@ from mann_bench.store import load_results, load_run
 Verdict = Literal["FASTER", "SLOWER", "SAME", "INCONCLUSIVE", "BROKEN", "FIXED", "NOT MEASURED"]
 
 LEVEL = 0.05
+RECALL = 0.005  # what recall may fall unmentioned
 BYTES = ("peak_bytes", "tape_bytes", "state_bytes", "bytes_per_step")
 REFUSED = ("cpu", "cores", "usable_threads", "gpus")  # another machine: a difference of times says nothing about the code
 WARNED = ("ram_bytes", "memory_limit_bytes", "huge_pages", "system", "python", "torch", "torch_cuda", "compiler", "allocator", "packages")
@@ -77,6 +78,17 @@ class Compared:
             return "-"
         return ", ".join(grown(name, *both) for name, both in changed.items()) or "same"
 
+    @property
+    def warnings(self) -> list[str]:
+        """Why a change of time may not be what it seems: other kernels ran, or the index finds less."""
+        said = []
+        name, old, new = label(self.case), self.before, self.after
+        if old.ran and new.ran and (old.ran.kernels, old.ran.index) != (new.ran.kernels, new.ran.index):
+            said.append(f"{name}: kernels {old.ran.kernels}, index {old.ran.index} ran in A, {new.ran.kernels}, {new.ran.index} in B")
+        if old.recall is not None and new.recall is not None and new.recall < old.recall - RECALL:
+            said.append(f"{name}: recall {old.recall:.3f} in A, {new.recall:.3f} in B")
+        return said
+
 
 def compare_results(before: Iterable[Result], after: Iterable[Result]) -> tuple[list[Compared], list[Case], list[Case]]:
     """Cases of both sides in the first's order, and those that only one side has. UsageError if they have none in common.
@@ -109,6 +121,7 @@ def compare_runs(before: Path, after: Path, *, anyway: bool = False) -> Comparis
         raise UsageError(f"compare: expected two runs of one machine, got {'; '.join(refused)}; add --anyway to compare them all the same")
     cases, only_before, only_after = compare_results(load_results(before), load_results(after))
     warnings = refused + warnings
+    warnings += [warning for one in cases for warning in one.warnings]
     warnings += [f"only in {side}: {', '.join(map(label, rest))}" for side, rest in (("A", only_before), ("B", only_after)) if rest]
     return Comparison(cases, warnings)
 

@@ -153,5 +153,5 @@ def name_ends(axes: Axes, ends: list[End]) -> None:
             fontsize=8.5,
             fontweight="bold",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": end.color, "alpha": 0.35, "linewidth": 0.8},
+            arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "color": end.color, "alpha": 0.35, "linewidth": 0.8},
         )

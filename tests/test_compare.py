@@ -61,6 +61,17 @@ def test_memory_to_the_byte():
     assert compare_results([make_result()], [make_result()])[0][0].memory == "same"
 
 
+def test_what_else_changed_is_said():
+    old = make_result(index="lsh").model_copy(update={"recall": 0.9})
+    assert old.ran is not None
+    new = old.model_copy(update={"recall": 0.8, "ran": old.ran.model_copy(update={"kernels": "native"})})
+    assert compare_results([old], [new])[0][0].warnings == [
+        "sam lsh N=64 train: kernels torch, index lsh ran in A, native, lsh in B",
+        "sam lsh N=64 train: recall 0.900 in A, 0.800 in B",
+    ]
+    assert compare_results([old], [old])[0][0].warnings == []
+
+
 def test_limits():
     compared = compare_results([timed("sam"), timed("ntm", per_step=100)], [timed("sam", 1.3), timed("ntm", per_step=120)])[0]
     assert violations(compared, []) == []
