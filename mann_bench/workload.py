@@ -125,7 +125,7 @@ class ModelWorkload(Workload):
         """As `models.native` says, for a model that has native kernels."""
         if self.case.kernels == "torch" or not hasattr(self.model, "kernels") or self.ran["kernels"] != "torch":
             return None
-        return native.why_not(next(self.model.parameters()), self.case.word_size)
+        return native.why_not(next(self.model.parameters()), self.case.word_size, getattr(self.model, "index_kind", None))
 
     def parameters(self) -> dict[str, Tensor]:
         """The model's."""

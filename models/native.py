@@ -31,9 +31,9 @@ class NativePass(Pass):
         super().redo()
 
 
-def why_not(weight: Tensor, word_size: int, index: type[Index]) -> str | None:
-    """Why a model with this weight and index cannot run on native kernels here, or None."""
-    if not index.in_sequence:
+def why_not(weight: Tensor, word_size: int, index: type[Index] | None = None) -> str | None:
+    """Why a model (or, without an index, an op) with this weight cannot run on native kernels here, or None."""
+    if index is not None and not index.in_sequence:
         return f"{index.__name__} is a library's, used step by step"
     real = str(weight.dtype).removeprefix("torch.")
     if real not in build.REALS:
@@ -43,7 +43,7 @@ def why_not(weight: Tensor, word_size: int, index: type[Index]) -> str | None:
     return build.why_not(real) if weight.device.type == "cpu" else f"there are no native kernels for {weight.device.type}"
 
 
-def choose(kernels: str, weight: Tensor, word_size: int, index: type[Index]) -> str:
+def choose(kernels: str, weight: Tensor, word_size: int, index: type[Index] | None = None) -> str:
     """The kernels that run where `kernels` was asked for; RuntimeWarning if native was and there is none."""
     if kernels == "torch":
         return "torch"
