@@ -27,7 +27,7 @@ class WorkerProcess:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the process
         self._kills_before = oom_kills()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "mann_bench.worker"],
+            [sys.executable, "-m", "mann_bench.worker", str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -38,14 +38,36 @@ class Samples(Interval):
     samples: list[float]
 
 
+class Sensors(_Record):
+    """A GPU's own sensors at one moment; None: this card or driver does not say. `slowdowns`: why its clock is held down."""
+
+    sm_clock_mhz: int | None = None
+    memory_clock_mhz: int | None = None
+    power_w: float | None = None
+    temperature_c: int | None = None
+    slowdowns: list[str] = Field(default_factory=list)
+    process_bytes: int | None = None
+
+
 class Timing(_Record):
-    """`pass_ms`: one call over T steps (train: forward and backward); `step_ms` = pass_ms / T; `device_ms`: CUDA events, else None."""
+    """`pass_ms`: one call over T steps (train: forward and backward); `step_ms` = pass_ms / T; `device_ms`: CUDA events, else None.
+
+    `first_ms`: what came before all this, the first step and first pass with all that they build and compile. `round_counts`: how many
+    of the samples each round took. `issue_share`: median part of a pass until the host had issued all its work (CUDA); near 1 the host,
+    not the device, sets the pace. `cache`: whether the last-level cache was emptied before each pass. `sensors`: before the first
+    round and after each.
+    """
 
     pass_ms: Samples
     step_ms: Interval
     device_ms: Samples | None = None
     warmup_ms: list[float]
     stop_reason: str
+    first_ms: float | None = None
+    round_counts: list[int] = Field(default_factory=list)
+    issue_share: float | None = None
+    cache: Literal["warm", "flushed"] = "warm"
+    sensors: list[Sensors] = Field(default_factory=list)
 
 
 class Memory(_Record):

@@ -1,7 +1,7 @@
 """Runs a suite: one process a case, cases that will be compared timed in turn, every outcome stored at once.
 
 A comparison is a set of cases that differ in model, variant, kernels or index only. Its workers live side by side and take turns
-(A B A B), so that a slow minute of the machine falls on all of them.
+(A B B A), so that a slow minute of the machine falls on all of them and a steady drift cancels.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from mann_bench.result import Check, Memory, Ran, Result
 from mann_bench.sizes import format_bytes, format_slots
 from mann_bench.store import RunFolder
 from mann_bench.suite import Budget, Suite
-from mann_bench.timing import summarize
+from mann_bench.timing import Round, summarize
 
 USABLE_MEMORY = 0.8  # of what is free now, for workers living side by side
 
@@ -36,7 +36,7 @@ class _Running:
     worker: WorkerProcess
     started_at: str
     prepared: dict[str, Any] = field(default_factory=dict)
-    rounds_ms: list[list[float]] = field(default_factory=list)
+    rounds: list[Round] = field(default_factory=list)
     failure: dict[str, Any] | None = None
 
 
@@ -134,12 +134,19 @@ def run_side_by_side(
                 "warmup_s": budget.timing_seconds,
             }
             one.prepared = _ask(one, command, budget)
-        for _ in range(budget.rounds):
-            for one in running:
+        turn = {
+            "do": "round",
+            "seconds": budget.timing_seconds / budget.rounds,
+            "target": budget.target_ci,
+            "flush": budget.cache == "flushed",
+        }
+        for number in range(budget.rounds):
+            for one in running if number % 2 == 0 else reversed(running):
                 if one.failure is None:
                     announce(f"{label(one.case)}: timing")
-                    reply = _ask(one, {"do": "round", "seconds": budget.timing_seconds / budget.rounds, "target": budget.target_ci}, budget)
-                    one.rounds_ms.append(reply.get("samples_ms", []))
+                    reply = _ask(one, turn, budget)
+                    if one.failure is None:
+                        one.rounds.append(Round.from_json(reply))
         for one in running:
             one.worker.quit()
             yield _finish(one, budget)
@@ -159,7 +166,8 @@ def _ask(one: _Running, command: dict[str, Any], budget: Budget) -> dict[str, An
 def _finish(one: _Running, budget: Budget) -> Result:
     if one.failure is not None:
         return _record(one.case, one.failure, one.started_at, one.worker.used_s, one.prepared)
-    time_ = summarize(one.rounds_ms, one.prepared["warmup_ms"], one.case.steps, budget.target_ci)
+    warmup_ms, first_ms = one.prepared["warmup_ms"], one.prepared["first_ms"]
+    time_ = summarize(one.rounds, warmup_ms, one.case.steps, budget.target_ci, first_ms=first_ms, cache=budget.cache)
     return _record(one.case, {"status": "ok"}, one.started_at, one.worker.used_s, {**one.prepared, "time": time_})
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mann_bench.advice import advise
 from mann_bench.environment import fingerprint
 from mann_bench.result import SCHEMA, Result
 from mann_bench.runner import label, now, run_suite
@@ -47,6 +48,8 @@ def run_and_store(suite: Suite, path: Path, *, resume: bool, console: Console) -
                 if bar and task is not None:
                     bar.advance(task)
                 console.print(f"[{sum(statuses.values())}/{len(suite.cases)}] {line(result)}", markup=False, soft_wrap=True)
+                for sentence in advise(result):
+                    console.print(f"    {sentence}", markup=False, soft_wrap=True)
     finally:
         folder.close()
     return Counter({str(status): count for status, count in statuses.items()})

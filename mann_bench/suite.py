@@ -16,7 +16,7 @@ import itertools
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -35,6 +35,7 @@ class Budget(BaseModel):
     timing_seconds: float = Field(4, gt=0, description="samples are taken for at most this long, over all rounds")
     memory: int = Field(8 * 2**30, gt=0, description="bytes")
     rounds: int = Field(2, ge=1)
+    cache: Literal["warm", "flushed"] = Field("warm", description="flushed: the last-level cache is emptied before each pass")
     target_ci: float = Field(0.05, gt=0, description="relative half-width of the median's 95% interval at which timing stops")
 
     @field_validator("memory", mode="before")

@@ -1,17 +1,40 @@
 """Time: warm up until steady, sample until the median is known well enough or the budget ends, keep every sample in order."""
 
+import itertools
 import math
 import statistics
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from mann_bench.result import Interval, Samples, Timing
-
-Clock = Callable[[], float]  # seconds, monotonic
+from mann_bench.device import Device, PassTime
+from mann_bench.result import Interval, Samples, Sensors, Timing
 
 MAX_WARMUP = 8
 STEADY = 0.1  # two passes that differ by less than this fraction are steady
 FEWEST = 5  # samples below which no interval is believed
+
+
+@dataclass(frozen=True)
+class Round:
+    """The passes of one turn, in order, and the sensors before and after them."""
+
+    passes: list[PassTime]
+    sensors: list[Sensors] = field(default_factory=list)
+
+    @property
+    def wall_ms(self) -> list[float]:
+        """On the wall clock."""
+        return [one.wall_ms for one in self.passes]
+
+    def to_json(self) -> dict[str, Any]:
+        """As a worker replies."""
+        return {"passes": self.passes, "sensors": [reading.model_dump() for reading in self.sensors]}
+
+    @classmethod
+    def from_json(cls, reply: dict[str, Any]) -> "Round":
+        """The inverse of `to_json`."""
+        return cls([PassTime(*one) for one in reply["passes"]], [Sensors(**reading) for reading in reply["sensors"]])
 
 
 def median_interval(samples: Sequence[float]) -> tuple[float, float, float]:
@@ -23,14 +46,23 @@ def median_interval(samples: Sequence[float]) -> tuple[float, float, float]:
     return statistics.median(ordered), ordered[max(0, low)], ordered[min(count - 1, high)]
 
 
-def warm_up(one_pass: Callable[[], None], budget_s: float, clock: Clock = time.perf_counter) -> list[float]:
-    """Run until two passes in a row agree, at most eight passes or the budget; their times in ms, the first call (builds) first."""
+def interval_over_rounds(rounds: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+    """Median of all samples, and an interval as wide as the samples or the medians of the rounds ask for.
+
+    Samples of one round share its moment; where the machine changed between rounds, their number alone would promise too much.
+    """
+    median, low, high = median_interval([value for samples in rounds for value in samples])
+    _, low_round, high_round = median_interval([statistics.median(samples) for samples in rounds])
+    return median, min(low, low_round), max(high, high_round)
+
+
+def warm_up(device: Device, one_pass: Callable[[], None], between: Callable[[], None], budget_s: float) -> list[float]:
+    """Run until two passes in a row agree, at most eight passes or the budget; their times in ms."""
     times_ms: list[float] = []
-    start = clock()
-    while len(times_ms) < MAX_WARMUP and (len(times_ms) < 2 or clock() - start < budget_s):
-        began = clock()
-        one_pass()
-        times_ms.append((clock() - began) * 1e3)
+    start = device.clock()
+    while len(times_ms) < MAX_WARMUP and (len(times_ms) < 2 or device.clock() - start < budget_s):
+        between()
+        times_ms.append(device.time(one_pass).wall_ms)
         if len(times_ms) >= 3 and abs(times_ms[-1] - times_ms[-2]) <= STEADY * times_ms[-2]:
             break
         if times_ms[0] > budget_s * 1e3:
@@ -39,35 +71,67 @@ def warm_up(one_pass: Callable[[], None], budget_s: float, clock: Clock = time.p
 
 
 def sample(
-    one_pass: Callable[[], None], between: Callable[[], None], budget_s: float, target: float, clock: Clock = time.perf_counter
-) -> list[float]:
-    """One round: times in ms, in order, until the relative half-width of the median's interval is <= target or the budget ends."""
-    times_ms: list[float] = []
-    start = clock()
-    while not times_ms or clock() - start < budget_s:
+    device: Device, one_pass: Callable[[], None], between: Callable[[], None], budget_s: float, target: float, *, flush: bool = False
+) -> Round:
+    """One round: passes until the relative half-width of the median's interval is <= target or the budget ends; `between` is not timed."""
+    passes: list[PassTime] = []
+    sensors = [device.sensors()]
+    start = device.clock()
+    while not passes or device.clock() - start < budget_s:
         between()
-        began = clock()
-        one_pass()
-        times_ms.append((clock() - began) * 1e3)
-        if len(times_ms) >= FEWEST and len(times_ms) % FEWEST == 0 and steady_enough(times_ms, target):
+        if flush:
+            device.flush_cache()
+        passes.append(device.time(one_pass))
+        if len(passes) % FEWEST == 0 and steady_enough([one.wall_ms for one in passes], target):
             break
-    return times_ms
+    sensors.append(device.sensors())
+    return Round(passes, [reading for reading in sensors if reading is not None])
 
 
 def steady_enough(samples_ms: Sequence[float], target: float) -> bool:
     """Whether the median is known to within `target` of itself."""
+    if len(samples_ms) < 2 * FEWEST:
+        return False
     median, low, high = median_interval(samples_ms)
-    return len(samples_ms) >= 2 * FEWEST and (high - low) / 2 <= target * median
+    return (high - low) / 2 <= target * median
 
 
-def summarize(rounds_ms: Sequence[Sequence[float]], warmup_ms: list[float], steps: int, target: float) -> Timing:
+def summarize(
+    rounds: Sequence[Round],
+    warmup_ms: list[float],
+    steps: int,
+    target: float,
+    *,
+    first_ms: float | None = None,
+    cache: Literal["warm", "flushed"] = "warm",
+) -> Timing:
     """All rounds of one case as a `Timing`; pass times in ms and per step."""
-    samples = [value for round_ms in rounds_ms for value in round_ms]
-    median, low, high = median_interval(samples)
-    reached = steady_enough(samples, target)
+    walls = [taken.wall_ms for taken in rounds]
+    reached = all(steady_enough(round_ms, target) for round_ms in walls)
+    of_device = [[one.device_ms for one in taken.passes if one.device_ms is not None] for taken in rounds]
+    issued = [one.issue_ms / one.wall_ms for taken in rounds for one in taken.passes if one.issue_ms is not None]
+    pass_ms = _samples(walls)
     return Timing(
-        pass_ms=Samples(median=median, ci_low=low, ci_high=high, min=min(samples), count=len(samples), samples=samples),
-        step_ms=Interval(median=median / steps, ci_low=low / steps, ci_high=high / steps),
+        pass_ms=pass_ms,
+        step_ms=Interval(median=pass_ms.median / steps, ci_low=pass_ms.ci_low / steps, ci_high=pass_ms.ci_high / steps),
+        device_ms=_samples(of_device) if all(of_device) else None,
         warmup_ms=warmup_ms,
         stop_reason=f"interval within {target:.0%} of the median" if reached else "time budget",
+        first_ms=first_ms,
+        round_counts=[len(taken.passes) for taken in rounds],
+        issue_share=statistics.median(issued) if issued else None,
+        cache=cache,
+        sensors=[*rounds[0].sensors[:1], *(taken.sensors[-1] for taken in rounds if taken.sensors)],
     )
+
+
+def split_rounds(samples: Sequence[float], counts: Sequence[int]) -> list[list[float]]:
+    """The samples of each round; all of them as one where the rounds are not known."""
+    rest = iter(samples)
+    return [list(itertools.islice(rest, count)) for count in counts or [len(samples)]]
+
+
+def _samples(rounds: list[list[float]]) -> Samples:
+    samples = [value for values in rounds for value in values]
+    median, low, high = interval_over_rounds(rounds)
+    return Samples(median=median, ci_low=low, ci_high=high, min=min(samples), count=len(samples), samples=samples)

@@ -1,7 +1,7 @@
-"""A measuring process: one case, driven by JSON lines (`python -m mann_bench.worker` reads commands, writes one reply each).
+"""A measuring process: one case, driven by JSON lines (`python -m mann_bench.worker THREADS` reads commands, writes one reply each).
 
     {"do": "prepare", "case": {...}, "memory_bytes": 8589934592, "warmup_s": 2}   build, check, gate, memory pass, warm-up
-    {"do": "round", "seconds": 1.0, "target": 0.05}                               samples of one round
+    {"do": "round", "seconds": 1.0, "target": 0.05, "flush": false}               samples of one round
     {"do": "quit"}
 
 A process of its own gives each case a clean allocator and clean peaks, and lets it die without taking anything with it.
@@ -19,9 +19,11 @@ from typing import Any, TextIO
 import torch
 
 from mann_bench.case import Case
+from mann_bench.device import open_device
 from mann_bench.environment import device_name
 from mann_bench.gate import check_workload
 from mann_bench.memory import measure_memory
+from mann_bench.threads import hold_to
 from mann_bench.timing import sample, warm_up
 from mann_bench.workload import Workload, make_workload
 
@@ -39,16 +41,17 @@ class Worker:
         """
         self.case = Case(**case)
         torch.set_num_threads(self.case.threads)
-        if self.case.device == "cpu":
-            limit_memory(memory_bytes)
+        limit_memory(self.case.device, memory_bytes)
+        self.device = open_device(self.case.device)
         self.workload = make_workload(self.case)
-        self.workload.try_step()
+        first = self.device.time(self.workload.try_step)
         ran = self.workload.ran
         check = check_workload(self.workload)
         if check is not None and not check.ok:
             reason = f"differs from {check.compared_with} by {check.max_rel_err:.2g} (relative RMS) at a small size"
             return {"status": "unverified", "reason": reason, "check": check.model_dump()}
         fallback = self.workload.fallback
+        first_ms = first.wall_ms + self.device.time(self.workload.run_pass).wall_ms
         memory = measure_memory(self.workload)
         return {
             "ran": {"kernels": ran["kernels"], "index": ran["index"], "device_name": device_name(self.case.device)},
@@ -56,22 +59,21 @@ class Worker:
             "reason": fallback and f"kernels={self.case.kernels} runs as torch: {fallback}",
             "recall": self.workload.recall(),
             "memory": memory.model_dump(),
-            "warmup_ms": warm_up(self.one_pass, warmup_s),
+            "first_ms": first_ms,
+            "warmup_ms": warm_up(self.device, self.workload.run_pass, self.workload.clear, warmup_s),
         }
 
-    def round(self, seconds: float, target: float) -> dict[str, Any]:
+    def round(self, seconds: float, target: float, flush: bool) -> dict[str, Any]:
         """One round of timed passes."""
-        return {"samples_ms": sample(self.one_pass, self.workload.clear, seconds, target)}
-
-    def one_pass(self) -> None:
-        """What is timed; on CUDA until the device is done."""
-        self.workload.run_pass()
-        if self.case.device.startswith("cuda"):
-            torch.cuda.synchronize()
+        return sample(self.device, self.workload.run_pass, self.workload.clear, seconds, target, flush=flush).to_json()
 
 
-def limit_memory(budget_bytes: int) -> None:
-    """Let this process allocate `budget_bytes` more than it holds now; beyond, allocations fail cleanly."""
+def limit_memory(device: str, budget_bytes: int) -> None:
+    """Let this process allocate `budget_bytes` more than it holds now, of a GPU's memory in all; beyond, allocations fail cleanly."""
+    if device.startswith("cuda"):
+        total_bytes = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, budget_bytes / total_bytes), device)
+        return
     status = Path("/proc/self/status")
     if not status.is_file():
         return
@@ -110,6 +112,7 @@ def serve(commands: TextIO, replies: TextIO) -> None:
 
 def main() -> None:
     """Keep the real standard output for replies: what a model prints goes to standard error."""
+    hold_to(int(sys.argv[1]))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PARENT_DEATH, signal.SIGKILL)
     replies = os.fdopen(os.dup(1), "w")
