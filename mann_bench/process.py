@@ -14,6 +14,7 @@ from typing import Any
 
 from mann_bench.environment import worker_environment
 
+START_S = 300.0  # many start at once on a busy machine
 QUIET_LINES = ("USDT:", "[W", "[INFO")  # what libraries say on standard error that explains nothing
 
 
@@ -34,6 +35,10 @@ class WorkerProcess:
             env=worker_environment(threads, checkout),
             start_new_session=True,  # Ctrl-C is for the driver, which then ends the workers itself
         )
+
+    def wait_until_started(self) -> dict[str, Any]:
+        """Until it has imported what it needs, which is no part of a case's budget."""
+        return self._ask({"do": "start"}, START_S)
 
     def ask(self, command: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         """Send a command and wait for its reply."""

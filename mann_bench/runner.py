@@ -126,6 +126,8 @@ def run_side_by_side(
     running = [_Running(case, WorkerProcess(case.threads, where), now()) for case, where in zip(cases, code, strict=True)]
     try:
         for one in running:
+            _note(one, one.worker.wait_until_started())
+        for one in running:
             announce(f"{label(one.case)}: memory and warm-up")
             command = {
                 "do": "prepare",
@@ -133,7 +135,7 @@ def run_side_by_side(
                 "memory_bytes": budget.memory,
                 "warmup_s": budget.timing_seconds,
             }
-            one.prepared = _ask(one, command, budget)
+            one.prepared = _ask(one, command, budget) if one.failure is None else {}
         turn = {
             "do": "round",
             "seconds": budget.timing_seconds / budget.rounds,
@@ -156,7 +158,10 @@ def run_side_by_side(
 
 
 def _ask(one: _Running, command: dict[str, Any], budget: Budget) -> dict[str, Any]:
-    reply = one.worker.ask(command, max(0.1, budget.case_seconds - one.worker.used_s))
+    return _note(one, one.worker.ask(command, max(0.1, budget.case_seconds - one.worker.used_s)))
+
+
+def _note(one: _Running, reply: dict[str, Any]) -> dict[str, Any]:
     if "status" in reply:
         one.failure = reply
         one.worker.kill()  # its memory is of no more use and may be needed

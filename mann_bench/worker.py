@@ -1,5 +1,6 @@
 """A measuring process: one case, driven by JSON lines (`python -m mann_bench.worker THREADS` reads commands, writes one reply each).
 
+    {"do": "start"}                                                               answered when all is imported
     {"do": "prepare", "case": {...}, "memory_bytes": 8589934592, "warmup_s": 2}   build, check, gate, memory pass, warm-up
     {"do": "round", "seconds": 1.0, "target": 0.05, "flush": false}               samples of one round
     {"do": "quit"}
@@ -34,6 +35,10 @@ class Worker:
     """Holds the workload between commands."""
 
     workload: Workload
+
+    def start(self) -> dict[str, Any]:
+        """Nothing: the answer alone says that this process is ready."""
+        return {}
 
     def prepare(self, case: dict[str, Any], memory_bytes: int, warmup_s: float) -> dict[str, Any]:
         """Everything before timing; the reply holds `ran`, `reason` (of a fallback), `check`, `recall`, `memory` and `warmup_ms`, or a
@@ -93,7 +98,8 @@ def answer(worker: Worker, command: dict[str, Any]) -> dict[str, Any]:
     """Run one command; whatever goes wrong becomes a status and a reason."""
     do = command.pop("do")
     try:
-        return worker.prepare(**command) if do == "prepare" else worker.round(**command)
+        reply: dict[str, Any] = getattr(worker, do)(**command)
+        return reply
     except Exception as error:  # the model may be anyone's: any failure of it is data
         status = "oom" if is_out_of_memory(error) else "error"
         first_line = str(error).strip().partition("\n")[0]

@@ -17,6 +17,9 @@ class DriftingWorker:
     def __init__(self, threads):
         self.used_s, self.turns, self.model = 0.0, 0, ""
 
+    def wait_until_started(self):
+        return {}
+
     def ask(self, command, timeout_s):
         if command["do"] == "prepare":
             self.model = command["case"]["model"]
