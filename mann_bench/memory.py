@@ -1,126 +1,157 @@
-"""Memory of one pass: every allocation and release of torch's CPU allocator, or the CUDA allocator's own statistics.
+"""Memory of one pass, from every allocation and release that torch's allocator reports, CPU or CUDA alike.
 
-A pass of its own, so that it cannot disturb time. Peak, and what forward leaves for backward (the tape).
+A pass of its own, so that it cannot disturb time.
 """
 
-import dataclasses
+import math
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
-
+from mann_bench.device import open_device
+from mann_bench.ledger import CAUSES, STATE_CAUSES, Storages, attribute, gradients, owners, storages
 from mann_bench.result import Memory
+from mann_bench.trace import BACKWARD, BEFORE, END, FORWARD, NEVER, Block, Trace, held_at, mark, recording
 from mann_bench.workload import Workload
 
-_FORWARD = "mann_bench::forward"
+STUDENT = {1: 12.706, 2: 4.303, 3: 3.182}  # 97.5% quantiles of Student's t by degrees of freedom
+Forward = Callable[[], tuple[Any, Any]]
+
+
+class Slope(NamedTuple):
+    """Bytes a step, and the 95% interval of the fitted line; an interval takes three lengths, else None."""
+
+    value: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
-class PassBytes:
-    """Above what was held before the pass: its peak, and what is held when forward ends, without the output."""
+class PassMemory:
+    """One recorded pass: its trace, all blocks by cause, what was held before it, and what of that had no known holder."""
 
-    peak_bytes: int
-    tape_bytes: int
+    trace: Trace
+    blocks: dict[str, list[Block]]
+    start_bytes: int
+    hidden_bytes: int = 0
 
+    @property
+    def peak_bytes(self) -> int:
+        """The allocator's own peak, above what was held before the pass."""
+        return max([0, *(total for _, total in self.trace.totals)])
 
-def held_tensors(value: Any) -> Iterator[Tensor]:
-    """Every tensor reachable through states, dataclasses, modules, mappings and sequences."""
-    if isinstance(value, Tensor):
-        yield value
-    elif hasattr(value, "tensors"):
-        yield from value.tensors()
-    elif isinstance(value, dict):
-        for part in value.values():
-            yield from held_tensors(part)
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            yield from held_tensors(part)
-    elif dataclasses.is_dataclass(value):
-        yield from held_tensors([getattr(value, f.name) for f in dataclasses.fields(value)])
+    @property
+    def tape_bytes(self) -> int:
+        """What forward leaves for backward."""
+        return sum(block.size_bytes for block in self.blocks["tape"] if block.born_ns != BEFORE)
 
+    @property
+    def grown_bytes(self) -> int:
+        """What the pass left behind beyond what it found, its gradients and state aside: after an equal pass, a leak."""
+        left = self.trace.totals[-1][1] if self.trace.totals else 0
+        known = [block for cause, blocks in self.blocks.items() if cause in ("gradients", "tape", *STATE_CAUSES) for block in blocks]
+        came = sum(block.size_bytes for block in known if block.born_ns != BEFORE and block.died_ns == NEVER)
+        went = sum(block.size_bytes for block in known if block.born_ns == BEFORE and block.died_ns != NEVER)
+        return left - came + went
 
-def bytes_of(tensors: Iterator[Tensor]) -> int:
-    """Bytes of the distinct storages behind the tensors."""
-    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
-
-
-def measure_pass(workload: Workload, steps: int) -> PassBytes:
-    """One pass over the first `steps` steps."""
-    measure = _measure_cuda if workload.case.device.startswith("cuda") else _measure_cpu
-    measured = measure(workload, steps)
-    workload.clear()
-    return measured
-
-
-def _measure_cpu(workload: Workload, steps: int) -> PassBytes:
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profile:
-        with torch.profiler.record_function(_FORWARD):
-            y, state = workload.forward(steps)
-        output_bytes = y.untyped_storage().nbytes()
-        if workload.case.mode == "train":
-            workload.backward(y)
-        del y, state
-    assert profile.profiler is not None
-    assert profile.profiler.kineto_results is not None
-    events = profile.profiler.kineto_results.events()
-    forward = next(event for event in events if event.name() == _FORWARD)
-    forward_end_ns = forward.start_ns() + forward.duration_ns()
-    held = peak = at_forward_end = 0
-    for start_ns, size_bytes in sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"):
-        if start_ns <= forward_end_ns:
-            at_forward_end = held + size_bytes
-        held += size_bytes
-        peak = max(peak, held)
-    return PassBytes(peak, max(0, at_forward_end - output_bytes))
+    def ledger(self) -> dict[str, int]:
+        """Bytes by cause at the moment of the peak. They sum to the allocator's own peak: `unattributed` is whatever is needed for that."""
+        peak_ns = max(self.trace.totals, key=lambda entry: entry[1])[0] if self.trace.totals else 0
+        held = {cause: held_at(self.blocks[cause], [peak_ns])[0] for cause in CAUSES}
+        held["unattributed"] = self.start_bytes + self.peak_bytes - sum(held[cause] for cause in CAUSES if cause != "unattributed")
+        return held
 
 
-def _measure_cuda(workload: Workload, steps: int) -> PassBytes:
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    y, state = workload.forward(steps)
-    tape = torch.cuda.memory_allocated() - before - y.untyped_storage().nbytes()
-    if workload.case.mode == "train":
-        workload.backward(y)
-    del y, state
-    torch.cuda.synchronize()
-    return PassBytes(torch.cuda.max_memory_allocated() - before, max(0, tape))
+def build_recorded(case_device: str, build: Callable[[], Workload]) -> tuple[Workload, int]:
+    """Build a workload, and the bytes that it holds outside its parameters, state and inputs by the allocator's own count."""
+    with recording(case_device) as trace:
+        workload = build()
+    held_bytes = trace.totals[-1][1] if trace.totals else 0
+    return workload, held_bytes - sum(sum(held.values()) for held in owners(workload).values())
 
 
-def measure_memory(workload: Workload) -> Memory:
-    """Peak of the case's pass, and bytes per step as the slope of the tape between T/2 and T steps, where constants cancel."""
-    steps = workload.case.steps
-    workload.run_pass()  # what is allocated once (gradients aside) is not this pass's
-    workload.clear()
-    half = measure_pass(workload, max(1, steps // 2))
-    whole = measure_pass(workload, steps)
-    slope = (whole.tape_bytes - half.tape_bytes) / (steps - steps // 2) if steps > 1 else float(whole.tape_bytes)
-    parameters = bytes_of(iter(workload.parameters().values()))
-    state = bytes_of(held_tensors(workload.state)) + getattr(workload.state, "outside_bytes", 0)  # a library's index holds no tensors
+def measure_pass(workload: Workload, steps: int | None = None, hidden_bytes: int = 0, forward: Forward | None = None) -> PassMemory:
+    """Record one pass over the first `steps` steps, or of another way `forward` to run them."""
+    before = owners(workload)
+    held = {address: size_bytes for part in before.values() for address, size_bytes in part.items()}
     training = workload.case.mode == "train"
-    ledger = {
-        "parameters": parameters,
-        "state": state,
-        "tape": whole.tape_bytes if training else 0,
-        "gradients": parameters if training else 0,
-    }
-    ledger["workspace"] = max(0, whole.peak_bytes - ledger["tape"] - ledger["gradients"])
+    with recording(workload.case.device, held) as trace:
+        with mark(FORWARD):
+            y, state = forward() if forward is not None else workload.forward(steps)
+        with mark(BACKWARD):
+            if training:
+                workload.backward(y)
+        with mark(END):
+            noted = {**_after(workload), "output": storages([y])}
+        del y, state
+    workload.clear()
+    blocks = attribute(trace, before, noted, training=training)
+    return PassMemory(trace, blocks, sum(held.values()) + hidden_bytes, hidden_bytes)
+
+
+def measure_memory(workload: Workload, hidden_bytes: int = 0) -> Memory:
+    """Peak and ledger of the case's pass, and bytes per step as the slope of the tape over lengths, where constants cancel.
+
+    Run a pass before: what is allocated once is not a pass's. `hidden_bytes` as `build_recorded` found them.
+    """
+    steps = workload.case.steps
+    tapes = [(length, measure_pass(workload, length).tape_bytes) for length in (*lengths(steps)[:-1], steps)]
+    whole = measure_pass(workload, steps, hidden_bytes)
+    slope = fit_slope([*tapes, (steps, whole.tape_bytes)])
+    state = sum(sum(owners(workload)[cause].values()) for cause in STATE_CAUSES)
+    sensors = open_device(workload.case.device).sensors()
     return Memory(
-        peak_bytes=parameters + state + whole.peak_bytes,
-        start_bytes=parameters + state,
+        peak_bytes=whole.start_bytes + whole.peak_bytes,
+        start_bytes=whole.start_bytes,
         tape_bytes=whole.tape_bytes,
-        bytes_per_step=slope,
+        bytes_per_step=slope.value,
+        bytes_per_step_low=slope.low,
+        bytes_per_step_high=slope.high,
         state_bytes=state,
-        ledger=ledger,
+        ledger=whole.ledger(),
+        leaked_bytes=whole.grown_bytes,
         rss_peak_bytes=peak_rss_bytes(),
+        nvml_peak_bytes=sensors.process_bytes if sensors else None,
     )
+
+
+def lengths(steps: int, points: int = 3) -> list[int]:
+    """Up to `points` distinct lengths of a sequence, evenly from T / points to T."""
+    return sorted({math.ceil(steps * part / points) for part in range(1, points + 1)})
+
+
+def fit_slope(points: Sequence[tuple[int, int]]) -> Slope:
+    """Least squares of bytes over steps; of one length, the mean of bytes a step."""
+    x, y = [length for length, _ in points], [size_bytes for _, size_bytes in points]
+    count = len(x)
+    if len(set(x)) == 1:
+        return Slope(sum(y) / sum(x), None, None)
+    middle, level = sum(x) / count, sum(y) / count
+    spread = sum((value - middle) ** 2 for value in x)
+    slope = sum((a - middle) * b for a, b in zip(x, y, strict=True)) / spread
+    if len(set(x)) == 2:
+        return Slope(slope, None, None)
+    residual = sum((b - level - slope * (a - middle)) ** 2 for a, b in zip(x, y, strict=True))
+    reach = STUDENT.get(count - 2, 3.0) * math.sqrt(residual / (count - 2) / spread)
+    return Slope(slope, slope - reach, slope + reach)
+
+
+def held_by_cause(measured: PassMemory, moments_ns: Sequence[int]) -> dict[str, list[int]]:
+    """What each cause holds at moments in rising order."""
+    held = {cause: held_at(blocks, list(moments_ns)) for cause, blocks in measured.blocks.items()}
+    held["unattributed"] = [size + measured.hidden_bytes for size in held["unattributed"]]
+    return held
 
 
 def peak_rss_bytes() -> int:
     """High-water mark of this process's resident memory."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _after(workload: Workload) -> dict[str, Storages]:
+    """Who holds what when a pass is over: its gradients and its state."""
+    held = owners(workload)
+    return {"gradients": gradients(workload), **{cause: held[cause] for cause in (*STATE_CAUSES, "tape")}}

@@ -72,15 +72,20 @@ class Timing(_Record):
 
 class Memory(_Record):
     """Allocator bytes of one pass. `peak_bytes` counts from the start of the process, `start_bytes` is what was held before the pass,
-    `tape_bytes` what forward leaves for backward, `bytes_per_step` its slope over T, `state_bytes` the memory and all that goes with it.
+    `tape_bytes` what forward leaves for backward, `bytes_per_step` its slope over T (with its 95% interval, from `_low` to `_high`),
+    `state_bytes` the memory and all that goes with it, `leaked_bytes` what the pass left behind that nothing known holds. The causes of
+    the `ledger` (`mann_bench.ledger`) are as of the peak and sum to it.
     """
 
     peak_bytes: int
     start_bytes: int
     tape_bytes: int
     bytes_per_step: float
+    bytes_per_step_low: float | None = None
+    bytes_per_step_high: float | None = None
     state_bytes: int
     ledger: dict[str, int] = Field(default_factory=dict)
+    leaked_bytes: int = 0
     rss_peak_bytes: int
     nvml_peak_bytes: int | None = None
 

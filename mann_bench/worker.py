@@ -23,7 +23,7 @@ from mann_bench.case import Case
 from mann_bench.device import open_device
 from mann_bench.environment import device_name
 from mann_bench.gate import check_workload
-from mann_bench.memory import measure_memory
+from mann_bench.memory import build_recorded, measure_memory
 from mann_bench.threads import hold_to
 from mann_bench.timing import sample, warm_up
 from mann_bench.workload import Workload, make_workload
@@ -48,7 +48,7 @@ class Worker:
         torch.set_num_threads(self.case.threads)
         limit_memory(self.case.device, memory_bytes)
         self.device = open_device(self.case.device)
-        self.workload = make_workload(self.case)
+        self.workload, hidden_bytes = build_recorded(self.case.device, lambda: make_workload(self.case))
         first = self.device.time(self.workload.try_step)
         ran = self.workload.ran
         check = check_workload(self.workload)
@@ -57,7 +57,8 @@ class Worker:
             return {"status": "unverified", "reason": reason, "check": check.model_dump()}
         fallback = self.workload.fallback
         first_ms = first.wall_ms + self.device.time(self.workload.run_pass).wall_ms
-        memory = measure_memory(self.workload)
+        self.workload.clear()
+        memory = measure_memory(self.workload, hidden_bytes)
         return {
             "ran": {"kernels": ran["kernels"], "index": ran["index"], "device_name": device_name(self.case.device)},
             "check": check.model_dump() if check else None,

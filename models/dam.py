@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from mann_bench.models.addressing import content_weights
 from mann_bench.models.mann import DenseMANN, check_at_least
+from mann_bench.models.phases import phase
 from mann_bench.models.state import Fill, State, initial_rows
 
 
@@ -77,17 +78,21 @@ class DAM(DenseMANN):
         beta = 1 + functional.softplus(strengths) if self.strength else strengths.new_ones(len(strengths), self.heads)
         alpha, gamma = torch.sigmoid(alpha).unsqueeze(-1), torch.sigmoid(gamma).unsqueeze(-1)  # [B, H, 1]
 
-        unused = self.least_used(memory.usage)  # [B, H]
-        previous = memory.read_weights if writers == self.heads else memory.read_weights.mean(1, keepdim=True)
-        indicator = functional.one_hot(unused, self.slots).to(previous.dtype)  # [B, H, N]
-        write_weights = alpha * torch.lerp(indicator, previous, gamma)  # eq 5
-        rows = wipe_and_add(memory.memory, unused, write_weights, values.unflatten(1, (writers, width)))
+        with phase("addressing"):
+            unused = self.least_used(memory.usage)  # [B, H]
+            previous = memory.read_weights if writers == self.heads else memory.read_weights.mean(1, keepdim=True)
+            indicator = functional.one_hot(unused, self.slots).to(previous.dtype)  # [B, H, N]
+            write_weights = alpha * torch.lerp(indicator, previous, gamma)  # eq 5
+        with phase("write"):
+            rows = wipe_and_add(memory.memory, unused, write_weights, values.unflatten(1, (writers, width)))
 
         live = min(self.slots, memory.live + writers)
-        found = content_weights(rows[:, :live], queries.unflatten(1, (self.heads, width)), beta)
-        read_weights = functional.pad(found, (0, self.slots - live))
-        usage = self.discount * memory.usage + (write_weights.sum(1) + read_weights.sum(1)).detach()
-        return read_weights @ rows, DAMMemory(rows, usage, read_weights, live)
+        with phase("addressing"):
+            found = content_weights(rows[:, :live], queries.unflatten(1, (self.heads, width)), beta)
+            read_weights = functional.pad(found, (0, self.slots - live))
+            usage = self.discount * memory.usage + (write_weights.sum(1) + read_weights.sum(1)).detach()
+        with phase("read"):
+            return read_weights @ rows, DAMMemory(rows, usage, read_weights, live)
 
     def least_used(self, usage: Tensor) -> Tensor:
         """A row of its own for each write head, the least used first, ties to the lowest row: usage [B, N] -> int64 [B, H]."""

@@ -15,6 +15,7 @@ from mann_bench.models.addressing import (
     usage_update,
 )
 from mann_bench.models.mann import DenseMANN
+from mann_bench.models.phases import phase
 from mann_bench.models.state import Fill, State, initial_rows
 
 
@@ -78,17 +79,22 @@ class DNC(DenseMANN):
         sizes = [heads * width, heads, width, 1, width, width, heads, 1, 1, 3 * heads]
         keys, strengths, write_key, write_strength, erase, value, free, allocate, write, modes = interface.split(sizes, dim=1)
 
-        usage = usage_update(memory.usage, memory.write_weights, memory.read_weights, torch.sigmoid(free))
-        content = content_weights(memory.memory, write_key.unsqueeze(1), self.positive(write_strength))[:, 0]
-        write_weights = torch.sigmoid(write) * torch.lerp(content, allocation(usage), torch.sigmoid(allocate))
-        rows = erase_and_add(memory.memory, write_weights.unsqueeze(1), torch.sigmoid(erase).unsqueeze(1), value.unsqueeze(1))
+        with phase("addressing"):
+            usage = usage_update(memory.usage, memory.write_weights, memory.read_weights, torch.sigmoid(free))
+            content = content_weights(memory.memory, write_key.unsqueeze(1), self.positive(write_strength))[:, 0]
+            write_weights = torch.sigmoid(write) * torch.lerp(content, allocation(usage), torch.sigmoid(allocate))
+        with phase("write"):
+            rows = erase_and_add(memory.memory, write_weights.unsqueeze(1), torch.sigmoid(erase).unsqueeze(1), value.unsqueeze(1))
 
-        link, precedence = temporal_link(memory.link, memory.precedence, write_weights)
-        after, before = forward_backward_weights(link, memory.read_weights)
-        looked_up = content_weights(rows, keys.unflatten(1, (heads, width)), self.positive(strengths))
-        mode = torch.softmax(modes.unflatten(1, (heads, 3)), dim=-1).unsqueeze(-1)  # [B, R, 3, 1]: backward, content, forward
-        read_weights = mode[:, :, 0] * before + mode[:, :, 1] * looked_up + mode[:, :, 2] * after
-        return read_weights @ rows, DNCMemory(rows, usage, link, precedence, write_weights, read_weights)
+        with phase("link"):
+            link, precedence = temporal_link(memory.link, memory.precedence, write_weights)
+            after, before = forward_backward_weights(link, memory.read_weights)
+        with phase("addressing"):
+            looked_up = content_weights(rows, keys.unflatten(1, (heads, width)), self.positive(strengths))
+            mode = torch.softmax(modes.unflatten(1, (heads, 3)), dim=-1).unsqueeze(-1)  # [B, R, 3, 1]: backward, content, forward
+            read_weights = mode[:, :, 0] * before + mode[:, :, 1] * looked_up + mode[:, :, 2] * after
+        with phase("read"):
+            return read_weights @ rows, DNCMemory(rows, usage, link, precedence, write_weights, read_weights)
 
     def positive(self, strengths: Tensor) -> Tensor:
         """Key strengths above 1 (`oneplus`) or 0 (`softplus`)."""

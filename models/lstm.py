@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mann_bench.models.mann import check_at_least, check_input
+from mann_bench.models.phases import phase
 from mann_bench.models.state import Fill, State
 
 
@@ -41,8 +42,9 @@ class LSTM(nn.Module):
         if not isinstance(state, LSTMState) or tuple(state.hidden.shape) != (x.shape[1], self.hidden) or state.hidden.device != x.device:
             got = list(state.hidden.shape) if isinstance(state, LSTMState) else type(state).__name__
             raise ValueError(f"state: expected an LSTMState of [{x.shape[1]}, {self.hidden}] on {x.device}, got {got}; use initial_state")
-        hidden, (last, cell) = self.controller(x, (state.hidden.unsqueeze(0), state.cell.unsqueeze(0)))
-        return self.output(hidden), LSTMState(last[0], cell[0])
+        with phase("controller"):
+            hidden, (last, cell) = self.controller(x, (state.hidden.unsqueeze(0), state.cell.unsqueeze(0)))
+            return self.output(hidden), LSTMState(last[0], cell[0])
 
     def memory_bytes(self, batch: int, steps: int, mode: str) -> dict[str, int]:
         """Predicted bytes by cause for one pass; there is nothing that depends on N."""

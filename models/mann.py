@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
+from mann_bench.models.phases import phase, steps
 from mann_bench.models.state import ControllerState, Fill, MANNState, State
 
 
@@ -73,22 +74,25 @@ class MANN(nn.Module, ABC):
             state = self.initial_state(x.shape[1])
         self.check_state(state, x)
         features, state = self.unroll(x, state)
-        return self.output(features), state
+        with phase("controller"):
+            return self.output(features), state
 
     def unroll(self, x: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
         """All steps: x [T, B, X] -> hidden and reads of each step [T, B, H + R W], state."""
         controller, memory = state.controller, state.memory
         features = []
-        for x_t in x:
+        for x_t in steps(x):
             controller, memory = self.step(x_t, controller, memory)
             features.append(torch.cat([controller.hidden, controller.reads.flatten(1)], dim=-1))
         return torch.stack(features), self.join(controller, memory)
 
     def step(self, x_t: Tensor, controller: ControllerState, memory: State) -> tuple[ControllerState, State]:
         """One time step: x_t [B, X]."""
-        inputs = torch.cat([x_t, controller.reads.flatten(1)], dim=-1)
-        hidden, cell = self.controller(inputs, (controller.hidden, controller.cell))
-        reads, memory = self.access(self.interface(hidden), memory)
+        with phase("controller"):
+            inputs = torch.cat([x_t, controller.reads.flatten(1)], dim=-1)
+            hidden, cell = self.controller(inputs, (controller.hidden, controller.cell))
+            interface = self.interface(hidden)
+        reads, memory = self.access(interface, memory)
         return ControllerState(hidden, cell, reads), memory
 
     def check_state(self, state: Any, x: Tensor) -> None:

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from mann_bench.models.addressing import content_weights, erase_and_add, interpolate, sharpen, shift_convolve
 from mann_bench.models.mann import DenseMANN, check_at_least
+from mann_bench.models.phases import phase
 from mann_bench.models.state import Fill, State, initial_rows
 
 
@@ -76,10 +77,14 @@ class NTM(DenseMANN):
         addresses = interface[:, :address_width].unflatten(1, (self.heads + self.write_heads, self.address_size))
         erase, add = interface[:, address_width:].unflatten(1, (2, self.write_heads, self.word_size)).unbind(1)
 
-        write_weights = self.address(addresses[:, self.heads :], memory.memory, memory.write_weights)
-        rows = erase_and_add(memory.memory, write_weights, torch.sigmoid(erase), add)
-        read_weights = self.address(addresses[:, : self.heads], rows, memory.read_weights)
-        return read_weights @ rows, NTMMemory(rows, read_weights, write_weights)
+        with phase("addressing"):
+            write_weights = self.address(addresses[:, self.heads :], memory.memory, memory.write_weights)
+        with phase("write"):
+            rows = erase_and_add(memory.memory, write_weights, torch.sigmoid(erase), add)
+        with phase("addressing"):
+            read_weights = self.address(addresses[:, : self.heads], rows, memory.read_weights)
+        with phase("read"):
+            return read_weights @ rows, NTMMemory(rows, read_weights, write_weights)
 
     def address(self, parameters: Tensor, memory: Tensor, previous: Tensor) -> Tensor:
         """parameters [B, R, address_size], memory [B, N, W], previous weights [B, R, N] -> weights [B, R, N] ([N] figure 2)."""

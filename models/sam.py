@@ -15,6 +15,7 @@ from mann_bench.kernels.index import find_index, make_index
 from mann_bench.kernels.reference import cosine_to_rows
 from mann_bench.models import native
 from mann_bench.models.mann import MANN, check_at_least
+from mann_bench.models.phases import phase
 from mann_bench.models.sparse_memory import SparseMemory, StepwisePass, follow, gather, tie, write
 from mann_bench.models.state import ControllerState, Fill, MANNState, State
 
@@ -119,7 +120,8 @@ class SAM(MANN):
     def unroll(self, x: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
         """All steps as one pass over the shared memory, recorded for backward if gradients are on."""
         if self.ran["kernels"] == "native":
-            return native.unroll(self, x, state)
+            with phase("sequence"):
+                return native.unroll(self, x, state)
         memory: Any = state.memory
         current = memory.rows.begin(StepwisePass, memory.position, log=torch.is_grad_enabled())
         try:
@@ -146,7 +148,8 @@ class SAM(MANN):
         """One step: all writes in head order, then all reads of the new memory (eq 4-9)."""
         assert memory.current is not None
         queries, strengths, values, write_gate, mix_gate = self.split_interface(interface)
-        self.write(memory, values, write_gate, mix_gate)
+        with phase("write"):
+            self.write(memory, values, write_gate, mix_gate)
         index, weights, reads = self.read(memory, queries, strengths)
         return reads, SAMMemory(memory.rows, index, weights, memory.position, memory.current)
 
@@ -189,22 +192,25 @@ class SAM(MANN):
     def read(self, memory: SAMMemory, queries: Tensor, strengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Read the K nearest rows (eq 4) -> index, weights [B, R, K], reads [B, R, W]; rows read with more than delta count as used."""
         index, weights, found = self.look_up(memory, queries, strengths)
-        for head in range(self.heads):
-            memory.rows.ring.touch(index[:, head], (weights[:, head] > DELTA) & (index[:, head] >= 0))
-        return index, weights, torch.einsum("brk,brkw->brw", weights, found)
+        with phase("read"):
+            for head in range(self.heads):
+                memory.rows.ring.touch(index[:, head], (weights[:, head] > DELTA) & (index[:, head] >= 0))
+            return index, weights, torch.einsum("brk,brkw->brw", weights, found)
 
     def look_up(self, memory: SAMMemory, queries: Tensor, strengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """K nearest rows a head, softmax of strength times cosine over them (eq 2) -> index, weights [B, R, K], rows [B, R, K, W]."""
         rows = memory.rows
-        index = distinct(rows.index.query(rows, queries.detach(), self.reads))
+        with phase("search"):
+            index = distinct(rows.index.query(rows, queries.detach(), self.reads))
         assert memory.current is not None
-        found = gather(memory.current, index.clamp_min(0))  # [B, R, K, W]
-        similarity = cosine_to_rows(queries, found)
-        if strengths is not None:
-            similarity = strengths.unsqueeze(-1) * similarity
-        least = torch.finfo(similarity.dtype).min  # not -inf: an index may find nothing at all, and then nothing is read
-        weights = torch.softmax(similarity.masked_fill(index < 0, least), dim=-1) * (index >= 0)
-        return index, weights, found
+        with phase("addressing"):
+            found = gather(memory.current, index.clamp_min(0))  # [B, R, K, W]
+            similarity = cosine_to_rows(queries, found)
+            if strengths is not None:
+                similarity = strengths.unsqueeze(-1) * similarity
+            least = torch.finfo(similarity.dtype).min  # not -inf: an index may find nothing at all, and then nothing is read
+            weights = torch.softmax(similarity.masked_fill(index < 0, least), dim=-1) * (index >= 0)
+            return index, weights, found
 
     def tape_bytes_per_step(self, batch: int) -> int:
         """Rows gathered and overwritten, and vectors over K: independent of N."""

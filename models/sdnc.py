@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mann_bench.kernels.reference import SparseLinks, add_sparse, largest_entries, link_read, link_update
 from mann_bench.models.mann import check_at_least
+from mann_bench.models.phases import phase
 from mann_bench.models.sam import DELTA, SAM, SAMMemory
 from mann_bench.models.sparse_memory import gather
 from mann_bench.models.state import Fill, State
@@ -69,16 +70,19 @@ class SDNC(SAM):
         """Write, link, read."""
         for_sam, modes = interface.split([interface.shape[1] - 3 * self.heads, 3 * self.heads], dim=1)
         queries, strengths, values, write_gate, mix_gate = self.split_interface(for_sam)
-        written, weights = self.write(memory, values, write_gate, mix_gate)
-        precedence = self.link(memory, written[:, 0], weights[:, 0])
-
-        forward, backward = link_read(memory.links, memory.index, memory.weights.detach())
+        with phase("write"):
+            written, weights = self.write(memory, values, write_gate, mix_gate)
+        with phase("link"):
+            precedence = self.link(memory, written[:, 0], weights[:, 0])
+            forward, backward = link_read(memory.links, memory.index, memory.weights.detach())
         found, looked_up, _ = self.look_up(memory, queries, strengths)
-        mode = torch.softmax(modes.unflatten(1, (self.heads, 3)), dim=-1)
-        columns = torch.cat([backward[0], found, forward[0]], dim=-1)  # [B, R, S]
-        parts = torch.cat([mode[..., :1] * backward[1], mode[..., 1:2] * looked_up, mode[..., 2:] * forward[1]], dim=-1)
-        index, read_weights = largest_of_sum(columns, parts, self.reads)
-        reads = self.weighted_read(memory, index, read_weights)
+        with phase("addressing"):
+            mode = torch.softmax(modes.unflatten(1, (self.heads, 3)), dim=-1)
+            columns = torch.cat([backward[0], found, forward[0]], dim=-1)  # [B, R, S]
+            parts = torch.cat([mode[..., :1] * backward[1], mode[..., 1:2] * looked_up, mode[..., 2:] * forward[1]], dim=-1)
+            index, read_weights = largest_of_sum(columns, parts, self.reads)
+        with phase("read"):
+            reads = self.weighted_read(memory, index, read_weights)
         return reads, SDNCMemory(memory.rows, index, read_weights, memory.position, memory.current, memory.links, *precedence)
 
     def link(self, memory: SDNCMemory, rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

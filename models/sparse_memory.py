@@ -161,6 +161,7 @@ class SparseMemory(State):
                 "this state is stale: its memory has moved on to a later state (in-place inference) or was rolled back. Use the state that "
                 "the last call returned; after backward continue with state.detach()"
             )
+        self.last = None  # can no longer be asked for, and its tape would be held beside the new one
         return kind(self, log)
 
     def end(self, current: Pass) -> int:

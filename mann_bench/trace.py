@@ -1,0 +1,207 @@
+"""A pass as torch's profiler saw it: where its time went by step and phase, and every block of memory with its birth and death.
+
+Forward work is named by the ranges it ran in (`mann_bench.models.phases`). Backward work has no ranges of its own: each node of the
+autograd graph carries the sequence number of the forward operation that made it, and belongs to that operation's step and phase.
+"""
+
+import bisect
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch.autograd.profiler import profile, record_function
+
+from mann_bench.models.phases import PHASES, STEP
+
+FORWARD, BACKWARD, END = "forward", "backward", "end of pass"
+REST = "rest"  # of a step or pass: what lies in no phase, Python between operations and the autograd engine included
+NODE = "autograd::engine::evaluate_function: "
+BEFORE, NEVER = -1, 2**63 - 1
+
+
+class Place(NamedTuple):
+    """Where work belongs: forward or backward, step (None: to no single one), phase."""
+
+    direction: str
+    step: int | None
+    phase: str
+
+
+@dataclass
+class Block:
+    """One allocation on the device: address, bytes, when it came and went in ns; BEFORE, NEVER: not within the trace."""
+
+    address: int
+    size_bytes: int
+    born_ns: int
+    died_ns: int = NEVER
+
+    def lives_at(self, when_ns: int) -> bool:
+        """Whether it is held at that moment, its birth included."""
+        return self.born_ns <= when_ns < self.died_ns
+
+
+@dataclass
+class Spent:
+    """Time at one place: on the host, and of kernels that it launched; `count` times it was entered."""
+
+    host_ns: int = 0
+    device_ns: int = 0
+    count: int = 0
+
+
+@dataclass
+class Trace:
+    """What a recording holds once it is over. Times are ns of the profiler's clock."""
+
+    blocks: list[Block] = field(default_factory=list)
+    totals: list[tuple[int, int]] = field(default_factory=list)  # ns, and the allocator's own running total from 0 at the start
+    spent: dict[Place, Spent] = field(default_factory=lambda: defaultdict(Spent))
+    marks: dict[str, tuple[int, int]] = field(default_factory=dict)  # forward, backward, end of pass: start and end, ns
+    step_ends: dict[str, dict[int, int]] = field(default_factory=lambda: {FORWARD: {}, BACKWARD: {}})  # ns
+    profiler: Any = None
+
+    def export(self, path: Path) -> None:
+        """Write a Chrome trace (chrome://tracing, Perfetto)."""
+        self.profiler.export_chrome_trace(str(path))
+
+
+@contextmanager
+def recording(device: str, held: Mapping[int, int] | None = None) -> Iterator[Trace]:
+    """Records what runs inside; the trace is filled when the block ends. Slows small operations several times over.
+
+    `held`: blocks that were there before, address to bytes.
+    """
+    cuda = device.startswith("cuda")
+    trace = Trace([Block(address, size_bytes, BEFORE) for address, size_bytes in (held or {}).items()])
+    with profile(use_kineto=True, use_device="cuda" if cuda else None, profile_memory=True) as profiler:
+        yield trace
+    trace.profiler = profiler
+    assert profiler.kineto_results is not None
+    roots = profiler.kineto_results.experimental_event_tree()
+    _Reader(trace, "cuda" if cuda else "cpu").read(roots)
+
+
+def mark(name: str) -> record_function:
+    """A range that `Trace.marks` will hold."""
+    return record_function(name)
+
+
+class _Reader:
+    """Walks the profiler's tree of events once for the forward ranges, once for everything."""
+
+    def __init__(self, trace: Trace, device: str) -> None:
+        self.trace, self.device = trace, device
+        self.origin: dict[int, tuple[int | None, str]] = {}  # sequence number -> step and phase of the forward operation
+        self.changes: list[tuple[int, int, int, int]] = []  # ns, address, signed bytes, total
+
+    def read(self, roots: list[Any]) -> None:
+        for root in roots:
+            self._find_origins(root, None, REST)
+        self.backward_from = self.trace.marks.get(BACKWARD, (NEVER, NEVER))[0]
+        for root in roots:
+            self._visit(root, None)
+        self._pair_blocks()
+        backward = Place(BACKWARD, None, REST)
+        if backward in self.trace.spent and not any(_name(child).startswith(NODE) for child in self._children_of_mark(roots)):
+            nodes = sum(spent.host_ns for place, spent in self.trace.spent.items() if place.direction == BACKWARD and place != backward)
+            self.trace.spent[backward].host_ns -= nodes  # a GPU's nodes run in a thread of their own, not inside the range
+
+    def _children_of_mark(self, roots: list[Any]) -> list[Any]:
+        return [child for root in roots if _name(root) == BACKWARD for child in root.children]
+
+    def _find_origins(self, event: Any, step: int | None, phase: str) -> None:
+        name = _name(event)
+        if name in PHASES:
+            phase = name
+        elif name.startswith(STEP):
+            step = int(name.removeprefix(STEP))
+            self.trace.step_ends[FORWARD][step] = event.end_time_ns
+        elif name in (FORWARD, BACKWARD, END):
+            self.trace.marks[name] = (event.start_time_ns, event.end_time_ns)
+        elif name.startswith(NODE):
+            number = event.extra_fields.sequence_number
+            step, phase = self.origin.get(number, (None, REST))
+        elif _is_op(event) and event.extra_fields.sequence_number >= 0:
+            # Several operations may carry a number; the last of them is the one that used it up by making a node.
+            self.origin[event.extra_fields.sequence_number] = (step, phase)
+        for child in event.children:
+            self._find_origins(child, step, phase)
+
+    def _visit(self, event: Any, place: Place | None) -> None:
+        name = _name(event)
+        if name == "[memory]":
+            fields = event.extra_fields
+            if fields.device.type == self.device:
+                self.changes.append((event.start_time_ns, fields.ptr, fields.alloc_size, fields.total_allocated))
+            return
+        entered = self._entered(event, name, place)
+        if entered is not None:
+            spent = self.trace.spent[entered]
+            spent.host_ns += event.duration_time_ns
+            spent.count += 1
+            if place is not None:
+                self.trace.spent[place].host_ns -= event.duration_time_ns
+            place = entered
+        elif place is not None and _is_kernel(event):
+            self.trace.spent[place].device_ns += event.duration_time_ns
+        for child in event.children:
+            self._visit(child, place)
+
+    def _entered(self, event: Any, name: str, place: Place | None) -> Place | None:
+        """The place that an event opens, or None if it belongs to the one around it."""
+        if name in (FORWARD, BACKWARD):
+            return Place(name, None, REST)
+        if name.startswith(NODE):
+            step, phase = self.origin.get(event.extra_fields.sequence_number, (None, REST))
+            if step is not None:
+                ends = self.trace.step_ends[BACKWARD]
+                ends[step] = max(ends.get(step, 0), event.end_time_ns)
+            return Place(BACKWARD, step, phase)
+        if place is None:
+            return None
+        if name.startswith(STEP):
+            return Place(place.direction, int(name.removeprefix(STEP)), REST)
+        if name in PHASES:
+            return Place(place.direction, place.step, name)
+        return None
+
+    def _pair_blocks(self) -> None:
+        self.changes.sort()
+        open_blocks = {block.address: block for block in self.trace.blocks}
+        start_bytes = self.changes[0][3] - self.changes[0][2] if self.changes else 0
+        for when_ns, address, size_bytes, total in self.changes:
+            self.trace.totals.append((when_ns, total - start_bytes))
+            if size_bytes > 0:
+                block = open_blocks[address] = Block(address, size_bytes, when_ns)
+                self.trace.blocks.append(block)
+            elif address in open_blocks:
+                open_blocks.pop(address).died_ns = when_ns
+
+
+def held_at(blocks: list[Block], moments_ns: list[int]) -> list[int]:
+    """Bytes of the blocks that live at each moment; moments in rising order."""
+    change = [0] * (len(moments_ns) + 1)
+    for block in blocks:
+        change[bisect.bisect_left(moments_ns, block.born_ns)] += block.size_bytes
+        change[bisect.bisect_left(moments_ns, block.died_ns)] -= block.size_bytes
+    held, running = [], 0
+    for difference in change[:-1]:
+        running += difference
+        held.append(running)
+    return held
+
+
+def _name(event: Any) -> str:
+    return str(event.name).strip()
+
+
+def _is_op(event: Any) -> bool:
+    return hasattr(event.extra_fields, "sequence_number")
+
+
+def _is_kernel(event: Any) -> bool:
+    return "Kineto" in str(event.tag) and "device_type" in dir(event.extra_fields)

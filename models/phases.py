@@ -1,0 +1,39 @@
+"""Names for the parts of a time step, seen by profilers only: tables, Chrome traces and NVTX ranges all carry these names.
+
+    with phase("write"):
+        memory = erase_and_add(...)
+
+Without a profiler a phase costs a quarter of a microsecond.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
+
+import torch
+from torch.profiler import record_function
+
+# controller: LSTM, interface and output; addressing: weights over rows; search: the nearest rows; sequence: all of it in one native call
+PHASES = ("controller", "addressing", "search", "write", "link", "read", "sequence")
+STEP = "step "  # and the number of the step
+
+T = TypeVar("T")
+
+
+def phase(name: str) -> AbstractContextManager[object]:
+    """A range called `name` in whatever profiler is running."""
+    return record_function(name) if _profiling() else nullcontext()
+
+
+def steps(sequence: Iterable[T]) -> Iterator[T]:
+    """The elements of a sequence, each step of the loop a range called `step 0`, `step 1`, ..."""
+    if not _profiling():
+        yield from sequence
+        return
+    for number, element in enumerate(sequence):
+        with record_function(f"{STEP}{number}"):
+            yield element
+
+
+def _profiling() -> bool:
+    return bool(torch.autograd.profiler._is_profiler_enabled)
