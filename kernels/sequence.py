@@ -200,7 +200,8 @@ class _SamSequence(torch.autograd.Function):
     def forward(ctx: Any, current, start, x, carry, cell, read_weights, *weights):  # type: ignore[no-untyped-def]
         ctx.current, sequence = current, current.sequence
         carries = sequence.run(x, Weights(*weights), {**start, "carry": carry, "cell": cell, "read_weights": read_weights})
-        return carries[1:], carries[-1].clone(), sequence.end["cell"], sequence.end["read_weights"]
+        last = sequence.end.pop("cell"), sequence.end.pop("read_weights")  # kept, they would lead back to this node: a cycle nobody frees
+        return carries[1:], carries[-1].clone(), *last
 
     @staticmethod
     @once_differentiable

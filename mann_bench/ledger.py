@@ -83,19 +83,21 @@ def gradients(workload: Workload) -> Storages:
     return storages(tensor.grad for tensor in workload.parameters().values() if tensor.grad is not None)
 
 
-def attribute(trace: Trace, before: dict[str, Storages], noted: dict[str, Storages], *, training: bool) -> dict[str, list[Block]]:
-    """All blocks of a pass by cause. `before`: owners when it began; `noted`: storages by cause at its end, and `output`, that of y."""
+def attribute(
+    trace: Trace, before: dict[str, Storages], after: dict[str, Storages], output: Storages, *, training: bool
+) -> dict[str, list[Block]]:
+    """All blocks of a pass by cause: `before` and `after`, who held what when it began and ended; `output`, the storage of y."""
     known = {address: cause for cause, held in before.items() for address in held}
-    at_end = {address: cause for cause, held in noted.items() for address in held}
+    at_end = {address: cause for cause, held in after.items() for address in held}
     forward_end, end = trace.marks[FORWARD][1], trace.marks[END][0]
     found: dict[str, list[Block]] = {cause: [] for cause in CAUSES}
     for block in trace.blocks:
         cause = "unattributed"
         if block.born_ns == BEFORE:
             cause = known[block.address]
-        elif block.lives_at(end) and at_end.get(block.address, "output") != "output":
+        elif block.lives_at(end) and block.address in at_end:
             cause = at_end[block.address]
-        elif training and block.lives_at(forward_end) and not (at_end.get(block.address) == "output" and block.lives_at(end)):
+        elif training and block.lives_at(forward_end) and not (block.address in output and block.lives_at(end)):
             cause = "tape"
         elif block.died_ns != NEVER:
             cause = "workspace"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mann_bench.device import open_device
-from mann_bench.ledger import CAUSES, STATE_CAUSES, Storages, attribute, gradients, owners, storages
+from mann_bench.ledger import CAUSES, STATE_CAUSES, attribute, gradients, owners, storages
 from mann_bench.result import Memory
 from mann_bench.trace import BACKWARD, BEFORE, END, FORWARD, NEVER, Block, Trace, held_at, mark, recording
 from mann_bench.workload import Workload
@@ -30,11 +30,12 @@ class Slope(NamedTuple):
 
 @dataclass(frozen=True)
 class PassMemory:
-    """One recorded pass: its trace, all blocks by cause, what was held before it, and what of that had no known holder."""
+    """One recorded pass: its trace, all blocks by cause, what was held before it and after it, and what of that had no known holder."""
 
     trace: Trace
     blocks: dict[str, list[Block]]
     start_bytes: int
+    end_bytes: int
     hidden_bytes: int = 0
 
     @property
@@ -45,16 +46,14 @@ class PassMemory:
     @property
     def tape_bytes(self) -> int:
         """What forward leaves for backward."""
-        return sum(block.size_bytes for block in self.blocks["tape"] if block.born_ns != BEFORE)
+        born_here = [block for block in self.blocks["tape"] if block.born_ns != BEFORE]
+        return held_at(born_here, [self.trace.marks[FORWARD][1]])[0]
 
     @property
     def grown_bytes(self) -> int:
-        """What the pass left behind beyond what it found, its gradients and state aside: after an equal pass, a leak."""
+        """By how much the allocator's total grew beyond what is known to be held now: after an equal pass, a leak."""
         left = self.trace.totals[-1][1] if self.trace.totals else 0
-        known = [block for cause, blocks in self.blocks.items() if cause in ("gradients", "tape", *STATE_CAUSES) for block in blocks]
-        came = sum(block.size_bytes for block in known if block.born_ns != BEFORE and block.died_ns == NEVER)
-        went = sum(block.size_bytes for block in known if block.born_ns == BEFORE and block.died_ns != NEVER)
-        return left - came + went
+        return left - (self.end_bytes - self.start_bytes)
 
     def ledger(self) -> dict[str, int]:
         """Bytes by cause at the moment of the peak. They sum to the allocator's own peak: `unattributed` is whatever is needed for that."""
@@ -68,7 +67,7 @@ def build_recorded(case_device: str, build: Callable[[], Workload]) -> tuple[Wor
     """Build a workload, and the bytes that it holds outside its parameters, state and inputs by the allocator's own count."""
     with recording(case_device) as trace:
         workload = build()
-    held_bytes = trace.totals[-1][1] if trace.totals else 0
+    held_bytes = sum(block.size_bytes for block in trace.blocks if block.died_ns == NEVER)
     return workload, held_bytes - sum(sum(held.values()) for held in owners(workload).values())
 
 
@@ -84,11 +83,13 @@ def measure_pass(workload: Workload, steps: int | None = None, hidden_bytes: int
             if training:
                 workload.backward(y)
         with mark(END):
-            noted = {**_after(workload), "output": storages([y])}
+            after = {**owners(workload), "gradients": gradients(workload)}
+            output = storages([y])
         del y, state
     workload.clear()
-    blocks = attribute(trace, before, noted, training=training)
-    return PassMemory(trace, blocks, sum(held.values()) + hidden_bytes, hidden_bytes)
+    blocks = attribute(trace, before, after, output, training=training)
+    start_bytes, end_bytes = (sum(sum(part.values()) for part in held.values()) + hidden_bytes for held in (before, after))
+    return PassMemory(trace, blocks, start_bytes, end_bytes, hidden_bytes)
 
 
 def measure_memory(workload: Workload, hidden_bytes: int = 0) -> Memory:
@@ -149,9 +150,3 @@ def peak_rss_bytes() -> int:
     """High-water mark of this process's resident memory."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _after(workload: Workload) -> dict[str, Storages]:
-    """Who holds what when a pass is over: its gradients and its state."""
-    held = owners(workload)
-    return {"gradients": gradients(workload), **{cause: held[cause] for cause in (*STATE_CAUSES, "tape")}}

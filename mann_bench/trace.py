@@ -5,6 +5,7 @@ autograd graph carries the sequence number of the forward operation that made it
 """
 
 import bisect
+import gc
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -76,6 +77,7 @@ def recording(device: str, held: Mapping[int, int] | None = None) -> Iterator[Tr
     `held`: blocks that were there before, address to bytes.
     """
     cuda = device.startswith("cuda")
+    gc.collect()  # what earlier work left to be collected would be released, and counted, inside
     trace = Trace([Block(address, size_bytes, BEFORE) for address, size_bytes in (held or {}).items()])
     with profile(use_kineto=True, use_device="cuda" if cuda else None, profile_memory=True) as profiler:
         yield trace

@@ -103,8 +103,8 @@ class DAM(DenseMANN):
         return torch.cat(chosen, dim=1)
 
     def tape_bytes_per_step(self, batch: int) -> int:
-        """One memory copy and five N-vectors a head (write weights, similarity, read weights), norms and wiped rows."""
-        vectors = 3 * self.heads + 3 * self.write_heads + 3
+        """One memory copy, N-vectors: four a read head, three a write head, norms and wiped rows."""
+        vectors = 4 * self.heads + 3 * self.write_heads + 3
         return batch * self.slots * (self.word_size + vectors) * self.output.weight.element_size()
 
 

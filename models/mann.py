@@ -162,11 +162,18 @@ class DenseMANN(MANN):
         return torch.cat(parts), state
 
     def memory_bytes(self, batch: int, steps: int, mode: str) -> dict[str, int]:
-        """As `MANN.memory_bytes`; checkpointed: sqrt(T) states kept and one segment of sqrt(T) steps recomputed."""
+        """As `MANN.memory_bytes`, and the workspace of a step's backward, about five states.
+
+        Checkpointed: sqrt(T) states are kept, and a segment of sqrt(T) steps is recomputed at a time.
+        """
         prediction = super().memory_bytes(batch, steps, mode)
-        if self.checkpoint and "tape" in prediction:
-            segment = math.isqrt(steps - 1) + 1
-            prediction["tape"] = math.ceil(steps / segment) * self.state_bytes(batch) + segment * (prediction["tape"] // steps)
+        if mode == "train":
+            state = self.state_bytes(batch)
+            prediction["workspace"] = 5 * state
+            if self.checkpoint:
+                segment = math.isqrt(steps - 1) + 1
+                prediction["workspace"] += segment * (prediction["tape"] // steps)
+                prediction["tape"] = math.ceil(steps / segment) * state
         return prediction
 
 

@@ -95,6 +95,6 @@ class NTM(DenseMANN):
         return sharpen(shifted, 1 + functional.softplus(gamma[..., 0]))
 
     def tape_bytes_per_step(self, batch: int) -> int:
-        """One memory copy, and ten N-vectors a head (similarity, its quotient, softmax, gated, shifted, log, power, weights)."""
-        vectors = (self.heads + self.write_heads) * (7 + 2 * self.shifts + 1) + 4
+        """One memory copy, and N-vectors: eight a head (content, gated, three shifted, log, power, weights), four of the memory."""
+        vectors = (self.heads + self.write_heads) * (5 + 2 * self.shifts + 1) + 4
         return batch * self.slots * (self.word_size + vectors) * self.output.weight.element_size()

@@ -212,6 +212,13 @@ class SAM(MANN):
             weights = torch.softmax(similarity.masked_fill(index < 0, least), dim=-1) * (index >= 0)
             return index, weights, found
 
+    def controller_tape_bytes(self, batch: int) -> int:
+        """As every model's; the native pass keeps gates, cell, hidden, reads and interface once."""
+        if self.kernels == "torch":
+            return super().controller_tape_bytes(batch)
+        numbers = 6 * self.hidden + self.heads * self.word_size + self.interface.out_features
+        return batch * numbers * self.output.weight.element_size()
+
     def tape_bytes_per_step(self, batch: int) -> int:
         """Rows gathered and overwritten, and vectors over K: independent of N."""
         item = self.output.weight.element_size()
@@ -220,7 +227,7 @@ class SAM(MANN):
             reads = self.heads * self.reads
             return batch * (item * (support * (self.word_size + 1) + 2 * reads) + 4 * (2 * support + self.write_heads + 2 * reads))
         rows = (self.heads * self.reads + support + self.write_heads) * self.word_size
-        vectors = 3 * self.heads * self.word_size + 8 * self.heads * self.reads + 6 * support
+        vectors = 8 * self.heads * self.reads + 6 * support
         indexes = 8 * (4 * support + 3 * self.heads * self.reads)
         return batch * ((rows + vectors) * item + indexes)
 

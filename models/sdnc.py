@@ -110,6 +110,10 @@ class SDNC(SAM):
     def tape_bytes_per_step(self, batch: int) -> int:
         """SAM's, the rows read once more, the overwritten link rows and the mix over supports: independent of N."""
         item = self.output.weight.element_size()
+        if self.kernels != "torch":
+            reads, squares = self.heads * self.reads, 3 * self.link_entries**2
+            links = (squares + self.link_entries) * (item + 4) + 4 * self.link_entries
+            return super().tape_bytes_per_step(batch) + batch * (links + reads * (4 + 3 * item))
         entries, support = self.link_entries, self.reads * (1 + 2 * self.link_entries)
         links = entries * entries * (entries * item + 8) + 4 * entries * entries * item
         mix = self.heads * (self.reads * (support + self.word_size) + 3 * support) * item

@@ -233,7 +233,10 @@ def write(current: StepwisePass, index: Tensor, weights: Tensor, values: Tensor,
 
 def tie(current: StepwisePass, *outputs: Tensor) -> tuple[Tensor, ...]:
     """The outputs, each now depending on the whole chain: a gradient of any of them rolls every write back."""
-    return _Tie.apply(current.token, *outputs) if current.log else outputs
+    if not current.log:
+        return outputs
+    token, current.token = current.token, current.token.detach()  # kept, it would lead back to this pass: a cycle nobody frees
+    return _Tie.apply(token, *outputs)
 
 
 def follow(current: StepwisePass, written: Tensor) -> None:
