@@ -11,6 +11,7 @@ WIDE = 0.10  # relative half-width of an interval that settles little
 SHORT_MS = 0.05  # below, the clock and the call weigh in the sample
 HOST_BOUND = 0.9
 RESIDUAL = 0.02  # of the peak
+LEAK_BYTES = 64 * 2**10  # a pass; less may be bookkeeping
 
 
 def advise(result: Result) -> list[str]:
@@ -19,7 +20,7 @@ def advise(result: Result) -> list[str]:
     if result.time is not None:
         said += _on_time(result.time)
     if result.memory is not None:
-        said += _on_memory(result.memory)
+        said += advise_memory(result.memory)
     return said
 
 
@@ -53,9 +54,13 @@ def _on_time(time: Timing) -> list[str]:
     return said
 
 
-def _on_memory(memory: Memory) -> list[str]:
+def advise_memory(memory: Memory) -> list[str]:
+    """Bytes without a cause, and leaks."""
     left = memory.ledger.get("unattributed", 0)
-    if abs(left) <= RESIDUAL * memory.peak_bytes:
-        return []
-    part = f"{format_bytes(left)} of the peak ({left / memory.peak_bytes:.0%})"
-    return [f"{part} belong to no known cause: held by the model outside its parameters and state, or leaked"]
+    said = []
+    if abs(left) > RESIDUAL * memory.peak_bytes:
+        part = f"{format_bytes(left)} of the peak ({left / memory.peak_bytes:.0%})"
+        said.append(f"{part} belong to no known cause: held by the model outside its parameters and state, or leaked")
+    if memory.leaked_bytes > LEAK_BYTES:
+        said.append(f"each pass leaves {format_bytes(memory.leaked_bytes)} behind that nothing known holds: a leak, or a cache that grows")
+    return said

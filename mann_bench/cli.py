@@ -6,6 +6,7 @@
     mann-bench plan scaling                   the cases, predicted bytes and time
     mann-bench list models|suites
     mann-bench doctor                         what this machine can do
+    mann-bench profile sam --slots 1M --steps 100   time and memory of every step and phase, as a page, CSV and traces
     mann-bench report runs/mine               one HTML page, Markdown, CSV, plots
     mann-bench claims runs/paper              the paper's claims against a run of suite paper
     mann-bench compare runs/old runs/new      each case: FASTER, SLOWER, SAME or INCONCLUSIVE
@@ -24,9 +25,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from mann_bench.case import Case
 from mann_bench.errors import UsageError
 from mann_bench.sizes import format_bytes, format_slots, parse_size
 from mann_bench.suite import Suite, load_suite, select, suite_names
@@ -192,6 +195,46 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def profile(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="a built-in model or variant (ntm-checkpointed), or package.module:factory")
+    ],
+    slots: Annotated[str, typer.Option(help="memory size, as 1M")] = "64k",
+    steps: Annotated[int, typer.Option(min=1, help="T")] = 32,
+    batch: Annotated[int, typer.Option(min=1, help="B")] = 1,
+    mode: Mode = "train",
+    device: Device = None,
+    threads: Threads = None,
+    kernels: Annotated[str, typer.Option(help="auto, native or torch")] = "auto",
+    index: Annotated[str, typer.Option(help="the index of a sparse model")] = "exact",
+    fill: Annotated[str, typer.Option(help="full (N random rows) or empty")] = "full",
+    seed: Seed = None,
+    memory: Annotated[str, typer.Option(help="bytes it may take")] = "16G",
+    seconds: Annotated[float, typer.Option(min=1, help="seconds it may take")] = 600,
+    out: Annotated[Path | None, typer.Option(help="folder for the page; default runs/profile-MODEL-DATE")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take one case apart: time and memory of every step and phase, forward and backward, and whose bytes its peak is."""
+    from mann_bench.profile import profile_in_worker
+    from mann_bench.reports.profile_page import verdicts, write_profile_page
+
+    chosen = one_case(
+        "profile", model, slots, mode, device, threads, seed, steps=steps, batch=batch, kernels=kernels, index=index, fill=fill
+    )
+    folder = out or Path("runs") / f"profile-{chosen.model.replace(':', '-')}-{datetime.now():%Y%m%d-%H%M%S}"
+    found = profile_in_worker(chosen, folder, parse_size(memory), seconds)
+    if isinstance(found, dict):
+        console.print(f"{found['status']}: {found['reason']}", markup=False, soft_wrap=True)
+        raise typer.Exit(1)
+    page = write_profile_page(found, folder)
+    if as_json:
+        print(found.model_dump_json())
+        return
+    print("\n".join(verdicts(found)))
+    print(f"page: {page}")
+
+
+@app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders written by `mann-bench run`")],
     out: Annotated[Path | None, typer.Option(help="folder for the report; default RUN/report")] = None,
@@ -295,6 +338,33 @@ def choose(
     sizes = [parse_size(text) for text in slots.split(",") if text.strip()]
     changes = {"device": device, "threads": threads, "mode": mode, "seed": seed}
     return select(load_suite(suite), models=names, slots=sizes, changes={key: value for key, value in changes.items() if value is not None})
+
+
+def one_case(
+    suite: str, model: str, slots: str, mode: str | None, device: str | None, threads: int | None, seed: int | None, **fields: Any
+) -> Case:
+    """The case that the options of a single measurement describe; UsageError naming the option at fault."""
+    from mann_bench.environment import check_device, usable_threads, why_no_device
+    from mann_bench.registry import find_model, split_variant
+
+    name, variant = split_variant(model)
+    find_model(name)
+    check_device(device or "cpu")
+    if missing := why_no_device(device or "cpu"):
+        raise UsageError(f"--device: {missing}")
+    chosen = {"mode": mode, "device": device, "seed": seed, "threads": threads or usable_threads()}
+    try:
+        return Case(
+            suite=suite,
+            model=name,
+            variant=variant,
+            slots=parse_size(slots),
+            **fields,
+            **{key: value for key, value in chosen.items() if value is not None},
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"--{first['loc'][0]}: {first['msg']}, got {first['input']!r}") from error
 
 
 def wide_console() -> Console:

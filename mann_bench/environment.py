@@ -41,7 +41,7 @@ def fingerprint() -> dict[str, Any]:
         "cpu": cpu_name(),
         "cores": psutil.cpu_count(logical=False),
         "threads": psutil.cpu_count(),
-        "usable_threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count(),
+        "usable_threads": usable_threads(),
         "ram_bytes": psutil.virtual_memory().total,
         "memory_limit_bytes": memory_limit_bytes(),
         "huge_pages": huge_pages(),
@@ -56,6 +56,11 @@ def fingerprint() -> dict[str, Any]:
         "packages": {name: version for name in PACKAGES if (version := installed_version(name))},
         "git": git_commit(),
     }
+
+
+def usable_threads() -> int:
+    """Processors that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1
 
 
 def cpu_name() -> str:

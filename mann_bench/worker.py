@@ -3,6 +3,7 @@
     {"do": "start"}                                                               answered when all is imported
     {"do": "prepare", "case": {...}, "memory_bytes": 8589934592, "warmup_s": 2}   build, check, gate, memory pass, warm-up
     {"do": "round", "seconds": 1.0, "target": 0.05, "flush": false}               samples of one round
+    {"do": "profile", "case": {...}, "memory_bytes": 8589934592, "folder": "..."} one case taken apart, instead of the above
     {"do": "quit"}
 
 A process of its own gives each case a clean allocator and clean peaks, and lets it die without taking anything with it.
@@ -39,6 +40,15 @@ class Worker:
     def start(self) -> dict[str, Any]:
         """Nothing: the answer alone says that this process is ready."""
         return {}
+
+    def profile(self, case: dict[str, Any], memory_bytes: int, folder: str) -> dict[str, Any]:
+        """One case taken apart; files that only this process can write go to the folder."""
+        from mann_bench.profile import profile_case
+
+        self.case = Case(**case)
+        torch.set_num_threads(self.case.threads)
+        limit_memory(self.case.device, memory_bytes)
+        return {"profile": profile_case(self.case, Path(folder)).model_dump()}
 
     def prepare(self, case: dict[str, Any], memory_bytes: int, warmup_s: float) -> dict[str, Any]:
         """Everything before timing; the reply holds `ran`, `reason` (of a fallback), `check`, `recall`, `memory` and `warmup_ms`, or a
