@@ -345,10 +345,11 @@ def one_case(
 ) -> Case:
     """The case that the options of a single measurement describe; UsageError naming the option at fault."""
     from mann_bench.environment import check_device, usable_threads, why_no_device
-    from mann_bench.registry import find_model, split_variant
+    from mann_bench.registry import ModelEntry, find_model, split_variant
 
     name, variant = split_variant(model)
-    find_model(name)
+    if find_model(name).workload != ModelEntry.workload:
+        raise UsageError(f"{suite}: expected a model, got {model!r}; ops and indexes have suites of their own")
     check_device(device or "cpu")
     if missing := why_no_device(device or "cpu"):
         raise UsageError(f"--device: {missing}")

@@ -8,7 +8,7 @@ import resource
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from mann_bench.device import open_device
 from mann_bench.ledger import CAUSES, STATE_CAUSES, attribute, gradients, owners, storages
@@ -18,6 +18,7 @@ from mann_bench.workload import Workload
 
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182}  # 97.5% quantiles of Student's t by degrees of freedom
 Forward = Callable[[], tuple[Any, Any]]
+W = TypeVar("W", bound=Workload)
 
 
 class Slope(NamedTuple):
@@ -63,9 +64,9 @@ class PassMemory:
         return held
 
 
-def build_recorded(case_device: str, build: Callable[[], Workload]) -> tuple[Workload, int]:
+def build_recorded(device: str, build: Callable[[], W]) -> tuple[W, int]:
     """Build a workload, and the bytes that it holds outside its parameters, state and inputs by the allocator's own count."""
-    with recording(case_device) as trace:
+    with recording(device) as trace:
         workload = build()
     held_bytes = sum(block.size_bytes for block in trace.blocks if block.died_ns == NEVER)
     return workload, held_bytes - sum(sum(held.values()) for held in owners(workload).values())

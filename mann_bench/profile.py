@@ -31,7 +31,7 @@ from mann_bench.process import WorkerProcess
 from mann_bench.result import Memory, Ran
 from mann_bench.store import write_atomically
 from mann_bench.trace import BACKWARD, FORWARD, held_at
-from mann_bench.workload import Workload
+from mann_bench.workload import ModelWorkload
 
 POINTS = 8  # lengths measured where steps cannot be seen
 PASSES = 5  # unrecorded, for the time of a pass
@@ -85,8 +85,8 @@ class Profile(_Record):
 
 def profile_case(case: Case, folder: Path) -> Profile:
     """Build the case's model and take a pass apart; writes `trace.json` (Chrome's) and on CUDA `memory_snapshot.pickle` into the folder."""
-    workload, hidden_bytes = build_recorded(case.device, lambda: Workload(case))
-    workload.check_shape()
+    workload, hidden_bytes = build_recorded(case.device, lambda: ModelWorkload(case))
+    workload.try_step()
     workload.run_pass()
     workload.clear()
     pass_ms = time_pass(workload, case.steps)
@@ -145,7 +145,7 @@ def profile_in_worker(case: Case, folder: Path, memory_bytes: int, seconds: floa
     return profile
 
 
-def time_pass(workload: Workload, steps: int) -> dict[str, float]:
+def time_pass(workload: ModelWorkload, steps: int) -> dict[str, float]:
     """Median time in ms of forward and of backward over `steps` steps, unrecorded, on the wall clock to the end of the device's work."""
     device = open_device(workload.case.device)
     taken: dict[str, list[float]] = defaultdict(list)
@@ -160,7 +160,7 @@ def time_pass(workload: Workload, steps: int) -> dict[str, float]:
     return {direction: statistics.median(values) for direction, values in taken.items()}
 
 
-def call_each_step(workload: Workload) -> Callable[[], tuple[Any, Any]]:
+def call_each_step(workload: ModelWorkload) -> Callable[[], tuple[Any, Any]]:
     """A forward that calls the model once for each step, its state carried along."""
 
     def forward() -> tuple[Any, Any]:
@@ -233,7 +233,7 @@ def length_points(measured: PassMemory, length: int, times: dict[str, float]) ->
     return points
 
 
-def nvml_per_step(workload: Workload) -> list[int]:
+def nvml_per_step(workload: ModelWorkload) -> list[int]:
     """GPU memory of this process as the driver counts it, after each step of a forward and after the pass; [] if it cannot be read."""
     device = open_device(workload.case.device)
     read: list[int] = []
@@ -254,7 +254,7 @@ def nvml_per_step(workload: Workload) -> list[int]:
     return read
 
 
-def snapshot(workload: Workload, path: Path) -> None:
+def snapshot(workload: ModelWorkload, path: Path) -> None:
     """A pass's history of the CUDA allocator for PyTorch's viewer (pytorch.org/memory_viz)."""
     torch.cuda.memory._record_memory_history(max_entries=10**6)
     try:
@@ -265,7 +265,7 @@ def snapshot(workload: Workload, path: Path) -> None:
     workload.clear()
 
 
-def _record(workload: Workload, hidden_bytes: int) -> tuple[PassMemory, How]:
+def _record(workload: ModelWorkload, hidden_bytes: int) -> tuple[PassMemory, How]:
     """A recorded pass, its steps visible if there is a way to see them."""
     measured = measure_pass(workload, hidden_bytes=hidden_bytes)
     if measured.trace.step_ends[FORWARD]:
@@ -292,7 +292,7 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def _torch_twin(case: Case) -> tuple[PassMemory, str]:
     steps = min(case.steps, PHASE_STEPS)
-    twin = Workload(case.model_copy(update={"kernels": "torch", "steps": steps}))
+    twin = ModelWorkload(case.model_copy(update={"kernels": "torch", "steps": steps}))
     twin.run_pass()
     twin.clear()
     return measure_pass(twin), f"{steps} steps of the same model with kernels=torch, whose steps can be seen: not of the native call itself"
