@@ -6,6 +6,8 @@
     mann-bench plan scaling                   the cases, predicted bytes and time
     mann-bench list models|suites
     mann-bench doctor                         what this machine can do
+    mann-bench doctor --selftest              its ceilings, and whether planted faults are found
+    mann-bench largest sam ntm --memory 4G --seconds 60   the largest N that fits, predicted and measured
     mann-bench profile sam --slots 1M --steps 100   time and memory of every step and phase, as a page, CSV and traces
     mann-bench report runs/mine               one HTML page, Markdown, CSV, plots
     mann-bench claims runs/paper              the paper's claims against a run of suite paper
@@ -32,7 +34,7 @@ from rich.table import Table
 from mann_bench.case import Case
 from mann_bench.errors import UsageError
 from mann_bench.sizes import format_bytes, format_slots, parse_size
-from mann_bench.suite import Suite, load_suite, select, suite_names
+from mann_bench.suite import Budget, Suite, load_suite, select, suite_names
 
 app = typer.Typer(
     add_completion=False,
@@ -182,16 +184,60 @@ def list_(
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    selftest: Annotated[bool, typer.Option("--selftest", help="measure this machine's ceilings and look for planted faults")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Show what this machine has, what is missing and what that means."""
     from mann_bench.doctor import examine
 
+    if selftest:
+        from mann_bench.selftest import selftest as examine
     findings = examine()
     if as_json:
         print(json.dumps([finding._asdict() for finding in findings]))
-        return
-    for finding in findings:
-        print(f"{finding.state:8} {finding.part:13} {finding.detail}")
+    else:
+        for finding in findings:
+            print(f"{finding.state:8} {finding.part:16} {finding.detail}")
+    raise typer.Exit(1 if any(finding.state == "failed" for finding in findings) else 0)
+
+
+@app.command()
+def largest(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="models, variants (ntm-checkpointed) or package.module:factory")
+    ],
+    memory: Annotated[str, typer.Option(help="bytes a case may take")] = "4G",
+    seconds: Annotated[float, typer.Option(min=1, help="seconds a case may take, all in")] = 60,
+    step_ms: Annotated[float | None, typer.Option(min=0, help="milliseconds that a step may take")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="T")] = 10,
+    batch: Annotated[int, typer.Option(min=1, help="B")] = 1,
+    mode: Mode = None,
+    device: Device = None,
+    threads: Threads = None,
+    index: Annotated[str, typer.Option(help="the index of a sparse model")] = "exact",
+    seed: Seed = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the probes' results; default runs/largest-DATE")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the largest memory each model can train and infer with inside a budget: predicted first, then measured."""
+    from mann_bench.session import search_and_store
+
+    modes = [mode] if mode else ["train", "infer"]
+    fields = {"steps": steps, "batch": batch, "index": index}
+    cases = [one_case("largest", model, "64", of, device, threads, seed, **fields) for model in models for of in modes]
+    budget = Budget(memory=parse_size(memory), case_seconds=seconds)
+    folder = out or Path("runs") / f"largest-{datetime.now():%Y%m%d-%H%M%S}"
+    rows = search_and_store(cases, budget, step_ms, folder, console)
+    if as_json:
+        print(json.dumps(rows))
+    else:
+        table = Table(*rows[0])
+        for row in rows:
+            table.add_row(*(str(value) for value in row.values()))
+        wide_console().print(table)
+        print(f"results: {folder / 'results.jsonl'}")
+    raise typer.Exit(0 if any(row["measured N"] for row in rows) else 1)
 
 
 @app.command()

@@ -9,11 +9,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mann_bench.advice import advise
+from mann_bench.case import Case
 from mann_bench.environment import fingerprint
+from mann_bench.largest import find_largest, measured_probe
 from mann_bench.result import SCHEMA, Result
 from mann_bench.runner import label, now, run_suite
+from mann_bench.sizes import format_bytes
 from mann_bench.store import RunFolder, load_results
-from mann_bench.suite import Suite
+from mann_bench.suite import Budget, Suite
 
 
 def describe(suite: Suite) -> dict[str, Any]:
@@ -53,6 +56,36 @@ def run_and_store(suite: Suite, path: Path, *, resume: bool, console: Console) -
     finally:
         folder.close()
     return Counter({str(status): count for status, count in statuses.items()})
+
+
+def search_and_store(cases: list[Case], budget: Budget, step_ms: float | None, path: Path, console: Console) -> list[dict[str, Any]]:
+    """Find the largest N of each case's model; every probe is stored as a result. A line for each: predicted, measured, why not more."""
+    suite = Suite(name="largest", description="The largest memory inside a budget.", cases=[], budget=budget, text="")
+    folder = RunFolder(path, describe(suite), resume=False)
+    rows = []
+    try:
+        for case in cases:
+            for found in find_largest(case, budget, measured_probe(budget), step_ms):
+                if isinstance(found, Result):
+                    folder.append(found)
+                    console.print(line(found), markup=False, soft_wrap=True)
+                    continue
+                name = case.model if case.variant == "plain" else f"{case.model}-{case.variant}"
+                time, memory = (found.fitted.time, found.fitted.memory) if found.fitted else (None, None)
+                rows.append(
+                    {
+                        "model": name,
+                        "mode": case.mode,
+                        "predicted N": found.predicted,
+                        "measured N": found.slots,
+                        "ms a step": round(time.step_ms.median, 4) if time else None,
+                        "peak": format_bytes(memory.peak_bytes) if memory else None,
+                        "what stopped it": found.why,
+                    }
+                )
+    finally:
+        folder.close()
+    return rows
 
 
 def line(result: Result) -> str:

@@ -86,7 +86,7 @@ class Doubling(Workload):
 
 def test_another_kind_goes_through_the_same_worker(monkeypatch):
     monkeypatch.setitem(registry.KINDS, "op", f"{__name__}:Doubling")
-    monkeypatch.setattr("mann_bench.worker.limit_memory", lambda size: None)
+    monkeypatch.setattr("mann_bench.worker.limit_memory", lambda device, size: None)
     case = Case(suite="s", model="op:double", kernels="native", slots=300)
     command = {"do": "prepare", "case": case.model_dump(), "memory_bytes": 2**30, "warmup_s": 0.01}
     reply = answer(Worker(), dict(command))
