@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from mann_bench.kernels import build, sequence
 from mann_bench.kernels.call import Build
 from mann_bench.models import SAM, SDNC
 from tests.emulated import Emulator, SanitizerError
+from tests.test_ops import NAMES, operator
+from tests.test_ops import arguments as sound_arguments
 
 SIZES: dict[str, Any] = {"input_size": 3, "output_size": 2, "hidden": 11, "kernels": "native"}
 # Few slots, so that heads and steps meet in the same rows: else a missing barrier between them would not show.
@@ -120,6 +123,24 @@ def test_text_for_the_gpu(width, name, parts, tmp_path_factory, monkeypatch):
     assert_as_reference(model, found, steps=3)
     if name == "sam":  # its lists are long enough for a missing one to show
         assert not lanes.misses("mb_forward", "without __syncwarp")
+
+
+@pytest.mark.parametrize("gpu_width", [None, 0], ids=["emu", "gpu"])
+def test_ops_have_no_race(gpu_width, tmp_path_factory):
+    """And give what the cpu build gives."""
+    lanes = _emulator("thread", tmp_path_factory, gpu_width=gpu_width)
+    for name in NAMES:
+        torch.manual_seed(0)
+        arguments = sound_arguments(name)
+        outcomes = []
+        for where in (nullcontext(), lanes.instead()):
+            given = [argument.clone() if isinstance(argument, torch.Tensor) else argument for argument in arguments]
+            with where:
+                result = operator(name)(*given)
+            outcomes.append([*(result if isinstance(result, tuple) else (result,)), *given])
+        for expected, got in zip(*outcomes, strict=True):
+            if isinstance(expected, torch.Tensor):
+                torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6, msg=name)
 
 
 def test_text_for_the_gpu_stays_in_bounds(tmp_path_factory):
