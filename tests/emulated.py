@@ -27,7 +27,7 @@ class SanitizerError(AssertionError):
 
 
 class Emulator:
-    """`call.run` in a sanitized process. Of each entry point the last call's input is kept in `calls`, and where its barriers are in `sites`."""
+    """`call.run` in such a process. Of each entry point: the last input in `calls`, the places of its barriers in `sites`."""
 
     def __init__(self, sanitizer: str, folder: Path, *, gpu_width: int | None = None) -> None:
         """gpu_width: run the text for the GPU, made for this known word size or 0."""
