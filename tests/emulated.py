@@ -1,16 +1,17 @@
-"""Runs every native call in a process of its own under a sanitizer: the emu build, 7 threads a block, or the text for the GPU, a thread a lane."""
+"""Native calls in processes of their own under a sanitizer: the emu build, 7 threads a block, or the text for the GPU, a thread a lane."""
 
 import ctypes
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
-from mann_bench.kernels import build, call
+from mann_bench.kernels import build, call, ops
 from mann_bench.kernels.arguments import KINDS, SOURCES, Arguments, pack
 
 MAIN = Path(__file__).with_suffix(".cpp")
@@ -26,12 +27,13 @@ class SanitizerError(AssertionError):
 
 
 class Emulator:
-    """`call.run` in a sanitized process. Of each entry point the last call's input is kept in `calls`, and where its barriers are in `sites`."""
+    """`call.run` in such a process. Of each entry point: the last input in `calls`, the places of its barriers in `sites`."""
 
     def __init__(self, sanitizer: str, folder: Path, *, gpu_width: int | None = None) -> None:
         """gpu_width: run the text for the GPU, made for this known word size or 0."""
         device = ("-DMB_WARPS", f"-DMB_KNOWN={gpu_width}", f"-DMB_ARGUMENTS_BYTES={ctypes.sizeof(Arguments)}")
-        flags = ("-std=c++17", "-O1", "-g", "-w", "-DMB_REAL=float", f"-fsanitize={sanitizer}", f"-I{SOURCES}")
+        quickly = "-O0" if "undefined" in sanitizer else "-O1"  # to compile
+        flags = ("-std=c++17", quickly, "-g", "-w", "-DMB_REAL=float", f"-fsanitize={sanitizer}", f"-I{SOURCES}")
         flags += ("-DMB_EMULATE",) if gpu_width is None else device
         command = build.compiler()
         others = [source.read_text() for source in (SOURCES / "host.cpp", SOURCES / "device.cu", MAIN.with_name("warps.h"))]
@@ -67,7 +69,7 @@ class Emulator:
                     tensor.copy_(torch.frombuffer(bytearray(file.read(len(tensor))), dtype=torch.uint8))
 
     def misses(self, entry: str, site: str) -> bool:
-        """Whether the last call of an entry point goes through unseen without the barrier at a place; of the text for the GPU, of a warp."""
+        """Whether the last call of an entry point goes through unseen without the barrier at a place, or, for the GPU, those of warps."""
         self.file.write_bytes(self.calls[entry])
         return self._run(entry, *site.split()).returncode != 66
 
@@ -77,12 +79,11 @@ class Emulator:
 
     @contextmanager
     def instead(self) -> Iterator["Emulator"]:
-        """Inside, native calls of models run here."""
+        """Inside, native calls of models and ops run here."""
 
-        def emulated(real: str, store: str) -> call.Build:
-            return call.Build(real, store, emulate=True)
-
+        emulated = partial(call.Build, emulate=True)
+        operators = patch.multiple(ops.operator, run=self.run, Build=emulated)
         call._scratch.cache_clear()  # each build needs its own
-        with patch.object(call, "run", self.run), patch("mann_bench.models.native.Build", emulated):
+        with patch.object(call, "run", self.run), patch("mann_bench.models.native.Build", emulated), operators:
             yield self
         call._scratch.cache_clear()

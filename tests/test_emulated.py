@@ -1,7 +1,9 @@
 """The kernels' text on real threads: ThreadSanitizer finds no race and sees a removed barrier; AddressSanitizer no access out of range."""
 
 import itertools
+import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -11,6 +13,8 @@ from mann_bench.kernels import build, sequence
 from mann_bench.kernels.call import Build
 from mann_bench.models import SAM, SDNC
 from tests.emulated import Emulator, SanitizerError
+from tests.test_ops import NAMES, operator
+from tests.test_ops import arguments as sound_arguments
 
 SIZES: dict[str, Any] = {"input_size": 3, "output_size": 2, "hidden": 11, "kernels": "native"}
 # Few slots, so that heads and steps meet in the same rows: else a missing barrier between them would not show.
@@ -18,6 +22,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "sam": lambda: SAM(**SIZES, slots=8, word_size=9, heads=4, reads=3),
     "sam-one-writer": lambda: SAM(**SIZES, slots=8, word_size=5, heads=4, reads=3, write_heads=1, erase="gated", index="live"),
     "sam-large": lambda: SAM(**SIZES, slots=67, word_size=32, heads=1, reads=5, strength=False),
+    "sam-lsh": lambda: SAM(**SIZES, slots=67, word_size=9, heads=2, reads=3, index="lsh"),
     "sdnc": lambda: SDNC(**SIZES, slots=9, word_size=5, heads=3, reads=3, link_entries=3),
     "sdnc-small": lambda: SDNC(**SIZES, slots=7, word_size=1, heads=3, reads=3, link_entries=4),
 }
@@ -40,6 +45,8 @@ def _emulator(sanitizer, tmp_path_factory, **options):
     try:
         return Emulator(sanitizer, tmp_path_factory.mktemp("emulated"), **options)
     except build.BuildError as error:
+        if not re.search(r"fsanitize|l(ib)?[at]san", str(error)):
+            raise
         pytest.skip(f"this compiler has no -fsanitize={sanitizer}: {error}")
 
 
@@ -110,7 +117,7 @@ def test_every_barrier_is_missed_when_it_is_left_out(threads):
     assert caught == met
 
 
-@pytest.mark.parametrize(("width", "name", "parts"), [(0, "sam", 1), (0, "sdnc", 1), (32, "sam-large", 3)])
+@pytest.mark.parametrize(("width", "name", "parts"), [(0, "sam", 1), (0, "sdnc", 1), (0, "sam-lsh", 1), (32, "sam-large", 3)])
 def test_text_for_the_gpu(width, name, parts, tmp_path_factory, monkeypatch):
     """A host thread a lane: shuffles that all lanes come to, no race, the numbers of the reference."""
     monkeypatch.setattr(sequence, "search_parts", lambda rows, batch, device: parts)
@@ -120,6 +127,24 @@ def test_text_for_the_gpu(width, name, parts, tmp_path_factory, monkeypatch):
     assert_as_reference(model, found, steps=3)
     if name == "sam":  # its lists are long enough for a missing one to show
         assert not lanes.misses("mb_forward", "without __syncwarp")
+
+
+@pytest.mark.parametrize("gpu_width", [None, 0], ids=["emu", "gpu"])
+def test_ops_have_no_race(gpu_width, tmp_path_factory):
+    """And give what the cpu build gives."""
+    lanes = _emulator("thread", tmp_path_factory, gpu_width=gpu_width)
+    for name in NAMES:
+        torch.manual_seed(0)
+        arguments = sound_arguments(name)
+        outcomes = []
+        for where in (nullcontext(), lanes.instead()):
+            given = [argument.clone() if isinstance(argument, torch.Tensor) else argument for argument in arguments]
+            with where:
+                result = operator(name)(*given)
+            outcomes.append([*(result if isinstance(result, tuple) else (result,)), *given])
+        for expected, got in zip(*outcomes, strict=True):
+            if isinstance(expected, torch.Tensor):
+                torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6, msg=name)
 
 
 def test_text_for_the_gpu_stays_in_bounds(tmp_path_factory):
@@ -132,7 +157,7 @@ HOSTILE = {"nan": float("nan"), "inf": float("inf"), "huge": 3e38, "tiny": 1e-45
 
 
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
-@pytest.mark.parametrize("name", ["sam", "sam-one-writer", "sdnc"])
+@pytest.mark.parametrize("name", ["sam", "sam-one-writer", "sam-lsh", "sdnc"])
 def test_hostile_inputs_stay_in_bounds(name, value, addresses):
     """No access out of range, no hang, no broken ring; the other element of the batch does not see it."""
     model = make(name)

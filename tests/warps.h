@@ -53,6 +53,8 @@ inline int32_t atomicCAS(int32_t* place, int32_t expected, int32_t desired) {
 }
 inline int32_t atomicAdd(int32_t* place, int32_t more) { return __atomic_fetch_add(place, more, __ATOMIC_RELAXED); }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+inline int __popcll(unsigned long long bits) { return __builtin_popcountll(bits); }
+inline int __ffsll(long long bits) { return __builtin_ffsll(bits); }
 
 // Blocks run one after the other.
 template <class Arguments> void launch(void (*kernel)(Arguments), const Arguments& arguments, int64_t items) {

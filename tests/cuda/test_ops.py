@@ -1,0 +1,82 @@
+"""Every op on the GPU: the CPU's tests with the GPU as torch's default device, results beside the CPU's, and a search by the whole card."""
+
+import pytest
+import torch
+
+from mann_bench.kernels import ops, reference
+from mann_bench.kernels.reference import row_norms
+from tests.test_ops import (  # noqa: F401  collected here again
+    NAMES,
+    arguments,
+    operator,
+    test_bfloat16_rows_are_searched_and_read,
+    test_link_steps,
+    test_links,
+    test_numbers_that_are_none_stay_in_their_place,
+    test_sparse_read_and_its_gradients,
+    test_sparse_read_gradcheck,
+    test_sparse_write_and_rollback,
+    test_topk_content,
+    test_topk_content_takes_the_first_of_equal_rows_whatever_the_number_of_parts,
+)
+
+
+@pytest.fixture(autouse=True)
+def on_the_gpu(gpu):
+    with torch.device(gpu):
+        yield
+
+
+@pytest.mark.parametrize("batch", [1, 3, 200])
+@pytest.mark.parametrize("name", NAMES)
+def test_as_on_the_cpu(name, batch, gpu):
+    """Results and arguments changed in place."""
+    with torch.device("cpu"):
+        torch.manual_seed(0)
+        here = arguments(name, batch)
+    there = [argument.to(gpu) if isinstance(argument, torch.Tensor) else argument for argument in here]
+    outcomes = []
+    for given in (here, there):
+        result = operator(name)(*given)
+        outcomes.append([*(result if isinstance(result, tuple) else (result,)), *given])
+    for expected, got in zip(*outcomes, strict=True):
+        if isinstance(expected, torch.Tensor):
+            torch.testing.assert_close(got.cpu(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("slots", "width"), [(2**20, 32), (1_000_003, 20)])
+def test_the_whole_card_searches_one_memory(slots, width):
+    memory, queries = torch.randn(1, slots, width), torch.randn(1, 4, width)
+    norms = row_norms(memory)
+    got = ops.topk_content(memory, norms, queries, 4, slots)
+    scores = queries.double() @ memory.double().transpose(1, 2) / norms.double()[:, None]
+    wanted = scores.topk(4, dim=-1)
+    torch.testing.assert_close(scores.gather(2, got), wanted.values, rtol=1e-5, atol=1e-5)
+    assert float((got == wanted.indices).double().mean()) > 0.9  # near ties may fall either way
+
+
+def test_a_ring_on_the_gpu(gpu):
+    rings = [reference.LruRing(2, 13), ops.LruRing(2, 13, gpu)]
+    generator = torch.Generator().manual_seed(0)
+    with torch.device("cpu"):
+        for _ in range(40):
+            rows = torch.randint(0, 13, (2, 3), generator=generator)
+            mask = torch.rand(2, 3, generator=generator) > 0.5
+            popped = [ring.pop().cpu() for ring in rings]
+            assert torch.equal(*popped)
+            for ring in rings:
+                ring.touch(rows.to(ring.last.device), mask.to(ring.last.device))
+        assert torch.equal(rings[0].order(), rings[1].order().cpu())
+
+
+def test_searching_waits_for_nothing():
+    memory, queries = torch.randn(1, 2**17, 32), torch.randn(1, 4, 32)
+    norms = row_norms(memory)
+    wanted = ops.topk_content(memory, norms, queries, 4, 2**17)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        got = ops.topk_content(memory, norms, queries, 4, 2**17)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(wanted, got)
