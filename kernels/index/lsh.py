@@ -44,7 +44,7 @@ def choose_sizes(slots: int, recall: float) -> LshSizes:
 
 
 class Lsh(Index):
-    """Tables of buckets of rows with like signs; what a query touches grows about as N^(1/4) for one recall, as N^(1/2) beyond 16 tables."""
+    """Tables of buckets of rows with like signs; what a query touches grows about as N^(1/4) for one recall, N^(1/2) beyond 16 tables."""
 
     in_sequence = True
     recall = 0.7  # the target for recall@1, see `choose_sizes`; more than the paper's k-d forest reaches
