@@ -3,7 +3,6 @@
 import ctypes
 import sys
 
-import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 

@@ -51,9 +51,10 @@ class SAM(MANN):
     """Writes go to the rows each head read last and to the least recently used row, which is wiped first; then each head reads K rows.
 
     heads R, reads K rows a head; write_heads: R (each head writes with its own weights) or 1 (one write with their mean).
-    index: how rows near a query are found, one of `mann_bench.kernels.index.INDEXES` or a class of your own as "package.module:Class": "exact"
-    scores all N rows, "live" those written since reset, the others are approximate. erase: "always" wipes the least recently used row every step as
-    written in the paper, "gated" only if it is written with more than delta. strength=False is the paper's literal softmax of cosines.
+    index: how rows near a query are found, one of `mann_bench.kernels.index.INDEXES` or a class of your own as "package.module:Class":
+    "exact" scores all N rows, "live" those written since reset, the others are approximate. erase: "always" wipes the least recently used
+    row every step as written in the paper, "gated" only if it is written with more than delta. strength=False is the paper's literal
+    softmax of cosines.
     storage=torch.bfloat16 halves the memory; rows are computed with in the type of the parameters.
     """
 

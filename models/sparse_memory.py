@@ -142,7 +142,7 @@ class SparseMemory(State):
     def create(
         cls, batch: int, slots: int, word_size: int, fill: Fill, seed: int, like: Tensor, storage: torch.dtype, index: Index
     ) -> "SparseMemory":
-        """Zeros without candidates, or N random rows that are all candidates, and their index; rows stored as `storage`, the rest like `like`."""
+        """Zeros without candidates, or N random rows that are all candidates; rows stored as `storage`, the rest like `like`."""
         rows = initial_rows(batch, slots, word_size, fill, seed, like.device, storage)
         norms = torch.stack([row_norms(element.to(like.dtype)) for element in rows])
         memory = cls(rows, norms, LruRing(batch, slots, rows.device), slots if fill == "full" else 0, index)

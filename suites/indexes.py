@@ -100,7 +100,7 @@ class IndexWorkload(Workload):
     def forward(self, steps: int | None = None) -> tuple[Tensor, Any]:
         """T calls, or one build."""
         state, case = self.state, self.case
-        found = torch.empty(0)
+        found = torch.zeros(1)
         for t in range(case.steps if steps is None else steps):
             if self.does == "build":
                 state.index.build(state)

@@ -6,9 +6,14 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
+from mann_bench.case import Case
+from mann_bench.gate import check_workload
 from mann_bench.kernels.index import INDEXES, Index, Lsh, Unavailable, choose_sizes, find_index, make_index, rebuilt
 from mann_bench.kernels.reference import LshSizes, row_norms, topk_content
 from mann_bench.models import SAM, SDNC
+from mann_bench.runner import BrokenCurves, refuse
+from mann_bench.suite import Budget
+from mann_bench.workload import make_workload
 from tests.dense_sam import dense_sam
 
 SIZES: dict[str, Any] = {"input_size": 5, "output_size": 3, "hidden": 7, "word_size": 6}
@@ -29,6 +34,8 @@ TINY = f"{__name__}:TinyLsh"
 
 @dataclasses.dataclass
 class Rows:
+    """A memory without a model."""
+
     memory: torch.Tensor
     norms: torch.Tensor
     live: int
@@ -129,7 +136,9 @@ def test_sam_equals_autograd_through_dense_copies(name, fill):
     torch.testing.assert_close(y, expected.y, rtol=0, atol=1e-10)
     gradient = torch.randn_like(y)
     parameters = [*model.parameters()]
-    for got, wanted in zip(torch.autograd.grad(y, parameters, gradient), torch.autograd.grad(expected.y, parameters, gradient), strict=True):
+    for got, wanted in zip(
+        torch.autograd.grad(y, parameters, gradient), torch.autograd.grad(expected.y, parameters, gradient), strict=True
+    ):
         torch.testing.assert_close(got, wanted, rtol=0, atol=1e-9)
 
 
@@ -211,13 +220,34 @@ def test_chosen_sizes_reach_their_target():
     assert choose_sizes(97, 0.5) == LshSizes(1, 0, 104, 1, 104)
 
 
+@pytest.mark.parametrize("name", INDEXES)
+def test_as_workloads_of_the_suite(name):
+    sizes: dict[str, Any] = {"suite": "index", "index": available(name), "slots": 2000, "word_size": 8, "steps": 3, "batch": 2}
+    for does in ("query", "aged", "build", "update"):
+        workload = make_workload(Case(**sizes, model=f"index:{does}", mode="train" if does == "update" else "infer"))
+        check = check_workload(workload)
+        assert check is None or check.ok
+        assert (check is None) == (workload.ran["kernels"] != "native")
+        tables = [t.clone() for t in workload.state.index.tensors()]
+        workload.run_pass()
+        assert all(torch.equal(a, b) for a, b in zip(tables, workload.state.index.tensors(), strict=True))  # undone, or nothing changed
+        recall = workload.recall()
+        assert recall is None if does in ("build", "update") else recall > 0.5
+
+
+def test_a_missing_library_is_recorded_as_unavailable(monkeypatch):
+    monkeypatch.setattr(rebuilt.importlib.util, "find_spec", lambda name: None)
+    case = Case(suite="s", model="sam", index="faiss-hnsw", slots=64)
+    assert refuse(case, Budget(), BrokenCurves([])) == {"status": "unavailable", "reason": rebuilt.faiss_missing()}
+
+
 def test_what_is_missing_is_said(monkeypatch):
     monkeypatch.setattr(rebuilt.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Unavailable, match="faiss is not installed: pip install faiss-cpu"):
         make_index("faiss-ivf")
     with pytest.raises(Unavailable, match="kd-forest needs OpenCV"):
         make_index("kd-forest")
-    with pytest.raises(ValueError, match="index: expected one of exact, live, lsh, .* or package.module:Class, got 'btree'"):
+    with pytest.raises(ValueError, match=r"index: expected one of exact, live, lsh, .* or package\.module:Class, got 'btree'"):
         find_index("btree")
     with pytest.raises(ValueError, match="to be a subclass of"):
         find_index("tests.dense_sam:DenseRun")

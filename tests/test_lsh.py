@@ -77,11 +77,13 @@ def test_native_equals_twin_to_the_bit(size, index, dtype, store, native):
 
     end = [t.clone() for t in plain.tensors()]
     for one, other, before in reversed(undos):
-        one.swap(), other.swap()
+        one.swap()
+        other.swap()
         assert_same(plain, fast)
         assert all(torch.equal(a, b) for a, b in zip(plain.tensors(), before, strict=True))
     for one, other, _ in undos:
-        one.swap(), other.swap()
+        one.swap()
+        other.swap()
     assert_same(plain, fast)
     assert all(torch.equal(a, b) for a, b in zip(plain.tensors(), end, strict=True))
 

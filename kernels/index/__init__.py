@@ -1,9 +1,9 @@
 """Indexes over the rows of a memory, by name: how SAM and SDNC find the rows nearest to a query.
 
-    index = make_index("lsh")        # or a class of your own, as "package.module:Class"
-    index.build(rows)                # rows: memory [B, N, W], norms [B, N], live
-    found = index.query(rows, queries, 4)
-    undo = index.update(rows, written)
+index = make_index("lsh")        # or a class of your own, as "package.module:Class"
+index.build(rows)                # rows: memory [B, N, W], norms [B, N], live
+found = index.query(rows, queries, 4)
+undo = index.update(rows, written)
 """
 
 import importlib

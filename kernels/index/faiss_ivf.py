@@ -1,5 +1,6 @@
 """`faiss-ivf`: faiss's inverted lists with an array direct map, which can change rows in place (Johnson, Douze & Jegou 2019)."""
 
+import importlib
 import math
 from typing import Any, ClassVar
 
@@ -36,7 +37,7 @@ class FaissIvf(Index):
         self.lists = []
         if not is_real(rows.memory):
             return
-        import faiss
+        faiss: Any = importlib.import_module("faiss")  # its stubs lack what its wrappers add
 
         faiss.omp_set_num_threads(1)
         width, number = rows.memory.shape[2], self._number(rows)
@@ -66,7 +67,7 @@ class FaissIvf(Index):
         return found.to(queries.device)
 
     def update(self, rows: Rows, written: Tensor) -> "_Again":
-        """Rows that are listed change places; new ones are added, in the order of their numbers, as an array direct map has to have them."""
+        """Rows that are listed change places; new ones are added in the order of their numbers, as an array direct map needs them."""
         for element, lists in enumerate(self.lists):
             changed = written[element].unique()
             changed = changed[changed >= 0].cpu()

@@ -20,9 +20,10 @@ def choose_sizes(slots: int, recall: float) -> LshSizes:
     """Sizes for N rows with which the nearest row is among those found for a part `recall` of the queries (recall@1).
 
     The law behind it is a fit to measurements: of unit rows in random directions (the hard case: no row is near another), N from 2^10 to
-    2^22, W = 32, 2 to 16 tables of N / 8 buckets of 8 entries, 4 to 128 probes, queried with stored rows plus Gaussian noise of length 0.57
-    (0.1 a coordinate), the part of queries that miss was exp(-2.27 tables^0.93 probes^0.5 N^-0.25), to within 0.03. It holds from W = 16 on;
-    with fewer directions rows are nearer to each other. An eighth of the candidates' cache lines as rows to score loses at most 0.02 of it.
+    2^22, W = 32, 2 to 16 tables of N / 8 buckets of 8 entries, 4 to 128 probes, queried with stored rows plus Gaussian noise of length
+    0.57 (0.1 a coordinate), the part of queries that miss was exp(-2.27 tables^0.93 probes^0.5 N^-0.25), to within 0.03. An eighth of the
+    candidates' cache lines as rows to score loses at most 0.02 of it. Memories whose rows crowd together fill some buckets and find less:
+    the `index` suite measures what is found.
 
     Among the sizes that reach the target those are taken that touch the fewest cache lines in a step of SAM, which for each query also
     moves five rows: a line a bucket probed, two a row scored, and two a table for each row moved.
@@ -43,7 +44,7 @@ def choose_sizes(slots: int, recall: float) -> LshSizes:
 
 
 class Lsh(Index):
-    """Tables of buckets of rows with like signs: queries and updates touch a few cache lines each, growing as N^(1/4) for a given recall."""
+    """Tables of buckets of rows with like signs; what a query touches grows about as N^(1/4) for one recall, N^(1/2) beyond 16 tables."""
 
     in_sequence = True
     recall = 0.7  # the target for recall@1, see `choose_sizes`; more than the paper's k-d forest reaches

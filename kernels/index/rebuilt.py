@@ -45,8 +45,8 @@ class Rebuilt(Index):
         """The library's answer without the rows written since, and those."""
         asked = functional.normalize(queries.detach(), dim=-1).to("cpu", torch.float32)
         if not self.changes and self.search and rows.live >= len(self.vectors[0]):
-            found = [search(own.numpy(), min(reads, rows.live)) for search, own in zip(self.search, asked, strict=True)]
-            return functional.pad(torch.from_numpy(np.stack(found)).long(), (0, reads - found[0].shape[1]), value=-1).to(queries.device)
+            answers = np.stack([search(own.numpy(), min(reads, rows.live)) for search, own in zip(self.search, asked, strict=True)])
+            return functional.pad(torch.from_numpy(answers).long(), (0, reads - answers.shape[2]), value=-1).to(queries.device)
         changed = torch.tensor(sorted(self.changes), dtype=torch.int64)
         found = [self._query_one(rows, element, own, changed, reads) for element, own in enumerate(asked)]
         return torch.stack(found).to(queries.device)
@@ -75,7 +75,6 @@ class Rebuilt(Index):
             self.build(rows)
             self.rebuild_s.append(time.perf_counter() - start)
         return change
-
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "search": []}  # a library's own objects need not be picklable: they are built again

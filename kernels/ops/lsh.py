@@ -44,8 +44,8 @@ def lsh_update(tables: LshTables, memory: Tensor, rows: Tensor) -> LshUndo:
 
 
 def lsh_query(tables: LshTables, memory: Tensor, queries: Tensor, k: int, rerank: int) -> Tensor:
-    """The k most similar rows to each of queries [B, R, W] among the `rerank` candidates of the buckets probed whose sketches are nearest, best
-    first, of equal ones the first found; int64 [B, R, k], -1 where there are fewer.
+    """The k most similar rows to each of queries [B, R, W] among the `rerank` candidates of the buckets probed whose sketches are nearest,
+    best first, of equal ones the first found; int64 [B, R, k], -1 where there are fewer.
     """
     return _lsh_query_op(*tables.tensors(), memory, queries, k, rerank)
 
@@ -89,7 +89,9 @@ def _lsh_swap(
 ) -> None:
     call, sizes, inputs, changed = _tables("lsh_swap", planes, probe_masks, buckets, codes, memory)
     changed |= dict(zip(_LOG, (places, entries, old_codes), strict=True))
-    call.run("mb_lsh_redo" if forward else "mb_lsh_undo", {**sizes, "updated": rows.shape[1]}, {**inputs, "rows": rows.contiguous()}, changed)
+    call.run(
+        "mb_lsh_redo" if forward else "mb_lsh_undo", {**sizes, "updated": rows.shape[1]}, {**inputs, "rows": rows.contiguous()}, changed
+    )
 
 
 def _lsh_query(
@@ -104,7 +106,7 @@ def _lsh_query(
 
 def prepare_query(tables: LshTables, memory: Tensor, queries: Tensor, k: int, rerank: int) -> Callable[[Tensor], Tensor]:
     """`lsh_query` for queries of one shape on the CPU, checked and packed once: a search takes less time than checking what it is given."""
-    call, sizes, inputs, changed = _querying(*tables.tensors(), memory, queries, k, rerank)
+    call, sizes, inputs, changed = _querying(tables.planes, tables.probe_masks, tables.buckets, tables.codes, memory, queries, k, rerank)
     buffers = {**inputs, **changed, "scratch": memory.new_empty(sizes["batch"], sizes["scratch_stride"], dtype=call.real)}
     arguments = pack(sizes, buffers, call.real, call.store)
     address, search = ctypes.byref(arguments), build.load(*call.which[:2], emulate=call.which.emulate).mb_lsh_query
@@ -112,7 +114,9 @@ def prepare_query(tables: LshTables, memory: Tensor, queries: Tensor, k: int, re
 
     def query(queries: Tensor, held: object = buffers) -> Tensor:
         if queries.shape != shape or queries.dtype is not call.real or not queries.is_contiguous():
-            raise ValueError(f"lsh_query: queries: expected contiguous {call.real} {list(shape)}, got {queries.dtype} {list(queries.shape)}")
+            raise ValueError(
+                f"lsh_query: queries: expected contiguous {call.real} {list(shape)}, got {queries.dtype} {list(queries.shape)}"
+            )
         index = torch.empty(found, dtype=torch.int64)
         arguments.queries, arguments.index = queries.data_ptr(), index.data_ptr()
         search(address)
@@ -148,7 +152,8 @@ def _tables(
     bits = number.bit_length() - 1
     if number != 1 << bits or capacity % LINE:
         raise ValueError(
-            f"{op}: buckets: expected a power of two of them, of a multiple of {LINE} entries, got {number} of {capacity}; use LshTables.empty"
+            f"{op}: buckets: expected a power of two of them, of a multiple of {LINE} entries, got {number} of {capacity}; "
+            "use LshTables.empty"
         )
     call.expect("codes", codes, torch.int32, B=batch, N=slots, tables=tables)
     call.expect("planes", planes, call.real, W=width, planes=tables * bits + 32)

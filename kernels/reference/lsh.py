@@ -1,8 +1,8 @@
-"""A hash index over the rows of a memory, updated in place: tables of random hyperplane buckets (Charikar 2002), several probes a table (Lv et
-al. 2007), and in each bucket entry a sketch of its row, so that few candidates are scored (asymmetric distance: Dong et al. 2008).
+"""A hash index over the rows of a memory, updated in place: tables of random hyperplane buckets (Charikar 2002), several probes a table
+(Lv et al. 2007), and in each bucket entry a sketch of its row, so that few candidates are scored (asymmetric distance: Dong et al. 2008).
 
-A table's code of a row is the signs of `bits` projections and names a bucket of `capacity` entries `row << 32 | sketch`, -1: empty. A row that
-finds its bucket full takes the place `row % capacity`; who stood there is lost to that table until it is written again.
+A table's code of a row is the signs of `bits` projections and names a bucket of `capacity` entries `row << 32 | sketch`, -1: empty. A row
+that finds its bucket full takes the place `row % capacity`; who stood there is lost to that table until it is written again.
 """
 
 import math
@@ -23,7 +23,7 @@ REACH = 12  # how many of the least certain bits probes flip
 
 
 class LshSizes(NamedTuple):
-    """What an index is made of: `tables` of 2^bits buckets of `capacity` entries; a query looks into `probes` of each, scores `rerank` rows."""
+    """`tables` of 2^bits buckets of `capacity` entries; a query looks into `probes` buckets of each and scores `rerank` rows."""
 
     tables: int
     bits: int
@@ -43,7 +43,7 @@ class LshTables:
 
     @classmethod
     def empty(cls, batch: int, slots: int, width: int, sizes: LshSizes, dtype: torch.dtype, device: torch.device | str = "cpu") -> Self:
-        """No rows yet. The hyperplanes of a table are orthogonal as far as W goes, the same on any device; ValueError for sizes that cannot be."""
+        """No rows yet. The hyperplanes of a table are orthogonal as far as W goes, the same on any device; ValueError for bad sizes."""
         tables, bits, capacity, probes, rerank = sizes
         if min(tables, capacity, probes, rerank) < 1 or not 0 <= bits <= 24 or capacity % LINE or probes > 1 << min(bits, REACH):
             raise ValueError(
@@ -145,8 +145,8 @@ def lsh_update(tables: LshTables, memory: Tensor, rows: Tensor) -> LshUndo:
 
 
 def lsh_query(tables: LshTables, memory: Tensor, queries: Tensor, k: int, rerank: int) -> Tensor:
-    """The k most similar rows to each of queries [B, R, W] among the `rerank` candidates of the buckets probed whose sketches are nearest, best
-    first, of equal ones the first found; int64 [B, R, k], -1 where there are fewer.
+    """The k most similar rows to each of queries [B, R, W] among the `rerank` candidates of the buckets probed whose sketches are nearest,
+    best first, of equal ones the first found; int64 [B, R, k], -1 where there are fewer.
     """
     number, buckets, _ = tables.buckets.shape[1:]
     bits = buckets.bit_length() - 1
