@@ -1,0 +1,92 @@
+"""The single ops as workloads: they go through gate and worker, the gate sees a wrong op, and their traffic is right."""
+
+import pytest
+import torch
+
+from mann_bench.case import Case
+from mann_bench.errors import UsageError
+from mann_bench.gate import check_workload
+from mann_bench.kernels import build, ops, reference
+from mann_bench.kernels.traffic import TRAFFIC
+from mann_bench.memory import measure_memory
+from mann_bench.plan import predicted_bytes
+from mann_bench.registry import find_model
+from mann_bench.suite import load_suite
+from mann_bench.suites.ops import OPS, OpWorkload, moved_bytes
+from mann_bench.workload import make_workload
+
+NATIVE = build.why_not() is None
+needs_native = pytest.mark.skipif(not NATIVE, reason="no native kernels here")
+names = pytest.mark.parametrize("name", OPS)
+
+
+def case(name, **changes):
+    return Case(**{"suite": "s", "model": f"op:{name}", "slots": 64, "steps": 5, "word_size": 8, "kernels": "native", **changes})
+
+
+@names
+@pytest.mark.parametrize("mode", ["train", "infer"])
+@pytest.mark.parametrize("fill", ["full", "empty"])
+def test_passes_repeat_and_are_measured(name, mode, fill):
+    workload = make_workload(case(name, mode=mode, fill=fill, batch=2, kernels="auto"))
+    assert isinstance(workload, OpWorkload)
+    state = {key: value.clone() for key, value in workload.op.state.items() if key != "queue"}
+    for _ in range(3):
+        workload.run_pass()
+        workload.clear()
+    if mode == "train" and name not in ("copy", "link_read", "link_steps"):
+        assert all(torch.equal(value, workload.op.state[key]) for key, value in state.items())
+    memory = measure_memory(workload)
+    predicted = predicted_bytes(workload.case)
+    assert predicted is not None
+    assert predicted["state"] / 2 <= memory.state_bytes <= 2 * predicted["state"]
+
+
+@needs_native
+@names
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_native_agrees_with_its_twin(name, dtype):
+    workload = make_workload(case(name, dtype=dtype, slots=4096, batch=2, index="live" if name == "topk_content" else "exact"))
+    check = check_workload(workload)
+    if name == "copy":
+        assert workload.ran["kernels"] == "torch"
+        assert check is None
+        return
+    assert workload.ran["kernels"] == "native"
+    assert check is not None
+    assert check.ok
+
+
+@needs_native
+@pytest.mark.parametrize(
+    ("name", "function", "wrong"),
+    [
+        ("topk_content", "topk_content", lambda m, n, q, k, live, *, scan_all: reference.topk_content(m, n, -q, k, live)),
+        ("sparse_read", "sparse_read", lambda m, i, w: reference.sparse_read(m, i, 1.01 * w)),
+        ("sparse_write", "rollback", lambda m, n, j: j),
+        ("link_read", "link_read", lambda links, i, w: reference.link_read(links, i, w)[::-1]),
+    ],
+)
+def test_the_gate_sees_a_wrong_op(name, function, wrong, monkeypatch):
+    monkeypatch.setattr(ops, function, wrong)
+    check = check_workload(make_workload(case(name)))
+    assert check is not None
+    assert not check.ok
+
+
+def test_traffic():
+    assert set(TRAFFIC) == set(OPS)
+    assert moved_bytes(case("copy", batch=3)) == 2 * 3 * 64 * 8 * 4
+    scanned, live = (moved_bytes(case("topk_content", fill="empty", heads=1, index=index, steps=5)) for index in ("exact", "live"))
+    assert scanned is not None
+    assert live is not None
+    assert scanned - live == (64 - 5) * (8 * 4 + 4)
+    assert moved_bytes(case("sparse_read", mode="train")) == 2 * (moved_bytes(case("sparse_read", mode="infer")) or 0)
+    assert moved_bytes(case("copy").model_copy(update={"model": "sam"})) is None
+
+
+def test_the_kernels_suite_names_ops_only():
+    suite = load_suite("kernels")
+    assert {c.model.partition(":")[2] for c in suite.cases} == set(OPS)
+    with pytest.raises(UsageError, match="did you mean 'topk_content'"):
+        find_model("op:topk_contnet")
