@@ -22,6 +22,8 @@ FLAGS = ("-std=c++17", "-fPIC", "-shared", "-fno-strict-aliasing")
 # Not -ffast-math: only the sums that say so are reordered into SIMD, NaN keeps its meaning, and the process's floating-point mode its own.
 FAST = ("-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-psabi")
 CHECKED = ("-O1", "-g", "-fno-omit-frame-pointer")
+MAIN = SOURCES / "host.cpp"
+SEAL_BYTES = 32
 REALS = {"float32": "float", "float64": "double"}
 
 
@@ -83,22 +85,39 @@ def compile_with(command: str, *arguments: str) -> None:
         raise BuildError(f"{command} could not compile the kernels: {done.stderr.strip()[-2000:]}")
 
 
+def library_path(chosen: tuple[str, ...]) -> Path:
+    """Where the library made with these flags is or will be; BuildError if there is no compiler."""
+    return cache_folder() / f"{build_hash(MAIN, *chosen, version(compiler()), processor())}.so"
+
+
 def build(chosen: tuple[str, ...]) -> Path:
     """The library made with these flags, compiled if it is not in the cache; BuildError with the compiler's words if that fails."""
-    command, main = compiler(), SOURCES / "host.cpp"
-    name = f"{build_hash(main, *chosen, version(command), processor())}.so"
-    return cached(name, lambda made: compile_with(command, *chosen, "-o", str(made), str(main), "-lpthread"))
+
+    def make(made: Path) -> None:
+        compile_with(compiler(), *chosen, "-o", str(made), str(MAIN), "-lpthread")
+        made.write_bytes(sealed(made.read_bytes()))
+
+    return cached(library_path(chosen).name, make)
+
+
+def sealed(content: bytes) -> bytes:
+    """A library with its own checksum behind it, which no loader minds: one cut off or changed can crash the process that loads it."""
+    return content + hashlib.sha256(content).digest()
+
+
+def is_sound(path: Path) -> bool:
+    """Whether a sealed library is as it was written."""
+    content = path.read_bytes()
+    return len(content) > SEAL_BYTES and content == sealed(content[:-SEAL_BYTES])
 
 
 @functools.cache
 def load(real: str = "float32", store: str | None = None, *, emulate: bool = False, extra: tuple[str, ...] = ()) -> ctypes.CDLL:
-    """The loaded library, built if need be; a cached file that cannot be loaded is built once more. BuildError if none can be had."""
+    """The loaded library, built if need be; a damaged one in the cache is built once more. BuildError if none can be had."""
     chosen = flags(real, store, emulate=emulate, extra=extra)
     try:
-        return _open(build(chosen))
-    except OSError:
-        build(chosen).unlink(missing_ok=True)
-    try:
+        if not is_sound(build(chosen)):
+            build(chosen).unlink(missing_ok=True)
         return _open(build(chosen))
     except OSError as error:
         raise BuildError(f"the built kernels cannot be loaded: {error}") from error

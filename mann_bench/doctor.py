@@ -1,10 +1,11 @@
 """What this machine can do: every part the suite may use, whether it is there, and what to install if not."""
 
 import importlib
+import time
 from typing import NamedTuple
 
 from mann_bench import environment
-from mann_bench.kernels import cuda, driver
+from mann_bench.kernels import build, cuda, driver
 from mann_bench.kernels.build import BuildError
 from mann_bench.sizes import format_bytes
 
@@ -39,8 +40,7 @@ def examine() -> list[Finding]:
         found.append(Finding("c++ compiler", "ok", facts["compiler"]))
     else:
         found.append(Finding("c++ compiler", "missing", "install g++ or clang++ (or set CXX); without one only kernels=torch runs"))
-    found += [_cuda_compiler(), _cuda_kernels()]
-    found.append(_faiss())
+    found += [_native_kernels(), _cuda_compiler(), _cuda_kernels(), _faiss()]
     return found
 
 
@@ -52,6 +52,19 @@ def _huge_pages(setting: str | None) -> Finding:
         "note",
         f"{setting or 'unknown'}: large memories are slower; echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
     )
+
+
+def _native_kernels() -> Finding:
+    """Builds them if they are not in the cache yet."""
+    began = time.monotonic()
+    try:
+        path = build.library_path(build.flags())
+        was_there = path.is_file()
+        build.load()
+    except BuildError as error:
+        return Finding("native kernels", "missing", f"{error}; models and ops run as kernels=torch")
+    when = "in the cache" if was_there else f"built in {time.monotonic() - began:.0f} s"
+    return Finding("native kernels", "ok", f"build {path.stem} by {build.compiler()}, {when}: {path.parent}")
 
 
 def _cuda_compiler() -> Finding:

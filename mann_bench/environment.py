@@ -49,6 +49,7 @@ def fingerprint() -> dict[str, Any]:
         "torch_cuda": torch.version.cuda,
         "gpus": gpus(),
         "compiler": compiler(),
+        "kernel_build": kernel_build(),
         "allocator": ALLOCATOR,
         "packages": {name: version for name in PACKAGES if (version := installed_version(name))},
         "git": git_commit(),
@@ -140,6 +141,16 @@ def compiler() -> str | None:
         if name and (path := shutil.which(name)):
             return _first_line([path, "--version"])
     return None
+
+
+def kernel_build() -> str | None:
+    """Hash of the native kernels' source, flags, compiler and processor (the library's name in the cache); None without a compiler."""
+    from mann_bench.kernels import build
+
+    try:
+        return build.library_path(build.flags()).stem
+    except build.BuildError:
+        return None
 
 
 def huge_pages() -> str | None:

@@ -72,7 +72,7 @@ class Check(_Record):
 
 
 class Result(_Record):
-    """One case and its outcome; `reason` says in a sentence why a status is not `ok`."""
+    """One case and its outcome; `reason` says in a sentence why a status is not `ok`, or why not the kernels asked for ran."""
 
     schema_: int = Field(SCHEMA, alias="schema")
     case_id: str

@@ -155,7 +155,7 @@ def _record(case: Case, outcome: dict[str, Any], started_at: str, wall_s: float,
     return Result(
         case_id=case.case_id,
         status=outcome["status"],
-        reason=outcome.get("reason"),
+        reason=measured.get("reason"),
         case=case,
         ran=Ran(**measured["ran"]) if measured.get("ran") else None,
         time=measured.get("time"),

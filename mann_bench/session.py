@@ -58,4 +58,5 @@ def line(result: Result) -> str:
         return f"{label(result.case)}: {result.status}: {result.reason}"
     step = result.time.step_ms
     half_width = (step.ci_high - step.ci_low) / 2 / step.median
-    return f"{label(result.case)}: {step.median:.3g} ms/step ±{half_width:.0%}, {result.memory.bytes_per_step:,.0f} bytes/step"
+    told = f"; {result.reason}" if result.reason else ""
+    return f"{label(result.case)}: {step.median:.3g} ms/step ±{half_width:.0%}, {result.memory.bytes_per_step:,.0f} bytes/step{told}"

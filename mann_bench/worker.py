@@ -34,7 +34,9 @@ class Worker:
     workload: Workload
 
     def prepare(self, case: dict[str, Any], memory_bytes: int, warmup_s: float) -> dict[str, Any]:
-        """Everything before timing; the reply holds `ran`, `check`, `recall`, `memory` and `warmup_ms`, or a status and its reason."""
+        """Everything before timing; the reply holds `ran`, `reason` (of a fallback), `check`, `recall`, `memory` and `warmup_ms`, or a
+        status and its reason.
+        """
         self.case = Case(**case)
         torch.set_num_threads(self.case.threads)
         if self.case.device == "cpu":
@@ -46,10 +48,12 @@ class Worker:
         if check is not None and not check.ok:
             reason = f"differs from {check.compared_with} by {check.max_rel_err:.2g} (relative RMS) at a small size"
             return {"status": "unverified", "reason": reason, "check": check.model_dump()}
+        fallback = self.workload.fallback
         memory = measure_memory(self.workload)
         return {
             "ran": {"kernels": ran["kernels"], "index": ran["index"], "device_name": device_name(self.case.device)},
             "check": check.model_dump() if check else None,
+            "reason": fallback and f"kernels={self.case.kernels} runs as torch: {fallback}",
             "recall": self.workload.recall(),
             "memory": memory.model_dump(),
             "warmup_ms": warm_up(self.one_pass, warmup_s),

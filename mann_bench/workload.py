@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mann_bench.case import Case
+from mann_bench.models import native
 from mann_bench.registry import find_model, import_target
 
 TASK = "mann_bench.suites.tasks:associative_recall"  # by name: the core does not import the suites
@@ -42,6 +43,11 @@ class Workload(ABC):
     def ran(self) -> dict[str, str]:
         """What runs, which may differ from what was asked: `kernels` and `index`."""
         return {"kernels": "torch", "index": self.case.index}
+
+    @property
+    def fallback(self) -> str | None:
+        """Why native kernels that were asked for (or `auto`) do not run, or None."""
+        return None
 
     @property
     def twin(self) -> tuple[Case, Case] | None:
@@ -113,6 +119,13 @@ class ModelWorkload(Workload):
     def ran(self) -> dict[str, str]:
         """As the model says, if it does."""
         return {**super().ran, **getattr(self.model, "ran", {})}
+
+    @property
+    def fallback(self) -> str | None:
+        """As `models.native` says, for a model that has native kernels."""
+        if self.case.kernels == "torch" or not hasattr(self.model, "kernels") or self.ran["kernels"] != "torch":
+            return None
+        return native.why_not(next(self.model.parameters()), self.case.word_size)
 
     def parameters(self) -> dict[str, Tensor]:
         """The model's."""

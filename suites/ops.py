@@ -286,6 +286,7 @@ class OpWorkload(Workload):
         super().__init__(case)
         name = case.model.partition(":")[2]
         real = torch.empty(0, dtype=torch.float64 if case.dtype == "float64" else torch.float32, device=case.device)
+        self.why_torch = None if name == "copy" or case.kernels == "torch" else native.why_not(real, case.word_size)
         self.kernels = "torch" if name == "copy" else native.choose(case.kernels, real, case.word_size)
         self.op = OPS[name](case, ops if self.kernels == "native" else reference, self.dtype)
         self.state = self.op.state
@@ -308,6 +309,11 @@ class OpWorkload(Workload):
     def ran(self) -> dict[str, str]:
         """Only a search has an index."""
         return {"kernels": self.kernels, "index": self.case.index}
+
+    @property
+    def fallback(self) -> str | None:
+        """As `models.native` says."""
+        return self.why_torch
 
     def parameters(self) -> dict[str, Tensor]:
         """Weights that receive gradients."""

@@ -28,7 +28,7 @@ def case(name, **changes):
 @pytest.mark.parametrize("mode", ["train", "infer"])
 @pytest.mark.parametrize("fill", ["full", "empty"])
 def test_passes_repeat_and_are_measured(name, mode, fill):
-    workload = make_workload(case(name, mode=mode, fill=fill, batch=2, kernels="auto"))
+    workload = make_workload(case(name, mode=mode, fill=fill, batch=2, kernels="auto", slots=640))
     assert isinstance(workload, OpWorkload)
     state = {key: value.clone() for key, value in workload.op.state.items() if key != "queue"}
     for _ in range(3):

@@ -1,0 +1,26 @@
+"""Micro-benchmarks of each op against its twin, thin over the workloads of the `kernels` suite: `pytest suites/micro --benchmark-only`."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from mann_bench.case import Case
+from mann_bench.suites.ops import OPS
+from mann_bench.workload import make_workload
+
+CALLS = 16  # of the op in a round: divide the times by it
+
+
+@pytest.mark.parametrize("kernels", ["native", "torch"])
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize("name", OPS)
+def test_op(benchmark: Any, name: str, batch: int, kernels: str) -> None:
+    """64k slots, forward alone, one thread."""
+    torch.set_num_threads(1)
+    case = Case(suite="micro", model=f"op:{name}", slots=2**16, batch=batch, steps=CALLS, mode="infer", kernels=kernels)
+    workload = make_workload(case)
+    if workload.ran["kernels"] != kernels:
+        pytest.skip(workload.fallback or f"op:{name} has no {kernels} kernels")
+    benchmark.group = f"{name} B={batch}"
+    benchmark(workload.run_pass)
