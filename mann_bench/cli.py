@@ -179,7 +179,7 @@ def doctor(as_json: AsJson = False) -> None:
         print(json.dumps([finding._asdict() for finding in findings]))
         return
     for finding in findings:
-        print(f"{finding.state:8} {finding.part:13} {finding.detail}")
+        print(f"{finding.state:8} {finding.part:14} {finding.detail}")
 
 
 @app.command()
