@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from mann_bench.kernels import build
-from mann_bench.kernels.call import Build, run
+from mann_bench.kernels import build, call
+from mann_bench.kernels.call import Build
 
 BYTES_A_THREAD = 2**18  # less work than this is done before a second thread has started
 NAMES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
@@ -66,7 +66,7 @@ class Call:
     def run(self, entry: str, sizes: Mapping[str, int], inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> None:
         """Call an entry point; `changed` are the arguments and results that it writes to."""
         try:
-            run(entry, self.which, {**changed, **inputs}, sizes)
+            call.run(entry, self.which, {**changed, **inputs}, sizes)
         except ValueError as error:
             raise ValueError(f"{self.op}: {error}") from None
         increment_version(tuple(changed.values()))
