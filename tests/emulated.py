@@ -33,7 +33,7 @@ class Emulator:
         """gpu_width: run the text for the GPU, made for this known word size or 0."""
         device = ("-DMB_WARPS", f"-DMB_KNOWN={gpu_width}", f"-DMB_ARGUMENTS_BYTES={ctypes.sizeof(Arguments)}")
         quickly = "-O0" if "undefined" in sanitizer else "-O1"  # to compile
-        flags = ("-std=c++17", quickly, "-g", "-w", "-DMB_REAL=float", f"-fsanitize={sanitizer}", f"-I{SOURCES}")
+        flags: tuple[str, ...] = ("-std=c++17", quickly, "-g", "-w", "-DMB_REAL=float", f"-fsanitize={sanitizer}", f"-I{SOURCES}")
         flags += ("-DMB_EMULATE",) if gpu_width is None else device
         command = build.compiler()
         others = [source.read_text() for source in (SOURCES / "host.cpp", SOURCES / "device.cu", MAIN.with_name("warps.h"))]

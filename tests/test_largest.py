@@ -33,7 +33,7 @@ def test_the_limit_is_found_to_a_tenth(limit):
 
 
 def test_a_good_prediction_needs_few_probes():
-    predicted = predicted_largest(Case(suite="s", model="ntm", slots=64, steps=10), Budget(memory="1G"))  # type: ignore[arg-type]
+    predicted = predicted_largest(Case(suite="s", model="ntm", slots=64, steps=10), Budget(memory="1G"))
     assert predicted is not None
     answer, probed = search(round(1.05 * predicted))
     assert len(probed) <= 6
@@ -50,7 +50,7 @@ def test_prediction_follows_both_budgets():
     assert patient is not None
     assert hurried < patient
     assert predicted_largest(case, Budget(memory=1000)) == 0
-    assert predicted_largest(Case(suite="s", model="my:own", slots=64), Budget()) is None  # type: ignore[call-arg]
+    assert predicted_largest(Case(suite="s", model="my:own", slots=64), Budget()) is None
 
 
 def test_time_of_a_step_is_a_budget_too():
