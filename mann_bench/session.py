@@ -12,6 +12,7 @@ from mann_bench.advice import advise
 from mann_bench.case import Case
 from mann_bench.environment import fingerprint
 from mann_bench.largest import find_largest, measured_probe
+from mann_bench.registry import find_model, import_target
 from mann_bench.result import SCHEMA, Result
 from mann_bench.runner import label, now, run_suite
 from mann_bench.sizes import format_bytes
@@ -95,4 +96,6 @@ def line(result: Result) -> str:
     step = result.time.step_ms
     half_width = (step.ci_high - step.ci_low) / 2 / step.median
     told = f"; {result.reason}" if result.reason else ""
+    moved = import_target(result.case.model, find_model(result.case.model).workload).moved_bytes(result.case)
+    told = f", {moved / step.median / 1e6:.3g} GB/s{told}" if moved else told
     return f"{label(result.case)}: {step.median:.3g} ms/step ±{half_width:.0%}, {result.memory.bytes_per_step:,.0f} bytes/step{told}"

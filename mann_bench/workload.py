@@ -39,6 +39,11 @@ class Workload(ABC):
         """Bytes of one pass by cause before any of it is built, or None if that cannot be said."""
         return None
 
+    @classmethod
+    def moved_bytes(cls, case: Case) -> int | None:
+        """Bytes that a step must move, where that is known beforehand: with its time the bandwidth achieved."""
+        return None
+
     @property
     def ran(self) -> dict[str, str]:
         """What runs, which may differ from what was asked: `kernels` and `index`."""

@@ -305,6 +305,14 @@ class OpWorkload(Workload):
         each = next((count for prefix, count in numbers.items() if name.startswith(prefix)), case.word_size + 1)
         return {"state": case.batch * case.slots * each * item}
 
+    @classmethod
+    def moved_bytes(cls, case: Case) -> int:
+        """Of one call, by `kernels.traffic`."""
+        rows = live_rows(case) if case.index == "live" else case.slots
+        item = {"float32": 4, "float64": 8, "bfloat16": 2}[case.dtype]
+        sizes = (case.batch, case.slots, rows, case.word_size, case.heads, case.reads, LINK_ENTRIES, item, case.mode == "train")
+        return traffic.TRAFFIC[case.model.partition(":")[2]](traffic.Sizes(*sizes))
+
     @property
     def ran(self) -> dict[str, str]:
         """Only a search has an index."""
@@ -348,14 +356,3 @@ class OpWorkload(Workload):
 def live_rows(case: Case) -> int:
     """Rows that were written: all, or those that T steps of R heads write into an empty memory."""
     return case.slots if case.fill == "full" else min(case.slots, case.steps * case.heads)
-
-
-def moved_bytes(case: Case) -> int | None:
-    """Bytes a call of the case's op must move; None for other cases."""
-    kind, _, name = case.model.partition(":")
-    if kind != "op":
-        return None
-    rows = live_rows(case) if case.index == "live" else case.slots
-    item = {"float32": 4, "float64": 8, "bfloat16": 2}[case.dtype]
-    sizes = (case.batch, case.slots, rows, case.word_size, case.heads, case.reads, LINK_ENTRIES, item, case.mode == "train")
-    return traffic.TRAFFIC[name](traffic.Sizes(*sizes))
