@@ -204,9 +204,7 @@ def doctor(
 
 @app.command()
 def largest(
-    models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="models, variants (ntm-checkpointed) or package.module:factory")
-    ],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="models, variants (ntm-checkpointed) or package.module:factory")],
     memory: Annotated[str, typer.Option(help="bytes a case may take")] = "4G",
     seconds: Annotated[float, typer.Option(min=1, help="seconds a case may take, all in")] = 60,
     step_ms: Annotated[float | None, typer.Option(min=0, help="milliseconds that a step may take")] = None,
