@@ -24,7 +24,7 @@ STATE_CAUSES = ("memory", "link", "ring_and_usage", "index", "state")
 # By the name of a tensor's own field, or of one that holds it.
 OF_TENSOR = {"memory": "memory", "norms": "memory", "usage": "ring_and_usage"}
 OF_TENSOR |= dict.fromkeys(("link", "precedence", "precedence_rows", "precedence_weights"), "link")
-OF_HOLDER = {"ring": "ring_and_usage", "links": "link", "search": "index", "lsh": "index"}
+OF_HOLDER = {"ring": "ring_and_usage", "links": "link", "index": "index"}
 OF_HOLDER |= dict.fromkeys(("last", "pending", "current"), "tape")  # passes that a state keeps
 Storages = dict[int, int]  # address to bytes
 
