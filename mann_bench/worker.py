@@ -10,6 +10,7 @@ A process of its own gives each case a clean allocator and clean peaks, and lets
 """
 
 import ctypes
+import gc
 import json
 import os
 import resource
@@ -69,6 +70,8 @@ class Worker:
         first_ms = first.wall_ms + self.device.time(self.workload.run_pass).wall_ms
         self.workload.clear()
         memory = measure_memory(self.workload, hidden_bytes)
+        gc.collect()
+        gc.freeze()  # Python's collector then passes over what lives on, torch's half a million objects first of all
         return {
             "ran": {"kernels": ran["kernels"], "index": ran["index"], "device_name": device_name(self.case.device)},
             "check": check.model_dump() if check else None,

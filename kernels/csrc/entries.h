@@ -4,7 +4,7 @@
 
 #include "lsh_ops.h"
 #include "ops.h"
-#include "sequence.h"
+#include "sequence_back.h"
 
 // ENTRY(NAME, items of a batch element): 1, or `a.parts` where an item is a share of an element's rows. Each is in namespace mb::entries as
 // template <int known> void NAME(const Block&, const Arguments&, int64_t item); known: the word size if it is a common one, so that the compiler
@@ -48,7 +48,7 @@ template <int known> MB_FN void search_part(const Block& block, const Arguments&
 }
 
 template <int known> MB_FN void backward(const Block& block, const Arguments& a, int64_t item) {
-    Sequence<known>(block, a, item).backward();
+    SequenceBack<known>(block, a, item).backward();
 }
 template <int known> MB_FN void undo(const Block& block, const Arguments& a, int64_t item) {
     Sequence<known> sequence(block, a, item);

@@ -1,0 +1,228 @@
+// The recurrence backwards: gradients from the last step to the first, the memory rolled back step by step so that it stands where each gradient
+// needs it (Rae et al. 2016, section 3.4 and supplement A). Order of a step: read, write, rollback, controller.
+#pragma once
+
+#include "sequence.h"
+
+namespace mb {
+
+template <int known> struct SequenceBack : Sequence<known> {
+    typedef Sequence<known> Forward;
+    using Forward::Forward;
+    using Forward::block, Forward::a, Forward::b, Forward::H, Forward::W, Forward::R, Forward::K, Forward::V, Forward::S, Forward::P, Forward::C,
+        Forward::E, Forward::F, Forward::memory, Forward::norms, Forward::links, Forward::strengths, Forward::values, Forward::alphas,
+        Forward::gammas, Forward::modes, Forward::support_weights, Forward::query_norms, Forward::support_rows, Forward::grad_carry,
+        Forward::grad_hidden, Forward::grad_read, Forward::grad_content, Forward::grad_support, Forward::dots, Forward::cell, Forward::gates,
+        Forward::interface, Forward::read_index, Forward::read_weights, Forward::content_index, Forward::content_weights, Forward::written,
+        Forward::to_read, Forward::wipes, Forward::entry_weight, Forward::support, Forward::norms_of_queries, Forward::swap_step, Forward::at;
+
+    // Accesses of step t: the rows it writes, reads and, for SDNC, looked up by content.
+    MB_FN int64_t accesses() const { return E + F * (a.links ? 2 : 1); }
+    MB_FN int32_t row_accessed(int64_t t, int64_t i) const { return i < E ? written(t)[i] : i < E + F ? read_index(t + 1)[i - E] : content_index(t)[i - E - F]; }
+    MB_FN int32_t* lines(int64_t t) const { return a.lines + (t * a.batch + b) * accesses(); }  // T: of the support of the first step
+    MB_FN Real* gradient_row(int32_t line) const { return a.row_gradient + (b * a.line_stride + line) * W; }
+
+    // Number the rows that the pass touched: a line of the gradient for each, found by hashing, so that nothing of size N is needed. Ready after
+    // the next sync.
+    MB_FN void number_rows() {
+        int32_t *const keys = a.line_keys + b * 2 * a.table_size, *const numbers = keys + a.table_size;
+        block.each(a.table_size, [&](int64_t place) { keys[place] = -1; });
+        block.one([&] { a.line_count[b] = 0; });
+        block.sync();
+        const auto place_of = [&](int32_t row) {
+            int64_t place = (static_cast<uint32_t>(row) * 2654435769u) & (a.table_size - 1);
+            while (!claim(keys + place, -1, row)) place = (place + 1) & (a.table_size - 1);
+            return place;
+        };
+        const int64_t n = accesses();
+        const auto row_of_access = [&](int64_t i) {
+            return i < a.steps * n ? row_accessed(i / n, i % n) : i - a.steps * n < F ? read_index(0)[i - a.steps * n] : -1;
+        };
+        block.each((a.steps + 1) * n, [&](int64_t i) {
+            const int32_t row = row_of_access(i);
+            if (row >= 0) place_of(row);
+        });
+        block.sync();
+        block.each(a.table_size, [&](int64_t place) {
+            if (keys[place] >= 0) numbers[place] = take_number(a.line_count + b);
+        });
+        block.sync();
+        block.each((a.steps + 1) * n, [&](int64_t i) {
+            const int32_t row = row_of_access(i);
+            lines(i / n)[i % n] = row < 0 ? -1 : numbers[place_of(row)];
+        });
+        block.each(a.line_count[b] * W, [&](int64_t i) { gradient_row(0)[i] = 0; });
+    }
+
+    MB_FN void backward() {
+        number_rows();
+        Real *const last_cell = a.grad_cell + b * H, *const last_weights = a.grad_weights + b * F;
+        for (int64_t t = a.steps; t-- > 0;) {
+            const Real* from_output = a.grad_features + (t * a.batch + b) * C;
+            block.each(C, [&](int64_t j) { grad_carry[j] += from_output[j]; });
+            support(t);
+            read_back(t, last_weights);
+            write_back(t, last_weights);
+            swap_step(t, false);
+            controller_back(t, last_cell);
+        }
+    }
+
+    // grad_weights [R, K]: in, what the write of t+1 asks of the read weights of t.
+    MB_FN void read_back(int64_t t, const Real* grad_weights) {
+        const Real *const p = interface(t), *const cosines = at(a.similarity, t, F), *const grad_reads = grad_carry + H;
+        const int32_t *const index = read_index(t + 1), *const rows = content_index(t), *const line = lines(t);
+        const Real *const read = read_weights(t + 1), *const weights = content_weights(t);
+        const int32_t* content_line = line + E + (a.links ? F : 0);
+        Real* const grad_p = a.grad_interface + (t * a.batch + b) * P;
+        norms_of_queries(p);
+        block.rows(F, [&](int64_t i, Group group) {
+            const Store* row = memory + (index[i] < 0 ? 0 : index[i]) * W;
+            const Real* grad = grad_reads + i / K * W;
+            const Real dot = group.sum(W, [&](int64_t w) { return static_cast<Real>(row[w]) * grad[w]; });
+            if (group.leads()) grad_read[i] = index[i] < 0 ? 0 : dot + grad_weights[i];
+        });
+        block.sync();
+        block.each(R, [&](int64_t r) {
+            Real* const own = grad_content + r * K;
+            if (a.links) mix_back(t, r, grad_p);
+            else
+                for (int64_t k = 0; k < K; ++k) own[k] = grad_read[r * K + k];
+            Real inner = 0, grad_beta = 0;
+            const Real beta = a.strength ? p[strengths + r] : 1;
+            for (int64_t k = 0; k < K; ++k) inner += weights[r * K + k] * own[k];
+            for (int64_t k = 0; k < K; ++k) {
+                const Real grad_score = weights[r * K + k] * (own[k] - inner);
+                grad_beta += grad_score * cosines[r * K + k];
+                own[k] = rows[r * K + k] < 0 ? 0 : beta * grad_score;
+            }
+            if (a.strength) grad_p[strengths + r] = grad_beta * (1 - exponential(1 - beta));  // sigmoid(z) of beta = 1 + softplus(z)
+        });
+        block.sync();
+        block.rows(R, [&](int64_t r, Group group) {
+            const Real* query = p + r * W;
+            group.each(W, [&](int64_t w) { grad_p[r * W + w] = 0; });
+            for (int64_t i = r * K; i < (r + 1) * K; ++i) {
+                if (rows[i] < 0) continue;
+                const Store* row = memory + rows[i] * W;
+                const Real to_row = grad_content[i] / (norms[rows[i]] * query_norms[r]), to_query = grad_content[i] * cosines[i] / (query_norms[r] * query_norms[r]);
+                group.each(W, [&](int64_t w) { grad_p[r * W + w] += to_row * static_cast<Real>(row[w]) - to_query * query[w]; });
+            }
+        });
+        for (int64_t r = 0; r < R; ++r) {  // heads in turn: two may have read the same row
+            block.rows(K, [&](int64_t k, Group group) {
+                const int64_t i = r * K + k;
+                if (index[i] >= 0) {
+                    Real* const grad = gradient_row(line[E + i]);
+                    const Real weight = read[i];
+                    group.each(W, [&](int64_t w) { grad[w] += weight * grad_reads[r * W + w]; });
+                }
+            });
+            if (a.links) block.sync();
+            block.rows(K, [&](int64_t k, Group group) {
+                const int64_t i = r * K + k;
+                if (rows[i] < 0) return;
+                Real* const grad = gradient_row(content_line[i]);
+                const Store* row = memory + rows[i] * W;
+                const Real *const query = p + r * W, norm = norms[rows[i]];
+                const Real to_query = grad_content[i] / (norm * query_norms[r]), to_row = grad_content[i] * cosines[i] / (norm * norm);
+                group.each(W, [&](int64_t w) { grad[w] += to_query * query[w] - to_row * static_cast<Real>(row[w]); });
+            });
+            block.sync();
+        }
+    }
+
+    // SDNC's mixed read of head r: gradients of its modes and content weights; links are constants.
+    MB_FN void mix_back(int64_t t, int64_t r, Real* grad_p) {
+        const Real *const parts = at(a.mode_parts, t, 2 * F) + r * K * 2, *const mode = interface(t) + modes + 3 * r;
+        const int32_t *const index = read_index(t + 1) + r * K, *const rows = content_index(t) + r * K;
+        const Real* weights = content_weights(t) + r * K;
+        Real grads[3] = {0, 0, 0};
+        for (int64_t k = 0; k < K; ++k) grad_content[r * K + k] = 0;
+        for (int64_t k = 0; k < K; ++k) {
+            const Real grad = grad_read[r * K + k];
+            if (index[k] < 0) continue;
+            grads[0] += grad * parts[2 * k];
+            grads[2] += grad * parts[2 * k + 1];
+            for (int64_t j = 0; j < K; ++j)
+                if (rows[j] == index[k]) {
+                    grads[1] += grad * weights[j];
+                    grad_content[r * K + j] += grad * mode[1];
+                }
+        }
+        const Real inner = grads[0] * mode[0] + grads[1] * mode[1] + grads[2] * mode[2];
+        for (int64_t i = 0; i < 3; ++i) grad_p[modes + 3 * r + i] = mode[i] * (grads[i] - inner);
+    }
+
+    // grad_weights [R, K]: out, what this write asks of the read weights of t-1.
+    MB_FN void write_back(int64_t t, Real* grad_weights) {
+        const Real* const p = interface(t);
+        const int32_t *const rows = written(t), *const line = lines(t);
+        Real* const grad_p = a.grad_interface + (t * a.batch + b) * P;
+        for (int64_t v = V; v-- > 0;) {
+            const int64_t head = v * (1 + S);
+            block.rows(1 + S, [&](int64_t e, Group group) {
+                const Real* grad = gradient_row(rows[head + e] < 0 ? 0 : line[head + e]);
+                const Real dot = group.sum(W, [&](int64_t w) { return grad[w] * p[values + v * W + w]; });
+                if (group.leads()) dots[e] = rows[head + e] < 0 ? 0 : dot;
+            });
+            block.rows(1, [&](int64_t, Group group) {
+                group.each(W, [&](int64_t w) { grad_p[values + v * W + w] = 0; });
+                for (int64_t e = 0; e < 1 + S; ++e) {
+                    if (rows[head + e] < 0) continue;
+                    const Real* grad = gradient_row(line[head + e]);
+                    const Real weight = entry_weight(p, rows, v, e);
+                    group.each(W, [&](int64_t w) { grad_p[values + v * W + w] += weight * grad[w]; });
+                }
+            });
+            block.sync();
+            const auto dot_of = [&](int64_t s) { return support_rows[v * S + s] == rows[head] ? dots[0] : dots[1 + s]; };
+            block.one([&] {
+                Real kept = 0;
+                const Real alpha = p[alphas + v], gamma = p[gammas + v];
+                for (int64_t s = 0; s < S; ++s) kept += support_weights[v * S + s] * dot_of(s);
+                grad_p[alphas + v] = (gamma * kept + (1 - gamma) * dots[0]) * alpha * (1 - alpha);
+                grad_p[gammas + v] = alpha * (kept - dots[0]) * gamma * (1 - gamma);
+            });
+            block.each(S, [&](int64_t s) { grad_support[v * S + s] = support_rows[v * S + s] < 0 ? 0 : to_read(p, v) * dot_of(s); });
+            if (wipes(p, v)) {  // M_t of a wiped row does not depend on M_{t-1}
+                Real* const grad = gradient_row(line[head]);
+                block.each(W, [&](int64_t w) { grad[w] = 0; });
+            }
+            block.sync();
+        }
+        const int32_t* index = read_index(t);
+        block.each(F, [&](int64_t i) {
+            Real grad = grad_support[V < R ? 0 : i];
+            if (V < R) {  // a row read by several heads stands in the support once, at its first place
+                int64_t first = 0;
+                while (index[first] != index[i]) ++first;
+                grad = grad_support[first] / static_cast<Real>(R);
+            }
+            grad_weights[i] = index[i] < 0 ? 0 : grad;
+        });
+    }
+
+    MB_FN void controller_back(int64_t t, Real* grad_cell) {
+        const Real *const g = gates(t), *const before = cell(t), *const after = cell(t + 1);
+        const Real* grad_p = a.grad_interface + (t * a.batch + b) * P;
+        Real* const grad_g = a.grad_gates + (t * a.batch + b) * 4 * H;
+        multiply_transposed(block, grad_hidden, grad_carry, a.interface_weight, H, grad_p, P, H);
+        block.sync();
+        block.each(H, [&](int64_t j) {
+            const Real i = g[j], f = g[H + j], c = g[2 * H + j], o = g[3 * H + j], bent = hyperbolic_tangent(after[j]);
+            const Real grad = grad_cell[j] + grad_hidden[j] * o * (1 - bent * bent);
+            grad_g[j] = grad * c * i * (1 - i);
+            grad_g[H + j] = grad * before[j] * f * (1 - f);
+            grad_g[2 * H + j] = grad * i * (1 - c * c);
+            grad_g[3 * H + j] = grad_hidden[j] * bent * o * (1 - o);
+            grad_cell[j] = grad * f;
+        });
+        block.sync();
+        multiply_transposed(block, grad_carry, nullptr, a.weight_hh, H, grad_g, 4 * H, H);
+        multiply_transposed(block, grad_carry + H, nullptr, a.weight_ih + a.input_size, a.input_size + R * W, grad_g, 4 * H, R * W);
+        block.sync();
+    }
+};
+
+}  // namespace mb
