@@ -1,6 +1,6 @@
 """Runs a suite: one process a case, cases that will be compared timed in turn, every outcome stored at once.
 
-A comparison is a set of cases that differ in model, variant, kernels or index only. Its workers live side by side and take turns
+A comparison is a set of cases that differ in model, variant, kernels or index only, and in what the suite interleaves. Its workers live side by side and take turns
 (A B B A), so that a slow minute of the machine falls on all of them and a steady drift cancels.
 """
 
@@ -46,7 +46,7 @@ def run_suite(suite: Suite, folder: RunFolder, earlier: Iterable[Result], announ
     `earlier` are the results it holds: a curve that broke its budget there is not taken up again.
     """
     broken = BrokenCurves(earlier)
-    for comparison in comparisons(suite.cases):
+    for comparison in comparisons(suite.cases, suite.interleave):
         to_run = []
         for case in comparison:
             if case.case_id in folder.finished:
@@ -66,11 +66,11 @@ def run_suite(suite: Suite, folder: RunFolder, earlier: Iterable[Result], announ
                 yield result
 
 
-def comparisons(cases: list[Case]) -> list[list[Case]]:
-    """Cases that differ in what is compared only, in order of first appearance."""
+def comparisons(cases: list[Case], interleave: tuple[str, ...] = ()) -> list[list[Case]]:
+    """Cases that differ in what is compared only (and in the fields of `interleave`), in order of first appearance."""
     groups: dict[str, list[Case]] = {}
     for case in cases:
-        groups.setdefault(case.model_dump_json(exclude={"model", "variant", "kernels", "index"}), []).append(case)
+        groups.setdefault(case.model_dump_json(exclude={"model", "variant", "kernels", "index", *interleave}), []).append(case)
     return list(groups.values())
 
 

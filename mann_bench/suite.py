@@ -2,6 +2,7 @@
 
 name = "quick"
 description = "..."
+interleave = ["threads"]     # cases that differ in these are timed in turn too; in model, variant, kernels and index they always are
 [fixed]                      # any field of a case
 steps = 16
 [[sweep]]                    # the product of all lists; `models` may name variants (ntm-checkpointed)
@@ -45,7 +46,7 @@ class Budget(BaseModel):
 
 
 class Suite(BaseModel):
-    """A named list of cases under one budget; `text` is the file as written."""
+    """A named list of cases under one budget; `text` is the file as written, `interleave` fields that a comparison goes across."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,6 +55,7 @@ class Suite(BaseModel):
     cases: list[Case]
     budget: Budget
     text: str
+    interleave: tuple[str, ...] = ()
 
 
 def suite_names() -> list[str]:
@@ -86,8 +88,8 @@ def parse_suite(text: str, source: str) -> Suite:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{source}: not valid TOML: {error}") from error
     for key in raw:
-        if key not in ("name", "description", "fixed", "sweep", "budget"):
-            raise UsageError(f"{source}: unknown key {key!r}; expected name, description, [fixed], [[sweep]], [budget]")
+        if key not in ("name", "description", "interleave", "fixed", "sweep", "budget"):
+            raise UsageError(f"{source}: unknown key {key!r}; expected name, description, interleave, [fixed], [[sweep]], [budget]")
     if not isinstance(raw.get("name"), str) or not isinstance(raw.get("sweep"), list):
         raise UsageError(f"{source}: expected a name and at least one [[sweep]] table")
     try:
@@ -97,8 +99,12 @@ def parse_suite(text: str, source: str) -> Suite:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"{source}: {where}: {first['msg']}, got {first.get('input')!r}") from error
+    interleave = raw.get("interleave", [])
+    if not isinstance(interleave, list) or not set(interleave) <= set(Case.model_fields):
+        raise UsageError(f"{source}: interleave: expected a list of fields of a case, got {interleave!r}")
     unique = list({case.case_id: case for case in cases}.values())
-    return Suite(name=raw["name"], description=str(raw.get("description", "")), cases=unique, budget=budget, text=text)
+    description = str(raw.get("description", ""))
+    return Suite(name=raw["name"], description=description, cases=unique, budget=budget, text=text, interleave=tuple(interleave))
 
 
 def _expand(suite: str, fixed: dict[str, Any], sweep: dict[str, Any], source: str) -> list[Case]:
