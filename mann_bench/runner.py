@@ -23,6 +23,7 @@ from mann_bench.store import RunFolder
 from mann_bench.suite import Budget, Suite
 from mann_bench.timing import Round, summarize
 
+HEAP = 4  # times what is predicted: what backward works with, and what a heap of GiB blocks cannot use again
 USABLE_MEMORY = 0.8  # of what is free now, for workers living side by side
 
 Announce = Callable[[str], None]
@@ -203,7 +204,7 @@ def that_fit(cases: list[Case], budget: Budget) -> Iterator[list[Case]]:
     batch: list[Case] = []
     held = 0
     for case in cases:
-        size_bytes = predict(case, budget).total_bytes or 0
+        size_bytes = (predict(case, budget).total_bytes or 0) * (HEAP if case.device == "cpu" else 1)
         if batch and held + size_bytes > USABLE_MEMORY * free_bytes(case.device):
             yield batch
             batch, held = [], 0
