@@ -13,8 +13,9 @@ _ADVICE = 14  # MADV_HUGEPAGE
 
 def on_huge_pages(tensor: Tensor) -> Tensor:
     """Advise Linux to back a new tensor's storage with huge pages, before it is first written; the tensor itself, wherever it lives."""
-    if sys.platform == "linux" and tensor.device.type == "cpu" and tensor.nbytes >= LEAST_BYTES and not isinstance(tensor, FakeTensor):
+    size_bytes = tensor.numel() * tensor.element_size()
+    if sys.platform == "linux" and tensor.device.type == "cpu" and size_bytes >= LEAST_BYTES and not isinstance(tensor, FakeTensor):
         start = -(-tensor.data_ptr() // PAGE) * PAGE
-        size = (tensor.data_ptr() + tensor.nbytes - start) // PAGE * PAGE
+        size = (tensor.data_ptr() + size_bytes - start) // PAGE * PAGE
         ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), _ADVICE)  # refused: ordinary pages do as well
     return tensor

@@ -1,7 +1,7 @@
 """Runs a suite: one process a case, cases that will be compared timed in turn, every outcome stored at once.
 
-A comparison is a set of cases that differ in model, variant, kernels or index only, and in what the suite interleaves. Its workers live side by side and take turns
-(A B B A), so that a slow minute of the machine falls on all of them and a steady drift cancels.
+A comparison is a set of cases that differ in model, variant, kernels or index only, and in what the suite interleaves. Its workers live
+side by side and take turns (A B A B), so that a slow minute of the machine falls on all of them.
 """
 
 import contextlib

@@ -4,8 +4,8 @@ import torch
 
 from mann_bench.case import Case
 from mann_bench.gate import check_workload, relative_error
+from mann_bench.kernels import reference
 from mann_bench.kernels.reference import content
-from mann_bench.models import sam
 from mann_bench.workload import make_workload
 
 
@@ -22,7 +22,7 @@ def test_live_index_agrees_and_a_broken_one_is_caught(monkeypatch):
     def worst_rows(memory, norms, queries, k, live, *, scan_all=True):
         return content.topk_content(memory, norms, queries if scan_all else -queries, k, live, scan_all=scan_all)
 
-    monkeypatch.setattr(sam, "topk_content", worst_rows)
+    monkeypatch.setattr(reference, "topk_content", worst_rows)
     check = check_workload(workload)
     assert check is not None
     assert not check.ok

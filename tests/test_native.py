@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mann_bench.kernels import build
+from mann_bench.kernels import build, sequence
+from mann_bench.kernels.arguments import SIZES as SIZE_NAMES
+from mann_bench.kernels.call import call
 from mann_bench.models import SAM, SDNC, native
 
 SIZES: dict[str, Any] = {"input_size": 5, "output_size": 3, "hidden": 7, "word_size": 6, "slots": 13, "heads": 2, "reads": 3}
@@ -190,6 +192,24 @@ def test_composes_with_compile(name):
     torch.testing.assert_close(y, expected)
     y.sum().backward()
     assert fast.controller.weight_hh.grad is not None
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_is_a_sound_torch_operator(name, monkeypatch):
+    fast, _ = pair(name, torch.float32)
+    calls: list[tuple[Any, ...]] = []
+
+    def record(entry: str, which: Any, inputs: Any, buffers: Any, sizes: Any) -> None:
+        lists = [tensor.clone() for tensor in inputs.values()], [tensor.clone() for tensor in buffers.values()]
+        names = ",".join((*inputs, *buffers))
+        calls.append((entry, ",".join(map(str, which)), names, *lists, [sizes.get(size, 0) for size in SIZE_NAMES]))
+        call(entry, which, inputs, buffers, sizes)
+
+    monkeypatch.setattr(sequence, "call", record)
+    fast(torch.randn(3, 2, 5))[0].sum().backward()
+    assert [arguments[0] for arguments in calls] == ["mb_forward", "mb_backward"]
+    for arguments in calls:
+        torch.library.opcheck(torch.ops.mann_bench.native.default, arguments, test_utils=("test_schema", "test_faketensor"))
 
 
 def test_falls_back_with_one_warning_and_says_so(monkeypatch):
