@@ -1,6 +1,9 @@
 """SAM and SDNC run by the native sequence kernel: the same states, memory and rollback as the step-by-step reference."""
 
+import functools
+import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -104,3 +107,14 @@ def unroll(model: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     after = model.native_end(memory, current.sequence.end, read_weights, rows.end(current))
     reads = last[:, model.hidden :].unflatten(1, (model.heads, model.word_size))
     return features, model.join(ControllerState(last[:, : model.hidden], last_cell, reads), after)
+
+
+def unroll_uncompiled() -> Callable[[Any, Tensor, Any], tuple[Tensor, Any]]:
+    """`unroll`, which a compiled graph is left for: the memory changes in place, behind its back. torch's compiler is not loaded for that."""
+    return _outside_of_graphs() if "torch._dynamo" in sys.modules else unroll
+
+
+@functools.cache
+def _outside_of_graphs() -> Callable[[Any, Tensor, Any], tuple[Tensor, Any]]:
+    uncompiled: Callable[[Any, Tensor, Any], tuple[Tensor, Any]] = torch.compiler.disable(unroll)
+    return uncompiled

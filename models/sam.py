@@ -122,7 +122,7 @@ class SAM(MANN):
         """All steps as one pass over the shared memory, recorded for backward if gradients are on."""
         if self.ran["kernels"] == "native":
             with phase("sequence"):
-                return native.unroll(self, x, state)
+                return native.unroll_uncompiled()(self, x, state)
         memory: Any = state.memory
         current = memory.rows.begin(StepwisePass, memory.position, log=torch.is_grad_enabled())
         try:
