@@ -110,7 +110,7 @@ def unroll(model: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
 
 
 def unroll_uncompiled() -> Callable[[Any, Tensor, Any], tuple[Tensor, Any]]:
-    """`unroll`, which a compiled graph is left for: the memory changes in place, behind its back. torch's compiler is not loaded for that."""
+    """`unroll`, for which a compiled graph is left: the memory changes in place, behind its back. The compiler is not loaded for that."""
     return _outside_of_graphs() if "torch._dynamo" in sys.modules else unroll
 
 
