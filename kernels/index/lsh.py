@@ -21,9 +21,9 @@ def choose_sizes(slots: int, recall: float) -> LshSizes:
 
     The law behind it is a fit to measurements: of unit rows in random directions (the hard case: no row is near another), N from 2^10 to
     2^22, W = 32, 2 to 16 tables of N / 8 buckets of 8 entries, 4 to 128 probes, queried with stored rows plus Gaussian noise of length
-    0.57 (0.1 a coordinate), the part of queries that miss was exp(-2.27 tables^0.93 probes^0.5 N^-0.25), to within 0.03. An eighth of the
-    candidates' cache lines as rows to score loses at most 0.02 of it. Memories whose rows crowd together fill some buckets and find less:
-    the `index` suite measures what is found.
+    0.57 (0.1 a coordinate), the part of queries that miss was exp(-2.27 tables^0.93 probes^0.5 N^-0.25), to within 0.03, which is added
+    to the target; a fourth of the candidates' cache lines as rows to score loses little of it. Memories whose rows crowd together fill
+    some buckets and find less: the `index` suite measures what is found.
 
     Among the sizes that reach the target those are taken that touch the fewest cache lines in a step of SAM, which for each query also
     moves five rows: a line a bucket probed, two a row scored, and two a table for each row moved.
@@ -32,12 +32,12 @@ def choose_sizes(slots: int, recall: float) -> LshSizes:
         capacity = LINE * math.ceil(slots / LINE)
         return LshSizes(tables=1, bits=0, capacity=capacity, probes=1, rerank=capacity)
     bits = max(1, math.ceil(math.log2(slots / LINE)))
-    needed = -math.log(1 - min(recall + 0.015, 0.995)) * slots**0.25 / 2.27  # of tables^0.93 probes^0.5
+    needed = -math.log(1 - min(recall + 0.03, 0.995)) * slots**0.25 / 2.27  # of tables^0.93 probes^0.5
     most_probes = 1 << min(bits, REACH)
     choices = []
     for tables in range(1, MOST_TABLES + 1):
         probes = math.ceil((needed / tables**0.93) ** 2)
-        rerank = max(LINE, math.ceil(tables * min(probes, most_probes) / 8))
+        rerank = max(LINE, math.ceil(tables * min(probes, most_probes) / 4))
         lines = tables * probes + 2 * rerank + 10 * tables
         choices.append((probes > most_probes, lines, LshSizes(tables, bits, LINE, min(probes, most_probes), rerank)))
     return min(choices)[2]
