@@ -82,7 +82,7 @@ class Emulator:
         """Inside, native calls of models and ops run here."""
 
         emulated = partial(call.Build, emulate=True)
-        operators = patch.multiple(ops.operator, run=self.run, Build=emulated)
+        operators = patch.object(ops.operator, "Build", emulated)
         call._scratch.cache_clear()  # each build needs its own
         with patch.object(call, "run", self.run), patch("mann_bench.models.native.Build", emulated), operators:
             yield self

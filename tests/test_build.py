@@ -166,7 +166,7 @@ def test_without_a_compiler_torch_runs_with_one_warning_and_a_recorded_reason(no
 
 @pytest.mark.parametrize("model", ["sam", "op:sparse_read"])
 def test_the_reason_of_a_fallback_is_part_of_the_result(no_compiler, monkeypatch, model):
-    monkeypatch.setattr("mann_bench.worker.limit_memory", lambda size: None)
+    monkeypatch.setattr("mann_bench.worker.limit_memory", lambda *limits: None)
     command = {"do": "prepare", "case": Case(suite="s", model=model, slots=64).model_dump(), "memory_bytes": 2**30, "warmup_s": 0.01}
     reply = answer(Worker(), command)
     torch.set_num_threads(1)
