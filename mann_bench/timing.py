@@ -77,13 +77,16 @@ def sample(
     passes: list[PassTime] = []
     sensors = [device.sensors()]
     start = device.clock()
+    next_look = FEWEST
     while not passes or device.clock() - start < budget_s:
         between()
         if flush:
             device.flush_cache()
         passes.append(device.time(one_pass))
-        if len(passes) % FEWEST == 0 and steady_enough([one.wall_ms for one in passes], target):
-            break
+        if len(passes) == next_look:
+            if steady_enough([one.wall_ms for one in passes], target):
+                break
+            next_look += max(FEWEST, len(passes) // 10)  # rarer as they grow: looking must not cost more than the passes
     sensors.append(device.sensors())
     return Round(passes, [reading for reading in sensors if reading is not None])
 

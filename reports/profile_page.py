@@ -55,7 +55,7 @@ def verdicts(profile: Profile) -> list[str]:
     case, memory = profile.case, profile.memory
     pass_ms = sum(profile.pass_ms.values())
     parts = ", ".join(f"{direction} {ms / case.steps:.3g}" for direction, ms in profile.pass_ms.items())
-    said = [f"A step takes {pass_ms / case.steps:.3g} ms ({parts}); a pass of {case.steps} steps {pass_ms:.3g} ms."]
+    said = [f"A step takes {pass_ms / case.steps:.3g} ms ({parts}); a pass of {case.steps} steps {pass_ms:,.1f} ms."]
     if case.mode == "train":
         interval = ""
         if memory.bytes_per_step_low is not None and memory.bytes_per_step_high is not None:
@@ -67,7 +67,7 @@ def verdicts(profile: Profile) -> list[str]:
     shape = "flat" if last < 1.05 * first else "rising"
     said.append(
         f"What is held is {shape}: {format_bytes(first)} after step {forward[0].step}, "
-        f"{format_bytes(last)} after step {forward[-1].step} ({last / first:.3g} times)."
+        f"{format_bytes(last)} after step {forward[-1].step} ({last / first:.2f} times)."
     )
     largest = sorted(memory.ledger.items(), key=lambda entry: -entry[1])[:3]
     shares = ", ".join(f"{cause.replace('_', ' ')} {size_bytes / memory.peak_bytes:.0%}" for cause, size_bytes in largest if size_bytes)

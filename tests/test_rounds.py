@@ -14,7 +14,7 @@ CALLS: list[str] = []
 class DriftingWorker:
     """Every pass takes 100 ms on a machine that slows by 2% a turn; `dam` dies in its second turn."""
 
-    def __init__(self, threads):
+    def __init__(self, threads, checkout=None):
         self.used_s, self.turns, self.model = 0.0, 0, ""
 
     def wait_until_started(self):

@@ -40,7 +40,7 @@ def test_a_machine_too_noisy_fails_and_says_what_to_do():
 
 
 def test_the_smallest_change_is_half_the_interval():
-    assert abs(Ratio(1.0, 0.99, 1.03).half_width - 0.02) < 1e-9
+    assert abs(Ratio(1.0, 0.99, 1.03, 9).half_width - 0.02) < 1e-9
     quiet, noisy = (in_turn(machine, machine.work(100), machine.work(100), 20) for machine in (Machine(0.01), Machine(0.5)))
     assert quiet.half_width < noisy.half_width
 
