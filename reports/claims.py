@@ -172,7 +172,8 @@ def _about_baseline(claim: Claim, dense: pd.Series, ours: pd.Series, setup: pd.D
     took = _with_unit(claim.quantity, _quantity(claim.quantity, dense)[0])
     paper = f", the paper's {_with_unit(claim.quantity, claim.baseline)}" if claim.baseline else ""
     per_slot = dense["bytes_per_step"] / dense["slots"] / dense["batch"]
-    said = [f"Our {dense['curve']} took {took}{paper}; it keeps {per_slot:,.0f} bytes a slot and step (the paper's NTM about 4,900)."]
+    theirs = " (the paper's about 4,900)" if dense["model"] == "ntm" else ""
+    said = [f"Our {dense['curve']} took {took}{paper}; it keeps {per_slot:,.0f} bytes a slot and step{theirs}."]
     variants = setup[(setup["model"] == dense["model"]) & (setup["variant"] != dense["variant"])]
     if len(variants):
         best = min((row for _, row in variants.iterrows()), key=lambda row: _quantity(claim.quantity, row)[0])
