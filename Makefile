@@ -50,7 +50,7 @@ results: setup
 # asv installs each commit into an environment of its own below .asv/; BASE=commit compares with another one.
 regress: setup
 	@$(BIN)/asv machine --yes >/dev/null
-	$(BIN)/asv continuous --factor 1.1 $(BASE) HEAD
+	$(BIN)/asv continuous --factor 1.15 $(BASE) HEAD
 
 test: setup
 	$(BIN)/python -m pytest

@@ -37,6 +37,11 @@ def round_slots(slots: float) -> str:
     return f"{value:.3g}{letter}"
 
 
+def format_times(ratio: float) -> str:
+    """`3.29`, `404`, `2,130`: three significant digits, no powers of ten."""
+    return f"{ratio:.3g}" if ratio < 999.5 else f"{ratio:,.0f}"
+
+
 def format_bytes(size_bytes: float) -> str:
     """`8179916` -> `7.8 MiB`: three significant digits, binary units."""
     value = float(size_bytes)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from mann_bench.case import Case
 from mann_bench.reports.frame import COMPARED
+from mann_bench.reports.limits import EXACT
 from mann_bench.reports.quantity import QUANTITIES, TIME
 from mann_bench.reports.scaling import fit_exponent
 from mann_bench.sizes import format_bytes, parse_size
@@ -172,7 +173,8 @@ def _about_baseline(claim: Claim, dense: pd.Series, ours: pd.Series, setup: pd.D
     took = _with_unit(claim.quantity, _quantity(claim.quantity, dense)[0])
     paper = f", the paper's {_with_unit(claim.quantity, claim.baseline)}" if claim.baseline else ""
     per_slot = dense["bytes_per_step"] / dense["slots"] / dense["batch"]
-    said = [f"Our {dense['curve']} took {took}{paper}; it keeps {per_slot:,.0f} bytes a slot and step (the paper's NTM about 4,900)."]
+    theirs = " (the paper's about 4,900)" if dense["model"] == "ntm" else ""
+    said = [f"Our {dense['curve']} took {took}{paper}; it keeps {per_slot:,.0f} bytes a slot and step{theirs}."]
     variants = setup[(setup["model"] == dense["model"]) & (setup["variant"] != dense["variant"])]
     if len(variants):
         best = min((row for _, row in variants.iterrows()), key=lambda row: _quantity(claim.quantity, row)[0])
@@ -183,7 +185,8 @@ def _about_baseline(claim: Claim, dense: pd.Series, ours: pd.Series, setup: pd.D
 
 def _about_ours(row: pd.Series) -> list[str]:
     threads = f"{row['threads']} thread{'s' if row['threads'] > 1 else ''}"
-    recall = f", recall {row['recall']:.2f}" if row["recall"] == row["recall"] else ""
+    known = f", recall {row['recall']:.2f}" if row["recall"] == row["recall"] else ", recall not measured"
+    recall = "" if row["index"] in EXACT else known
     return [f"{row['device_name']}, {threads}, kernels {row['ran_kernels']}, index {row['index']}{recall}."]
 
 

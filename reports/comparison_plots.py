@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mann_bench.reports.limits import Front
-from mann_bench.reports.plots import STYLE, End, against_slots, blank, color_of, mark, name_ends
+from mann_bench.reports.plots import STYLE, End, against_slots, blank, color_of, mark, name_ends, ticks
 from mann_bench.reports.ratios import Ratio
 from mann_bench.sizes import format_bytes, format_slots
 
@@ -113,7 +113,7 @@ def draw_front(front: Front, frame: pd.DataFrame) -> Figure:
         axes.margins(0.15)
         axes.set_xlabel("milliseconds a step")
         axes.set_ylabel("peak memory in all")
-        axes.yaxis.set_major_locator(LogLocator(base=2, numticks=9))
+        ticks(axes, 2)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_bytes(value)))
         axes.xaxis.set_major_locator(LogLocator(base=2, numticks=9))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

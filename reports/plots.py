@@ -13,7 +13,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 from mann_bench.reports.quantity import Quantity
 from mann_bench.reports.scaling import Scaling
@@ -87,9 +87,8 @@ def draw(frame: pd.DataFrame, quantity: Quantity, fits: dict[tuple[str, str], Sc
             ends.append(End(float(curve["slots"].iloc[-1]), float(curve[quantity.column].iloc[-1]), text, color))
         name_ends(axes, ends)
         axes.set_ylabel(quantity.axis)
-        if quantity.is_bytes:
-            axes.yaxis.set_major_locator(LogLocator(base=4, numticks=9))  # 64 KiB, 256 KiB, 1 MiB: no 977 KiB
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_bytes(value) if quantity.is_bytes else f"{value:g}"))
+        ticks(axes, 4 if quantity.is_bytes else 10)  # 64 KiB, 256 KiB, 1 MiB: no 977 KiB
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_bytes(value) if quantity.is_bytes else f"{value:.3g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
     return figure
 
@@ -97,6 +96,16 @@ def draw(frame: pd.DataFrame, quantity: Quantity, fits: dict[tuple[str, str], Sc
 def power(exponent: float) -> str:
     """`N^0.98`; a zero has no sign."""
     return f"N^{exponent:.2f}".replace("-0.00", "0.00")
+
+
+def ticks(axes: Axes, base: float) -> None:
+    """Powers of a base on the y axis; on a narrow one, which holds none or one of them, three values evenly apart."""
+    low, high = axes.get_ylim()
+    if high < low * base**2:
+        step = (high / low) ** 0.25
+        axes.yaxis.set_major_locator(FixedLocator([low * step**i for i in (1, 2, 3)]))
+    else:
+        axes.yaxis.set_major_locator(LogLocator(base=base, numticks=9))
 
 
 def mark(axes: Axes, x: Any, y: Any, color: str, number: int, case_ids: Sequence[str] | pd.Series) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 
 from mann_bench.reports.findings import Findings
-from mann_bench.reports.limits import BUDGETS
+from mann_bench.reports.limits import BUDGETS, EXACT
 from mann_bench.reports.plots import power
 from mann_bench.reports.quantity import QUANTITIES, TAPE, TIME
 from mann_bench.reports.verdict import rate
-from mann_bench.sizes import format_bytes, format_slots
+from mann_bench.sizes import format_bytes, format_slots, format_times
 
 SortValue = str | float | int
 
@@ -138,9 +138,9 @@ def ratios(findings: Findings) -> Table:
             Cell(r.subject),
             Cell(r.twin),
             Cell(format_slots(r.slots), r.slots),
-            Cell(f"{r.speedup:.3g}", r.speedup),
-            Cell(f"[{r.speedup_low:.3g}, {r.speedup_high:.3g}]", r.speedup_low),
-            Cell(f"{r.tape_ratio:.3g}" if r.tape_ratio > 0 else "-", r.tape_ratio if r.tape_ratio > 0 else ""),
+            Cell(format_times(r.speedup), r.speedup),
+            Cell(f"[{format_times(r.speedup_low)}, {format_times(r.speedup_high)}]", r.speedup_low),
+            Cell(format_times(r.tape_ratio) if r.tape_ratio > 0 else "-", r.tape_ratio if r.tape_ratio > 0 else ""),
             Cell("", "", (("curve", r.subject_case), ("twin", r.twin_case))),
         )
         for r in findings.ratios
@@ -196,7 +196,8 @@ def fronts(findings: Findings) -> Table:
 
 
 def _in_words(row: dict[Hashable, Any]) -> str:
-    recall = f", recall {row['recall']:.2f}" if row["recall"] == row["recall"] else ""
+    known = f", recall {row['recall']:.2f}" if row["recall"] == row["recall"] else ", recall not measured"
+    recall = "" if row["index"] in EXACT else known
     return f"{row['curve']} ({row['step_ms_median']:.3g} ms, {format_bytes(row['peak_bytes'])}{recall})"
 
 

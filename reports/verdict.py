@@ -4,7 +4,7 @@ from mann_bench.reports.findings import Findings
 from mann_bench.reports.quantity import TAPE, TIME, Quantity
 from mann_bench.reports.ratios import Ratio
 from mann_bench.reports.scaling import ORDERS, Growth
-from mann_bench.sizes import format_bytes, format_slots
+from mann_bench.sizes import format_bytes, format_slots, format_times
 
 PER = {"O(log N)": "a doubling", "O(N)": "a slot", "O(N^2)": "a pair of slots"}
 
@@ -72,5 +72,6 @@ def _against_twins(findings: Findings, setting: str) -> list[str]:
 
 
 def _times(ratio: Ratio) -> str:
-    memory = f" and takes {ratio.tape_ratio:.3g}x less memory a step" if ratio.tape_ratio > 0 else ""
-    return f"{ratio.speedup:.3g}x [{ratio.speedup_low:.3g}, {ratio.speedup_high:.3g}] as fast as {ratio.twin}{memory}"
+    memory = f" and takes {format_times(ratio.tape_ratio)}x less memory a step" if ratio.tape_ratio > 0 else ""
+    interval = f"[{format_times(ratio.speedup_low)}, {format_times(ratio.speedup_high)}]"
+    return f"{format_times(ratio.speedup)}x {interval} as fast as {ratio.twin}{memory}"

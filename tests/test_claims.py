@@ -59,7 +59,7 @@ def test_ratio_is_judged_against_the_papers(judge, ntm_ms, verdict):
     assert one.low < one.value < one.high
     assert set(one.case_ids) == {plain.case_id, lsh.case_id}
     remarks = " ".join(one.remarks)
-    assert "the paper's 12 s; it keeps 300 bytes a slot and step (the paper's NTM about 4,900)" in remarks
+    assert "the paper's 12 s; it keeps 300 bytes a slot and step (the paper's about 4,900)" in remarks
     assert f"Against ntm-checkpointed: {one.claim.show(ntm_ms / 2)}." in remarks
     assert "recall 0.80" in remarks
     assert "test, 1 thread, kernels torch, index lsh" in remarks

@@ -51,6 +51,11 @@ def test_front_holds_what_nobody_beats(frame_of):
     assert front.beaten == {"dam": "ntm"}
 
 
+def test_an_index_of_unknown_recall_is_not_taken_for_exact(frame_of):
+    (front,) = fronts(frame_of(make_result("sam", ms=2), make_result("sam", ms=2, index="lsh")))
+    assert front.beaten == {"sam lsh": "sam exact"}
+
+
 def test_only_what_does_the_same_work_competes(frame_of):
     frame = frame_of(make_result("op:sparse_read", ms=1), make_result("op:sparse_write", ms=2), make_result("ntm", ms=3))
     assert fronts(frame) == []

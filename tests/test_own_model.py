@@ -41,14 +41,24 @@ def elsewhere(tmp_path):
     return tmp_path
 
 
+def command(folder, *arguments):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder / "site")])}
+    line = [sys.executable, "-m", "mann_bench", *arguments]
+    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("model", ["outside", "my_memory:MyMemory"])
+def test_profile(elsewhere, model):
+    command(elsewhere, "profile", model, "--slots", "64", "--steps", "4", "--memory", "1G", "--out", "page")
+    assert list((elsewhere / "page").glob("*.html"))
+
+
 def test_run_report_and_compare(elsewhere):
     """The run as a user starts it; what reads stored results needs no process of its own."""
     options = ["--models", "outside", "--model", "my_memory:MyMemory", "--out", "runs/mine", "--json"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(elsewhere / "site")])}
-    command = [sys.executable, "-m", "mann_bench", "run", "mine.toml", *options]
-    done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=180)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads(done.stdout)["statuses"] == {"ok": 6}
+    assert json.loads(command(elsewhere, "run", "mine.toml", *options))["statuses"] == {"ok": 6}
     run = elsewhere / "runs" / "mine"
     page = write_report([run], run / "report").read_text()
     rows = list(csv.DictReader((run / "report" / "results.csv").read_text().splitlines()))

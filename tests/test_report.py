@@ -35,7 +35,7 @@ def test_verdicts_are_computed_from_the_results_file(run, tmp_path):
     page = write_report([folder], tmp_path / "out").read_text()
     assert "The memory each further step takes does not grow with N for sam; it grows as O(N) for ntm." in page
     assert "The time a step takes does not grow with N for sam; it grows as O(N) for ntm." in page
-    assert "sam is 4.1e+03x [4.01e+03, 4.18e+03] as fast as ntm and takes 4.1e+03x less memory a step" in page
+    assert "sam is 4,096x [4,015, 4,179] as fast as ntm and takes 4,096x less memory a step" in page
     assert "O(N): 100 B a slot" in page
     assert {p.suffix for p in (tmp_path / "out" / "plots").iterdir()} == {".svg", ".png"}
     rows = list(csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines()))
