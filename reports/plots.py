@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 
 from mann_bench.reports.quantity import Quantity
 from mann_bench.reports.scaling import Scaling
-from mann_bench.sizes import format_bytes, format_slots
+from mann_bench.sizes import format_bytes, format_slots, format_times
 
 # Dark on white, and at least 20 CIE units apart for normal, red-blind and green-blind eyes alike (seaborn's palette: 13).
 COLORS = {"lstm": "#8a8a8a", "ntm": "#d1490c", "dam": "#006b4a", "dnc": "#4a1008", "sam": "#0a6bcc", "sdnc": "#080859"}
@@ -88,7 +88,7 @@ def draw(frame: pd.DataFrame, quantity: Quantity, fits: dict[tuple[str, str], Sc
         name_ends(axes, ends)
         axes.set_ylabel(quantity.axis)
         ticks(axes, 4 if quantity.is_bytes else 10)  # 64 KiB, 256 KiB, 1 MiB: no 977 KiB
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_bytes(value) if quantity.is_bytes else f"{value:.3g}"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_bytes(value) if quantity.is_bytes else format_times(value)))
         axes.yaxis.set_minor_formatter(NullFormatter())
     return figure
 
