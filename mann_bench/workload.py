@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mann_bench.case import Case
+from mann_bench.kernels.index import Exact, Index, recall_of
 from mann_bench.models import native
 from mann_bench.registry import find_model, import_target
 
@@ -169,6 +170,14 @@ class ModelWorkload(Workload):
         mask = self.mask[: len(y)].unsqueeze(-1).expand_as(y)
         losses = functional.binary_cross_entropy_with_logits(y, self.targets[: len(y)], reduction="none")
         return (losses * mask).sum() / mask.sum().clamp_min(1)
+
+    def recall(self) -> float | None:
+        """Of a sparse model's index on its memory; None where the search is exact or there is nothing to find yet."""
+        rows: Any = getattr(getattr(self.state, "memory", None), "rows", None)
+        index = getattr(rows, "index", None)
+        if not isinstance(index, Index) or isinstance(index, Exact) or rows.live < self.case.reads:
+            return None
+        return recall_of(index, rows, self.case.heads, self.case.reads, torch.Generator().manual_seed(self.case.seed))
 
     def backward(self, y: Tensor) -> None:
         """Of the loss."""

@@ -14,14 +14,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 from mann_bench.case import Case
-from mann_bench.kernels.index import Index, find_index, make_index
-from mann_bench.kernels.ops import topk_content
+from mann_bench.kernels.index import Index, find_index, make_index, queries_near, recall_of
 from mann_bench.kernels.reference import row_norms
 from mann_bench.models.native import why_not
 from mann_bench.workload import SMALL_STEPS, Workload
 
-NOISE = 0.57  # length of what is added to a stored row to make a query
-JUDGED = 512  # queries by which recall is judged
 AGED = 4  # 1 / the part of the rows that has been written when queries are made in old age
 SMALL_SLOTS = 1009  # more than the hash index scans exactly, and prime
 
@@ -62,7 +59,7 @@ class IndexWorkload(Workload):
         self.generator = torch.Generator().manual_seed(case.seed + 1)
         shape = (case.steps, case.batch, case.heads)
         if self.does in ("query", "aged"):
-            self.queries = self._near(torch.randint(case.slots, shape, generator=self.generator)).unbind()
+            self.queries = queries_near(self.state, torch.randint(case.slots, shape, generator=self.generator), self.generator).unbind()
         if self.does == "update":
             self.rows = torch.randint(case.slots, (*shape[:2], case.heads * (case.reads + 1)), generator=self.generator).to(case.device)
         if self.does == "aged":
@@ -137,22 +134,7 @@ class IndexWorkload(Workload):
         """Of the K nearest rows to `JUDGED` queries."""
         if self.does not in ("query", "aged"):
             return None
-        case, state = self.case, self.state
-        rows = torch.randint(case.slots, (case.batch, JUDGED), generator=self.generator)
-        judged = self._near(rows[None])[0]
-        hits = 0.0
-        for queries in judged.split(case.heads, dim=1):
-            expected = topk_content(state.memory, state.norms, queries, case.reads, state.live)
-            found = state.index.query(state, queries.contiguous(), case.reads)
-            hits += float((expected.unsqueeze(3) == found.unsqueeze(2)).any(3).sum())
-        return hits / (case.batch * JUDGED * case.reads)
-
-    def _near(self, rows: Tensor) -> Tensor:
-        """Queries near rows int64 [T, B, R]: [T, B, R, W] of unit length."""
-        element = torch.arange(rows.shape[1])[:, None]
-        stored = self.state.memory[element.to(self.case.device), rows.to(self.case.device)]
-        noise = torch.randn(stored.shape, generator=self.generator) * (NOISE * self.case.word_size**-0.5)
-        return functional.normalize(stored + noise.to(stored), dim=-1)
+        return recall_of(self.state.index, self.state, self.case.heads, self.case.reads, self.generator)
 
     def _directions(self, *shape: int) -> Tensor:
         rows = torch.randn(*shape, self.case.word_size, generator=self.generator)

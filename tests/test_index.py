@@ -253,3 +253,12 @@ def test_what_is_missing_is_said(monkeypatch):
         find_index("tests.dense_sam:DenseRun")
     with pytest.raises(ValueError, match="to be importable"):
         find_index("tests.nowhere:Index")
+
+
+def test_a_models_result_has_the_recall_of_its_index():
+    fields: dict[str, Any] = {"suite": "s", "model": "sam", "slots": 1009, "steps": 2}
+    recall = make_workload(Case(**fields, index="lsh")).recall()
+    assert recall is not None
+    assert 0.2 < recall < 1
+    assert make_workload(Case(**fields)).recall() is None  # an exact search finds all
+    assert make_workload(Case(**fields, index="lsh", fill="empty")).recall() is None

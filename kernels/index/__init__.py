@@ -13,6 +13,7 @@ from mann_bench.kernels.index.base import Index, Rows, Swap, Unavailable
 from mann_bench.kernels.index.faiss_ivf import FaissIvf, FaissIvf64
 from mann_bench.kernels.index.lsh import Lsh, Lsh95, choose_sizes
 from mann_bench.kernels.index.rebuilt import FaissHnsw, KdForest, Rebuilt
+from mann_bench.kernels.index.recall import queries_near, recall_of
 from mann_bench.kernels.index.scan import Exact, Live
 
 INDEXES: Mapping[str, type[Index]] = {
@@ -26,7 +27,21 @@ INDEXES: Mapping[str, type[Index]] = {
     "kd-forest": KdForest,
 }
 
-__all__ = ["INDEXES", "Index", "Lsh", "Rebuilt", "Rows", "Swap", "Unavailable", "choose_sizes", "find_index", "make_index"]
+__all__ = [
+    "INDEXES",
+    "Exact",
+    "Index",
+    "Lsh",
+    "Rebuilt",
+    "Rows",
+    "Swap",
+    "Unavailable",
+    "choose_sizes",
+    "find_index",
+    "make_index",
+    "queries_near",
+    "recall_of",
+]
 
 
 def find_index(name: str) -> type[Index]:
