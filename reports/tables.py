@@ -146,7 +146,8 @@ def ratios(findings: Findings) -> Table:
         for r in findings.ratios
     )
     note = (
-        "Sparse against dense, native against plain torch; in one run, timed in turn where they fit the machine together. The interval takes both medians' 95% intervals at "
+        "Sparse against dense, native against plain torch; in one run, timed in turn where they fit the machine together. "
+        "The interval takes both medians' 95% intervals at "
         "their worst. Memory: what one more step keeps for backward."
     )
     heads = ("setting", "curve", "twin", "N", "times faster", "interval", "times less memory a step", "cases")
