@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mann_bench.kernels import build, driver
 from mann_bench.kernels.arguments import SIZES, Arguments, device_of, pack
+from mann_bench.kernels.registration import operator
 
 
 class Build(NamedTuple):
@@ -27,18 +28,14 @@ def native(entry: str, which: str, names: str, inputs: Sequence[Tensor], buffers
     run(entry, Build(real, store, emulate == "True"), named, dict(zip(SIZES, sizes, strict=True)))
 
 
-# Made from the parts of torch.library.custom_op rather than by it: its Python layers cost 50 us a call with so many tensors, these 8.
-_LIBRARY = torch.library.Library("mann_bench", "FRAGMENT")
-_LIBRARY.define(torch.library.infer_schema(native, mutates_args={"buffers"}, op_name="native"), tags=(torch.Tag.pt2_compliant_tag,))
-_LIBRARY.impl("native", native, "CompositeExplicitAutograd")
-torch.library.register_fake("mann_bench::native", lambda *arguments: None, lib=_LIBRARY)
+_operator = operator(native, lambda *arguments: None, ("buffers",))
 
 
 def call(entry: str, which: Build, inputs: Mapping[str, Tensor], buffers: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
     """`native` with its arguments by name."""
     named = ",".join((*inputs, *buffers))
     chosen, given = ",".join(map(str, which)), [sizes.get(name, 0) for name in SIZES]
-    torch.ops.mann_bench.native.default(entry, chosen, named, list(inputs.values()), list(buffers.values()), given)
+    _operator(entry, chosen, named, list(inputs.values()), list(buffers.values()), given)
 
 
 def run(entry: str, which: Build, buffers: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:

@@ -11,8 +11,9 @@ from torch import Tensor
 from mann_bench.kernels import build
 from mann_bench.kernels.arguments import pack
 from mann_bench.kernels.call import Build, run
-from mann_bench.kernels.ops.operator import Call, operator, threads_for
+from mann_bench.kernels.ops.operator import Call, threads_for
 from mann_bench.kernels.reference.lsh import LINE, LshTables
+from mann_bench.kernels.registration import operator
 
 
 @dataclass

@@ -1,11 +1,6 @@
-"""How a native kernel becomes a torch operator, and how its arguments are checked.
+"""How the arguments of a native operator are checked, and how it is run."""
 
-Operators are made from the parts of `torch.library.custom_op` (schema, kernel, fake kernel, autograd formula) rather than by it: its Python
-layers cost 10 to 16 us a call, these 3, and many of these operations take less than that.
-"""
-
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -16,17 +11,6 @@ from mann_bench.kernels.call import Build
 
 BYTES_A_THREAD = 2**18  # less work than this is done before a second thread has started
 NAMES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
-_LIBRARY = torch.library.Library("mann_bench", "FRAGMENT")
-
-
-def operator(function: Callable[..., Any], fake: Callable[..., Any], changes: tuple[str, ...] = ()) -> Any:
-    """Register `function` as `torch.ops.mann_bench.NAME`, its schema from its annotations; `changes` names arguments changed in place."""
-    name = function.__name__.strip("_")
-    schema = torch.library.infer_schema(function, mutates_args=changes, op_name=name)
-    _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-    _LIBRARY.impl(name, function, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"mann_bench::{name}", fake, lib=_LIBRARY)
-    return getattr(torch.ops.mann_bench, name).default
 
 
 class Call:
