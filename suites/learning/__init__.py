@@ -1,0 +1,1 @@
+"""Learning: training runs on the task suite, their curricula, checkpoints and comparisons."""
