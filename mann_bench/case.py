@@ -46,11 +46,16 @@ class Case(BaseModel):
 
     @property
     def case_id(self) -> str:
-        """16 hex digits of SHA-256 over the canonical JSON: the same case has the same id on every machine."""
-        canonical = json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        """The same case has the same id on every machine."""
+        return stable_id(self)
 
     @property
     def curve(self) -> tuple[str, str, str, str]:
         """What a line in a plot is: (model, variant, kernels, index)."""
         return (self.model, self.variant, self.kernels, self.index)
+
+
+def stable_id(fields: BaseModel) -> str:
+    """16 hex digits of SHA-256 over the canonical JSON."""
+    canonical = json.dumps(fields.model_dump(), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]

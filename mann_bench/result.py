@@ -1,6 +1,6 @@
 """What a measurement is: immutable data, schema 1, one JSON object a line in `RUN/results.jsonl`. Formatting lives elsewhere."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,11 +10,27 @@ SCHEMA = 1
 Status = Literal["ok", "oom", "timeout", "error", "skipped", "unavailable", "unverified"]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Record(BaseModel):
+    """Immutable data; unknown fields are an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
-class Ran(_Record):
+class StoredRecord(Record):
+    """What a run leaves of one case: a JSON line in the file named `FILE` of its folder (`mann_bench.store`)."""
+
+    FILE: ClassVar[str] = "results.jsonl"
+    COMMAND: ClassVar[str] = "run"  # of `mann-bench`, which writes it
+
+    schema_: int = Field(SCHEMA, alias="schema")
+    case_id: str
+
+    def to_line(self) -> str:
+        """The JSON line that is stored, without its newline."""
+        return self.model_dump_json(by_alias=True)
+
+
+class Ran(Record):
     """What really ran, which may differ from what was asked (`kernels="auto"`, a fallback)."""
 
     kernels: str
@@ -22,7 +38,7 @@ class Ran(_Record):
     device_name: str
 
 
-class Interval(_Record):
+class Interval(Record):
     """A median and its 95% confidence interval, in milliseconds."""
 
     median: float
@@ -38,7 +54,7 @@ class Samples(Interval):
     samples: list[float]
 
 
-class Sensors(_Record):
+class Sensors(Record):
     """A GPU's own sensors at one moment; None: this card or driver does not say. `slowdowns`: why its clock is held down."""
 
     sm_clock_mhz: int | None = None
@@ -49,7 +65,7 @@ class Sensors(_Record):
     process_bytes: int | None = None
 
 
-class Timing(_Record):
+class Timing(Record):
     """`pass_ms`: one call over T steps (train: forward and backward); `step_ms` = pass_ms / T; `device_ms`: CUDA events, else None.
 
     `first_ms`: what came before all this, the first step and first pass with all that they build and compile. `round_counts`: how many
@@ -70,7 +86,7 @@ class Timing(_Record):
     sensors: list[Sensors] = Field(default_factory=list)
 
 
-class Memory(_Record):
+class Memory(Record):
     """Allocator bytes of one pass. `peak_bytes` counts from the start of the process, `start_bytes` is what was held before the pass,
     `tape_bytes` what forward leaves for backward, `bytes_per_step` its slope over T (with its 95% interval, from `_low` to `_high`),
     `state_bytes` the memory and all that goes with it, `leaked_bytes` what the pass left behind that nothing known holds. The causes of
@@ -90,7 +106,7 @@ class Memory(_Record):
     nvml_peak_bytes: int | None = None
 
 
-class Check(_Record):
+class Check(Record):
     """The correctness gate: the same model, op or index at a small N against its reference."""
 
     compared_with: str
@@ -98,11 +114,9 @@ class Check(_Record):
     ok: bool
 
 
-class Result(_Record):
+class Result(StoredRecord):
     """One case and its outcome; `reason` says in a sentence why a status is not `ok`, or why not the kernels asked for ran."""
 
-    schema_: int = Field(SCHEMA, alias="schema")
-    case_id: str
     status: Status
     reason: str | None = None
     case: Case
@@ -113,9 +127,3 @@ class Result(_Record):
     recall: float | None = None
     started_at: str
     wall_s: float
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-    def to_line(self) -> str:
-        """The JSON line that is stored, without its newline."""
-        return self.model_dump_json(by_alias=True)

@@ -1,22 +1,32 @@
-"""Where results live: `RUN/results.jsonl`, one finished case a line, durable at once; `RUN/run.json`, what the run is."""
+"""Where results live: `RUN/results.jsonl`, one finished case a line, durable at once; `RUN/run.json`, what the run is.
+
+Other kinds of record live the same way in a file of their own, named by the record's class.
+"""
 
 import fcntl
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
 from mann_bench.errors import UsageError
-from mann_bench.result import SCHEMA, Result
+from mann_bench.result import SCHEMA, Result, StoredRecord
+
+Kind = TypeVar("Kind", bound=StoredRecord)
 
 
 def load_results(run: Path) -> list[Result]:
-    """All results of a run; a torn last line is dropped. UsageError naming file and line for anything else that is not a result."""
-    path = run / "results.jsonl" if run.is_dir() else run
+    """All results of a run, as `load_records`."""
+    return load_records(run, Result)
+
+
+def load_records(run: Path, kind: type[Kind]) -> list[Kind]:
+    """All records of a kind; a torn last line is dropped. UsageError naming file and line for anything else that is no such record."""
+    path = run / kind.FILE if run.is_dir() else run
     if not path.is_file():
-        raise UsageError(f"{run}: expected a run folder holding results.jsonl, got none; `mann-bench run` writes one")
+        raise UsageError(f"{run}: expected a run folder holding {kind.FILE}, got none; `mann-bench {kind.COMMAND}` writes one")
     lines = path.read_bytes().split(b"\n")
     results = []
     for number, line in enumerate(lines, 1):
@@ -35,7 +45,7 @@ def load_results(run: Path) -> list[Result]:
         if schema > SCHEMA:
             raise UsageError(f"{where}: expected schema <= {SCHEMA}, got {schema}; a newer mann-bench wrote this, upgrade to read it")
         try:
-            results.append(Result.model_validate(raw))
+            results.append(kind.model_validate(raw))
         except ValidationError as error:
             first = error.errors()[0]
             raise UsageError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
@@ -62,12 +72,12 @@ def load_run(run: Path) -> dict[str, Any]:
     return description
 
 
-class RunFolder:
-    """The folder of a run being written; at most one process at a time."""
+class RecordFolder(Generic[Kind]):
+    """The folder of a run being written, of one kind of record; at most one process at a time."""
 
-    def __init__(self, path: Path, description: dict[str, Any], *, resume: bool) -> None:
+    def __init__(self, path: Path, description: dict[str, Any], kind: type[Kind], *, resume: bool) -> None:
         self.path = path
-        self.results_path = path / "results.jsonl"
+        self.results_path = path / kind.FILE
         existing = load_run(path) if path.exists() else {}
         if path.exists() and any(path.iterdir()) and not resume:
             what = "another run" if existing else "other files"
@@ -91,9 +101,9 @@ class RunFolder:
         if not existing:
             write_atomically(path / "run.json", json.dumps(description, indent=1))
         self._drop_torn_line()
-        self.finished = {result.case_id for result in load_results(path)} if self._size() else set()
+        self.finished = {record.case_id for record in load_records(path, kind)} if self._size() else set()
 
-    def append(self, result: Result) -> None:
+    def append(self, result: Kind) -> None:
         """Store one finished case durably; on failure (a full disk) nothing of it is left and OSError is raised."""
         before = self._size()
         line = (result.to_line() + "\n").encode()
@@ -121,6 +131,13 @@ class RunFolder:
         if self._size():
             content = self.results_path.read_bytes()
             os.truncate(self.results_path, content.rfind(b"\n") + 1)
+
+
+class RunFolder(RecordFolder[Result]):
+    """The folder of a run of measured cases."""
+
+    def __init__(self, path: Path, description: dict[str, Any], *, resume: bool) -> None:
+        super().__init__(path, description, Result, resume=resume)
 
 
 def write_atomically(path: Path, text: str) -> None:
