@@ -45,7 +45,9 @@ class LearningCase(Record):
     sequences: int | None = Field(None, ge=1, description="training ends after these")
     seconds: float | None = Field(None, gt=0, description="training ends after these seconds of wall time, resumed ones added up")
     stop_at_goal: bool = True
+    device: str = "cpu"
     threads: int = Field(1, ge=1)
+    memory_bytes: int | None = Field(None, ge=1, description="what the process may allocate beyond what it starts with")
 
     @model_validator(mode="after")
     def _ends(self) -> "LearningCase":
