@@ -9,6 +9,7 @@
     mann-bench doctor --selftest              its ceilings, and whether planted faults are found
     mann-bench largest sam ntm --memory 4G --seconds 60   the largest N that fits, predicted and measured
     mann-bench profile sam --slots 1M --steps 100   time and memory of every step and phase, as a page, CSV and traces
+    mann-bench learn copy                     train models on a task: curves, levels, held-out errors
     mann-bench report runs/mine               one HTML page, Markdown, CSV, plots
     mann-bench claims runs/paper              the paper's claims against a run of suite paper
     mann-bench compare runs/old runs/new      each case: FASTER, SLOWER, SAME or INCONCLUSIVE
@@ -314,7 +315,8 @@ def wide_console() -> Console:
 def main() -> None:
     """Entry point: bad input is told in a sentence and exits with 2."""
     sys.path.append(os.getcwd())  # `--model my_module:factory` finds a file beside the user
-    import mann_bench.cli_cases  # noqa: F401  registers its commands
+    import mann_bench.cli_cases
+    import mann_bench.cli_learn  # noqa: F401  both register their commands
 
     try:
         app()

@@ -23,12 +23,15 @@ class WorkerProcess:
     folder, if given.
     """
 
+    MODULE = "mann_bench.worker"
+
     def __init__(self, threads: int, checkout: Path | None = None) -> None:
         self.used_s = 0.0
+        self._unread = b""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the process
         self._kills_before = oom_kills()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "mann_bench.worker", str(threads)],
+            [sys.executable, "-m", self.MODULE, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -49,11 +52,9 @@ class WorkerProcess:
             self.used_s += time.monotonic() - began
 
     def _ask(self, command: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
-            self._process.stdin.write((json.dumps(command) + "\n").encode())
-            self._process.stdin.flush()
+            self.send(command)
         except BrokenPipeError:
             return self._death()
         received = b""
@@ -72,6 +73,39 @@ class WorkerProcess:
                     return self._death()
                 received += part
         return dict(json.loads(received))
+
+    def send(self, command: dict[str, Any]) -> None:
+        """Send a command without waiting for a reply; BrokenPipeError if there is nobody to read it."""
+        assert self._process.stdin is not None
+        self._process.stdin.write((json.dumps(command) + "\n").encode())
+        self._process.stdin.flush()
+
+    def fileno(self) -> int:
+        """Of the pipe that replies come through, to wait for several workers at once."""
+        assert self._process.stdout is not None
+        return self._process.stdout.fileno()
+
+    def read(self) -> list[dict[str, Any]]:
+        """The replies that have come, at least a part of one; the last one is a status and a reason where the process has ended."""
+        part = os.read(self.fileno(), 2**16)
+        *lines, self._unread = (self._unread + part).split(b"\n")
+        replies = [dict(json.loads(line)) for line in lines]
+        return replies if part else [*replies, self._death()]
+
+    def stop(self) -> None:
+        """Ask it by a signal to end as soon as it can."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, signal.SIGTERM)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it ends by itself within so many seconds; what it says meanwhile is not kept."""
+        deadline = time.monotonic() + seconds
+        while self._process.poll() is None and time.monotonic() < deadline:
+            with selectors.DefaultSelector() as selector:  # a full pipe would hold it
+                selector.register(self, selectors.EVENT_READ)
+                if selector.select(min(0.1, seconds)) and not os.read(self.fileno(), 2**16):
+                    time.sleep(0.01)
+        return self._process.poll() is not None
 
     def _death(self) -> dict[str, Any]:
         code = self._process.wait()

@@ -42,11 +42,11 @@ class ModelEntry:
         """The factory; UsageError if its module or attribute is missing."""
         return import_target(f"model {self.name!r}", self.target)
 
-    def build(self, case: Case) -> Any:
-        """The module for a case, its sizes passed as far as the factory's signature takes them."""
+    def build(self, case: Case, **other: int) -> Any:
+        """The module for a case, its sizes (or `other` ones) passed as far as the factory's signature takes them."""
         factory = self.load()
         sizes: dict[str, object] = {name: getattr(case, name) for name in ("input_size", "output_size", "hidden", "slots", "word_size")}
-        sizes |= {"heads": case.heads, "reads": case.reads, "index": case.index, "kernels": case.kernels}
+        sizes |= {"heads": case.heads, "reads": case.reads, "index": case.index, "kernels": case.kernels, **other}
         accepted = inspect.signature(factory).parameters
         if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in accepted.values()):
             sizes = {name: value for name, value in sizes.items() if name in accepted}

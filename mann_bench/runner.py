@@ -103,12 +103,7 @@ class BrokenCurves:
 
 def refuse(case: Case, budget: Budget, broken: BrokenCurves) -> dict[str, str] | None:
     """Status and reason of a case that is not even started, or None."""
-    missing = why_no_device(case.device)
-    if missing is None and case.variant == "compiled" and compiler() is None:
-        missing = "torch.compile needs a C++ compiler: install g++ or clang++, or set CXX"
-    with contextlib.suppress(ValueError):  # an index that there is not: its own process says so
-        missing = missing or find_index(case.index).why_not()
-    if missing:
+    if missing := why_unavailable(case.device, case.variant, case.index):
         return {"status": "unavailable", "reason": missing}
     stopped = broken.reason(case)
     if stopped:
@@ -117,6 +112,16 @@ def refuse(case: Case, budget: Budget, broken: BrokenCurves) -> dict[str, str] |
     if size_bytes is not None and case.device == "cpu" and size_bytes > budget.memory:
         return {"status": "skipped", "reason": f"predicted {format_bytes(size_bytes)}, the budget is {format_bytes(budget.memory)}"}
     return None
+
+
+def why_unavailable(device: str, variant: str, index: str) -> str | None:
+    """What this machine lacks to run a case, or None."""
+    missing = why_no_device(device)
+    if missing is None and variant == "compiled" and compiler() is None:
+        missing = "torch.compile needs a C++ compiler: install g++ or clang++, or set CXX"
+    with contextlib.suppress(ValueError):  # an index that there is not: its own process says so
+        missing = missing or find_index(index).why_not()
+    return missing
 
 
 def run_side_by_side(

@@ -16,6 +16,15 @@ def parse_size(text: str | int) -> int:
     return int(value)
 
 
+def parse_seconds(text: str) -> float:
+    """`90`, `90s`, `10m`, `1.5h` -> seconds; UsageError otherwise."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    value = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
+    if value <= 0:
+        raise UsageError(f"expected a time such as 90s, 10m or 1.5h, got {text!r}")
+    return value
+
+
 def format_slots(slots: int) -> str:
     """`65536` -> `64k`: the shortest exact way to write a number of slots."""
     for letter in "GMk":

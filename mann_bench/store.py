@@ -140,8 +140,16 @@ class RunFolder(RecordFolder[Result]):
         super().__init__(path, description, Result, resume=resume)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all; when this returns, it survives whatever comes."""
     temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text)
+    with temporary.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -130,14 +130,19 @@ def serve(commands: TextIO, replies: TextIO) -> None:
         print(json.dumps(answer(worker, command)), file=replies, flush=True)
 
 
-def main() -> None:
-    """Keep the real standard output for replies: what a model prints goes to standard error."""
-    hold_to(int(sys.argv[1]))
+def open_replies() -> TextIO:
+    """The real standard output, for replies: what a model prints goes to standard error. From here on this process dies with its parent."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PARENT_DEATH, signal.SIGKILL)
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    with replies:
+    return replies
+
+
+def main() -> None:
+    """Serve one driver."""
+    hold_to(int(sys.argv[1]))
+    with open_replies() as replies:
         serve(sys.stdin, replies)
 
 

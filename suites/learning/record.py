@@ -64,6 +64,11 @@ class LearningCase(Record):
         return stable_id(self)
 
     @property
+    def name(self) -> str:
+        """The model as it is asked for on the command line: `ntm-checkpointed`."""
+        return self.model if self.variant == "plain" else f"{self.model}-{self.variant}"
+
+    @property
     def curve(self) -> tuple[str, str, str, str]:
         """What a line in a plot is, its seeds taken together: (model, variant, kernels, index)."""
         return (self.model, self.variant, self.kernels, self.index)

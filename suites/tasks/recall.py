@@ -5,8 +5,6 @@ from torch import Tensor
 
 from mann_bench.suites.tasks.task import Batch, Task, check_option, random_bits
 
-COUNTED_BITS = 14  # keys up to this width are drawn without repetition; the cue of a wider one is shared by one pair in thousands
-
 
 class Recall(Task):
     """Level = pairs. `together=1`: key and value come in one step; 0: the key in one step and its value in the next.
@@ -21,7 +19,7 @@ class Recall(Task):
     levels = (3, 6)
 
     def __init__(self, *, key_bits: int = 16, value_bits: int = 8, together: int = 1) -> None:
-        check_option("key_bits", key_bits, 1)
+        check_option("key_bits", key_bits, 1, 62)
         check_option("value_bits", value_bits, 1)
         check_option("together", together, 0, 1)
         self.key_bits, self.value_bits, self.together = key_bits, value_bits, together
@@ -41,7 +39,7 @@ class Recall(Task):
     def sample(self, level: int, batch: int, generator: torch.Generator) -> Batch:
         """inputs [T, B, X], targets [T, B, value_bits], mask [T, B]."""
         self.check_level(level)
-        keys = self._keys(level, batch, generator)
+        keys = different(level, batch, self.key_bits, generator)
         values = random_bits(level, batch, self.value_bits, generator)
         asked, element = torch.randint(0, level, (batch,), generator=generator), torch.arange(batch)
         steps, flags = self.steps(level), self.input_size - 2
@@ -56,12 +54,24 @@ class Recall(Task):
         targets[-1], mask[-1] = values[asked, element], 1
         return Batch(inputs, targets, mask)
 
-    def _keys(self, level: int, batch: int, generator: torch.Generator) -> Tensor:
-        """[level, B, key_bits] bits."""
-        if self.key_bits > COUNTED_BITS:
-            return random_bits(level, batch, self.key_bits, generator)
-        order = torch.rand(batch, 2**self.key_bits, generator=generator).argsort(1)[:, :level].T  # [level, B] numbers, all different
-        return (order.unsqueeze(-1) >> torch.arange(self.key_bits) & 1).float()
+
+def different(count: int, batch: int, bits: int, generator: torch.Generator) -> Tensor:
+    """Random vectors of bits of which no two of a batch element are equal, float [count, B, bits]."""
+    if 2 * count > 2**bits:
+        numbers = torch.rand(batch, 2**bits, generator=generator).argsort(1)[:, :count]
+    else:
+        numbers = torch.randint(2**bits, (batch, count), generator=generator)
+        while (again := _repeated(numbers)).any():
+            numbers[again] = torch.randint(2**bits, (int(again.sum()),), generator=generator)
+    return (numbers.T.unsqueeze(-1) >> torch.arange(bits) & 1).float()
+
+
+def _repeated(numbers: Tensor) -> Tensor:
+    """Which numbers [B, n] stand in their row a second time: bool [B, n]."""
+    ordered, order = numbers.sort(1)
+    same = torch.zeros_like(numbers, dtype=torch.bool)
+    same[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
+    return torch.zeros_like(same).scatter(1, order, same)
 
 
 def associative_recall(

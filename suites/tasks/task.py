@@ -24,6 +24,10 @@ class Batch:
     mask: Tensor
     group: Tensor | None = None
 
+    def to(self, device: str) -> "Batch":
+        """The same on a device."""
+        return Batch(*(None if tensor is None else tensor.to(device) for tensor in (self.inputs, self.targets, self.mask, self.group)))
+
 
 class Task(ABC):
     """A family of sequences. Immutable: everything random comes from the generator handed in.

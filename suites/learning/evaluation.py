@@ -1,0 +1,109 @@
+"""After training: errors on held-out sequences, at the levels trained on and beyond, with the same sequences for every model and seed."""
+
+import itertools
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mann_bench.suites.learning.record import Evaluation, LearningCase
+from mann_bench.suites.learning.trainer import generator_of
+from mann_bench.suites.tasks import Batch, Task
+from mann_bench.worker import is_out_of_memory
+
+HELD_OUT = 1  # what a generator is for, as `trainer.TRAINING`
+SEQUENCES = 256  # a level, if time allows
+BEYOND = (1, 2, 5, 10)  # times the highest level trained on
+CHUNK_STEPS = 1024  # a longer sequence is run in parts, so that memory does not grow with it
+
+
+def levels_to_test(case: LearningCase, task: Task, highest: int) -> list[int]:
+    """The lowest and the middle level trained on, the highest, and multiples of it as far as the task has them."""
+    lowest = case.levels[0]
+    wanted = {lowest, (lowest + highest) // 2, *(times * highest for times in BEYOND)}
+    return sorted(level for level in wanted if level >= task.first_level and (task.last_level is None or level <= task.last_level))
+
+
+def evaluate(model: Any, case: LearningCase, task: Task, level: int, seconds: float) -> list[Evaluation]:
+    """Errors at one level, of all answers and of each group; what takes more memory or time than there is, is recorded without an error."""
+    counts = Counts()
+    deadline = time.monotonic() + seconds
+    try:
+        for batch in batches(case, task, level):
+            y = outputs(model, batch.inputs.to(case.device), deadline)
+            if y is None:
+                break
+            counts.add(task, y.cpu(), batch)
+            if time.monotonic() > deadline:
+                break
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return [Evaluation(level=level, error=None, sequences=0, reason="out of memory")]
+    if not counts.sequences:
+        return [Evaluation(level=level, error=None, sequences=0, reason=f"a batch takes more than {seconds:.0f} s")]
+    return counts.evaluations(task, level)
+
+
+def batches(case: LearningCase, task: Task, level: int) -> Iterator[Batch]:
+    """All held-out sequences where there is an end of them, else `SEQUENCES` drawn by fixed seeds."""
+    held_out = task.held_out()
+    if (every := held_out.every(case.batch)) is not None:
+        yield from every
+        return
+    for number in range(-(-SEQUENCES // case.batch)):
+        yield held_out.sample(level, case.batch, generator_of(HELD_OUT, level, number))
+
+
+def outputs(model: Any, inputs: Tensor, deadline: float) -> Tensor | None:
+    """inputs [T, B, X] -> y [T, B, Y], from an empty memory; None if it is not done by the deadline."""
+    state = model.initial_state(inputs.shape[1]) if hasattr(model, "initial_state") else None
+    parts = []
+    with torch.no_grad():
+        for part in inputs.split(CHUNK_STEPS):
+            y, state = model(part, state)
+            parts.append(y)
+            if time.monotonic() > deadline and sum(map(len, parts)) < len(inputs):
+                return None
+    return torch.cat(parts)
+
+
+@dataclass
+class Counts:
+    """Wrong bits or answers and what they are of, all and by group."""
+
+    sequences: int = 0
+    wrong: dict[int | None, float] = field(default_factory=lambda: defaultdict(float))
+    due: dict[int | None, float] = field(default_factory=lambda: defaultdict(float))
+
+    def add(self, task: Task, y: Tensor, batch: Batch) -> None:
+        """Count a batch."""
+        wrong, due = task.wrong(y, batch), task.due(batch)
+        self.sequences += y.shape[1]
+        self.wrong[None] += float(wrong.sum())
+        self.due[None] += float(due.sum())
+        if batch.group is not None:
+            for group in batch.group[due > 0].unique().tolist():
+                self.wrong[group] += float(wrong[batch.group == group].sum())
+                self.due[group] += float(due[batch.group == group].sum())
+
+    def evaluations(self, task: Task, level: int) -> list[Evaluation]:
+        """All answers first, then the groups in order."""
+        found = []
+        for group in itertools.chain([None], sorted(group for group in self.due if group is not None)):
+            of = self.sequences if task.answer == "bits" else self.due[group]
+            chance = None if group is None else task.chance_of(group)
+            found.append(
+                Evaluation(
+                    level=level,
+                    group=group,
+                    error=self.wrong[group] / max(1.0, of),
+                    chance=task.chance(level) if chance is None else chance,
+                    sequences=self.sequences,
+                )
+            )
+        return found
