@@ -21,7 +21,7 @@ class Curriculum:
         return int(torch.randint(self.lowest, self.level + 1, (), generator=generator))
 
     def note(self, loss: float) -> None:
-        """Take the loss of a batch into account: h doubles when the last `patience` losses since it changed are under the threshold in mean."""
+        """Take the loss of a batch into account: h doubles when the mean of the last `patience` losses at this h is under the threshold."""
         self.recent.append(loss)
         if self.level < self.highest and self.judged() and self.mean() < self.case.curriculum_threshold:
             self.level = min(2 * self.level, self.highest)

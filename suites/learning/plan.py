@@ -7,9 +7,9 @@ from pydantic import ValidationError
 
 from mann_bench.case import Case
 from mann_bench.errors import UsageError
+from mann_bench.kernels.index import find_index
 from mann_bench.largest import predicted_largest
 from mann_bench.plan import predict
-from mann_bench.kernels.index import find_index
 from mann_bench.registry import BUILT_INS, ModelEntry, find_model, split_variant
 from mann_bench.sizes import format_bytes, format_slots
 from mann_bench.suite import Budget

@@ -19,24 +19,24 @@ class PrioritySort(Task):
         check_option("bits", bits, 1)
         self.bits, self.input_size, self.output_size = bits, bits + 3, bits
 
-    def due(self, level: int) -> int:
-        """How many vectors are asked for."""
+    def asked(self, level: int) -> int:
+        """How many vectors are due."""
         return max(1, level * 4 // 5)
 
     def steps(self, level: int) -> int:
         """Shown, delimiter, sorted."""
-        return level + 1 + self.due(level)
+        return level + 1 + self.asked(level)
 
     def chance(self, level: int) -> float:
         """Half of the bits due."""
-        return self.bits * self.due(level) / 2
+        return self.bits * self.asked(level) / 2
 
     def sample(self, level: int, batch: int, generator: torch.Generator) -> Batch:
         """inputs [T, B, bits + 3], targets [T, B, bits], mask [T, B]."""
         self.check_level(level)
         shown = random_bits(level, batch, self.bits, generator)
         priority = 2 * torch.rand(level, batch, generator=generator) - 1
-        order = priority.argsort(0, descending=True)[: self.due(level)]  # [due, B]
+        order = priority.argsort(0, descending=True)[: self.asked(level)]  # [due, B]
         inputs = torch.zeros(self.steps(level), batch, self.input_size)
         targets, mask = torch.zeros(self.steps(level), batch, self.bits), torch.zeros(self.steps(level), batch)
         inputs[:level, :, : self.bits], inputs[:level, :, self.bits], inputs[:level, :, self.bits + 1] = shown, priority, 1

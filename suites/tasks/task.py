@@ -26,7 +26,8 @@ class Batch:
 
     def to(self, device: str) -> "Batch":
         """The same on a device."""
-        return Batch(*(None if tensor is None else tensor.to(device) for tensor in (self.inputs, self.targets, self.mask, self.group)))
+        group = None if self.group is None else self.group.to(device)
+        return Batch(self.inputs.to(device), self.targets.to(device), self.mask.to(device), group)
 
 
 class Task(ABC):
