@@ -43,7 +43,9 @@ def predicted_largest(case: Case, budget: Budget) -> int | None:
     least = smallest(case)
     if not fits(least):
         return 0
-    low, high = least, MOST_SLOTS
+    low, high = least, 2 * least
+    while high < MOST_SLOTS and fits(high):  # from below: far beyond the budget some predictions overflow
+        low, high = high, min(2 * high, MOST_SLOTS)
     while high - low > low // 64 + 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)

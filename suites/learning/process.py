@@ -9,6 +9,7 @@
 {"disk": "No space left on device"}                                            no checkpoint could be written
 """
 
+import errno
 import json
 import signal
 import sys
@@ -26,6 +27,7 @@ from mann_bench.suites.tasks import Task, find_task
 from mann_bench.worker import is_out_of_memory, limit_memory, open_replies
 
 TELL_S = 0.5
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Run:
@@ -33,7 +35,7 @@ class Run:
 
     def __init__(self, replies: TextIO) -> None:
         self.replies = replies
-        self.stopped = False
+        self.stopped = self.evaluating = False
         self.told = (time.monotonic(), 0)  # when, and after how many sequences
 
     def say(self, **message: Any) -> None:
@@ -41,8 +43,10 @@ class Run:
         print(json.dumps(message), file=self.replies, flush=True)
 
     def stop(self, *_: Any) -> None:
-        """SIGTERM: end after the batch being run."""
+        """SIGTERM: end after the batch being run, with a checkpoint; during evaluation, which has left one, at once."""
         self.stopped = True
+        if self.evaluating:
+            raise SystemExit
 
     def tell(self, trainer: Trainer) -> None:
         """Progress, not too often."""
@@ -68,10 +72,10 @@ class Run:
                 trainer.load(checkpoint)
             self.told = (time.monotonic(), trainer.sequences)
             status = trainer.run(checkpoint, every_s, self.tell, lambda: self.stopped)
-        except OSError as error:
-            self.say(disk=str(error.strerror or error))
-            return
         except Exception as error:  # the model may be anyone's: any failure of it is data
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
+                self.say(disk=error.strerror)
+                return
             status, reason = self.failure(error, trainer)
         if status is None:
             self.say(stopped=True)
@@ -95,6 +99,7 @@ class Run:
 
     def evaluate(self, trainer: Trainer, task: Task) -> list[Evaluation]:
         """At each level, for a twentieth of the time that training took."""
+        self.evaluating = True
         trainer.state = None  # evaluation makes memories of its own
         trainer.optimizer.zero_grad(set_to_none=True)
         seconds = min(60.0, max(5.0, trainer.wall_s / 20))

@@ -98,7 +98,7 @@ class LearningSession:
             if self.bars and one.shown is not None:
                 self.bars.update(one.shown, told=f"evaluating level {message['evaluating']}")
         elif "disk" in message:
-            raise OSError(errno.ENOSPC, f"{one.checkpoint}: {message['disk']}")
+            raise OSError(errno.ENOSPC, message["disk"])
         elif "result" in message:
             self.leave(one)
             self.store(one.case, one.started_at, message["result"])
