@@ -15,7 +15,7 @@ from mann_bench.errors import UsageError
 from mann_bench.plan import predict
 from mann_bench.store import load_records
 from mann_bench.suite import Budget
-from mann_bench.suites.learning.plan import _shape, plan, with_equal_memory
+from mann_bench.suites.learning.plan import plan, shape, with_equal_memory
 from mann_bench.suites.learning.record import LearningResult
 from mann_bench.suites.tasks import find_task
 
@@ -90,15 +90,20 @@ def test_plan():
     assert bounded.levels == (1, 256)
 
 
+def predicted_bytes(case, task):
+    size_bytes = predict(shape(case, task), Budget()).total_bytes
+    assert size_bytes is not None
+    return size_bytes
+
+
 def test_equal_memory_fills_the_same_bytes():
     task = find_task("copy")
     cases, told = with_equal_memory(planned(["sam", "ntm", "dnc", "lstm"], slots=4096, heads=2), task)
     sam, ntm, dnc, lstm = cases
     assert sam.slots == lstm.slots == 4096
-    size_bytes = predict(_shape(sam, task), Budget()).total_bytes
     for case in (ntm, dnc):
         assert case.slots < 4096
-        assert 0.9 * size_bytes < predict(_shape(case, task), Budget()).total_bytes <= size_bytes
+        assert 0.9 < predicted_bytes(case, task) / predicted_bytes(sam, task) <= 1
     assert len(told) == 3
     with pytest.raises(UsageError, match="too few"):
         with_equal_memory(planned(["sam", "ntm"], slots=8, word_size=64, heads=2), task)
@@ -115,7 +120,7 @@ def test_runs_are_stored_and_a_finished_folder_has_nothing_left_to_do(tmp_path):
     for result in results:
         assert [point.sequences for point in result.curve] == [200, 400]
         assert [one.level for one in result.evaluations] == [1, 2, 4, 10, 20]
-        assert result.peak_bytes > 0
+        assert (result.peak_bytes or 0) > 10**7
         assert result.ran is not None
     assert json.loads((out / "run.json").read_text())["environment"]["torch"]
     again = run(*arguments, "--resume")
@@ -140,8 +145,8 @@ def test_out_of_memory_is_data_and_a_fault_is_a_failure(tmp_path, monkeypatch):
     assert done.returncode == 1, done.stderr
     by_status = {result.status: result for result in load_records(out, LearningResult)}
     assert set(by_status) == {"oom", "error"}
-    assert "at level" in by_status["oom"].reason
-    assert "a wheel is missing" in by_status["error"].reason
+    assert "at level" in str(by_status["oom"].reason)
+    assert "a wheel is missing" in str(by_status["error"].reason)
 
 
 def test_stopped_runs_go_on(tmp_path):

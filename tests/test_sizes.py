@@ -3,7 +3,7 @@
 import pytest
 
 from mann_bench.errors import UsageError
-from mann_bench.sizes import format_bytes, format_slots, parse_size
+from mann_bench.sizes import format_bytes, format_slots, parse_seconds, parse_size
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,14 @@ def test_refuse(text):
 def test_format():
     assert [format_slots(n) for n in (64, 1024, 65536, 3 * 2**20, 1000, 2**30)] == ["64", "1k", "64k", "3M", "1000", "1G"]
     assert [format_bytes(n) for n in (12, 8179916, 2**40)] == ["12 B", "7.8 MiB", "1.02e+03 GiB"]
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400)])
+def test_times(text, seconds):
+    assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-3m", "0s", "3d"])
+def test_what_is_no_time(text):
+    with pytest.raises(UsageError, match="expected a time such as"):
+        parse_seconds(text)

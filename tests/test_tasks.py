@@ -28,6 +28,8 @@ def generator(seed):
 
 @pytest.mark.parametrize("task", DRAWN, ids=lambda task: f"{task.name}-{task.input_size}")
 class TestEveryTask:
+    """What holds for each of them."""
+
     @pytest.mark.parametrize("further", [0, 1, 6])
     def test_shapes(self, task, further):
         level = task.first_level + further
@@ -137,6 +139,8 @@ def test_priority_sort_is_in_descending_order():
 
 
 class TestFindTask:
+    """By name, with data and options."""
+
     @pytest.mark.parametrize(
         ("name", "data", "options", "says"),
         [

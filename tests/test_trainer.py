@@ -7,6 +7,7 @@ import time
 import pytest
 import torch
 from pydantic import ValidationError
+from torch.nn import functional
 
 from mann_bench.models import NTM
 from mann_bench.suites.learning.curriculum import Curriculum
@@ -14,7 +15,7 @@ from mann_bench.suites.learning.evaluation import evaluate, levels_to_test, outp
 from mann_bench.suites.learning.record import LearningCase
 from mann_bench.suites.learning.session import TrainingProcess
 from mann_bench.suites.learning.trainer import DivergedError, Trainer, load_checkpoint
-from mann_bench.suites.tasks import find_task
+from mann_bench.suites.tasks import Batch, Task, find_task
 
 SMALL = {"slots": 11, "word_size": 5, "heads": 2, "reads": 3, "hidden": 7, "batch": 3, "index": "live", "levels": (1, 3), "task": "copy"}
 
@@ -31,12 +32,20 @@ def without_time(points):
     return [point.model_dump(exclude={"wall_s"}) for point in points]
 
 
+def after(batches):
+    """A `stop` that lets so many batches through."""
+    asked = itertools.count()
+    return lambda: next(asked) == batches
+
+
 def learned_start(**sizes):
     sizes = {name: size for name, size in sizes.items() if name not in ("reads", "index", "kernels")}
     return NTM(**sizes, learned_start=True)
 
 
 class TestCurriculum:
+    """Levels and goal from made-up losses."""
+
     def test_level_doubles_when_the_mean_of_the_last_losses_is_low(self):
         curriculum = Curriculum(small_case(curriculum="exponential", levels=(1, 12), patience=3, curriculum_threshold=0.1))
         levels = []
@@ -84,7 +93,7 @@ def test_resumed_run_is_bit_identical(model, changes, tmp_path):
     assert whole.run(tmp_path / "whole.pt") == "budget"
     parts = make(case)
     for batches in (1, 36, 52):  # stopped inside a point, and beyond a point
-        assert parts.run(tmp_path / "parts.pt", stop=lambda n=itertools.count(), last=batches: next(n) == last) is None
+        assert parts.run(tmp_path / "parts.pt", stop=after(batches)) is None
         before = parts.wall_s
         parts = make(case)
         parts.load(tmp_path / "parts.pt")
@@ -104,6 +113,8 @@ def test_checkpoint_of_another_case_is_refused(tmp_path):
 
 
 class TestMemoryBetweenBatches:
+    """One state for all batches, unless parameters are part of it."""
+
     @pytest.mark.parametrize("model", ["sam", "sdnc", "dam"])
     def test_is_allocated_once_and_starts_every_sequence_as_the_first(self, model, tmp_path, monkeypatch):
         case = small_case(model=model, sequences=3 * 60)
@@ -117,7 +128,12 @@ class TestMemoryBetweenBatches:
         monkeypatch.setattr(renewed, "start", forget)
         made = []
         initial = kept.model.initial_state
-        monkeypatch.setattr(kept.model, "initial_state", lambda batch: made.append(batch) or initial(batch))
+
+        def counted(batch):
+            made.append(batch)
+            return initial(batch)
+
+        monkeypatch.setattr(kept.model, "initial_state", counted)
         kept.run(tmp_path / "kept.pt")
         renewed.run(tmp_path / "renewed.pt")
         assert made == [3]
@@ -150,7 +166,39 @@ def test_a_loss_that_is_no_number_ends_training(tmp_path):
         trainer.run(tmp_path / "checkpoint.pt")
 
 
+class TwoGroups(Task):
+    """Five sequences of one step: three of group 7, whose answer is 0, two of group 8, whose answer is 1; held out only."""
+
+    name, answer, level_means, levels, input_size, output_size = "two-groups", "class", "step", (1, 1), 1, 2
+    held = False
+
+    def sample(self, level, batch, generator):
+        raise AssertionError("held-out sequences have an end: none is drawn")
+
+    def steps(self, level):
+        return 1
+
+    def chance(self, level):
+        return 0.5
+
+    def chance_of(self, group):
+        return 0.25 if group == 7 else None
+
+    def held_out(self):
+        other = TwoGroups()
+        other.held = True
+        return other
+
+    def every(self, batch):
+        assert self.held
+        group = torch.tensor([[7, 7, 7, 8, 8]])
+        for some in group.split(batch, dim=1):
+            yield Batch(torch.zeros(*some.shape, 1), (some == 8).long(), torch.ones(some.shape), some)
+
+
 class TestEvaluation:
+    """Held-out errors of models that have not learned anything yet."""
+
     def test_same_sequences_whatever_was_trained_before(self):
         case = small_case()
         first, again = make(case), make(case)
@@ -181,7 +229,20 @@ class TestEvaluation:
         assert (one.error, one.reason) == (None, "out of memory")
         (late,) = evaluate(trainer.model, trainer.case, find_task("copy"), 2000, 0.0)
         assert late.error is None
-        assert "a batch takes more" in late.reason
+        assert "a batch takes more" in str(late.reason)
+
+    def test_all_that_is_held_out_is_counted_by_group(self):
+        trainer = make(small_case())
+        answered = []
+
+        def says_class_1(x, state):
+            answered.append(x.shape[1])
+            return functional.one_hot(torch.ones(x.shape[:2], dtype=torch.int64), 2).float(), None
+
+        whole, *groups = evaluate(says_class_1, trainer.case, TwoGroups(), 1, 60)
+        assert answered == [3, 2]  # each held-out sequence once
+        assert (whole.group, whole.error, whole.chance, whole.sequences) == (None, 3 / 5, 0.5, 5)
+        assert [(one.group, one.error, one.chance) for one in groups] == [(7, 1.0, 0.25), (8, 0.0, 0.5)]
 
     def test_levels(self):
         assert levels_to_test(small_case(levels=(1, 20)), find_task("copy"), 20) == [1, 10, 20, 40, 100, 200]

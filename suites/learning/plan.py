@@ -70,7 +70,7 @@ def with_equal_memory(cases: list[LearningCase], task: Task, reference: str = "s
     of_reference = [case for case in cases if case.model == reference]
     if not of_reference:
         raise UsageError(f"--equal-memory: expected {reference} among the models, whose bytes the others get; got none")
-    size_bytes = predict(_shape(of_reference[0], task), Budget()).total_bytes or 0
+    size_bytes = predict(shape(of_reference[0], task), Budget()).total_bytes or 0
     over = f"{EQUAL_STEPS} steps at batch {of_reference[0].batch}"
     told = [f"{reference} with N = {format_slots(of_reference[0].slots)} takes {format_bytes(size_bytes)} over {over}"]
     chosen: dict[str, int] = {}
@@ -79,7 +79,7 @@ def with_equal_memory(cases: list[LearningCase], task: Task, reference: str = "s
         name = case.name
         if case.model == reference or not entry.uses_slots or name in chosen:
             continue
-        slots = predicted_largest(_shape(case, task), Budget().model_copy(update={"memory": size_bytes, "case_seconds": float("inf")}))
+        slots = predicted_largest(shape(case, task), Budget().model_copy(update={"memory": size_bytes, "case_seconds": float("inf")}))
         if slots is None:
             raise UsageError(f"--equal-memory: {name} does not predict its bytes (memory_bytes); leave it out or give --slots to each")
         if slots == 0:
@@ -93,7 +93,8 @@ def with_equal_memory(cases: list[LearningCase], task: Task, reference: str = "s
     return [fitted(case) for case in cases], told
 
 
-def _shape(case: LearningCase, task: Task) -> Case:
+def shape(case: LearningCase, task: Task) -> Case:
+    """The benchmark case whose bytes are predicted: `EQUAL_STEPS` steps of training."""
     names = ("model", "variant", "kernels", "index", "slots", "word_size", "heads", "reads", "hidden", "batch", "device")
     fields = {name: getattr(case, name) for name in names}
     return Case(suite="learning", input_size=max(3, task.input_size), steps=EQUAL_STEPS, mode="train", **fields)
