@@ -52,6 +52,8 @@ def run(*arguments):
         (["copy", "--task-option", "bit=3"], "did you mean 'bits'"),
         (["copy", "--device", "tpu"], "expected cpu, cuda or cuda:N"),
         (["copy", "--equal-memory", "--models", "ntm,lstm"], "expected sam among the models"),
+        (["copy", "--slots", "1"], "slots: expected a whole number >= 2"),
+        (["copy", "--kernels", "fast"], "kernels: expected one of"),
         (["copy", "--resume"], "expected --out FOLDER"),
     ],
 )

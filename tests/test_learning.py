@@ -42,7 +42,7 @@ def test_reduced_copy_is_learned_beyond_what_a_controller_remembers(model, tmp_p
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_copy_to_two_hundredths_of_a_bit(model, tmp_path):
-    assert learn(tmp_path, "copy", model, limit=1_000_000 if model == "lstm" else 100_000).goal is not None
+    assert learn(tmp_path, "copy", model, limit=1_000_000 if model == "lstm" else 100_000).reached is not None
 
 
 @pytest.mark.slow

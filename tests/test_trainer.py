@@ -151,11 +151,11 @@ def test_goal_ends_training_unless_told_otherwise(tmp_path):
     case = small_case(goal=10.0, patience=20)
     trainer = make(case)
     assert trainer.run(tmp_path / "one.pt") == "ok"
-    assert trainer.sequences == trainer.goal[0] == 60
+    assert trainer.sequences == trainer.reached[0] == 60
     assert trainer.curve[-1].sequences == 60
     on = make(case.model_copy(update={"stop_at_goal": False}))
     assert on.run(tmp_path / "two.pt") == "ok"
-    assert (on.sequences, on.goal[0]) == (360, 60)
+    assert (on.sequences, on.reached[0]) == (360, 60)
 
 
 def test_a_loss_that_is_no_number_ends_training(tmp_path):

@@ -1,6 +1,7 @@
 """After training: errors on held-out sequences, at the levels trained on and beyond, with the same sequences for every model and seed."""
 
 import itertools
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -29,11 +30,16 @@ def levels_to_test(case: LearningCase, task: Task, highest: int) -> list[int]:
 
 
 def evaluate(model: Any, case: LearningCase, task: Task, level: int, seconds: float) -> list[Evaluation]:
-    """Errors at one level, of all answers and of each group; what takes more memory or time than there is, is recorded without an error."""
+    """Errors at one level, of all answers and of each group; what takes more memory or time than there is, is recorded without an error.
+
+    A held-out part that has an end is counted whole, whatever time that takes: to stop short would leave out sequences of some kinds.
+    """
     counts = Counts()
-    deadline = time.monotonic() + seconds
+    held_out = task.held_out()
+    every = held_out.every(case.batch)
+    deadline = math.inf if every is not None else time.monotonic() + seconds
     try:
-        for batch in batches(case, task, level):
+        for batch in drawn(case, held_out, level) if every is None else every:
             y = outputs(model, batch.inputs.to(case.device), deadline)
             if y is None:
                 break
@@ -49,12 +55,8 @@ def evaluate(model: Any, case: LearningCase, task: Task, level: int, seconds: fl
     return counts.evaluations(task, level)
 
 
-def batches(case: LearningCase, task: Task, level: int) -> Iterator[Batch]:
-    """All held-out sequences where there is an end of them, else `SEQUENCES` drawn by fixed seeds."""
-    held_out = task.held_out()
-    if (every := held_out.every(case.batch)) is not None:
-        yield from every
-        return
+def drawn(case: LearningCase, held_out: Task, level: int) -> Iterator[Batch]:
+    """`SEQUENCES` of them, by fixed seeds."""
     for number in range(-(-SEQUENCES // case.batch)):
         yield held_out.sample(level, case.batch, generator_of(HELD_OUT, level, number))
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 
 from mann_bench.case import Case
@@ -15,6 +16,7 @@ from mann_bench.sizes import format_bytes, format_slots
 from mann_bench.suite import Budget
 from mann_bench.suites.learning.defaults import settings
 from mann_bench.suites.learning.record import LearningCase
+from mann_bench.suites.learning.trainer import build
 from mann_bench.suites.tasks import Task
 
 EQUAL_STEPS = 100  # over which memory is made equal, as in figure 3 of Rae et al. 2016
@@ -54,11 +56,17 @@ def case_of(task_name: str, task: Task, model: str, seed: int, asked: dict[str, 
             raise UsageError(f"--levels: {error}") from error
     fields |= {"task": task_name, "data": task.fingerprint, "model": name, "variant": variant, "seed": seed}
     try:
-        return LearningCase(**fields)
+        case = LearningCase(**fields)
+        if name in BUILT_INS:  # one of the user's own may do anything while it is built: in its own process only
+            with torch.device("meta"):
+                build(case, task)
+        return case
     except ValidationError as error:
         first = error.errors()[0]
         where = f"--{first['loc'][0]}: ".replace("_", "-") if first["loc"] else ""
         raise UsageError(f"learn: {where}{first['msg'].removeprefix('Value error, ')}") from error
+    except ValueError as error:
+        raise UsageError(f"learn: {model}: {error}") from error
 
 
 def with_equal_memory(cases: list[LearningCase], task: Task, reference: str = "sam") -> tuple[list[LearningCase], list[str]]:

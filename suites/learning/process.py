@@ -51,7 +51,7 @@ class Run:
     def tell(self, trainer: Trainer) -> None:
         """Progress, not too often."""
         now = time.monotonic()
-        if now - self.told[0] < TELL_S:
+        if now - self.told[0] < TELL_S or not trainer.curriculum.recent:
             return
         rate = (trainer.sequences - self.told[1]) / (now - self.told[0])
         self.told = (now, trainer.sequences)
@@ -90,7 +90,7 @@ class Run:
         where = "while it was built"
         if trainer is not None:
             trainer.close_point()
-            where = f"after {trainer.sequences:,} sequences, at level {trainer.last_level} ({trainer.task.level_means})"
+            where = f"after {trainer.sequences:,} sequences, at level {trainer.drawn_level} ({trainer.task.level_means})"
         if is_out_of_memory(error):
             limit = trainer.case.memory_bytes if trainer else None
             return "oom", f"out of memory {where}" + (f"; the limit is {limit / 2**30:.1f} GiB" if limit else "")
@@ -98,7 +98,7 @@ class Run:
         return "error", f"{type(error).__name__}: {first_line} ({where})"
 
     def evaluate(self, trainer: Trainer, task: Task) -> list[Evaluation]:
-        """At each level, for a twentieth of the time that training took."""
+        """At each level, for a twentieth of the time that training took; SIGTERM ends it at once."""
         self.evaluating = True
         trainer.state = None  # evaluation makes memories of its own
         trainer.optimizer.zero_grad(set_to_none=True)
@@ -121,8 +121,8 @@ def outcome(trainer: Trainer | None) -> dict[str, Any]:
         "level_means": trainer.task.level_means,
         "curve": [point.model_dump() for point in trainer.curve],
         "sequences": trainer.sequences,
-        "sequences_to_goal": trainer.goal[0] if trainer.goal else None,
-        "seconds_to_goal": round(trainer.goal[1], 3) if trainer.goal else None,
+        "sequences_to_goal": trainer.reached[0] if trainer.reached else None,
+        "seconds_to_goal": round(trainer.reached[1], 3) if trainer.reached else None,
         "level": trainer.curriculum.level,
         "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
         "peak_bytes": trainer.peak_bytes(),

@@ -97,6 +97,9 @@ class LearningSession:
         elif "evaluating" in message:
             if self.bars and one.shown is not None:
                 self.bars.update(one.shown, told=f"evaluating level {message['evaluating']}")
+        elif "stopped" in message:  # by somebody else's signal
+            self.leave(one)
+            self.console.print(f"{label(one.case)}: stopped, and left a checkpoint", markup=False)
         elif "disk" in message:
             raise OSError(errno.ENOSPC, message["disk"])
         elif "result" in message:

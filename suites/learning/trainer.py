@@ -43,8 +43,8 @@ class Trainer:
         self.step, self.wall_s, self.resumed, self.earlier_peak_bytes = 0, 0.0, 0, 0
         self.curve: list[CurvePoint] = []
         self.since_point = (0, 0.0, 0.0)  # batches, and the sums of their losses and errors
-        self.goal: tuple[int, float] | None = None  # sequences and seconds until it was reached
-        self.last_level = 0  # of the batch being run
+        self.reached: tuple[int, float] | None = None  # sequences and seconds until it was reached
+        self.drawn_level = 0  # of the batch being run
         self.state: Any = None
 
     def run(
@@ -78,11 +78,11 @@ class Trainer:
     def ending(self) -> str | None:
         """Why training is over, or None."""
         case = self.case
-        if self.goal is not None and case.stop_at_goal:
+        if self.reached is not None and case.stop_at_goal:
             return "ok"
         over = case.sequences is not None and self.sequences >= case.sequences
         if over or (case.seconds is not None and self.wall_s >= case.seconds):
-            return "ok" if self.goal is not None else "budget"
+            return "ok" if self.reached is not None else "budget"
         return None
 
     @property
@@ -93,8 +93,8 @@ class Trainer:
     def train_batch(self) -> None:
         """One batch of one level: forward, backward, update."""
         generator = generator_of(TRAINING, self.case.seed, self.step)
-        self.last_level = self.curriculum.draw(generator)
-        batch = self.task.sample(self.last_level, self.case.batch, generator).to(self.case.device)
+        self.drawn_level = self.curriculum.draw(generator)
+        batch = self.task.sample(self.drawn_level, self.case.batch, generator).to(self.case.device)
         y, _ = self.model(batch.inputs, self.start())
         loss = self.task.loss(y, batch)
         self.optimizer.zero_grad(set_to_none=True)
@@ -102,7 +102,7 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.case.clip)
         bits = float(loss.detach())
         if not (math.isfinite(bits) and math.isfinite(float(norm))):
-            raise DivergedError(f"loss {bits}, gradient norm {float(norm)} after {self.sequences:,} sequences, at level {self.last_level}")
+            raise DivergedError(f"loss {bits}, gradient norm {float(norm)} after {self.sequences:,} sequences, at level {self.drawn_level}")
         self.optimizer.step()
         wrong = float(self.task.wrong(y.detach(), batch).sum())
         asked = self.case.batch if self.task.answer == "bits" else float(self.task.due(batch).sum())
@@ -124,8 +124,8 @@ class Trainer:
         """A point of the curve every `POINT_BATCHES` batches; the moment the goal is reached."""
         if self.since_point[0] == POINT_BATCHES:
             self.close_point()
-        if self.goal is None and self.curriculum.at_goal():
-            self.goal = (self.sequences, self.wall_s)
+        if self.reached is None and self.curriculum.at_goal():
+            self.reached = (self.sequences, self.wall_s)
 
     def close_point(self) -> None:
         """Put the batches since the last point on the curve, if there are any."""
@@ -160,7 +160,7 @@ class Trainer:
             "since_point": self.since_point,
             "step": self.step,
             "wall_s": self.wall_s,
-            "goal": self.goal,
+            "goal": self.reached,
             "resumed": self.resumed,
             "peak_bytes": self.peak_bytes(),
         }
@@ -177,7 +177,7 @@ class Trainer:
         torch.set_rng_state(content["random"])
         self.curve = [CurvePoint(**point) for point in content["curve"]]
         self.since_point, self.step, self.wall_s = tuple(content["since_point"]), content["step"], content["wall_s"]
-        self.goal = tuple(content["goal"]) if content["goal"] else None
+        self.reached = tuple(content["goal"]) if content["goal"] else None
         self.resumed, self.earlier_peak_bytes = content["resumed"] + 1, content["peak_bytes"]
 
 
