@@ -18,11 +18,12 @@
 Sizes are written as people write them: 64k = 64 * 2^10, 1M = 2^20. Exit code 0: done; 1: something measured failed; 2: bad usage.
 """
 
-import errno
 import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,7 +32,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mann_bench.errors import UsageError
+from mann_bench.errors import DISK_FULL, UsageError
 from mann_bench.sizes import format_bytes, format_slots, parse_size
 from mann_bench.suite import Suite, load_suite, select, suite_names
 
@@ -85,34 +86,38 @@ def run(
     from mann_bench.session import run_and_store  # imports torch, which takes seconds: not for every command
 
     folder = out or Path("runs") / f"{chosen.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    try:
+    with stoppable(folder):
         statuses = run_and_store(chosen, folder, resume=resume, console=console)
-    except KeyboardInterrupt:
-        console.print(
-            f"stopped; what finished is kept. Go on with the same command and: --out {folder} --resume", markup=False, soft_wrap=True
-        )
-        raise typer.Exit(130) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        console.print(
-            f"error: {folder}: {os.strerror(error.errno)}; what finished is kept. Free some space, then add: --out {folder} --resume",
-            markup=False,
-        )
-        raise typer.Exit(1) from None
-    summarize(folder, statuses, as_json)
+    summarize("cases", folder / "results.jsonl", statuses, as_json)
     failed = statuses["error"] + statuses["unverified"]
     raise typer.Exit(1 if failed or not statuses["ok"] else 0)
 
 
-def summarize(folder: Path, statuses: Counter[str], as_json: bool) -> None:
+@contextmanager
+def stoppable(folder: Path) -> Iterator[None]:
+    """A run that Ctrl-C or a full disk ends with a sentence on how to go on."""
+    again = f"Go on with the same command and: --out {folder} --resume"
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print(f"stopped; what finished is kept. {again}", markup=False, soft_wrap=True)
+        raise typer.Exit(130) from None
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        said = f"error: {folder}: {os.strerror(error.errno)}; what finished is kept. Free some space. {again}"
+        console.print(said, markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+def summarize(what: str, results: Path, statuses: Counter[str], as_json: bool) -> None:
     """Say what came of a run, where it is and what to do next."""
     if as_json:
-        print(json.dumps({"out": str(folder), "results": str(folder / "results.jsonl"), "statuses": dict(statuses)}))
+        print(json.dumps({"out": str(results.parent), "results": str(results), "statuses": dict(statuses)}))
         return
-    print(f"{sum(statuses.values())} cases: " + ", ".join(f"{count} {status}" for status, count in statuses.most_common()))
-    print(f"results: {folder / 'results.jsonl'}")
-    print(f"next:    mann-bench report {folder}")
+    print(f"{sum(statuses.values())} {what}: " + ", ".join(f"{count} {status}" for status, count in statuses.most_common()))
+    print(f"results: {results}")
+    print(f"next:    mann-bench report {results.parent}")
 
 
 @app.command()

@@ -1,8 +1,5 @@
 """The command that trains: `mann-bench learn TASK`. Importing this registers it."""
 
-import errno
-import json
-import os
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +7,7 @@ from typing import Annotated, Any
 import psutil
 import typer
 
-from mann_bench.cli import AsJson, Device, OwnModel, app, console
+from mann_bench.cli import AsJson, Device, OwnModel, app, console, stoppable, summarize
 from mann_bench.environment import check_device, memory_limit_bytes, usable_threads
 from mann_bench.errors import UsageError
 from mann_bench.sizes import parse_seconds, parse_size
@@ -113,23 +110,9 @@ def learn(
     folder = out or Path("runs") / f"learn-{task.replace(':', '-')}-{datetime.now():%Y%m%d-%H%M%S}"
     jobs = jobs or max(1, usable_threads() // threads)
     session = LearningSession(cases, data, folder, resume=resume, every_s=checkpoint_seconds, console=console)
-    again = f"Go on with the same command and: --out {folder} --resume"
-    try:
+    with stoppable(folder):
         statuses = session.run(jobs)
-    except KeyboardInterrupt:
-        console.print(f"stopped; what finished is kept, the others left a checkpoint. {again}", markup=False, soft_wrap=True)
-        raise typer.Exit(130) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        console.print(f"error: {folder}: {os.strerror(error.errno)}; what finished is kept. Free some space. {again}", markup=False)
-        raise typer.Exit(1) from None
-    if as_json:
-        print(json.dumps({"out": str(folder), "results": str(folder / "learning.jsonl"), "statuses": dict(statuses)}))
-    else:
-        print(f"{sum(statuses.values())} runs: " + ", ".join(f"{count} {status}" for status, count in statuses.most_common()))
-        print(f"results: {folder / 'learning.jsonl'}")
-        print(f"next:    mann-bench report {folder}")
+    summarize("runs", folder / "learning.jsonl", statuses, as_json)
     failed = statuses["error"] + statuses["diverged"]
     raise typer.Exit(1 if failed or not statuses["ok"] + statuses["budget"] else 0)
 

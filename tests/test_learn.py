@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -166,3 +167,19 @@ def test_stopped_runs_go_on(tmp_path):
     assert done.returncode == 0, done.stderr
     (result,) = load_records(out, LearningResult)
     assert (result.sequences, result.resumed) == (8000, 1)
+
+
+def test_full_disk_stops_clearly(tmp_path):
+    out = tmp_path / "out"
+
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+
+    arguments = [*QUICK, "--models", "lstm", "--seeds", "1", "--sequences", "400", "--out", out]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=120, preexec_fn=small_files, env=environment)
+    assert done.returncode == 1, done.stderr
+    assert "what finished is kept" in done.stderr
+    assert f"--out {out} --resume" in done.stderr
+    freed = run(*arguments, "--resume")
+    assert freed.returncode == 0, freed.stderr

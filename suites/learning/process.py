@@ -9,7 +9,6 @@
 {"disk": "No space left on device"}                                            no checkpoint could be written
 """
 
-import errno
 import json
 import signal
 import sys
@@ -20,6 +19,7 @@ from typing import Any, TextIO
 import torch
 
 from mann_bench.environment import device_name
+from mann_bench.errors import DISK_FULL
 from mann_bench.suites.learning.evaluation import evaluate, levels_to_test
 from mann_bench.suites.learning.record import Evaluation, LearningCase
 from mann_bench.suites.learning.trainer import DivergedError, Trainer
@@ -27,7 +27,6 @@ from mann_bench.suites.tasks import Task, find_task
 from mann_bench.worker import is_out_of_memory, limit_memory, open_replies
 
 TELL_S = 0.5
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Run:
