@@ -208,13 +208,14 @@ def doctor(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders written by `mann-bench run`")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders written by `mann-bench run` or `learn`")],
     out: Annotated[Path | None, typer.Option(help="folder for the report; default RUN/report")] = None,
 ) -> None:
     """Write one self-contained HTML page, Markdown, CSV and plots from stored results."""
-    from mann_bench.reports import write_report
+    from mann_bench.reports import write_reports
 
-    print(f"report: {write_report(runs, out or runs[0] / 'report')}")
+    for page in write_reports(runs, out or runs[0] / "report"):
+        print(f"report: {page}")
 
 
 @app.command()

@@ -65,8 +65,8 @@ class Curve:
         return [run for run in self.runs if run.curve]
 
     def band(self, x: X, y: Literal["loss", "level", "errors"]) -> Band | None:
-        """Over seeds, at every x at which one of them has a point. A run that ended at its goal stays there; the band ends where the first of
-        the others ends.
+        """Over seeds, at every x at which one of them has a point. A run that ended at its goal stays there; the band ends where the first
+        of the others ends.
         """
         if not self.trained:
             return None
@@ -150,14 +150,14 @@ class Experiment:
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:
-        """A line for each measured error of each run: curve, number (of the curve), seed, level, group (-1: all), error, chance, sequences."""
+        """A line for each error of each run; error NaN: not measured, group -1: of all answers."""
         rows = [
-            {"curve": curve.name, "number": number, "case_id": run.case_id, "seed": run.case.seed, **e.model_dump()}
-            for number, curve in enumerate(self.curves)
+            {"curve": curve.name, "case_id": run.case_id, "seed": run.case.seed, **e.model_dump()}
+            for curve in self.curves
             for run in curve.runs
             for e in run.evaluations
         ]
-        columns = ["curve", "number", "case_id", "seed", "level", "group", "error", "chance", "sequences", "reason"]
+        columns = ["curve", "case_id", "seed", "level", "group", "error", "chance", "sequences", "reason"]
         frame = pd.DataFrame(rows, columns=columns)
         frame["group"] = frame["group"].fillna(-1).astype(int)
         return frame
@@ -222,7 +222,7 @@ def _column(run: LearningResult, name: str) -> Floats:
 
 def _title(case: LearningCase, results: list[LearningResult]) -> str:
     low, high = case.levels
-    unit = next((result.level_means for result in results if result.level_means), "level")
+    unit = next((result.level_means for result in results if result.level_means), "(levels)")
     options = [f"{name.replace('_', ' ')} {value}" for name, value in sorted(case.task_options.items())]
     if case.curriculum != "none":
         size = [f"curriculum up to {high:,} {unit}"]
@@ -254,7 +254,5 @@ def _name(case: LearningCase, cases: list[LearningCase]) -> str:
 
 def format_duration(seconds: float) -> str:
     """`58 s`, `4.2 min`, `1.1 h`."""
-    for unit, factor in (("s", 1), ("min", 60)):
-        if seconds < 100 * factor:
-            return f"{seconds / factor:.3g} {unit}"
-    return f"{seconds / 3600:.3g} h"
+    unit, factor = ("s", 1) if seconds < 60 else ("min", 60) if seconds < 3600 else ("h", 3600)
+    return f"{seconds / factor:.3g} {unit}"

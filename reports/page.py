@@ -38,17 +38,21 @@ def write_report(runs: list[Path], out: Path) -> Path:
         "tables": all_tables(findings),
         "environments": [environment_lines(entry) for entry in findings.environments],
     }
-    environment = Environment(
+    write_atomically(out / "report.md", templates().get_template("report.md.j2").render(context))
+    page = out / "report.html"
+    write_atomically(page, templates().get_template("report.html.j2").render(context))
+    return page
+
+
+def templates() -> Environment:
+    """HTML is escaped, Markdown is not; what a template asks for and is not given is an error."""
+    return Environment(
         loader=PackageLoader("mann_bench.reports"),
         autoescape=lambda name: bool(name and ".html" in name),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    write_atomically(out / "report.md", environment.get_template("report.md.j2").render(context))
-    page = out / "report.html"
-    write_atomically(page, environment.get_template("report.html.j2").render(context))
-    return page
 
 
 def draw_all(findings: Findings, setting: str) -> Iterator[tuple[str, str, Figure]]:

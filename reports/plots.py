@@ -4,7 +4,6 @@ Every point of a curve is a link to its case in the page's table.
 """
 
 import io
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -141,11 +140,12 @@ def name_ends(axes: Axes, ends: list[End]) -> None:
         axes.text(0.5, 0.5, "nothing measured", transform=axes.transAxes, ha="center")
         return
     axes.margins(y=0.12)
-    low, high = (math.log(limit) for limit in axes.get_ylim())
+    scale = axes.yaxis.get_transform()
+    low, high = scale.transform(axes.get_ylim())
     ends.sort(key=lambda end: end.y)
     heights: list[float] = []
     for end in ends:
-        wanted = (math.log(end.y) - low) / (high - low)
+        wanted = (float(scale.transform([end.y])[0]) - low) / (high - low)
         heights.append(max(wanted, heights[-1] + LABEL_HEIGHT) if heights else wanted)
     highest = 1.0
     for number in reversed(range(len(heights))):  # those pushed out at the top come down again

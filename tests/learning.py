@@ -91,7 +91,16 @@ def many_runs() -> list[LearningResult]:
         for model, half, ms, steep in (("sam", 4000, 0.5, 0.6), ("dam", 5500, 2, 0.8), ("ntm", 9000, 3, 1), ("lstm", 40000, 0.2, 2))
         for seed in seeds
     ]
-    runs.append(make_run("dnc", 0, status="oom", reason="out of memory after 400 s: the process may hold 2 GiB", sequences=20_000))
+    runs.append(
+        make_run(
+            "dnc",
+            0,
+            status="oom",
+            reason="out of memory after 400 s: the process may hold 2 GiB",
+            sequences=20_000,
+            task_options={"value_bits": 48},
+        )
+    )
     runs += [
         make_run(
             model,

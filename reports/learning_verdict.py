@@ -1,0 +1,143 @@
+"""What a reader should take away from training runs, in sentences."""
+
+import numpy as np
+
+from mann_bench.reports.babi import TEST_ERRORS
+from mann_bench.reports.learning import Curve, Estimate, Experiment, format_duration, ratio
+from mann_bench.reports.learning_tables import (
+    SHOWN_INSTANCES,
+    babi_errors,
+    error_text,
+    percent,
+    ratio_text,
+    reference,
+    run_length,
+    whole,
+)
+from mann_bench.sizes import format_times
+
+CLEARLY = 0.9  # of chance: an error below it, in every seed, is better than chance
+
+
+def sentences(experiment: Experiment) -> list[str]:
+    """The main results first."""
+    said = [*_curriculum(experiment)] if experiment.has_curriculum else []
+    if experiment.case.task == "babi":
+        said += [*_babi(experiment), run_length(experiment)] if any(curve.trained for curve in experiment.curves) else []
+    elif experiment.case.task == "omniglot":
+        said += _one_shot(experiment)
+    if not experiment.has_curriculum and experiment.case.task != "babi":
+        said += [_goal(experiment), *_ratios(experiment)]
+    if experiment.case.task not in ("babi", "omniglot"):
+        said += _generalization(experiment)
+    return [sentence for sentence in said if sentence] or ["Nothing was trained; the reasons are below."]
+
+
+def coverage(experiments: list[Experiment]) -> str:
+    """How many runs there are, and how many did not end as planned."""
+    runs = [run for experiment in experiments for run in experiment.runs]
+    bad = sum(run.status not in ("ok", "budget") for run in runs)
+    text = "1 training run" if len(runs) == 1 else f"{len(runs)} training runs"
+    return text + (f"; {bad} did not train to the end, for the reasons below." if bad else ".")
+
+
+def _goal(experiment: Experiment) -> str:
+    """Who got there and after how much."""
+    parts = []
+    for curve in (curve for curve in experiment.curves if curve.trained):
+        found = curve.to_goal("sequences")
+        if np.isfinite(found.value):
+            seconds = curve.to_goal("seconds").value
+            parts.append(f"{curve.name} in {_seeds(found)} after {whole(found.value)} sequences ({format_duration(seconds)})")
+        else:
+            parts.append(f"{curve.name} in {_seeds(found)} within {whole(found.limit)}")
+    return f"Below {experiment.case.goal:g} bits: {'; '.join(parts)}." if parts else ""
+
+
+def _seeds(found: Estimate) -> str:
+    return f"{found.reached} of {found.seeds} seed{'s' if found.seeds > 1 else ''}"
+
+
+def _ratios(experiment: Experiment) -> list[str]:
+    """Sequences and time of the others, times SAM's."""
+    sam = reference(experiment)
+    said = []
+    for curve in (curve for curve in experiment.curves if sam and curve is not sam):
+        sequences, seconds = (ratio(curve, sam, what) for what in ("sequences", "seconds"))  # type: ignore[arg-type]
+        if sam and sequences and seconds:
+            said.append(
+                f"{curve.name} needs {ratio_text(sequences)} times the sequences of {sam.name}, {ratio_text(seconds)} times its time."
+            )
+    return said
+
+
+def _curriculum(experiment: Experiment) -> list[str]:
+    """How far each came in the same time."""
+    seconds = experiment.common_seconds
+    parts = []
+    for curve in (curve for curve in experiment.curves if curve.trained):
+        levels = curve.levels_at(seconds)
+        spread = f" ({levels[0]:,} to {levels[-1]:,} over {len(levels)} seeds)" if len(levels) > 1 else ""
+        parts.append(f"{curve.name} {whole(float(np.median(levels)))}{spread}")
+    return [f"Highest level after {format_duration(seconds)} of training, in {experiment.unit}: {'; '.join(parts)}."] if parts else []
+
+
+def _generalization(experiment: Experiment) -> list[str]:
+    """How far beyond its training each is still better than chance."""
+    measured = experiment.evaluations.dropna(subset=["error", "chance"])
+    measured = measured[measured["group"] == -1]
+    said = []
+    for curve in experiment.curves:
+        trained = experiment.trained_level(curve)
+        of_curve = measured[measured["curve"] == curve.name]
+        beyond = of_curve[of_curve["level"] > trained].groupby("level")
+        better = beyond["error"].max() < CLEARLY * beyond["chance"].max()
+        reached = better.index[better.cummin()]  # up to the first that is not
+        if reached.empty:
+            continue
+        level = int(reached[-1])
+        at = of_curve[of_curve["level"] == level]
+        last = ", the highest tested" if level == of_curve["level"].max() else ""
+        error, chance = float(at["error"].median()), float(at["chance"].max())
+        said.append(
+            f"{curve.name}, trained on up to {trained:,} {experiment.unit}, is better than chance by a tenth or more, in every seed, up to "
+            f"{level:,}{last} ({format_times(level / trained)} times as far): {error_text(error, experiment)} wrong bits a sequence, "
+            f"chance {chance:.3g}."
+        )
+    return said
+
+
+def _one_shot(experiment: Experiment) -> list[str]:
+    """Accuracy at the first, second, ... showing, at the highest level that was tested within the training's."""
+    measured = experiment.evaluations.dropna(subset="error")
+    measured = measured[measured["group"] > 0]
+    said = []
+    for curve in experiment.curves:
+        of_curve = measured[measured["curve"] == curve.name]
+        levels = [level for level in of_curve["level"].unique() if level <= experiment.trained_level(curve)]
+        if not levels:
+            continue
+        at = of_curve[of_curve["level"] == max(levels)]
+        shown = [(i, 1 - at[at["group"] == i]["error"].median()) for i in SHOWN_INSTANCES if (at["group"] == i).any()]
+        text = ", ".join(f"{percent(right)} at instance {i}" for i, right in shown)
+        chance = percent(1 - float(at["chance"].iloc[0]))
+        said.append(f"Of {max(levels)} characters never trained on, {curve.name} names right {text} (chance {chance}).")
+    return said
+
+
+def _babi(experiment: Experiment) -> list[str]:
+    """Mean errors beside the paper's."""
+    measured = experiment.evaluations.dropna(subset="error")
+    said = []
+    for curve in experiment.curves:
+        errors = list(babi_errors(measured, curve).values())
+        if errors:
+            model = curve.case.model
+            paper = f"; the paper's best run {TEST_ERRORS.printed_mean[model]:.1f}%" if model in TEST_ERRORS.models else ""
+            seeds = _count(curve)
+            said.append(f"{curve.name} answers {np.mean(errors):.1f}% of the test questions wrong, mean of 20 tasks and {seeds}{paper}.")
+    return said
+
+
+def _count(curve: Curve) -> str:
+    return f"{len(curve.trained)} seeds" if len(curve.trained) > 1 else "1 seed"
