@@ -16,6 +16,8 @@ from mann_bench.suites.learning.record import LearningCase, LearningResult
 
 Floats = NDArray[np.float64]
 X = Literal["sequences", "wall_s"]
+Y = Literal["loss", "level", "errors"]
+ToGoal = Literal["sequences", "seconds"]
 DRAWS = 2000
 ENDS = {"seed", "sequences", "seconds", "stop_at_goal", "threads", "device", "memory_bytes"}  # what runs of one curve may differ in
 SHARED = ("task", "task_options", "data", "curriculum", "levels", "goal", "batch")  # what all curves of a plot have in common
@@ -64,7 +66,7 @@ class Curve:
         """Runs with a curve; the others could not even start."""
         return [run for run in self.runs if run.curve]
 
-    def band(self, x: X, y: Literal["loss", "level", "errors"]) -> Band | None:
+    def band(self, x: X, y: Y) -> Band | None:
         """Over seeds, at every x at which one of them has a point. A run that ended at its goal stays there; the band ends where the first
         of the others ends.
         """
@@ -80,7 +82,7 @@ class Curve:
             values = np.stack([np.interp(grid, points, found) for points, found in seeds])
         return Band(grid, np.median(values, 0), values.min(0), values.max(0)) if len(grid) else None
 
-    def to_goal(self, what: Literal["sequences", "seconds"]) -> Estimate:
+    def to_goal(self, what: ToGoal) -> Estimate:
         """Sequences or seconds of training until the goal."""
         return self._estimate(
             lambda run: run.sequences_to_goal if what == "sequences" else run.seconds_to_goal,
@@ -184,7 +186,7 @@ def load_experiments(folders: Sequence[Path]) -> list[Experiment]:
     ]
 
 
-def ratio(base: Curve, subject: Curve, what: Literal["sequences", "seconds"]) -> tuple[float, float, float, str] | None:
+def ratio(base: Curve, subject: Curve, what: ToGoal) -> tuple[float, float, float, str] | None:
     """How many times more `base` needs to its goal than `subject`: median, 95% interval by bootstrap over seeds, and "" or "at least" /
     "at most" where one of them did not get there and its limit is taken instead. None if neither did.
     """
@@ -198,7 +200,7 @@ def ratio(base: Curve, subject: Curve, what: Literal["sequences", "seconds"]) ->
     return _median(values[0]) / _median(values[1]), float(low), float(high), bound
 
 
-def _reached_or_limit(curve: Curve, what: Literal["sequences", "seconds"]) -> Floats:
+def _reached_or_limit(curve: Curve, what: ToGoal) -> Floats:
     if what == "sequences":
         return np.array([run.sequences_to_goal or run.sequences for run in curve.trained], dtype=float)
     return np.array([run.seconds_to_goal or run.curve[-1].wall_s for run in curve.trained], dtype=float)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from mann_bench.reports.learning import Curve, Experiment, X, format_duration
+from mann_bench.reports.learning import Curve, Experiment, X, Y, format_duration
 from mann_bench.reports.plots import MARKERS, STYLE, End, blank, color_of, name_ends
 
 LINES = ("-", "--", ":", "-.")  # of several curves of one model
@@ -21,11 +21,12 @@ INK, FAINT = "#1c1c1c", "#666666"
 def draw_all(experiment: Experiment) -> Iterator[tuple[str, str, Figure]]:
     """(file name, title, figure) of every plot that the experiment has something to show in."""
     if any(curve.trained for curve in experiment.curves):
-        for x, against in (("sequences", "sequences"), ("wall_s", "time")):
-            if experiment.has_curriculum:
-                yield f"level-{against}", f"Level against {against}", draw_training(experiment, x, "level")  # type: ignore[arg-type]
-            if not (experiment.has_curriculum and x == "wall_s"):  # hovers about the threshold there
-                yield f"loss-{against}", f"Loss against {against}", draw_training(experiment, x, "loss")  # type: ignore[arg-type]
+        if experiment.has_curriculum:
+            yield "level-sequences", "Level against sequences", draw_training(experiment, "sequences", "level")
+            yield "level-time", "Level against time", draw_training(experiment, "wall_s", "level")
+        yield "loss-sequences", "Loss against sequences", draw_training(experiment, "sequences", "loss")
+        if not experiment.has_curriculum:  # there it hovers about the threshold
+            yield "loss-time", "Loss against time", draw_training(experiment, "wall_s", "loss")
     measured = experiment.evaluations.dropna(subset="error")
     whole = measured[measured["group"] == -1]
     if whole["level"].nunique() > 1:
@@ -36,7 +37,7 @@ def draw_all(experiment: Experiment) -> Iterator[tuple[str, str, Figure]]:
         yield f"instances-{level}", title, draw_instances(experiment, instances[instances["level"] == level], title)
 
 
-def draw_training(experiment: Experiment, x: X, y: str) -> Figure:
+def draw_training(experiment: Experiment, x: X, y: Y) -> Figure:
     """Loss or level against sequences or time."""
     titles = {"loss": "Loss", "level": "Level of the curriculum"}
     figure, axes = blank(f"{titles[y]} against {'sequences' if x == 'sequences' else 'time'}", experiment.title)
@@ -47,7 +48,7 @@ def draw_training(experiment: Experiment, x: X, y: str) -> Figure:
         axes.set_yscale("log", base=2 if y == "level" else 10)
         ends = []
         for curve, color, line in _styled(experiment.curves):
-            band = curve.band(x, y)  # type: ignore[arg-type]
+            band = curve.band(x, y)
             if band is None:
                 continue
             steps: Any = {"drawstyle": "steps-post"} if y == "level" else {}
@@ -73,7 +74,7 @@ def draw_training(experiment: Experiment, x: X, y: str) -> Figure:
                 axes.xaxis.set_minor_formatter(NullFormatter())
             else:
                 axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
-        name_ends(axes, ends)
+        _name(figure, axes, ends)
     return figure
 
 
@@ -106,13 +107,13 @@ def draw_levels(experiment: Experiment, measured: pd.DataFrame) -> Figure:
         axes.axvspan(axes.get_xlim()[0], trained, color="#f0f0ea", zorder=0)
         axes.set_xlim(*axes.get_xlim())
         where: Any = {"xycoords": ("data", "axes fraction"), "xytext": (-3, 0), "textcoords": "offset points", "rotation": 90}
-        axes.annotate("trained on", (trained, 0.6), ha="right", va="center", fontsize=8, color=FAINT, **where)
+        axes.annotate("all trained on", (trained, 0.6), ha="right", va="center", fontsize=8, color=FAINT, **where)
         axes.set_ylim(bottom=0)
         axes.set_xlabel(f"{experiment.unit} (hollow: beyond what the curve was trained on)")
         axes.set_ylabel("wrong bits a sequence" if experiment.counts_bits else "share of wrong answers")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         whole_axis(axes.xaxis, sorted(measured["level"].unique()))
-        name_ends(axes, ends)
+        _name(figure, axes, ends)
     return figure
 
 
@@ -139,7 +140,7 @@ def draw_instances(experiment: Experiment, measured: pd.DataFrame, title: str) -
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}%"))
         axes.set_xlabel("instance of the character in the episode")
         axes.set_ylabel("named right")
-        name_ends(axes, ends)
+        _name(figure, axes, ends)
     return figure
 
 
@@ -167,6 +168,13 @@ def _styled(curves: Sequence[Curve]) -> Iterator[tuple[Curve, str, str]]:
         model = curve.case.model
         yield curve, color_of(model, number), LINES[seen.setdefault(model, 0) % len(LINES)]
         seen[model] += 1
+
+
+def _name(figure: Figure, axes: Axes, ends: list[End]) -> None:
+    """Name the curves, in no more room than the longest name takes."""
+    longest = max((len(end.text) for end in ends), default=0)
+    figure.subplots_adjust(right=max(0.645, 0.94 - 0.0125 * longest))
+    name_ends(axes, ends)
 
 
 def _across(axes: Axes, y: float, text: str) -> None:

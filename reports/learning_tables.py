@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from mann_bench.reports.babi import TEST_ERRORS
-from mann_bench.reports.learning import Curve, Estimate, Experiment, format_duration, ratio
+from mann_bench.reports.learning import Curve, Estimate, Experiment, ToGoal, format_duration, ratio
 from mann_bench.reports.tables import Cell, Column, Table
 from mann_bench.sizes import format_bytes, format_slots, format_times
 
@@ -78,8 +78,8 @@ def curriculum(experiment: Experiment) -> Table:
         Column("runs, by seed"),
     )
     note = (
-        f"The level h doubles when the mean loss of {experiment.case.patience} batches, of levels drawn from {experiment.case.levels[0]} to "
-        f"h, is below {experiment.case.curriculum_threshold:g} bits. Medians over seeds. Peak memory: the whole process, at most."
+        f"The level h doubles when the mean loss of {experiment.case.patience} batches, of levels drawn from {experiment.case.levels[0]} "
+        f"to h, is below {experiment.case.curriculum_threshold:g} bits. Medians over seeds. Peak memory: the whole process, at most."
     )
     return Table("Curriculum", note, heads, tuple(rows))
 
@@ -247,9 +247,9 @@ def interval_cell(estimate: Estimate, write: Callable[[float], str]) -> Cell:
     return Cell(f"[{write(estimate.low)}, {'none' if np.isinf(estimate.high) else write(estimate.high)}]", estimate.low)
 
 
-def ratio_cell(curve: Curve, sam: Curve, what: str) -> Cell:
+def ratio_cell(curve: Curve, sam: Curve, what: ToGoal) -> Cell:
     """`1.35 [1.04, 1.65]`."""
-    found = ratio(curve, sam, what) if curve is not sam else None  # type: ignore[arg-type]
+    found = ratio(curve, sam, what) if curve is not sam else None
     return Cell(ratio_text(found), found[0]) if found else Cell("-", "")
 
 

@@ -63,8 +63,8 @@ def _ratios(experiment: Experiment) -> list[str]:
     sam = reference(experiment)
     said = []
     for curve in (curve for curve in experiment.curves if sam and curve is not sam):
-        sequences, seconds = (ratio(curve, sam, what) for what in ("sequences", "seconds"))  # type: ignore[arg-type]
-        if sam and sequences and seconds:
+        sequences, seconds = (ratio(curve, sam, "sequences"), ratio(curve, sam, "seconds")) if sam else (None, None)
+        if sam and sequences and seconds and not (sequences[3] == "at least" and sequences[0] < 1):  # that would say nothing
             said.append(
                 f"{curve.name} needs {ratio_text(sequences)} times the sequences of {sam.name}, {ratio_text(seconds)} times its time."
             )
@@ -86,25 +86,24 @@ def _generalization(experiment: Experiment) -> list[str]:
     """How far beyond its training each is still better than chance."""
     measured = experiment.evaluations.dropna(subset=["error", "chance"])
     measured = measured[measured["group"] == -1]
-    said = []
+    parts = []
     for curve in experiment.curves:
         trained = experiment.trained_level(curve)
         of_curve = measured[measured["curve"] == curve.name]
         beyond = of_curve[of_curve["level"] > trained].groupby("level")
         better = beyond["error"].max() < CLEARLY * beyond["chance"].max()
         reached = better.index[better.cummin()]  # up to the first that is not
+        if better.empty:
+            continue
         if reached.empty:
+            parts.append(f"{curve.name} nowhere beyond the {trained:,} it was trained on")
             continue
         level = int(reached[-1])
         at = of_curve[of_curve["level"] == level]
         last = ", the highest tested" if level == of_curve["level"].max() else ""
-        error, chance = float(at["error"].median()), float(at["chance"].max())
-        said.append(
-            f"{curve.name}, trained on up to {trained:,} {experiment.unit}, is better than chance by a tenth or more, in every seed, up to "
-            f"{level:,}{last} ({format_times(level / trained)} times as far): {error_text(error, experiment)} wrong bits a sequence, "
-            f"chance {chance:.3g}."
-        )
-    return said
+        bits = f"{error_text(float(at['error'].median()), experiment)} wrong bits, chance {float(at['chance'].max()):.3g}"
+        parts.append(f"{curve.name} up to {level:,}, {format_times(level / trained)} times its training{last} ({bits})")
+    return [f"Better than chance, by a tenth or more in every seed, in {experiment.unit}: {'; '.join(parts)}."] if parts else []
 
 
 def _one_shot(experiment: Experiment) -> list[str]:
