@@ -99,6 +99,12 @@ def predicted_bytes(case, task):
     return size_bytes
 
 
+def test_options_of_the_task_are_part_of_the_case():
+    options = {"value_bits": 48}
+    (case,) = plan("recall", find_task("recall", None, options), ["sam"], [0], {"task_options": options, "sequences": 10})
+    assert case.task_options == options
+
+
 def test_equal_memory_fills_the_same_bytes():
     task = find_task("copy")
     cases, told = with_equal_memory(planned(["sam", "ntm", "dnc", "lstm"], slots=4096, heads=2), task)

@@ -26,7 +26,7 @@ ANY_LEVEL = 2**30  # where a curriculum has no end
 def plan(task_name: str, task: Task, models: Sequence[str], seeds: Iterable[int], asked: dict[str, Any]) -> list[LearningCase]:
     """The cases, seed by seed, so that a session cut short has all models at the same seeds; `asked` overrides a task's defaults.
 
-    A value that is a dictionary gives each model its own, by the name it was asked for with. UsageError naming the option at fault.
+    A value that is a dictionary, other than the options of the task, gives each model its own, by the name it was asked for with. UsageError naming the option at fault.
     """
     return [case_of(task_name, task, model, seed, asked) for seed in seeds for model in models]
 
@@ -37,7 +37,10 @@ def case_of(task_name: str, task: Task, model: str, seed: int, asked: dict[str, 
     entry = find_model(name)
     if entry.workload != ModelEntry.workload:
         raise UsageError(f"learn: expected models, got {model!r}; ops and indexes do not learn")
-    own = {field: value.get(model, value.get("")) if isinstance(value, dict) else value for field, value in asked.items()}
+    own = {
+        field: value.get(model, value.get("")) if isinstance(value, dict) and field != "task_options" else value
+        for field, value in asked.items()
+    }
     fields = settings(task_name) | {field: value for field, value in own.items() if value is not None}
     if name in BUILT_INS and len(entry.indexes) == 1:  # a dense model searches nothing
         fields["index"] = entry.indexes[0]

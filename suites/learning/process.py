@@ -103,7 +103,7 @@ class Run:
         trainer.optimizer.zero_grad(set_to_none=True)
         seconds = min(60.0, max(5.0, trainer.wall_s / 20))
         found: list[Evaluation] = []
-        for level in levels_to_test(trainer.case, task, trainer.curriculum.level):
+        for level in levels_to_test(trainer.case, task.held_out(), trainer.curriculum.level):
             self.say(evaluating=level)
             found += evaluate(trainer.model, trainer.case, task, level, seconds)
         return found
