@@ -26,7 +26,8 @@ ANY_LEVEL = 2**30  # where a curriculum has no end
 def plan(task_name: str, task: Task, models: Sequence[str], seeds: Iterable[int], asked: dict[str, Any]) -> list[LearningCase]:
     """The cases, seed by seed, so that a session cut short has all models at the same seeds; `asked` overrides a task's defaults.
 
-    A value that is a dictionary, other than the options of the task, gives each model its own, by the name it was asked for with. UsageError naming the option at fault.
+    A value that is a dictionary, the task's options aside, gives each model its own, by the name it was asked for with. UsageError
+    naming the option at fault.
     """
     return [case_of(task_name, task, model, seed, asked) for seed in seeds for model in models]
 
