@@ -1,9 +1,13 @@
 """The call structure of the native kernels, read from `csrc/arguments.h` so that it is said once."""
 
 import ctypes
+import functools
+import math
 import re
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +19,8 @@ KINDS: dict[str, str] = {
         r"\b(SIZE|REAL|STORE|INT32|INT64)\((\w+)\)", (SOURCES / "arguments.h").read_text().partition("namespace")[0]
     )
 }
-SIZES = tuple(name for name, kind in KINDS.items() if kind == "SIZE")
+SIZES = tuple(name for name, kind in KINDS.items() if kind == "SIZE")  # they stand first
+_PLACES = {name: place for place, name in enumerate(KINDS)}
 
 
 class Arguments(ctypes.Structure):
@@ -24,19 +29,62 @@ class Arguments(ctypes.Structure):
     _fields_ = [(name, ctypes.c_int64) for name in KINDS]
 
 
-def pack(sizes: Mapping[str, int], buffers: Mapping[str, Tensor], real: torch.dtype, store: torch.dtype) -> Arguments:
-    """The structure for a call; ValueError for a buffer that is not contiguous, of another dtype, or not on the device of the first."""
-    dtypes = {"REAL": real, "STORE": store, "INT32": torch.int32, "INT64": torch.int64}
-    device = device_of(buffers)
-    values = dict(sizes)
-    for name, tensor in buffers.items():
-        if tensor.dtype is not dtypes[KINDS[name]] or not tensor.is_contiguous() or tensor.device != device:
-            got = f"{'' if tensor.is_contiguous() else 'non-contiguous '}{tensor.dtype} on {tensor.device}"
-            raise ValueError(f"{name}: expected a contiguous {dtypes[KINDS[name]]} tensor on {device}, got {got}")
-        values[name] = tensor.data_ptr()
-    return Arguments(**values)
+class Numbers(NamedTuple):
+    """The number types of a call: of the model and of the memory rows."""
+
+    real: torch.dtype
+    store: torch.dtype
+
+    def of(self, name: str) -> torch.dtype:
+        """The type of a buffer."""
+        return {"REAL": self.real, "STORE": self.store, "INT32": torch.int32, "INT64": torch.int64}[KINDS[name]]
 
 
-def device_of(buffers: Mapping[str, Tensor]) -> torch.device:
-    """Where a call runs: the device of its first buffer."""
-    return next(iter(buffers.values())).device
+class Part(NamedTuple):
+    """A buffer's place: which of the tensors holds it, from which byte on, and where in `Arguments` its address goes."""
+
+    tensor: int
+    offset_bytes: int
+    place: int
+
+
+def in_one_block(shapes: Mapping[str, Sequence[int]], numbers: Numbers) -> tuple[str, int]:
+    """How to keep several buffers in one tensor of `numbers.real`: its name for `pack`, "NAME@BYTE+NAME@BYTE", and how many numbers it has.
+
+    Those of the widest numbers come first, so that each is aligned to its own.
+    """
+    parts, offset_bytes = [], 0
+    for name in sorted(shapes, key=lambda name: -numbers.of(name).itemsize):
+        parts.append(f"{name}@{offset_bytes}")
+        offset_bytes += math.prod(shapes[name]) * numbers.of(name).itemsize
+    return "+".join(parts), -(-offset_bytes // numbers.real.itemsize)
+
+
+@functools.lru_cache(maxsize=256)
+def parse(names: str, numbers: Numbers) -> tuple[tuple[torch.dtype, ...], tuple[Part, ...]]:
+    """From "NAME,NAME@BYTE+NAME@BYTE" to the type of each tensor and the parts of all."""
+    dtypes, parts = [], []
+    for tensor, name in enumerate(names.split(",")):
+        dtypes.append(numbers.real if "@" in name else numbers.of(name))
+        for part in name.split("+"):
+            buffer, _, offset_bytes = part.partition("@")
+            parts.append(Part(tensor, int(offset_bytes or 0), _PLACES[buffer]))
+    return tuple(dtypes), tuple(parts)
+
+
+def pack(names: str, tensors: Sequence[Tensor], sizes: Sequence[int], numbers: Numbers) -> Arguments:
+    """The structure for a call with the tensors named, comma between names, and sizes in the order of `SIZES`; ValueError for a tensor that is
+    not contiguous, of another dtype, or not on the device of the first.
+    """
+    dtypes, parts = parse(names, numbers)
+    device = tensors[0].device
+    for place, tensor in enumerate(tensors):
+        if tensor.dtype is not dtypes[place] or not tensor.is_contiguous() or tensor.device != device:
+            name, got = names.split(",")[place], f"{'' if tensor.is_contiguous() else 'non-contiguous '}{tensor.dtype} on {tensor.device}"
+            raise ValueError(f"{name}: expected a contiguous {dtypes[place]} tensor on {device}, got {got}")
+    values = array("q", sizes)
+    values.extend([0] * (len(KINDS) - len(sizes)))
+    addresses = [tensor.data_ptr() for tensor in tensors]
+    for part in parts:
+        values[part.place] = addresses[part.tensor] + part.offset_bytes
+    return Arguments.from_buffer(values)

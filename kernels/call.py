@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mann_bench.kernels import build, driver
-from mann_bench.kernels.arguments import SIZES, Arguments, device_of, pack
+from mann_bench.kernels.arguments import SIZES, Arguments, Numbers, pack
 from mann_bench.kernels.registration import operator
 
 
@@ -20,32 +20,55 @@ class Build(NamedTuple):
     store: str = "float32"
     emulate: bool = False
 
+    @property
+    def numbers(self) -> Numbers:
+        """The types of its buffers."""
+        return _numbers(self)
+
+    def __str__(self) -> str:
+        return f"{self.real},{self.store},{self.emulate}"
+
+    @staticmethod
+    @functools.cache
+    def parse(text: str) -> "Build":
+        """The inverse of `str`."""
+        real, store, emulate = text.split(",")
+        return Build(real, store, emulate == "True")
+
+
+@functools.cache
+def _numbers(which: Build) -> Numbers:
+    return Numbers(getattr(torch, which.real), getattr(torch, which.store))
+
 
 def native(entry: str, which: str, names: str, inputs: Sequence[Tensor], buffers: Sequence[Tensor], sizes: Sequence[int]) -> None:
-    """Run entry point `entry` of a build on inputs and on buffers changed in place, named in that order; sizes in the order of `SIZES`."""
-    real, store, emulate = which.split(",")
-    named = dict(zip(names.split(","), [*inputs, *buffers], strict=True))
-    run(entry, Build(real, store, emulate == "True"), named, dict(zip(SIZES, sizes, strict=True)))
+    """Run entry point `entry` of a build on inputs and on buffers changed in place, named as `arguments.pack` takes it; sizes in the order of
+    `SIZES`.
+    """
+    run(entry, Build.parse(which), names, [*inputs, *buffers], sizes)
 
 
-_operator = operator(native, lambda *arguments: None, ("buffers",))
+call = operator(native, lambda *arguments: None, ("buffers",))
 
 
-def call(entry: str, which: Build, inputs: Mapping[str, Tensor], buffers: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
-    """`native` with its arguments by name."""
-    named = ",".join((*inputs, *buffers))
-    chosen, given = ",".join(map(str, which)), [sizes.get(name, 0) for name in SIZES]
-    _operator(entry, chosen, named, list(inputs.values()), list(buffers.values()), given)
-
-
-def run(entry: str, which: Build, buffers: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
-    """What `native` does, on the device of the buffers."""
-    arguments, device = pack(sizes, buffers, getattr(torch, which.real), getattr(torch, which.store)), device_of(buffers)
+def run(entry: str, which: Build, names: str, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
+    """What `native` does, on the device of the tensors."""
+    arguments, device = pack(names, tensors, sizes, which.numbers), tensors[0].device
     for name in schedule(entry, arguments):
         if device.type == "cuda":
             driver.launch(name, arguments, which.real, which.store, device)
         else:
             getattr(build.load(which.real, which.store, emulate=which.emulate), name)(ctypes.byref(arguments))
+
+
+def run_named(entry: str, which: Build, buffers: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
+    """`run` with its arguments by name; other sizes are 0."""
+    run(entry, which, ",".join(buffers), list(buffers.values()), in_order(sizes))
+
+
+def in_order(sizes: Mapping[str, int]) -> list[int]:
+    """Sizes by name in the order of `SIZES`; others are 0."""
+    return [sizes.get(name, 0) for name in SIZES]
 
 
 def schedule(entry: str, arguments: Arguments) -> Iterator[str]:
@@ -60,17 +83,10 @@ def schedule(entry: str, arguments: Arguments) -> Iterator[str]:
             yield "mb_search_part"
 
 
-VARYING = {"steps", "batch", "threads", "taped", "live", "ring_tail", "queue_stride", "scratch_stride", "parts"}  # scratch is alike for all
-
-
-def scratch(which: Build, sizes: Mapping[str, int], device: torch.device) -> tuple[int, int]:
-    """Numbers of scratch that a sequence needs for one batch element, and for each part of one. On a GPU, the first call waits for it."""
-    return _scratch(which, tuple((name, size) for name, size in sorted(sizes.items()) if name not in VARYING), device)
-
-
 @functools.lru_cache
-def _scratch(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device) -> tuple[int, int]:
+def scratch(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device) -> tuple[int, int]:
+    """Numbers of scratch that a sequence needs for one batch element, and for each part of one. On a GPU, the first call waits for it."""
     numbers = torch.empty(2, dtype=torch.int64, device=device)
-    run("mb_scratch", which, {"index": numbers}, {**dict(sizes), "batch": 1})
+    run_named("mb_scratch", which, {"index": numbers}, {**dict(sizes), "batch": 1})
     element, part = numbers.tolist()
     return element, part

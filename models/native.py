@@ -59,54 +59,51 @@ def choose(kernels: str, weight: Tensor, word_size: int, index: type[Index] | No
 def unroll(model: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     """`SAM.unroll` as one native call: x [T, B, X] -> hidden and reads of each step [T, B, H + R W], state."""
     controller, memory = state.controller, state.memory
-    rows, cell = memory.rows, model.controller
-    sizes, buffers, start = model.native_start(memory)
-    index_sizes, index_buffers = rows.index.for_sequence()
-    steps, batch = x.shape[:2]
+    rows, ring, cell, interface = memory.rows, memory.rows.ring, model.controller, model.interface
+    steps, batch, _ = x.shape
+    heads, reads, writers = model.heads, model.reads, model.write_heads
     taped = torch.is_grad_enabled()
     current = rows.begin(NativePass, memory.position, log=taped)
-    ring = rows.ring
-    appends = model.write_heads * (2 + model.reads * (model.heads // model.write_heads)) + model.heads * model.reads
-    ring.reserve(steps * appends)
+    ring_appends = steps * (writers * (2 + reads * (heads // writers)) + heads * reads)
+    ring.reserve(ring_appends)
     ring.head = ring.head.clone()  # changed in place from here on: marks keep the old one
-    buffers |= {
-        **index_buffers,
-        "memory": rows.memory,
-        "norms": rows.norms,
-        "ring_last": ring.last,
-        "ring_queue": ring.queue,
-        "ring_head": ring.head,
-    }
-    if ring.start is not None:
-        buffers["ring_start"] = ring.start
-    sizes |= {
-        **index_sizes,
+    more_sizes, buffers, constant = model.native_start(memory)
+    index_sizes, index_buffers = rows.index.for_sequence()
+    sizes = {
         "steps": steps,
         "batch": batch,
         "input_size": model.input_size,
         "hidden": model.hidden,
         "slots": model.slots,
         "width": model.word_size,
-        "heads": model.heads,
-        "reads": model.reads,
-        "writers": model.write_heads,
+        "heads": heads,
+        "reads": reads,
+        "writers": writers,
         "strength": int(model.strength),
         "gated": int(model.erase == "gated"),
-        "threads": torch.get_num_threads(),
-        "live": rows.live,
-        "ring_tail": ring.tail,
-        "queue_stride": ring.queue.shape[1],
+        "taped": int(taped),
+        **more_sizes,
+        **index_sizes,
     }
-    name = str(x.dtype).removeprefix("torch.")
-    current.sequence = SequencePass(Build(name, str(rows.memory.dtype).removeprefix("torch.")), sizes, buffers, taped=taped)
-    weights = Weights(cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh, model.interface.weight, model.interface.bias)
-    carry = torch.cat([controller.hidden, controller.reads.flatten(1)], dim=1)
-    features, last, last_cell, read_weights = sam_sequence(current, start, x.contiguous(), carry, controller.cell, memory.weights, weights)
-    ring.tail += steps * appends
-    rows.live = min(model.slots, rows.live + steps * model.write_heads)
-    after = model.native_end(memory, current.sequence.end, read_weights, rows.end(current))
-    reads = last[:, model.hidden :].unflatten(1, (model.heads, model.word_size))
-    return features, model.join(ControllerState(last[:, : model.hidden], last_cell, reads), after)
+    now = {"live": rows.live, "ring_tail": ring.tail, "queue_stride": ring.queue.shape[1], "threads": torch.get_num_threads()}
+    buffers |= {"memory": rows.memory, "norms": rows.norms, **index_buffers}
+    buffers |= {"ring_last": ring.last, "ring_queue": ring.queue, "ring_head": ring.head}
+    if ring.start is not None:
+        buffers["ring_start"] = ring.start
+    current.sequence = SequencePass(build_for(x.dtype, rows.memory.dtype), sizes, now, buffers)
+    weights = Weights(cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh, interface.weight, interface.bias)
+    states = [part.contiguous() for part in (x, controller.hidden, controller.cell, controller.reads, memory.weights)]
+    features, hidden, last_cell, last_reads, read_weights = sam_sequence(current, constant, *states, weights)
+    ring.tail += ring_appends
+    rows.live = min(model.slots, rows.live + steps * writers)
+    after = model.native_end(memory, current.sequence.last, read_weights, rows.end(current))
+    return features, model.join(ControllerState(hidden, last_cell, last_reads), after)
+
+
+@functools.cache
+def build_for(real: torch.dtype, store: torch.dtype) -> Build:
+    """The build for these types of the model and of the memory rows."""
+    return Build(str(real).removeprefix("torch."), str(store).removeprefix("torch."))
 
 
 def unroll_uncompiled() -> Callable[[Any, Tensor, Any], tuple[Tensor, Any]]:

@@ -141,9 +141,9 @@ class SAM(MANN):
         """What the native pass needs of a memory: further sizes, buffers that change in place, and states of the step before."""
         return {}, {}, {"read_index": memory.index}
 
-    def native_end(self, memory: Any, end: dict[str, Tensor], weights: Tensor, position: int) -> Any:
+    def native_end(self, memory: Any, last: dict[str, Tensor], weights: Tensor, position: int) -> Any:
         """The memory after a native pass, from the last states it returned."""
-        return dataclasses.replace(memory, index=end["read_index"].long(), weights=weights, position=position)
+        return dataclasses.replace(memory, index=last["read_index"], weights=weights, position=position)
 
     def access(self, interface: Tensor, memory: SAMMemory) -> tuple[Tensor, SAMMemory]:
         """One step: all writes in head order, then all reads of the new memory (eq 4-9)."""

@@ -61,10 +61,10 @@ class SDNC(SAM):
         start |= {"precedence_rows": memory.precedence_rows, "precedence": memory.precedence_weights}
         return {**sizes, "links": self.link_entries, "modes": self.modes}, {**buffers, **links}, start
 
-    def native_end(self, memory: Any, end: dict[str, Tensor], weights: Tensor, position: int) -> Any:
+    def native_end(self, memory: Any, last: dict[str, Tensor], weights: Tensor, position: int) -> Any:
         """SAM's, and the precedence."""
-        after = super().native_end(memory, end, weights, position)
-        return dataclasses.replace(after, precedence_rows=end["precedence_rows"].long(), precedence_weights=end["precedence"])
+        after = super().native_end(memory, last, weights, position)
+        return dataclasses.replace(after, precedence_rows=last["precedence_rows"], precedence_weights=last["precedence"])
 
     def access(self, interface: Tensor, memory: SDNCMemory) -> tuple[Tensor, SDNCMemory]:  # type: ignore[override]
         """Write, link, read."""

@@ -2,7 +2,7 @@
 
 import ctypes
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -11,8 +11,9 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from mann_bench.kernels import build, call, ops
-from mann_bench.kernels.arguments import KINDS, SOURCES, Arguments, pack
+from mann_bench.kernels import build, call, ops, plan
+from mann_bench.kernels.arguments import KINDS, SOURCES, Arguments, pack, parse
+from mann_bench.models import native
 
 MAIN = Path(__file__).with_suffix(".cpp")
 OPTIONS = {
@@ -43,15 +44,20 @@ class Emulator:
         self.calls: dict[str, bytes] = {}
         self.sites: dict[str, list[str]] = {}  # "FILE LINE"
 
-    def run(self, entry: str, which: call.Build, buffers: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
+    def run(self, entry: str, which: call.Build, names: str, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
         """As `call.run`."""
-        arguments = pack(sizes, buffers, getattr(torch, which.real), getattr(torch, which.store))
+        arguments = pack(names, tensors, sizes, which.numbers)
+        bytes_of = [tensor.view(-1).view(torch.uint8) for tensor in tensors]
+        _, parts = parse(names, which.numbers)
+        raw = {}
+        for part, following in zip(parts, [*parts[1:], None], strict=True):
+            end = following.offset_bytes if following and following.tensor == part.tensor else None
+            raw[list(KINDS)[part.place]] = bytes_of[part.tensor][part.offset_bytes : end]
         for name in call.schedule(entry, arguments):
-            self.execute(name, arguments, buffers)
+            self.execute(name, arguments, raw)
 
-    def execute(self, entry: str, arguments: Arguments, buffers: Mapping[str, Tensor]) -> None:
-        """One call: buffers go through a file, changed where they are written; SanitizerError with the report."""
-        raw = {name: buffers[name].view(-1).view(torch.uint8) for name in KINDS if name in buffers}
+    def execute(self, entry: str, arguments: Arguments, raw: Mapping[str, Tensor]) -> None:
+        """One call: the bytes of each buffer go through a file, changed where they are written; SanitizerError with the report."""
         with self.file.open("wb") as file:
             for name, kind in KINDS.items():
                 number = getattr(arguments, name) if kind == "SIZE" else len(raw[name]) if name in raw else -1
@@ -83,7 +89,10 @@ class Emulator:
 
         emulated = partial(call.Build, emulate=True)
         operators = patch.object(ops.operator, "Build", emulated)
-        call._scratch.cache_clear()  # each build needs its own
+        caches = (call.scratch, plan.plan, native.build_for)  # each build needs its own
+        for cache in caches:
+            cache.cache_clear()
         with patch.object(call, "run", self.run), patch("mann_bench.models.native.Build", emulated), operators:
             yield self
-        call._scratch.cache_clear()
+        for cache in caches:
+            cache.cache_clear()

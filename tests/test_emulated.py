@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mann_bench.kernels import build, sequence
-from mann_bench.kernels.call import Build
+from mann_bench.kernels.call import Build, run_named
 from mann_bench.models import SAM, SDNC
 from tests.emulated import Emulator, SanitizerError
 from tests.test_ops import NAMES, operator
@@ -186,4 +186,4 @@ def test_the_sanitizer_sees_an_access_out_of_range(addresses):
         model(torch.randn(2, 1, 3), model.initial_state(1, fill="full"))
         buffers = {"index": torch.zeros(1, dtype=torch.int64)}  # two are written
         with pytest.raises(SanitizerError, match="heap-buffer-overflow"):
-            addresses.run("mb_scratch", Build("float32", "float32", True), buffers, {"batch": 1, "heads": 1, "reads": 1})
+            run_named("mb_scratch", Build("float32", "float32", True), buffers, {"batch": 1, "heads": 1, "reads": 1})

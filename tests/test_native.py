@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from mann_bench.kernels import build, sequence
-from mann_bench.kernels.arguments import SIZES as SIZE_NAMES
 from mann_bench.kernels.call import call
 from mann_bench.models import SAM, SDNC, native
 
@@ -199,11 +198,9 @@ def test_is_a_sound_torch_operator(name, monkeypatch):
     fast, _ = pair(name, torch.float32)
     calls: list[tuple[Any, ...]] = []
 
-    def record(entry: str, which: Any, inputs: Any, buffers: Any, sizes: Any) -> None:
-        lists = [tensor.clone() for tensor in inputs.values()], [tensor.clone() for tensor in buffers.values()]
-        names = ",".join((*inputs, *buffers))
-        calls.append((entry, ",".join(map(str, which)), names, *lists, [sizes.get(size, 0) for size in SIZE_NAMES]))
-        call(entry, which, inputs, buffers, sizes)
+    def record(entry: str, which: str, names: str, inputs: Any, buffers: Any, sizes: Any) -> None:
+        calls.append((entry, which, names, [tensor.clone() for tensor in inputs], [tensor.clone() for tensor in buffers], list(sizes)))
+        call(entry, which, names, inputs, buffers, sizes)
 
     monkeypatch.setattr(sequence, "call", record)
     fast(torch.randn(3, 2, 5))[0].sum().backward()

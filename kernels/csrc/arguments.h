@@ -1,5 +1,5 @@
 // The sizes and buffers of a call, for every entry point alike; unused ones are 0. Python reads what stands below as KIND-of-name to build the
-// same structure, so they are said here once. Shapes in the project's letters; E = V (1 + S) written rows a step, F = R K read rows.
+// same structure, so they are said here once: sizes first. Shapes in the project's letters; E = V (1 + S) written rows a step, F = R K read rows.
 #pragma once
 
 #include "real.h"
@@ -26,11 +26,23 @@
     SIZE(input_size)       /* X */                                                                                                     \
     SIZE(parts)            /* blocks that search the rows of one element, 0 or 1: its own */                                           \
     SIZE(step)             /* t, of entry points that are called for one step */                                                       \
+    SIZE(table_size)       /* a power of two */                                                                                        \
+    SIZE(line_stride)      /* lines an element has room for */                                                                         \
+    SIZE(tables) SIZE(bits) SIZE(capacity) SIZE(probes) SIZE(rerank) /* lsh; capacity: a multiple of 8 */                              \
+    SIZE(updated)          /* lsh alone: rows of an update, [B, updated] in `rows` */                                                  \
+    SIZE(links)            /* sdnc: K_L, 0 for SAM */                                                                                  \
     REAL(input)            /* [T, B, 4H] W_x x_t + biases */                                                                           \
     REAL(weight_ih)        /* [4H, X + RW] LSTM weights of [x_t, r_{t-1}] */                                                           \
     REAL(weight_hh)        /* [4H, H] */                                                                                               \
     REAL(interface_weight) /* [P, H] */                                                                                                \
     REAL(interface_bias)   /* [P] */                                                                                                   \
+    REAL(first_hidden) REAL(first_reads)      /* [B, H], [B, RW]: states before the first step, given by the caller */                 \
+    REAL(first_cell)       /* [B, H] */                                                                                                \
+    INT64(first_read_index) REAL(first_read_weights) /* [B, R, K] */                                                                   \
+    INT64(first_precedence_rows) REAL(first_precedence) /* sdnc: [B, L] */                                                             \
+    REAL(last_hidden) REAL(last_reads) REAL(last_cell) /* the same after the last step, for the caller */                              \
+    INT64(last_read_index) REAL(last_read_weights)                                                                                     \
+    INT64(last_precedence_rows) REAL(last_precedence)                                                                                  \
     REAL(carry)            /* [T + 1, B, H + RW] h_t and r_t; 0: the start */                                                          \
     REAL(cell)             /* [T + 1, B, H] */                                                                                         \
     REAL(gates)            /* [T, B, 4H] activated: input, forget, cell, output */                                                     \
@@ -55,9 +67,7 @@
     INT32(lines)           /* [T + 1, B, E + F] line of the memory gradient of each access */                                          \
     INT32(line_keys)       /* [B, 2, table_size] hash table: row, line */                                                              \
     INT32(line_count)      /* [B] lines taken */                                                                                       \
-    SIZE(table_size)       /* a power of two */                                                                                        \
-    SIZE(line_stride)      /* lines an element has room for */                                                                         \
-    REAL(row_gradient)     /* [B, line_stride, W] gradient of the memory over touched rows */                                         \
+    REAL(row_gradient)     /* [B, line_stride, W] gradient of the memory over touched rows */                                          \
     REAL(grad_features)    /* [T, B, H + RW] gradient of the carry of each step by the output */                                       \
     REAL(grad_carry)       /* [B, H + RW] of the last carry; at return of the first */                                                 \
     REAL(grad_cell)        /* [B, H] of the last cell; at return of the first */                                                       \
@@ -70,10 +80,8 @@
     REAL(values)           /* single ops: [B, R, W] or [B, V, W] */                                                                    \
     INT64(erased)          /* single ops: [B, V], -1: none */                                                                          \
     REAL(out)              /* single ops: the result */                                                                                \
-    INT64(rows)            /* single ops: [B, E] rows of a journal; [B, L] rows of a precedence; [2, B, R, K L] columns read */         \
+    INT64(rows)            /* single ops: [B, E] rows of a journal; [B, L] rows of a precedence; [2, B, R, K L] columns read */        \
     REAL(planes)           /* lsh: [W, tables * bits + 32] hyperplanes of the tables, then of the sketch */                            \
-    SIZE(tables) SIZE(bits) SIZE(capacity) SIZE(probes) SIZE(rerank) /* lsh; capacity: a multiple of 8 */                              \
-    SIZE(updated)          /* lsh alone: rows of an update, [B, updated] in `rows` */                                                  \
     INT32(probe_masks)     /* lsh: [probes] which of the least certain bits a probe flips */                                           \
     INT64(buckets)         /* lsh: [B, tables, 2^bits, capacity] row and sketch, -1: empty */                                          \
     INT32(codes)           /* lsh: [B, N, tables] bucket of a row, -1: none */                                                         \
@@ -81,7 +89,6 @@
     INT32(log_places)      /* lsh: [T, B, E, tables, 2] bucket entries overwritten, -1: none */                                        \
     INT64(log_entries)     /* lsh: [T, B, E, tables, 2] what they held: swapped by rollback */                                         \
     INT32(log_codes)       /* lsh: [T, B, E, tables] codes overwritten */                                                              \
-    SIZE(links)            /* sdnc: K_L, 0 for SAM */                                                                                  \
     INT32(after_columns) REAL(after_values)   /* sdnc: [B, N, L] row i was written after which */                                      \
     INT32(before_columns) REAL(before_values) /* sdnc: [B, N, L] row i was written before which */                                     \
     INT32(precedence_rows) REAL(precedence)   /* sdnc: [T + 1, B, L] */                                                                \

@@ -41,7 +41,9 @@ template <int known> MB_FN void forward(const Block& block, const Arguments& a, 
 template <int known> MB_FN void forward_step(const Block& block, const Arguments& a, int64_t item) {
     Sequence<known> sequence(block, a, item);
     if (a.step > 0) sequence.resume(a.step - 1), sequence.read(a.step - 1);
+    else sequence.begin();
     if (a.step < a.steps) sequence.controller(a.step), sequence.write(a.step);
+    else sequence.end();
 }
 template <int known> MB_FN void search_part(const Block& block, const Arguments& a, int64_t item) {
     Sequence<known>(block, a, item / a.parts).search_part(a.step, item % a.parts);

@@ -74,11 +74,39 @@ template <int known> struct Sequence {
     // ---- forward ----
 
     MB_FN void forward() {
+        begin();
         for (int64_t t = 0; t < a.steps; ++t) {
             controller(t);
             write(t);
             read(t);
         }
+        end();
+    }
+
+    // The caller's states before the first step, and for it those after the last.
+    MB_FN void begin() {
+        block.each(H, [&](int64_t j) { carry(0)[j] = a.first_hidden[b * H + j], cell(0)[j] = a.first_cell[b * H + j]; });
+        block.each(R * W, [&](int64_t j) { carry(0)[H + j] = a.first_reads[b * R * W + j]; });
+        block.each(F, [&](int64_t i) {
+            read_index(0)[i] = static_cast<int32_t>(a.first_read_index[b * F + i]);
+            read_weights(0)[i] = a.first_read_weights[b * F + i];
+        });
+        const int64_t L = a.links;
+        block.each(L, [&](int64_t i) {
+            at(a.precedence_rows, 0, L)[i] = static_cast<int32_t>(a.first_precedence_rows[b * L + i]);
+            at(a.precedence, 0, L)[i] = a.first_precedence[b * L + i];
+        });
+        block.sync();
+    }
+    MB_FN void end() {
+        const int64_t T = a.steps, L = a.links;
+        block.each(H, [&](int64_t j) { a.last_hidden[b * H + j] = carry(T)[j], a.last_cell[b * H + j] = cell(T)[j]; });
+        block.each(R * W, [&](int64_t j) { a.last_reads[b * R * W + j] = carry(T)[H + j]; });
+        block.each(F, [&](int64_t i) { a.last_read_index[b * F + i] = read_index(T)[i], a.last_read_weights[b * F + i] = read_weights(T)[i]; });
+        block.each(L, [&](int64_t i) {
+            a.last_precedence_rows[b * L + i] = at(a.precedence_rows, T, L)[i];
+            a.last_precedence[b * L + i] = at(a.precedence, T, L)[i];
+        });
     }
 
     // The interface is ready after the next sync.

@@ -34,7 +34,7 @@ def _topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, live: 
     sizes = {"batch": batch, "slots": slots, "width": width, "heads": heads, "reads": k, "scan_all": int(scan_all), "live": live}
     sizes |= {"threads": threads, "parts": parts}
     inputs = {"memory": memory, "norms": norms, "queries": queries.contiguous()}
-    _, part_numbers = scratch(call.which, {"heads": heads, "reads": k}, memory.device)
+    _, part_numbers = scratch(call.which, (("heads", heads), ("reads", k)), memory.device)
     index = memory.new_empty(batch, heads, k, dtype=torch.int64)
     best = {"part_rows": index.new_empty(batch, parts, heads, k, dtype=torch.int32), "part_scores": norms.new_empty(batch, parts, heads, k)}
     call.run("mb_topk_part", sizes, inputs, {**best, "part_scratch": norms.new_empty(batch, parts, part_numbers)})

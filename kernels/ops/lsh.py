@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mann_bench.kernels import build
 from mann_bench.kernels.arguments import pack
-from mann_bench.kernels.call import Build, run
+from mann_bench.kernels.call import Build, in_order, run_named
 from mann_bench.kernels.ops.operator import Call, threads_for
 from mann_bench.kernels.reference.lsh import LINE, LshTables
 from mann_bench.kernels.registration import operator
@@ -109,7 +109,7 @@ def prepare_query(tables: LshTables, memory: Tensor, queries: Tensor, k: int, re
     """`lsh_query` for queries of one shape on the CPU, checked and packed once: a search takes less time than checking what it is given."""
     call, sizes, inputs, changed = _querying(tables.planes, tables.probe_masks, tables.buckets, tables.codes, memory, queries, k, rerank)
     buffers = {**inputs, **changed, "scratch": memory.new_empty(sizes["batch"], sizes["scratch_stride"], dtype=call.real)}
-    arguments = pack(sizes, buffers, call.real, call.store)
+    arguments = pack(",".join(buffers), list(buffers.values()), in_order(sizes), call.which.numbers)
     address, search = ctypes.byref(arguments), build.load(*call.which[:2], emulate=call.which.emulate).mb_lsh_query
     shape, found = queries.shape, (*queries.shape[:2], k)
 
@@ -172,7 +172,7 @@ def _fixed(sizes: dict[str, int]) -> tuple[tuple[str, int], ...]:
 def _scratch(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device) -> tuple[int, int, int]:
     """Numbers of scratch: to hash rows, of each part; to update and to query, of each element."""
     numbers = torch.empty(3, dtype=torch.int64, device=device)
-    run("mb_lsh_scratch", which, {"index": numbers}, {**dict(sizes), "batch": 1})
+    run_named("mb_lsh_scratch", which, {"index": numbers}, {**dict(sizes), "batch": 1})
     hashing, updating, querying = numbers.tolist()
     return hashing, updating, querying
 

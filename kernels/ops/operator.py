@@ -50,7 +50,7 @@ class Call:
     def run(self, entry: str, sizes: Mapping[str, int], inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> None:
         """Call an entry point; `changed` are the arguments and results that it writes to."""
         try:
-            call.run(entry, self.which, {**changed, **inputs}, sizes)
+            call.run_named(entry, self.which, {**changed, **inputs}, sizes)
         except ValueError as error:
             raise ValueError(f"{self.op}: {error}") from None
         increment_version(tuple(changed.values()))
