@@ -21,6 +21,7 @@ KINDS: dict[str, str] = {
 }
 SIZES = tuple(name for name, kind in KINDS.items() if kind == "SIZE")  # they stand first
 _PLACES = {name: place for place, name in enumerate(KINDS)}
+_NO_BUFFERS = [0] * (len(KINDS) - len(SIZES))
 
 
 class Arguments(ctypes.Structure):
@@ -40,14 +41,6 @@ class Numbers(NamedTuple):
         return {"REAL": self.real, "STORE": self.store, "INT32": torch.int32, "INT64": torch.int64}[KINDS[name]]
 
 
-class Part(NamedTuple):
-    """A buffer's place: which of the tensors holds it, from which byte on, and where in `Arguments` its address goes."""
-
-    tensor: int
-    offset_bytes: int
-    place: int
-
-
 def in_one_block(shapes: Mapping[str, Sequence[int]], numbers: Numbers) -> tuple[str, int]:
     """How to keep several buffers in one tensor of `numbers.real`: its name for `pack`, "NAME@BYTE+NAME@BYTE", and how many numbers it has.
 
@@ -61,30 +54,30 @@ def in_one_block(shapes: Mapping[str, Sequence[int]], numbers: Numbers) -> tuple
 
 
 @functools.lru_cache(maxsize=256)
-def parse(names: str, numbers: Numbers) -> tuple[tuple[torch.dtype, ...], tuple[Part, ...]]:
-    """From "NAME,NAME@BYTE+NAME@BYTE" to the type of each tensor and the parts of all."""
-    dtypes, parts = [], []
+def parse(names: str, numbers: Numbers) -> tuple[tuple[torch.dtype, ...], tuple[tuple[int, int, int], ...]]:
+    """From "NAME,NAME@BYTE+NAME@BYTE" to the type of each tensor, and for each buffer its place in `Arguments`, its tensor and from which byte on."""
+    dtypes, buffers = [], []
     for tensor, name in enumerate(names.split(",")):
         dtypes.append(numbers.real if "@" in name else numbers.of(name))
         for part in name.split("+"):
             buffer, _, offset_bytes = part.partition("@")
-            parts.append(Part(tensor, int(offset_bytes or 0), _PLACES[buffer]))
-    return tuple(dtypes), tuple(parts)
+            buffers.append((_PLACES[buffer], tensor, int(offset_bytes or 0)))
+    return tuple(dtypes), tuple(buffers)
 
 
 def pack(names: str, tensors: Sequence[Tensor], sizes: Sequence[int], numbers: Numbers) -> Arguments:
     """The structure for a call with the tensors named, comma between names, and sizes in the order of `SIZES`; ValueError for a tensor that is
     not contiguous, of another dtype, or not on the device of the first.
     """
-    dtypes, parts = parse(names, numbers)
+    dtypes, buffers = parse(names, numbers)
     device = tensors[0].device
-    for place, tensor in enumerate(tensors):
-        if tensor.dtype is not dtypes[place] or not tensor.is_contiguous() or tensor.device != device:
-            name, got = names.split(",")[place], f"{'' if tensor.is_contiguous() else 'non-contiguous '}{tensor.dtype} on {tensor.device}"
-            raise ValueError(f"{name}: expected a contiguous {dtypes[place]} tensor on {device}, got {got}")
-    values = array("q", sizes)
-    values.extend([0] * (len(KINDS) - len(sizes)))
+    for tensor, dtype in zip(tensors, dtypes, strict=True):
+        if tensor.dtype is not dtype or not tensor.is_contiguous() or tensor.device != device:
+            name = names.split(",")[[one is tensor for one in tensors].index(True)]
+            got = f"{'' if tensor.is_contiguous() else 'non-contiguous '}{tensor.dtype} on {tensor.device}"
+            raise ValueError(f"{name}: expected a contiguous {dtype} tensor on {device}, got {got}")
     addresses = [tensor.data_ptr() for tensor in tensors]
-    for part in parts:
-        values[part.place] = addresses[part.tensor] + part.offset_bytes
-    return Arguments.from_buffer(values)
+    values = [*sizes, *_NO_BUFFERS]
+    for place, tensor_number, offset_bytes in buffers:
+        values[place] = addresses[tensor_number] + offset_bytes
+    return Arguments.from_buffer(array("q", values))

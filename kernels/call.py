@@ -53,12 +53,17 @@ call = operator(native, lambda *arguments: None, ("buffers",))
 
 def run(entry: str, which: Build, names: str, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
     """What `native` does, on the device of the tensors."""
-    arguments, device = pack(names, tensors, sizes, which.numbers), tensors[0].device
+    arguments, device = pack(names, tensors, sizes, which.numbers), device_of(tensors[0])
     for name in schedule(entry, arguments):
         if device.type == "cuda":
             driver.launch(name, arguments, which.real, which.store, device)
         else:
             getattr(build.load(which.real, which.store, emulate=which.emulate), name)(ctypes.byref(arguments))
+
+
+def device_of(tensor: Tensor) -> torch.device:
+    """Where a call runs whose first tensor this is."""
+    return tensor.device
 
 
 def run_named(entry: str, which: Build, buffers: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:

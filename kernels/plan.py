@@ -20,7 +20,7 @@ class Plan(NamedTuple):
     carry: Shape
     gates: Shape
     interface: Shape
-    tape: tuple[str, int]  # all else that is kept
+    tape: tuple[str, int]  # all else that is kept, and scratch
     lines: tuple[str, int]  # of the memory gradient
     grads: tuple[str, int]  # of carry, cell and read weights, from step to step
     touched: int  # rows of an element that a pass can touch
@@ -35,6 +35,7 @@ def plan(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device)
     element, part = scratch(which, tuple(one for one in sizes if one[0] not in lengths), device)
     tape, lines = tape_shapes(size), line_shapes(size)
     carry, gates, interface = tape.pop("carry"), tape["gates"], tape["interface"]
+    tape["scratch"] = (size["batch"], element)
     grads = {"grad_carry": carry[1:], "grad_cell": tape["cell"][1:], "grad_weights": tape["read_weights"][1:]}
     order = in_order({**size, "table_size": lines["line_keys"][2], "scratch_stride": element})
     blocks = [in_one_block(shapes, which.numbers) for shapes in (tape, lines, grads)]

@@ -98,8 +98,7 @@ class SequencePass:
         self._call("mb_redo", {}, {})
 
     def _call(self, entry: str, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> None:
-        scratch = self.carry.new_empty(self.sizes["batch"] * self.order[_SCRATCH])
-        buffers = {**self.memory, "carry": self.carry, self.plan.tape[0]: self.tape, "scratch": scratch, **changed}
+        buffers = {**self.memory, "carry": self.carry, self.plan.tape[0]: self.tape, **changed}
         call(entry, self.plan.which, ",".join((*inputs, *buffers)), list(inputs.values()), list(buffers.values()), self.order)
 
     def _set(self, **sizes: int) -> None:
@@ -130,7 +129,6 @@ class SequencePass:
         return {"part_scores": scores, "part_rows": torch.empty_like(scores, dtype=torch.int32), "part_scratch": part_scratch}
 
 
-_SCRATCH = SIZES.index("scratch_stride")
 ROWS_PER_PART = 4096  # fewer are searched faster by one block than by a launch of their own
 
 

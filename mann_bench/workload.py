@@ -120,6 +120,7 @@ class ModelWorkload(Workload):
         begin = getattr(self.model, "initial_state", None)
         self.state = begin(case.batch, fill=case.fill, seed=case.seed) if begin else None
         self.inputs, self.targets, self.mask = self.sequences(case.steps)
+        self.share = self.share_of(case.steps)
 
     @property
     def ran(self) -> dict[str, str]:
@@ -165,11 +166,16 @@ class ModelWorkload(Workload):
             y, self.state = self.model(x, self.state)
         return y, self.state
 
+    def share_of(self, steps: int) -> Tensor:
+        """What each bit [T, B, 1] counts for in the mean over the bits asked for in the first `steps` steps."""
+        mask = self.mask[:steps].unsqueeze(-1)
+        return mask / (mask.sum() * self.targets.shape[2]).clamp_min(1)
+
     def loss(self, y: Tensor) -> Tensor:
         """Mean cross-entropy in nats over the bits asked for."""
-        mask = self.mask[: len(y)].unsqueeze(-1).expand_as(y)
-        losses = functional.binary_cross_entropy_with_logits(y, self.targets[: len(y)], reduction="none")
-        return (losses * mask).sum() / mask.sum().clamp_min(1)
+        steps = len(y)
+        share = self.share if steps == len(self.share) else self.share_of(steps)
+        return functional.binary_cross_entropy_with_logits(y, self.targets[:steps], share, reduction="sum")
 
     def recall(self) -> float | None:
         """Of a sparse model's index on its memory; None where the search is exact or there is nothing to find yet."""

@@ -48,11 +48,10 @@ class Emulator:
         """As `call.run`."""
         arguments = pack(names, tensors, sizes, which.numbers)
         bytes_of = [tensor.view(-1).view(torch.uint8) for tensor in tensors]
-        _, parts = parse(names, which.numbers)
+        _, buffers = parse(names, which.numbers)
         raw = {}
-        for part, following in zip(parts, [*parts[1:], None], strict=True):
-            end = following.offset_bytes if following and following.tensor == part.tensor else None
-            raw[list(KINDS)[part.place]] = bytes_of[part.tensor][part.offset_bytes : end]
+        for (place, tensor, start), (_, following, next_start) in zip(buffers, [*buffers[1:], (0, -1, 0)], strict=True):
+            raw[list(KINDS)[place]] = bytes_of[tensor][start : next_start if following == tensor else None]
         for name in call.schedule(entry, arguments):
             self.execute(name, arguments, raw)
 

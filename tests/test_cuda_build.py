@@ -117,7 +117,7 @@ def gpu(monkeypatch, tmp_path):
         monkeypatch.setattr(driver, name, getattr(driver, name).__wrapped__)
     monkeypatch.setattr(driver, "_driver", lambda: fake)
     monkeypatch.setattr(cuda, "compile_kernels", lambda *_: tmp_path / "cubin")
-    monkeypatch.setattr(call, "device_of", lambda buffers: torch.device("cuda", 0))
+    monkeypatch.setattr(call, "device_of", lambda tensor: torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda index: SimpleNamespace(cuda_stream=5))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
     return fake
