@@ -1,6 +1,7 @@
 """Native calls in processes of their own under a sanitizer: the emu build, 7 threads a block, or the text for the GPU, a thread a lane."""
 
 import ctypes
+import itertools
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -49,9 +50,9 @@ class Emulator:
         arguments = pack(names, tensors, sizes, which.numbers)
         bytes_of = [tensor.view(-1).view(torch.uint8) for tensor in tensors]
         _, buffers = parse(names, which.numbers)
-        raw = {}
-        for (place, tensor, start), (_, following, next_start) in zip(buffers, [*buffers[1:], (0, -1, 0)], strict=True):
-            raw[list(KINDS)[place]] = bytes_of[tensor][start : next_start if following == tensor else None]
+        ends = [start if tensor == before else None for (_, before, _), (_, tensor, start) in itertools.pairwise([*buffers, (0, -1, 0)])]
+        placed = sorted(((place, bytes_of[tensor][start:end]) for (place, tensor, start), end in zip(buffers, ends, strict=True)), key=lambda one: one[0])
+        raw = {list(KINDS)[place]: part for place, part in placed}
         for name in call.schedule(entry, arguments):
             self.execute(name, arguments, raw)
 
