@@ -55,7 +55,7 @@ def in_one_block(shapes: Mapping[str, Sequence[int]], numbers: Numbers) -> tuple
 
 @functools.lru_cache(maxsize=256)
 def parse(names: str, numbers: Numbers) -> tuple[tuple[torch.dtype, ...], tuple[tuple[int, int, int], ...]]:
-    """From "NAME,NAME@BYTE+NAME@BYTE" to the type of each tensor, and for each buffer its place in `Arguments`, its tensor and from which byte on."""
+    """From "NAME,NAME@BYTE+NAME@BYTE" to the type of each tensor, and of each buffer its place in `Arguments`, tensor, first byte."""
     dtypes, buffers = [], []
     for tensor, name in enumerate(names.split(",")):
         dtypes.append(numbers.real if "@" in name else numbers.of(name))
@@ -66,8 +66,8 @@ def parse(names: str, numbers: Numbers) -> tuple[tuple[torch.dtype, ...], tuple[
 
 
 def pack(names: str, tensors: Sequence[Tensor], sizes: Sequence[int], numbers: Numbers) -> Arguments:
-    """The structure for a call with the tensors named, comma between names, and sizes in the order of `SIZES`; ValueError for a tensor that is
-    not contiguous, of another dtype, or not on the device of the first.
+    """The structure for a call with the tensors named, comma between names, and sizes in the order of `SIZES`; ValueError for a tensor
+    that is not contiguous, of another dtype, or not on the device of the first.
     """
     dtypes, buffers = parse(names, numbers)
     device = tensors[0].device

@@ -42,8 +42,8 @@ def _numbers(which: Build) -> Numbers:
 
 
 def native(entry: str, which: str, names: str, inputs: Sequence[Tensor], buffers: Sequence[Tensor], sizes: Sequence[int]) -> None:
-    """Run entry point `entry` of a build on inputs and on buffers changed in place, named as `arguments.pack` takes it; sizes in the order of
-    `SIZES`.
+    """Run entry point `entry` of a build on inputs and on buffers changed in place, named as `arguments.pack` takes it; sizes in the order
+    of `SIZES`.
     """
     run(entry, Build.parse(which), names, [*inputs, *buffers], sizes)
 

@@ -13,11 +13,9 @@ from mann_bench.kernels import build, cuda
 from mann_bench.kernels.arguments import SOURCES, Arguments
 
 ALIGNMENT_BYTES = 16
-# Entry points by name, and how many items each has for a batch element.
+# Entry points by name, and how many items each has. A crew is one element.
 ENTRIES = {
-    name: items
-    for header in sorted(SOURCES.glob("*.h"))
-    for name, items in re.findall(r"\bENTRY\((\w+), (1|a\.parts)\)", header.read_text())
+    name: items for header in sorted(SOURCES.glob("*.h")) for name, items in re.findall(r"\bENTRY\((\w+), ([^)]+\)?)\)", header.read_text())
 }
 
 
@@ -47,7 +45,7 @@ def architecture(device: int) -> str:
 
 def launch(entry: str, arguments: Arguments, real: str, store: str, device: torch.device) -> None:
     """Put one kernel on torch's current stream of the device its arguments live on."""
-    items = arguments.batch * (1 if ENTRIES[entry.removeprefix("mb_")] == "1" else arguments.parts)
+    items = arguments.batch * (arguments.parts if "parts" in ENTRIES[entry.removeprefix("mb_")] else 1)
     if items == 0:
         return
     index = torch.cuda.current_device() if device.index is None else device.index

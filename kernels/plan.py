@@ -13,7 +13,7 @@ Shape = tuple[int, ...]
 
 
 class Plan(NamedTuple):
-    """Shapes of the buffers that torch works on too, and blocks of the others: a name as `arguments.pack` takes it, and how many numbers."""
+    """Shapes of the buffers that torch works on too, and blocks of the others: a name as `arguments.pack` takes it, how many numbers."""
 
     which: str
     sizes: tuple[int, ...]  # in the order of `arguments.SIZES`
@@ -38,10 +38,10 @@ def plan(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device)
     tape["scratch"] = (size["batch"], element)
     grads = {"grad_carry": carry[1:], "grad_cell": tape["cell"][1:], "grad_weights": tape["read_weights"][1:]}
     order = in_order({**size, "table_size": lines["line_keys"][2], "scratch_stride": element})
-    blocks = [in_one_block(shapes, which.numbers) for shapes in (tape, lines, grads)]
+    tape_block, line_block, grad_block = (in_one_block(shapes, which.numbers) for shapes in (tape, lines, grads))
     read = size["heads"] * size["reads"]
     touched = read + size["steps"] * (size["writers"] + read * (2 if size.get("links") else 1))
-    return Plan(str(which), tuple(order), carry, gates, interface, *blocks, touched, part)
+    return Plan(str(which), tuple(order), carry, gates, interface, tape_block, line_block, grad_block, touched, part)
 
 
 def support(size: Mapping[str, int]) -> int:

@@ -57,8 +57,8 @@ class SequencePass:
         return last
 
     def backward(self, features: Tensor | None, last: Sequence[Tensor | None], needs: Sequence[bool]) -> list[Tensor | None]:
-        """From the gradients of the features [T, B, C] and of the last hidden, cell, reads and read weights (None: none) to those of x and the
-        first ones (which of them is needed), then of the fields of `Weights`; the memory is rolled back to its start.
+        """From the gradients of the features [T, B, C] and of the last hidden, cell, reads and read weights (None: none) to those of x
+        and the first ones (`needs`: which), then of the fields of `Weights`; the memory is rolled back to its start.
         """
         sizes, (_, batch, carry), weights = self.sizes, self.plan.carry, self.weights
         hidden, width = sizes["hidden"], self.x.shape[2]
@@ -113,7 +113,9 @@ class SequencePass:
         """The parts of the block of gradients that belong to hidden, cell, reads and read weights."""
         sizes, (_, batch, carry) = self.sizes, self.plan.carry
         hidden, heads = sizes["hidden"], sizes["heads"]
-        of_carry, cell, weights = (part.view(batch, -1) for part in grads.split([batch * carry, batch * hidden, batch * heads * sizes["reads"]]))
+        of_carry, cell, weights = (
+            part.view(batch, -1) for part in grads.split([batch * carry, batch * hidden, batch * heads * sizes["reads"]])
+        )
         return of_carry[:, :hidden], cell, of_carry[:, hidden:].unflatten(1, (heads, -1)), weights.unflatten(1, (heads, -1))
 
     def _search(self) -> dict[str, Tensor]:
@@ -160,14 +162,12 @@ class _SamSequence(torch.autograd.Function):
         return None, None, *grads
 
 
-def sam_sequence(
-    current: Any, constant: Mapping[str, Tensor], x: Tensor, hidden: Tensor, cell: Tensor, reads: Tensor, read_weights: Tensor, weights: Weights
-) -> tuple[Tensor, ...]:
-    """The recurrence as one differentiable call: x [T, B, X]; hidden [B, H], cell [B, H], reads [B, R, W] and read weights [B, R, K] of the step
-    before -> features (hidden and reads of each step) [T, B, C], and the last hidden, cell, reads and read weights.
+def sam_sequence(current: Any, constant: Mapping[str, Tensor], x: Tensor, states: Sequence[Tensor], weights: Weights) -> tuple[Tensor, ...]:
+    """The recurrence as one differentiable call: x [T, B, X]; hidden [B, H], cell [B, H], reads [B, R, W] and read weights [B, R, K] of
+    the step before -> features (hidden and reads of each step) [T, B, C], and the last hidden, cell, reads and read weights.
 
     `current` holds the `SequencePass` as `.sequence`, is asked by `require_pending()` whether its backward is due and told by
-    `finish()` that the memory is back at its start. `constant`: the other states of the step before, which get no gradient; those after the
-    last step are then in the pass's `last`.
+    `finish()` that the memory is back at its start. `constant`: the other states of the step before, which get no gradient; those after
+    the last step are then in the pass's `last`.
     """
-    return _SamSequence.apply(current, constant, x, hidden, cell, reads, read_weights, *weights)
+    return _SamSequence.apply(current, constant, x, *states, *weights)

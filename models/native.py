@@ -92,8 +92,9 @@ def unroll(model: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         buffers["ring_start"] = ring.start
     current.sequence = SequencePass(build_for(x.dtype, rows.memory.dtype), sizes, now, buffers)
     weights = Weights(cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh, interface.weight, interface.bias)
-    states = [part.contiguous() for part in (x, controller.hidden, controller.cell, controller.reads, memory.weights)]
-    features, hidden, last_cell, last_reads, read_weights = sam_sequence(current, constant, *states, weights)
+    before = (controller.hidden, controller.cell, controller.reads, memory.weights)
+    after_steps = sam_sequence(current, constant, x.contiguous(), [state.contiguous() for state in before], weights)
+    features, hidden, last_cell, last_reads, read_weights = after_steps
     ring.tail += ring_appends
     rows.live = min(model.slots, rows.live + steps * writers)
     after = model.native_end(memory, current.sequence.last, read_weights, rows.end(current))

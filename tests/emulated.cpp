@@ -40,11 +40,12 @@ template <class T> void read_buffer(FILE* file, T*& place) {
 
 void run(const char* name, const Arguments& a) {
 #undef ENTRY
+    using entries::crews;
 #ifdef MB_WARPS
-#define ENTRY(entry, each) \
-    if (std::strcmp(name, "mb_" #entry) == 0) return launch(mb_##entry, a, a.batch * (each));
+#define ENTRY(entry, items) \
+    if (std::strcmp(name, "mb_" #entry) == 0) return launch(mb_##entry, a, items);
 #else
-#define ENTRY(entry, each) \
+#define ENTRY(entry, items) \
     if (std::strcmp(name, "mb_" #entry) == 0) return mb_##entry(&a);
 #endif
     MB_ENTRIES

@@ -51,7 +51,10 @@ class Emulator:
         bytes_of = [tensor.view(-1).view(torch.uint8) for tensor in tensors]
         _, buffers = parse(names, which.numbers)
         ends = [start if tensor == before else None for (_, before, _), (_, tensor, start) in itertools.pairwise([*buffers, (0, -1, 0)])]
-        placed = sorted(((place, bytes_of[tensor][start:end]) for (place, tensor, start), end in zip(buffers, ends, strict=True)), key=lambda one: one[0])
+        placed = sorted(
+            ((place, bytes_of[tensor][start:end]) for (place, tensor, start), end in zip(buffers, ends, strict=True)),
+            key=lambda one: one[0],
+        )
         raw = {list(KINDS)[place]: part for place, part in placed}
         for name in call.schedule(entry, arguments):
             self.execute(name, arguments, raw)

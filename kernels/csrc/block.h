@@ -20,6 +20,17 @@ struct Choice {
     }
 };
 
+// Vectors of up to `most` elements that one matrix is multiplied with, so that it is read once for all: out = start + M v, start null: 0.
+struct Vectors {
+    static constexpr int most = 4;
+    Real* out[most];
+    const Real* start[most];
+    const Real* v[most];
+    int count = 0;
+
+    MB_FN void add(Real* to, const Real* from, const Real* vector) { out[count] = to, start[count] = from, v[count] = vector, ++count; }
+};
+
 }  // namespace mb
 
 #if defined(__CUDACC__)
@@ -48,30 +59,21 @@ struct Group {
         for (; i < n; ++i) rest += f(i);
         return total(load(part)) + rest;
     }
-    // out[j] = start[j] + sum_k matrix[j, k] v[k] for rows <= unit_rows; more columns than registers hold go panel by panel.
+    // out[j] = start[j] + sum_k matrix[j, k] v[k] for rows first.. of the outputs, `rows` <= unit_rows; `matrix` begins at the first.
     static constexpr int64_t unit_rows = int64_t(1) << 40;
-    void sum_rows(Real* out, const Real* start, const Real* matrix, int64_t stride, const Real* v, int64_t rows, int64_t columns) const {
-        if (columns < simd) {
+    void sum_rows(const Vectors& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows, int64_t columns) const {
+        switch (columns < simd ? 0 : x.count) {
+            case 1: return mb::sum_rows<1>(x, first, matrix, stride, rows, columns);
+            case 2: return mb::sum_rows<2>(x, first, matrix, stride, rows, columns);
+            case 3: return mb::sum_rows<3>(x, first, matrix, stride, rows, columns);
+            case 4: return mb::sum_rows<4>(x, first, matrix, stride, rows, columns);
+        }
+        for (int i = 0; i < x.count; ++i)
             for (int64_t j = 0; j < rows; ++j) {
-                Real sum = start[j];
-                for (int64_t k = 0; k < columns; ++k) sum += matrix[j * stride + k] * v[k];
-                out[j] = sum;
+                Real sum = x.start[i][first + j];
+                for (int64_t k = 0; k < columns; ++k) sum += matrix[j * stride + k] * x.v[i][k];
+                x.out[i][first + j] = sum;
             }
-            return;
-        }
-        for (; columns >= 9 * simd; columns -= 8 * simd, matrix += 8 * simd, v += 8 * simd, start = out)
-            mb::sum_rows<8>(out, start, matrix, stride, v, rows, 8 * simd);
-        switch ((columns + simd - 1) / simd) {
-            case 1: return mb::sum_rows<1>(out, start, matrix, stride, v, rows, columns);
-            case 2: return mb::sum_rows<2>(out, start, matrix, stride, v, rows, columns);
-            case 3: return mb::sum_rows<3>(out, start, matrix, stride, v, rows, columns);
-            case 4: return mb::sum_rows<4>(out, start, matrix, stride, v, rows, columns);
-            case 5: return mb::sum_rows<5>(out, start, matrix, stride, v, rows, columns);
-            case 6: return mb::sum_rows<6>(out, start, matrix, stride, v, rows, columns);
-            case 7: return mb::sum_rows<7>(out, start, matrix, stride, v, rows, columns);
-            case 8: return mb::sum_rows<8>(out, start, matrix, stride, v, rows, columns);
-            default: return mb::sum_rows<9>(out, start, matrix, stride, v, rows, columns);
-        }
     }
     // out[j] = start[j] + sum_k v[k] matrix[k, j] for `columns` <= unit_columns columns, of which `before` more stand to the left.
     static constexpr int64_t unit_columns = 8 * simd;
@@ -86,14 +88,27 @@ struct Group {
             return;
         }
         switch (vectors) {
-            case 1: return mb::sum_columns<1, 8>(out, start, matrix, stride, v, rows, own);
-            case 2: return mb::sum_columns<2, 4>(out, start, matrix, stride, v, rows, own);
-            case 3: return mb::sum_columns<3, 3>(out, start, matrix, stride, v, rows, own);
-            case 4: return mb::sum_columns<4, 2>(out, start, matrix, stride, v, rows, own);
-            case 5: return mb::sum_columns<5, 2>(out, start, matrix, stride, v, rows, own);
-            case 6: return mb::sum_columns<6, 1>(out, start, matrix, stride, v, rows, own);
-            case 7: return mb::sum_columns<7, 1>(out, start, matrix, stride, v, rows, own);
-            default: return mb::sum_columns<8, 1>(out, start, matrix, stride, v, rows, own);
+            case 1: return mb::sum_columns<1, chains(1)>(out, start, matrix, stride, v, rows, own);
+            case 2: return mb::sum_columns<2, chains(2)>(out, start, matrix, stride, v, rows, own);
+            case 3: return mb::sum_columns<3, chains(3)>(out, start, matrix, stride, v, rows, own);
+            case 4: return mb::sum_columns<4, chains(4)>(out, start, matrix, stride, v, rows, own);
+            case 5: return mb::sum_columns<5, chains(5)>(out, start, matrix, stride, v, rows, own);
+            case 6: return mb::sum_columns<6, chains(6)>(out, start, matrix, stride, v, rows, own);
+            case 7: return mb::sum_columns<7, chains(7)>(out, start, matrix, stride, v, rows, own);
+            default: return mb::sum_columns<8, chains(8)>(out, start, matrix, stride, v, rows, own);
+        }
+    }
+    // The same, to the bit, for several vectors; `columns` are those first.. of the outputs.
+    void sum_columns(const Vectors& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows, int64_t columns) const {
+        const int64_t vectors = (columns + simd - 1) / simd;
+        if (x.count == 1 || first + columns < simd) {
+            for (int i = 0; i < x.count; ++i)
+                sum_columns(x.out[i] + first, x.start[i] ? x.start[i] + first : nullptr, matrix, stride, x.v[i], rows, columns, first);
+            return;
+        }
+        for (int64_t done = 0; done < vectors; done += 4) {  // four vectors of registers a member
+            const int64_t now = vectors - done < 4 ? vectors - done : 4, own = done + now < vectors ? simd : columns - (vectors - 1) * simd;
+            mb::sum_columns_together(x, first + done * simd, matrix + done * simd, stride, rows, now, own, chains(vectors));
         }
     }
     bool leads() const { return true; }
@@ -111,6 +126,7 @@ struct Team {
 
 struct Block {
     static constexpr int64_t lists = 1;  // teams
+    static constexpr int64_t together = Vectors::most;  // elements of a crew
     template <class F> void teams(F f) const { f(Team{}); }
     int64_t rank() const { return 0; }
     int64_t size() const { return 1; }

@@ -25,7 +25,9 @@ struct Group {
         return total;
     }
     static constexpr int64_t unit_rows = 4;
-    MB_FN void sum_rows(Real* out, const Real* start, const Real* matrix, int64_t stride, const Real* v, int64_t rows, int64_t columns) const {
+    MB_FN void sum_rows(const Vectors& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows, int64_t columns) const {
+        Real* const out = x.out[0] + first;
+        const Real *const start = x.start[0] + first, *const v = x.v[0];
         Real sums[4] = {};
         for (int64_t k = lane(); k < columns; k += 32)
             for (int q = 0; q < 4; ++q)
@@ -36,6 +38,9 @@ struct Group {
             for (int64_t q = 0; q < rows; ++q) out[q] = start[q] + sums[q];
     }
     static constexpr int64_t unit_columns = 32;  // one a lane, so that a warp's loads are one
+    MB_FN void sum_columns(const Vectors& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows, int64_t columns) const {
+        sum_columns(x.out[0] + first, x.start[0] ? x.start[0] + first : nullptr, matrix, stride, x.v[0], rows, columns, first);
+    }
     template <class T>
     MB_FN void sum_columns(Real* out, const Real* start, const Real* matrix, int64_t stride, const T* v, int64_t rows, int64_t columns, int64_t) const {
         each(columns, [&](int64_t j) {
@@ -108,6 +113,7 @@ template <int known> struct Tile {
 };
 
 struct Block {
+    static constexpr int64_t together = 1;  // elements of a crew
     static constexpr int64_t lists = MB_THREADS / Team::lanes;
     MB_FN int64_t rank() const { return threadIdx.x; }
     MB_FN int64_t size() const { return MB_THREADS; }

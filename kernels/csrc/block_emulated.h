@@ -45,10 +45,15 @@ struct Group {
         return total;
     }
     static constexpr int64_t unit_rows = 2;
-    void sum_rows(Real* out, const Real* start, const Real* matrix, int64_t stride, const Real* v, int64_t rows, int64_t columns) const {
+    void sum_rows(const Vectors& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows, int64_t columns) const {
+        Real* const out = x.out[0] + first;
+        const Real *const start = x.start[0] + first, *const v = x.v[0];
         for (int64_t j = 0; j < rows; ++j) out[j] = start[j] + sum(columns, [&](int64_t k) { return matrix[j * stride + k] * v[k]; });
     }
     static constexpr int64_t unit_columns = 2;
+    void sum_columns(const Vectors& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows, int64_t columns) const {
+        sum_columns(x.out[0] + first, x.start[0] ? x.start[0] + first : nullptr, matrix, stride, x.v[0], rows, columns, first);
+    }
     template <class T>
     void sum_columns(Real* out, const Real* start, const Real* matrix, int64_t stride, const T* v, int64_t rows, int64_t columns, int64_t) const {
         for (int64_t j = 0; j < columns; ++j)
@@ -77,6 +82,7 @@ inline Site skipped_site{"", 0};
 inline std::vector<Site> sites_met;
 
 struct Block {
+    static constexpr int64_t together = 1;  // elements of a crew
     static constexpr int64_t lists = emulated_threads;
     template <class F> void teams(F f) const { f(Team{thread}); }
     Barrier* barrier;

@@ -6,27 +6,29 @@
 #include "ops.h"
 #include "sequence_back.h"
 
-// ENTRY(NAME, items of a batch element): 1, or `a.parts` where an item is a share of an element's rows. Each is in namespace mb::entries as
+// ENTRY with a name and its items of work: one for each element of the batch, for each crew of them, or many for each that share its rows. In mb::entries as
 // template <int known> void NAME(const Block&, const Arguments&, int64_t item); known: the word size if it is a common one, so that the compiler
 // knows it, else 0.
-#define MB_ENTRIES                \
-    ENTRY(scratch, 1)             \
-    ENTRY(forward, 1)             \
-    ENTRY(forward_step, 1)        \
-    ENTRY(search_part, a.parts)   \
-    ENTRY(backward, 1)            \
-    ENTRY(undo, 1)                \
-    ENTRY(redo, 1)                \
-    ENTRY(lsh_scratch, 1)         \
-    ENTRY(lsh_hash, a.parts)      \
-    ENTRY(lsh_fill, a.parts)      \
-    ENTRY(lsh_update, 1)          \
-    ENTRY(lsh_undo, 1)            \
-    ENTRY(lsh_redo, 1)            \
-    ENTRY(lsh_query, 1)           \
+#define MB_ENTRIES                            \
+    ENTRY(scratch, a.batch)                   \
+    ENTRY(forward, crews(a))                  \
+    ENTRY(forward_step, a.batch)              \
+    ENTRY(search_part, a.batch * a.parts)     \
+    ENTRY(backward, crews(a))                 \
+    ENTRY(undo, a.batch)                      \
+    ENTRY(redo, a.batch)                      \
+    ENTRY(lsh_scratch, a.batch)               \
+    ENTRY(lsh_hash, a.batch * a.parts)        \
+    ENTRY(lsh_fill, a.batch * a.parts)        \
+    ENTRY(lsh_update, a.batch)                \
+    ENTRY(lsh_undo, a.batch)                  \
+    ENTRY(lsh_redo, a.batch)                  \
+    ENTRY(lsh_query, a.batch)                 \
     MB_OPS
 
 namespace mb::entries {
+
+MB_FN int64_t crews(const Arguments& a) { return Forward<0>::crews(a); }
 
 // Numbers of scratch that a sequence needs for an element and for each of its parts, to `index`.
 template <int known> MB_FN void scratch(const Block& block, const Arguments& a, int64_t) {
@@ -34,15 +36,16 @@ template <int known> MB_FN void scratch(const Block& block, const Arguments& a, 
 }
 
 template <int known> MB_FN void forward(const Block& block, const Arguments& a, int64_t item) {
-    Sequence<known>(block, a, item).forward();
+    Forward<known>(block, a, Forward<known>::first_of(a, item), Forward<known>::first_of(a, item + 1)).run();
 }
 
 // `forward` in pieces, so that many blocks may search the rows of one element: forward_step of steps 0..T, search_part of 0..T-1 in between.
 template <int known> MB_FN void forward_step(const Block& block, const Arguments& a, int64_t item) {
-    Sequence<known> sequence(block, a, item);
+    Forward<known> crew(block, a, item, item + 1);
+    Sequence<known>& sequence = crew.members[0];
     if (a.step > 0) sequence.resume(a.step - 1), sequence.read(a.step - 1);
     else sequence.begin();
-    if (a.step < a.steps) sequence.controller(a.step), sequence.write(a.step);
+    if (a.step < a.steps) crew.controller(a.step), sequence.write(a.step);
     else sequence.end();
 }
 template <int known> MB_FN void search_part(const Block& block, const Arguments& a, int64_t item) {
@@ -50,7 +53,7 @@ template <int known> MB_FN void search_part(const Block& block, const Arguments&
 }
 
 template <int known> MB_FN void backward(const Block& block, const Arguments& a, int64_t item) {
-    SequenceBack<known>(block, a, item).backward();
+    Backward<known>(block, a, Backward<known>::first_of(a, item), Backward<known>::first_of(a, item + 1)).run();
 }
 template <int known> MB_FN void undo(const Block& block, const Arguments& a, int64_t item) {
     Sequence<known> sequence(block, a, item);

@@ -55,10 +55,11 @@ int64_t mb_first_bad_row(const int64_t* rows, int64_t count, int64_t low, int64_
     return -1;
 }
 
-#define ENTRY(name, each)                                                                  \
+using entries::crews;
+#define ENTRY(name, items)                                                                 \
     void mb_##name(const Arguments* arguments) {                                           \
         const Arguments& a = *arguments;                                                   \
-        for_items(a.batch * (each), a.threads, [&](const Block& block, int64_t item) {     \
+        for_items(items, a.threads, [&](const Block& block, int64_t item) {                \
             if (a.width == 32) entries::name<32>(block, a, item);                          \
             else entries::name<0>(block, a, item);                                         \
         });                                                                                \

@@ -26,8 +26,15 @@ inline Lanes load(const Bf16* from) {
     for (int64_t i = 0; i < simd; ++i) row[i] = static_cast<Real>(from[i]);
     return row;
 }
+// A row that is to stay in a register: GCC would load it again at every use.
+inline Lanes held(Lanes row) {
+#if defined(__AVX512F__)
+    __asm__("" : "+v"(row));
+#endif
+    return row;
+}
 inline void store(Real* to, Lanes row) { __builtin_memcpy(to, &row, sizeof row); }
-inline Lanes all(Real x) { return Lanes{} + x; }
+inline Lanes all(Real x) { return x - Lanes{}; }  // not +, which would have to see to -0
 
 typedef Real Half __attribute__((vector_size(32)));
 typedef Real Quarter __attribute__((vector_size(16)));
@@ -81,30 +88,50 @@ inline Lanes tail(const Real* v, int64_t columns, int64_t fresh) {
     return load(place) >= all(static_cast<Real>(simd - fresh)) ? load(v + columns - simd) : Lanes{};
 }
 
-// out[j] = start[j] + sum_k matrix[j, k] v[k] for any number of rows of `columns` <= vectors * simd numbers, v staying in registers.
-template <int vectors>
-inline void sum_rows(Real* out, const Real* start, const Real* matrix, int64_t stride, const Real* v, int64_t rows, int64_t columns) {
-    Lanes factors[vectors];
-    for (int c = 0; c < vectors - 1; ++c) factors[c] = load(v + c * simd);
-    factors[vectors - 1] = tail(v, columns, columns - (vectors - 1) * simd);
-    const auto dot = [&](int64_t j) {
+// out[j] = start[j] + sum_k matrix[j, k] v[k] for rows first.. of the outputs and at least `simd` columns, four rows at a time.
+template <int members, int at_once>
+inline int64_t sum_rows(const Vectors& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows, int64_t columns, const Lanes* ends, int64_t j) {
+    for (; j + at_once <= rows; j += at_once) {
         const Real* row = matrix + j * stride;
-        Lanes sum = load(row + columns - simd) * factors[vectors - 1];
-        for (int c = 0; c < vectors - 1; ++c) sum += load(row + c * simd) * factors[c];
-        return fold(sum);
-    };
-    int64_t j = 0;
-    for (; j + 4 <= rows; j += 4) {
-        const Quarter part[4] = {dot(j), dot(j + 1), dot(j + 2), dot(j + 3)};
-        Real sums[4];
-        totals(part, sums);
-        for (int i = 0; i < 4; ++i) out[j + i] = start[j + i] + sums[i];
+        Lanes sums[members][at_once];
+        for (int r = 0; r < at_once; ++r) {
+            const Lanes end = load(row + r * stride + columns - simd);
+            for (int i = 0; i < members; ++i) sums[i][r] = end * ends[i];
+        }
+        for (int64_t k = 0; k + simd < columns; k += simd) {
+            Lanes factors[members];
+            for (int i = 0; i < members; ++i) factors[i] = held(load(x.v[i] + k));
+            for (int r = 0; r < at_once; ++r) {
+                const Lanes part = held(load(row + r * stride + k));
+                for (int i = 0; i < members; ++i) sums[i][r] += part * factors[i];
+            }
+        }
+        for (int i = 0; i < members; ++i) {
+            Real* const out = x.out[i] + first + j;
+            const Real* const start = x.start[i] + first + j;
+            if constexpr (at_once == 4) {
+                const Quarter part[4] = {fold(sums[i][0]), fold(sums[i][1]), fold(sums[i][2]), fold(sums[i][3])};
+                Real sum[4];
+                totals(part, sum);
+                for (int r = 0; r < 4; ++r) out[r] = start[r] + sum[r];
+            } else {
+                *out = *start + total(sums[i][0]);
+            }
+        }
     }
-    for (; j < rows; ++j) out[j] = start[j] + sum_of(dot(j));
+    return j;
+}
+template <int members> inline void sum_rows(const Vectors& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows, int64_t columns) {
+    Lanes ends[members];
+    for (int i = 0; i < members; ++i) ends[i] = tail(x.v[i], columns, (columns - 1) % simd + 1);
+    const int64_t done = sum_rows<members, 4>(x, first, matrix, stride, rows, columns, ends, 0);
+    sum_rows<members, 1>(x, first, matrix, stride, rows, columns, ends, done);
 }
 
+// Few columns are summed in parts, so that an addition need not wait for the one before it.
+constexpr int chains(int64_t vectors) { return vectors == 1 ? 8 : vectors == 2 ? 4 : vectors == 3 ? 3 : vectors < 6 ? 2 : 1; }
+
 // out[j] = start[j] + sum_k v[k] matrix[k, j] for `vectors` * simd columns; the last of them may reach back, `own` columns of it are new.
-// Few columns are summed in `chains` parts, so that an addition need not wait for the one before it.
 template <int vectors, int chains, class T>
 inline void sum_columns(Real* out, const Real* start, const Real* matrix, int64_t stride, const T* v, int64_t rows, int64_t own) {
     Lanes sums[chains][vectors] = {};
@@ -127,6 +154,52 @@ inline void sum_columns(Real* out, const Real* start, const Real* matrix, int64_
     for (int64_t i = back; i < simd; ++i) {
         const int64_t j = (vectors - 1) * simd + i - back;
         out[j] = last[i] + (start ? start[j] : Real(0));
+    }
+}
+
+// The same for several vectors: chains one after the other, for the members do not wait for each other.
+template <int vectors, int members>
+inline void sum_columns_of(const Vectors& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows, int64_t own, int chains) {
+    Lanes sums[members][vectors];
+    const int64_t back = simd - own, whole = rows / chains * chains;
+    for (int c = 0; c < chains; ++c) {
+        Lanes chain[members][vectors] = {};
+        const auto add = [&](int64_t k) {
+            const Real* row = matrix + k * stride;
+            Lanes part[vectors];
+            for (int j = 0; j < vectors; ++j) part[j] = held(load(row + j * simd - (j == vectors - 1 ? back : 0)));
+            for (int i = 0; i < members; ++i)
+                for (int j = 0; j < vectors; ++j) chain[i][j] += all(x.v[i][k]) * part[j];
+        };
+        for (int64_t k = c; k < whole; k += chains) add(k);
+        for (int64_t k = whole; c == 0 && k < rows; ++k) add(k);
+        for (int i = 0; i < members; ++i)
+            for (int j = 0; j < vectors; ++j) sums[i][j] = c ? sums[i][j] + chain[i][j] : chain[i][j];
+    }
+    for (int i = 0; i < members; ++i) {
+        Real all_sums[vectors * simd];
+        for (int j = 0; j < vectors; ++j) store(all_sums + j * simd, sums[i][j]);
+        const Real* const start = x.start[i];
+        for (int64_t j = 0; j < (vectors - 1) * simd + own; ++j) {
+            const Real sum = all_sums[j < (vectors - 1) * simd ? j : j + back];
+            x.out[i][first + j] = sum + (start ? start[first + j] : Real(0));
+        }
+    }
+}
+template <int members>
+inline void sum_columns_of(const Vectors& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows, int64_t vectors, int64_t own, int chains) {
+    switch (vectors) {
+        case 1: return sum_columns_of<1, members>(x, first, matrix, stride, rows, own, chains);
+        case 2: return sum_columns_of<2, members>(x, first, matrix, stride, rows, own, chains);
+        case 3: return sum_columns_of<3, members>(x, first, matrix, stride, rows, own, chains);
+        default: return sum_columns_of<4, members>(x, first, matrix, stride, rows, own, chains);
+    }
+}
+inline void sum_columns_together(const Vectors& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows, int64_t vectors, int64_t own, int chains) {
+    switch (x.count) {
+        case 2: return sum_columns_of<2>(x, first, matrix, stride, rows, vectors, own, chains);
+        case 3: return sum_columns_of<3>(x, first, matrix, stride, rows, vectors, own, chains);
+        default: return sum_columns_of<4>(x, first, matrix, stride, rows, vectors, own, chains);
     }
 }
 

@@ -7,10 +7,10 @@
 namespace mb {
 
 // out[j] = start[j] + sum_k matrix[j, k] v[k]; ready after the next sync. `start` may be `out`.
-MB_FN void multiply(const Block& block, Real* out, const Real* start, const Real* matrix, int64_t stride, const Real* v, int64_t rows, int64_t columns) {
+MB_FN void multiply(const Block& block, const Vectors& x, const Real* matrix, int64_t stride, int64_t rows, int64_t columns) {
     block.rows((rows + Group::unit_rows - 1) / Group::unit_rows, [&](int64_t unit, Group group) {
         const int64_t first = unit * Group::unit_rows, rest = rows - first, count = rest < Group::unit_rows ? rest : Group::unit_rows;
-        group.sum_rows(out + first, start + first, matrix + first * stride, stride, v, count, columns);
+        group.sum_rows(x, first, matrix + first * stride, stride, count, columns);
     });
 }
 
@@ -23,9 +23,11 @@ MB_FN void product_unit(const Group& group, int64_t unit, Real* out, const Real*
 }
 
 // out[j] = start[j] + sum_k v[k] matrix[k, j]; ready after the next sync; `start` may be null.
-template <class T>
-MB_FN void multiply_transposed(const Block& block, Real* out, const Real* start, const Real* matrix, int64_t stride, const T* v, int64_t rows, int64_t columns) {
-    block.rows(product_units(columns), [&](int64_t unit, Group group) { product_unit(group, unit, out, start, matrix, stride, v, rows, columns); });
+MB_FN void multiply_transposed(const Block& block, const Vectors& x, const Real* matrix, int64_t stride, int64_t rows, int64_t columns) {
+    block.rows(product_units(columns), [&](int64_t unit, Group group) {
+        const int64_t first = unit * Group::unit_columns, rest = columns - first, count = rest < Group::unit_columns ? rest : Group::unit_columns;
+        group.sum_columns(x, first, matrix + first, stride, rows, count);
+    });
 }
 
 }  // namespace mb

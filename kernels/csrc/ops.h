@@ -8,20 +8,20 @@
 #include "rows.h"
 
 // As MB_ENTRIES of entries.h.
-#define MB_OPS                   \
-    ENTRY(topk_part, a.parts)    \
-    ENTRY(topk_merge, 1)         \
-    ENTRY(sparse_read, 1)        \
-    ENTRY(sparse_read_back, 1)   \
-    ENTRY(sparse_write, 1)       \
-    ENTRY(rollback, 1)           \
-    ENTRY(lru_touch, 1)          \
-    ENTRY(lru_pop, 1)            \
-    ENTRY(lru_undo, 1)           \
-    ENTRY(link_update, 1)        \
-    ENTRY(link_swap, 1)          \
-    ENTRY(link_read, 1)          \
-    ENTRY(link_steps, 1)
+#define MB_OPS                                \
+    ENTRY(topk_part, a.batch * a.parts)       \
+    ENTRY(topk_merge, a.batch)                \
+    ENTRY(sparse_read, a.batch)               \
+    ENTRY(sparse_read_back, a.batch)          \
+    ENTRY(sparse_write, a.batch)              \
+    ENTRY(rollback, a.batch)                  \
+    ENTRY(lru_touch, a.batch)                 \
+    ENTRY(lru_pop, a.batch)                   \
+    ENTRY(lru_undo, a.batch)                  \
+    ENTRY(link_update, a.batch)               \
+    ENTRY(link_swap, a.batch)                 \
+    ENTRY(link_read, a.batch)                 \
+    ENTRY(link_steps, a.batch)
 
 namespace mb::entries {
 

@@ -73,16 +73,6 @@ template <int known> struct Sequence {
 
     // ---- forward ----
 
-    MB_FN void forward() {
-        begin();
-        for (int64_t t = 0; t < a.steps; ++t) {
-            controller(t);
-            write(t);
-            read(t);
-        }
-        end();
-    }
-
     // The caller's states before the first step, and for it those after the last.
     MB_FN void begin() {
         block.each(H, [&](int64_t j) { carry(0)[j] = a.first_hidden[b * H + j], cell(0)[j] = a.first_cell[b * H + j]; });
@@ -109,13 +99,9 @@ template <int known> struct Sequence {
         });
     }
 
-    // The interface is ready after the next sync.
-    MB_FN void controller(int64_t t) {
-        Real *const g = gates(t), *const hidden = carry(t + 1), *const p = interface(t);
-        multiply(block, g, a.input + (t * a.batch + b) * 4 * H, a.weight_hh, H, carry(t), 4 * H, H);
-        // each row's by the thread that has begun it
-        multiply(block, g, g, a.weight_ih + a.input_size, a.input_size + R * W, carry(t) + H, 4 * H, R * W);
-        block.sync();
+    // The LSTM cell of step t (Rae et al. 2016, supplement A): gates activated in place.
+    MB_FN void lstm(int64_t t) {
+        Real *const g = gates(t), *const hidden = carry(t + 1);
         const Real* before = cell(t);
         Real* const after = cell(t + 1);
         Real *const g_f = g + H, *const g_c = g + 2 * H, *const g_o = g + 3 * H;
@@ -125,9 +111,11 @@ template <int known> struct Sequence {
             after[j] = next;
             hidden[j] = o * hyperbolic_tangent(next);
         });
-        block.sync();
-        multiply(block, p, a.interface_bias, a.interface_weight, H, hidden, P, H);
-        block.sync();
+    }
+
+    // Ready after the next sync.
+    MB_FN void activate_interface(int64_t t) {
+        Real* const p = interface(t);
         block.each(values - strengths, [&](int64_t r) { p[strengths + r] = 1 + softplus(p[strengths + r]); });
         block.each(2 * V, [&](int64_t v) { p[alphas + v] = sigmoid(p[alphas + v]); });
         block.each(a.modes ? R : 0, [&](int64_t r) {
@@ -314,6 +302,71 @@ template <int known> struct Sequence {
         const int64_t L = a.links;
         links.swap(block, at(a.linked_rows, t, L), at(a.precedence_rows, t, L), at(a.decayed_places, t, L * L), at(a.decayed_values, t, L * L), at(a.old_columns, t, 2 * L * L),
                    at(a.old_values, t, 2 * L * L), forward);
+    }
+};
+
+// The elements that a block takes through the steps together, so that each weight is read once for all of them. One on a GPU, whose blocks share
+// a cache.
+template <class Member> struct Crew {
+    const Block& block;
+    const Arguments& a;
+    const int64_t first, count;
+    Member members[Vectors::most];
+
+    // Crews of a batch: as few as its size allows, as many as there are threads.
+    MB_FN static int64_t crews(const Arguments& a) {
+        const int64_t threads = a.threads < 1 ? 1 : a.threads, fewest = (a.batch + Block::together - 1) / Block::together;
+        const int64_t even = (fewest + threads - 1) / threads * threads;
+        return even < a.batch ? even : a.batch;
+    }
+
+    MB_FN static int64_t first_of(const Arguments& a, int64_t crew) { return crew * a.batch / crews(a); }
+
+    // Of the elements first..end - 1.
+    MB_FN Crew(const Block& block, const Arguments& a, int64_t first, int64_t end)
+        : block(block), a(a), first(first), count(Block::together == 1 ? 1 : end - first),
+          members{Member(block, a, first), Member(block, a, first + (count > 1)), Member(block, a, first + (count > 2 ? 2 : 0)), Member(block, a, first + (count > 3 ? 3 : 0))} {}
+
+    template <class F> MB_FN void each(F f) {
+        for (int64_t i = 0; i < count; ++i) f(members[i]);
+    }
+    // The vectors of a product: what add(vectors, member) names.
+    template <class F> MB_FN Vectors all(F add) {
+        Vectors x;
+        each([&](Member& member) { add(x, member); });
+        return x;
+    }
+};
+
+template <int known> struct Forward : Crew<Sequence<known>> {
+    typedef Sequence<known> Member;
+    using Crew<Member>::Crew;
+    using Crew<Member>::block, Crew<Member>::a, Crew<Member>::each, Crew<Member>::all;
+
+    MB_FN void run() {
+        each([](Member& m) { m.begin(); });
+        for (int64_t t = 0; t < a.steps; ++t) {
+            controller(t);
+            each([&](Member& m) { m.write(t), m.read(t); });
+        }
+        each([](Member& m) { m.end(); });
+    }
+
+    // The interface is ready after the next sync.
+    MB_FN void controller(int64_t t) {
+        const int64_t H = a.hidden, RW = a.heads * a.width;
+        const Vectors hidden = all([&](Vectors& x, Member& m) { x.add(m.gates(t), a.input + (t * a.batch + m.b) * 4 * H, m.carry(t)); });
+        multiply(block, hidden, a.weight_hh, H, 4 * H, H);
+        // each row's by the thread that has begun it
+        const Vectors reads = all([&](Vectors& x, Member& m) { x.add(m.gates(t), m.gates(t), m.carry(t) + H); });
+        multiply(block, reads, a.weight_ih + a.input_size, a.input_size + RW, 4 * H, RW);
+        block.sync();
+        each([&](Member& m) { m.lstm(t); });
+        block.sync();
+        const Vectors interface = all([&](Vectors& x, Member& m) { x.add(m.interface(t), a.interface_bias, m.carry(t + 1)); });
+        multiply(block, interface, a.interface_weight, H, Member::interface_size(a), H);
+        block.sync();
+        each([&](Member& m) { m.activate_interface(t); });
     }
 };
 

@@ -54,18 +54,15 @@ template <int known> struct SequenceBack : Sequence<known> {
         block.each(a.line_count[b] * W, [&](int64_t i) { gradient_row(0)[i] = 0; });
     }
 
-    MB_FN void backward() {
-        number_rows();
-        Real *const last_cell = a.grad_cell + b * H, *const last_weights = a.grad_weights + b * F;
-        for (int64_t t = a.steps; t-- > 0;) {
-            const Real* from_output = a.grad_features + (t * a.batch + b) * C;
-            block.each(C, [&](int64_t j) { grad_carry[j] += from_output[j]; });
-            support(t);
-            read_back(t, last_weights);
-            write_back(t, last_weights);
-            swap_step(t, false);
-            controller_back(t, last_cell);
-        }
+    // What step t asks of the memory and of the interface, and the memory rolled back to before it.
+    MB_FN void memory_back(int64_t t) {
+        const Real* from_output = a.grad_features + (t * a.batch + b) * C;
+        Real* const last_weights = a.grad_weights + b * F;
+        block.each(C, [&](int64_t j) { grad_carry[j] += from_output[j]; });
+        support(t);
+        read_back(t, last_weights);
+        write_back(t, last_weights);
+        swap_step(t, false);
     }
 
     // grad_weights [R, K]: in, what the write of t+1 asks of the read weights of t.
@@ -74,7 +71,7 @@ template <int known> struct SequenceBack : Sequence<known> {
         const int32_t *const index = read_index(t + 1), *const rows = content_index(t), *const line = lines(t);
         const Real *const read = read_weights(t + 1), *const weights = content_weights(t);
         const int32_t* content_line = line + E + (a.links ? F : 0);
-        Real* const grad_p = a.grad_interface + (t * a.batch + b) * P;
+        Real* const grad_p = interface_gradient(t);
         norms_of_queries(p);
         block.rows(F, [&](int64_t i, Group group) {
             const Store* row = memory + (index[i] < 0 ? 0 : index[i]) * W;
@@ -158,7 +155,7 @@ template <int known> struct SequenceBack : Sequence<known> {
     MB_FN void write_back(int64_t t, Real* grad_weights) {
         const Real* const p = interface(t);
         const int32_t *const rows = written(t), *const line = lines(t);
-        Real* const grad_p = a.grad_interface + (t * a.batch + b) * P;
+        Real* const grad_p = interface_gradient(t);
         for (int64_t v = V; v-- > 0;) {
             const int64_t head = v * (1 + S);
             block.rows(1 + S, [&](int64_t e, Group group) {
@@ -203,12 +200,12 @@ template <int known> struct SequenceBack : Sequence<known> {
         });
     }
 
-    MB_FN void controller_back(int64_t t, Real* grad_cell) {
+    MB_FN Real* interface_gradient(int64_t t) const { return a.grad_interface + (t * a.batch + b) * P; }
+    MB_FN Real* gates_gradient(int64_t t) const { return a.grad_gates + (t * a.batch + b) * 4 * H; }
+
+    MB_FN void lstm_back(int64_t t) {
         const Real *const g = gates(t), *const before = cell(t), *const after = cell(t + 1);
-        const Real* grad_p = a.grad_interface + (t * a.batch + b) * P;
-        Real* const grad_g = a.grad_gates + (t * a.batch + b) * 4 * H;
-        multiply_transposed(block, grad_hidden, grad_carry, a.interface_weight, H, grad_p, P, H);
-        block.sync();
+        Real *const grad_g = gates_gradient(t), *const grad_cell = a.grad_cell + b * H;
         block.each(H, [&](int64_t j) {
             const Real i = g[j], f = g[H + j], c = g[2 * H + j], o = g[3 * H + j], bent = hyperbolic_tangent(after[j]);
             const Real grad = grad_cell[j] + grad_hidden[j] * o * (1 - bent * bent);
@@ -218,9 +215,33 @@ template <int known> struct SequenceBack : Sequence<known> {
             grad_g[3 * H + j] = grad_hidden[j] * bent * o * (1 - o);
             grad_cell[j] = grad * f;
         });
+    }
+};
+
+template <int known> struct Backward : Crew<SequenceBack<known>> {
+    typedef SequenceBack<known> Member;
+    using Crew<Member>::Crew;
+    using Crew<Member>::block, Crew<Member>::a, Crew<Member>::each, Crew<Member>::all;
+
+    MB_FN void run() {
+        each([](Member& m) { m.number_rows(); });
+        for (int64_t t = a.steps; t-- > 0;) {
+            each([&](Member& m) { m.memory_back(t); });
+            controller_back(t);
+        }
+    }
+
+    MB_FN void controller_back(int64_t t) {
+        const int64_t H = a.hidden, RW = a.heads * a.width;
+        const Vectors hidden = all([&](Vectors& x, Member& m) { x.add(m.grad_hidden, m.grad_carry, m.interface_gradient(t)); });
+        multiply_transposed(block, hidden, a.interface_weight, H, Member::interface_size(a), H);
         block.sync();
-        multiply_transposed(block, grad_carry, nullptr, a.weight_hh, H, grad_g, 4 * H, H);
-        multiply_transposed(block, grad_carry + H, nullptr, a.weight_ih + a.input_size, a.input_size + R * W, grad_g, 4 * H, R * W);
+        each([&](Member& m) { m.lstm_back(t); });
+        block.sync();
+        const Vectors before = all([&](Vectors& x, Member& m) { x.add(m.grad_carry, nullptr, m.gates_gradient(t)); });
+        multiply_transposed(block, before, a.weight_hh, H, 4 * H, H);
+        const Vectors reads = all([&](Vectors& x, Member& m) { x.add(m.grad_carry + H, nullptr, m.gates_gradient(t)); });
+        multiply_transposed(block, reads, a.weight_ih + a.input_size, a.input_size + RW, 4 * H, RW);
         block.sync();
     }
 };
