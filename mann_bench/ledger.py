@@ -33,7 +33,7 @@ def owners(workload: Workload) -> dict[str, Storages]:
     """The storages held between passes, by cause; one that several tensors share counts once, under the first."""
     module = getattr(workload, "model", None)
     buffers = module.buffers() if isinstance(module, torch.nn.Module) else []
-    inputs = [getattr(workload, name, None) for name in ("inputs", "targets", "mask")]
+    inputs = [getattr(workload, name, None) for name in ("inputs", "targets", "mask", "share")]
     found: dict[str, Storages] = {cause: {} for cause in CAUSES}
     tensors = [("parameters", tensor) for tensor in (*workload.parameters().values(), *buffers)]
     tensors += [("inputs", tensor) for tensor in inputs if tensor is not None]
