@@ -5,11 +5,12 @@ import torch
 from torch import Tensor, nn
 
 from mann_bench.case import Case
-from mann_bench.ledger import CAUSES, named_tensors, owners, storages
+from mann_bench.ledger import named_tensors, owners, storages
 from mann_bench.memory import build_recorded, fit_slope, held_by_cause, lengths, measure_memory, measure_pass
 from mann_bench.plan import predicted_bytes
 from mann_bench.trace import END, FORWARD
 from mann_bench.workload import ModelWorkload
+from tests.ledgers import LEDGER_MODELS, check_ledger
 
 MIB = 2**20
 
@@ -119,27 +120,9 @@ def test_every_step_of_the_trace(hoarder):
 
 
 @pytest.mark.parametrize("mode", ["train", "infer"])
-@pytest.mark.parametrize(
-    ("model", "slots"),
-    [*((name, 65536) for name in ("lstm", "ntm", "dam", "sam", "sdnc", "sam-torch", "sdnc-torch")), ("dnc", 1024)],
-)
+@pytest.mark.parametrize(("model", "slots"), LEDGER_MODELS)
 def test_ledger_residual_of_every_model_is_under_2_percent(model, slots, mode):
-    """At N = 64k, the DNC at 1k: its link matrix alone would take 16 GiB at 64k."""
-    name, _, kernels = model.partition("-")
-    case = Case(suite="s", model=name, slots=slots, steps=3, mode=mode, kernels=kernels or "auto")
-    workload, hidden = build_recorded("cpu", lambda: ModelWorkload(case))
-    workload.run_pass()
-    workload.clear()
-    measured = measure_pass(workload, hidden_bytes=hidden)
-    ledger, peak = measured.ledger(), measured.start_bytes + measured.peak_bytes
-    assert tuple(ledger) == CAUSES
-    assert abs(ledger["unattributed"]) < 0.02 * peak
-    assert (ledger["tape"] > 0) == (mode == "train")
-    if name != "lstm":
-        assert ledger["memory"] >= slots * 32 * 4
-        assert (ledger["link"] > 0) == (name in ("dnc", "sdnc"))
-    if name in ("sam", "sdnc"):
-        assert ledger["ring_and_usage"] >= slots * 4
+    check_ledger(model, slots, mode, "cpu", 0.02)
 
 
 @pytest.mark.parametrize("name", ["lstm", "ntm", "dam", "dnc", "sam", "sdnc", "sam-torch", "sdnc-torch"])
