@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from mann_bench.kernels import build, driver
 from mann_bench.kernels.arguments import SIZES, Arguments, Numbers, pack
@@ -97,7 +98,8 @@ def schedule(entry: str, arguments: Arguments) -> Iterator[str]:
 @functools.lru_cache
 def scratch(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device) -> tuple[int, int]:
     """Numbers of scratch that a sequence needs for one batch element, and for each part of one. On a GPU, the first call waits for it."""
-    numbers = torch.empty(2, dtype=torch.int64, device=device)
-    run_named("mb_scratch", which, {"index": numbers}, {**dict(sizes), "batch": 1})
-    element, part = numbers.tolist()
+    with _disable_current_modes():  # under a fake tensor mode too, the numbers are real
+        numbers = torch.empty(2, dtype=torch.int64, device=device)
+        run_named("mb_scratch", which, {"index": numbers}, {**dict(sizes), "batch": 1})
+        element, part = numbers.tolist()
     return element, part

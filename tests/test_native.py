@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mann_bench.kernels import build, sequence
 from mann_bench.kernels.call import call
@@ -191,6 +192,18 @@ def test_composes_with_compile(name):
     torch.testing.assert_close(y, expected)
     y.sum().backward()
     assert fast.controller.weight_hh.grad is not None
+
+
+@pytest.mark.parametrize("index", ["exact", "live", "lsh"])
+@pytest.mark.parametrize("name", MODELS)
+def test_on_fake_tensors_only_shapes_are_found(name, index):
+    """Sizes that no other test has: what is found out once for a size is found out here first."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = MODELS[name](**{**SIZES, "slots": 1009, "hidden": 17, "index": index}, kernels="native")
+        y, _ = model(torch.zeros(4, 2, SIZES["input_size"]), model.initial_state(2))
+        y.sum().backward()
+        assert y.shape == (4, 2, SIZES["output_size"])
+        assert all(parameter.grad.shape == parameter.shape for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("name", MODELS)
