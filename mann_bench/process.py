@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mann_bench.environment import worker_environment
+from mann_bench.errors import OUT_OF_MEMORY
 
 START_S = 300.0  # many start at once on a busy machine
 QUIET_LINES = ("USDT:", "[W", "[INFO")  # what libraries say on standard error that explains nothing
@@ -114,7 +115,7 @@ class WorkerProcess:
             if oom_kills() > self._kills_before:
                 return {"status": "oom", "reason": "ended by the kernel's out-of-memory killer"}
             return {"status": "error", "reason": "killed by SIGKILL (kill -9)"}
-        if "bad_alloc" in said or "allocate memory" in said:
+        if any(sign in said for sign in OUT_OF_MEMORY):
             return {"status": "oom", "reason": f"an allocation failed outside torch: {said}"}
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
         return {"status": "error", "reason": f"{how}{': ' + said if said else ''}"}

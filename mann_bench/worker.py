@@ -24,10 +24,12 @@ import torch
 from mann_bench.case import Case
 from mann_bench.device import open_device
 from mann_bench.environment import device_name
+from mann_bench.errors import OUT_OF_MEMORY
 from mann_bench.gate import check_workload
 from mann_bench.memory import build_recorded, measure_memory
 from mann_bench.threads import hold_to
 from mann_bench.timing import sample, warm_up
+from mann_bench.trace import recording
 from mann_bench.workload import Workload, make_workload
 
 PARENT_DEATH = 1  # prctl's PR_SET_PDEATHSIG
@@ -93,6 +95,7 @@ def limit_memory(device: str, budget_bytes: int) -> None:
         total_bytes = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, budget_bytes / total_bytes), device)
         return
+    start_threads()
     status = Path("/proc/self/status")
     if not status.is_file():
         return
@@ -101,11 +104,18 @@ def limit_memory(device: str, budget_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
+def start_threads() -> None:
+    """Start the threads of torch's team and of its profiler now. At a limit of memory they could not be, and their libraries then end the
+    process, each in a way of its own.
+    """
+    torch.ones(torch.get_num_threads() * 2**16).exp()
+    with recording("cpu"):
+        pass
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that an allocation failed, on the CPU or a GPU."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return any(sign in str(error) for sign in ("can't allocate memory", "not enough memory", "bad_alloc", "CUDA out of memory"))
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(sign in str(error) for sign in OUT_OF_MEMORY)
 
 
 def answer(worker: Worker, command: dict[str, Any]) -> dict[str, Any]:

@@ -94,6 +94,7 @@ def initial_rows(batch: int, slots: int, word_size: int, fill: Fill, seed: int, 
     if fill == "empty":
         return rows.zero_()
     generator = torch.Generator().manual_seed(seed)
-    for element in rows:  # one element at a time: the float32 draws of a large memory need not be held whole
-        element.copy_(torch.randn(slots, word_size, generator=generator).mul_(word_size**-0.5))
+    for element in rows:
+        for part in element.split(2**16):  # the float32 draws of a large memory need not be held whole
+            part.copy_(torch.randn(part.shape, generator=generator).mul_(word_size**-0.5))
     return rows

@@ -53,6 +53,25 @@ def test_doubling_until_the_budget_is_out_of_memory(models):
     assert "allocate memory" in reply["reason"]
 
 
+AT_THE_LIMIT = """
+import torch
+from mann_bench.trace import recording
+from mann_bench.worker import limit_memory
+
+torch.set_num_threads(2)
+limit_memory("cpu", 2**22)  # less than the stack of a thread
+torch.ones(2**17).exp()
+with recording("cpu"):
+    torch.ones(3)
+"""
+
+
+def test_at_the_limit_threads_are_there_already():
+    """Neither torch's team nor its profiler survives a thread that cannot be made."""
+    done = subprocess.run([sys.executable, "-c", AT_THE_LIMIT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @contextlib.contextmanager
 def control_group(limit_bytes):
     """A new control group with so much memory, or a skip with the reason."""
