@@ -227,7 +227,8 @@ def _title(case: LearningCase, results: list[LearningResult]) -> str:
     unit = next((result.level_means for result in results if result.level_means), "(levels)")
     options = [f"{name.replace('_', ' ')} {value}" for name, value in sorted(case.task_options.items())]
     if case.curriculum != "none":
-        size = [f"curriculum up to {high:,} {unit}"]
+        reached = any(result.level == high for result in results)  # else its end says nothing: it may be as many as there can be
+        size = [f"curriculum up to {high:,} {unit}" if reached else f"curriculum in {unit}"]
     elif (low, high) == (1, 1):
         size = []
     else:
