@@ -9,12 +9,4 @@ class UsageError(ValueError):
     """Bad input from the user; the command line prints its message and exits with 2."""
 
 
-OUT_OF_MEMORY = (  # what libraries say when an allocation fails, or a thread that wants a stack
-    "can't allocate memory",
-    "cannot allocate memory",
-    "not enough memory",
-    "bad_alloc",
-    "CUDA out of memory",
-    "Thread creation failed",
-    "Resource temporarily unavailable",
-)
+OUT_OF_MEMORY = ("allocate memory", "not enough memory", "bad_alloc", "CUDA out of memory")  # what libraries say when an allocation fails

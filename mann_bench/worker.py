@@ -95,10 +95,10 @@ def limit_memory(device: str, budget_bytes: int) -> None:
         total_bytes = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, budget_bytes / total_bytes), device)
         return
-    start_threads()
     status = Path("/proc/self/status")
     if not status.is_file():
         return
+    start_threads()
     data_kib = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmData"))
     limit = data_kib * 1024 + budget_bytes
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

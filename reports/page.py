@@ -1,5 +1,6 @@
 """The report: verdict first, then plots, tables, environment. One HTML file, Markdown, CSV, SVG and PNG, all from stored results."""
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def write_report(runs: list[Path], out: Path) -> Path:
     return page
 
 
+@functools.cache
 def templates() -> Environment:
     """HTML is escaped, Markdown is not; what a template asks for and is not given is an error."""
     return Environment(

@@ -1,6 +1,7 @@
 """Memory, disk and time that run out: what a user's model may do to a machine, and what is left of the results."""
 
 import contextlib
+import errno
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from mann_bench.process import WorkerProcess
 from mann_bench.store import load_results
+from mann_bench.worker import is_out_of_memory
 
 MODELS = """
 import torch
@@ -51,6 +53,18 @@ def test_doubling_until_the_budget_is_out_of_memory(models):
     worker.quit()
     assert reply["status"] == "oom"
     assert "allocate memory" in reply["reason"]
+
+
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), True),
+        (MemoryError(), True),
+        (OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)), False),
+    ],
+)
+def test_what_is_out_of_memory(error, is_memory):
+    assert is_out_of_memory(error) == is_memory
 
 
 AT_THE_LIMIT = """

@@ -26,7 +26,7 @@ def levels_to_test(case: LearningCase, task: Task, highest: int) -> list[int]:
     """The lowest and the middle level trained on, the highest, and multiples of it as far as the task has them."""
     lowest = case.levels[0]
     wanted = {lowest, (lowest + highest) // 2, *(times * highest for times in BEYOND)}
-    return sorted(level for level in wanted if level >= task.first_level and (task.last_level is None or level <= task.last_level))
+    return sorted(filter(task.has_level, wanted))
 
 
 def evaluate(model: Any, case: LearningCase, task: Task, level: int, seconds: float) -> list[Evaluation]:

@@ -16,7 +16,7 @@ from mann_bench.sizes import format_bytes, format_slots
 from mann_bench.suite import Budget
 from mann_bench.suites.learning.defaults import settings
 from mann_bench.suites.learning.record import LearningCase
-from mann_bench.suites.learning.trainer import build
+from mann_bench.suites.learning.trainer import benchmark_case, build
 from mann_bench.suites.tasks import Task
 
 EQUAL_STEPS = 100  # over which memory is made equal, as in figure 3 of Rae et al. 2016
@@ -107,6 +107,4 @@ def with_equal_memory(cases: list[LearningCase], task: Task, reference: str = "s
 
 def shape(case: LearningCase, task: Task) -> Case:
     """The benchmark case whose bytes are predicted: `EQUAL_STEPS` steps of training."""
-    names = ("model", "variant", "kernels", "index", "slots", "word_size", "heads", "reads", "hidden", "batch", "device")
-    fields = {name: getattr(case, name) for name in names}
-    return Case(suite="learning", input_size=max(3, task.input_size), steps=EQUAL_STEPS, mode="train", **fields)
+    return benchmark_case(case, input_size=max(3, task.input_size), steps=EQUAL_STEPS)

@@ -197,9 +197,14 @@ def generator_of(*numbers: int) -> torch.Generator:
 
 def build(case: LearningCase, task: Task) -> Any:
     """The model with the task's widths."""
+    return find_model(case.model).build(benchmark_case(case), input_size=task.input_size, output_size=task.output_size)
+
+
+def benchmark_case(case: LearningCase, **other: int) -> Case:
+    """The benchmark case with the model and sizes of a training run, and with `other` fields."""
     names = ("model", "variant", "kernels", "index", "slots", "word_size", "heads", "reads", "hidden", "batch", "device", "threads", "seed")
-    shape = Case(suite="learning", **{name: getattr(case, name) for name in names})
-    return find_model(case.model).build(shape, input_size=task.input_size, output_size=task.output_size)
+    fields: dict[str, Any] = {name: getattr(case, name) for name in names}
+    return Case(suite="learning", **fields, **other)
 
 
 def make_optimizer(case: LearningCase, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:

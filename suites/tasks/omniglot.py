@@ -55,7 +55,8 @@ class Omniglot(Task):
 
     def __init__(self, data: Path, *, labels: int = 20, part: Part = "train") -> None:
         """`data`: a folder or archive; `labels`: the most characters of an episode. UsageError where data are missing, damaged, too few."""
-        images, bounds = load(data), _bounds(part, len(load(data)))
+        images = load(data)
+        bounds = _bounds(part, len(images))
         shuffled = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED))
         self.data, self.part, self.labels = data, part, labels
         self.fingerprint = files.fingerprint(data, ARCHIVES, DRAWING, WHAT)

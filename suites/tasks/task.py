@@ -72,9 +72,13 @@ class Task(ABC):
         """All sequences there are, each once; None where there is no end of them."""
         return None
 
+    def has_level(self, level: int) -> bool:
+        """Whether there is such a level."""
+        return level >= self.first_level and (self.last_level is None or level <= self.last_level)
+
     def check_level(self, level: int) -> None:
         """ValueError unless there is such a level."""
-        if level < self.first_level or (self.last_level is not None and level > self.last_level):
+        if not self.has_level(level):
             most = "" if self.last_level is None else f" and at most {self.last_level}"
             raise ValueError(f"level: expected at least {self.first_level}{most} ({self.level_means}), got {level}")
 
