@@ -20,6 +20,8 @@ from mann_bench.session import describe, line
 from mann_bench.store import RunFolder
 from mann_bench.suite import Budget, Suite
 
+TURN_S = 0.05  # samples of one side before the other's turn
+
 
 @dataclass(frozen=True)
 class Checkout:
@@ -63,10 +65,13 @@ def checked_out(name: str) -> Iterator[Checkout]:
 def run_at_both(
     suite: Suite, sides: tuple[Checkout, Checkout], out: Path, processes: int, announce: Callable[[str], None]
 ) -> tuple[Path, Path]:
-    """Run every case `processes` times at both checkouts, timed in turn (A B A B), into one run folder a side; the folders.
+    """Run every case `processes` times at both checkouts, timed in turn (A B B A), into one run folder a side; the folders.
 
-    Each time in new processes, because a process may be lucky as a whole: where its memory lies changes its times.
+    Each time in new processes, because a process may be lucky as a whole: where its memory lies changes its times. Turns are short, so
+    that both meet the same moments of the machine.
     """
+    turns = max(suite.budget.rounds, round(suite.budget.timing_seconds / TURN_S))
+    suite = suite.model_copy(update={"budget": suite.budget.model_copy(update={"rounds": turns})})
     names = [side.folder_name for side in sides]
     names = [f"{letter}-{name}" for letter, name in zip("ab", names, strict=True)] if names[0] == names[1] else names
     descriptions = [describe(suite) for _ in sides]

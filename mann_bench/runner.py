@@ -21,7 +21,7 @@ from mann_bench.result import Check, Memory, Ran, Result
 from mann_bench.sizes import format_bytes, format_slots
 from mann_bench.store import RunFolder
 from mann_bench.suite import Budget, Suite
-from mann_bench.timing import Round, summarize
+from mann_bench.timing import FEWEST, Round, summarize
 
 HEAP = 4  # times what is predicted: what backward works with, and what a heap of GiB blocks cannot use again
 USABLE_MEMORY = 0.8  # of what is free now, for workers living side by side
@@ -39,6 +39,11 @@ class _Running:
     prepared: dict[str, Any] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
     failure: dict[str, Any] | None = None
+
+    @property
+    def timed_s(self) -> float:
+        """Spent in timed passes so far."""
+        return sum(sum(taken.wall_ms) for taken in self.rounds) / 1e3
 
 
 def run_suite(suite: Suite, folder: RunFolder, earlier: Iterable[Result], announce: Announce = lambda text: None) -> Iterator[Result]:
@@ -149,6 +154,8 @@ def run_side_by_side(
             "flush": budget.cache == "flushed",
         }
         for number in range(budget.rounds):
+            if number >= FEWEST and all(one.failure or one.timed_s > budget.timing_seconds for one in running):
+                break  # a turn is at least a pass, however long
             for one in running if number % 2 == 0 else reversed(running):
                 if one.failure is None:
                     announce(f"{label(one.case)}: timing")

@@ -10,19 +10,26 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from mann_bench.case import Case
 from mann_bench.errors import UsageError
-from mann_bench.reports.significance import Change, change, corrected, log_median
+from mann_bench.reports.significance import Change, change, corrected, log_median, widened
 from mann_bench.result import Result
 from mann_bench.runner import label
 from mann_bench.store import load_results, load_run
+from mann_bench.timing import split_rounds
 
 Verdict = Literal["FASTER", "SLOWER", "SAME", "INCONCLUSIVE", "BROKEN", "FIXED", "NOT MEASURED"]
 
 LEVEL = 0.05
+APART = (
+    "the runs were not timed in turn: a case is as unsure as the cases differ among themselves, and a change of all alike may be the "
+    "machine's; for two states of the code, compare A B --suite NAME times them in turn"
+)
+TOGETHER_S = 1.0  # a start is known to the second
 RECALL = 0.005  # what recall may fall unmentioned
 BYTES = ("peak_bytes", "tape_bytes", "state_bytes", "bytes_per_step")
 REFUSED = ("cpu", "cores", "usable_threads", "gpus")  # another machine: a difference of times says nothing about the code
@@ -42,7 +49,7 @@ class Compared:
     """One case on both sides. `before` and `after` stand for all processes of a side: its first failure, else its first result.
 
     `step_ms` is the mean over processes of their median; `bytes_` maps each quantity to (before, after); `p_value` is corrected for all
-    cases.
+    cases. `in_turn`: both sides ran side by side.
     """
 
     case: Case
@@ -52,6 +59,7 @@ class Compared:
     change: Change | None
     p_value: float | None
     bytes_: dict[str, tuple[float, float]]
+    in_turn: bool
 
     def verdict(self, threshold: float) -> Verdict:
         """About time, where a change of less than `threshold` (0.05 is 5%) is the same."""
@@ -99,10 +107,11 @@ def compare_results(before: Iterable[Result], after: Iterable[Result]) -> tuple[
     both = [key for key in old if key in new]
     if not both:
         raise UsageError("compare: expected at least one case on both sides, got none; run the same suite with the same options twice")
-    changes = {key: _change(old[key], new[key]) for key in both}
-    tested = [key for key, found in changes.items() if found]
-    p_values = dict(zip(tested, corrected([found.p_value for found in changes.values() if found]), strict=True))
-    compared = [_compared(old[k], new[k], changes[k], p_values.get(k)) for k in both]
+    found = {key: one for key in both if (one := _change(old[key], new[key]))}
+    apart = [key for key in found if not side_by_side(old[key], new[key])]
+    found |= zip(apart, widened([found[key] for key in apart]), strict=True)
+    p_values = dict(zip(found, corrected([one.p_value for one in found.values()]), strict=True))
+    compared = [_compared(old[key], new[key], found.get(key), p_values.get(key)) for key in both]
     return compared, [old[k][0].case for k in old if k not in new], [new[k][0].case for k in new if k not in old]
 
 
@@ -120,6 +129,8 @@ def compare_runs(before: Path, after: Path, *, anyway: bool = False) -> Comparis
     if refused and not anyway:
         raise UsageError(f"compare: expected two runs of one machine, got {'; '.join(refused)}; add --anyway to compare them all the same")
     cases, only_before, only_after = compare_results(load_results(before), load_results(after))
+    if not all(one.in_turn for one in cases):
+        warnings.append(APART)
     warnings = refused + warnings
     warnings += [warning for one in cases for warning in one.warnings]
     warnings += [f"only in {side}: {', '.join(map(label, rest))}" for side, rest in (("A", only_before), ("B", only_after)) if rest]
@@ -234,7 +245,7 @@ def _by_case(results: Iterable[Result]) -> dict[str, list[Result]]:
 def _compared(before: Sequence[Result], after: Sequence[Result], found: Change | None, p_value: float | None) -> Compared:
     stand = [next((result for result in side if result.status != "ok"), side[0]) for side in (before, after)]
     step_ms = (_step_ms(before), _step_ms(after)) if found else None
-    return Compared(before[0].case, stand[0], stand[1], step_ms, found, p_value, _bytes(before, after))
+    return Compared(before[0].case, stand[0], stand[1], step_ms, found, p_value, _bytes(before, after), side_by_side(before, after))
 
 
 def _step_ms(results: Sequence[Result]) -> float:
@@ -244,8 +255,19 @@ def _step_ms(results: Sequence[Result]) -> float:
 def _change(before: Sequence[Result], after: Sequence[Result]) -> Change | None:
     if any(result.status != "ok" for result in (*before, *after)):
         return None
-    old, new = ([result.time.pass_ms.samples for result in side if result.time] for side in (before, after))
-    return change(old, new) if old and new else None
+    old, new = (
+        [split_rounds(result.time.pass_ms.samples, result.time.round_counts) for result in side if result.time] for side in (before, after)
+    )
+    return change(old, new, side_by_side=side_by_side(before, after)) if old and new else None
+
+
+def side_by_side(before: Sequence[Result], after: Sequence[Result]) -> bool:
+    """Whether partners started together, so that they were timed in turn."""
+
+    def start(result: Result) -> float:
+        return datetime.fromisoformat(result.started_at).timestamp()
+
+    return all(abs(start(old) - start(new)) <= TOGETHER_S for old, new in zip(before, after, strict=False))
 
 
 def _bytes(before: Sequence[Result], after: Sequence[Result]) -> dict[str, tuple[float, float]]:

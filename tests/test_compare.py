@@ -53,6 +53,17 @@ def test_many_unchanged_cases_raise_no_alarm():
     assert {one.verdict(0) for one in compare_results(before, after)[0]} <= {"INCONCLUSIVE", "SAME"}
 
 
+def test_runs_made_apart_need_more_than_runs_timed_in_turn():
+    models, factors = ["lstm", "ntm", "dam", "sam"], (1.1, 1.0, 0.9, 1.05)
+    sizes = [(model, n, factor) for n in (64, 65, 66) for model, factor in zip(models, factors, strict=True)]
+    before = [timed(model, slots=n) for model, n, _ in sizes]
+    after = [timed(model, factor, slots=n) for model, n, factor in sizes]
+    later = [one.model_copy(update={"started_at": "2026-01-01T00:10:00+00:00"}) for one in after]
+    assert {"SLOWER", "FASTER"} <= set(verdicts(before, after))
+    assert set(verdicts(before, later)) == {"INCONCLUSIVE"}
+    assert {one.in_turn for one in compare_results(before, later)[0]} == {False}
+
+
 def test_memory_to_the_byte():
     one = compare_results([make_result(per_step=1000)], [make_result(per_step=1001)])[0][0]
     assert one.larger() == ["peak_bytes", "tape_bytes", "bytes_per_step"]

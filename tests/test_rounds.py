@@ -75,3 +75,14 @@ def test_a_case_that_dies_in_a_later_turn_leaves_the_others_be():
     assert sam.status == "ok"
     assert CALLS.count("sam") == 3
     assert CALLS.count("dam") == 2
+
+
+def test_many_turns_end_with_the_time_but_never_before_the_fifth():
+    def turns(timing_seconds):
+        budget = Budget(rounds=30, timing_seconds=timing_seconds)
+        [result] = run_side_by_side([make_result("ntm").case], budget, lambda text: None)
+        assert result.time is not None
+        return len(result.time.round_counts)
+
+    assert 5 < turns(9.5) < 10
+    assert turns(1.0) == 5
