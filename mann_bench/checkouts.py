@@ -21,6 +21,7 @@ from mann_bench.store import RunFolder
 from mann_bench.suite import Budget, Suite
 
 TURN_S = 0.05  # samples of one side before the other's turn
+FEWEST_PROCESSES = 2  # a side and case, where more than one was asked for
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,18 @@ def checked_out(name: str) -> Iterator[Checkout]:
 
 
 def run_at_both(
-    suite: Suite, sides: tuple[Checkout, Checkout], out: Path, processes: int, announce: Callable[[str], None]
+    suite: Suite,
+    sides: tuple[Checkout, Checkout],
+    out: Path,
+    processes: int,
+    enough: Callable[[list[Result], list[Result]], bool],
+    announce: Callable[[str], None],
 ) -> tuple[Path, Path]:
-    """Run every case `processes` times at both checkouts, timed in turn (A B B A), into one run folder a side; the folders.
+    """Run every case at both checkouts, timed in turn (A B B A), into one run folder a side; the folders.
 
-    Each time in new processes, because a process may be lucky as a whole: where its memory lies changes its times. Turns are short, so
-    that both meet the same moments of the machine.
+    Each case at least twice and up to `processes` times, until its results of both sides are `enough`; each time in new processes, because
+    a process may be lucky as a whole: where its memory lies changes its times. Turns are short, so that both meet the same moments of the
+    machine.
     """
     turns = max(suite.budget.rounds, round(suite.budget.timing_seconds / TURN_S))
     suite = suite.model_copy(update={"budget": suite.budget.model_copy(update={"rounds": turns})})
@@ -81,7 +88,10 @@ def run_at_both(
     try:
         broken = BrokenCurves([])
         for number, case in enumerate(suite.cases, 1):
+            had: tuple[list[Result], list[Result]] = ([], [])
             for process in range(processes):
+                if process >= FEWEST_PROCESSES and enough(*had):
+                    break
                 refusal = refuse(case, suite.budget, broken)
                 if refusal is not None:
                     results = [record_refusal(case, refusal)] * 2
@@ -89,8 +99,9 @@ def run_at_both(
                     order = [0, 1] if process % 2 == 0 else [1, 0]  # who starts first takes turns
                     ran = list(_run_pair(case, suite.budget, [sides[i].path for i in order]))
                     results = [ran[order.index(i)] for i in range(2)]
-                for folder, side, result in zip(folders, sides, results, strict=True):
+                for folder, side, result, so_far in zip(folders, sides, results, had, strict=True):
                     folder.append(result)
+                    so_far.append(result)
                     broken.note(result)
                     announce(f"[{number}/{len(suite.cases)}] {side.name}: {line(result)}")
     finally:

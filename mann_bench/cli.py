@@ -230,7 +230,9 @@ def compare(
     threads: Threads = None,
     mode: Mode = None,
     seed: Seed = None,
-    processes: Annotated[int, typer.Option(min=1, help="with --suite: how often each case is run, each time in a new process")] = 3,
+    processes: Annotated[
+        int, typer.Option(min=1, help="with --suite: how often a case is run, each time in a new process, until its ratio is known well")
+    ] = 6,
     out: Annotated[Path | None, typer.Option(help="with --suite: folder for both runs; default runs/compare-DATE")] = None,
     threshold: Annotated[str, typer.Option(help="a smaller change of time is the SAME")] = "5%",
     fail_on: Annotated[list[str] | None, typer.Option(help="exit with 1 on slower:5% or larger:1%; may be repeated")] = None,
@@ -249,7 +251,14 @@ def compare(
 
         target = out or Path("runs") / f"compare-{datetime.now():%Y%m%d-%H%M%S}"
         with checked_out(before) as old, checked_out(after) as new:
-            folders = run_at_both(chosen, (old, new), target, processes, lambda text: console.print(text, markup=False, soft_wrap=True))
+            folders = run_at_both(
+                chosen,
+                (old, new),
+                target,
+                processes,
+                lambda a, b: comparing.known_well(a, b, least),
+                lambda text: console.print(text, markup=False, soft_wrap=True),
+            )
     elif not all(folder.exists() for folder in folders):
         missing = next(folder for folder in folders if not folder.exists())
         raise UsageError(f"compare: expected two run folders, got {str(missing)!r}, which is none; for two git refs add --suite quick")

@@ -115,6 +115,12 @@ def compare_results(before: Iterable[Result], after: Iterable[Result]) -> tuple[
     return compared, [old[k][0].case for k in old if k not in new], [new[k][0].case for k in new if k not in old]
 
 
+def known_well(before: Sequence[Result], after: Sequence[Result], threshold: float) -> bool:
+    """Whether more processes of one case would tell nothing new: its ratio is known to half the threshold, or cannot be."""
+    found = _change(before, after)
+    return found is None or math.log(found.high / found.low) / 2 <= math.log(1 + threshold) / 2
+
+
 @dataclass(frozen=True)
 class Comparison:
     """All cases of two runs, and what to know before believing it."""

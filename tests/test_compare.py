@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mann_bench.errors import UsageError
-from mann_bench.reports.compare import compare_results, compare_runs, parse_limits, row, summary, to_json, violations
+from mann_bench.reports.compare import compare_results, compare_runs, known_well, parse_limits, row, summary, to_json, violations
 from tests.results import make_result
 
 RANDOM = np.random.default_rng(0)
@@ -135,3 +135,10 @@ def test_cases_of_one_side_only(tmp_path):
     assert json.loads(json.dumps(to_json(comparison.cases[0], 0.05)))["ratio"]["value"] == 1.0
     with pytest.raises(UsageError, match="at least one case on both sides"):
         compare_runs(one, write(tmp_path / "third", [make_result("lstm")]))
+
+
+def test_processes_are_added_until_the_ratio_is_known_to_half_the_threshold():
+    assert known_well([timed(noise=0.01)], [timed(noise=0.01)], 0.05)
+    assert not known_well([timed(noise=0.3)], [timed(noise=0.3)], 0.05)
+    assert known_well([timed(noise=0.3)], [timed(noise=0.3)], 2.0)
+    assert known_well([make_result(status="oom", reason="full")], [timed(noise=0.3)], 0.05)  # more of it would fail as well
