@@ -72,9 +72,7 @@ class Rebuilt(Index):
         """Note the rows; if they are many by now, build anew."""
         places = written + torch.arange(len(written), device=written.device)[:, None] * rows.memory.shape[1]
         change = Written(self, places[written >= 0].unique().tolist())
-        if self.search is None:
-            self.build(rows)
-        elif len(self.changes) > len(rows.memory) * max(1024, rows.memory.shape[1] // 16):
+        if len(self.changes) > len(rows.memory) * max(1024, rows.memory.shape[1] // 16):
             start = time.perf_counter()
             self.build(rows)
             self.rebuild_s.append(time.perf_counter() - start)
