@@ -22,6 +22,7 @@ class Rebuilt(Index):
     Rolling a pass back makes its rows old again, so that training never rebuilds: only passes that stand do.
     """
 
+    on_cpu: ClassVar[bool] = True  # where the library takes vectors: on the CPU, or where the memory is
     rebuild_policy = "when more than N / 16 rows (at least 1,024) were written since the last build; until then those are searched exactly"
 
     def __init__(self) -> None:
@@ -29,8 +30,6 @@ class Rebuilt(Index):
         self.search: list[Search] | None = None  # one an element; none while no row is live; None: not built, or saved and loaded since
         self.built = 0  # rows of an element that were live at the build
         self.changes: dict[int, int] = {}  # rows, counted over all elements, to writes since the build that stand
-
-    on_cpu: ClassVar[bool] = True  # where the library takes vectors: on the CPU, or where the memory is
 
     @abstractmethod
     def build_one(self, vectors: Tensor) -> Search:
