@@ -7,6 +7,7 @@ from typing import NamedTuple
 from mann_bench import environment
 from mann_bench.kernels import build, cuda, driver
 from mann_bench.kernels.build import BuildError
+from mann_bench.kernels.index import find_index
 from mann_bench.sizes import format_bytes
 
 
@@ -40,7 +41,7 @@ def examine() -> list[Finding]:
         found.append(Finding("c++ compiler", "ok", facts["compiler"]))
     else:
         found.append(Finding("c++ compiler", "missing", "install g++ or clang++ (or set CXX); without one only kernels=torch runs"))
-    found += [_native_kernels(), _cuda_compiler(), _cuda_kernels(), _faiss()]
+    found += [_native_kernels(), _cuda_compiler(), _cuda_kernels(), _faiss(), _faiss_gpu()]
     return found
 
 
@@ -84,3 +85,13 @@ def _faiss() -> Finding:
         return Finding("faiss", "ok", str(importlib.import_module("faiss").__version__))
     except ImportError as error:
         return Finding("faiss", "missing", f"{error}; pip install 'mann-bench[cpu]' (or [gpu], never both)")
+
+
+def _faiss_gpu() -> Finding:
+    """Of an index that searches rows on a GPU."""
+    reason = find_index("faiss-gpu-exact").why_not("cuda")
+    return (
+        Finding("faiss on a gpu", "missing", reason)
+        if reason
+        else Finding("faiss on a gpu", "ok", "indexes faiss-gpu-exact, faiss-gpu-ivf")
+    )

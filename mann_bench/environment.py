@@ -12,7 +12,7 @@ import psutil
 
 from mann_bench.errors import UsageError
 
-PACKAGES = ("mann-bench", "torch", "numpy", "pandas", "faiss-cpu", "faiss-gpu", "cuda-core", "triton", "nvidia-ml-py")
+PACKAGES = ("mann-bench", "torch", "numpy", "pandas", "faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs", "cuda-core", "triton", "nvidia-ml-py")
 
 # One allocator for all cases: large blocks stay with the process (no mmap and page faults at every pass) and huge pages back them.
 # It halves the dense models' time at a million slots; without it the comparison would flatter the sparse ones.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from mann_bench.case import Case
+from mann_bench.kernels.index import Unavailable
 from mann_bench.registry import BUILT_INS, KINDS, import_target
 from mann_bench.suite import Budget
 
@@ -39,16 +40,20 @@ def predict(case: Case, budget: Budget) -> Prediction:
 
 
 def predicted_bytes(case: Case) -> dict[str, int] | None:
-    """`model.memory_bytes` for the case; None for a model that is not ours, which is built in its own process only: it may do anything."""
-    if (kind := case.model.partition(":")[0]) in KINDS:
-        by_cause: dict[str, int] | None = import_target(kind, KINDS[kind]).predicted_bytes(case)
-        return by_cause
-    if case.model not in BUILT_INS:
+    """`model.memory_bytes` for the case; None for a model that is not ours, which is built in its own process only: it may do anything, and
+    for an index that cannot be had here.
+    """
+    kind = case.model.partition(":")[0]
+    if kind not in KINDS and case.model not in BUILT_INS:
         return None
     try:
+        if kind in KINDS:
+            by_cause: dict[str, int] | None = import_target(kind, KINDS[kind]).predicted_bytes(case)
+            return by_cause
         with torch.device("meta"):
             model = BUILT_INS[case.model].build(case)
-    except ValueError:  # sizes this model refuses: the case will fail in its own process and be recorded there
+        predicted = model.memory_bytes(case.batch, case.steps, case.mode)
+    except (ValueError, Unavailable):  # refused sizes, a missing library: the case will be recorded as such
         return None
     item = getattr(torch, case.dtype).itemsize
-    return {cause: size * item // 4 for cause, size in model.memory_bytes(case.batch, case.steps, case.mode).items()}
+    return {cause: size * item // 4 for cause, size in predicted.items()}

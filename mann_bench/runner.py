@@ -125,7 +125,7 @@ def why_unavailable(device: str, variant: str, index: str) -> str | None:
     if missing is None and variant == "compiled" and compiler() is None:
         missing = "torch.compile needs a C++ compiler: install g++ or clang++, or set CXX"
     with contextlib.suppress(ValueError):  # an index that there is not: its own process says so
-        missing = missing or find_index(index).why_not()
+        missing = missing or find_index(index).why_not(device)
     return missing
 
 

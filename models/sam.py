@@ -111,7 +111,7 @@ class SAM(MANN):
     def initial_memory(self, batch: int, fill: Fill, seed: int) -> SAMMemory:
         """Nothing read yet."""
         weight = self.output.weight
-        searched_by = make_index(self.index)
+        searched_by = make_index(self.index, str(weight.device))
         searched_by.native = self.kernels != "torch"
         storage = self.storage or weight.dtype
         rows = SparseMemory.create(batch, self.slots, self.word_size, fill, seed, weight.detach(), storage, searched_by)

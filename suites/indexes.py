@@ -75,7 +75,7 @@ class IndexWorkload(Workload):
     def predicted_bytes(cls, case: Case) -> dict[str, int] | None:
         """Rows and index."""
         with FakeTensorMode():
-            state = indexed_rows(case, getattr(torch, case.dtype))
+            state = indexed_rows(case.model_copy(update={"device": "meta"}), getattr(torch, case.dtype))
             return {"state": sum(t.numel() * t.element_size() for t in state.tensors()) + state.outside_bytes}
 
     @property
@@ -151,7 +151,7 @@ class IndexWorkload(Workload):
 
 def indexed_rows(case: Case, dtype: torch.dtype) -> IndexedRows:
     """N unit rows in random directions, indexed."""
-    index = make_index(case.index)
+    index = make_index(case.index, case.device)
     index.native = case.kernels != "torch"
     generator = torch.Generator().manual_seed(case.seed)
     memory = torch.empty(case.batch, case.slots, case.word_size, dtype=dtype, device=case.device)

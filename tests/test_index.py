@@ -1,6 +1,7 @@
 """Every index: what it finds, that it follows writes and takes them back, and SAM and SDNC with it."""
 
 import dataclasses
+import pickle
 from typing import Any, ClassVar
 
 import pytest
@@ -122,6 +123,21 @@ def test_a_library_without_updates_is_rebuilt_and_says_what_that_took(name):
         assert swap is not None
         swap.swap()
     assert recall(index, rows, near(rows, 30), 1) > 0.9
+
+
+@pytest.mark.parametrize("name", ["faiss-hnsw", "kd-forest"])
+def test_a_saved_library_is_built_again_when_first_used(name):
+    index, rows = make_index(available(name)), Rows.random(2, 300, 8, 300)
+    index.build(rows)
+    first, second = (pickle.loads(pickle.dumps(index)) for _ in range(2))
+    written, old = torch.arange(100).repeat(2, 1), rows.memory.clone()
+    assert recall(first, rows, rows.memory[:, :50].clone(), 1) == 1.0
+    rows.write(written)
+    swap = second.update(rows, written)
+    assert recall(second, rows, rows.memory[:, 50:150].clone(), 1) == 1.0
+    rows.memory, rows.norms = old, row_norms(old)
+    swap.swap()
+    assert recall(second, rows, rows.memory[:, 50:150].clone(), 1) == 1.0
 
 
 @pytest.mark.parametrize("fill", ["empty", "full"])

@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Mapping
 
 from mann_bench.kernels.index.base import Index, Rows, Swap, Unavailable
+from mann_bench.kernels.index.faiss_gpu import FaissGpuExact, FaissGpuIvf
 from mann_bench.kernels.index.faiss_ivf import FaissIvf, FaissIvf64
 from mann_bench.kernels.index.lsh import Lsh, Lsh95, choose_sizes
 from mann_bench.kernels.index.rebuilt import FaissHnsw, KdForest, Rebuilt
@@ -25,6 +26,8 @@ INDEXES: Mapping[str, type[Index]] = {
     "faiss-ivf-64": FaissIvf64,
     "faiss-hnsw": FaissHnsw,
     "kd-forest": KdForest,
+    "faiss-gpu-exact": FaissGpuExact,
+    "faiss-gpu-ivf": FaissGpuIvf,
 }
 
 __all__ = [
@@ -60,9 +63,9 @@ def find_index(name: str) -> type[Index]:
     raise ValueError(f"index: expected one of {', '.join(INDEXES)} or package.module:Class, got {name!r}")
 
 
-def make_index(name: str) -> Index:
-    """An index that has nothing in it yet; Unavailable if its library is missing, which says what to install."""
+def make_index(name: str, device: str = "cpu") -> Index:
+    """An index that has nothing in it yet, for rows on a device; Unavailable if its library is missing, which says what to install."""
     kind = find_index(name)
-    if missing := kind.why_not():
+    if missing := kind.why_not(device):
         raise Unavailable(missing)
     return kind()

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import ClassVar, Protocol, Self
 
-import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
@@ -45,8 +44,8 @@ class Index(ABC):
         self.rebuild_s: list[float] = []  # what each rebuild of the whole index took, after the first build
 
     @classmethod
-    def why_not(cls) -> str | None:
-        """Why this index cannot be had here and what to install, or None."""
+    def why_not(cls, device: str = "cpu") -> str | None:
+        """Why this index cannot be had here, for rows on a device, and what to install; or None."""
         return None
 
     @abstractmethod
@@ -96,6 +95,19 @@ def is_real(tensor: Tensor) -> bool:
     return not (tensor.is_meta or isinstance(tensor, FakeTensor))
 
 
-def unit_rows(rows: Rows, element: int, which: Tensor | slice) -> Tensor:
-    """Rows of one element divided by their norms, float32 on the CPU: what the libraries index, so that their distance orders by cosine."""
-    return (rows.memory[element, which].to(rows.norms.dtype) / rows.norms[element, which].unsqueeze(-1)).to("cpu", torch.float32)
+class Again:
+    """The change of an index that only looks at the rows: it follows the same ones once more, as they then are."""
+
+    def __init__(self, index: Index, rows: Rows, written: Tensor) -> None:
+        self.index, self.rows, self.written = index, rows, written
+
+    def swap(self) -> None:
+        """The rows have been put back, or forward again."""
+        self.index.update(self.rows, self.written)
+
+
+def unit_rows(rows: Rows, element: int | Tensor, which: Tensor | slice) -> Tensor:
+    """Rows of one element (or several, as a tensor) divided by their norms, float32: what the libraries index, so that their distance
+    orders by cosine.
+    """
+    return (rows.memory[element, which].to(rows.norms.dtype) / rows.norms[element, which].unsqueeze(-1)).float()

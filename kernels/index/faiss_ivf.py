@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mann_bench.kernels.index.base import Index, Rows, is_real, unit_rows
+from mann_bench.kernels.index.base import Again, Index, Rows, is_real, unit_rows
 from mann_bench.kernels.index.rebuilt import faiss_missing
 
 
@@ -28,7 +28,7 @@ class FaissIvf(Index):
         self.lists: list[Any] = []  # one an element
 
     @classmethod
-    def why_not(cls) -> str | None:
+    def why_not(cls, device: str = "cpu") -> str | None:
         """faiss."""
         return faiss_missing()
 
@@ -40,7 +40,7 @@ class FaissIvf(Index):
         faiss: Any = importlib.import_module("faiss")  # its stubs lack what its wrappers add
 
         faiss.omp_set_num_threads(1)
-        width, number = rows.memory.shape[2], self._number(rows)
+        width, number = rows.memory.shape[2], list_count(rows.memory.shape[1])
         for element in range(len(rows.memory)):
             quantizer = faiss.IndexFlatIP(width)
             index = faiss.IndexIVFFlat(quantizer, width, number, faiss.METRIC_INNER_PRODUCT)
@@ -48,14 +48,14 @@ class FaissIvf(Index):
             generator = torch.Generator().manual_seed(0)
             if rows.live >= number:
                 sample = unit_rows(rows, element, torch.randperm(rows.live, generator=generator)[: self.sample].to(rows.memory.device))
-                index.train(sample.numpy())
+                index.train(sample.cpu().numpy())
             else:
                 quantizer.add(torch.nn.functional.normalize(torch.randn(number, width, generator=generator), dim=1).numpy())
                 index.is_trained = True
             index.nprobe = self.probes
             index.set_direct_map_type(faiss.DirectMap.Array)
             if rows.live:
-                index.add(unit_rows(rows, element, slice(rows.live)).numpy())
+                index.add(unit_rows(rows, element, slice(rows.live)).cpu().numpy())
             self.lists.append(index)
 
     def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
@@ -66,30 +66,26 @@ class FaissIvf(Index):
             found = found.masked_fill(found >= rows.live, -1)
         return found.to(queries.device)
 
-    def update(self, rows: Rows, written: Tensor) -> "_Again":
+    def update(self, rows: Rows, written: Tensor) -> Again:
         """Rows that are listed change places; new ones are added in the order of their numbers, as an array direct map needs them."""
         for element, lists in enumerate(self.lists):
             changed = written[element].unique()
             changed = changed[changed >= 0].cpu()
             listed = changed[changed < lists.ntotal]
             if len(listed):
-                lists.update_vectors(listed.numpy(), unit_rows(rows, element, listed.to(rows.memory.device)).numpy())
+                lists.update_vectors(listed.numpy(), unit_rows(rows, element, listed.to(rows.memory.device)).cpu().numpy())
             if rows.live > lists.ntotal:
-                lists.add(unit_rows(rows, element, slice(lists.ntotal, rows.live)).numpy())
-        return _Again(self, rows, written)
+                lists.add(unit_rows(rows, element, slice(lists.ntotal, rows.live)).cpu().numpy())
+        return Again(self, rows, written)
 
     def outside_bytes(self, rows: Rows) -> int:
         """Vectors and numbers of the rows, with the slack that growing lists have, the direct map, the centroids."""
         batch, slots, width = rows.memory.shape
-        return batch * (slots * (3 * (4 * width + 8) // 2 + 8) + self._number(rows) * 4 * width)
+        return batch * (slots * (3 * (4 * width + 8) // 2 + 8) + list_count(slots) * 4 * width)
 
     def parameters(self) -> dict[str, int | float]:
         """Lists a query looks through."""
         return {"probes": self.probes}
-
-    @staticmethod
-    def _number(rows: Rows) -> int:
-        return max(1, min(math.isqrt(16 * rows.memory.shape[1]), rows.memory.shape[1] // 8))
 
 
 class FaissIvf64(FaissIvf):
@@ -98,12 +94,6 @@ class FaissIvf64(FaissIvf):
     probes = 64
 
 
-class _Again:
-    """Follows the same rows once more, as they then are."""
-
-    def __init__(self, index: FaissIvf, rows: Rows, written: Tensor) -> None:
-        self.index, self.rows, self.written = index, rows, written
-
-    def swap(self) -> None:
-        """The rows have been put back, or forward again."""
-        self.index.update(self.rows, self.written)
+def list_count(rows: int) -> int:
+    """Inverted lists for so many rows: 4 sqrt(n)."""
+    return max(1, min(math.isqrt(16 * rows), rows // 8))

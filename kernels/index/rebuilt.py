@@ -1,4 +1,4 @@
-"""Indexes of libraries that cannot change a row: `faiss-hnsw` and `kd-forest`, kept right by a rebuild now and then."""
+"""Indexes of libraries that cannot change a row, kept right by a rebuild now and then: `faiss-hnsw`, `kd-forest` (and `faiss_gpu.py`)."""
 
 import importlib.util
 import time
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from mann_bench.kernels.index.base import Index, Rows, is_real, unit_rows
 
-Search = Callable[[np.ndarray, int], np.ndarray]  # unit queries [R, W] float32, how many -> rows [R, k]
+Search = Callable[[Tensor, int], Tensor]  # unit queries [R, W] float32, how many -> rows int64 [R, k]
 
 
 class Rebuilt(Index):
@@ -22,32 +22,34 @@ class Rebuilt(Index):
     Rolling a pass back makes its rows old again, so that training never rebuilds: only passes that stand do.
     """
 
+    on_cpu: ClassVar[bool] = True  # where the library takes vectors: on the CPU, or where the memory is
     rebuild_policy = "when more than N / 16 rows (at least 1,024) were written since the last build; until then those are searched exactly"
 
     def __init__(self) -> None:
         super().__init__()
-        self.search: list[Search] = []  # one an element
-        self.vectors: list[np.ndarray] = []  # what they were built from, which FLANN reads on
+        self.search: list[Search] | None = None  # one an element; none while no row is live; None: not built, or saved and loaded since
+        self.built = 0  # rows of an element that were live at the build
         self.changes: dict[int, int] = {}  # rows, counted over all elements, to writes since the build that stand
 
     @abstractmethod
-    def build_one(self, vectors: np.ndarray) -> Search:
+    def build_one(self, vectors: Tensor) -> Search:
         """Index unit vectors float32 [n, W] of one element."""
 
     def build(self, rows: Rows) -> None:
         """One index an element, on one thread."""
-        self.changes, self.search = {}, []
+        self.changes, self.search, self.built = {}, [], rows.live
         if is_real(rows.memory) and rows.live:
-            self.vectors = [unit_rows(rows, element, slice(rows.live)).numpy() for element in range(len(rows.memory))]
-            self.search = [self.build_one(vectors) for vectors in self.vectors]
+            self.search = [self.build_one(self._place(unit_rows(rows, element, slice(rows.live)))) for element in range(len(rows.memory))]
 
     def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
         """The library's answer without the rows written since, and those."""
-        asked = functional.normalize(queries.detach(), dim=-1).to("cpu", torch.float32)
-        if not self.changes and self.search and rows.live >= len(self.vectors[0]):
-            answers = np.stack([search(own.numpy(), min(reads, rows.live)) for search, own in zip(self.search, asked, strict=True)])
-            return functional.pad(torch.from_numpy(answers).long(), (0, reads - answers.shape[2]), value=-1).to(queries.device)
-        changed = torch.tensor(sorted(self.changes), dtype=torch.int64)
+        if self.search is None:
+            self.build(rows)
+        asked = self._place(functional.normalize(queries.detach(), dim=-1).float())
+        if not self.changes and self.search and rows.live >= self.built:
+            answers = torch.stack([search(own, min(reads, rows.live)) for search, own in zip(self.search, asked, strict=True)])
+            return functional.pad(answers, (0, reads - answers.shape[2]), value=-1).to(queries.device)
+        changed = torch.tensor(sorted(self.changes), dtype=torch.int64, device=asked.device)
         found = [self._query_one(rows, element, own, changed, reads) for element, own in enumerate(asked)]
         return torch.stack(found).to(queries.device)
 
@@ -57,10 +59,9 @@ class Rebuilt(Index):
         own = own[own < rows.live]
         candidates = own.expand(len(queries), -1)
         if self.search:
-            count = min(2 * reads, len(self.vectors[element]))
-            old = torch.from_numpy(self.search[element](queries.numpy(), count)).long()
+            old = self.search[element](queries, min(2 * reads, self.built))
             candidates = torch.cat([old.masked_fill(torch.isin(old, own) | (old >= rows.live), -1), candidates], dim=1)
-        vectors = unit_rows(rows, element, candidates.clamp_min(0).to(rows.memory.device))
+        vectors = self._place(unit_rows(rows, element, candidates.clamp_min(0).to(rows.memory.device)))
         scores = torch.einsum("rw,rnw->rn", queries, vectors).masked_fill(candidates < 0, -torch.inf)
         best = scores.topk(min(reads, scores.shape[1]), dim=1)
         rows_found = candidates.gather(1, best.indices).masked_fill(best.values == -torch.inf, -1)
@@ -77,11 +78,10 @@ class Rebuilt(Index):
         return change
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "search": []}  # a library's own objects need not be picklable: they are built again
+        return {**self.__dict__, "search": None}  # a library's own objects need not be picklable: they are built again when first used
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.search = [self.build_one(vectors) for vectors in self.vectors]
+    def _place(self, tensor: Tensor) -> Tensor:
+        return tensor.cpu() if self.on_cpu else tensor
 
 
 class Written:
@@ -110,19 +110,19 @@ class FaissHnsw(Rebuilt):
     explored: ClassVar[int] = 64
 
     @classmethod
-    def why_not(cls) -> str | None:
+    def why_not(cls, device: str = "cpu") -> str | None:
         """faiss, on the CPU."""
         return faiss_missing()
 
-    def build_one(self, vectors: np.ndarray) -> Search:
+    def build_one(self, vectors: Tensor) -> Search:
         """One thread a call: with two, single queries take many times as long."""
         import faiss
 
         faiss.omp_set_num_threads(1)
         graph = faiss.IndexHNSWFlat(vectors.shape[1], self.links, faiss.METRIC_INNER_PRODUCT)
         graph.hnsw.efSearch = self.explored
-        graph.add(vectors)
-        return lambda queries, count: graph.search(queries, count)[1]
+        graph.add(vectors.numpy())
+        return lambda queries, count: torch.from_numpy(graph.search(queries.numpy(), count)[1])
 
     def outside_bytes(self, rows: Rows) -> int:
         """The vectors, 2 M links on the lowest level and a little above."""
@@ -141,16 +141,21 @@ class KdForest(Rebuilt):
     checks: ClassVar[int] = 32
 
     @classmethod
-    def why_not(cls) -> str | None:
+    def why_not(cls, device: str = "cpu") -> str | None:
         """OpenCV."""
         return None if importlib.util.find_spec("cv2") else "kd-forest needs OpenCV, which ships FLANN: pip install 'mann-bench[flann]'"
 
-    def build_one(self, vectors: np.ndarray) -> Search:
+    def build_one(self, vectors: Tensor) -> Search:
         """The Euclidean distance of unit vectors orders as the cosine does."""
         import cv2
 
-        forest: Any = cv2.flann.Index(vectors, {"algorithm": 1, "trees": self.trees})
-        return lambda queries, count: forest.knnSearch(queries, count, params={"checks": self.checks})[0]
+        array = vectors.numpy()
+        forest: Any = cv2.flann.Index(array, {"algorithm": 1, "trees": self.trees})
+
+        def search(queries: Tensor, count: int, kept: np.ndarray = array) -> Tensor:  # FLANN reads on in the vectors
+            return torch.from_numpy(forest.knnSearch(queries.numpy(), count, params={"checks": self.checks})[0]).long()
+
+        return search
 
     def outside_bytes(self, rows: Rows) -> int:
         """The vectors, and about two nodes of 32 bytes a row and tree."""

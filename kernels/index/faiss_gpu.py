@@ -1,0 +1,141 @@
+"""`faiss-gpu-exact` and `faiss-gpu-ivf`: faiss on a GPU, on torch's own tensors and stream (Johnson, Douze & Jegou 2019)."""
+
+import functools
+import importlib
+import importlib.util
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mann_bench.kernels.index.base import Again, Index, Rows, unit_rows
+from mann_bench.kernels.index.faiss_ivf import FaissIvf, list_count
+from mann_bench.kernels.index.rebuilt import Rebuilt, Search, faiss_missing
+
+TEMPORARY_BYTES = 256 * 2**20  # what faiss keeps on the device to work in; its default is 1.5 GiB
+
+
+class FaissGpuExact(Index):
+    """faiss's brute force over unit rows in float32, which are a copy of the memory kept beside it: O(N) a query, O(1) a row written.
+
+    One call an element and step. Nothing goes through the host, and nothing waits. Of equal scores any may come first.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unit: Tensor | None = None  # [B, N, W] float32
+
+    @classmethod
+    def why_not(cls, device: str = "cpu") -> str | None:
+        """A GPU, and faiss built for it."""
+        return faiss_gpu_missing(device)
+
+    def build(self, rows: Rows) -> None:
+        """Divide all rows by their norms."""
+        self.unit = torch.empty(rows.memory.shape, dtype=torch.float32, device=rows.memory.device)
+        for element, unit in enumerate(self.unit):
+            unit.copy_(unit_rows(rows, element, slice(None)))
+
+    def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
+        """Largest inner products, among the live rows."""
+        assert self.unit is not None
+        count = min(reads, rows.live)
+        if not count:
+            return torch.full((*queries.shape[:2], reads), -1, dtype=torch.int64, device=queries.device)
+        faiss = library()
+        asked = queries.detach().float().contiguous()
+        found = []
+        with torch.cuda.device_of(self.unit):
+            for own, unit in zip(asked, self.unit, strict=True):
+                found.append(faiss.knn_gpu(resources(), own, unit[: rows.live], count, metric=faiss.METRIC_INNER_PRODUCT)[1])
+        return functional.pad(torch.stack(found), (0, reads - count), value=-1)
+
+    def update(self, rows: Rows, written: Tensor) -> Again:
+        """The rows written are divided anew; where there is none, row 0 is, to no effect."""
+        assert self.unit is not None
+        element, which = torch.arange(len(written), device=written.device)[:, None], written.clamp_min(0)
+        self.unit[element, which] = unit_rows(rows, element, which)
+        return Again(self, rows, written)
+
+    def tensors(self) -> list[Tensor]:
+        """The unit rows."""
+        return [] if self.unit is None else [self.unit]
+
+    def outside_bytes(self, rows: Rows) -> int:
+        """What faiss works in."""
+        return TEMPORARY_BYTES
+
+
+class FaissGpuIvf(Rebuilt):
+    """faiss's inverted lists on the GPU, where rows can be added to them but neither changed nor removed; rebuilt as `faiss-hnsw` is.
+
+    Rows and queries stay on the device; which rows have been written is kept on the host, so that each write waits for it.
+    """
+
+    on_cpu = False
+    probes: ClassVar[int] = 8
+
+    @classmethod
+    def why_not(cls, device: str = "cpu") -> str | None:
+        """A GPU, and faiss built for it."""
+        return faiss_gpu_missing(device)
+
+    def build_one(self, vectors: Tensor) -> Search:
+        """4 sqrt(n) lists, by the centroids of a sample, as `faiss-ivf` has them."""
+        faiss = library()
+        sample = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(0))[: FaissIvf.sample].to(vectors.device)
+        with torch.cuda.device_of(vectors):
+            config = faiss.GpuIndexIVFFlatConfig()
+            config.device = max(0, vectors.get_device())
+            index = faiss.GpuIndexIVFFlat(resources(), vectors.shape[1], list_count(len(vectors)), faiss.METRIC_INNER_PRODUCT, config)
+            index.cp.niter, index.cp.min_points_per_centroid = FaissIvf.rounds, 1
+            index.nprobe = self.probes
+            index.train(vectors[sample])
+            index.add(vectors)
+
+        def search(queries: Tensor, count: int) -> Tensor:
+            with torch.cuda.device_of(queries):
+                found: Tensor = index.search(queries.contiguous(), count)[1]
+            return found
+
+        return search
+
+    def outside_bytes(self, rows: Rows) -> int:
+        """Vectors and numbers of the rows, with the slack that growing lists have, the centroids, and what faiss works in."""
+        batch, slots, width = rows.memory.shape
+        return batch * (slots * 3 * (4 * width + 8) // 2 + list_count(slots) * 4 * width) + TEMPORARY_BYTES
+
+    def parameters(self) -> dict[str, int | float]:
+        """Lists a query looks through."""
+        return {"probes": self.probes}
+
+
+def faiss_gpu_missing(device: str) -> str | None:
+    """What is missing for faiss on a GPU for rows on a device, or None; faiss is imported only where there is a GPU."""
+    if torch.device(device).type == "cpu":
+        return f"faiss-gpu searches rows on a GPU: expected device cuda, got {device}"
+    if not torch.cuda.is_available():
+        return "faiss-gpu needs an NVIDIA GPU that this torch can use, got none"
+    if faiss_missing():
+        return "faiss is not installed: pip install faiss-gpu (or 'mann-bench[gpu]')"
+    try:
+        built_for_gpu = hasattr(importlib.import_module("faiss"), "StandardGpuResources")
+    except Exception as error:  # it loads CUDA's libraries itself and says what it lacks
+        return f"faiss cannot be imported: {error}"
+    return None if built_for_gpu else "this faiss is built without GPU: pip uninstall faiss-cpu, then pip install faiss-gpu"
+
+
+def library() -> Any:
+    """faiss, whose calls take torch tensors and run on torch's current stream once `faiss.contrib.torch_utils` is imported."""
+    importlib.import_module("faiss.contrib.torch_utils")
+    return importlib.import_module("faiss")
+
+
+@functools.cache
+def resources() -> Any:
+    """faiss's handle to the GPUs, one for the process."""
+    handle = library().StandardGpuResources()
+    handle.setTempMemory(TEMPORARY_BYTES)
+    handle.setPinnedMemory(0)  # nothing is copied from the host
+    return handle
