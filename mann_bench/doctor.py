@@ -90,8 +90,4 @@ def _faiss() -> Finding:
 def _faiss_gpu() -> Finding:
     """Of an index that searches rows on a GPU."""
     reason = find_index("faiss-gpu-exact").why_not("cuda")
-    return (
-        Finding("faiss on a gpu", "missing", reason)
-        if reason
-        else Finding("faiss on a gpu", "ok", "indexes faiss-gpu-exact, faiss-gpu-ivf")
-    )
+    return Finding("faiss on a gpu", "missing" if reason else "ok", reason or "indexes faiss-gpu-exact, faiss-gpu-ivf")

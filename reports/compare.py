@@ -107,18 +107,19 @@ def compare_results(before: Iterable[Result], after: Iterable[Result]) -> tuple[
     both = [key for key in old if key in new]
     if not both:
         raise UsageError("compare: expected at least one case on both sides, got none; run the same suite with the same options twice")
-    found = {key: one for key in both if (one := _change(old[key], new[key]))}
-    apart = [key for key in found if not side_by_side(old[key], new[key])]
+    in_turn = {key: side_by_side(old[key], new[key]) for key in both}
+    found = {key: one for key in both if (one := _change(old[key], new[key], in_turn[key]))}
+    apart = [key for key in found if not in_turn[key]]
     found |= zip(apart, widened([found[key] for key in apart]), strict=True)
     p_values = dict(zip(found, corrected([one.p_value for one in found.values()]), strict=True))
-    compared = [_compared(old[key], new[key], found.get(key), p_values.get(key)) for key in both]
+    compared = [_compared(old[key], new[key], found.get(key), p_values.get(key), in_turn[key]) for key in both]
     return compared, [old[k][0].case for k in old if k not in new], [new[k][0].case for k in new if k not in old]
 
 
 def known_well(before: Sequence[Result], after: Sequence[Result], threshold: float) -> bool:
     """Whether more processes of one case would tell nothing new: its ratio is known to half the threshold, or cannot be."""
-    found = _change(before, after)
-    return found is None or math.log(found.high / found.low) / 2 <= math.log(1 + threshold) / 2
+    found = _change(before, after, side_by_side(before, after))
+    return found is None or found.high / found.low <= 1 + threshold
 
 
 @dataclass(frozen=True)
@@ -248,23 +249,23 @@ def _by_case(results: Iterable[Result]) -> dict[str, list[Result]]:
     return found
 
 
-def _compared(before: Sequence[Result], after: Sequence[Result], found: Change | None, p_value: float | None) -> Compared:
+def _compared(before: Sequence[Result], after: Sequence[Result], found: Change | None, p_value: float | None, in_turn: bool) -> Compared:
     stand = [next((result for result in side if result.status != "ok"), side[0]) for side in (before, after)]
     step_ms = (_step_ms(before), _step_ms(after)) if found else None
-    return Compared(before[0].case, stand[0], stand[1], step_ms, found, p_value, _bytes(before, after), side_by_side(before, after))
+    return Compared(before[0].case, stand[0], stand[1], step_ms, found, p_value, _bytes(before, after), in_turn)
 
 
 def _step_ms(results: Sequence[Result]) -> float:
     return math.exp(statistics.fmean(log_median(r.time.pass_ms.samples) for r in results if r.time)) / results[0].case.steps
 
 
-def _change(before: Sequence[Result], after: Sequence[Result]) -> Change | None:
+def _change(before: Sequence[Result], after: Sequence[Result], in_turn: bool) -> Change | None:
     if any(result.status != "ok" for result in (*before, *after)):
         return None
     old, new = (
         [split_rounds(result.time.pass_ms.samples, result.time.round_counts) for result in side if result.time] for side in (before, after)
     )
-    return change(old, new, side_by_side=side_by_side(before, after)) if old and new else None
+    return change(old, new, side_by_side=in_turn) if old and new else None
 
 
 def side_by_side(before: Sequence[Result], after: Sequence[Result]) -> bool:

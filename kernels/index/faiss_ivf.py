@@ -47,15 +47,14 @@ class FaissIvf(Index):
             index.cp.niter, index.cp.min_points_per_centroid, index.cp.verbose = self.rounds, 1, False
             generator = torch.Generator().manual_seed(0)
             if rows.live >= number:
-                sample = unit_rows(rows, element, torch.randperm(rows.live, generator=generator)[: self.sample].to(rows.memory.device))
-                index.train(sample.cpu().numpy())
+                index.train(vectors(rows, element, torch.randperm(rows.live, generator=generator)[: self.sample]))
             else:
                 quantizer.add(torch.nn.functional.normalize(torch.randn(number, width, generator=generator), dim=1).numpy())
                 index.is_trained = True
             index.nprobe = self.probes
             index.set_direct_map_type(faiss.DirectMap.Array)
             if rows.live:
-                index.add(unit_rows(rows, element, slice(rows.live)).cpu().numpy())
+                index.add(vectors(rows, element, slice(rows.live)))
             self.lists.append(index)
 
     def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
@@ -73,9 +72,9 @@ class FaissIvf(Index):
             changed = changed[changed >= 0].cpu()
             listed = changed[changed < lists.ntotal]
             if len(listed):
-                lists.update_vectors(listed.numpy(), unit_rows(rows, element, listed.to(rows.memory.device)).cpu().numpy())
+                lists.update_vectors(listed.numpy(), vectors(rows, element, listed))
             if rows.live > lists.ntotal:
-                lists.add(unit_rows(rows, element, slice(lists.ntotal, rows.live)).cpu().numpy())
+                lists.add(vectors(rows, element, slice(lists.ntotal, rows.live)))
         return Again(self, rows, written)
 
     def outside_bytes(self, rows: Rows) -> int:
@@ -97,3 +96,8 @@ class FaissIvf64(FaissIvf):
 def list_count(rows: int) -> int:
     """Inverted lists for so many rows: 4 sqrt(n)."""
     return max(1, min(math.isqrt(16 * rows), rows // 8))
+
+
+def vectors(rows: Rows, element: int, which: Tensor | slice) -> "np.ndarray[Any, Any]":
+    """Unit rows of one element as this faiss takes them: float32 on the CPU."""
+    return unit_rows(rows, element, which if isinstance(which, slice) else which.to(rows.memory.device)).cpu().numpy()
