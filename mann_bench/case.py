@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Collection
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -55,7 +56,7 @@ class Case(BaseModel):
         return (self.model, self.variant, self.kernels, self.index)
 
 
-def stable_id(fields: BaseModel) -> str:
-    """16 hex digits of SHA-256 over the canonical JSON."""
-    canonical = json.dumps(fields.model_dump(), sort_keys=True, separators=(",", ":"))
+def stable_id(fields: BaseModel, without: Collection[str] = ()) -> str:
+    """16 hex digits of SHA-256 over the canonical JSON, `without` some of the fields."""
+    canonical = json.dumps(fields.model_dump(exclude=set(without)), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

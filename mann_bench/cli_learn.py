@@ -56,8 +56,9 @@ def learn(
     memory: Annotated[str | None, typer.Option(help="bytes a run may take; default its share of the machine's")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="runs at a time; default one a usable processor")] = None,
     checkpoint_seconds: Annotated[float, typer.Option(min=0.1, help="seconds between checkpoints")] = 60.0,
+    evaluation_seconds: Annotated[float, typer.Option(min=0, help="seconds after training for each level that is evaluated")] = 60.0,
     out: Annotated[Path | None, typer.Option(help="folder for the results; default runs/learn-TASK-DATE")] = None,
-    resume: Annotated[bool, typer.Option(help="go on with the runs in --out, from their checkpoints")] = False,
+    resume: Annotated[bool, typer.Option(help="go on with the runs in --out, from their checkpoints, also beyond their limits")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train models on a task: curves, levels and held-out errors; every finished run is stored, a stopped one goes on where it was."""
@@ -109,7 +110,8 @@ def learn(
             console.print(f"equal memory: {sentence}", markup=False, soft_wrap=True)
     folder = out or Path("runs") / f"learn-{task.replace(':', '-')}-{datetime.now():%Y%m%d-%H%M%S}"
     jobs = jobs or max(1, usable_threads() // threads)
-    session = LearningSession(cases, data, folder, resume=resume, every_s=checkpoint_seconds, console=console)
+    times = {"every_s": checkpoint_seconds, "evaluation_s": evaluation_seconds}
+    session = LearningSession(cases, data, folder, resume=resume, console=console, **times)
     with stoppable(folder):
         statuses = session.run(jobs)
     summarize("runs", folder / "learning.jsonl", statuses, as_json)

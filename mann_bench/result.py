@@ -25,6 +25,11 @@ class StoredRecord(Record):
     schema_: int = Field(SCHEMA, alias="schema")
     case_id: str
 
+    @property
+    def run_id(self) -> str:
+        """What it is a record of, if several may be: a run that went on with larger limits is still the same."""
+        return self.case_id
+
     def to_line(self) -> str:
         """The JSON line that is stored, without its newline."""
         return self.model_dump_json(by_alias=True)

@@ -16,7 +16,7 @@ from mann_bench.registry import find_model, import_target
 from mann_bench.result import SCHEMA, Result
 from mann_bench.runner import label, now, run_suite
 from mann_bench.sizes import format_bytes
-from mann_bench.store import RunFolder, load_results
+from mann_bench.store import RunFolder
 from mann_bench.suite import Budget, Suite
 
 
@@ -37,7 +37,7 @@ def run_and_store(suite: Suite, path: Path, *, resume: bool, console: Console) -
     """Run the suite into a folder; how many cases ended with each status, earlier ones included."""
     folder = RunFolder(path, describe(suite), resume=resume)
     try:
-        earlier = load_results(path) if folder.finished else []
+        earlier = list(folder.records)
         statuses = Counter(result.status for result in earlier)
         if earlier:
             console.print(f"{len(earlier)} of {len(suite.cases)} cases are there already", markup=False)

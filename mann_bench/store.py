@@ -86,7 +86,8 @@ class RecordFolder(Generic[Kind]):
             )
         if resume and not existing:
             raise UsageError(f"--resume {path}: expected a folder with run.json, got none; start without --resume")
-        if resume and existing.get("case_ids") != description["case_ids"]:
+        self.records = load_records(path, kind) if resume and self._has_a_line() else []
+        if resume and not self._goes_on(existing, description):
             raise UsageError(
                 f"--resume {path}: that run has {len(existing.get('case_ids', []))} cases of suite {existing.get('suite')!r}, "
                 f"this command plans {len(description['case_ids'])} others of {description['suite']!r}; give the same suite and options"
@@ -101,7 +102,7 @@ class RecordFolder(Generic[Kind]):
         if not existing:
             write_atomically(path / "run.json", json.dumps(description, indent=1))
         self._drop_torn_line()
-        self.finished = {record.case_id for record in load_records(path, kind)} if self._size() else set()
+        self.finished = {record.case_id for record in self.records}
 
     def append(self, result: Kind) -> None:
         """Store one finished case durably; on failure (a full disk) nothing of it is left and OSError is raised."""
@@ -118,11 +119,22 @@ class RecordFolder(Generic[Kind]):
             raise
         finally:
             os.close(descriptor)
+        self.records.append(result)
         self.finished.add(result.case_id)
 
     def close(self) -> None:
         """Let others write here."""
         os.close(self._lock)
+
+    def _goes_on(self, existing: dict[str, Any], description: dict[str, Any]) -> bool:
+        """Whether what is planned is what was planned here: the same cases or, where the plan has `run_ids`, the same runs."""
+        if existing.get("case_ids") == description["case_ids"]:
+            return True
+        before = existing.get("run_ids", [record.run_id for record in self.records])  # folders of old: known where all have finished
+        return "run_ids" in description and set(before) == set(description["run_ids"])
+
+    def _has_a_line(self) -> bool:
+        return self._size() > 0 and b"\n" in self.results_path.read_bytes()
 
     def _size(self) -> int:
         return self.results_path.stat().st_size if self.results_path.exists() else 0

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mann_bench.sizes import format_slots
 from mann_bench.store import load_records
-from mann_bench.suites.learning.record import LearningCase, LearningResult
+from mann_bench.suites.learning.record import LearningCase, LearningResult, furthest
 
 Floats = NDArray[np.float64]
 X = Literal["sequences", "wall_s"]
@@ -172,10 +172,10 @@ class Experiment:
 
 
 def load_experiments(folders: Sequence[Path]) -> list[Experiment]:
-    """All training runs of the folders, those of one question together; a case stored twice counts once, the later. UsageError naming file
-    and line if one cannot be read.
+    """All training runs of the folders, those of one question together; a run stored twice, with other limits or again, counts once: as it
+    was trained the longest. UsageError naming file and line if one cannot be read.
     """
-    results = {result.case_id: result for folder in folders for result in load_records(folder, LearningResult)}
+    results = furthest(result for folder in folders for result in load_records(folder, LearningResult))
     questions: dict[str, list[LearningResult]] = {}
     for result in results.values():
         questions.setdefault(repr([getattr(result.case, name) for name in SHARED]), []).append(result)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from mann_bench.reports.babi import TEST_ERRORS
 from mann_bench.reports.learning import Curve, Estimate, Experiment, ToGoal, format_duration, ratio
+from mann_bench.reports.learning_selection import select
 from mann_bench.reports.tables import Cell, Column, Table
 from mann_bench.sizes import format_bytes, format_slots, format_times
 
@@ -20,6 +21,7 @@ def tables_of(experiment: Experiment) -> list[Table]:
         tables.append(babi(experiment))
     else:
         tables += [instances(experiment), generalization(experiment)]
+    tables.append(selection(experiment))
     return [table for table in tables if table.rows]
 
 
@@ -140,11 +142,41 @@ def instances(experiment: Experiment) -> Table:
     return Table("One-shot accuracy", note, (*heads, Column("chance", True), Column("runs, by seed")), tuple(rows))
 
 
+def selection(experiment: Experiment) -> Table:
+    """The run that its validation error chooses, beside mean and standard deviation over seeds."""
+    rows = []
+    for curve in experiment.curves:
+        if found := select(curve):
+            cells = [
+                Cell(curve.name),
+                Cell(str(found.run.case.seed), found.run.case.seed),
+                Cell(f"{found.run.level:,}", found.run.level or 0),
+            ]
+            cells += [Cell(error_text(error, experiment), error) for error in (found.validation, found.test)]
+            spread = f"{error_text(found.mean, experiment)} ± {error_text(found.deviation, experiment)} ({len(found.tests)})"
+            rows.append((*cells, Cell(spread, found.mean), runs_cell(curve)))
+    heads = (Column("curve"), *(Column(head, True) for head in ("best seed", "level", "its validation error", "its test error")))
+    what = "Wrong bits a sequence" if experiment.counts_bits else "Wrong answers"
+    note = (
+        f"{what} at the highest level trained on. The best run is that of the highest level, then of the smallest error on sequences "
+        "that are neither trained on nor the test's, as in the paper's Table 1; beside it the test errors of all seeds, mean ± standard "
+        "deviation (their number), as in its Table 2."
+    )
+    last = (Column("test error over seeds", True), Column("runs, by seed"))
+    return Table("Best run by validation", note, (*heads, *last), tuple(rows))
+
+
 def babi(experiment: Experiment) -> Table:
     """Errors by task beside the paper's."""
     measured = experiment.evaluations.dropna(subset="error")
     curves = [curve for curve in experiment.curves if curve.name in set(measured["curve"])]
-    columns = [_babi_column(f"{curve.name}, here", babi_errors(measured, curve)) for curve in curves]
+    columns = []
+    for curve in curves:
+        if found := select(curve):
+            of_best = measured[measured["case_id"] == found.run.case_id]
+            columns.append(_babi_column(f"{curve.name}, here, best by validation", babi_errors(of_best, curve)))
+        head = f"{curve.name}, here" + (f", mean of {len(curve.trained)}" if len(curve.trained) > 1 else "")
+        columns.append(_babi_column(head, babi_errors(measured, curve)))
     for model in (model for model in TEST_ERRORS.models if model in {curve.case.model for curve in curves}):
         errors = {task: f"{error:.1f}" for task, error in enumerate(TEST_ERRORS.of(model), 1)}
         columns.append((f"{model}, paper", errors, f"{TEST_ERRORS.printed_mean[model]:.1f}", str(TEST_ERRORS.printed_failed[model])))
@@ -161,7 +193,7 @@ def babi(experiment: Experiment) -> Table:
     rows.append((Cell("mean", 21), *(Cell(mean, float(mean)) for _, _, mean, _ in columns), Cell("")))
     rows.append((Cell(f"failed (above {TEST_ERRORS.fails_above:g}%)", 22), *(Cell(count, int(count)) for *_, count in columns), Cell("")))
     note = (
-        f"Test error in %: share of questions with any wrong word, the mean over seeds here; {TEST_ERRORS.source}. "
+        f"Test error in %: share of questions with any wrong word; {TEST_ERRORS.source}. "
         f"{run_length(experiment)} The commonest answer: always giving the answer that the task has most often."
     )
     heads = (Column("task"), *(Column(head, True) for head, *_ in columns), Column("reading of the paper's table", wraps=True))

@@ -4,6 +4,7 @@ import numpy as np
 
 from mann_bench.reports.babi import TEST_ERRORS
 from mann_bench.reports.learning import Curve, Estimate, Experiment, format_duration, ratio
+from mann_bench.reports.learning_selection import select
 from mann_bench.reports.learning_tables import (
     SHOWN_INSTANCES,
     babi_errors,
@@ -30,6 +31,7 @@ def sentences(experiment: Experiment) -> list[str]:
         said += [_goal(experiment), *_ratios(experiment)]
     if experiment.case.task not in ("babi", "omniglot"):
         said += _generalization(experiment)
+    said += _selection(experiment)
     return [sentence for sentence in said if sentence] or ["Nothing was trained; the reasons are below."]
 
 
@@ -122,6 +124,18 @@ def _one_shot(experiment: Experiment) -> list[str]:
         chance = percent(1 - float(at["chance"].iloc[0]))
         said.append(f"Of {max(levels)} characters never trained on, {curve.name} names right {text} (chance {chance}).")
     return said
+
+
+def _selection(experiment: Experiment) -> list[str]:
+    """Which of several seeds its validation error chooses, and its test error."""
+    parts = []
+    for curve in experiment.curves:
+        if found := select(curve):
+            mean, deviation = error_text(found.mean, experiment), error_text(found.deviation, experiment)
+            over = f"over {len(found.tests)} seeds {mean} ± {deviation}"
+            parts.append(f"{curve.name} seed {found.run.case.seed}, whose test error is {error_text(found.test, experiment)} ({over})")
+    what = "wrong bits a sequence" if experiment.counts_bits else "wrong answers"
+    return [f"Best run by validation, {what}: {'; '.join(parts)}."] if parts else []
 
 
 def _babi(experiment: Experiment) -> list[str]:

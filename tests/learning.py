@@ -18,6 +18,7 @@ def make_run(
     status: Any = None,
     reason: str | None = None,
     evaluations: list[Evaluation] | None = None,
+    validation: float | None = None,
     level_means: str = "pairs",
     answer: Any = "bits",
     **changes: Any,
@@ -48,6 +49,7 @@ def make_run(
         level_means=level_means if started else None,
         curve=curve if started else [],
         evaluations=evaluations or [],
+        validation=None if validation is None else Evaluation(level=case.levels[1], error=validation, sequences=256),
         sequences=curve[-1].sequences if started else 0,
         sequences_to_goal=reached if started else None,
         seconds_to_goal=reached * ms / 1000 if reached and started else None,
@@ -143,6 +145,7 @@ def many_runs() -> list[LearningResult]:
             level_means="set of 20 tasks",
             data="tasks_1-20_made_up.tar.xz, 1 bytes, sha256 0",
             evaluations=questions(scale + 0.05 * seed),
+            validation=scale + 0.05 * seed,
         )
         for model, scale in (("sam", 0.6), ("lstm", 0.8))
         for seed in range(2)

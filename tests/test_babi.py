@@ -96,6 +96,7 @@ def test_parts(data):
     everything = [int(story) for part in counts for stories in Babi(data, part=part).stories for story in stories]
     assert len(everything) == len(set(everything)) == 36 * 20
     assert torch.equal(torch.cat(Babi(data).held_out().stories), torch.cat(Babi(data, part="test").stories))
+    assert torch.equal(torch.cat(Babi(data).validation().stories), torch.cat(Babi(data, part="validation").stories))
     assert sum(batch.inputs.shape[1] for batch in Babi(data).held_out().every(50)) == 6 * 20
 
 

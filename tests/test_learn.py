@@ -7,17 +7,20 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from mann_bench import cli
 from mann_bench.cli_learn import parse_levels, parse_rates
 from mann_bench.errors import UsageError
 from mann_bench.plan import predict
+from mann_bench.reports.learning import load_experiments
 from mann_bench.store import load_records
 from mann_bench.suite import Budget
 from mann_bench.suites.learning.plan import plan, shape, with_equal_memory
-from mann_bench.suites.learning.record import LearningResult
+from mann_bench.suites.learning.record import LearningCase, LearningResult
 from mann_bench.suites.tasks import find_task
 
 QUICK = ["learn", "copy", "--levels", "1-2", "--hidden", "8", "--slots", "8", "--batch", "4", "--patience", "10"]
@@ -131,6 +134,8 @@ def test_runs_are_stored_and_a_finished_folder_has_nothing_left_to_do(tmp_path):
         assert [one.level for one in result.evaluations] == [1, 2, 4, 10, 20]
         assert (result.peak_bytes or 0) > 10**7
         assert result.ran is not None
+        assert result.validation is not None
+        assert (result.validation.level, result.validation.error is None, result.evaluation_seconds) == (2, False, 60)
     assert json.loads((out / "run.json").read_text())["environment"]["torch"]
     again = run(*arguments, "--resume")
     assert again.returncode == 0
@@ -173,6 +178,79 @@ def test_stopped_runs_go_on(tmp_path):
     assert done.returncode == 0, done.stderr
     (result,) = load_records(out, LearningResult)
     assert (result.sequences, result.resumed) == (8000, 1)
+
+
+def curve_of(result):
+    return [point.model_dump(exclude={"wall_s"}) for point in result.curve]
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["new", "folder-of-old"])
+def test_runs_go_on_beyond_their_limit(tmp_path, old):
+    out = tmp_path / "out"
+    shared = [*QUICK, "--models", "lstm,sam", "--seeds", "1", "--evaluation-seconds", "20"]
+    arguments = [*shared, "--out", out, "--resume"]
+    assert run(*shared, "--out", out, "--sequences", "300").returncode == 0
+    if old:
+        make_old(out)
+    before = (out / "learning.jsonl").read_bytes()
+    done = run(*arguments, "--sequences", "700")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "run.json").read_text())["case_ids"]
+    assert (out / "learning.jsonl").read_bytes().startswith(before)
+    first, longer = load_records(out, LearningResult)[:2], load_records(out, LearningResult)[2:]
+    assert [result.sequences for result in (*first, *longer)] == [300, 300, 700, 700]
+    assert [(result.resumed, result.evaluation_seconds) for result in longer] == [(1, 20), (1, 20)]
+    assert run(*shared, "--out", tmp_path / "whole", "--sequences", "700").returncode == 0
+    whole = {result.run_id: result for result in load_records(tmp_path / "whole", LearningResult)}
+    for result in longer:
+        if not old:  # the last point of a run that ended was closed in its checkpoint
+            assert curve_of(result) == curve_of(whole[result.run_id])
+        assert result.evaluations == whole[result.run_id].evaluations
+        assert result.validation == whole[result.run_id].validation
+    (experiment,) = load_experiments([out])
+    assert sorted(result.sequences for result in experiment.runs) == [700, 700]
+    for limit in ("700", "300"):
+        again = run(*arguments, "--sequences", limit)
+        assert "2 of 2 runs are there already" in again.stderr
+        assert len(load_records(out, LearningResult)) == 4
+    assert run(*arguments, "--sequences", "900", "--seeds", "2").returncode == 2
+
+
+def make_old(out):
+    """A folder as it was written before a run could go on beyond its limit."""
+    described = json.loads((out / "run.json").read_text())
+    del described["run_ids"]
+    (out / "run.json").write_text(json.dumps(described))
+    lines = [json.loads(line) for line in (out / "learning.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["validation"], line["evaluation_seconds"]
+        case = LearningCase(**line["case"])
+        path = out / "checkpoints" / f"{case.run_id}.pt"
+        content = torch.load(path, weights_only=True)
+        del content["run_id"]
+        torch.save({**content, "case_id": case.case_id}, path.with_stem(case.case_id))
+        path.unlink()
+    (out / "learning.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_a_record_says_whether_a_larger_limit_has_more_to_train():
+    def case(**changes):
+        return LearningCase(**{"task": "copy", "model": "sam", "levels": (1, 2), "sequences": 100, **changes})
+
+    def fulfils(status, asked, **changes):
+        ended = case(**changes)
+        fields: dict[str, Any] = {"sequences": 100, "wall_s": 9.0, "started_at": ""}
+        return LearningResult(case_id=ended.case_id, case=ended, status=status, **fields).fulfils(asked)
+
+    assert fulfils("budget", case())
+    assert fulfils("budget", case(sequences=50))
+    assert not fulfils("budget", case(sequences=200))
+    assert not fulfils("budget", case(sequences=None, seconds=10))
+    assert fulfils("budget", case(sequences=200, seconds=9))
+    assert fulfils("ok", case(sequences=200))
+    assert not fulfils("ok", case(sequences=200), stop_at_goal=False)
+    for status in ("oom", "diverged", "error", "unavailable"):
+        assert fulfils(status, case(sequences=200))
 
 
 def test_full_disk_stops_clearly(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 from mann_bench.reports import write_learning_report, write_reports
 from mann_bench.reports.babi import TEST_ERRORS
 from mann_bench.reports.learning import Curve, format_duration, load_experiments, ratio
+from mann_bench.reports.learning_selection import select
 from mann_bench.reports.learning_tables import tables_of
 from mann_bench.reports.learning_verdict import sentences
+from mann_bench.suites.learning.record import Evaluation
 from tests.learning import fading, instances, make_run, many_runs, questions
 from tests.results import make_result
 
@@ -100,6 +103,13 @@ def test_a_case_stored_twice_counts_once(write):
     assert len(experiment.runs) == 1
 
 
+def test_of_a_run_with_several_limits_the_longest_counts(write):
+    short, long = make_run(half=1e9, sequences=20_000), make_run(half=1e9, sequences=40_000)
+    for order in ((short, long), (long, short)):
+        (shown,) = only(write(*order, name=f"first-{order[0].sequences}")).runs
+        assert shown == long
+
+
 def test_levels_of_a_curriculum_in_the_same_time(write):
     shared: dict[str, Any] = {"curriculum": "exponential", "levels": (1, 4096), "sequences": None}
     slow = [make_run("ntm", seed, half=20_000, ms=10, seconds=600, **shared) for seed in range(3)]
@@ -143,6 +153,67 @@ def test_babi_beside_the_paper(write):
     assert float(table.rows[20][1].text) == pytest.approx(np.mean(ours), abs=0.1)
     assert "A short run, ended by its limit and not because it had learned: 60,000 training sequences" in table.note
     assert sentences(experiment)[0].endswith("mean of 20 tasks and 1 seed; the paper's best run 4.1%.")
+
+
+def at_six(error):
+    return [Evaluation(level=6, error=error, chance=24, sequences=256), Evaluation(level=60, error=23, chance=24, sequences=256)]
+
+
+def test_the_best_run_is_chosen_by_validation_and_not_by_the_test(write):
+    errors = [(0.9, 2.0), (0.3, 3.0), (0.5, 1.0)]  # of validation and test
+    runs = [make_run("sam", seed, validation=v, evaluations=at_six(t)) for seed, (v, t) in enumerate(errors)]
+    lone = make_run("ntm", 0, validation=0.1, evaluations=at_six(1))
+    old = [make_run("lstm", seed, evaluations=at_six(1)) for seed in range(2)]
+    experiment = only(write(*runs, lone, *old))
+    (row,) = next(table for table in tables_of(experiment) if table.title == "Best run by validation").rows
+    assert [cell.text for cell in row[:-1]] == ["sam", "1", "6", "0.3", "3", "2 ± 1 (3)"]
+    said = "Best run by validation, wrong bits a sequence: sam seed 1, whose test error is 3 (over 3 seeds 2 ± 1)."
+    assert sentences(experiment)[-1] == said
+    assert not any("by validation" in text for text in sentences(only(write(lone, *old, name="other"))))
+
+
+def test_the_best_run_of_a_curriculum_came_furthest(write):
+    shared: dict[str, Any] = {"curriculum": "exponential", "levels": (1, 64), "sequences": 60_000}
+    far, near = make_run(seed=0, half=1e4, **shared), make_run(seed=1, half=1e6, **shared)
+    assert (far.level, near.level) == (64, 1)
+    changed = [
+        run.model_copy(
+            update={
+                "validation": Evaluation(level=run.level, error=error, sequences=256),
+                "evaluations": [Evaluation(level=run.level, error=error, sequences=256)],
+            }
+        )
+        for run, error in ((far, 5.0), (near, 0.0))
+    ]
+    found = select(only(write(*changed)).curves[0])
+    assert found is not None
+    assert (found.run.case.seed, found.test) == (0, 5.0)
+
+
+def test_babi_has_the_best_run_beside_the_mean(write):
+    shared: dict[str, Any] = {"task": "babi", "levels": (1, 1), "answer": "class", "half": 1e6}
+    runs = [
+        make_run("sam", seed, validation=v, evaluations=questions(scale), **shared)
+        for seed, (v, scale) in enumerate([(0.6, 0.3), (0.4, 0.5)])
+    ]
+    experiment = only(write(*runs))
+    (table,) = [table for table in tables_of(experiment) if table.title.startswith("bAbI")]
+    assert [column.heading for column in table.columns][:4] == [
+        "task",
+        "sam, here, best by validation",
+        "sam, here, mean of 2",
+        "sam, paper",
+    ]
+    groups = [[one.error for one in run.evaluations if one.group is not None] for run in runs]
+    assert float(table.rows[20][1].text) == pytest.approx(100 * np.mean(groups[1]), abs=0.06)
+    assert float(table.rows[20][2].text) == pytest.approx(100 * np.mean(groups), abs=0.06)
+
+
+@pytest.mark.parametrize(
+    "folder", sorted((Path(__file__).parents[1] / "docs" / "results").glob("*/learning.jsonl")), ids=lambda path: path.parent.name
+)
+def test_committed_runs_are_readable(folder):
+    assert load_experiments([folder.parent])
 
 
 def test_the_papers_cells_agree_with_its_printed_means():

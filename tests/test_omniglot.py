@@ -81,6 +81,7 @@ def test_parts_share_no_character(data):
     assert set.union(*shades.values()) == set(range(1, CHARACTERS + 1))
     held_out = Omniglot(data, labels=2).held_out()
     assert torch.equal(held_out.images, parts["test"])
+    assert torch.equal(Omniglot(data, labels=2).validation().images, parts["validation"])
     assert held_out.last_level == 2
     assert Omniglot(data, labels=12).held_out().last_level == 8  # 4 turns of 2 characters
     assert Omniglot(data, labels=12).held_out().input_size == PIXELS + 12

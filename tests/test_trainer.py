@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from mann_bench.models import NTM
 from mann_bench.suites.learning.curriculum import Curriculum
-from mann_bench.suites.learning.evaluation import evaluate, levels_to_test, outputs
+from mann_bench.suites.learning.evaluation import evaluate, levels_to_test, outputs, validate
 from mann_bench.suites.learning.record import LearningCase
 from mann_bench.suites.learning.session import TrainingProcess
 from mann_bench.suites.learning.trainer import DivergedError, Trainer, load_checkpoint
@@ -106,10 +106,42 @@ def test_resumed_run_is_bit_identical(model, changes, tmp_path):
         assert torch.equal(expected, got), name
 
 
+@pytest.mark.parametrize("limit", [70, 100])  # inside a point and at its end
+@pytest.mark.parametrize("past_goal", [False, True])
+def test_a_run_beyond_its_limit_is_bit_identical(limit, past_goal, tmp_path):
+    goal = {"goal": 10.0, "patience": 5, "stop_at_goal": False} if past_goal else {}
+    whole, part = make(small_case(**goal)), make(small_case(sequences=3 * limit, **goal))
+    ending = "ok" if past_goal else "budget"
+    assert whole.run(tmp_path / "whole.pt") == part.run(tmp_path / "part.pt") == ending
+    assert part.curve[-1].sequences == 3 * limit
+    longer = make(small_case(**goal))
+    assert longer.case.run_id == part.case.run_id
+    assert longer.case.case_id != part.case.case_id
+    longer.load(tmp_path / "part.pt")
+    assert longer.run(tmp_path / "part.pt") == ending
+    assert without_time(longer.curve) == without_time(whole.curve)
+    for (name, expected), got in zip(whole.model.state_dict().items(), longer.model.state_dict().values(), strict=True):
+        assert torch.equal(expected, got), name
+
+
 def test_checkpoint_of_another_case_is_refused(tmp_path):
     make(small_case()).run(tmp_path / "one.pt", stop=lambda: True)
-    with pytest.raises(ValueError, match="expected a checkpoint of case"):
+    with pytest.raises(ValueError, match="expected a checkpoint of run"):
         make(small_case(seed=1)).load(tmp_path / "one.pt")
+
+
+def test_checkpoint_of_old_is_known_by_its_name(tmp_path):
+    case = small_case()
+    make(case).run(tmp_path / "new.pt", stop=after(3))
+    content = torch.load(tmp_path / "new.pt", weights_only=True)
+    del content["run_id"]
+    torch.save({**content, "case_id": case.case_id}, tmp_path / f"{case.case_id}.pt")
+    trainer = make(small_case(sequences=9999))
+    trainer.load(tmp_path / f"{case.case_id}.pt")
+    assert trainer.step == 3
+    (tmp_path / f"{case.case_id}.pt").rename(tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="expected a checkpoint of run other"):
+        trainer.load(tmp_path / "other.pt")
 
 
 class TestMemoryBetweenBatches:
@@ -206,6 +238,8 @@ class TestEvaluation:
         again.model.load_state_dict(first.model.state_dict())
         task = first.task
         assert evaluate(first.model, case, task, 2, 60) == evaluate(again.model, case, task, 2, 60)
+        assert validate(first.model, case, task, 2, 60) == validate(again.model, case, task, 2, 60)
+        assert validate(first.model, case, task, 2, 60) != evaluate(first.model, case, task, 2, 60)[0]
         (one,) = evaluate(first.model, case, task, 2, 60)
         assert one.chance == 8
         assert one.error == pytest.approx(8, rel=0.2)
@@ -239,10 +273,11 @@ class TestEvaluation:
             answered.append(x.shape[1])
             return functional.one_hot(torch.ones(x.shape[:2], dtype=torch.int64), 2).float(), None
 
-        whole, *groups = evaluate(says_class_1, trainer.case, TwoGroups(), 1, 60)
+        whole, *groups = evaluate(says_class_1, trainer.case, TwoGroups().held_out(), 1, 60)
         assert answered == [3, 2]  # each held-out sequence once
         assert (whole.group, whole.error, whole.chance, whole.sequences) == (None, 3 / 5, 0.5, 5)
         assert [(one.group, one.error, one.chance) for one in groups] == [(7, 1.0, 0.25), (8, 0.0, 0.5)]
+        assert validate(says_class_1, trainer.case, TwoGroups(), 1, 60) is None  # no part of its own for that
 
     def test_levels(self):
         assert levels_to_test(small_case(levels=(1, 20)), find_task("copy"), 20) == [1, 10, 20, 40, 100, 200]
@@ -260,7 +295,7 @@ def finish(process, until=lambda message: False):
 
 def test_killed_process_goes_on_to_the_same_curve(tmp_path):
     case = small_case(sequences=3 * 1000)
-    command = {"case": case.model_dump(), "data": None, "every_s": 0.02}
+    command = {"case": case.model_dump(), "data": None, "every_s": 0.02, "evaluation_s": 60}
     control = TrainingProcess(1)
     broken = tmp_path / "broken.pt"
     dice = random.Random(0)

@@ -1,4 +1,6 @@
-"""After training: errors on held-out sequences, at the levels trained on and beyond, with the same sequences for every model and seed."""
+"""After training: errors on held-out sequences, at the levels trained on and beyond, with the same sequences for every model and seed; and
+on others, at the highest level trained on, by which one run can be chosen among several without a look at the test.
+"""
 
 import itertools
 import math
@@ -12,11 +14,10 @@ import torch
 from torch import Tensor
 
 from mann_bench.suites.learning.record import Evaluation, LearningCase
-from mann_bench.suites.learning.trainer import generator_of
+from mann_bench.suites.learning.trainer import TEST, VALIDATION, generator_of
 from mann_bench.suites.tasks import Batch, Task
 from mann_bench.worker import is_out_of_memory
 
-HELD_OUT = 1  # what a generator is for, as `trainer.TRAINING`
 SEQUENCES = 256  # a level, if time allows
 BEYOND = (1, 2, 5, 10)  # times the highest level trained on
 CHUNK_STEPS = 1024  # a longer sequence is run in parts, so that memory does not grow with it
@@ -29,21 +30,26 @@ def levels_to_test(case: LearningCase, task: Task, highest: int) -> list[int]:
     return sorted(filter(task.has_level, wanted))
 
 
-def evaluate(model: Any, case: LearningCase, task: Task, level: int, seconds: float) -> list[Evaluation]:
+def validate(model: Any, case: LearningCase, task: Task, level: int, seconds: float) -> Evaluation | None:
+    """The error of all answers on sequences that are neither trained on nor the test's; None where the task has none of this level."""
+    apart = task.validation()
+    return evaluate(model, case, apart, level, seconds, VALIDATION)[0] if apart is not None and apart.has_level(level) else None
+
+
+def evaluate(model: Any, case: LearningCase, held_out: Task, level: int, seconds: float, purpose: int = TEST) -> list[Evaluation]:
     """Errors at one level, of all answers and of each group; what takes more memory or time than there is, is recorded without an error.
 
     A held-out part that has an end is counted whole, whatever time that takes: to stop short would leave out sequences of some kinds.
     """
     counts = Counts()
-    held_out = task.held_out()
     every = held_out.every(case.batch)
     deadline = math.inf if every is not None else time.monotonic() + seconds
     try:
-        for batch in drawn(case, held_out, level) if every is None else every:
+        for batch in drawn(case, held_out, level, purpose) if every is None else every:
             y = outputs(model, batch.inputs.to(case.device), deadline)
             if y is None:
                 break
-            counts.add(task, y.cpu(), batch)
+            counts.add(held_out, y.cpu(), batch)
             if time.monotonic() > deadline:
                 break
     except Exception as error:
@@ -52,13 +58,13 @@ def evaluate(model: Any, case: LearningCase, task: Task, level: int, seconds: fl
         return [Evaluation(level=level, error=None, sequences=0, reason="out of memory")]
     if not counts.sequences:
         return [Evaluation(level=level, error=None, sequences=0, reason=f"a batch takes more than {seconds:.0f} s")]
-    return counts.evaluations(task, level)
+    return counts.evaluations(held_out, level)
 
 
-def drawn(case: LearningCase, held_out: Task, level: int) -> Iterator[Batch]:
+def drawn(case: LearningCase, held_out: Task, level: int, purpose: int) -> Iterator[Batch]:
     """`SEQUENCES` of them, by fixed seeds."""
     for number in range(-(-SEQUENCES // case.batch)):
-        yield held_out.sample(level, case.batch, generator_of(HELD_OUT, level, number))
+        yield held_out.sample(level, case.batch, generator_of(purpose, level, number))
 
 
 def outputs(model: Any, inputs: Tensor, deadline: float) -> Tensor | None:

@@ -1,6 +1,6 @@
 """The process of one training run: one command comes in, progress and then a result go out, all as JSON lines.
 
-    {"case": {...}, "data": null, "checkpoint": "RUN/checkpoints/ID.pt", "every_s": 60}
+    {"case": {...}, "data": null, "checkpoint": "RUN/checkpoints/ID.pt", "every_s": 60, "evaluation_s": 60}
 
 {"progress": {"sequences": 12800, "level": 8, "loss": 0.31, "rate": 900.0}}    twice a second at most
 {"evaluating": 80}                                                             the level
@@ -20,8 +20,8 @@ import torch
 
 from mann_bench.environment import device_name
 from mann_bench.errors import DISK_FULL
-from mann_bench.suites.learning.evaluation import evaluate, levels_to_test
-from mann_bench.suites.learning.record import Evaluation, LearningCase
+from mann_bench.suites.learning.evaluation import evaluate, levels_to_test, validate
+from mann_bench.suites.learning.record import LearningCase
 from mann_bench.suites.learning.trainer import DivergedError, Trainer
 from mann_bench.suites.tasks import Task, find_task
 from mann_bench.worker import is_out_of_memory, limit_memory, open_replies
@@ -57,7 +57,7 @@ class Run:
         said = {"sequences": trainer.sequences, "level": trainer.curriculum.level, "loss": trainer.curriculum.mean(), "rate": rate}
         self.say(progress={**said, "wall_s": trainer.wall_s})
 
-    def train(self, case: LearningCase, data: Path | None, checkpoint: Path, every_s: float) -> None:
+    def train(self, case: LearningCase, data: Path | None, checkpoint: Path, every_s: float, evaluation_s: float) -> None:
         """Train, evaluate and say what came of it; whatever goes wrong with the model is part of the result."""
         torch.set_num_threads(case.threads)
         if case.memory_bytes is not None:
@@ -79,8 +79,8 @@ class Run:
         if status is None:
             self.say(stopped=True)
             return
-        evaluations = self.evaluate(trainer, task) if trainer is not None and status in ("ok", "budget", "oom") else []
-        self.say(result={"status": status, "reason": reason, **outcome(trainer), "evaluations": [one.model_dump() for one in evaluations]})
+        tested = self.evaluate(trainer, task, evaluation_s) if trainer is not None and status in ("ok", "budget", "oom") else {}
+        self.say(result={"status": status, "reason": reason, **outcome(trainer), **tested})
 
     def failure(self, error: Exception, trainer: Trainer | None) -> tuple[str, str]:
         """Status and reason."""
@@ -96,17 +96,19 @@ class Run:
         first_line = str(error).strip().partition("\n")[0]
         return "error", f"{type(error).__name__}: {first_line} ({where})"
 
-    def evaluate(self, trainer: Trainer, task: Task) -> list[Evaluation]:
-        """At each level, for a twentieth of the time that training took; SIGTERM ends it at once."""
+    def evaluate(self, trainer: Trainer, task: Task, seconds: float) -> dict[str, Any]:
+        """Of the test at each level and of the validation, each within so many seconds, as fields of a result; SIGTERM ends it at once."""
         self.evaluating = True
         trainer.state = None  # evaluation makes memories of its own
         trainer.optimizer.zero_grad(set_to_none=True)
-        seconds = min(60.0, max(5.0, trainer.wall_s / 20))
-        found: list[Evaluation] = []
-        for level in levels_to_test(trainer.case, task.held_out(), trainer.curriculum.level):
+        model, case, highest, held_out = trainer.model, trainer.case, trainer.curriculum.level, task.held_out()
+        self.say(evaluating=highest)
+        validation = validate(model, case, task, highest, seconds)
+        found = []
+        for level in levels_to_test(case, held_out, highest):
             self.say(evaluating=level)
-            found += evaluate(trainer.model, trainer.case, task, level, seconds)
-        return found
+            found += [one.model_dump() for one in evaluate(model, case, held_out, level, seconds)]
+        return {"evaluations": found, "validation": validation and validation.model_dump(), "evaluation_seconds": seconds}
 
 
 def outcome(trainer: Trainer | None) -> dict[str, Any]:
@@ -138,7 +140,7 @@ def main() -> None:
         signal.signal(signal.SIGTERM, run.stop)
         command = json.loads(sys.stdin.readline())
         data = Path(command["data"]) if command["data"] else None
-        run.train(LearningCase(**command["case"]), data, Path(command["checkpoint"]), command["every_s"])
+        run.train(LearningCase(**command["case"]), data, Path(command["checkpoint"]), command["every_s"], command["evaluation_s"])
 
 
 if __name__ == "__main__":

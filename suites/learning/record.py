@@ -1,11 +1,14 @@
 """What a training run is and what it leaves: one JSON object a line in `RUN/learning.jsonl`, beside `RUN/run.json`."""
 
+from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from mann_bench.case import stable_id
 from mann_bench.result import Ran, Record, StoredRecord
+
+LIMITS = ("sequences", "seconds")  # a run can go on beyond these and is the same run
 
 Status = Literal["ok", "budget", "oom", "diverged", "error", "unavailable"]
 
@@ -64,6 +67,15 @@ class LearningCase(Record):
         return stable_id(self)
 
     @property
+    def run_id(self) -> str:
+        """The same whatever the limits are: a run that reached one can go on to a larger one."""
+        return stable_id(self, without=LIMITS)
+
+    def is_over(self, sequences: int, wall_s: float) -> bool:
+        """Whether a limit is reached after so many sequences and seconds of training."""
+        return (self.sequences is not None and sequences >= self.sequences) or (self.seconds is not None and wall_s >= self.seconds)
+
+    @property
     def name(self) -> str:
         """The model as it is asked for on the command line: `ntm-checkpointed`."""
         return self.model if self.variant == "plain" else f"{self.model}-{self.variant}"
@@ -109,6 +121,8 @@ class LearningResult(StoredRecord):
     `ok`: the goal was reached; `budget`: the limit of sequences or seconds was. `oom`, `diverged` (a loss or a gradient that is no number)
     and `error` keep what was learned until then; `reason` says what happened. `sequences_to_goal`: None where the goal was not reached.
     `level` is the highest h. `peak_bytes`: the process's high-water mark. `level_means`: what one unit of a level is, as "pairs".
+    `evaluations` are on the test's sequences; `validation`, on others, is to choose among seeds by: the error of all answers at `level`.
+    `evaluation_seconds`: the most that one level was given.
     """
 
     FILE: ClassVar[str] = "learning.jsonl"
@@ -122,6 +136,8 @@ class LearningResult(StoredRecord):
     level_means: str | None = None
     curve: list[CurvePoint] = Field(default_factory=list)
     evaluations: list[Evaluation] = Field(default_factory=list)
+    validation: Evaluation | None = None
+    evaluation_seconds: float | None = None
     sequences: int = 0
     sequences_to_goal: int | None = None
     seconds_to_goal: float | None = None
@@ -131,3 +147,22 @@ class LearningResult(StoredRecord):
     resumed: int = Field(0, description="how often it went on from a checkpoint")
     started_at: str
     wall_s: float
+
+    @property
+    def run_id(self) -> str:
+        """Of the case, whatever its limits."""
+        return self.case.run_id
+
+    def fulfils(self, case: LearningCase) -> bool:
+        """Whether nothing is left to train for a case of the same run, whose limits may be larger."""
+        by_limit = self.status == "budget" or (self.status == "ok" and not self.case.stop_at_goal)
+        return not by_limit or case.is_over(self.sequences, self.wall_s)
+
+
+def furthest(results: Iterable[LearningResult]) -> dict[str, LearningResult]:
+    """The record of each run, by `run_id`, that was trained the longest; of equals the last."""
+    found: dict[str, LearningResult] = {}
+    for result in results:
+        if result.run_id not in found or result.sequences >= found[result.run_id].sequences:
+            found[result.run_id] = result
+    return found

@@ -18,8 +18,8 @@ from mann_bench.registry import find_model
 from mann_bench.result import SCHEMA
 from mann_bench.runner import now, why_unavailable
 from mann_bench.sizes import format_slots
-from mann_bench.store import RecordFolder, load_records
-from mann_bench.suites.learning.record import LearningCase, LearningResult
+from mann_bench.store import RecordFolder
+from mann_bench.suites.learning.record import LearningCase, LearningResult, furthest
 from mann_bench.suites.learning.trainer import load_checkpoint
 
 STOP_S = 30.0  # a process that is asked to stop finishes its batch and writes a checkpoint
@@ -47,11 +47,23 @@ class Running:
 class LearningSession:
     """The runs of one folder."""
 
-    def __init__(self, cases: list[LearningCase], data: Path | None, path: Path, *, resume: bool, every_s: float, console: Console) -> None:
-        self.cases, self.data, self.path, self.every_s, self.console = cases, data, path, every_s, console
+    def __init__(
+        self,
+        cases: list[LearningCase],
+        data: Path | None,
+        path: Path,
+        *,
+        resume: bool,
+        every_s: float,
+        evaluation_s: float,
+        console: Console,
+    ) -> None:
+        self.cases, self.data, self.path, self.console = cases, data, path, console
+        self.every_s, self.evaluation_s = every_s, evaluation_s
         self.folder = RecordFolder(path, describe(cases, data), LearningResult, resume=resume)
-        self.earlier = load_records(path, LearningResult) if self.folder.finished else []
-        self.statuses: Counter[str] = Counter(result.status for result in self.earlier)
+        before = furthest(self.folder.records)
+        self.done = {case.run_id: before[case.run_id] for case in cases if case.run_id in before and before[case.run_id].fulfils(case)}
+        self.statuses: Counter[str] = Counter(result.status for result in self.done.values())
         self.running: dict[int, Running] = {}
         self.selector = selectors.DefaultSelector()
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[told]}"))
@@ -59,9 +71,9 @@ class LearningSession:
 
     def run(self, jobs: int) -> Counter[str]:
         """Run what the folder does not hold yet, `jobs` at a time; how many runs ended with each status, earlier ones included."""
-        waiting = deque(case for case in self.cases if case.case_id not in self.folder.finished)
-        if self.earlier:
-            self.console.print(f"{len(self.earlier)} of {len(self.cases)} runs are there already", markup=False)
+        waiting = deque(case for case in self.cases if case.run_id not in self.done)
+        if self.done:
+            self.console.print(f"{len(self.done)} of {len(self.cases)} runs are there already", markup=False)
         (self.path / "checkpoints").mkdir(exist_ok=True)
         try:
             with self.bars or nullcontext():
@@ -81,14 +93,21 @@ class LearningSession:
         if missing := why_unavailable(case.device, case.variant, case.index):
             self.store(case, now(), {"status": "unavailable", "reason": missing, "wall_s": 0.0})
             return
-        checkpoint = self.path / "checkpoints" / f"{case.case_id}.pt"
+        checkpoint = self.checkpoint(case)
         one = Running(case, TrainingProcess(case.threads), checkpoint)
         data = str(self.data.resolve()) if self.data else None
-        one.process.send({"case": case.model_dump(), "data": data, "checkpoint": str(checkpoint), "every_s": self.every_s})
+        times = {"every_s": self.every_s, "evaluation_s": self.evaluation_s}
+        one.process.send({"case": case.model_dump(), "data": data, "checkpoint": str(checkpoint), **times})
         self.running[one.process.fileno()] = one
         self.selector.register(one.process, selectors.EVENT_READ)
         if self.bars:
             one.shown = self.bars.add_task(label(case), total=1.0, told="starting")
+
+    def checkpoint(self, case: LearningCase) -> Path:
+        """Where a run goes on from: named by the run, or in folders of old by the case that it was then."""
+        ids = [case.run_id, case.case_id, *(record.case_id for record in self.folder.records if record.run_id == case.run_id)]
+        paths = [self.path / "checkpoints" / f"{one}.pt" for one in ids]
+        return next((path for path in paths if path.exists()), paths[0])
 
     def take(self, one: Running, message: dict[str, Any]) -> None:
         """One message of a run."""
@@ -159,6 +178,7 @@ def describe(cases: list[LearningCase], data: Path | None) -> dict[str, Any]:
         "task": cases[0].task,
         "data": data.name if data else None,
         "case_ids": [case.case_id for case in cases],
+        "run_ids": [case.run_id for case in cases],
         "started_at": now(),
         "environment": fingerprint(),
     }

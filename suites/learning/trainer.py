@@ -24,7 +24,7 @@ from mann_bench.suites.learning.record import CurvePoint, LearningCase
 from mann_bench.suites.tasks import Task
 
 POINT_BATCHES = 50  # batches of one point of the curve
-TRAINING = 0  # what a generator is for; evaluation has another number, so its sequences are never trained on
+TRAINING, TEST, VALIDATION = 0, 1, 2  # what a generator is for: no sequence is drawn for two of them
 
 
 class DivergedError(ArithmeticError):
@@ -70,18 +70,16 @@ class Trainer:
             if now - saved >= every_s:
                 self.save(checkpoint)
                 saved = time.monotonic()
+        self.save(checkpoint)  # before the last point is closed: a run that goes on with a larger limit has it where it would have been
         if ending is not None:
             self.close_point()
-        self.save(checkpoint)
         return ending
 
     def ending(self) -> str | None:
         """Why training is over, or None."""
-        case = self.case
-        if self.reached is not None and case.stop_at_goal:
+        if self.reached is not None and self.case.stop_at_goal:
             return "ok"
-        over = case.sequences is not None and self.sequences >= case.sequences
-        if over or (case.seconds is not None and self.wall_s >= case.seconds):
+        if self.case.is_over(self.sequences, self.wall_s):
             return "ok" if self.reached is not None else "budget"
         return None
 
@@ -151,7 +149,7 @@ class Trainer:
     def save(self, checkpoint: Path) -> None:
         """All that goes on, written whole or not at all."""
         content = {
-            "case_id": self.case.case_id,
+            "run_id": self.case.run_id,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "curriculum": self.curriculum.state(),
@@ -182,10 +180,11 @@ class Trainer:
 
 
 def load_checkpoint(checkpoint: Path, case: LearningCase) -> dict[str, Any]:
-    """What `Trainer.save` wrote; ValueError if it is of another case."""
+    """What `Trainer.save` wrote; ValueError if it is of another run. Those of old are known by their case alone, which is their name."""
     content: dict[str, Any] = torch.load(checkpoint, map_location=case.device, weights_only=True)
-    if content["case_id"] != case.case_id:
-        raise ValueError(f"{checkpoint}: expected a checkpoint of case {case.case_id}, got one of {content['case_id']}; remove it")
+    expected, got = (case.run_id, content["run_id"]) if "run_id" in content else (checkpoint.stem, content["case_id"])
+    if expected != got:
+        raise ValueError(f"{checkpoint}: expected a checkpoint of run {expected}, got one of {got}; remove it")
     content["random"] = content["random"].cpu()
     return content
 

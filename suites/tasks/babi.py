@@ -63,6 +63,10 @@ class Babi(Task):
         """The test stories."""
         return Babi(self.data, part="test")
 
+    def validation(self) -> "Babi":
+        """The training stories that are kept apart."""
+        return Babi(self.data, part="validation")
+
     def steps(self, level: int) -> int:
         """Words of the longest story."""
         return int(self.corpus.lengths[torch.cat(self.stories)].max())

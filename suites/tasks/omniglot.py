@@ -73,6 +73,10 @@ class Omniglot(Task):
         """Episodes of characters that are never trained on."""
         return Omniglot(self.data, labels=self.labels, part="test")
 
+    def validation(self) -> "Omniglot":
+        """Episodes of characters that are neither trained on nor in a test."""
+        return Omniglot(self.data, labels=self.labels, part="validation")
+
     def steps(self, level: int) -> int:
         """Each character ten times."""
         return INSTANCES * level

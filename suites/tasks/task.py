@@ -68,6 +68,10 @@ class Task(ABC):
         """The same task on data never trained on; itself where every sequence is drawn anew."""
         return self
 
+    def validation(self) -> "Task | None":
+        """The same task on data that are neither trained on nor `held_out`, to choose a run by; None where there are none."""
+        return self if self.held_out() is self else None
+
     def every(self, batch: int) -> Iterator[Batch] | None:
         """All sequences there are, each once; None where there is no end of them."""
         return None
