@@ -86,12 +86,6 @@ class RecordFolder(Generic[Kind]):
             )
         if resume and not existing:
             raise UsageError(f"--resume {path}: expected a folder with run.json, got none; start without --resume")
-        self.records = load_records(path, kind) if resume and self._has_a_line() else []
-        if resume and not self._goes_on(existing, description):
-            raise UsageError(
-                f"--resume {path}: that run has {len(existing.get('case_ids', []))} cases of suite {existing.get('suite')!r}, "
-                f"this command plans {len(description['case_ids'])} others of {description['suite']!r}; give the same suite and options"
-            )
         path.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
         try:
@@ -99,9 +93,19 @@ class RecordFolder(Generic[Kind]):
         except OSError as error:
             os.close(self._lock)
             raise UsageError(f"--out {path}: another mann-bench is writing there; wait for it or name another folder") from error
-        if not existing:
-            write_atomically(path / "run.json", json.dumps(description, indent=1))
-        self._drop_torn_line()
+        try:
+            if not existing:
+                write_atomically(path / "run.json", json.dumps(description, indent=1))
+            self._drop_torn_line()
+            self.records = load_records(path, kind) if self._size() else []
+            if existing and not self._goes_on(existing, description):
+                raise UsageError(
+                    f"--resume {path}: that run has {len(existing.get('case_ids', []))} cases of suite {existing.get('suite')!r}, "
+                    f"this command plans {len(description['case_ids'])} others of {description['suite']!r}; give the same suite and options"
+                )
+        except UsageError:
+            self.close()
+            raise
         self.finished = {record.case_id for record in self.records}
 
     def append(self, result: Kind) -> None:
@@ -132,9 +136,6 @@ class RecordFolder(Generic[Kind]):
             return True
         before = existing.get("run_ids", [record.run_id for record in self.records])  # folders of old: known where all have finished
         return "run_ids" in description and set(before) == set(description["run_ids"])
-
-    def _has_a_line(self) -> bool:
-        return self._size() > 0 and b"\n" in self.results_path.read_bytes()
 
     def _size(self) -> int:
         return self.results_path.stat().st_size if self.results_path.exists() else 0
