@@ -204,7 +204,7 @@ def test_babi_has_the_best_run_beside_the_mean(write):
         "sam, here, mean of 2",
         "sam, paper",
     ]
-    groups = [[one.error for one in run.evaluations if one.group is not None] for run in runs]
+    groups = [[one.error or 0.0 for one in run.evaluations if one.group is not None] for run in runs]
     assert float(table.rows[20][1].text) == pytest.approx(100 * np.mean(groups[1]), abs=0.06)
     assert float(table.rows[20][2].text) == pytest.approx(100 * np.mean(groups), abs=0.06)
 
