@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import math
+import operator
 import re
 from array import array
 from collections.abc import Mapping, Sequence
@@ -20,8 +21,8 @@ KINDS: dict[str, str] = {
     )
 }
 SIZES = tuple(name for name, kind in KINDS.items() if kind == "SIZE")  # they stand first
-_PLACES = {name: place for place, name in enumerate(KINDS)}
-_NO_BUFFERS = [0] * (len(KINDS) - len(SIZES))
+PLACES = {name: place for place, name in enumerate(KINDS)}
+_NO_BUFFERS = array("q", [0] * (len(KINDS) - len(SIZES)))
 
 
 class Arguments(ctypes.Structure):
@@ -54,15 +55,18 @@ def in_one_block(shapes: Mapping[str, Sequence[int]], numbers: Numbers) -> tuple
 
 
 @functools.lru_cache(maxsize=256)
-def parse(names: str, numbers: Numbers) -> tuple[tuple[torch.dtype, ...], tuple[tuple[int, int, int], ...]]:
+def parse(names: str, numbers: Numbers) -> tuple[list[torch.dtype], tuple[tuple[int, int, int], ...]]:
     """From "NAME,NAME@BYTE+NAME@BYTE" to the type of each tensor, and of each buffer its place in `Arguments`, tensor, first byte."""
     dtypes, buffers = [], []
     for tensor, name in enumerate(names.split(",")):
         dtypes.append(numbers.real if "@" in name else numbers.of(name))
         for part in name.split("+"):
             buffer, _, offset_bytes = part.partition("@")
-            buffers.append((_PLACES[buffer], tensor, int(offset_bytes or 0)))
-    return tuple(dtypes), tuple(buffers)
+            buffers.append((PLACES[buffer], tensor, int(offset_bytes or 0)))
+    return dtypes, tuple(buffers)
+
+
+_DTYPE, _DEVICE = operator.attrgetter("dtype"), operator.attrgetter("device")
 
 
 def pack(names: str, tensors: Sequence[Tensor], sizes: Sequence[int], numbers: Numbers) -> Arguments:
@@ -71,13 +75,20 @@ def pack(names: str, tensors: Sequence[Tensor], sizes: Sequence[int], numbers: N
     """
     dtypes, buffers = parse(names, numbers)
     device = tensors[0].device
-    for tensor, dtype in zip(tensors, dtypes, strict=True):
-        if tensor.dtype is not dtype or not tensor.is_contiguous() or tensor.device != device:
-            name = names.split(",")[[one is tensor for one in tensors].index(True)]
-            got = f"{'' if tensor.is_contiguous() else 'non-contiguous '}{tensor.dtype} on {tensor.device}"
-            raise ValueError(f"{name}: expected a contiguous {dtype} tensor on {device}, got {got}")
-    addresses = [tensor.data_ptr() for tensor in tensors]
-    values = [*sizes, *_NO_BUFFERS]
+    alike = [*map(_DTYPE, tensors)] == dtypes and [*map(_DEVICE, tensors)].count(device) == len(tensors)
+    if not alike or not all(map(Tensor.is_contiguous, tensors)):
+        raise ValueError(_what_is_wrong(names, tensors, dtypes, device))
+    addresses = [*map(Tensor.data_ptr, tensors)]
+    values = array("q", sizes) + _NO_BUFFERS
     for place, tensor_number, offset_bytes in buffers:
         values[place] = addresses[tensor_number] + offset_bytes
-    return Arguments.from_buffer(array("q", values))
+    return Arguments.from_buffer(values)
+
+
+def _what_is_wrong(names: str, tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype], device: torch.device) -> str:
+    """Of the first tensor that cannot be packed."""
+    for name, tensor, dtype in zip(names.split(","), tensors, dtypes, strict=False):
+        if tensor.dtype is not dtype or not tensor.is_contiguous() or tensor.device != device:
+            got = f"{'' if tensor.is_contiguous() else 'non-contiguous '}{tensor.dtype} on {tensor.device}"
+            return f"{name}: expected a contiguous {dtype} tensor on {device}, got {got}"
+    return f"expected {len(dtypes)} tensors ({names}), got {len(tensors)}"

@@ -55,17 +55,22 @@ _operator = operator(native, lambda *arguments: None, ("buffers",))
 def call(entry: str, which: str, names: str, inputs: Sequence[Tensor], buffers: Sequence[Tensor], sizes: Sequence[int]) -> None:
     """`native`, through torch's dispatcher where something would see it there: it takes longer than a few steps of a sequence."""
     watched = torch.autograd.profiler._is_profiler_enabled or torch._C._len_torch_dispatch_stack() > 0
-    (_operator if watched else native)(entry, which, names, inputs, buffers, sizes)
+    if watched:
+        _operator(entry, which, names, inputs, buffers, list(sizes))
+    else:
+        native(entry, which, names, inputs, buffers, sizes)
 
 
 def run(entry: str, which: Build, names: str, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
     """What `native` does, on the device of the tensors."""
     arguments, device = pack(names, tensors, sizes, which.numbers), device_of(tensors[0])
-    for name in schedule(entry, arguments):
-        if device.type == "cuda":
+    if device.type == "cuda":
+        for name in schedule(entry, arguments):
             driver.launch(name, arguments, which.real, which.store, device)
-        else:
-            getattr(build.load(which.real, which.store, emulate=which.emulate), name)(ctypes.byref(arguments))
+    else:
+        library, reference = build.load(which.real, which.store, emulate=which.emulate), ctypes.byref(arguments)
+        for name in schedule(entry, arguments):
+            getattr(library, name)(reference)
 
 
 def device_of(tensor: Tensor) -> torch.device:
@@ -83,16 +88,26 @@ def in_order(sizes: Mapping[str, int]) -> list[int]:
     return [sizes.get(name, 0) for name in SIZES]
 
 
+AROUND = {"mb_forward": ("mb_input", "mb_output"), "mb_backward": ("mb_output_back", "mb_weight_gradients")}
+
+
 def schedule(entry: str, arguments: Arguments) -> Iterator[str]:
-    """The entry points that make up one: with parts, the rows of an element are searched by many blocks between the pieces of `forward`."""
-    if entry != "mb_forward" or arguments.parts < 2:
+    """The entry points that make up one: with parts, the rows of an element are searched by many blocks between the pieces of `forward`;
+    around the recurrence the products whose buffers are given.
+    """
+    with_products = bool(arguments.y or arguments.grad_y)
+    if with_products:
+        yield AROUND[entry][0]
+    if entry == "mb_forward" and arguments.parts > 1:
+        for step in range(arguments.steps + 1):
+            arguments.step = step
+            yield "mb_forward_step"
+            if step < arguments.steps:
+                yield "mb_search_part"
+    else:
         yield entry
-        return
-    for step in range(arguments.steps + 1):
-        arguments.step = step
-        yield "mb_forward_step"
-        if step < arguments.steps:
-            yield "mb_search_part"
+    if with_products:
+        yield AROUND[entry][1]
 
 
 @functools.lru_cache

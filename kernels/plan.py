@@ -1,6 +1,7 @@
 """What a pass of given sizes needs, found out once for them: its buffers, each block of which is one allocation, and its scratch."""
 
 import functools
+from array import array
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -16,32 +17,41 @@ class Plan(NamedTuple):
     """Shapes of the buffers that torch works on too, and blocks of the others: a name as `arguments.pack` takes it, how many numbers."""
 
     which: str
-    sizes: tuple[int, ...]  # in the order of `arguments.SIZES`
+    sizes: "array[int]"  # in the order of `arguments.SIZES`
+    input: Shape
     carry: Shape
     gates: Shape
     interface: Shape
+    cell_inputs: Shape
+    y: Shape
     tape: tuple[str, int]  # all else that is kept, and scratch
-    lines: tuple[str, int]  # of the memory gradient
+    lines: tuple[str, int]  # of the memory gradient; of a short pass, also what its gradients of the weights are made of
     grads: tuple[str, int]  # of carry, cell and read weights, from step to step
     touched: int  # rows of an element that a pass can touch
     part_scratch: int
 
 
 @functools.lru_cache
-def plan(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device) -> Plan:
-    """Of passes of these sizes: all by name but where memory and ring stand at the start."""
+def plan(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device, short: bool) -> Plan:
+    """Of passes of these sizes: all by name but where memory and ring stand at the start. `short`: see `sequence.is_short`."""
     size = dict(sizes)
     lengths = ("steps", "batch", "taped")  # scratch is alike for all
     element, part = scratch(which, tuple(one for one in sizes if one[0] not in lengths), device)
     tape, lines = tape_shapes(size), line_shapes(size)
     carry, gates, interface = tape.pop("carry"), tape["gates"], tape["interface"]
+    along, of_input = (carry[0] - 1, carry[1]), (carry[0] - 1, *gates[1:])
+    cell_inputs, y = (*along, size["input_size"] + size["heads"] * size["width"]), (*along, size["output_size"])
+    if short:
+        lines |= {"grad_interface": interface, "cell_inputs": cell_inputs, "grad_features": (*along, carry[2])}
     tape["scratch"] = (size["batch"], element)
     grads = {"grad_carry": carry[1:], "grad_cell": tape["cell"][1:], "grad_weights": tape["read_weights"][1:]}
     order = in_order({**size, "table_size": lines["line_keys"][2], "scratch_stride": element})
     tape_block, line_block, grad_block = (in_one_block(shapes, which.numbers) for shapes in (tape, lines, grads))
     read = size["heads"] * size["reads"]
     touched = read + size["steps"] * (size["writers"] + read * (2 if size.get("links") else 1))
-    return Plan(str(which), tuple(order), carry, gates, interface, tape_block, line_block, grad_block, touched, part)
+    return Plan(
+        str(which), array("q", order), of_input, carry, gates, interface, cell_inputs, y, tape_block, line_block, grad_block, touched, part
+    )
 
 
 def support(size: Mapping[str, int]) -> int:

@@ -73,6 +73,10 @@ class MANN(nn.Module, ABC):
         if state is None:
             state = self.initial_state(x.shape[1])
         self.check_state(state, x)
+        return self.run(x, state)
+
+    def run(self, x: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
+        """All steps and the output layer."""
         features, state = self.unroll(x, state)
         with phase("controller"):
             return self.output(features), state

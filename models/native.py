@@ -56,23 +56,24 @@ def choose(kernels: str, weight: Tensor, word_size: int, index: type[Index] | No
     return "torch" if reason else "native"
 
 
-def unroll(model: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-    """`SAM.unroll` as one native call: x [T, B, X] -> hidden and reads of each step [T, B, H + R W], state."""
+def run(model: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+    """`SAM.run` as one native call: x [T, B, X] -> y [T, B, Y], state."""
     controller, memory = state.controller, state.memory
-    rows, ring, cell, interface = memory.rows, memory.rows.ring, model.controller, model.interface
+    rows, ring, cell, interface, output = memory.rows, memory.rows.ring, model.controller, model.interface, model.output
     steps, batch, _ = x.shape
     heads, reads, writers = model.heads, model.reads, model.write_heads
     taped = torch.is_grad_enabled()
     current = rows.begin(NativePass, memory.position, log=taped)
     ring_appends = steps * (writers * (2 + reads * (heads // writers)) + heads * reads)
     ring.reserve(ring_appends)
-    ring.head = ring.head.clone()  # changed in place from here on: marks keep the old one
+    first_head, ring.head = ring.head, torch.empty_like(ring.head)  # marks keep the old one
     more_sizes, buffers, constant = model.native_start(memory)
     index_sizes, index_buffers = rows.index.for_sequence()
     sizes = {
         "steps": steps,
         "batch": batch,
         "input_size": model.input_size,
+        "output_size": model.output_size,
         "hidden": model.hidden,
         "slots": model.slots,
         "width": model.word_size,
@@ -87,18 +88,19 @@ def unroll(model: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     }
     now = {"live": rows.live, "ring_tail": ring.tail, "queue_stride": ring.queue.shape[1], "threads": torch.get_num_threads()}
     buffers |= {"memory": rows.memory, "norms": rows.norms, **index_buffers}
-    buffers |= {"ring_last": ring.last, "ring_queue": ring.queue, "ring_head": ring.head}
+    buffers |= {"ring_last": ring.last, "ring_queue": ring.queue, "first_ring_head": first_head, "ring_head": ring.head}
     if ring.start is not None:
         buffers["ring_start"] = ring.start
     current.sequence = SequencePass(build_for(x.dtype, rows.memory.dtype), sizes, now, buffers)
-    weights = Weights(cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh, interface.weight, interface.bias)
+    of_cell = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+    weights = Weights(*of_cell, interface.weight, interface.bias, output.weight, output.bias)
     before = (controller.hidden, controller.cell, controller.reads, memory.weights)
     after_steps = sam_sequence(current, constant, x.contiguous(), [state.contiguous() for state in before], weights)
-    features, hidden, last_cell, last_reads, read_weights = after_steps
+    y, hidden, last_cell, last_reads, read_weights = after_steps
     ring.tail += ring_appends
     rows.live = min(model.slots, rows.live + steps * writers)
     after = model.native_end(memory, current.sequence.last, read_weights, rows.end(current))
-    return features, model.join(ControllerState(hidden, last_cell, last_reads), after)
+    return y, model.join(ControllerState(hidden, last_cell, last_reads), after)
 
 
 @functools.cache
@@ -107,12 +109,12 @@ def build_for(real: torch.dtype, store: torch.dtype) -> Build:
     return Build(str(real).removeprefix("torch."), str(store).removeprefix("torch."))
 
 
-def unroll_uncompiled() -> Callable[[Any, Tensor, Any], tuple[Tensor, Any]]:
-    """`unroll`, for which a compiled graph is left: the memory changes in place, behind its back. The compiler is not loaded for that."""
-    return _outside_of_graphs() if "torch._dynamo" in sys.modules else unroll
+def run_uncompiled() -> Callable[[Any, Tensor, Any], tuple[Tensor, Any]]:
+    """`run`, for which a compiled graph is left: the memory changes in place, behind its back. The compiler is not loaded for that."""
+    return _outside_of_graphs() if "torch._dynamo" in sys.modules else run
 
 
 @functools.cache
 def _outside_of_graphs() -> Callable[[Any, Tensor, Any], tuple[Tensor, Any]]:
-    uncompiled: Callable[[Any, Tensor, Any], tuple[Tensor, Any]] = torch.compiler.disable(unroll)
+    uncompiled: Callable[[Any, Tensor, Any], tuple[Tensor, Any]] = torch.compiler.disable(run)
     return uncompiled

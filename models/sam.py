@@ -118,11 +118,15 @@ class SAM(MANN):
         index = torch.full((batch, self.heads, self.reads), -1, dtype=torch.int64, device=rows.memory.device)
         return SAMMemory(rows, index, rows.norms.new_zeros(batch, self.heads, self.reads), position=0)
 
+    def run(self, x: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
+        """All steps and the output layer, in one native call where that can be."""
+        if self.ran["kernels"] != "native":
+            return super().run(x, state)
+        with phase("sequence"):
+            return native.run_uncompiled()(self, x, state)
+
     def unroll(self, x: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
         """All steps as one pass over the shared memory, recorded for backward if gradients are on."""
-        if self.ran["kernels"] == "native":
-            with phase("sequence"):
-                return native.unroll_uncompiled()(self, x, state)
         memory: Any = state.memory
         current = memory.rows.begin(StepwisePass, memory.position, log=torch.is_grad_enabled())
         try:
@@ -143,7 +147,7 @@ class SAM(MANN):
 
     def native_end(self, memory: Any, last: dict[str, Tensor], weights: Tensor, position: int) -> Any:
         """The memory after a native pass, from the last states it returned."""
-        return dataclasses.replace(memory, index=last["read_index"], weights=weights, position=position)
+        return SAMMemory(memory.rows, last["read_index"], weights, position)
 
     def access(self, interface: Tensor, memory: SAMMemory) -> tuple[Tensor, SAMMemory]:
         """One step: all writes in head order, then all reads of the new memory (eq 4-9)."""

@@ -1,6 +1,5 @@
 """SDNC: SAM with the DNC's temporal links kept row-sparse (Rae et al. 2016, supplement D): O(K_L^2) a step and no N x N anything."""
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,9 +61,9 @@ class SDNC(SAM):
         return {**sizes, "links": self.link_entries, "modes": self.modes}, {**buffers, **links}, start
 
     def native_end(self, memory: Any, last: dict[str, Tensor], weights: Tensor, position: int) -> Any:
-        """SAM's, and the precedence."""
-        after = super().native_end(memory, last, weights, position)
-        return dataclasses.replace(after, precedence_rows=last["precedence_rows"], precedence_weights=last["precedence"])
+        """SAM's, links and precedence."""
+        precedence = last["precedence_rows"], last["precedence"]
+        return SDNCMemory(memory.rows, last["read_index"], weights, position, None, memory.links, *precedence)
 
     def access(self, interface: Tensor, memory: SDNCMemory) -> tuple[Tensor, SDNCMemory]:  # type: ignore[override]
         """Write, link, read."""

@@ -95,7 +95,9 @@ class Emulator:
         caches = (call.scratch, plan.plan, native.build_for)  # each build needs its own
         for cache in caches:
             cache.cache_clear()
-        with patch.object(call, "run", self.run), patch("mann_bench.models.native.Build", emulated), operators:
-            yield self
-        for cache in caches:
-            cache.cache_clear()
+        try:
+            with patch.object(call, "run", self.run), patch("mann_bench.models.native.Build", emulated), operators:
+                yield self
+        finally:
+            for cache in caches:
+                cache.cache_clear()

@@ -92,6 +92,15 @@ def test_no_race(name, threads):
     assert_as_reference(model, found)
 
 
+@pytest.mark.parametrize("name", ["sam", "sdnc-small"])
+def test_no_race_with_transposed_weights(name, threads, monkeypatch):
+    monkeypatch.setattr(sequence, "in_columns", lambda *sizes: True)
+    model = make(name)
+    with threads.instead():
+        found = every_entry(model)
+    assert_as_reference(model, found)
+
+
 def test_no_race_where_many_blocks_search(threads, monkeypatch):
     monkeypatch.setattr(sequence, "search_parts", lambda rows, batch, device: 3)
     model = make("sam-large")

@@ -121,6 +121,16 @@ def test_equals_the_reference(name, options, fill):
     compare(fast, plain, steps=9, batch=2, fill=fill, tolerance=TOLERANCE[torch.float64])
 
 
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("columns", [False, True], ids=["rows", "columns"])
+@pytest.mark.parametrize("options", ["ones", "vectors-and-a-rest", "panels"])
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_as_they_are_or_transposed(name, options, columns, monkeypatch):
+    monkeypatch.setattr(sequence, "in_columns", lambda *sizes: columns)
+    fast, plain = pair(name, **OPTIONS[options])
+    compare(fast, plain, steps=3, batch=5, fill="full", tolerance=TOLERANCE[torch.float64])
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("steps", [1, 31])
 @pytest.mark.parametrize("name", MODELS)

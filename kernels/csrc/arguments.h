@@ -24,6 +24,7 @@
     SIZE(queue_stride)     /* places of a queue */                                                                                     \
     SIZE(scratch_stride)   /* numbers of scratch an element has */                                                                     \
     SIZE(input_size)       /* X */                                                                                                     \
+    SIZE(output_size)      /* Y */                                                                                                     \
     SIZE(parts)            /* blocks that search the rows of one element, 0 or 1: its own */                                           \
     SIZE(step)             /* t, of entry points that are called for one step */                                                       \
     SIZE(table_size)       /* a power of two */                                                                                        \
@@ -31,11 +32,18 @@
     SIZE(tables) SIZE(bits) SIZE(capacity) SIZE(probes) SIZE(rerank) /* lsh; capacity: a multiple of 8 */                              \
     SIZE(updated)          /* lsh alone: rows of an update, [B, updated] in `rows` */                                                  \
     SIZE(links)            /* sdnc: K_L, 0 for SAM */                                                                                  \
-    REAL(input)            /* [T, B, 4H] W_x x_t + biases */                                                                           \
+    REAL(input)            /* [T, B, 4H] W_x x_t + biases; of a pass with `y` out */                                                   \
     REAL(weight_ih)        /* [4H, X + RW] LSTM weights of [x_t, r_{t-1}] */                                                           \
     REAL(weight_hh)        /* [4H, H] */                                                                                               \
+    REAL(bias_ih) REAL(bias_hh) /* [4H]; for `input` */                                                                                \
     REAL(interface_weight) /* [P, H] */                                                                                                \
+    REAL(carry_columns)    /* [H + RW, 4H] both LSTM weights of [h_{t-1}, r_{t-1}] transposed; null: they are read as they are */      \
+    REAL(interface_columns) /* [H, P] the interface's, too */                                                                          \
     REAL(interface_bias)   /* [P] */                                                                                                   \
+    REAL(output_weight)    /* [Y, H + RW] */                                                                                           \
+    REAL(output_bias)      /* [Y] */                                                                                                   \
+    REAL(y)                /* [T, B, Y]; null: the caller's work */                                                                    \
+    REAL(x)                /* [T, B, X] */                                                                                             \
     REAL(first_hidden) REAL(first_reads)      /* [B, H], [B, RW]: states before the first step, given by the caller */                 \
     REAL(first_cell)       /* [B, H] */                                                                                                \
     INT64(first_read_index) REAL(first_read_weights) /* [B, R, K] */                                                                   \
@@ -59,7 +67,7 @@
     INT32(ring_last)       /* [B, N] last queue position of each row */                                                                \
     INT32(ring_queue)      /* [B, stride] */                                                                                           \
     INT32(ring_start)      /* [B, N] order before the queue; null: 0..N-1 */                                                           \
-    INT64(ring_head)       /* [B] next queue position to examine */                                                                    \
+    INT64(first_ring_head) INT64(ring_head) /* [B] next queue position to examine, as it was before the first step and as it is */     \
     REAL(scratch)          /* [B, scratch_stride] */                                                                                   \
     REAL(part_scores)      /* [B, parts, R, K] the best of each part */                                                                \
     INT32(part_rows)       /* [B, parts, R, K] */                                                                                      \
@@ -69,11 +77,17 @@
     INT32(line_count)      /* [B] lines taken */                                                                                       \
     REAL(row_gradient)     /* [B, line_stride, W] gradient of the memory over touched rows */                                          \
     REAL(grad_features)    /* [T, B, H + RW] gradient of the carry of each step by the output */                                       \
+    REAL(grad_y)           /* [T, B, Y] */                                                                                             \
     REAL(grad_carry)       /* [B, H + RW] of the last carry; at return of the first */                                                 \
     REAL(grad_cell)        /* [B, H] of the last cell; at return of the first */                                                       \
     REAL(grad_weights)     /* [B, R, K] of the last read weights; at return of those before the first step */                          \
     REAL(grad_gates)       /* [T, B, 4H] out, = grad of input */                                                                       \
     REAL(grad_interface)   /* [T, B, P] out */                                                                                         \
+    REAL(cell_inputs)      /* [T, B, X + RW] out: [x_t, r_{t-1}], what the gradient of weight_ih is a product with */                  \
+    REAL(grad_weight_ih) REAL(grad_weight_hh) /* as the weights, like those below; null, as grad_y then: the caller's work */          \
+    REAL(grad_bias_ih) REAL(grad_bias_hh)                                                                                              \
+    REAL(grad_interface_weight) REAL(grad_interface_bias)                                                                              \
+    REAL(grad_output_weight) REAL(grad_output_bias)                                                                                    \
     INT64(index)           /* single ops: rows [B, R, K] or [B, V, S], -1: none */                                                     \
     REAL(queries)          /* single ops: [B, R, W] */                                                                                 \
     REAL(weights)          /* single ops: [B, R, K], [B, V, S] or [B, L] */                                                            \

@@ -20,14 +20,24 @@ struct Choice {
     }
 };
 
-// Vectors of up to `most` elements that one matrix is multiplied with, so that it is read once for all: out = start + M v, start null: 0.
+// Numbers that stand `step` apart.
+struct Strided {
+    const Real* first;
+    int64_t step;
+    MB_FN Real operator[](int64_t k) const { return first[k * step]; }
+};
+
+// Vectors of up to `most` elements that one matrix is multiplied with, so that it is read once for all: out = start + M v, start null: 0. The
+// numbers of a v that is multiplied with a transposed matrix stand `step` apart.
 struct Vectors {
     static constexpr int most = 4;
     Real* out[most];
     const Real* start[most];
     const Real* v[most];
     int count = 0;
+    int64_t step = 1;
 
+    MB_FN Strided vector(int i) const { return Strided{v[i], step}; }
     MB_FN void add(Real* to, const Real* from, const Real* vector) { out[count] = to, start[count] = from, v[count] = vector, ++count; }
 };
 
@@ -77,8 +87,8 @@ struct Group {
     }
     // out[j] = start[j] + sum_k v[k] matrix[k, j] for `columns` <= unit_columns columns, of which `before` more stand to the left.
     static constexpr int64_t unit_columns = 8 * simd;
-    template <class T>
-    void sum_columns(Real* out, const Real* start, const Real* matrix, int64_t stride, const T* v, int64_t rows, int64_t columns, int64_t before) const {
+    template <class V>
+    void sum_columns(Real* out, const Real* start, const Real* matrix, int64_t stride, V v, int64_t rows, int64_t columns, int64_t before) const {
         const int64_t vectors = (columns + simd - 1) / simd, own = columns - (vectors - 1) * simd;
         if (before + columns < simd) {
             Real sums[simd] = {};
@@ -103,7 +113,7 @@ struct Group {
         const int64_t vectors = (columns + simd - 1) / simd;
         if (x.count == 1 || first + columns < simd) {
             for (int i = 0; i < x.count; ++i)
-                sum_columns(x.out[i] + first, x.start[i] ? x.start[i] + first : nullptr, matrix, stride, x.v[i], rows, columns, first);
+                sum_columns(x.out[i] + first, x.start[i] ? x.start[i] + first : nullptr, matrix, stride, x.vector(i), rows, columns, first);
             return;
         }
         for (int64_t done = 0; done < vectors; done += 4) {  // four vectors of registers a member

@@ -39,10 +39,10 @@ struct Group {
     }
     static constexpr int64_t unit_columns = 32;  // one a lane, so that a warp's loads are one
     MB_FN void sum_columns(const Vectors& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows, int64_t columns) const {
-        sum_columns(x.out[0] + first, x.start[0] ? x.start[0] + first : nullptr, matrix, stride, x.v[0], rows, columns, first);
+        sum_columns(x.out[0] + first, x.start[0] ? x.start[0] + first : nullptr, matrix, stride, x.vector(0), rows, columns, first);
     }
-    template <class T>
-    MB_FN void sum_columns(Real* out, const Real* start, const Real* matrix, int64_t stride, const T* v, int64_t rows, int64_t columns, int64_t) const {
+    template <class V>
+    MB_FN void sum_columns(Real* out, const Real* start, const Real* matrix, int64_t stride, V v, int64_t rows, int64_t columns, int64_t) const {
         each(columns, [&](int64_t j) {
             Real total = start ? start[j] : Real(0);
             for (int64_t k = 0; k < rows; ++k) total += static_cast<Real>(v[k]) * matrix[k * stride + j];

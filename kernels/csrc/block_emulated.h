@@ -52,10 +52,10 @@ struct Group {
     }
     static constexpr int64_t unit_columns = 2;
     void sum_columns(const Vectors& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows, int64_t columns) const {
-        sum_columns(x.out[0] + first, x.start[0] ? x.start[0] + first : nullptr, matrix, stride, x.v[0], rows, columns, first);
+        sum_columns(x.out[0] + first, x.start[0] ? x.start[0] + first : nullptr, matrix, stride, x.vector(0), rows, columns, first);
     }
-    template <class T>
-    void sum_columns(Real* out, const Real* start, const Real* matrix, int64_t stride, const T* v, int64_t rows, int64_t columns, int64_t) const {
+    template <class V>
+    void sum_columns(Real* out, const Real* start, const Real* matrix, int64_t stride, V v, int64_t rows, int64_t columns, int64_t) const {
         for (int64_t j = 0; j < columns; ++j)
             out[j] = sum(rows, [&](int64_t k) { return static_cast<Real>(v[k]) * matrix[k * stride + j]; }) + (start ? start[j] : Real(0));
     }

@@ -4,6 +4,7 @@
 
 #include "lsh_ops.h"
 #include "ops.h"
+#include "products.h"
 #include "sequence_back.h"
 
 // ENTRY with a name and its items of work: one for each element of the batch, for each crew of them, or many for each that share its rows. In mb::entries as
@@ -11,10 +12,14 @@
 // knows it, else 0.
 #define MB_ENTRIES                            \
     ENTRY(scratch, a.batch)                   \
+    ENTRY(input, a.batch)                     \
     ENTRY(forward, crews(a))                  \
     ENTRY(forward_step, a.batch)              \
     ENTRY(search_part, a.batch * a.parts)     \
+    ENTRY(output, a.batch)                    \
+    ENTRY(output_back, a.batch)               \
     ENTRY(backward, crews(a))                 \
+    ENTRY(weight_gradients, a.batch)          \
     ENTRY(undo, a.batch)                      \
     ENTRY(redo, a.batch)                      \
     ENTRY(lsh_scratch, a.batch)               \
@@ -55,6 +60,10 @@ template <int known> MB_FN void search_part(const Block& block, const Arguments&
 template <int known> MB_FN void backward(const Block& block, const Arguments& a, int64_t item) {
     Backward<known>(block, a, Backward<known>::first_of(a, item), Backward<known>::first_of(a, item + 1)).run();
 }
+template <int known> MB_FN void input(const Block& block, const Arguments& a, int64_t item) { mb::input(block, a, item); }
+template <int known> MB_FN void output(const Block& block, const Arguments& a, int64_t item) { mb::output(block, a, item); }
+template <int known> MB_FN void output_back(const Block& block, const Arguments& a, int64_t item) { mb::output_back(block, a, item); }
+template <int known> MB_FN void weight_gradients(const Block& block, const Arguments& a, int64_t item) { mb::weight_gradients(block, a, item); }
 template <int known> MB_FN void undo(const Block& block, const Arguments& a, int64_t item) {
     Sequence<known> sequence(block, a, item);
     for (int64_t t = a.steps; t-- > 0;) sequence.swap_step(t, false);

@@ -131,9 +131,23 @@ template <int members> inline void sum_rows(const Vectors& x, int64_t first, con
 // Few columns are summed in parts, so that an addition need not wait for the one before it.
 constexpr int chains(int64_t vectors) { return vectors == 1 ? 8 : vectors == 2 ? 4 : vectors == 3 ? 3 : vectors < 6 ? 2 : 1; }
 
+// out[j] = start[j] + sums[j] for `vectors` * simd columns, of the last of which only the `own` to the right are new; start null: 0.
+template <int vectors> inline void store_columns(Real* out, const Real* start, const Lanes* sums, int64_t own) {
+    const int64_t end = (vectors - 1) * simd + own;
+    if constexpr (vectors > 1) {  // the columns before are of the same sums: stored twice, they are the same
+        const Lanes last = start ? sums[vectors - 1] + load(start + end - simd) : sums[vectors - 1];
+        for (int j = 0; j < vectors - 1; ++j) store(out + j * simd, start ? sums[j] + load(start + j * simd) : sums[j]);
+        store(out + end - simd, last);
+    } else {  // those before may be done already, and `start` may be `out`
+        Real last[simd];
+        store(last, sums[0]);
+        for (int64_t j = 0; j < own; ++j) out[j] = last[simd - own + j] + (start ? start[j] : Real(0));
+    }
+}
+
 // out[j] = start[j] + sum_k v[k] matrix[k, j] for `vectors` * simd columns; the last of them may reach back, `own` columns of it are new.
-template <int vectors, int chains, class T>
-inline void sum_columns(Real* out, const Real* start, const Real* matrix, int64_t stride, const T* v, int64_t rows, int64_t own) {
+template <int vectors, int chains, class V>
+inline void sum_columns(Real* out, const Real* start, const Real* matrix, int64_t stride, V v, int64_t rows, int64_t own) {
     Lanes sums[chains][vectors] = {};
     const int64_t back = simd - own;
     const auto add = [&](int64_t k, Lanes* into) {
@@ -148,20 +162,14 @@ inline void sum_columns(Real* out, const Real* start, const Real* matrix, int64_
     for (; k < rows; ++k) add(k, sums[0]);
     for (int c = 1; c < chains; ++c)
         for (int j = 0; j < vectors; ++j) sums[0][j] += sums[c][j];
-    for (int j = 0; j < vectors - 1; ++j) store(out + j * simd, start ? sums[0][j] + load(start + j * simd) : sums[0][j]);
-    Real last[simd];
-    store(last, sums[0][vectors - 1]);
-    for (int64_t i = back; i < simd; ++i) {
-        const int64_t j = (vectors - 1) * simd + i - back;
-        out[j] = last[i] + (start ? start[j] : Real(0));
-    }
+    store_columns<vectors>(out, start, sums[0], own);
 }
 
 // The same for several vectors: chains one after the other, for the members do not wait for each other.
 template <int vectors, int members>
 inline void sum_columns_of(const Vectors& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows, int64_t own, int chains) {
     Lanes sums[members][vectors];
-    const int64_t back = simd - own, whole = rows / chains * chains;
+    const int64_t back = simd - own, whole = rows / chains * chains, step = x.step;
     for (int c = 0; c < chains; ++c) {
         Lanes chain[members][vectors] = {};
         const auto add = [&](int64_t k) {
@@ -169,22 +177,14 @@ inline void sum_columns_of(const Vectors& x, int64_t first, const Real* matrix, 
             Lanes part[vectors];
             for (int j = 0; j < vectors; ++j) part[j] = held(load(row + j * simd - (j == vectors - 1 ? back : 0)));
             for (int i = 0; i < members; ++i)
-                for (int j = 0; j < vectors; ++j) chain[i][j] += all(x.v[i][k]) * part[j];
+                for (int j = 0; j < vectors; ++j) chain[i][j] += all(x.v[i][k * step]) * part[j];
         };
         for (int64_t k = c; k < whole; k += chains) add(k);
         for (int64_t k = whole; c == 0 && k < rows; ++k) add(k);
         for (int i = 0; i < members; ++i)
             for (int j = 0; j < vectors; ++j) sums[i][j] = c ? sums[i][j] + chain[i][j] : chain[i][j];
     }
-    for (int i = 0; i < members; ++i) {
-        Real all_sums[vectors * simd];
-        for (int j = 0; j < vectors; ++j) store(all_sums + j * simd, sums[i][j]);
-        const Real* const start = x.start[i];
-        for (int64_t j = 0; j < (vectors - 1) * simd + own; ++j) {
-            const Real sum = all_sums[j < (vectors - 1) * simd ? j : j + back];
-            x.out[i][first + j] = sum + (start ? start[first + j] : Real(0));
-        }
-    }
+    for (int i = 0; i < members; ++i) store_columns<vectors>(x.out[i] + first, x.start[i] ? x.start[i] + first : nullptr, sums[i], own);
 }
 template <int members>
 inline void sum_columns_of(const Vectors& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows, int64_t vectors, int64_t own, int chains) {

@@ -86,6 +86,7 @@ template <int known> struct Sequence {
             at(a.precedence_rows, 0, L)[i] = static_cast<int32_t>(a.first_precedence_rows[b * L + i]);
             at(a.precedence, 0, L)[i] = a.first_precedence[b * L + i];
         });
+        block.each(1, [&](int64_t) { a.ring_head[b] = a.first_ring_head[b]; });
         block.sync();
     }
     MB_FN void end() {
@@ -356,15 +357,20 @@ template <int known> struct Forward : Crew<Sequence<known>> {
     MB_FN void controller(int64_t t) {
         const int64_t H = a.hidden, RW = a.heads * a.width;
         const Vectors hidden = all([&](Vectors& x, Member& m) { x.add(m.gates(t), a.input + (t * a.batch + m.b) * 4 * H, m.carry(t)); });
-        multiply(block, hidden, a.weight_hh, H, 4 * H, H);
-        // each row's by the thread that has begun it
-        const Vectors reads = all([&](Vectors& x, Member& m) { x.add(m.gates(t), m.gates(t), m.carry(t) + H); });
-        multiply(block, reads, a.weight_ih + a.input_size, a.input_size + RW, 4 * H, RW);
+        if (a.carry_columns) {
+            multiply_transposed(block, hidden, a.carry_columns, 4 * H, H + RW, 4 * H);
+        } else {
+            multiply(block, hidden, a.weight_hh, H, 4 * H, H);
+            // each row's by the thread that has begun it
+            const Vectors reads = all([&](Vectors& x, Member& m) { x.add(m.gates(t), m.gates(t), m.carry(t) + H); });
+            multiply(block, reads, a.weight_ih + a.input_size, a.input_size + RW, 4 * H, RW);
+        }
         block.sync();
         each([&](Member& m) { m.lstm(t); });
         block.sync();
         const Vectors interface = all([&](Vectors& x, Member& m) { x.add(m.interface(t), a.interface_bias, m.carry(t + 1)); });
-        multiply(block, interface, a.interface_weight, H, Member::interface_size(a), H);
+        if (a.carry_columns) multiply_transposed(block, interface, a.interface_columns, Member::interface_size(a), H, Member::interface_size(a));
+        else multiply(block, interface, a.interface_weight, H, Member::interface_size(a), H);
         block.sync();
         each([&](Member& m) { m.activate_interface(t); });
     }

@@ -14,7 +14,7 @@ template <int known> struct SequenceBack : Sequence<known> {
         Forward::gammas, Forward::modes, Forward::support_weights, Forward::query_norms, Forward::support_rows, Forward::grad_carry,
         Forward::grad_hidden, Forward::grad_read, Forward::grad_content, Forward::grad_support, Forward::dots, Forward::cell, Forward::gates,
         Forward::interface, Forward::read_index, Forward::read_weights, Forward::content_index, Forward::content_weights, Forward::written,
-        Forward::to_read, Forward::wipes, Forward::entry_weight, Forward::support, Forward::norms_of_queries, Forward::swap_step, Forward::at;
+        Forward::to_read, Forward::wipes, Forward::entry_weight, Forward::support, Forward::norms_of_queries, Forward::swap_step, Forward::at, Forward::carry;
 
     // Accesses of step t: the rows it writes, reads and, for SDNC, looked up by content.
     MB_FN int64_t accesses() const { return E + F * (a.links ? 2 : 1); }
@@ -54,11 +54,21 @@ template <int known> struct SequenceBack : Sequence<known> {
         block.each(a.line_count[b] * W, [&](int64_t i) { gradient_row(0)[i] = 0; });
     }
 
+    // [x_t, r_{t-1}] beside each other, what the gradient of the LSTM's first weight is a product with.
+    MB_FN void keep_cell_inputs(int64_t t) {
+        const int64_t X = a.input_size;
+        Real* const out = a.cell_inputs + (t * a.batch + b) * (X + R * W);
+        const Real* const x = a.x + (t * a.batch + b) * X;
+        block.each(X, [&](int64_t j) { out[j] = x[j]; });
+        block.each(R * W, [&](int64_t j) { out[X + j] = carry(t)[H + j]; });
+    }
+
     // What step t asks of the memory and of the interface, and the memory rolled back to before it.
     MB_FN void memory_back(int64_t t) {
         const Real* from_output = a.grad_features + (t * a.batch + b) * C;
         Real* const last_weights = a.grad_weights + b * F;
         block.each(C, [&](int64_t j) { grad_carry[j] += from_output[j]; });
+        keep_cell_inputs(t);
         support(t);
         read_back(t, last_weights);
         write_back(t, last_weights);
