@@ -284,14 +284,18 @@ def compare(
 
 @app.command()
 def claims(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders written by `mann-bench run`, best of suite paper")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders of `mann-bench run`, best of suite paper, and of `learn`")],
     as_json: AsJson = False,
 ) -> None:
     """Judge each claim of Rae et al. 2016 by the results: reproduced, exceeded, not reproduced, not run."""
     from mann_bench.reports import claims as claiming
+    from mann_bench.reports import sorted_runs
     from mann_bench.reports.frame import load_frame
+    from mann_bench.reports.learning import load_experiments
+    from mann_bench.reports.learning_claims import judge_learning
 
-    judged = claiming.judge_claims(load_frame(runs))
+    measured, trained = sorted_runs(runs)
+    judged = claiming.judge_claims(load_frame(measured) if measured else None, judge_learning(load_experiments(trained)))
     if as_json:
         print(json.dumps([claiming.to_json(one) for one in judged]))
         return

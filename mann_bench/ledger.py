@@ -33,10 +33,9 @@ def owners(workload: Workload) -> dict[str, Storages]:
     """The storages held between passes, by cause; one that several tensors share counts once, under the first."""
     module = getattr(workload, "model", None)
     buffers = module.buffers() if isinstance(module, torch.nn.Module) else []
-    inputs = [getattr(workload, name, None) for name in ("inputs", "targets", "mask", "share")]
     found: dict[str, Storages] = {cause: {} for cause in CAUSES}
     tensors = [("parameters", tensor) for tensor in (*workload.parameters().values(), *buffers)]
-    tensors += [("inputs", tensor) for tensor in inputs if tensor is not None]
+    tensors += [("inputs", tensor) for tensor in workload.given()]
     tensors += [(_cause_of(path), tensor) for path, tensor in named_tensors(workload.state)]
     seen: set[int] = set()
     for cause, tensor in tensors:

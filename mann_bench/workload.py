@@ -74,6 +74,10 @@ class Workload(ABC):
         """What receives gradients, by name; the gate gives twins the same values."""
         return {}
 
+    def given(self) -> list[Tensor]:
+        """What passes read and no state holds, such as inputs and targets."""
+        return []
+
     @abstractmethod
     def forward(self, steps: int | None = None) -> tuple[Tensor, Any]:
         """One pass forward over the first `steps` steps: (y, state)."""
@@ -137,6 +141,10 @@ class ModelWorkload(Workload):
     def parameters(self) -> dict[str, Tensor]:
         """The model's."""
         return dict(self.model.named_parameters())
+
+    def given(self) -> list[Tensor]:
+        """The task's sequences."""
+        return [self.inputs, self.targets, self.mask, self.share]
 
     def sequences(self, steps: int) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs [T, B, X], targets [T, B, Y] and mask [T, B] of the task."""

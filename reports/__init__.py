@@ -2,16 +2,23 @@
 
 from pathlib import Path
 
+from mann_bench.reports.learning import load_experiments
+from mann_bench.reports.learning_claims import judge_learning
 from mann_bench.reports.learning_page import write_learning_report
 from mann_bench.reports.page import write_report
 from mann_bench.suites.learning.record import LearningResult
 
-__all__ = ["write_learning_report", "write_report", "write_reports"]
+__all__ = ["sorted_runs", "write_learning_report", "write_report", "write_reports"]
 
 
 def write_reports(runs: list[Path], out: Path) -> list[Path]:
     """The page of the measurements among the folders, and that of the training runs, where there are any; returns their paths."""
-    learned = [run for run in runs if (run / LearningResult.FILE).is_file()]
-    measured = [run for run in runs if run not in learned or (run / "results.jsonl").is_file()]
-    pages = [write_report(measured, out)] if measured else []
-    return [*pages, write_learning_report(learned, out)] if learned else pages
+    measured, trained = sorted_runs(runs)
+    pages = [write_report(measured, out, judge_learning(load_experiments(trained)))] if measured else []
+    return [*pages, write_learning_report(trained, out)] if trained else pages
+
+
+def sorted_runs(runs: list[Path]) -> tuple[list[Path], list[Path]]:
+    """Folders of measurements, folders of training runs; a folder with both is in both, one with neither is of measurements."""
+    trained = [run for run in runs if (run / LearningResult.FILE).is_file()]
+    return [run for run in runs if run not in trained or (run / "results.jsonl").is_file()], trained

@@ -1,6 +1,10 @@
-"""The paper's claims against the results: each claim is data (`claims.toml`), judged by one of four formulas, with honest remarks."""
+"""The paper's claims against the results: each claim is data (`claims.toml`), judged by one of four formulas, with honest remarks.
+
+Those about learning are judged in `learning_claims.py`.
+"""
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -23,7 +27,10 @@ Side = dict[str, str | int]
 CLOSE = 1.1  # a value within this factor of the paper's reproduces it
 FLAT = 0.05  # an exponent within this of the paper's reproduces it
 NO_RUN = "no case of these runs is in this set-up; `mann-bench run paper` has them"
-NO_FORMULA = "a claim about learning: training runs judge it, not a benchmark"
+NO_TRAINING = (
+    "no training run of these folders is in this set-up; `mann-bench learn` makes them, and `mann-bench claims` takes their folders too"
+)
+LEARNING = ("as_well", "faster", "level", "beyond", "failed")
 UNITS = {"step_ms": "ms", "bytes_per_step": "bytes", "pass_bytes": "bytes", "start_bytes": "bytes", "peak_bytes": "bytes"}
 
 
@@ -35,7 +42,7 @@ class Claim(BaseModel):
     id: str
     says: str
     source: str
-    kind: Literal["ratio", "value", "difference", "exponent", "none"]
+    kind: Literal["ratio", "value", "difference", "exponent", "as_well", "faster", "level", "beyond", "failed"]
     paper: float | None = None
     better: Literal["higher", "lower"] = "higher"
     quantity: str = "step_ms"
@@ -44,6 +51,8 @@ class Claim(BaseModel):
     less: Side = Field(default_factory=dict)
     where: Side = Field(default_factory=dict)
     baseline: float | None = None
+    task: str = ""
+    levels: tuple[int, int] | None = None
     note: str = ""
 
     @field_validator("of", "over", "less", "where")
@@ -56,8 +65,10 @@ class Claim(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> "Claim":
-        needed = {"ratio": ("over",), "difference": ("less",)}.get(self.kind, ())
-        missing = [name for name in ("of", "paper", *needed) if self.kind != "none" and getattr(self, name) in ({}, None)]
+        needed = {"ratio": ("of", "paper", "over"), "difference": ("of", "paper", "less")}.get(self.kind, ("of", "paper"))
+        if self.kind in LEARNING:
+            needed = ("task", "levels") if self.kind in ("as_well", "faster") else ("task", "paper")
+        missing = [name for name in needed if getattr(self, name) in ({}, None, "")]
         if missing or self.quantity not in UNITS:
             raise ValueError(f"claim {self.id}: expected {' and '.join(missing) or 'a quantity of ' + ', '.join(UNITS)}")
         return self
@@ -65,12 +76,14 @@ class Claim(BaseModel):
     @property
     def paper_text(self) -> str:
         """The paper's number for people."""
-        return "-" if self.paper is None else self.show(self.paper)
+        return {"as_well": "as well", "faster": "faster"}.get(self.kind, "-") if self.paper is None else self.show(self.paper)
 
     def show(self, value: float) -> str:
         """A value of this claim with its unit."""
-        if self.kind == "ratio":
+        if self.kind in ("ratio", "as_well", "faster"):
             return f"{value:,.3g}x" if value < 1000 else f"{value:,.0f}x"
+        if self.kind in LEARNING:
+            return f"{value:,.0f}"
         if self.kind == "exponent":
             return f"N^{value:.2f}"
         return _with_unit(self.quantity, value)
@@ -105,12 +118,17 @@ def claims() -> tuple[Claim, ...]:
     return tuple(Claim(**raw) for raw in tomllib.loads(text)["claim"])
 
 
-def judge_claims(frame: pd.DataFrame) -> list[Judged]:
-    """Each claim against every set-up of the frame (`load_frame`) that it is about; at least one line a claim."""
+def judge_claims(frame: pd.DataFrame | None, learned: Mapping[str, list[Judged]] | None = None) -> list[Judged]:
+    """Each claim against every set-up of the frame (`load_frame`; None: no benchmark ran) that it is about, those about learning as
+    `learned` has judged them by their id; at least one line a claim.
+    """
     judged = []
     for claim in claims():
-        found = _judge(claim, frame[(frame["status"] == "ok")]) if claim.kind != "none" else []
-        judged += found or [Judged(claim, "not run", remarks=(NO_FORMULA if claim.kind == "none" else NO_RUN,))]
+        if claim.kind in LEARNING:
+            found, why_not = (learned or {}).get(claim.id, []), NO_TRAINING
+        else:
+            found, why_not = _judge(claim, frame[frame["status"] == "ok"]) if frame is not None else [], NO_RUN
+        judged += found or [Judged(claim, "not run", remarks=(why_not,))]
     return judged
 
 

@@ -1,6 +1,6 @@
 """All that is concluded from stored results, before any formatting."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,8 @@ class Findings:
     environments: list[dict[str, Any]]
 
 
-def conclude(runs: Sequence[Path]) -> Findings:
-    """Load the runs and conclude; UsageError naming file and line if one cannot be read."""
+def conclude(runs: Sequence[Path], learned: Mapping[str, list[Judged]] | None = None) -> Findings:
+    """Load the runs and conclude; UsageError naming file and line if one cannot be read. `learned`: as `judge_claims` takes it."""
     frame = load_frame(runs)
     fits = {quantity.key: scalings(frame, quantity) for quantity in QUANTITIES}
     return Findings(
@@ -42,6 +42,6 @@ def conclude(runs: Sequence[Path]) -> Findings:
         crossovers(frame, fits[TIME.key]),
         reaches(frame, fits),
         fronts(frame),
-        judge_claims(frame),
+        judge_claims(frame, learned),
         environments(runs),
     )

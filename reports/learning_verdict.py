@@ -1,5 +1,7 @@
 """What a reader should take away from training runs, in sentences."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from mann_bench.reports.babi import TEST_ERRORS
@@ -84,27 +86,47 @@ def _curriculum(experiment: Experiment) -> list[str]:
     return [f"Highest level after {format_duration(seconds)} of training, in {experiment.unit}: {'; '.join(parts)}."] if parts else []
 
 
+@dataclass(frozen=True)
+class Beyond:
+    """The highest level above the `trained` one up to which a curve is better than chance; `is_last`: none above it was tested."""
+
+    trained: int
+    level: int
+    error: float
+    chance: float
+    is_last: bool
+
+
+def better_than_chance(experiment: Experiment, curve: Curve) -> Beyond | None:
+    """How far beyond its training, by a tenth or more in every seed: `level` 0 is nowhere; None where nothing was tested there."""
+    measured = experiment.evaluations.dropna(subset=["error", "chance"])
+    measured = measured[(measured["group"] == -1) & (measured["curve"] == curve.name)]
+    trained = experiment.trained_level(curve)
+    beyond = measured[measured["level"] > trained].groupby("level")
+    better = beyond["error"].max() < CLEARLY * beyond["chance"].max()
+    if better.empty:
+        return None
+    reached = better.index[better.cummin()]  # up to the first that is not
+    if reached.empty:
+        return Beyond(trained, 0, float("nan"), float("nan"), False)
+    level = int(reached[-1])
+    at = measured[measured["level"] == level]
+    return Beyond(trained, level, float(at["error"].median()), float(at["chance"].max()), level == measured["level"].max())
+
+
 def _generalization(experiment: Experiment) -> list[str]:
     """How far beyond its training each is still better than chance."""
-    measured = experiment.evaluations.dropna(subset=["error", "chance"])
-    measured = measured[measured["group"] == -1]
     parts = []
     for curve in experiment.curves:
-        trained = experiment.trained_level(curve)
-        of_curve = measured[measured["curve"] == curve.name]
-        beyond = of_curve[of_curve["level"] > trained].groupby("level")
-        better = beyond["error"].max() < CLEARLY * beyond["chance"].max()
-        reached = better.index[better.cummin()]  # up to the first that is not
-        if better.empty:
+        found = better_than_chance(experiment, curve)
+        if found is None:
             continue
-        if reached.empty:
-            parts.append(f"{curve.name} nowhere beyond the {trained:,} it was trained on")
+        if not found.level:
+            parts.append(f"{curve.name} nowhere beyond the {found.trained:,} it was trained on")
             continue
-        level = int(reached[-1])
-        at = of_curve[of_curve["level"] == level]
-        last = ", the highest tested" if level == of_curve["level"].max() else ""
-        bits = f"{error_text(float(at['error'].median()), experiment)} wrong bits, chance {float(at['chance'].max()):.3g}"
-        parts.append(f"{curve.name} up to {level:,}, {format_times(level / trained)} times its training{last} ({bits})")
+        last = ", the highest tested" if found.is_last else ""
+        bits = f"{error_text(found.error, experiment)} wrong bits, chance {found.chance:.3g}"
+        parts.append(f"{curve.name} up to {found.level:,}, {format_times(found.level / found.trained)} times its training{last} ({bits})")
     return [f"Better than chance, by a tenth or more in every seed, in {experiment.unit}: {'; '.join(parts)}."] if parts else []
 
 

@@ -1,7 +1,7 @@
 """The report: verdict first, then plots, tables, environment. One HTML file, Markdown, CSV, SVG and PNG, all from stored results."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from mann_bench import __version__
 from mann_bench.reports import comparison_plots, plots
+from mann_bench.reports.claims import Judged
 from mann_bench.reports.findings import Findings, conclude
 from mann_bench.reports.quantity import PASS, PEAK, TAPE, TIME
 from mann_bench.reports.tables import all_tables, summary
@@ -18,9 +19,11 @@ from mann_bench.sizes import format_bytes
 from mann_bench.store import write_atomically
 
 
-def write_report(runs: list[Path], out: Path) -> Path:
-    """Write report.html, report.md, results.csv and plots/ into `out`; returns the path of the page."""
-    findings = conclude(runs)
+def write_report(runs: list[Path], out: Path, learned: Mapping[str, list[Judged]] | None = None) -> Path:
+    """Write report.html, report.md, results.csv and plots/ into `out`; returns the path of the page. `learned`: the claims about learning,
+    judged (`judge_learning`).
+    """
+    findings = conclude(runs, learned)
     (out / "plots").mkdir(parents=True, exist_ok=True)
     figures: dict[str, list[dict[str, str]]] = {}
     for number, setting in enumerate(findings.settings):

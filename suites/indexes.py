@@ -57,6 +57,8 @@ class IndexWorkload(Workload):
         self.does = case.model.partition(":")[2]
         self.state = indexed_rows(case, self.dtype)
         self.generator = torch.Generator().manual_seed(case.seed + 1)
+        self.queries: tuple[Tensor, ...] = ()
+        self.rows = torch.empty(0, dtype=torch.int64)
         shape = (case.steps, case.batch, case.heads)
         if self.does in ("query", "aged"):
             self.queries = queries_near(self.state, torch.randint(case.slots, shape, generator=self.generator), self.generator).unbind()
@@ -93,6 +95,10 @@ class IndexWorkload(Workload):
             return None
         small = self.case.model_copy(update={"slots": min(self.case.slots, SMALL_SLOTS), "steps": SMALL_STEPS, "mode": "train"})
         return small, small.model_copy(update={"kernels": "torch"})
+
+    def given(self) -> list[Tensor]:
+        """Queries, or the rows to update."""
+        return [*self.queries, self.rows]
 
     def forward(self, steps: int | None = None) -> tuple[Tensor, Any]:
         """T calls, or one build."""
