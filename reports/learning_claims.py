@@ -58,8 +58,8 @@ def _judge_sequences(claim: Claim, experiment: Experiment, sam: Curve, dense: Cu
     if verdict == "not run":
         remarks.insert(1, "It does not tell who needs fewer: train longer (`mann-bench learn ... --resume` with a larger limit).")
     how = f"{dense.name} over {sam.name}, sequences until {experiment.case.goal:g} bits a bit; {experiment.title}"
-    ends = (low, None) if bound == "at least" else (None, high) if bound == "at most" else (low, high)
-    return Judged(claim, verdict, value, *ends, how, tuple(remarks), _ids(sam, dense))
+    ends = (None if bound == "at most" else low, None if bound == "at least" else high)
+    return Judged(claim, verdict, value, ends[0], ends[1], how, tuple(remarks), _ids(sam, dense))
 
 
 def _verdict_of_ratio(claim: Claim, value: float, low: float, high: float, bound: str) -> Verdict:
