@@ -66,7 +66,7 @@ def run(model: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     current = rows.begin(NativePass, memory.position, log=taped)
     ring_appends = steps * (writers * (2 + reads * (heads // writers)) + heads * reads)
     ring.reserve(ring_appends)
-    first_head, ring.head = ring.head, torch.empty_like(ring.head)  # marks keep the old one
+    head = torch.empty_like(ring.head)  # where the ring is after the pass: marks keep the old one, and so does a pass that fails
     more_sizes, buffers, constant = model.native_start(memory)
     index_sizes, index_buffers = rows.index.for_sequence()
     sizes = {
@@ -88,7 +88,7 @@ def run(model: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     }
     now = {"live": rows.live, "ring_tail": ring.tail, "queue_stride": ring.queue.shape[1], "threads": torch.get_num_threads()}
     buffers |= {"memory": rows.memory, "norms": rows.norms, **index_buffers}
-    buffers |= {"ring_last": ring.last, "ring_queue": ring.queue, "first_ring_head": first_head, "ring_head": ring.head}
+    buffers |= {"ring_last": ring.last, "ring_queue": ring.queue, "first_ring_head": ring.head, "ring_head": head}
     if ring.start is not None:
         buffers["ring_start"] = ring.start
     current.sequence = SequencePass(build_for(x.dtype, rows.memory.dtype), sizes, now, buffers)
@@ -97,6 +97,7 @@ def run(model: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     before = (controller.hidden, controller.cell, controller.reads, memory.weights)
     after_steps = sam_sequence(current, constant, x.contiguous(), [state.contiguous() for state in before], weights)
     y, hidden, last_cell, last_reads, read_weights = after_steps
+    ring.head = head
     ring.tail += ring_appends
     rows.live = min(model.slots, rows.live + steps * writers)
     after = model.native_end(memory, current.sequence.last, read_weights, rows.end(current))

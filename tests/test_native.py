@@ -131,6 +131,20 @@ def test_weights_as_they_are_or_transposed(name, options, columns, monkeypatch):
     compare(fast, plain, steps=3, batch=5, fill="full", tolerance=TOLERANCE[torch.float64])
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_call_that_fails_leaves_the_state_as_it_was(name):
+    model, _ = pair(name, torch.float32)
+    x, weight = torch.randn(4, 1, model.input_size), model.interface.weight
+    expected, _ = model(x, model.initial_state(1, fill="full"))
+    state, good = model.initial_state(1, fill="full"), weight.data
+    weight.data = good.t().contiguous().t()
+    with pytest.raises(ValueError, match="interface_weight: expected a contiguous"):
+        model(x, state)
+    weight.data = good
+    y, _ = model(x, state)
+    assert torch.equal(y, expected)
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("steps", [1, 31])
 @pytest.mark.parametrize("name", MODELS)
