@@ -106,7 +106,11 @@ class RecordFolder(Generic[Kind]):
         except UsageError:
             self.close()
             raise
-        self.finished = {record.case_id for record in self.records}
+
+    @property
+    def finished(self) -> set[str]:
+        """Ids of the cases that have a record."""
+        return {record.case_id for record in self.records}
 
     def append(self, result: Kind) -> None:
         """Store one finished case durably; on failure (a full disk) nothing of it is left and OSError is raised."""
@@ -124,7 +128,6 @@ class RecordFolder(Generic[Kind]):
         finally:
             os.close(descriptor)
         self.records.append(result)
-        self.finished.add(result.case_id)
 
     def close(self) -> None:
         """Let others write here."""

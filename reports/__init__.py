@@ -14,8 +14,9 @@ __all__ = ["sorted_runs", "write_learning_report", "write_report", "write_report
 def write_reports(runs: list[Path], out: Path) -> list[Path]:
     """The page of the measurements among the folders, and that of the training runs, where there are any; returns their paths."""
     measured, trained = sorted_runs(runs)
-    pages = [write_report(measured, out, judge_learning(load_experiments(trained)))] if measured else []
-    return [*pages, write_learning_report(trained, out)] if trained else pages
+    experiments = load_experiments(trained)
+    pages = [write_report(measured, out, judge_learning(experiments))] if measured else []
+    return [*pages, write_learning_report(trained, out, experiments)] if trained else pages
 
 
 def sorted_runs(runs: list[Path]) -> tuple[list[Path], list[Path]]:

@@ -50,7 +50,7 @@ def _judge_sequences(claim: Claim, experiment: Experiment, sam: Curve, dense: Cu
     if found is None:
         return None
     value, low, high, bound = found
-    remarks = [_to_goal(sam, dense), *_settings(sam)]
+    remarks = [_to_goal(sam, dense), _settings(sam), PAPER_SETTINGS]
     if bound:
         ended = dense if bound == "at least" else sam
         remarks.insert(0, f"A bound, {bound} this: {ended.name} ended before its goal.")
@@ -104,7 +104,7 @@ def _judge_failed(claim: Claim, experiment: Experiment, sam: Curve) -> Judged | 
 
 def _judged(claim: Claim, experiment: Experiment, sam: Curve, value: float, remarks: list[str]) -> Judged:
     how = f"{sam.name}, median of {len(sam.trained)} seeds" if len(sam.trained) > 1 else f"{sam.name}, one seed"
-    remarks = [*remarks, *_settings(sam)]
+    remarks = [*remarks, _settings(sam)]
     return Judged(claim, verdict_of(claim, value), value, None, None, f"{how}; {experiment.title}", tuple(remarks), _ids(sam))
 
 
@@ -118,11 +118,10 @@ def _to_goal(*curves: Curve) -> str:
     return f"Sequences to the goal: {', '.join(parts)}."
 
 
-def _settings(sam: Curve) -> list[str]:
+def _settings(sam: Curve) -> str:
     case, longest = sam.case, format_duration(max(run.curve[-1].wall_s for run in sam.trained))
     sizes = f"N {format_slots(case.slots)}, index {case.index}, minibatch {case.batch}"
-    said = [f"{sizes}, {case.optimizer} at {case.learning_rate:g}, at most {longest}."]
-    return [*said, PAPER_SETTINGS] if case.task in ("copy", "recall", "priority-sort") and case.curriculum == "none" else said
+    return f"{sizes}, {case.optimizer} at {case.learning_rate:g}, at most {longest}."
 
 
 def _ids(*curves: Curve) -> tuple[str, ...]:

@@ -15,9 +15,11 @@ from mann_bench.reports.page import environment_lines, templates
 from mann_bench.store import write_atomically
 
 
-def write_learning_report(folders: list[Path], out: Path) -> Path:
-    """Write learning.html, learning.md, runs.csv, curves.csv, evaluations.csv and plots/ into `out`; returns the path of the page."""
-    experiments = load_experiments(folders)
+def write_learning_report(folders: list[Path], out: Path, experiments: list[Experiment] | None = None) -> Path:
+    """Write learning.html, learning.md, runs.csv, curves.csv, evaluations.csv and plots/ into `out`; returns the path of the page.
+    `experiments`: those of the folders, where they are loaded already.
+    """
+    experiments = load_experiments(folders) if experiments is None else experiments
     (out / "plots").mkdir(parents=True, exist_ok=True)
     sections: list[dict[str, Any]] = []
     for number, experiment in enumerate(experiments):

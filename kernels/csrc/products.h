@@ -87,9 +87,11 @@ MB_FN void weight_gradients(const Block& block, const Arguments& a, int64_t item
     sum_products(block, a, item, a.grad_interface_weight, P, H, a.grad_interface, P, after, C, n);
     sum_products(block, a, item, a.grad_output_weight, Y, C, a.grad_y, Y, after, C, n);
     sum_rows_of(block, item, a.grad_bias_ih, a.grad_gates, n, 4 * H);
-    sum_rows_of(block, item, a.grad_bias_hh, a.grad_gates, n, 4 * H);
     sum_rows_of(block, item, a.grad_interface_bias, a.grad_interface, n, P);
     sum_rows_of(block, item, a.grad_output_bias, a.grad_y, n, Y);
+    if (item > 0) return;
+    block.sync();
+    block.each(4 * H, [&](int64_t j) { a.grad_bias_hh[j] = a.grad_bias_ih[j]; });  // both are added to the same gates
 }
 
 }  // namespace mb
