@@ -46,12 +46,12 @@ class _Running:
         return sum(sum(taken.wall_ms) for taken in self.rounds) / 1e3
 
 
-def run_suite(suite: Suite, folder: RunFolder, earlier: Iterable[Result], announce: Announce = lambda text: None) -> Iterator[Result]:
+def run_suite(suite: Suite, folder: RunFolder, announce: Announce = lambda text: None) -> Iterator[Result]:
     """Run the cases that `folder` does not hold yet; each result is on disk before it is yielded.
 
-    `earlier` are the results it holds: a curve that broke its budget there is not taken up again.
+    A curve that broke its budget there is not taken up again.
     """
-    broken = BrokenCurves(earlier)
+    broken = BrokenCurves(folder.records)
     for comparison in comparisons(suite.cases, suite.interleave):
         to_run = []
         for case in comparison:

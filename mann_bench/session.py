@@ -37,17 +37,14 @@ def run_and_store(suite: Suite, path: Path, *, resume: bool, console: Console) -
     """Run the suite into a folder; how many cases ended with each status, earlier ones included."""
     folder = RunFolder(path, describe(suite), resume=resume)
     try:
-        earlier = list(folder.records)
-        statuses = Counter(result.status for result in earlier)
-        if earlier:
-            console.print(f"{len(earlier)} of {len(suite.cases)} cases are there already", markup=False)
+        statuses = Counter(result.status for result in folder.records)
+        if earlier := len(folder.records):
+            console.print(f"{earlier} of {len(suite.cases)} cases are there already", markup=False)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
         with bar or nullcontext():
-            task = bar.add_task("starting", total=len(suite.cases), completed=len(earlier)) if bar else None
-            for result in run_suite(
-                suite, folder, earlier, lambda text: bar.update(task, description=text) if bar and task is not None else None
-            ):
+            task = bar.add_task("starting", total=len(suite.cases), completed=earlier) if bar else None
+            for result in run_suite(suite, folder, lambda text: bar.update(task, description=text) if bar and task is not None else None):
                 statuses[result.status] += 1
                 if bar and task is not None:
                     bar.advance(task)

@@ -62,7 +62,7 @@ def suite(tmp_path, monkeypatch):
 
 def test_every_failure_is_data_and_the_sweep_goes_on(suite, tmp_path):
     folder = RunFolder(tmp_path / "run", {"case_ids": [], "suite": "bad"}, resume=False)
-    yielded = list(run_suite(suite, folder, []))
+    yielded = list(run_suite(suite, folder))
     folder.close()
     assert load_results(tmp_path / "run") == yielded
     at = {(result.case.model.removeprefix("bad_models:"), result.case.slots): result for result in yielded}
@@ -136,9 +136,9 @@ def test_resume_runs_what_is_missing(suite, tmp_path):
     lstm = suite.model_copy(update={"cases": [case for case in suite.cases if case.model == "lstm"]})
     description = {"case_ids": [case.case_id for case in lstm.cases], "suite": "bad"}
     folder = RunFolder(tmp_path / "run", description, resume=False)
-    first = next(iter(run_suite(lstm, folder, [])))
+    first = next(iter(run_suite(lstm, folder)))
     folder.close()
     folder = RunFolder(tmp_path / "run", description, resume=True)
-    rest = list(run_suite(lstm, folder, [first]))
+    rest = list(run_suite(lstm, folder))
     folder.close()
     assert [first.case_id, *(result.case_id for result in rest)] == description["case_ids"]
