@@ -47,11 +47,31 @@ template <class T> T __shfl_xor_sync(unsigned, T value, int offset) {
     wait_for_warp();
     return value;
 }
+inline unsigned __ballot_sync(unsigned, bool holds) {
+    Warp& warp = warps[threadIdx.x / 32];
+    warp.shuffled[threadIdx.x % 32][0] = holds;
+    wait_for_warp();
+    unsigned holding = 0;
+    for (int lane = 0; lane < 32; ++lane) holding |= static_cast<unsigned>(warp.shuffled[lane][0]) << lane;
+    wait_for_warp();
+    return holding;
+}
+inline unsigned __match_any_sync(unsigned, int32_t value) {
+    Warp& warp = warps[threadIdx.x / 32];
+    std::memcpy(warp.shuffled[threadIdx.x % 32], &value, sizeof value);
+    wait_for_warp();
+    unsigned same = 0;
+    for (int lane = 0; lane < 32; ++lane) same |= static_cast<unsigned>(std::memcmp(warp.shuffled[lane], &value, sizeof value) == 0) << lane;
+    wait_for_warp();
+    return same;
+}
 inline int32_t atomicCAS(int32_t* place, int32_t expected, int32_t desired) {
     __atomic_compare_exchange_n(place, &expected, desired, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
     return expected;
 }
 inline int32_t atomicAdd(int32_t* place, int32_t more) { return __atomic_fetch_add(place, more, __ATOMIC_RELAXED); }
+inline int __ffs(int bits) { return __builtin_ffs(bits); }
+inline int __clz(int bits) { return bits ? __builtin_clz(static_cast<unsigned>(bits)) : 32; }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __popcll(unsigned long long bits) { return __builtin_popcountll(bits); }
 inline int __ffsll(long long bits) { return __builtin_ffsll(bits); }

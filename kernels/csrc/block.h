@@ -121,6 +121,19 @@ struct Group {
             mb::sum_columns_together(x, first + done * simd, matrix + done * simd, stride, rows, now, own, chains(vectors));
         }
     }
+    // The first i < n of which something holds, n if there is none.
+    template <class F> int64_t first(int64_t n, F holds) const {
+        int64_t i = 0;
+        while (i < n && !holds(i)) ++i;
+        return i;
+    }
+    // f(i) of each i < n of which something holds, in their order, the whole group together.
+    template <class F, class G> void each_where(int64_t n, F holds, G f) const {
+        for (int64_t i = 0; i < n; ++i)
+            if (holds(i)) f(i);
+    }
+    // How many were chosen before this one, by a lane before or in a call before; `count` goes on. The lanes call it together.
+    int64_t number(bool chosen, int64_t& count) const { return chosen ? count++ : count; }
     bool leads() const { return true; }
 };
 

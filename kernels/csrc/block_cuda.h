@@ -10,6 +10,9 @@ namespace mb {
 
 constexpr unsigned int whole_warp = 0xffffffffu;
 
+MB_FN int64_t lowest_bit(unsigned int bits) { return __ffs(static_cast<int>(bits)) - 1; }
+MB_FN int64_t highest_bit(unsigned int bits) { return 31 - __clz(static_cast<int>(bits)); }
+
 struct Group {
     static constexpr int64_t lanes = 32;
     MB_FN int64_t lane() const { return threadIdx.x % 32; }
@@ -57,6 +60,25 @@ struct Group {
             best.consider(other);
         }
     }
+    template <class F> MB_FN int64_t first(int64_t n, F holds) const {
+        for (int64_t start = 0; start < n; start += 32) {
+            const unsigned int holding = __ballot_sync(whole_warp, start + lane() < n && holds(start + lane()));
+            if (holding) return start + lowest_bit(holding);
+        }
+        return n;
+    }
+    template <class F, class G> MB_FN void each_where(int64_t n, F holds, G f) const {
+        for (int64_t start = 0; start < n; start += 32)
+            for (unsigned int holding = __ballot_sync(whole_warp, start + lane() < n && holds(start + lane())); holding; holding &= holding - 1) f(start + lowest_bit(holding));
+    }
+    MB_FN int64_t number(bool chosen, int64_t& count) const {
+        const unsigned int all = __ballot_sync(whole_warp, chosen), before = all & ((1u << lane()) - 1);
+        const int64_t own = count + __popc(before);
+        count += __popc(all);
+        return own;
+    }
+    // The lanes, as bits, that have the same value.
+    MB_FN unsigned int same(int32_t value) const { return __match_any_sync(whole_warp, value); }
     MB_FN bool leads() const { return lane() == 0; }
 };
 

@@ -59,6 +59,16 @@ struct Group {
         for (int64_t j = 0; j < columns; ++j)
             out[j] = sum(rows, [&](int64_t k) { return static_cast<Real>(v[k]) * matrix[k * stride + j]; }) + (start ? start[j] : Real(0));
     }
+    template <class F> int64_t first(int64_t n, F holds) const {
+        int64_t i = 0;
+        while (i < n && !holds(i)) ++i;
+        return i;
+    }
+    template <class F, class G> void each_where(int64_t n, F holds, G f) const {
+        for (int64_t i = 0; i < n; ++i)
+            if (holds(i)) f(i);
+    }
+    int64_t number(bool chosen, int64_t& count) const { return chosen ? count++ : count; }
     bool leads() const { return true; }
 };
 
