@@ -15,6 +15,7 @@
 #define __global__
 #define __forceinline__ inline
 #define __grid_constant__
+#define __shared__ static  // blocks run one after the other
 #define __launch_bounds__(threads)
 #ifndef MB_THREADS
 #define MB_THREADS 64
@@ -47,6 +48,7 @@ template <class T> T __shfl_xor_sync(unsigned, T value, int offset) {
     wait_for_warp();
     return value;
 }
+template <class T> T __ldcg(const T* place) { return *place; }
 inline unsigned __ballot_sync(unsigned, bool holds) {
     Warp& warp = warps[threadIdx.x / 32];
     warp.shuffled[threadIdx.x % 32][0] = holds;

@@ -41,6 +41,14 @@ struct Vectors {
     MB_FN void add(Real* to, const Real* from, const Real* vector) { out[count] = to, start[count] = from, v[count] = vector, ++count; }
 };
 
+#if !defined(__CUDACC__)
+// The lanes of a group that have the same value, as a lane sees them: there is but one.
+struct Peers {
+    int64_t before() const { return -1; }  // the one before it, -1: it is the first
+    int64_t last() const { return 0; }
+};
+#endif
+
 }  // namespace mb
 
 #if defined(__CUDACC__)
@@ -68,6 +76,21 @@ struct Group {
             for (int64_t l = 0; l < simd; ++l) part[l] += f(i + l);
         for (; i < n; ++i) rest += f(i);
         return total(load(part)) + rest;
+    }
+    // f(i) of each i < n, then the sum of g(i).
+    template <class F, class G> Real each_then_sum(int64_t n, F f, G g) const {
+        each(n, f);
+        return sum(n, g);
+    }
+    // out[w] = sum_k weight(k) row(k)[w] for n rows, those that are there (not null).
+    template <class Weight, class Row> void combine(Real* out, int64_t width, int64_t n, Weight weight, Row row) const {
+        each(width, [&](int64_t w) { out[w] = 0; });
+        for (int64_t k = 0; k < n; ++k) {
+            const auto* const values = row(k);
+            if (values == nullptr) continue;
+            const Real factor = weight(k);
+            each(width, [&](int64_t w) { out[w] += factor * static_cast<Real>(values[w]); });
+        }
     }
     // out[j] = start[j] + sum_k matrix[j, k] v[k] for rows first.. of the outputs, `rows` <= unit_rows; `matrix` begins at the first.
     static constexpr int64_t unit_rows = int64_t(1) << 40;
@@ -134,6 +157,7 @@ struct Group {
     }
     // How many were chosen before this one, by a lane before or in a call before; `count` goes on. The lanes call it together.
     int64_t number(bool chosen, int64_t& count) const { return chosen ? count++ : count; }
+    Peers same(int32_t) const { return {}; }
     bool leads() const { return true; }
 };
 

@@ -13,6 +13,16 @@ constexpr unsigned int whole_warp = 0xffffffffu;
 MB_FN int64_t lowest_bit(unsigned int bits) { return __ffs(static_cast<int>(bits)) - 1; }
 MB_FN int64_t highest_bit(unsigned int bits) { return 31 - __clz(static_cast<int>(bits)); }
 
+// The lanes of a warp that have the same value, as bits, as a lane sees them.
+struct Peers {
+    unsigned int lanes;
+    MB_FN int64_t before() const { return highest_bit(lanes & ((1u << threadIdx.x % 32) - 1)); }  // the one before it, -1: it is the first
+    MB_FN int64_t last() const { return highest_bit(lanes); }
+};
+
+// Of a matrix, which is read once a step and would only push the block's own rows out of the first cache.
+MB_FN Real streamed(const Real* number) { return __ldcg(number); }
+
 struct Group {
     static constexpr int64_t lanes = 32;
     MB_FN int64_t lane() const { return threadIdx.x % 32; }
@@ -27,23 +37,44 @@ struct Group {
         for (int offset = 16; offset > 0; offset /= 2) total += __shfl_xor_sync(whole_warp, total, offset);
         return total;
     }
+    template <class F, class G> MB_FN Real each_then_sum(int64_t n, F f, G g) const {
+        return sum(n, [&](int64_t i) { return f(i), g(i); });
+    }
+    // A sum stays in its register, so that the loads of all rows are under way at once.
+    template <class Weight, class Row> MB_FN void combine(Real* out, int64_t width, int64_t n, Weight weight, Row row) const {
+        each(width, [&](int64_t w) {
+            Real total = 0;
+            for (int64_t k = 0; k < n; ++k) {
+                const auto* const values = row(k);
+                if (values) total += weight(k) * static_cast<Real>(values[w]);
+            }
+            out[w] = total;
+        });
+    }
     static constexpr int64_t unit_rows = 4;
+    // A lane has 16 numbers of the matrix under way at once.
     MB_FN void sum_rows(const Vectors& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows, int64_t columns) const {
-        Real* const out = x.out[0] + first;
-        const Real *const start = x.start[0] + first, *const v = x.v[0];
+        const Real* const v = x.v[0];
         Real sums[4] = {};
-        for (int64_t k = lane(); k < columns; k += 32)
-            for (int q = 0; q < 4; ++q)
-                if (q < rows) sums[q] += matrix[q * stride + k] * v[k];
-        for (int offset = 16; offset > 0; offset /= 2)
-            for (int q = 0; q < 4; ++q) sums[q] += __shfl_xor_sync(whole_warp, sums[q], offset);
-        if (leads())
-            for (int64_t q = 0; q < rows; ++q) out[q] = start[q] + sums[q];
+        for (int64_t begin = lane(); begin < columns; begin += 128) {
+            Real numbers[4][4], factors[4];
+            for (int c = 0; c < 4; ++c) {
+                const int64_t k = begin + 32 * c;
+                factors[c] = k < columns ? v[k] : Real(0);
+                for (int q = 0; q < 4; ++q) numbers[q][c] = k < columns && q < rows ? streamed(matrix + q * stride + k) : Real(0);
+            }
+            for (int c = 0; c < 4; ++c)
+                for (int q = 0; q < 4; ++q) sums[q] += numbers[q][c] * factors[c];
+        }
+        // Each half of the lanes goes on with two of the sums, each quarter with one: six shuffles for four sums.
+        const bool upper = lane() & 16, odd = lane() & 8;
+        for (int q = 0; q < 2; ++q) sums[q] = (upper ? sums[q + 2] : sums[q]) + __shfl_xor_sync(whole_warp, upper ? sums[q] : sums[q + 2], 16);
+        Real sum = (odd ? sums[1] : sums[0]) + __shfl_xor_sync(whole_warp, odd ? sums[0] : sums[1], 8);
+        for (int offset = 4; offset > 0; offset /= 2) sum += __shfl_xor_sync(whole_warp, sum, offset);
+        const int64_t own = lane() / 8;
+        if (lane() % 8 == 0 && own < rows) x.out[0][first + own] = x.start[0][first + own] + sum;
     }
     static constexpr int64_t unit_columns = 32;  // one a lane, so that a warp's loads are one
-    MB_FN void sum_columns(const Vectors& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows, int64_t columns) const {
-        sum_columns(x.out[0] + first, x.start[0] ? x.start[0] + first : nullptr, matrix, stride, x.vector(0), rows, columns, first);
-    }
     template <class V>
     MB_FN void sum_columns(Real* out, const Real* start, const Real* matrix, int64_t stride, V v, int64_t rows, int64_t columns, int64_t) const {
         each(columns, [&](int64_t j) {
@@ -51,6 +82,9 @@ struct Group {
             for (int64_t k = 0; k < rows; ++k) total += static_cast<Real>(v[k]) * matrix[k * stride + j];
             out[j] = total;
         });
+    }
+    MB_FN void sum_columns(const Vectors& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows, int64_t columns) const {
+        sum_columns(x.out[0] + first, x.start[0] ? x.start[0] + first : nullptr, matrix, stride, x.vector(0), rows, columns, first);
     }
     // Every lane takes the best choice of all.
     MB_FN void agree(Choice& best) const {
@@ -77,8 +111,7 @@ struct Group {
         count += __popc(all);
         return own;
     }
-    // The lanes, as bits, that have the same value.
-    MB_FN unsigned int same(int32_t value) const { return __match_any_sync(whole_warp, value); }
+    MB_FN Peers same(int32_t value) const { return {__match_any_sync(whole_warp, value)}; }
     MB_FN bool leads() const { return lane() == 0; }
 };
 
@@ -151,6 +184,32 @@ struct Block {
         if (threadIdx.x == 0) f();
     }
 };
+
+// out[j] = start[j] + sum_k v[k] matrix[k, j]; ready after the next sync; `start` may be null. A warp has 32 columns and a share of the rows, a lane
+// `ahead` numbers of the matrix under way at once.
+MB_FN void multiply_transposed(const Block& block, const Vectors& x, const Real* matrix, int64_t stride, int64_t rows, int64_t columns) {
+    constexpr int64_t warps = MB_THREADS / 32, ahead = 16;
+    __shared__ Real parts[MB_THREADS];
+    const int64_t units = (columns + 31) / 32, abreast = units < warps ? units : warps, shares = warps / abreast;
+    const int64_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, share = warp / abreast;
+    for (int64_t first = 0; first < units; first += abreast) {
+        const int64_t unit = first + warp % abreast, j = unit * 32 + lane;
+        const bool own = share < shares && j < columns;
+        const int64_t end = own ? (share + 1) * rows / shares : 0;
+        Real total = 0;
+        for (int64_t begin = share * rows / shares; begin < end; begin += ahead) {
+            Real numbers[ahead];
+            for (int i = 0; i < ahead; ++i) numbers[i] = begin + i < end ? streamed(matrix + (begin + i) * stride + j) : Real(0);
+            for (int i = 0; i < ahead; ++i) total += begin + i < end ? x.v[0][(begin + i) * x.step] * numbers[i] : Real(0);
+        }
+        block.sync();  // others may still add up what stands there
+        parts[threadIdx.x] = total;
+        block.sync();
+        if (!own || share > 0) continue;
+        for (int64_t other = 1; other < shares; ++other) total += parts[(other * abreast + warp) * 32 + lane];
+        x.out[0][j] = total + (x.start[0] ? x.start[0][j] : Real(0));
+    }
+}
 
 MB_FN bool claim(int32_t* place, int32_t expected, int32_t desired) {
     const int32_t found = atomicCAS(place, expected, desired);

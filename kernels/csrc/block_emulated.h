@@ -44,6 +44,19 @@ struct Group {
         for (int64_t i = 0; i < n; ++i) total += f(i);
         return total;
     }
+    template <class F, class G> Real each_then_sum(int64_t n, F f, G g) const {
+        each(n, f);
+        return sum(n, g);
+    }
+    template <class Weight, class Row> void combine(Real* out, int64_t width, int64_t n, Weight weight, Row row) const {
+        each(width, [&](int64_t w) { out[w] = 0; });
+        for (int64_t k = 0; k < n; ++k) {
+            const auto* const values = row(k);
+            if (values == nullptr) continue;
+            const Real factor = weight(k);
+            each(width, [&](int64_t w) { out[w] += factor * static_cast<Real>(values[w]); });
+        }
+    }
     static constexpr int64_t unit_rows = 2;
     void sum_rows(const Vectors& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows, int64_t columns) const {
         Real* const out = x.out[0] + first;
@@ -69,6 +82,7 @@ struct Group {
             if (holds(i)) f(i);
     }
     int64_t number(bool chosen, int64_t& count) const { return chosen ? count++ : count; }
+    Peers same(int32_t) const { return {}; }
     bool leads() const { return true; }
 };
 

@@ -47,8 +47,8 @@ template <int known> MB_FN void forward(const Block& block, const Arguments& a, 
 // `forward` in pieces, so that many blocks may search the rows of one element: forward_step of steps 0..T, search_part of 0..T-1 in between.
 template <int known> MB_FN void forward_step(const Block& block, const Arguments& a, int64_t item) {
     Forward<known> crew(block, a, item, item + 1);
-    Sequence<known>& sequence = crew.members[0];
-    if (a.step > 0) sequence.resume(a.step - 1), sequence.read(a.step - 1);
+    Sequence<known>& sequence = crew.members.at[0];
+    if (a.step > 0) sequence.read(a.step - 1);
     else sequence.begin();
     if (a.step < a.steps) crew.controller(a.step), sequence.write(a.step);
     else sequence.end();

@@ -22,6 +22,7 @@ MB_FN void product_unit(const Group& group, int64_t unit, Real* out, const Real*
     group.sum_columns(out + first, start ? start + first : nullptr, matrix + first, stride, v, rows, count, first);
 }
 
+#if !defined(__CUDACC__)
 // out[j] = start[j] + sum_k v[k] matrix[k, j]; ready after the next sync; `start` may be null.
 MB_FN void multiply_transposed(const Block& block, const Vectors& x, const Real* matrix, int64_t stride, int64_t rows, int64_t columns) {
     block.rows(product_units(columns), [&](int64_t unit, Group group) {
@@ -29,5 +30,6 @@ MB_FN void multiply_transposed(const Block& block, const Vectors& x, const Real*
         group.sum_columns(x, first, matrix + first, stride, rows, count);
     });
 }
+#endif
 
 }  // namespace mb

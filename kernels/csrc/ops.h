@@ -135,23 +135,25 @@ template <int known> MB_FN void rollback(const Block& block, const Arguments& a,
 
 // index [B, K] rows accessed, -1: none.
 template <int known> MB_FN void lru_touch(const Block& block, const Arguments& a, int64_t b) {
-    block.one([&] {
+    block.rows(1, [&](int64_t, Group group) {
         Ring ring(a, b, a.ring_tail, a.old_last + b * a.reads);
-        for (int64_t i = 0; i < a.reads; ++i) ring.append(static_cast<int32_t>(a.index[b * a.reads + i]));
+        ring.append(group, a.reads, [&](int64_t i) { return static_cast<int32_t>(a.index[b * a.reads + i]); });
     });
 }
 
 // index [B] out: the row popped, -1: there is none, the ring is broken.
 template <int known> MB_FN void lru_pop(const Block& block, const Arguments& a, int64_t b) {
-    block.one([&] {
+    block.rows(1, [&](int64_t, Group group) {
         Ring ring(a, b, a.ring_tail, a.old_last + b);
-        a.index[b] = ring.pop();
+        const int32_t row = ring.pop(group);
+        ring.append(group, 1, [&](int64_t) { return row; });
+        if (group.leads()) a.index[b] = row;
     });
 }
 
 // Takes back the last `reads` appends.
 template <int known> MB_FN void lru_undo(const Block& block, const Arguments& a, int64_t b) {
-    block.one([&] { Ring(a, b, a.ring_tail, nullptr).undo(a.reads, a.old_last + b * a.reads); });
+    block.rows(1, [&](int64_t, Group group) { Ring(a, b, a.ring_tail, nullptr).undo(group, a.reads, a.old_last + b * a.reads); });
 }
 
 // index and weights [B, L]: the write; rows and values [B, L]: the precedence before it. Both rows stay in linked_rows and precedence_rows.

@@ -1,4 +1,5 @@
-// Order of last access in O(1) (Rae et al. 2016, A.3) as a lazy queue; twin of kernels/reference/lru_ring.py. One thread works on it.
+// Order of last access in O(1) (Rae et al. 2016, A.3) as a lazy queue; twin of kernels/reference/lru_ring.py. One group works on it, all its lanes
+// together: one thread goes from row to row, a warp takes as many at once as it has lanes.
 #pragma once
 
 #include "arguments.h"
@@ -24,33 +25,48 @@ struct Ring {
         return start ? start[position] : static_cast<int32_t>(position);
     }
 
-    // Access a row, or append a place that is none (-1).
-    MB_FN void append(int32_t row) {
-        queue[tail - slots] = row;
-        if (old_last) *old_last++ = row >= 0 ? last[row] : 0;
-        if (row >= 0) last[row] = static_cast<int32_t>(tail);
-        ++tail;
+    // Access rows row(0) .. row(n - 1) in turn; -1 appends a place that is none.
+    template <class Row> MB_FN void append(const Group& group, int64_t n, Row row) {
+        for (int64_t first = 0; first < n; first += Group::lanes) {
+            const int64_t own = first + group.lane(), count = n - first < Group::lanes ? n - first : Group::lanes;
+            const int32_t accessed = own < n ? row(own) : -1;
+            const auto same = group.same(accessed);  // lanes of the same row: the first finds what the ring held, the last stays
+            if (own < n) {
+                queue[tail - slots + group.lane()] = accessed;
+                const int64_t before = same.before(), place = before < 0 ? -1 : tail + before;
+                if (old_last) old_last[group.lane()] = accessed < 0 ? 0 : before < 0 ? last[accessed] : static_cast<int32_t>(place);
+                if (accessed >= 0 && before < 0) last[accessed] = static_cast<int32_t>(tail + same.last());
+            }
+            group.sync();
+            tail += count;
+            if (old_last) old_last += count;
+        }
     }
 
-    // The least recently used row; it becomes the most recent. Each row has one valid place in the queue: -1 only if the ring is broken.
-    MB_FN int32_t pop() {
-        while (*head < tail) {
-            const int64_t position = (*head)++;
-            const int32_t row = row_at(position);
-            if (row >= 0 && last[row] == position) {
-                append(row);
-                return row;
-            }
-        }
-        return -1;
+    // The least recently used row, to be accessed next. Each row has one valid place in the queue: -1 only if the ring is broken.
+    MB_FN int32_t pop(const Group& group) {
+        const int64_t start = *head;
+        const auto valid = [&](int64_t i) {
+            const int32_t row = row_at(start + i);
+            return row >= 0 && last[row] == start + i;
+        };
+        const int64_t passed = group.first(tail - start, valid);
+        const int32_t row = start + passed < tail ? row_at(start + passed) : -1;
+        group.sync();
+        if (group.leads()) *head = row < 0 ? tail : start + passed + 1;
+        group.sync();
+        return row;
     }
 
     // Take back the last `count` appends; `log` holds what they overwrote.
-    MB_FN void undo(int64_t count, const int32_t* log) {
-        for (int64_t i = count; i-- > 0;) {
-            const int32_t row = queue[--tail - slots];
-            if (row >= 0) last[row] = log[i];
+    MB_FN void undo(const Group& group, int64_t count, const int32_t* log) {
+        for (int64_t end = count; end > 0; end -= Group::lanes) {
+            const int64_t first = end < Group::lanes ? 0 : end - Group::lanes, own = first + group.lane();
+            const int32_t row = own < end ? queue[tail - slots - count + own] : -1;
+            if (group.same(row).before() < 0 && row >= 0) last[row] = log[own];
+            group.sync();
         }
+        tail -= count;
     }
 };
 

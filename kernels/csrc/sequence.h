@@ -153,12 +153,17 @@ template <int known> struct Sequence {
         support(t);
         const Real* p = interface(t);
         int32_t* const rows = written(t);
-        block.one([&] {
-            ring.old_last = a.taped ? at(a.old_last, t, M) : nullptr;
+        block.rows(1, [&](int64_t, Group group) {
+            stand(t, 0);
             for (int64_t v = 0; v < V; ++v) {
-                const int32_t unused = rows[v * (1 + S)] = ring.pop();
-                for (int64_t s = 0; s < S; ++s) ring.append(to_read(p, v) * support_weights[v * S + s] > delta ? support_rows[v * S + s] : -1);
-                ring.append(to_unused(p, v) > delta ? unused : -1);
+                const int32_t unused = ring.pop(group);
+                if (group.leads()) rows[v * (1 + S)] = unused;
+                ring.append(group, 2 + S, [&](int64_t i) {
+                    if (i == 0) return unused;
+                    if (i > S) return to_unused(p, v) > delta ? unused : -1;
+                    const int64_t s = v * S + i - 1;
+                    return to_read(p, v) * support_weights[s] > delta ? support_rows[s] : -1;
+                });
             }
         });
         block.sync();
@@ -167,17 +172,13 @@ template <int known> struct Sequence {
             rows[head + 1 + i % S] = support_rows[i] == rows[head] ? -1 : support_rows[i];
         });
         block.sync();
-        for (int64_t v = 0; v < V; ++v) {
-            block.rows(1 + S, [&](int64_t e, Group group) {
-                const int64_t entry = v * (1 + S) + e;
-                const int64_t row = rows[entry];
-                if (row < 0) return;
-                Store* old_row = a.taped ? at(a.old_rows, t, E * W) + entry * W : nullptr;
-                Real* old_norm = a.taped ? at(a.old_norms, t, E) + entry : nullptr;
-                write_row(group, memory + row * W, norms + row, W, entry_weight(p, rows, v, e), p + values + v * W, e == 0 && wipes(p, v), old_row, old_norm);
-            });
-            block.sync();
-        }
+        by_row(block, E, [&](int64_t entry) { return rows[entry]; }, [&](Group group, int64_t entry) {
+            const int64_t row = rows[entry], v = entry / (1 + S), e = entry % (1 + S);
+            Store* old_row = a.taped ? at(a.old_rows, t, E * W) + entry * W : nullptr;
+            Real* old_norm = a.taped ? at(a.old_norms, t, E) + entry : nullptr;
+            write_row(group, memory + row * W, norms + row, W, entry_weight(p, rows, v, e), p + values + v * W, e == 0 && wipes(p, v), old_row, old_norm);
+        });
+        block.sync();
         if (a.tables) {
             lsh.update(block, rows, E, memory, workspace, a.taped ? at(a.log_places, t, E * a.tables * 2) : nullptr, a.taped ? at(a.log_entries, t, E * a.tables * 2) : nullptr,
                        a.taped ? at(a.log_codes, t, E * a.tables) : nullptr);
@@ -242,24 +243,16 @@ template <int known> struct Sequence {
         }
         const int32_t* index = read_index(t + 1);
         const Real* read = read_weights(t + 1);
-        block.one([&] {
-            for (int64_t i = 0; i < F; ++i) ring.append(read[i] > delta ? index[i] : -1);
-        });
         Real* const reads = carry(t + 1) + H;
-        block.rows(R, [&](int64_t r, Group group) {
-            group.each(W, [&](int64_t w) { reads[r * W + w] = 0; });
-            for (int64_t i = r * K; i < (r + 1) * K; ++i) {
-                if (index[i] < 0) continue;
-                const Store* row = memory + index[i] * W;
-                const Real weight = read[i];
-                group.each(W, [&](int64_t w) { reads[r * W + w] += weight * static_cast<Real>(row[w]); });
-            }
+        block.rows(R + 1, [&](int64_t r, Group group) {
+            if (r < R) read_rows(group, memory, index + r * K, read + r * K, K, W, reads + r * W);
+            else stand(t, M - F), ring.append(group, F, [&](int64_t i) { return read[i] > delta ? index[i] : -1; });
         });
         block.sync();
     }
 
-    // Stand where `write` of step t left the ring, in a call of its own.
-    MB_FN void resume(int64_t t) { ring.tail = a.ring_tail + (t + 1) * M - F, ring.old_last = a.taped ? at(a.old_last, t, M) + M - F : nullptr; }
+    // The ring after so many of the appends of step t.
+    MB_FN void stand(int64_t t, int64_t appended) { ring.tail = a.ring_tail + t * M + appended, ring.old_last = a.taped ? at(a.old_last, t, M) + appended : nullptr; }
 
     // Rows that are candidates of the read of step t, and rows that are scored.
     MB_FN int64_t live_after(int64_t t) const { return a.live + (t + 1) * V < a.slots ? a.live + (t + 1) * V : a.slots; }
@@ -286,16 +279,13 @@ template <int known> struct Sequence {
         int32_t* const rows = written(t);
         if (a.links && !forward) swap_links(t, false);
         if (a.tables) lsh.swap(block, rows, E, at(a.log_places, t, E * a.tables * 2), at(a.log_entries, t, E * a.tables * 2), at(a.log_codes, t, E * a.tables), forward);
-        for (int64_t i = 0; i < V; ++i) {
-            const int64_t v = forward ? i : V - 1 - i, entry = v * (1 + S);
-            swap_rows(block, rows + entry, 1 + S, memory, norms, W, at(a.old_rows, t, E * W) + entry * W, at(a.old_norms, t, E) + entry);
-            block.sync();
-        }
+        swap_rows(block, rows, E, forward, memory, norms, W, at(a.old_rows, t, E * W), at(a.old_norms, t, E));
+        block.sync();
         if (a.links && forward) swap_links(t, true);
-        block.one([&] {
-            if (forward) return;
-            ring.tail = a.ring_tail + (t + 1) * M;
-            ring.undo(M, at(a.old_last, t, M));
+        if (forward) return;
+        block.rows(1, [&](int64_t, Group group) {
+            stand(t, M);
+            ring.undo(group, M, at(a.old_last, t, M));
         });
     }
 
@@ -306,13 +296,25 @@ template <int known> struct Sequence {
     }
 };
 
+// As many as a block takes; fewer are the first ones again.
+template <class Member, int64_t most> struct Members {
+    static_assert(most == 4, "");
+    Member at[4];
+    MB_FN Members(const Block& block, const Arguments& a, int64_t first, int64_t count)
+        : at{Member(block, a, first), Member(block, a, first + (count > 1)), Member(block, a, first + (count > 2 ? 2 : 0)), Member(block, a, first + (count > 3 ? 3 : 0))} {}
+};
+template <class Member> struct Members<Member, 1> {
+    Member at[1];
+    MB_FN Members(const Block& block, const Arguments& a, int64_t first, int64_t) : at{Member(block, a, first)} {}
+};
+
 // The elements that a block takes through the steps together, so that each weight is read once for all of them. One on a GPU, whose blocks share
 // a cache.
 template <class Member> struct Crew {
     const Block& block;
     const Arguments& a;
     const int64_t first, count;
-    Member members[Vectors::most];
+    Members<Member, Block::together> members;
 
     // Crews of a batch: as few as its size allows, as many as there are threads.
     MB_FN static int64_t crews(const Arguments& a) {
@@ -325,11 +327,14 @@ template <class Member> struct Crew {
 
     // Of the elements first..end - 1.
     MB_FN Crew(const Block& block, const Arguments& a, int64_t first, int64_t end)
-        : block(block), a(a), first(first), count(Block::together == 1 ? 1 : end - first),
-          members{Member(block, a, first), Member(block, a, first + (count > 1)), Member(block, a, first + (count > 2 ? 2 : 0)), Member(block, a, first + (count > 3 ? 3 : 0))} {}
+        : block(block), a(a), first(first), count(Block::together == 1 ? 1 : end - first), members(block, a, first, count) {}
 
     template <class F> MB_FN void each(F f) {
-        for (int64_t i = 0; i < count; ++i) f(members[i]);
+        if constexpr (Block::together == 1) {
+            f(members.at[0]);  // the compiler knows which, so that it can live in registers
+        } else {
+            for (int64_t i = 0; i < count; ++i) f(members.at[i]);
+        }
     }
     // The vectors of a product: what add(vectors, member) names.
     template <class F> MB_FN Vectors all(F add) {

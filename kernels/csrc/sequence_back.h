@@ -80,7 +80,6 @@ template <int known> struct SequenceBack : Sequence<known> {
         const Real *const p = interface(t), *const cosines = at(a.similarity, t, F), *const grad_reads = grad_carry + H;
         const int32_t *const index = read_index(t + 1), *const rows = content_index(t), *const line = lines(t);
         const Real *const read = read_weights(t + 1), *const weights = content_weights(t);
-        const int32_t* content_line = line + E + (a.links ? F : 0);
         Real* const grad_p = interface_gradient(t);
         norms_of_queries(p);
         block.rows(F, [&](int64_t i, Group group) {
@@ -107,36 +106,29 @@ template <int known> struct SequenceBack : Sequence<known> {
         });
         block.sync();
         block.rows(R, [&](int64_t r, Group group) {
-            const Real* query = p + r * W;
-            group.each(W, [&](int64_t w) { grad_p[r * W + w] = 0; });
-            for (int64_t i = r * K; i < (r + 1) * K; ++i) {
-                if (rows[i] < 0) continue;
-                const Store* row = memory + rows[i] * W;
-                const Real to_row = grad_content[i] / (norms[rows[i]] * query_norms[r]), to_query = grad_content[i] * cosines[i] / (query_norms[r] * query_norms[r]);
-                group.each(W, [&](int64_t w) { grad_p[r * W + w] += to_row * static_cast<Real>(row[w]) - to_query * query[w]; });
+            const Real *const query = p + r * W, *const cosine = cosines + r * K, *const grad = grad_content + r * K;
+            const int32_t* const own = rows + r * K;
+            Real along = 0;  // what of the rows' gradients goes along the query
+            for (int64_t k = 0; k < K; ++k) along += own[k] < 0 ? Real(0) : grad[k] * cosine[k];
+            const Real to_query = along / (query_norms[r] * query_norms[r]);
+            group.combine(grad_p + r * W, W, K, [&](int64_t k) { return grad[k] / (norms[own[k]] * query_norms[r]); }, [&](int64_t k) { return own[k] < 0 ? nullptr : memory + own[k] * W; });
+            group.each(W, [&](int64_t w) { grad_p[r * W + w] -= to_query * query[w]; });
+        });
+        by_row(block, a.links ? 2 * F : F, [&](int64_t i) { return line[E + i]; }, [&](Group group, int64_t i) {
+            Real* const grad = gradient_row(line[E + i]);
+            const int64_t c = i % F, r = c / K;
+            if (i < F) {
+                const Real weight = read[i];
+                group.each(W, [&](int64_t w) { grad[w] += weight * grad_reads[r * W + w]; });
+            }
+            if (!a.links || i >= F) {
+                const Store* row = memory + rows[c] * W;
+                const Real *const query = p + r * W, norm = norms[rows[c]];
+                const Real to_query = grad_content[c] / (norm * query_norms[r]), to_row = grad_content[c] * cosines[c] / (norm * norm);
+                group.each(W, [&](int64_t w) { grad[w] += to_query * query[w] - to_row * static_cast<Real>(row[w]); });
             }
         });
-        for (int64_t r = 0; r < R; ++r) {  // heads in turn: two may have read the same row
-            block.rows(K, [&](int64_t k, Group group) {
-                const int64_t i = r * K + k;
-                if (index[i] >= 0) {
-                    Real* const grad = gradient_row(line[E + i]);
-                    const Real weight = read[i];
-                    group.each(W, [&](int64_t w) { grad[w] += weight * grad_reads[r * W + w]; });
-                }
-            });
-            if (a.links) block.sync();
-            block.rows(K, [&](int64_t k, Group group) {
-                const int64_t i = r * K + k;
-                if (rows[i] < 0) return;
-                Real* const grad = gradient_row(content_line[i]);
-                const Store* row = memory + rows[i] * W;
-                const Real *const query = p + r * W, norm = norms[rows[i]];
-                const Real to_query = grad_content[i] / (norm * query_norms[r]), to_row = grad_content[i] * cosines[i] / (norm * norm);
-                group.each(W, [&](int64_t w) { grad[w] += to_query * query[w] - to_row * static_cast<Real>(row[w]); });
-            });
-            block.sync();
-        }
+        block.sync();
     }
 
     // SDNC's mixed read of head r: gradients of its modes and content weights; links are constants.
@@ -166,38 +158,38 @@ template <int known> struct SequenceBack : Sequence<known> {
         const Real* const p = interface(t);
         const int32_t *const rows = written(t), *const line = lines(t);
         Real* const grad_p = interface_gradient(t);
-        for (int64_t v = V; v-- > 0;) {
-            const int64_t head = v * (1 + S);
-            block.rows(1 + S, [&](int64_t e, Group group) {
-                const Real* grad = gradient_row(rows[head + e] < 0 ? 0 : line[head + e]);
-                const Real dot = group.sum(W, [&](int64_t w) { return grad[w] * p[values + v * W + w]; });
-                if (group.leads()) dots[e] = rows[head + e] < 0 ? 0 : dot;
-            });
-            block.rows(1, [&](int64_t, Group group) {
-                group.each(W, [&](int64_t w) { grad_p[values + v * W + w] = 0; });
-                for (int64_t e = 0; e < 1 + S; ++e) {
-                    if (rows[head + e] < 0) continue;
-                    const Real* grad = gradient_row(line[head + e]);
-                    const Real weight = entry_weight(p, rows, v, e);
-                    group.each(W, [&](int64_t w) { grad_p[values + v * W + w] += weight * grad[w]; });
-                }
-            });
-            block.sync();
-            const auto dot_of = [&](int64_t s) { return support_rows[v * S + s] == rows[head] ? dots[0] : dots[1 + s]; };
-            block.one([&] {
-                Real kept = 0;
-                const Real alpha = p[alphas + v], gamma = p[gammas + v];
-                for (int64_t s = 0; s < S; ++s) kept += support_weights[v * S + s] * dot_of(s);
-                grad_p[alphas + v] = (gamma * kept + (1 - gamma) * dots[0]) * alpha * (1 - alpha);
-                grad_p[gammas + v] = alpha * (kept - dots[0]) * gamma * (1 - gamma);
-            });
-            block.each(S, [&](int64_t s) { grad_support[v * S + s] = support_rows[v * S + s] < 0 ? 0 : to_read(p, v) * dot_of(s); });
-            if (wipes(p, v)) {  // M_t of a wiped row does not depend on M_{t-1}
-                Real* const grad = gradient_row(line[head]);
-                block.each(W, [&](int64_t w) { grad[w] = 0; });
+        // A row that a later writer wipes asks nothing of what this one wrote.
+        const auto asks = [&](int64_t entry) {
+            for (int64_t v = entry / (1 + S) + 1; v < V; ++v)
+                if (rows[v * (1 + S)] == rows[entry] && wipes(p, v)) return false;
+            return rows[entry] >= 0;
+        };
+        block.rows(E + V, [&](int64_t i, Group group) {
+            const int64_t v = i < E ? i / (1 + S) : i - E, head = v * (1 + S);
+            const Real* const value = p + values + v * W;
+            if (i < E) {
+                const Real* const grad = gradient_row(asks(i) ? line[i] : 0);
+                const Real dot = group.sum(W, [&](int64_t w) { return grad[w] * value[w]; });
+                if (group.leads()) dots[i] = asks(i) ? dot : 0;
+                return;
             }
-            block.sync();
-        }
+            group.combine(grad_p + values + v * W, W, 1 + S, [&](int64_t e) { return entry_weight(p, rows, v, e); },
+                          [&](int64_t e) { return asks(head + e) ? gradient_row(line[head + e]) : nullptr; });
+        });
+        block.sync();
+        const auto dot_of = [&](int64_t v, int64_t s) { return dots[v * (1 + S) + (support_rows[v * S + s] == rows[v * (1 + S)] ? 0 : 1 + s)]; };
+        block.each(V, [&](int64_t v) {
+            Real kept = 0;
+            const Real alpha = p[alphas + v], gamma = p[gammas + v], unused = dots[v * (1 + S)];
+            for (int64_t s = 0; s < S; ++s) kept += support_weights[v * S + s] * dot_of(v, s);
+            grad_p[alphas + v] = (gamma * kept + (1 - gamma) * unused) * alpha * (1 - alpha);
+            grad_p[gammas + v] = alpha * (kept - unused) * gamma * (1 - gamma);
+        });
+        block.each(V * S, [&](int64_t i) { grad_support[i] = support_rows[i] < 0 ? 0 : to_read(p, i / S) * dot_of(i / S, i % S); });
+        block.each(V * W, [&](int64_t i) {  // M_t of a wiped row does not depend on M_{t-1}
+            if (wipes(p, i / W)) gradient_row(line[i / W * (1 + S)])[i % W] = 0;
+        });
+        block.sync();
         const int32_t* index = read_index(t);
         block.each(F, [&](int64_t i) {
             Real grad = grad_support[V < R ? 0 : i];
