@@ -75,7 +75,8 @@ MB_FN void scan(const Block& block, const Store* memory, const Real* norms, int6
         });
     });
     block.sync();
-    merge(block, scores, found, Block::lists, heads, reads, index, best_scores);
+    const int64_t tiles = (end - first + Team::tile - 1) / Team::tile;  // each a team's, in turn: with few of them, only so many have found something
+    merge(block, scores, found, tiles < Block::lists ? tiles : Block::lists, heads, reads, index, best_scores);
 }
 
 }  // namespace mb

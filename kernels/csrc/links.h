@@ -9,7 +9,7 @@ namespace mb {
 
 MB_FN int64_t union_of(const Arguments& a) { return a.reads * (1 + 2 * a.links); }
 MB_FN int64_t links_scratch(const Arguments& a) {
-    const int64_t update = a.links + 2 * a.links * 4 * a.links + 2 * (written_of(a) + a.links), mix = a.heads * (5 * union_of(a) + 2 * a.reads);
+    const int64_t update = a.links + 3 * a.links * 4 * a.links + 3 * (written_of(a) + a.links), mix = a.heads * (5 * union_of(a) + 2 * a.reads);
     return update > mix ? update : mix;
 }
 
@@ -33,6 +33,42 @@ MB_FN void keep_largest(const int32_t* columns, const Real* values, int64_t coun
         if (best.rows[i] < 0) best.scores[i] = 0;
 }
 
+// The same by a group, the lanes an entry each: where one comes to stand is how many are larger, of equals those before it.
+MB_FN void keep_largest(const Group& group, const int32_t* columns, const Real* values, int64_t count, int32_t* kept_columns, Real* kept_values, int64_t places) {
+    group.each(places, [&](int64_t i) { kept_columns[i] = -1, kept_values[i] = 0; });
+    group.each(count, [&](int64_t i) {
+        const Real own = values[i];
+        if (!(own > 0)) return;
+        int64_t larger = 0;
+        for (int64_t j = 0; j < count; ++j) larger += values[j] > own || (values[j] == own && j < i);
+        if (larger < places) kept_columns[larger] = columns[i], kept_values[larger] = own;
+    });
+}
+
+// Sum those of `count` entries that have the same column (-1: none), of which the first `distinct` have columns of their own, and keep the largest
+// sums above zero in places [L], of equals the first. The entries are used up; scratch [count].
+MB_FN void sum_largest(const Group& group, int32_t* columns, Real* values, int64_t count, int64_t distinct, Real* scratch, int32_t* kept_columns, Real* kept_values,
+                       int64_t places) {
+    if constexpr (Group::lanes == 1) {
+        int64_t found = 0;
+        for (int64_t i = 0; i < count; ++i) {
+            if (columns[i] < 0) continue;
+            if (i < distinct) columns[found] = columns[i], values[found] = values[i], ++found;
+            else accumulate(columns, values, found, columns[i], values[i]);
+        }
+        keep_largest(columns, values, found, kept_columns, kept_values, places);
+    } else {
+        group.each(count, [&](int64_t i) {
+            Real sum = 0;
+            bool first = columns[i] >= 0;  // of its column: it has the sum
+            for (int64_t j = 0; j < count; ++j)
+                if (columns[j] == columns[i]) sum += values[j], first = first && j >= i;
+            scratch[i] = first ? sum : 0;
+        });
+        keep_largest(group, columns, scratch, count, kept_columns, kept_values, places);
+    }
+}
+
 struct Links {
     const Arguments& a;
     int64_t L, element;
@@ -46,24 +82,19 @@ struct Links {
     // What a write links: of its support [n] rows (-1: none) the L with the largest weights, and the precedence after it (eq 11).
     MB_FN void choose(const Block& block, const int32_t* rows, const Real* weights, int64_t n, const int32_t* previous, const Real* previous_weights, int32_t* next,
                       Real* next_weights, int32_t* linked, Real* linked_weights, Real* scratch) const {
-        int32_t* const sum_columns = reinterpret_cast<int32_t*>(scratch);
-        Real* const sum_values = reinterpret_cast<Real*>(sum_columns + n + L);
-        block.one([&] {
-            int64_t present = 0;
-            Real total = 0;
-            for (int64_t i = 0; i < n; ++i)
-                if (rows[i] >= 0) {
-                    accumulate(sum_columns, sum_values, present, rows[i], weights[i]);
-                    total += weights[i];
-                }
-            keep_largest(sum_columns, sum_values, present, linked, linked_weights, L);
+        const int64_t most = n > L ? n + L : 2 * L;
+        int32_t* const columns = reinterpret_cast<int32_t*>(scratch);
+        Real *const values = scratch + most, *const sums = values + most;
+        block.rows(1, [&](int64_t, Group group) {
+            group.each(n, [&](int64_t i) { columns[i] = rows[i], values[i] = weights[i]; });
+            const Real total = group.sum(n, [&](int64_t i) { return rows[i] < 0 ? Real(0) : weights[i]; });
+            sum_largest(group, columns, values, n, 0, sums, linked, linked_weights, L);
             const Real decay = total < 1 ? 1 - total : 0;  // p_t = (1 - sum w) p_{t-1} + w (eq 11)
-            int64_t count = 0;
-            for (int64_t i = 0; i < L; ++i)
-                if (previous[i] >= 0) accumulate(sum_columns, sum_values, count, previous[i], decay * previous_weights[i]);
-            for (int64_t i = 0; i < L; ++i)
-                if (linked[i] >= 0) accumulate(sum_columns, sum_values, count, linked[i], linked_weights[i]);
-            keep_largest(sum_columns, sum_values, count, next, next_weights, L);
+            group.each(L, [&](int64_t i) {
+                columns[i] = previous[i], values[i] = decay * previous_weights[i];
+                columns[L + i] = linked[i], values[L + i] = linked_weights[i];
+            });
+            sum_largest(group, columns, values, 2 * L, L, sums, next, next_weights, L);
         });
     }
 
@@ -80,7 +111,7 @@ struct Links {
     MB_FN void apply(const Block& block, const int32_t* linked, const Real* linked_weights, const int32_t* previous, const Real* previous_weights, int32_t* decayed_places,
                      Real* decayed_values, int32_t* old_columns, Real* old_values, Real* scratch) const {
         int32_t* const merged_columns = reinterpret_cast<int32_t*>(scratch);  // [2 L, 2 L]
-        Real* const merged_values = reinterpret_cast<Real*>(merged_columns + 4 * L * L);
+        Real *const merged_values = scratch + 4 * L * L, *const merged_sums = merged_values + 4 * L * L;
         // before(i, j) *= 1 - w(j): row j of `after` names the rows i that hold column j
         block.each(L * L, [&](int64_t i) {
             const int64_t j = linked[i / L], holder = j < 0 ? -1 : after_columns[j * L + i % L];
@@ -94,24 +125,23 @@ struct Links {
         });
         block.sync();
         // before(i, :) += w(j) p(i) for the precedence rows i;  after(i, :) = (1 - w(i)) after(i, :) + w(i) p
-        block.each(2 * L, [&](int64_t i) {
+        block.rows(2 * L, [&](int64_t i, Group group) {
             const bool after = i >= L;
             const int64_t at = i % L, row = after ? linked[at] : previous[at];
             if (row < 0) return;
             int32_t* const columns = (after ? after_columns : before_columns) + row * L;
             Real* const values = (after ? after_values : before_values) + row * L;
-            for (int64_t q = 0; q < L && old_columns; ++q) old_columns[i * L + q] = columns[q], old_values[i * L + q] = values[q];
             const Real keep = after ? 1 - linked_weights[at] : 1, scale = after ? linked_weights[at] : previous_weights[at];
             const int32_t* others = after ? previous : linked;
             const Real* more = after ? previous_weights : linked_weights;
-            int32_t* const sums = merged_columns + i * 2 * L;
-            Real* const sum_of = merged_values + i * 2 * L;
-            int64_t count = 0;
-            for (int64_t q = 0; q < L; ++q)
-                if (columns[q] >= 0) sums[count] = columns[q], sum_of[count] = keep * values[q], ++count;
-            for (int64_t q = 0; q < L; ++q)
-                if (others[q] >= 0 && others[q] != row) accumulate(sums, sum_of, count, others[q], scale * more[q]);
-            keep_largest(sums, sum_of, count, columns, values, L);
+            int32_t* const own_columns = merged_columns + i * 2 * L;
+            Real* const own_values = merged_values + i * 2 * L;
+            group.each(L, [&](int64_t q) {
+                if (old_columns) old_columns[i * L + q] = columns[q], old_values[i * L + q] = values[q];
+                own_columns[q] = columns[q], own_values[q] = keep * values[q];
+                own_columns[L + q] = others[q] == row ? -1 : others[q], own_values[L + q] = scale * more[q];
+            });
+            sum_largest(group, own_columns, own_values, 2 * L, L, merged_sums + i * 2 * L, columns, values, L);
         });
     }
 
@@ -155,6 +185,11 @@ struct Links {
     MB_FN void mix(const Block& block, const int32_t* read_index, const Real* read_weights, const int32_t* content_index, const Real* content_weights, const Real* modes,
                    int32_t* index, Real* weights, Real* parts, Real* scratch) const {
         const int64_t K = a.reads, most = union_of(a);
+        if constexpr (Group::lanes > 1)
+            return block.rows(a.heads, [&](int64_t r, Group group) {
+                mix_together(group, read_index + r * K, read_weights + r * K, content_index + r * K, content_weights + r * K, modes + r * 3, index + r * K, weights + r * K,
+                             parts ? parts + r * K * 2 : nullptr, scratch + r * (5 * most + 2 * K));
+            });
         block.each(a.heads, [&](int64_t r) {
             Real* const back = scratch + r * (5 * most + 2 * K);
             Real *const forth = back + most, *const total = forth + most;
@@ -186,6 +221,44 @@ struct Links {
                 if (parts) parts[(r * K + k) * 2] = *at < 0 ? 0 : back[*at], parts[(r * K + k) * 2 + 1] = *at < 0 ? 0 : forth[*at];
                 if (*at >= 0) *at = columns[*at];
             }
+        });
+    }
+
+  private:
+    // `mix` of one head by a group: first the content's entries, then in turn those of `after` and `before`.
+    MB_FN void mix_together(const Group& group, const int32_t* read_index, const Real* read_weights, const int32_t* content_index, const Real* content_weights,
+                            const Real* modes, int32_t* index, Real* weights, Real* parts, Real* scratch) const {
+        const int64_t K = a.reads, n = union_of(a);
+        int32_t* const columns = reinterpret_cast<int32_t*>(scratch);
+        Real *const values = scratch + n, *const totals = values + n;
+        group.each(K, [&](int64_t k) { columns[k] = content_index[k], values[k] = modes[1] * content_weights[k]; });
+        group.each(K * L, [&](int64_t i) {
+            const int64_t row = read_index[i / L], place = row * L + i % L, to = K + 2 * i;
+            const Real weight = read_weights[i / L];
+            columns[to] = row < 0 ? -1 : after_columns[place], values[to] = row < 0 ? 0 : after_values[place] * weight;
+            columns[to + 1] = row < 0 ? -1 : before_columns[place], values[to + 1] = row < 0 ? 0 : before_values[place] * weight;
+        });
+        struct Sums {
+            Real content, back, forth;
+            int64_t first;  // entry
+        };
+        const auto sums_of = [&](int32_t column) {
+            Sums sums{0, 0, 0, n};
+            for (int64_t i = n; i-- > 0;)
+                if (columns[i] == column) sums.first = i;
+            for (int64_t i = sums.first; i < n; ++i)
+                if (columns[i] == column) (i < K ? sums.content : (i - K) % 2 ? sums.forth : sums.back) += values[i];
+            return sums;
+        };
+        group.each(n, [&](int64_t i) {
+            const Sums sums = sums_of(columns[i]);
+            totals[i] = columns[i] < 0 || sums.first < i ? 0 : sums.content + (modes[0] * sums.back + modes[2] * sums.forth);
+        });
+        keep_largest(group, columns, totals, n, index, weights, K);
+        if (!parts) return;
+        group.each(K, [&](int64_t k) {
+            const Sums sums = sums_of(index[k]);
+            parts[2 * k] = index[k] < 0 ? 0 : sums.back, parts[2 * k + 1] = index[k] < 0 ? 0 : sums.forth;
         });
     }
 };

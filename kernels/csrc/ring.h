@@ -58,6 +58,9 @@ struct Ring {
         return row;
     }
 
+    // A row that may be popped soon, or -1: the one `distance` places from the head.
+    MB_FN int32_t ahead(int64_t distance) const { return *head + distance < tail ? row_at(*head + distance) : -1; }
+
     // Take back the last `count` appends; `log` holds what they overwrote.
     MB_FN void undo(const Group& group, int64_t count, const int32_t* log) {
         for (int64_t end = count; end > 0; end -= Group::lanes) {

@@ -165,6 +165,7 @@ template <int known> struct Sequence {
                     return to_read(p, v) * support_weights[s] > delta ? support_rows[s] : -1;
                 });
             }
+            group.each(V, [&](int64_t v) { expect(ring.ahead(v)); });  // what the next step will wipe
         });
         block.sync();
         block.each(V * S, [&](int64_t i) {  // the unused row is written once, with both its weights
@@ -185,6 +186,13 @@ template <int known> struct Sequence {
             block.sync();
         }
         if (a.links) link(t);
+    }
+
+    // A row not used for long is far away: have it, and its norm, fetched in time.
+    MB_FN void expect(int64_t row) {
+        if (row < 0) return;
+        prefetch(norms + row);
+        for (int64_t w = 0; w < W; w += 32 / static_cast<int64_t>(sizeof(Store))) prefetch(memory + row * W + w);
     }
 
     // Weight of entry e of writer v; the unused row may also be one that was read.

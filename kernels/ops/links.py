@@ -77,7 +77,7 @@ def _link_update(
     previous, written = previous.contiguous(), written.contiguous()
     call.rows_in_range({"precedence rows": previous, "write rows": written}, slots)
     journal = _journal_like(after_columns, after_values)
-    sizes["scratch_stride"] = 8 * entries * entries
+    sizes["scratch_stride"] = 12 * entries * entries
     inputs = {"rows": previous, "values": previous_weights.contiguous(), "index": written, "weights": weights.contiguous()}
     scratch = {"scratch": after_values.new_empty(batch, sizes["scratch_stride"])}
     call.run("mb_link_update", sizes, inputs, {**buffers, **scratch, **dict(zip(_JOURNAL, journal, strict=True))})
@@ -148,7 +148,7 @@ def _link_steps(
     rows, precedence = places  # [B, 2, L]: before and after a step, in turn
     columns = index.new_empty(steps, 2, batch, heads, reads * entries)
     values = weights.new_empty(columns.shape)
-    numbers = 8 * entries**2 + 3 * entries + 2 * written.shape[2]
+    numbers = 12 * entries**2 + 4 * entries + 3 * written.shape[2]
     sizes |= {"steps": steps, "heads": heads, "reads": reads, "scratch_stride": numbers}
     sizes["threads"] = threads_for(batch * steps * entries**2 * 64)
     journal = dict(zip(_JOURNAL, _journal_like(after_columns, after_values), strict=True))
