@@ -23,6 +23,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "sam-one-writer": lambda: SAM(**SIZES, slots=8, word_size=5, heads=4, reads=3, write_heads=1, erase="gated", index="live"),
     "sam-large": lambda: SAM(**SIZES, slots=67, word_size=32, heads=1, reads=5, strength=False),
     "sam-lsh": lambda: SAM(**SIZES, slots=67, word_size=9, heads=2, reads=3, index="lsh"),
+    "sam-many": lambda: SAM(**SIZES, slots=19, word_size=5, heads=5, reads=8),  # more accesses a step than a warp has lanes
     "sdnc": lambda: SDNC(**SIZES, slots=9, word_size=5, heads=3, reads=3, link_entries=3),
     "sdnc-small": lambda: SDNC(**SIZES, slots=7, word_size=1, heads=3, reads=3, link_entries=4),
 }
@@ -126,7 +127,9 @@ def test_every_barrier_is_missed_when_it_is_left_out(threads):
     assert caught == met
 
 
-@pytest.mark.parametrize(("width", "name", "parts"), [(0, "sam", 1), (0, "sdnc", 1), (0, "sam-lsh", 1), (32, "sam-large", 3)])
+@pytest.mark.parametrize(
+    ("width", "name", "parts"), [(0, "sam", 1), (0, "sam-many", 1), (0, "sdnc", 1), (0, "sam-lsh", 1), (32, "sam-large", 3)]
+)
 def test_text_for_the_gpu(width, name, parts, tmp_path_factory, monkeypatch):
     """A host thread a lane: shuffles that all lanes come to, no race, the numbers of the reference."""
     monkeypatch.setattr(sequence, "search_parts", lambda rows, batch, device: parts)

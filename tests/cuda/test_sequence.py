@@ -22,6 +22,7 @@ SHAPES = {  # hidden, slots, word size, heads, reads, batch, steps
 VARIANTS = {
     "sam": (SAM, {}),
     "sam-live": (SAM, {"index": "live"}),
+    "sam-lsh": (SAM, {"index": "lsh"}),
     "sam-one-writer": (SAM, {"write_heads": 1, "erase": "gated", "strength": False}),
     "sdnc": (SDNC, {"link_entries": 5}),
 }
@@ -45,7 +46,9 @@ def test_as_on_the_cpu(shape, variant, fill, gpu):
     assert_alike(expected, run_pass(model, gpu, batch, steps, fill=fill), 1e-9)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [name for name in VARIANTS if name != "sam-lsh"]
+)  # there rounding decides on which side of a plane a row lies
 def test_float32(variant, gpu):
     model = make(*VARIANTS[variant], SHAPES["paper"], torch.float32)
     expected = run_pass(copy.deepcopy(model), "cpu", 4, 6)
