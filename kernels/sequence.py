@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from mann_bench.kernels.arguments import PLACES
 from mann_bench.kernels.call import Build, call
+from mann_bench.kernels.clocks import watching
 from mann_bench.kernels.plan import plan
 
 
@@ -41,6 +42,7 @@ class SequencePass:
         self.plan = plan(which, tuple(sizes.items()), self.device, self.short)
         self.sizes = {**sizes, **now}
         self.order = self.plan.sizes[:]
+        self.clocks = watching()
         self._set(now)
 
     def run(self, x: Tensor, weights: Weights, first: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -57,7 +59,7 @@ class SequencePass:
             "interface_bias": weights.interface_bias,
             **{f"first_{name}": state for name, state in first.items()},
         }
-        changed = {**{f"last_{name}": state for name, state in last.items()}, **self._search()}
+        changed = {**{f"last_{name}": state for name, state in last.items()}, **self._search(), **self._clocks("forward")}
         if self.short:
             y = x.new_empty(self.plan.y)
             others = {name: getattr(weights, name) for name in ("bias_ih", "bias_hh", "output_weight", "output_bias")}
@@ -86,6 +88,7 @@ class SequencePass:
             self.plan.grads[0]: states,
             self.plan.lines[0]: new(self.plan.lines[1]),
             "row_gradient": new(sizes["batch"], sizes["line_stride"], sizes["width"]),
+            **self._clocks("backward"),
         }
         of_weights = self._short_backward(grad_y, changed) if self.short else self._long_backward(grad_y, changed)
         grads: list[Tensor | None] = [None] * len(needs)
@@ -160,6 +163,9 @@ class SequencePass:
             part.view(batch, -1) for part in grads.split([batch * carry, batch * hidden, batch * heads * sizes["reads"]])
         )
         return of_carry[:, :hidden], cell, of_carry[:, hidden:].unflatten(1, (heads, -1)), weights.unflatten(1, (heads, -1))
+
+    def _clocks(self, direction: str) -> dict[str, Tensor]:
+        return self.clocks.start(direction, self.sizes["batch"], self.device) if self.clocks else {}
 
     def _search(self) -> dict[str, Tensor]:
         """Where blocks that share the search of an element's rows leave what they found."""

@@ -5,7 +5,7 @@ How the steps are seen depends on the model, and is said (`Profile.how`):
 - a model that loops over steps names them: one recorded pass shows them all;
 - any other module is called once a step, its state carried along, with one backward over all;
 - a sequence that runs as one native call has no steps to see from outside: passes of growing length are measured, each a point, and
-  phases are those of the same model on `kernels=torch`.
+  phases are told by the kernels' own clocks.
 """
 
 import bisect
@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 from mann_bench.case import Case
 from mann_bench.device import open_device
 from mann_bench.environment import device_name
+from mann_bench.kernels.clocks import clocked
 from mann_bench.ledger import CAUSES
 from mann_bench.memory import PassMemory, build_recorded, held_by_cause, lengths, measure_memory, measure_pass
 from mann_bench.models.phases import steps as named_steps
@@ -30,13 +31,12 @@ from mann_bench.plan import predicted_bytes
 from mann_bench.process import WorkerProcess
 from mann_bench.result import Memory, Ran
 from mann_bench.store import write_atomically
-from mann_bench.trace import BACKWARD, FORWARD, held_at
+from mann_bench.trace import BACKWARD, FORWARD, REST, held_at
 from mann_bench.workload import ModelWorkload
 
 POINTS = 8  # lengths measured where steps cannot be seen
 PASSES = 5  # unrecorded, for the time of a pass
 POINT_S = 1.5  # after which no further pass of one length is timed
-PHASE_STEPS = 20  # of the torch twin of a native pass
 
 How = Literal["steps of one pass", "one call a step", "passes of growing length"]
 
@@ -99,14 +99,17 @@ def profile_case(case: Case, folder: Path) -> Profile:
         nvml_bytes = nvml_per_step(workload)
         snapshot(workload, folder / "memory_snapshot.pickle")
         files.append("memory_snapshot.pickle")
-    of_phases, phases_of = measured, f"this pass, kernels={workload.ran['kernels']}"
+    phases, phases_of = phase_times(measured), f"this pass, kernels={workload.ran['kernels']}"
     ran = workload.ran
     if how == "passes of growing length":
         # All recorded before any is timed: the allocator reports the release of a pass's tape only if it saw it allocated.
         taken = {length: measure_pass(workload, length, hidden_bytes) for length in lengths(case.steps, POINTS)}
         points = [point for length, one in taken.items() for point in length_points(one, length, time_pass(workload, length))]
         if ran["kernels"] == "native":
-            of_phases, phases_of = _torch_twin(case)
+            phases, phases_of = (
+                clocked_phases(workload),
+                f"inside the native calls, by their own clocks; rest: around them",
+            )
     else:
         points = step_points(measured)
     return Profile(
@@ -116,7 +119,7 @@ def profile_case(case: Case, folder: Path) -> Profile:
         phases_of=phases_of,
         pass_ms=pass_ms,
         recorded_ms={direction: (end - start) / 1e6 for direction, (start, end) in measured.trace.marks.items() if direction in pass_ms},
-        phases=phase_times(of_phases),
+        phases=phases,
         points=points,
         memory=memory,
         predicted=predicted_bytes(case),
@@ -188,6 +191,24 @@ def phase_times(measured: PassMemory) -> list[PhaseTime]:
         )
         for (direction, phase), (host, device) in totals.items()
         if host or device
+    ]
+    return sorted(rows, key=lambda row: (row.direction != FORWARD, -row.share))
+
+
+def clocked_phases(workload: ModelWorkload) -> list[PhaseTime]:
+    """As `phase_times`, of passes that run as native calls; `rest` is what of a pass's time lies outside of them or happens once a pass."""
+    case, on_device = workload.case, workload.case.device.startswith("cuda")
+    abreast = torch.cuda.get_device_properties(case.device).multi_processor_count if on_device else torch.get_num_threads()
+    with clocked() as clocks:
+        taken = time_pass(workload, case.steps)
+    spent_ms = {place: ns / 1e6 for place, ns in clocks.spent_ns(abreast).items()}
+    for direction, ms in taken.items():
+        inside = sum(own for place, own in spent_ms.items() if place[0] == direction and place[1] != REST)
+        spent_ms[direction, REST] = max(0.0, ms - inside)
+    whole = sum(spent_ms.values())
+    rows = [
+        PhaseTime(direction=direction, phase=phase, host_ms=0 if on_device else ms, device_ms=ms if on_device else 0, share=ms / whole)
+        for (direction, phase), ms in spent_ms.items()
     ]
     return sorted(rows, key=lambda row: (row.direction != FORWARD, -row.share))
 
@@ -288,11 +309,3 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
         writer = csv.DictWriter(file, list(rows[0]) if rows else [])
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _torch_twin(case: Case) -> tuple[PassMemory, str]:
-    steps = min(case.steps, PHASE_STEPS)
-    twin = ModelWorkload(case.model_copy(update={"kernels": "torch", "steps": steps}))
-    twin.run_pass()
-    twin.clear()
-    return measure_pass(twin), f"{steps} steps of the same model with kernels=torch, whose steps can be seen: not of the native call itself"

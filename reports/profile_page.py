@@ -73,7 +73,7 @@ def verdicts(profile: Profile) -> list[str]:
     shares = ", ".join(f"{cause.replace('_', ' ')} {size_bytes / memory.peak_bytes:.0%}" for cause, size_bytes in largest if size_bytes)
     said.append(f"Its peak is {format_bytes(memory.peak_bytes)}: {shares}.")
     top = max(profile.phases, key=lambda row: row.share)
-    said.append(f"Most time goes to {top.phase} {top.direction}: {top.share:.0%} of the recorded pass ({profile.phases_of}).")
+    said.append(f"Most time goes to {top.phase} {top.direction}: {top.share:.0%} of the pass ({profile.phases_of}).")
     return said
 
 

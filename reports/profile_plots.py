@@ -95,15 +95,14 @@ def draw_time(profile: Profile) -> Figure:
 def draw_phases(profile: Profile) -> Figure:
     """Share of the pass by phase, forward and backward side by side."""
     names = [name for name in (*PHASES, "rest") if any(row.phase == name for row in profile.phases)]
-    twin = " (of its torch twin)" if whole_passes(profile) and profile.ran.kernels == "native" else ""
-    figure, axes = _blank(f"Where the time goes{twin}", height=0.9 + 0.42 * len(names))
+    figure, axes = _blank("Where the time goes", height=0.9 + 0.42 * len(names))
     for offset, (direction, color) in enumerate((("forward", FORWARD_COLOR), ("backward", BACKWARD_COLOR))):
         share = {row.phase: row.share for row in profile.phases if row.direction == direction}
         places = [number + 0.36 * offset for number in range(len(names))]
         axes.barh(places, [100 * share.get(name, 0) for name in names], height=0.34, color=color, label=direction)
     axes.set_yticks([number + 0.18 for number in range(len(names))], names)
     axes.invert_yaxis()
-    axes.set_xlabel("% of the recorded pass")
+    axes.set_xlabel("% of the pass")
     axes.legend(frameon=False, fontsize=9)
     return figure
 

@@ -73,8 +73,11 @@ def test_a_native_sequence_is_measured_at_growing_lengths(tmp_path):
     tape = held(profile, "tape")
     growth = [(after - before) / 2 for before, after in pairwise(tape)]
     assert growth == pytest.approx([profile.memory.bytes_per_step] * 7, rel=0.1)
-    assert "kernels=torch" in profile.phases_of
-    assert {row.phase for row in profile.phases} >= {"controller", "write", "search", "addressing", "read"}
+    assert "own clocks" in profile.phases_of
+    found = {(row.direction, row.phase) for row in profile.phases}
+    assert found >= {("forward", phase) for phase in ("controller", "write", "search", "addressing", "read")}
+    assert found >= {("backward", phase) for phase in ("controller", "write", "read", "rollback")}
+    assert sum(row.share for row in profile.phases) == pytest.approx(1)
     assert profile.predicted is not None
     assert profile.predicted["tape"] == pytest.approx(16 * profile.memory.bytes_per_step, rel=0.001)
 

@@ -110,7 +110,8 @@
     INT32(decayed_places) REAL(decayed_values)   /* sdnc: [T, B, L L] entries of before */                                             \
     INT32(old_columns) REAL(old_values)          /* sdnc: [T, B, 2 L, L] rows of before, then of after */                              \
     INT32(content_index) REAL(content_weights)   /* sdnc: [T, B, R, K] */                                                              \
-    REAL(mode_parts)       /* sdnc: [T, B, R, K, 2] backward and forward weight of each row read */
+    REAL(mode_parts)       /* sdnc: [T, B, R, K, 2] backward and forward weight of each row read */                                    \
+    INT64(clocks)          /* [B, phases + 1] clocks.h, by the first element of a crew; null: none is kept */
 
 namespace mb {
 

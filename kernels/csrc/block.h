@@ -7,6 +7,10 @@
 
 #include "real.h"
 
+#if !defined(__CUDACC__)
+#include <chrono>
+#endif
+
 namespace mb {
 
 // A row, how it scored and where that stands. Of two the better scored is chosen, of equals the lower row, never an empty place (row -1).
@@ -42,6 +46,8 @@ struct Vectors {
 };
 
 #if !defined(__CUDACC__)
+MB_FN int64_t now_ns() { return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
 // The lanes of a group that have the same value, as a lane sees them: there is but one.
 struct Peers {
     int64_t before() const { return -1; }  // the one before it, -1: it is the first

@@ -215,6 +215,13 @@ MB_FN bool claim(int32_t* place, int32_t expected, int32_t desired) {
     const int32_t found = atomicCAS(place, expected, desired);
     return found == expected || found == desired;
 }
+MB_FN int64_t now_ns() {
+    int64_t ns = 0;
+#ifdef __CUDA_ARCH__
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
+#endif
+    return ns;
+}
 MB_FN int32_t take_number(int32_t* counter) { return atomicAdd(counter, 1); }
 MB_FN void prefetch(const void* address) {
 #ifdef __CUDA_ARCH__

@@ -48,6 +48,7 @@ template <int known> MB_FN void forward(const Block& block, const Arguments& a, 
 template <int known> MB_FN void forward_step(const Block& block, const Arguments& a, int64_t item) {
     Forward<known> crew(block, a, item, item + 1);
     Sequence<known>& sequence = crew.members.at[0];
+    sequence.clocks.start(block);
     if (a.step > 0) sequence.read(a.step - 1);
     else sequence.begin();
     if (a.step < a.steps) crew.controller(a.step), sequence.write(a.step);

@@ -2,6 +2,7 @@
 // supplement A, D). Order of a step: controller, write, link, read. Backward: sequence_back.h.
 #pragma once
 
+#include "clocks.h"
 #include "linear.h"
 #include "links.h"
 #include "lsh.h"
@@ -15,6 +16,7 @@ template <int known> struct Sequence {
     const Block& block;
     const Arguments& a;
     const int64_t b, H, W, R, K, V, S, P, C, E, F, M;  // C: carry, E: written rows, F: read rows, M: ring appends a step
+    Clocks clocks;
     Ring ring;
     Lsh lsh;
     Links links;
@@ -40,7 +42,8 @@ template <int known> struct Sequence {
 
     MB_FN Sequence(const Block& block, const Arguments& a, int64_t element)
         : block(block), a(a), b(element), H(a.hidden), W(known ? known : a.width), R(a.heads), K(a.reads), V(a.writers), S(support_of(a)), P(interface_size(a)),
-          C(a.hidden + a.heads * a.width), E(written_of(a)), F(a.heads * a.reads), M(appends(a)), ring(a, element, a.ring_tail, nullptr), lsh(a, element),
+          C(a.hidden + a.heads * a.width), E(written_of(a)), F(a.heads * a.reads), M(appends(a)), clocks(a.clocks, element),
+          ring(a, element, a.ring_tail, nullptr), lsh(a, element),
           links(a, element), memory(a.memory + element * a.slots * W), norms(a.norms + element * a.slots) {
         strengths = R * W, values = strengths + (a.strength ? R : 0), alphas = values + V * W, gammas = alphas + V, modes = gammas + V;
         Real* next = a.scratch + element * a.scratch_stride;
@@ -180,12 +183,14 @@ template <int known> struct Sequence {
             write_row(group, memory + row * W, norms + row, W, entry_weight(p, rows, v, e), p + values + v * W, e == 0 && wipes(p, v), old_row, old_norm);
         });
         block.sync();
+        clocks.end_of(block, Phase::write);
         if (a.tables) {
             lsh.update(block, rows, E, memory, workspace, a.taped ? at(a.log_places, t, E * a.tables * 2) : nullptr, a.taped ? at(a.log_entries, t, E * a.tables * 2) : nullptr,
                        a.taped ? at(a.log_codes, t, E * a.tables) : nullptr);
             block.sync();
+            clocks.end_of(block, Phase::search);
         }
-        if (a.links) link(t);
+        if (a.links) link(t), clocks.end_of(block, Phase::link);
     }
 
     // A row not used for long is far away: have it, and its norm, fetched in time.
@@ -226,6 +231,7 @@ template <int known> struct Sequence {
         else scan<known>(block, memory, norms, 0, searched_after(t), live_after(t), p, R, K, W, rows, nullptr, workspace);
         norms_of_queries(p);
         block.sync();
+        clocks.end_of(block, Phase::search);
         block.rows(F, [&](int64_t i, Group group) {
             if (rows[i] < 0) return;
             const Store* row = memory + rows[i] * W;
@@ -245,9 +251,11 @@ template <int known> struct Sequence {
             for (int64_t i = r * K; i < (r + 1) * K; ++i) weights[i] = rows[i] < 0 ? Real(0) : weights[i] / total;
         });
         block.sync();
+        clocks.end_of(block, Phase::addressing);
         if (a.links) {
             links.mix(block, read_index(t), read_weights(t), rows, weights, p + modes, read_index(t + 1), read_weights(t + 1), kept(at(a.mode_parts, t, 2 * F)), workspace);
             block.sync();
+            clocks.end_of(block, Phase::link);
         }
         const int32_t* index = read_index(t + 1);
         const Real* read = read_weights(t + 1);
@@ -257,6 +265,7 @@ template <int known> struct Sequence {
             else stand(t, M - F), ring.append(group, F, [&](int64_t i) { return read[i] > delta ? index[i] : -1; });
         });
         block.sync();
+        clocks.end_of(block, Phase::read);
     }
 
     // The ring after so many of the appends of step t.
@@ -335,7 +344,9 @@ template <class Member> struct Crew {
 
     // Of the elements first..end - 1.
     MB_FN Crew(const Block& block, const Arguments& a, int64_t first, int64_t end)
-        : block(block), a(a), first(first), count(Block::together == 1 ? 1 : end - first), members(block, a, first, count) {}
+        : block(block), a(a), first(first), count(Block::together == 1 ? 1 : end - first), members(block, a, first, count) {
+        each([&](Member& m) { m.clocks = members.at[0].clocks; });
+    }
 
     template <class F> MB_FN void each(F f) {
         if constexpr (Block::together == 1) {
@@ -355,10 +366,12 @@ template <class Member> struct Crew {
 template <int known> struct Forward : Crew<Sequence<known>> {
     typedef Sequence<known> Member;
     using Crew<Member>::Crew;
-    using Crew<Member>::block, Crew<Member>::a, Crew<Member>::each, Crew<Member>::all;
+    using Crew<Member>::block, Crew<Member>::a, Crew<Member>::each, Crew<Member>::all, Crew<Member>::members;
 
     MB_FN void run() {
+        members.at[0].clocks.start(block);
         each([](Member& m) { m.begin(); });
+        members.at[0].clocks.end_of(block, Phase::rest);
         for (int64_t t = 0; t < a.steps; ++t) {
             controller(t);
             each([&](Member& m) { m.write(t), m.read(t); });
@@ -386,6 +399,7 @@ template <int known> struct Forward : Crew<Sequence<known>> {
         else multiply(block, interface, a.interface_weight, H, Member::interface_size(a), H);
         block.sync();
         each([&](Member& m) { m.activate_interface(t); });
+        members.at[0].clocks.end_of(block, Phase::controller);
     }
 };
 

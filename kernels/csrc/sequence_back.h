@@ -9,7 +9,7 @@ namespace mb {
 template <int known> struct SequenceBack : Sequence<known> {
     typedef Sequence<known> Forward;
     using Forward::Forward;
-    using Forward::block, Forward::a, Forward::b, Forward::H, Forward::W, Forward::R, Forward::K, Forward::V, Forward::S, Forward::P, Forward::C,
+    using Forward::block, Forward::clocks, Forward::a, Forward::b, Forward::H, Forward::W, Forward::R, Forward::K, Forward::V, Forward::S, Forward::P, Forward::C,
         Forward::E, Forward::F, Forward::memory, Forward::norms, Forward::links, Forward::strengths, Forward::values, Forward::alphas,
         Forward::gammas, Forward::modes, Forward::support_weights, Forward::query_norms, Forward::support_rows, Forward::grad_carry,
         Forward::grad_hidden, Forward::grad_read, Forward::grad_content, Forward::grad_support, Forward::dots, Forward::cell, Forward::gates,
@@ -71,8 +71,11 @@ template <int known> struct SequenceBack : Sequence<known> {
         keep_cell_inputs(t);
         support(t);
         read_back(t, last_weights);
+        clocks.end_of(block, Phase::read);
         write_back(t, last_weights);
+        clocks.end_of(block, Phase::write);
         swap_step(t, false);
+        clocks.end_of(block, Phase::rollback);
     }
 
     // grad_weights [R, K]: in, what the write of t+1 asks of the read weights of t.
@@ -223,10 +226,12 @@ template <int known> struct SequenceBack : Sequence<known> {
 template <int known> struct Backward : Crew<SequenceBack<known>> {
     typedef SequenceBack<known> Member;
     using Crew<Member>::Crew;
-    using Crew<Member>::block, Crew<Member>::a, Crew<Member>::each, Crew<Member>::all;
+    using Crew<Member>::block, Crew<Member>::a, Crew<Member>::each, Crew<Member>::all, Crew<Member>::members;
 
     MB_FN void run() {
+        members.at[0].clocks.start(block);
         each([](Member& m) { m.number_rows(); });
+        members.at[0].clocks.end_of(block, Phase::rest);
         for (int64_t t = a.steps; t-- > 0;) {
             each([&](Member& m) { m.memory_back(t); });
             controller_back(t);
@@ -245,6 +250,7 @@ template <int known> struct Backward : Crew<SequenceBack<known>> {
         const Vectors reads = all([&](Vectors& x, Member& m) { x.add(m.grad_carry + H, nullptr, m.gates_gradient(t)); });
         multiply_transposed(block, reads, a.weight_ih + a.input_size, a.input_size + RW, 4 * H, RW);
         block.sync();
+        members.at[0].clocks.end_of(block, Phase::controller);
     }
 };
 

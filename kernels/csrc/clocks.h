@@ -1,0 +1,38 @@
+// Where the time of a sequence goes: the ns of each phase, summed over all steps, as one thread of the block sees them pass from barrier to barrier.
+// Only where there is a buffer for them.
+#pragma once
+
+#include "block.h"
+
+namespace mb {
+
+// As `models/phases.py` names them; `rest`: what a pass does once.
+#define MB_PHASES PHASE(controller) PHASE(addressing) PHASE(search) PHASE(write) PHASE(link) PHASE(read) PHASE(rollback) PHASE(rest)
+
+enum class Phase : int64_t {
+#define PHASE(name) name,
+    MB_PHASES
+#undef PHASE
+        count
+};
+
+struct Clocks {
+    static constexpr int64_t size = static_cast<int64_t>(Phase::count) + 1;
+    int64_t* ns;  // of each phase, then the time when the last one ended; null: none is kept
+
+    MB_FN Clocks(int64_t* of_all, int64_t element) : ns(of_all ? of_all + element * size : nullptr) {}
+    MB_FN void start(const Block& block) const {
+        if (ns) block.one([&] { ns[size - 1] = now_ns(); });
+    }
+    // What has passed belongs to this phase.
+    MB_FN void end_of(const Block& block, Phase phase) const {
+        if (!ns) return;
+        block.one([&] {
+            const int64_t now = now_ns();
+            ns[static_cast<int64_t>(phase)] += now - ns[size - 1];
+            ns[size - 1] = now;
+        });
+    }
+};
+
+}  // namespace mb
