@@ -106,10 +106,7 @@ def profile_case(case: Case, folder: Path) -> Profile:
         taken = {length: measure_pass(workload, length, hidden_bytes) for length in lengths(case.steps, POINTS)}
         points = [point for length, one in taken.items() for point in length_points(one, length, time_pass(workload, length))]
         if ran["kernels"] == "native":
-            phases, phases_of = (
-                clocked_phases(workload),
-                f"inside the native calls, by their own clocks; rest: around them",
-            )
+            phases, phases_of = clocked_phases(workload), "inside the native calls, by their own clocks; rest: around them"
     else:
         points = step_points(measured)
     return Profile(

@@ -13,8 +13,8 @@ from typing import TypeVar
 import torch
 from torch.profiler import record_function
 
-# controller: LSTM, interface and output; addressing: weights over rows; search: the nearest rows; rollback: the memory taken back in backward;
-# sequence: all of it in one native call (inside of it: `kernels/clocks.py`)
+# controller: LSTM, interface and output; addressing: weights over rows; search: the nearest rows; rollback: the memory taken back in
+# backward; sequence: all of it in one native call (inside of it: `kernels/clocks.py`)
 PHASES = ("controller", "addressing", "search", "write", "link", "read", "rollback", "sequence")
 STEP = "step "  # and the number of the step
 
