@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from mann_bench.kernels import build, sequence
+from mann_bench.kernels import build, ops, sequence
 from mann_bench.kernels.call import Build, run_named
+from mann_bench.kernels.reference import LshSizes, LshTables
 from mann_bench.models import SAM, SDNC
 from tests.emulated import Emulator, SanitizerError
 from tests.test_ops import NAMES, operator
@@ -157,6 +158,35 @@ def test_ops_have_no_race(gpu_width, tmp_path_factory):
         for expected, got in zip(*outcomes, strict=True):
             if isinstance(expected, torch.Tensor):
                 torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("live", [3, 90])
+def test_lsh_text_for_the_gpu_is_exact(live, tmp_path_factory):
+    """Full buckets of several lines, rows named again or not at all, rows that are alike, more of each than a warp has lanes."""
+    batch, slots, width, heads, reads, written = 2, 97, 5, 3, 9, 41
+    lanes = _emulator("thread", tmp_path_factory, gpu_width=0)
+    outcomes = []
+    for where in (nullcontext(), lanes.instead()):
+        torch.manual_seed(0)
+        memory = torch.randn(batch, slots, width)
+        memory[:, 50:80] = memory[:, 10:40]
+        tables = LshTables.empty(batch, slots, width, LshSizes(tables=5, bits=2, capacity=16, probes=4, rerank=45), torch.float32)
+        undos, outcome = [], []
+        with where:
+            ops.lsh_fill(tables, memory, live)
+            for _ in range(3):
+                queries = memory[:, :heads] + 0.3 * torch.randn(batch, heads, width)
+                found = ops.lsh_query(tables, memory, queries, reads, 45)
+                rows = torch.randint(-1, 30, (batch, written))
+                memory[:, :30] += 0.5 * torch.randn(batch, 30, width)
+                undo = ops.lsh_update(tables, memory, rows)
+                outcome += [t.clone() for t in (found, undo.places, undo.entries, undo.codes, tables.buckets, tables.codes)]
+                undos.append(undo)
+            for undo in (*reversed(undos), *undos):
+                undo.swap()
+                outcome += [t.clone() for t in (undo.places, undo.entries, undo.codes, tables.buckets, tables.codes)]
+        outcomes.append(outcome)
+    assert all(torch.equal(expected, got) for expected, got in zip(*outcomes, strict=True))
 
 
 def test_text_for_the_gpu_stays_in_bounds(tmp_path_factory):

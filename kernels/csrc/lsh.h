@@ -22,6 +22,48 @@ MB_FN int64_t lsh_scratch(const Arguments& a, int64_t rows, int64_t heads, int64
     return update > query ? update : query;
 }
 
+// The lanes of which something holds, as bits.
+template <class F> MB_FN uint32_t lanes_where(Group group, F holds) {
+#if defined(__CUDACC__)
+    return __ballot_sync(whole_warp, holds(group.lane()));
+#else
+    return holds(group.lane());
+#endif
+}
+
+// As those of sketch.h, by a warp, of which a lane has a sign.
+MB_FN uint32_t signs(Group group, const Real* projections) {
+    return lanes_where(group, [&](int64_t i) { return projections[i] > 0; });
+}
+MB_FN QuerySketch sketch_query(Group group, const Real* projections) {
+    const auto size = [&](int64_t i) { return projections[i] < 0 ? -projections[i] : projections[i]; };
+    Real total = 0;
+    for (int64_t i = 0; i < sketch_bits; ++i) total += size(i);
+    QuerySketch sketch{signs(group, projections), {0, 0, 0}};
+    for (int64_t degree = 0; degree < 3; ++degree) {
+        const Real least = total * static_cast<Real>(2 * degree + 1) / static_cast<Real>(3 * sketch_bits);
+        sketch.certain[degree] = lanes_where(group, [&](int64_t i) { return size(i) > least; });
+    }
+    return sketch;
+}
+
+// f(i, key(i)) for i < n by a warp, a lane each: those of one key >= 0 in their order, the others at once. A key must not depend on what f does.
+template <class G, class Key, class F> MB_FN void in_turn(G group, int64_t n, Key key, F f) {
+    for (int64_t start = 0; start < n; start += G::lanes) {
+        const int64_t i = start + group.lane();
+        const int32_t own = i < n ? key(i) : -1;
+        const int64_t before = count_bits(group.same(own) & ((1u << group.lane()) - 1)), turn = i >= n ? -1 : own < 0 ? 0 : before;
+        for (int64_t now = 0; group.first(G::lanes, [&](int64_t) { return turn >= now; }) < G::lanes; ++now) {
+            if (turn == now) f(i, own);
+            group.sync();
+        }
+    }
+}
+
+struct alignas(16) Line {  // a thread reads it in four loads
+    int64_t entries[line_entries];
+};
+
 struct Lsh {
     const Arguments& a;
     int64_t* buckets;  // [tables, 2^bits, capacity]
@@ -32,6 +74,7 @@ struct Lsh {
 
     MB_FN int64_t* bucket(int64_t l, int64_t code) const { return buckets + ((l << a.bits) + code) * a.capacity; }
     MB_FN int32_t code_of(const Real* projections) const { return static_cast<int32_t>(signs(projections) & ((1u << a.bits) - 1)); }
+    MB_FN int32_t code_of(Group group, const Real* projections) const { return static_cast<int32_t>(signs(group, projections) & ((1u << a.bits) - 1)); }
 
     // projections [n, planes] of the vectors row(e), null: none.
     template <class Row> MB_FN void project(const Block& block, int64_t n, Row row, Real* projections) const {
@@ -56,33 +99,76 @@ struct Lsh {
         });
         project(block, n, [&](int64_t e) { return rows[e] < 0 ? nullptr : memory + rows[e] * a.width; }, projections);
         block.sync();
-        block.each(n * a.tables, [&](int64_t i) {
-            const int64_t e = i / a.tables, l = i % a.tables;
-            if (rows[e] < 0) return;
-            const Real* own = projections + e * planes;
-            const int32_t code = next[i] = code_of(own + l * a.bits), before = codes[rows[e] * a.tables + l];
-            if (l == 0) sketches[e] = signs(own + a.tables * a.bits);
-            prefetch_bucket(l, code);
-            if (before >= 0 && before != code) prefetch_bucket(l, before);
-        });
-        block.sync();
-        block.each(a.tables, [&](int64_t l) {
-            for (int64_t e = 0; e < n; ++e) {
-                const int64_t i = e * a.tables + l;
-                if (rows[e] < 0) {
-                    if (places) places[2 * i] = places[2 * i + 1] = -1;
-                    continue;
+        if constexpr (Group::lanes == 1) {
+            block.each(n * a.tables, [&](int64_t i) {
+                const int64_t e = i / a.tables, l = i % a.tables;
+                if (rows[e] < 0) return;
+                const Real* own = projections + e * planes;
+                const int32_t code = next[i] = code_of(own + l * a.bits), before = codes[rows[e] * a.tables + l];
+                if (l == 0) sketches[e] = signs(own + a.tables * a.bits);
+                prefetch_bucket(l, code);
+                if (before >= 0 && before != code) prefetch_bucket(l, before);
+            });
+            block.sync();
+            block.each(a.tables, [&](int64_t l) {
+                for (int64_t e = 0; e < n; ++e) {
+                    const int64_t i = e * a.tables + l;
+                    if (rows[e] < 0) {
+                        if (places) places[2 * i] = places[2 * i + 1] = -1;
+                        continue;
+                    }
+                    const int32_t row = static_cast<int32_t>(rows[e]);
+                    int32_t* const code = codes + row * a.tables + l;
+                    const int64_t from = *code < 0 ? -1 : place_of(l, *code, row);  // -1 too where it was pushed out of a full bucket
+                    if (old_codes) old_codes[i] = *code;
+                    const bool stays = *code == next[i] && from >= 0;
+                    put(l, stays ? -1 : from, -1, places, entries, 2 * i);
+                    put(l, stays ? from : place_for(l, next[i], row), make_entry(row, sketches[e]), places, entries, 2 * i + 1);
+                    *code = next[i];
                 }
-                const int32_t row = static_cast<int32_t>(rows[e]);
-                int32_t* const code = codes + row * a.tables + l;
-                const int64_t from = *code < 0 ? -1 : place_of(l, *code, row);  // -1 too where it was pushed out of a full bucket
-                if (old_codes) old_codes[i] = *code;
-                const bool stays = *code == next[i] && from >= 0;
-                put(l, stays ? -1 : from, -1, places, entries, 2 * i);
-                put(l, stays ? from : place_for(l, next[i], row), make_entry(row, sketches[e]), places, entries, 2 * i + 1);
-                *code = next[i];
-            }
-        });
+            });
+        } else {
+            block.rows(n, [&](int64_t e, Group group) {
+                if (rows[e] < 0) return;
+                const Real* own = projections + e * planes;
+                group.each(a.tables, [&](int64_t l) {
+                    const int32_t before = codes[rows[e] * a.tables + l];
+                    if (before >= 0) prefetch_bucket(l, before);
+                });
+                for (int64_t l = 0; l < a.tables; ++l) {
+                    const int32_t code = code_of(group, own + l * a.bits);
+                    if (group.leads()) next[e * a.tables + l] = code, prefetch_bucket(l, code);
+                }
+                const uint32_t sketch = signs(group, own + a.tables * a.bits);
+                if (group.leads()) sketches[e] = sketch;
+            });
+            block.sync();
+            block.rows(a.tables, [&](int64_t l, Group group) {
+                // Half 0 of a row's two leaves a bucket, half 1 enters one: each changes one bucket, so that order counts only within a bucket. A row
+                // stands nowhere but in the bucket of its code: one found where it enters stays, and one that comes again is gone where it leaves.
+                in_turn(
+                    group, 2 * n,
+                    [&](int64_t i) -> int32_t {
+                        const int64_t row = rows[i / 2];
+                        if (row < 0) return -1;
+                        const int32_t before = codes[row * a.tables + l], after = next[i / 2 * a.tables + l];
+                        return i % 2 ? after : before != after ? before : -1;
+                    },
+                    [&](int64_t i, int32_t code) {
+                        const int32_t row = static_cast<int32_t>(rows[i / 2]);
+                        const int64_t place = code < 0 ? -1 : place_in(l, code, row, i % 2);
+                        put(l, place, i % 2 ? make_entry(row, sketches[i / 2]) : -1, places, entries, 2 * (i / 2 * a.tables + l) + i % 2);
+                    });
+                in_turn(
+                    group, n, [&](int64_t e) { return static_cast<int32_t>(rows[e]); },
+                    [&](int64_t e, int32_t row) {
+                        if (row < 0) return;
+                        int32_t* const code = codes + row * a.tables + l;
+                        if (old_codes) old_codes[e * a.tables + l] = *code;
+                        *code = next[e * a.tables + l];
+                    });
+            });
+        }
     }
 
     // Swap what an update changed with its log: undoes it; with `forward`, makes it again.
@@ -94,17 +180,35 @@ struct Lsh {
             for (int64_t half = 0; half < 2; ++half)
                 if (places[2 * i + half] >= 0) prefetch(bucket(l, 0) + places[2 * i + half]);
         });
-        block.each(a.tables, [&](int64_t l) {
-            for (int64_t step = 0; step < n; ++step) {
-                const int64_t e = forward ? step : n - 1 - step, i = e * a.tables + l;
-                if (rows[e] < 0) continue;
-                for (int64_t half = 0; half < 2; ++half) {
-                    const int64_t log = 2 * i + (forward ? half : 1 - half);
-                    if (places[log] >= 0) exchange(bucket(l, 0)[places[log]], entries[log]);
+        if constexpr (Group::lanes == 1) {
+            block.each(a.tables, [&](int64_t l) {
+                for (int64_t step = 0; step < n; ++step) {
+                    const int64_t e = forward ? step : n - 1 - step, i = e * a.tables + l;
+                    if (rows[e] < 0) continue;
+                    for (int64_t half = 0; half < 2; ++half) {
+                        const int64_t log = 2 * i + (forward ? half : 1 - half);
+                        if (places[log] >= 0) exchange(bucket(l, 0)[places[log]], entries[log]);
+                    }
+                    exchange(codes[rows[e] * a.tables + l], old_codes[i]);
                 }
-                exchange(codes[rows[e] * a.tables + l], old_codes[i]);
-            }
-        });
+            });
+        } else {
+            block.rows(a.tables, [&](int64_t l, Group group) {
+                const auto half = [&](int64_t i) { return forward ? i : 2 * n - 1 - i; };  // entry and half of its two
+                const auto entry = [&](int64_t i) { return forward ? i : n - 1 - i; };
+                const auto log = [&](int64_t i) { return 2 * (half(i) / 2 * a.tables + l) + half(i) % 2; };
+                in_turn(
+                    group, 2 * n, [&](int64_t i) { return rows[half(i) / 2] < 0 ? -1 : places[log(i)]; },
+                    [&](int64_t i, int32_t place) {
+                        if (place >= 0) exchange(bucket(l, 0)[place], entries[log(i)]);
+                    });
+                in_turn(
+                    group, n, [&](int64_t i) { return static_cast<int32_t>(rows[entry(i)]); },
+                    [&](int64_t i, int32_t row) {
+                        if (row >= 0) exchange(codes[row * a.tables + l], old_codes[entry(i) * a.tables + l]);
+                    });
+            });
+        }
     }
 
     // ---- query ----
@@ -122,46 +226,103 @@ struct Lsh {
         Real* const best = scores + heads * a.rerank;                             // [R, K]
         project(block, heads, [&](int64_t r) { return queries + r * width; }, projections);
         block.sync();
-        block.each(heads * a.tables, [&](int64_t i) {
-            const Real* own = projections + i / a.tables * planes;
-            probe_codes(own + i % a.tables * a.bits, probed + i * a.probes);
-            for (int64_t p = 0; p < a.probes; ++p) prefetch_bucket(i % a.tables, probed[i * a.probes + p]);
-            if (i % a.tables == 0) sketches[i / a.tables] = sketch_query(own + a.tables * a.bits);
-        });
-        block.sync();
-        block.each(heads * a.tables, [&](int64_t i) {
-            const QuerySketch& sketch = sketches[i / a.tables];
-            for (int64_t p = i * a.probes; p < (i + 1) * a.probes; ++p) {
-                const int64_t* line = bucket(i % a.tables, probed[p]);
-                for (int64_t c = 0; c < lines; ++c) distances[p * lines + c] = line_distances(line + c * line_entries, sketch);
-            }
-        });
-        block.sync();
-        block.each(heads, [&](int64_t r) {
-            int32_t* const own = picked + r * a.rerank;
-            pick(distances + r * probes * lines, probed + r * probes, own);
-            for (int64_t i = 0; i < a.rerank && own[i] >= 0; ++i)
-                for (int64_t w = 0; w < width; w += 64 / static_cast<int64_t>(sizeof(Store))) prefetch(memory + own[i] * width + w);
-        });
-        block.sync();
-        block.rows(heads * a.rerank, [&](int64_t i, Group group) {
-            if (picked[i] < 0) return;
-            const Store* row = memory + picked[i] * width;
-            const Real* query = queries + i / a.rerank * width;
-            const Real dot = group.sum(width, [&](int64_t w) { return static_cast<Real>(row[w]) * query[w]; });
-            const Real square = group.sum(width, [&](int64_t w) { return static_cast<Real>(row[w]) * static_cast<Real>(row[w]); });
-            if (group.leads()) scores[i] = dot / square_root(square + epsilon);
-        });
-        block.sync();
-        block.each(heads, [&](int64_t r) {
-            Best of_head{best + r * reads, index + r * reads, reads};
-            of_head.clear();
-            for (int64_t i = r * a.rerank; i < (r + 1) * a.rerank && picked[i] >= 0; ++i) {
-                bool fresh = true;
-                for (int64_t k = 0; k < reads; ++k) fresh = fresh && of_head.rows[k] != picked[i];
-                if (fresh) of_head.offer(scores[i], picked[i]);
-            }
-        });
+        if constexpr (Group::lanes == 1) {
+            block.each(heads * a.tables, [&](int64_t i) {
+                const Real* own = projections + i / a.tables * planes;
+                probe_codes(own + i % a.tables * a.bits, probed + i * a.probes);
+                for (int64_t p = 0; p < a.probes; ++p) prefetch_bucket(i % a.tables, probed[i * a.probes + p]);
+                if (i % a.tables == 0) sketches[i / a.tables] = sketch_query(own + a.tables * a.bits);
+            });
+            block.sync();
+            block.each(heads * a.tables, [&](int64_t i) {
+                const QuerySketch& sketch = sketches[i / a.tables];
+                for (int64_t p = i * a.probes; p < (i + 1) * a.probes; ++p) {
+                    const int64_t* line = bucket(i % a.tables, probed[p]);
+                    for (int64_t c = 0; c < lines; ++c) distances[p * lines + c] = line_distances(line + c * line_entries, sketch);
+                }
+            });
+            block.sync();
+            block.each(heads, [&](int64_t r) {
+                int32_t* const own = picked + r * a.rerank;
+                pick(distances + r * probes * lines, probed + r * probes, own);
+                for (int64_t i = 0; i < a.rerank && own[i] >= 0; ++i)
+                    for (int64_t w = 0; w < width; w += 64 / static_cast<int64_t>(sizeof(Store))) prefetch(memory + own[i] * width + w);
+            });
+            block.sync();
+            block.rows(heads * a.rerank, [&](int64_t i, Group group) {
+                if (picked[i] < 0) return;
+                const Store* row = memory + picked[i] * width;
+                const Real* query = queries + i / a.rerank * width;
+                const Real dot = group.sum(width, [&](int64_t w) { return static_cast<Real>(row[w]) * query[w]; });
+                const Real square = group.sum(width, [&](int64_t w) { return static_cast<Real>(row[w]) * static_cast<Real>(row[w]); });
+                if (group.leads()) scores[i] = dot / square_root(square + epsilon);
+            });
+            block.sync();
+            block.each(heads, [&](int64_t r) {
+                Best of_head{best + r * reads, index + r * reads, reads};
+                of_head.clear();
+                for (int64_t i = r * a.rerank; i < (r + 1) * a.rerank && picked[i] >= 0; ++i) {
+                    bool fresh = true;
+                    for (int64_t k = 0; k < reads; ++k) fresh = fresh && of_head.rows[k] != picked[i];
+                    if (fresh) of_head.offer(scores[i], picked[i]);
+                }
+            });
+        } else {
+            block.rows(heads * a.tables, [&](int64_t i, Group group) {
+                const Real* own = projections + i / a.tables * planes;
+                probe_codes(group, own + i % a.tables * a.bits, probed + i * a.probes);
+                group.sync();
+                group.each(a.probes, [&](int64_t p) { prefetch_bucket(i % a.tables, probed[i * a.probes + p]); });
+                if (i % a.tables > 0) return;
+                const QuerySketch sketch = sketch_query(group, own + a.tables * a.bits);
+                if (group.leads()) sketches[i / a.tables] = sketch;
+            });
+            block.sync();
+            block.each(heads * probes * lines, [&](int64_t i) {
+                const int64_t p = i / lines;
+                const Line line = line_of(p / a.probes % a.tables, probed[p], i % lines);
+                distances[i] = line_distances(line.entries, sketches[p / probes]);
+            });
+            block.sync();
+            block.rows(heads, [&](int64_t r, Group group) {
+                int32_t* const own = picked + r * a.rerank;
+                pick(group, distances + r * probes * lines, probed + r * probes, own);
+                group.sync();
+                group.each(a.rerank, [&](int64_t i) {
+                    if (own[i] < 0) return;
+                    for (int64_t w = 0; w < width; w += 64 / static_cast<int64_t>(sizeof(Store))) prefetch(memory + own[i] * width + w);
+                });
+            });
+            block.sync();
+            constexpr int64_t together = 4;  // rows that a warp scores at once, so that it waits for all of them together
+            const int64_t units = (a.rerank + together - 1) / together;
+            block.each(heads * reads, [&](int64_t i) { index[i] = -1; });
+            block.rows(heads * units, [&](int64_t unit, Group group) {
+                const int64_t r = unit / units, first = unit % units * together;
+                const int32_t* const own = picked + r * a.rerank;
+                Score score{};  // of the lane's row
+                for (int64_t q = 0; q < together; ++q) {
+                    const int32_t row = first + q < a.rerank ? own[first + q] : -1;
+                    const Score found = score_of(group, memory + (row < 0 ? 0 : row) * width, queries + r * width, width);
+                    if (group.lane() == q) score = found;
+                }
+                bool fresh = false;
+                for (int64_t i = first; i < a.rerank && i < first + together; ++i) {
+                    const bool found = own[i] >= 0 && group.first(i, [&](int64_t before) { return own[before] == own[i]; }) == i;
+                    if (group.lane() == i - first) fresh = found;
+                }
+                const int64_t i = first + group.lane();
+                if (group.lane() < together && i < a.rerank) scores[r * a.rerank + i] = fresh ? score.value() : lowest;
+            });
+            block.sync();
+            block.each(heads * a.rerank, [&](int64_t i) {  // each row to the place that the better ones leave it, of equal ones the first found
+                const int64_t r = i / a.rerank;
+                int64_t better = 0;
+                for (int64_t other = r * a.rerank; other < (r + 1) * a.rerank; ++other)
+                    better += scores[other] > scores[i] || (scores[other] == scores[i] && other < i);
+                if (scores[i] > lowest && better < reads) index[r * reads + better] = picked[i];
+            });
+        }
     }
 
     MB_FN void prefetch_bucket(int64_t l, int64_t code) const {
@@ -185,7 +346,24 @@ struct Lsh {
         return empty >= 0 ? empty : code * a.capacity + row % a.capacity;
     }
 
+    // Where in its table a row stands, -1: nowhere; if it is to enter a bucket where it does not stand, then as `place_for`. One reading for both.
+    MB_FN int64_t place_in(int64_t l, int64_t code, int32_t row, bool enters) const {
+        int64_t stands = -1, empty = -1;
+        for (int64_t i = a.capacity / line_entries; i-- > 0;) {
+            const Line line = line_of(l, code, i);
+            for (int64_t c = line_entries; c-- > 0;) {
+                const int64_t place = code * a.capacity + i * line_entries + c;
+                if (row_of(line.entries[c]) == row) stands = place;
+                if (row_of(line.entries[c]) < 0) empty = place;
+            }
+        }
+        if (stands >= 0 || !enters) return stands;
+        return empty >= 0 ? empty : code * a.capacity + row % a.capacity;
+    }
+
   private:
+    MB_FN Line line_of(int64_t l, int64_t code, int64_t line) const { return reinterpret_cast<const Line*>(bucket(l, code))[line]; }
+
     MB_FN void put(int64_t l, int64_t place, int64_t entry, int32_t* places, int64_t* entries, int64_t log) const {
         int64_t* const own = bucket(l, 0);
         if (places) {
@@ -193,6 +371,17 @@ struct Lsh {
             if (place >= 0) entries[log] = own[place];
         }
         if (place >= 0) own[place] = entry;
+    }
+
+    // The cosine of a row with a query, but for the query's norm.
+    struct Score {
+        Real dot, square;
+        MB_FN Real value() const { return dot / square_root(square + epsilon); }
+    };
+    MB_FN static Score score_of(Group group, const Store* row, const Real* query, int64_t width) {
+        const Real dot = group.sum(width, [&](int64_t w) { return static_cast<Real>(row[w]) * query[w]; });
+        const Real square = group.sum(width, [&](int64_t w) { return static_cast<Real>(row[w]) * static_cast<Real>(row[w]); });
+        return Score{dot, square};
     }
 
     // The buckets to look into: the query's own, then those across the hyperplanes it is nearest to, in the order of `probe_masks`.
@@ -212,6 +401,23 @@ struct Lsh {
             int32_t flipped = 0;
             for (uint32_t mask = static_cast<uint32_t>(a.probe_masks[p]); mask; mask &= mask - 1) flipped |= 1 << order[lowest_bit(mask)];
             codes_[p] = code ^ flipped;
+        }
+    }
+
+    // The same by a warp, of which a lane has a bit.
+    MB_FN void probe_codes(Group group, const Real* margins, int32_t* codes_) const {
+        const auto key = [&](int32_t j) {
+            union { float number; int32_t bits; } margin;
+            margin.number = static_cast<float>(margins[j] < 0 ? -margins[j] : margins[j]);
+            return (margin.bits & ~31) | j;
+        };
+        const int32_t own = key(static_cast<int32_t>(group.lane())), code = code_of(group, margins);
+        int32_t rank = 0;
+        for (int32_t i = 0; i < a.bits; ++i) rank += key(i) < own;
+        for (int64_t p = 0; p < a.probes; ++p) {
+            const uint32_t mask = static_cast<uint32_t>(a.probe_masks[p]);
+            const uint32_t flipped = lanes_where(group, [&](int64_t j) { return j < a.bits && (mask >> rank & 1); });
+            if (group.lane() == p % Group::lanes) codes_[p] = code ^ static_cast<int32_t>(flipped);
         }
     }
 
@@ -238,6 +444,27 @@ struct Lsh {
                 }
         }
         for (; n < a.rerank; ++n) picked[n] = -1;
+    }
+
+    // The same by a warp.
+    MB_FN void pick(Group group, const uint64_t* distances, const int32_t* probed, int32_t* picked) const {
+        const int64_t lines = a.tables * a.probes * a.capacity / line_entries;
+        int64_t limit = 0, below = 0;  // the least distance within which there are as many, and how many are nearer than that
+        for (int64_t step = (farthest + 1) / 2; step > 0; step /= 2) {
+            const int64_t tried = limit + step - 1;
+            const Real near = group.sum(lines, [&](int64_t i) { return static_cast<Real>(count_bits(within(distances[i], tried))); });
+            if (near < static_cast<Real>(a.rerank)) limit += step, below = static_cast<int64_t>(near);
+        }
+        int64_t n = 0, equal = 0;  // picked; met at the last distance
+        for (int64_t first = 0; first < lines * line_entries && n < a.rerank; first += Group::lanes) {
+            const int64_t i = first + group.lane(), p = i / a.capacity;
+            const int64_t distance = i < lines * line_entries ? reinterpret_cast<const unsigned char*>(distances)[i] : no_row;
+            const int64_t before = group.number(distance == limit, equal);
+            const bool chosen = distance < limit || (distance == limit && before < a.rerank - below);
+            const int64_t place = group.number(chosen, n);
+            if (chosen) picked[place] = row_of(bucket(p / a.probes, probed[p])[i % a.capacity]);
+        }
+        group.each(a.rerank - n, [&](int64_t i) { picked[n + i] = -1; });
     }
 };
 

@@ -22,12 +22,24 @@ template <int known> MB_FN void lsh_hash(const Block& block, const Arguments& a,
         const int64_t n = end - first < hashed_rows ? end - first : hashed_rows;
         lsh.project(block, n, [&](int64_t e) { return a.memory + (b * a.slots + first + e) * a.width; }, projections);
         block.sync();
-        block.each(n * (a.tables + 1), [&](int64_t i) {
-            const int64_t e = i / (a.tables + 1), l = i % (a.tables + 1);
-            const Real* own = projections + e * planes + l * a.bits;
-            if (l < a.tables) lsh.codes[(first + e) * a.tables + l] = lsh.code_of(own);
-            else a.sketches[b * a.slots + first + e] = static_cast<int32_t>(signs(own));
-        });
+        if constexpr (Group::lanes == 1) {
+            block.each(n * (a.tables + 1), [&](int64_t i) {
+                const int64_t e = i / (a.tables + 1), l = i % (a.tables + 1);
+                const Real* own = projections + e * planes + l * a.bits;
+                if (l < a.tables) lsh.codes[(first + e) * a.tables + l] = lsh.code_of(own);
+                else a.sketches[b * a.slots + first + e] = static_cast<int32_t>(signs(own));
+            });
+        } else {
+            block.rows(n, [&](int64_t e, Group group) {
+                const Real* own = projections + e * planes;
+                for (int64_t l = 0; l < a.tables; ++l) {
+                    const int32_t code = lsh.code_of(group, own + l * a.bits);
+                    if (group.leads()) lsh.codes[(first + e) * a.tables + l] = code;
+                }
+                const uint32_t sketch = signs(group, own + a.tables * a.bits);
+                if (group.leads()) a.sketches[b * a.slots + first + e] = static_cast<int32_t>(sketch);
+            });
+        }
         block.sync();
     }
 }
@@ -36,15 +48,32 @@ template <int known> MB_FN void lsh_hash(const Block& block, const Arguments& a,
 template <int known> MB_FN void lsh_fill(const Block& block, const Arguments& a, int64_t item) {
     const int64_t b = item / a.parts, l = item % a.parts;
     const Lsh lsh(a, b);
-    constexpr int64_t ahead = 16;
-    block.one([&] {
-        for (int64_t row = -ahead; row < a.live; ++row) {
-            if (row + ahead < a.live) lsh.prefetch_bucket(l, lsh.codes[(row + ahead) * a.tables + l]);
-            if (row < 0) continue;
-            const int64_t place = lsh.place_for(l, lsh.codes[row * a.tables + l], static_cast<int32_t>(row));
-            lsh.bucket(l, 0)[place] = make_entry(row, static_cast<uint32_t>(a.sketches[b * a.slots + row]));
-        }
-    });
+    if constexpr (Group::lanes == 1) {
+        constexpr int64_t ahead = 16;
+        block.one([&] {
+            for (int64_t row = -ahead; row < a.live; ++row) {
+                if (row + ahead < a.live) lsh.prefetch_bucket(l, lsh.codes[(row + ahead) * a.tables + l]);
+                if (row < 0) continue;
+                const int64_t place = lsh.place_for(l, lsh.codes[row * a.tables + l], static_cast<int32_t>(row));
+                lsh.bucket(l, 0)[place] = make_entry(row, static_cast<uint32_t>(a.sketches[b * a.slots + row]));
+            }
+        });
+    } else {
+        constexpr int64_t ahead = 256;
+        block.rows(1, [&](int64_t, Group group) {
+            in_turn(
+                group, a.live,
+                [&](int64_t row) {
+                    if (row + ahead < a.live) lsh.prefetch_bucket(l, lsh.codes[(row + ahead) * a.tables + l]);
+                    if (row + 2 * ahead < a.live) prefetch(lsh.codes + (row + 2 * ahead) * a.tables + l), prefetch(a.sketches + b * a.slots + row + 2 * ahead);
+                    return lsh.codes[row * a.tables + l];
+                },
+                [&](int64_t row, int32_t code) {
+                    const int64_t place = lsh.place_in(l, code, static_cast<int32_t>(row), true);
+                    lsh.bucket(l, 0)[place] = make_entry(row, static_cast<uint32_t>(a.sketches[b * a.slots + row]));
+                });
+        });
+    }
 }
 
 template <int known> MB_FN void lsh_update(const Block& block, const Arguments& a, int64_t b) {
