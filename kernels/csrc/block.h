@@ -50,7 +50,8 @@ MB_FN int64_t now_ns() { return std::chrono::duration_cast<std::chrono::nanoseco
 
 // The lanes of a group that have the same value, as a lane sees them: there is but one.
 struct Peers {
-    int64_t before() const { return -1; }  // the one before it, -1: it is the first
+    int64_t previous() const { return -1; }  // the one before it, -1: it is the first
+    int64_t rank() const { return 0; }  // how many there are before it
     int64_t last() const { return 0; }
 };
 #endif

@@ -16,7 +16,9 @@ MB_FN int64_t highest_bit(unsigned int bits) { return 31 - __clz(static_cast<int
 // The lanes of a warp that have the same value, as bits, as a lane sees them.
 struct Peers {
     unsigned int lanes;
-    MB_FN int64_t before() const { return highest_bit(lanes & ((1u << threadIdx.x % 32) - 1)); }  // the one before it, -1: it is the first
+    MB_FN unsigned int lower() const { return lanes & ((1u << threadIdx.x % 32) - 1); }
+    MB_FN int64_t previous() const { return highest_bit(lower()); }  // the one before it, -1: it is the first
+    MB_FN int64_t rank() const { return __popc(lower()); }  // how many there are before it
     MB_FN int64_t last() const { return highest_bit(lanes); }
 };
 

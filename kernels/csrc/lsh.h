@@ -52,7 +52,7 @@ template <class G, class Key, class F> MB_FN void in_turn(G group, int64_t n, Ke
     for (int64_t start = 0; start < n; start += G::lanes) {
         const int64_t i = start + group.lane();
         const int32_t own = i < n ? key(i) : -1;
-        const int64_t before = count_bits(group.same(own) & ((1u << group.lane()) - 1)), turn = i >= n ? -1 : own < 0 ? 0 : before;
+        const int64_t before = group.same(own).rank(), turn = i >= n ? -1 : own < 0 ? 0 : before;
         for (int64_t now = 0; group.first(G::lanes, [&](int64_t) { return turn >= now; }) < G::lanes; ++now) {
             if (turn == now) f(i, own);
             group.sync();

@@ -33,7 +33,7 @@ struct Ring {
             const auto same = group.same(accessed);  // lanes of the same row: the first finds what the ring held, the last stays
             if (own < n) {
                 queue[tail - slots + group.lane()] = accessed;
-                const int64_t before = same.before(), place = before < 0 ? -1 : tail + before;
+                const int64_t before = same.previous(), place = before < 0 ? -1 : tail + before;
                 if (old_last) old_last[group.lane()] = accessed < 0 ? 0 : before < 0 ? last[accessed] : static_cast<int32_t>(place);
                 if (accessed >= 0 && before < 0) last[accessed] = static_cast<int32_t>(tail + same.last());
             }
@@ -66,7 +66,7 @@ struct Ring {
         for (int64_t end = count; end > 0; end -= Group::lanes) {
             const int64_t first = end < Group::lanes ? 0 : end - Group::lanes, own = first + group.lane();
             const int32_t row = own < end ? queue[tail - slots - count + own] : -1;
-            if (group.same(row).before() < 0 && row >= 0) last[row] = log[own];
+            if (group.same(row).previous() < 0 && row >= 0) last[row] = log[own];
             group.sync();
         }
         tail -= count;

@@ -189,8 +189,10 @@ template <int known> struct SequenceBack : Sequence<known> {
             grad_p[gammas + v] = alpha * (kept - unused) * gamma * (1 - gamma);
         });
         block.each(V * S, [&](int64_t i) { grad_support[i] = support_rows[i] < 0 ? 0 : to_read(p, i / S) * dot_of(i / S, i % S); });
-        block.each(V * W, [&](int64_t i) {  // M_t of a wiped row does not depend on M_{t-1}
-            if (wipes(p, i / W)) gradient_row(line[i / W * (1 + S)])[i % W] = 0;
+        // M_t of a wiped row does not depend on M_{t-1}
+        by_row(block, V, [&](int64_t v) { return wipes(p, v) ? rows[v * (1 + S)] : -1; }, [&](Group group, int64_t v) {
+            Real* const grad = gradient_row(line[v * (1 + S)]);
+            group.each(W, [&](int64_t w) { grad[w] = 0; });
         });
         block.sync();
         const int32_t* index = read_index(t);
