@@ -40,7 +40,9 @@ template <class Row, class F> MB_FN void by_row(const Block& block, int64_t n, R
     block.rows(n, [&](int64_t i, Group group) {
         const int32_t own = row(i);
         const auto same = [&](int64_t j) { return row(j) == own; };
-        if (own >= 0 && group.first(n, same) == i) group.each_where(n, same, [&](int64_t j) { f(group, j); });
+        if (own < 0) return;
+        if (block.size() == 1) f(group, i);  // which takes all in turn anyhow
+        else if (group.first(n, same) == i) group.each_where(n, same, [&](int64_t j) { f(group, j); });
     });
 }
 

@@ -7,6 +7,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from mann_bench.kernels import sequence
+from mann_bench.kernels.clocks import clocked
 from mann_bench.models import SAM, SDNC
 from tests.cuda.passes import SIZES, assert_alike, run_pass
 
@@ -53,6 +54,15 @@ def test_float32(variant, gpu):
     model = make(*VARIANTS[variant], SHAPES["paper"], torch.float32)
     expected = run_pass(copy.deepcopy(model), "cpu", 4, 6)
     assert_alike(expected, run_pass(model, gpu, 4, 6), 1e-3)
+
+
+def test_phases_are_told(gpu):
+    model = make(*VARIANTS["sdnc"], SHAPES["long"], torch.float32)
+    with clocked() as clocks:
+        run_pass(model, gpu, 2, 300)
+    spent = clocks.spent_ns(abreast=2)
+    assert {phase for direction, phase in spent if direction == "forward"} >= {"controller", "search", "write", "link", "read"}
+    assert {phase for direction, phase in spent if direction == "backward"} >= {"controller", "read", "write", "rollback"}
 
 
 @pytest.mark.parametrize("batch", [1, 3])
