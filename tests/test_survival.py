@@ -124,7 +124,7 @@ name = "cheap"
 steps = 2
 [[sweep]]
 models = ["hungry:Cheap"]
-slots = ["8", "16", "32", "64"]
+slots = ["8", "16", "32", "64", "128", "256", "512", "1k", "2k", "4k"]
 [budget]
 timing_seconds = 0.05
 """
@@ -134,18 +134,18 @@ timing_seconds = 0.05
 def test_a_full_disk_stops_clearly_and_every_finished_case_is_readable(models):
     disk = models / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", disk], capture_output=True, text=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24k", "none", disk], capture_output=True, text=True)
     if mounted.returncode:
         pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
     try:
         (models / "cheap.toml").write_text(SUITE)
-        (disk / "ballast").write_bytes(bytes(5000))
+        (disk / "ballast").write_bytes(bytes(8000))  # leaves room for some of the results, whose lines differ by what was noticed
         command = [sys.executable, "-m", "mann_bench", "run", "cheap.toml", "--out", str(disk / "run")]
         done = subprocess.run(command, capture_output=True, text=True, timeout=200)
         assert done.returncode == 1, done.stderr
         assert "No space left on device; what finished is kept" in done.stderr
         kept = load_results(disk / "run")
-        assert 1 <= len(kept) < 4
+        assert 1 <= len(kept) < 10
         (disk / "ballast").unlink()
         done = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=200)
         assert load_results(disk / "run")[: len(kept)] == kept
