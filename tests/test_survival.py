@@ -124,7 +124,7 @@ name = "cheap"
 steps = 2
 [[sweep]]
 models = ["hungry:Cheap"]
-slots = ["8", "16", "32", "64", "128", "256", "512", "1k", "2k", "4k"]
+slots = ["8", "16", "32", "64", "128", "256"]
 [budget]
 timing_seconds = 0.05
 """
@@ -134,7 +134,7 @@ timing_seconds = 0.05
 def test_a_full_disk_stops_clearly_and_every_finished_case_is_readable(models):
     disk = models / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24k", "none", disk], capture_output=True, text=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20k", "none", disk], capture_output=True, text=True)
     if mounted.returncode:
         pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
     try:
@@ -145,7 +145,7 @@ def test_a_full_disk_stops_clearly_and_every_finished_case_is_readable(models):
         assert done.returncode == 1, done.stderr
         assert "No space left on device; what finished is kept" in done.stderr
         kept = load_results(disk / "run")
-        assert 1 <= len(kept) < 10
+        assert 1 <= len(kept) < 6
         (disk / "ballast").unlink()
         done = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=200)
         assert load_results(disk / "run")[: len(kept)] == kept
