@@ -164,6 +164,8 @@ struct Group {
     }
     // How many were chosen before this one, by a lane before or in a call before; `count` goes on. The lanes call it together.
     int64_t number(bool chosen, int64_t& count) const { return chosen ? count++ : count; }
+    // The lanes of which something holds, as bits.
+    template <class F> uint32_t lanes_where(F holds) const { return holds(0); }
     Peers same(int32_t) const { return {}; }
     bool leads() const { return true; }
 };

@@ -113,6 +113,7 @@ struct Group {
         count += __popc(all);
         return own;
     }
+    template <class F> MB_FN uint32_t lanes_where(F holds) const { return __ballot_sync(whole_warp, holds(lane())); }
     MB_FN Peers same(int32_t value) const { return {__match_any_sync(whole_warp, value)}; }
     MB_FN bool leads() const { return lane() == 0; }
 };

@@ -82,6 +82,7 @@ struct Group {
             if (holds(i)) f(i);
     }
     int64_t number(bool chosen, int64_t& count) const { return chosen ? count++ : count; }
+    template <class F> uint32_t lanes_where(F holds) const { return holds(0); }
     Peers same(int32_t) const { return {}; }
     bool leads() const { return true; }
 };

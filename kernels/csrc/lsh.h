@@ -22,31 +22,6 @@ MB_FN int64_t lsh_scratch(const Arguments& a, int64_t rows, int64_t heads, int64
     return update > query ? update : query;
 }
 
-// The lanes of which something holds, as bits.
-template <class F> MB_FN uint32_t lanes_where(Group group, F holds) {
-#if defined(__CUDACC__)
-    return __ballot_sync(whole_warp, holds(group.lane()));
-#else
-    return holds(group.lane());
-#endif
-}
-
-// As those of sketch.h, by a warp, of which a lane has a sign.
-MB_FN uint32_t signs(Group group, const Real* projections) {
-    return lanes_where(group, [&](int64_t i) { return projections[i] > 0; });
-}
-MB_FN QuerySketch sketch_query(Group group, const Real* projections) {
-    const auto size = [&](int64_t i) { return projections[i] < 0 ? -projections[i] : projections[i]; };
-    Real total = 0;
-    for (int64_t i = 0; i < sketch_bits; ++i) total += size(i);
-    QuerySketch sketch{signs(group, projections), {0, 0, 0}};
-    for (int64_t degree = 0; degree < 3; ++degree) {
-        const Real least = total * static_cast<Real>(2 * degree + 1) / static_cast<Real>(3 * sketch_bits);
-        sketch.certain[degree] = lanes_where(group, [&](int64_t i) { return size(i) > least; });
-    }
-    return sketch;
-}
-
 // f(i, key(i)) for i < n by a warp, a lane each: those of one key >= 0 in their order, the others at once. A key must not depend on what f does.
 template <class G, class Key, class F> MB_FN void in_turn(G group, int64_t n, Key key, F f) {
     for (int64_t start = 0; start < n; start += G::lanes) {
@@ -416,7 +391,7 @@ struct Lsh {
         for (int32_t i = 0; i < a.bits; ++i) rank += key(i) < own;
         for (int64_t p = 0; p < a.probes; ++p) {
             const uint32_t mask = static_cast<uint32_t>(a.probe_masks[p]);
-            const uint32_t flipped = lanes_where(group, [&](int64_t j) { return j < a.bits && (mask >> rank & 1); });
+            const uint32_t flipped = group.lanes_where([&](int64_t j) { return j < a.bits && (mask >> rank & 1); });
             if (group.lane() == p % Group::lanes) codes_[p] = code ^ static_cast<int32_t>(flipped);
         }
     }

@@ -55,6 +55,22 @@ MB_FN QuerySketch sketch_query(const Real* projections) {
     return sketch;
 }
 
+// Both by a warp, of which a lane has a sign.
+MB_FN uint32_t signs(Group group, const Real* projections) {
+    return group.lanes_where([&](int64_t i) { return projections[i] > 0; });
+}
+MB_FN QuerySketch sketch_query(Group group, const Real* projections) {
+    const auto size = [&](int64_t i) { return projections[i] < 0 ? -projections[i] : projections[i]; };
+    Real total = 0;
+    for (int64_t i = 0; i < sketch_bits; ++i) total += size(i);
+    QuerySketch sketch{signs(group, projections), {0, 0, 0}};
+    for (int64_t degree = 0; degree < 3; ++degree) {
+        const Real least = total * static_cast<Real>(2 * degree + 1) / static_cast<Real>(3 * sketch_bits);
+        sketch.certain[degree] = group.lanes_where([&](int64_t i) { return size(i) > least; });
+    }
+    return sketch;
+}
+
 MB_FN uint64_t line_distances(const int64_t* line, const QuerySketch& query) {
 #if defined(__AVX512VPOPCNTDQ__) && defined(__AVX512DQ__)
     const __m512i entries = _mm512_loadu_si512(line), differing = _mm512_xor_si512(entries, _mm512_set1_epi64(query.signs));

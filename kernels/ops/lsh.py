@@ -11,6 +11,7 @@ from torch import Tensor
 from mann_bench.kernels import build
 from mann_bench.kernels.arguments import pack
 from mann_bench.kernels.call import Build, in_order, run_named
+from mann_bench.kernels.ops.content import parts_of_rows
 from mann_bench.kernels.ops.operator import Call, threads_for
 from mann_bench.kernels.reference.lsh import LINE, LshTables
 from mann_bench.kernels.registration import operator
@@ -56,9 +57,10 @@ def _lsh_fill(planes: Tensor, probe_masks: Tensor, buckets: Tensor, codes: Tenso
     if not 0 <= live <= sizes["slots"]:
         raise ValueError(f"lsh_fill: live: expected a number of rows from 0 to N = {sizes['slots']}, got {live}")
     threads = threads_for(live * planes.nbytes)
+    parts = parts_of_rows(memory.device, sizes["batch"], threads)
     numbers = _scratch(call.which, _fixed(sizes), memory.device)[0]
-    changed |= {"sketches": codes.new_empty(codes.shape[:2]), "part_scratch": planes.new_empty(sizes["batch"], threads, numbers)}
-    call.run("mb_lsh_hash", {**sizes, "live": live, "threads": threads, "parts": threads}, inputs, changed)
+    changed |= {"sketches": codes.new_empty(codes.shape[:2]), "part_scratch": planes.new_empty(sizes["batch"], parts, numbers)}
+    call.run("mb_lsh_hash", {**sizes, "live": live, "threads": threads, "parts": parts}, inputs, changed)
     call.run("mb_lsh_fill", {**sizes, "live": live, "threads": threads, "parts": sizes["tables"]}, inputs, changed)
 
 
