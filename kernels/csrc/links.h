@@ -86,8 +86,8 @@ struct Links {
         int32_t* const columns = reinterpret_cast<int32_t*>(scratch);
         Real *const values = scratch + most, *const sums = values + most;
         block.rows(1, [&](int64_t, Group group) {
-            group.each(n, [&](int64_t i) { columns[i] = rows[i], values[i] = weights[i]; });
-            const Real total = group.sum(n, [&](int64_t i) { return rows[i] < 0 ? Real(0) : weights[i]; });
+            group.each(n, [&](int64_t i) { columns[i] = rows[i], values[i] = rows[i] < 0 ? Real(0) : weights[i]; });
+            const Real total = group.sum(n, [&](int64_t i) { return values[i]; });
             sum_largest(group, columns, values, n, 0, sums, linked, linked_weights, L);
             const Real decay = total < 1 ? 1 - total : 0;  // p_t = (1 - sum w) p_{t-1} + w (eq 11)
             group.each(L, [&](int64_t i) {
