@@ -138,8 +138,8 @@ def test_text_for_the_gpu(width, name, parts, tmp_path_factory, monkeypatch):
     with lanes.instead():
         found = every_entry(model, steps=3)
     assert_as_reference(model, found, steps=3)
-    if name == "sam":  # its lists are long enough for a missing one to show
-        assert not lanes.misses("mb_forward", "without __syncwarp")
+    if name == "sam":  # a race is seen by chance, the more seldom the shorter the lists
+        assert not all(lanes.misses("mb_forward", "without __syncwarp") for _ in range(20))
 
 
 @pytest.mark.parametrize("gpu_width", [None, 0], ids=["emu", "gpu"])
