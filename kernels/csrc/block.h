@@ -54,6 +54,26 @@ struct Peers {
     int64_t rank() const { return 0; }  // how many there are before it
     int64_t last() const { return 0; }
 };
+
+// What a group of one lane has in common, in the two builds for the processor.
+struct OneLane {
+    // The first i < n of which something holds, n if there is none.
+    template <class F> int64_t first(int64_t n, F holds) const {
+        int64_t i = 0;
+        while (i < n && !holds(i)) ++i;
+        return i;
+    }
+    // f(i) of each i < n of which something holds, in their order, the whole group together.
+    template <class F, class G> void each_where(int64_t n, F holds, G f) const {
+        for (int64_t i = 0; i < n; ++i)
+            if (holds(i)) f(i);
+    }
+    // How many were chosen before this one, by a lane before or in a call before; `count` goes on. The lanes call it together.
+    int64_t number(bool chosen, int64_t& count) const { return chosen ? count++ : count; }
+    // The lanes of which something holds, as bits.
+    template <class F> uint32_t lanes_where(F holds) const { return holds(0); }
+    Peers same(int32_t) const { return {}; }
+};
 #endif
 
 }  // namespace mb
@@ -68,7 +88,7 @@ struct Peers {
 namespace mb {
 
 // The threads that work on one row together: here the one thread there is.
-struct Group {
+struct Group : OneLane {
     static constexpr int64_t lanes = 1;
     int64_t lane() const { return 0; }
     void sync() const {}
@@ -152,22 +172,6 @@ struct Group {
             mb::sum_columns_together(x, first + done * simd, matrix + done * simd, stride, rows, now, own, chains(vectors));
         }
     }
-    // The first i < n of which something holds, n if there is none.
-    template <class F> int64_t first(int64_t n, F holds) const {
-        int64_t i = 0;
-        while (i < n && !holds(i)) ++i;
-        return i;
-    }
-    // f(i) of each i < n of which something holds, in their order, the whole group together.
-    template <class F, class G> void each_where(int64_t n, F holds, G f) const {
-        for (int64_t i = 0; i < n; ++i)
-            if (holds(i)) f(i);
-    }
-    // How many were chosen before this one, by a lane before or in a call before; `count` goes on. The lanes call it together.
-    int64_t number(bool chosen, int64_t& count) const { return chosen ? count++ : count; }
-    // The lanes of which something holds, as bits.
-    template <class F> uint32_t lanes_where(F holds) const { return holds(0); }
-    Peers same(int32_t) const { return {}; }
     bool leads() const { return true; }
 };
 

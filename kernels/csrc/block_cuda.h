@@ -108,9 +108,9 @@ struct Group {
             for (unsigned int holding = __ballot_sync(whole_warp, start + lane() < n && holds(start + lane())); holding; holding &= holding - 1) f(start + lowest_bit(holding));
     }
     MB_FN int64_t number(bool chosen, int64_t& count) const {
-        const unsigned int all = __ballot_sync(whole_warp, chosen), before = all & ((1u << lane()) - 1);
-        const int64_t own = count + __popc(before);
-        count += __popc(all);
+        const Peers all{__ballot_sync(whole_warp, chosen)};
+        const int64_t own = count + all.rank();
+        count += __popc(all.lanes);
         return own;
     }
     template <class F> MB_FN uint32_t lanes_where(F holds) const { return __ballot_sync(whole_warp, holds(lane())); }

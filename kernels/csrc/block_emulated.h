@@ -31,7 +31,7 @@ class Barrier {
     int64_t waiting_ = 0, round_ = 0;
 };
 
-struct Group {
+struct Group : OneLane {
     static constexpr int64_t lanes = 1;
     int64_t lane() const { return 0; }
     void sync() const {}
@@ -72,18 +72,6 @@ struct Group {
         for (int64_t j = 0; j < columns; ++j)
             out[j] = sum(rows, [&](int64_t k) { return static_cast<Real>(v[k]) * matrix[k * stride + j]; }) + (start ? start[j] : Real(0));
     }
-    template <class F> int64_t first(int64_t n, F holds) const {
-        int64_t i = 0;
-        while (i < n && !holds(i)) ++i;
-        return i;
-    }
-    template <class F, class G> void each_where(int64_t n, F holds, G f) const {
-        for (int64_t i = 0; i < n; ++i)
-            if (holds(i)) f(i);
-    }
-    int64_t number(bool chosen, int64_t& count) const { return chosen ? count++ : count; }
-    template <class F> uint32_t lanes_where(F holds) const { return holds(0); }
-    Peers same(int32_t) const { return {}; }
     bool leads() const { return true; }
 };
 
