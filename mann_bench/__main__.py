@@ -1,6 +1,6 @@
 """`python -m mann_bench` is the command `mann-bench`."""
 
-from mann_bench.cli import main
+from mann_bench.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -11,7 +11,7 @@ from mann_bench.models.mann import MANN, DenseMANN
 from mann_bench.models.ntm import NTM, NTMMemory
 from mann_bench.models.sam import SAM, SAMMemory
 from mann_bench.models.sdnc import SDNC, SDNCMemory
-from mann_bench.models.sparse_memory import SparseMemory
+from mann_bench.models.sparse.memory import SparseMemory
 from mann_bench.models.state import ControllerState, MANNState, State
 
 __all__ = [

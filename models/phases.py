@@ -14,7 +14,7 @@ import torch
 from torch.profiler import record_function
 
 # controller: LSTM, interface and output; addressing: weights over rows; search: the nearest rows; rollback: the memory taken back in
-# backward; sequence: all of it in one native call (inside of it: `kernels/clocks.py`)
+# backward; sequence: all of it in one native call (inside of it: `kernels/native/clocks.py`)
 PHASES = ("controller", "addressing", "search", "write", "link", "read", "rollback", "sequence")
 STEP = "step "  # and the number of the step
 

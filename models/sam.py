@@ -13,10 +13,10 @@ from torch.nn import functional
 
 from mann_bench.kernels.index import find_index, make_index
 from mann_bench.kernels.reference import cosine_to_rows
-from mann_bench.models import native
 from mann_bench.models.mann import MANN, check_at_least
 from mann_bench.models.phases import phase
-from mann_bench.models.sparse_memory import SparseMemory, StepwisePass, follow, gather, tie, write
+from mann_bench.models.sparse import native
+from mann_bench.models.sparse.memory import SparseMemory, StepwisePass, follow, gather, tie, write
 from mann_bench.models.state import ControllerState, Fill, MANNState, State
 
 DELTA = 0.005  # an access with more weight than this counts as use (section 3.2)

@@ -10,7 +10,7 @@ from mann_bench.kernels.reference import SparseLinks, add_sparse, largest_entrie
 from mann_bench.models.mann import check_at_least
 from mann_bench.models.phases import phase
 from mann_bench.models.sam import DELTA, SAM, SAMMemory
-from mann_bench.models.sparse_memory import gather
+from mann_bench.models.sparse.memory import gather
 from mann_bench.models.state import Fill, State
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from mann_bench.kernels.huge_pages import on_huge_pages
+from mann_bench.kernels.native.huge_pages import on_huge_pages
 
 Fill = Literal["empty", "full"]
 

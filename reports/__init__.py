@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from mann_bench.reports.learning import load_experiments
-from mann_bench.reports.learning_claims import judge_learning
-from mann_bench.reports.learning_page import write_learning_report
-from mann_bench.reports.page import write_report
-from mann_bench.suites.learning.record import LearningResult
+from mann_bench.learn.record import LearningResult
+from mann_bench.reports.claims.learning import judge_learning
+from mann_bench.reports.learning.experiments import load_experiments
+from mann_bench.reports.learning.page import write_learning_report
+from mann_bench.reports.scaling.page import write_report
 
 __all__ = ["sorted_runs", "write_learning_report", "write_report", "write_reports"]
 

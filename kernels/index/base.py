@@ -8,7 +8,8 @@ from typing import ClassVar, Protocol, Self
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from mann_bench.kernels import build, ops, reference
+from mann_bench.kernels import ops, reference
+from mann_bench.kernels.native import build
 
 
 class Rows(Protocol):

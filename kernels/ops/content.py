@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from mann_bench.kernels.call import scratch
+from mann_bench.kernels.native.call import scratch
+from mann_bench.kernels.native.registration import operator
 from mann_bench.kernels.ops.operator import Call, threads_for
-from mann_bench.kernels.registration import operator
 
 SHARES = 4  # of the rows, for each thread
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mann_bench.kernels.native.registration import operator
 from mann_bench.kernels.ops.operator import Call, threads_for
 from mann_bench.kernels.reference import SparseLinks
-from mann_bench.kernels.registration import operator
 
 
 @dataclass

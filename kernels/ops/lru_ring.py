@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from mann_bench.kernels import reference
+from mann_bench.kernels.native.registration import operator
 from mann_bench.kernels.ops.operator import Call
 from mann_bench.kernels.reference.lru_ring import RingMark
-from mann_bench.kernels.registration import operator
 
 
 class LruRing(reference.LruRing):

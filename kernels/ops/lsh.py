@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mann_bench.kernels import build
-from mann_bench.kernels.arguments import pack
-from mann_bench.kernels.call import Build, in_order, run_named
+from mann_bench.kernels.native import build
+from mann_bench.kernels.native.arguments import pack
+from mann_bench.kernels.native.call import Build, in_order, run_named
+from mann_bench.kernels.native.registration import operator
 from mann_bench.kernels.ops.content import parts_of_rows
 from mann_bench.kernels.ops.operator import Call, threads_for
 from mann_bench.kernels.reference.lsh import LINE, LshTables
-from mann_bench.kernels.registration import operator
 
 
 @dataclass

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from mann_bench.kernels import build, call
-from mann_bench.kernels.call import Build
+from mann_bench.kernels.native import build, call
+from mann_bench.kernels.native.call import Build
 
 BYTES_A_THREAD = 2**18  # less work than this is done before a second thread has started
 NAMES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}

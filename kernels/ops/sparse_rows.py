@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from mann_bench.kernels.native.registration import operator
 from mann_bench.kernels.ops.operator import Call, expect_no_gradient, threads_for
 from mann_bench.kernels.reference import WriteJournal
-from mann_bench.kernels.registration import operator
 
 
 def sparse_read(memory: Tensor, index: Tensor, weights: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from mann_bench.kernels.huge_pages import on_huge_pages
+from mann_bench.kernels.native.huge_pages import on_huge_pages
 from mann_bench.kernels.reference.content import EPSILON
 
 SKETCH_BITS = 32

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from mann_bench.case import Case
-from mann_bench.suites.ops import OPS
-from mann_bench.workload import make_workload
+from mann_bench.data.case import Case
+from mann_bench.measure.workload import make_workload
+from mann_bench.suites.workloads.ops import OPS
 
 CALLS = 16  # of the op in a round: divide the times by it
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from mann_bench.case import Case
-from mann_bench.workload import make_workload
+from mann_bench.data.case import Case
+from mann_bench.measure.workload import make_workload
 
 STEPS = 16  # of a pass, which is what a round times: divide by it
 MODELS = [

@@ -13,9 +13,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mann_bench.result import Result
-from mann_bench.runner import comparisons, run_side_by_side
-from mann_bench.suite import parse_suite
+try:
+    from mann_bench.data.result import Result
+    from mann_bench.data.suite import parse_suite
+    from mann_bench.run.runner import comparisons, run_side_by_side
+except ModuleNotFoundError:  # a commit before 0.2.0
+    from mann_bench.result import Result  # type: ignore[import-not-found, no-redef]
+    from mann_bench.runner import comparisons, run_side_by_side  # type: ignore[import-not-found, no-redef]
+    from mann_bench.suite import parse_suite  # type: ignore[import-not-found, no-redef]
 
 SOURCE = Path(__file__).parent / "regression.toml"
 PROCESSES = 2

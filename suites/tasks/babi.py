@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mann_bench.errors import UsageError
+from mann_bench.data.errors import UsageError
 from mann_bench.suites.tasks import files
 from mann_bench.suites.tasks.task import Batch, Task
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mann_bench.errors import UsageError
-from mann_bench.registry import did_you_mean, import_target
+from mann_bench.data.errors import UsageError
+from mann_bench.data.registry import did_you_mean, import_target
 from mann_bench.suites.tasks.task import Task
 
 TASKS = {

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
-from mann_bench.errors import UsageError
+from mann_bench.data.errors import UsageError
 from mann_bench.suites.tasks import files
 from mann_bench.suites.tasks.task import Batch, Task
 

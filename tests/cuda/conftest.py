@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mann_bench.kernels import driver
+from mann_bench.kernels.native import driver
 
 
 @pytest.fixture(autouse=True)

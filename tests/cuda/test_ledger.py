@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.ledgers import LEDGER_MODELS, check_ledger
+from tests.support.ledgers import LEDGER_MODELS, check_ledger
 
 
 @pytest.mark.parametrize("mode", ["train", "infer"])

@@ -5,7 +5,7 @@ import torch
 
 from mann_bench.kernels import ops, reference
 from mann_bench.kernels.reference import row_norms
-from tests.test_ops import (  # noqa: F401  collected here again
+from tests.kernels.test_ops import (  # noqa: F401  collected here again
     NAMES,
     arguments,
     operator,

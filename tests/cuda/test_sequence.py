@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from mann_bench.kernels import sequence
-from mann_bench.kernels.clocks import clocked
+from mann_bench.kernels.native.clocks import clocked
+from mann_bench.kernels.sequence import autograd as sequence
 from mann_bench.models import SAM, SDNC
 from tests.cuda.passes import SIZES, assert_alike, run_pass
 

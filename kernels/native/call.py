@@ -1,0 +1,120 @@
+"""One custom operator through which the native entry points are called, so that autograd, torch.compile and profilers see them."""
+
+import ctypes
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
+
+from mann_bench.kernels.native import build, driver
+from mann_bench.kernels.native.arguments import SIZES, Arguments, Numbers, pack
+from mann_bench.kernels.native.registration import operator
+
+
+class Build(NamedTuple):
+    """Which build of the kernels: number type of the model and of the memory rows; on the CPU, whether blocks are emulated by threads."""
+
+    real: str = "float32"
+    store: str = "float32"
+    emulate: bool = False
+
+    @property
+    def numbers(self) -> Numbers:
+        """The types of its buffers."""
+        return _numbers(self)
+
+    def __str__(self) -> str:
+        return f"{self.real},{self.store},{self.emulate}"
+
+    @staticmethod
+    @functools.cache
+    def parse(text: str) -> "Build":
+        """The inverse of `str`."""
+        real, store, emulate = text.split(",")
+        return Build(real, store, emulate == "True")
+
+
+@functools.cache
+def _numbers(which: Build) -> Numbers:
+    return Numbers(getattr(torch, which.real), getattr(torch, which.store))
+
+
+def native(entry: str, which: str, names: str, inputs: Sequence[Tensor], buffers: Sequence[Tensor], sizes: Sequence[int]) -> None:
+    """Run entry point `entry` of a build on inputs and on buffers changed in place, named as `arguments.pack` takes it; sizes in the order
+    of `SIZES`.
+    """
+    run(entry, Build.parse(which), names, [*inputs, *buffers], sizes)
+
+
+_operator = operator(native, lambda *arguments: None, ("buffers",))
+
+
+def call(entry: str, which: str, names: str, inputs: Sequence[Tensor], buffers: Sequence[Tensor], sizes: Sequence[int]) -> None:
+    """`native`, through torch's dispatcher where something would see it there: it takes longer than a few steps of a sequence."""
+    watched = torch.autograd.profiler._is_profiler_enabled or torch._C._len_torch_dispatch_stack() > 0
+    if watched:
+        _operator(entry, which, names, inputs, buffers, list(sizes))
+    else:
+        native(entry, which, names, inputs, buffers, sizes)
+
+
+def run(entry: str, which: Build, names: str, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
+    """What `native` does, on the device of the tensors."""
+    arguments, device = pack(names, tensors, sizes, which.numbers), device_of(tensors[0])
+    if device.type == "cuda":
+        for name in schedule(entry, arguments):
+            driver.launch(name, arguments, which.real, which.store, device)
+    else:
+        library, reference = build.load(which.real, which.store, emulate=which.emulate), ctypes.byref(arguments)
+        for name in schedule(entry, arguments):
+            getattr(library, name)(reference)
+
+
+def device_of(tensor: Tensor) -> torch.device:
+    """Where a call runs whose first tensor this is."""
+    return tensor.device
+
+
+def run_named(entry: str, which: Build, buffers: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
+    """`run` with its arguments by name; other sizes are 0."""
+    run(entry, which, ",".join(buffers), list(buffers.values()), in_order(sizes))
+
+
+def in_order(sizes: Mapping[str, int]) -> list[int]:
+    """Sizes by name in the order of `SIZES`; others are 0."""
+    return [sizes.get(name, 0) for name in SIZES]
+
+
+AROUND = {"mb_forward": ("mb_input", "mb_output"), "mb_backward": ("mb_output_back", "mb_weight_gradients")}
+
+
+def schedule(entry: str, arguments: Arguments) -> Iterator[str]:
+    """The entry points that make up one: with parts, the rows of an element are searched by many blocks between the pieces of `forward`;
+    around the recurrence the products whose buffers are given.
+    """
+    with_products = bool(arguments.y or arguments.grad_y)
+    if with_products:
+        yield AROUND[entry][0]
+    if entry == "mb_forward" and arguments.parts > 1:
+        for step in range(arguments.steps + 1):
+            arguments.step = step
+            yield "mb_forward_step"
+            if step < arguments.steps:
+                yield "mb_search_part"
+    else:
+        yield entry
+    if with_products:
+        yield AROUND[entry][1]
+
+
+@functools.lru_cache
+def scratch(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device) -> tuple[int, int]:
+    """Numbers of scratch that a sequence needs for one batch element, and for each part of one. On a GPU, the first call waits for it."""
+    with _disable_current_modes():  # under a fake tensor mode too, the numbers are real
+        numbers = torch.empty(2, dtype=torch.int64, device=device)
+        run_named("mb_scratch", which, {"index": numbers}, {**dict(sizes), "batch": 1})
+        element, part = numbers.tolist()
+    return element, part

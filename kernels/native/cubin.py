@@ -1,0 +1,85 @@
+"""Compiles `csrc/device.cu` to machine code for one GPU architecture, kept in the cache of `build.py`. No GPU and no driver are needed.
+
+The compiler is NVRTC through cuda-core where both are installed, else nvcc. Their cubins are alike and are loaded by `driver.py`.
+"""
+
+import ctypes
+import functools
+import importlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from mann_bench.kernels.native import build
+from mann_bench.kernels.native.arguments import SOURCES, Arguments
+
+MAIN = SOURCES / "device.cu"
+THREADS = 512  # of a block
+KNOWN_WIDTHS = (32,)  # word sizes that get kernels of their own
+
+
+class Compiler(NamedTuple):
+    """A CUDA compiler: its version, and what it does with macros, an architecture such as `sm_90`, and a path for the cubin."""
+
+    version: str
+    compile: Callable[[list[str], str, Path], None]
+
+
+def nvrtc() -> Compiler:
+    """NVRTC; BuildError if it or cuda-core is missing. Nothing here asks for a GPU: cuda-core objects that would are not made."""
+    try:
+        program = importlib.import_module("cuda.core").Program
+        options = importlib.import_module("cuda.core").ProgramOptions
+        _, *version = importlib.import_module("cuda.bindings.nvrtc").nvrtcVersion()
+    except (
+        Exception
+    ) as error:  # not installed, an older interface, or NVRTC's library is missing: cuda-core has an error of its own for each
+        raise build.BuildError(f"NVRTC: {str(error).partition(chr(10))[0]}") from error
+
+    def compile_(macros: list[str], arch: str, made: Path) -> None:
+        chosen = options(arch=arch, std="c++17", include_path=[str(SOURCES)], define_macro=macros)
+        try:
+            made.write_bytes(program(MAIN.read_text(), "c++", chosen).compile("cubin").code)
+        except Exception as error:
+            raise build.BuildError(f"NVRTC could not compile the kernels for {arch}: {str(error).strip()[-2000:]}") from error
+
+    return Compiler(f"nvrtc {version}", compile_)
+
+
+def nvcc() -> Compiler:
+    """nvcc; BuildError if there is none."""
+    command = shutil.which("nvcc")
+    if command is None:
+        raise build.BuildError("nvcc: not on the PATH")
+
+    def compile_(macros: list[str], arch: str, made: Path) -> None:
+        defined = [f"-D{macro}" for macro in macros]
+        build.compile_with(command, "-cubin", "-std=c++17", f"-arch={arch}", *defined, "-o", str(made), str(MAIN))
+
+    return Compiler(build.version(command), compile_)
+
+
+@functools.cache
+def compiler() -> Compiler:
+    """The first that is here; BuildError saying what is missing."""
+    missing = []
+    for find in (nvrtc, nvcc):
+        try:
+            return find()
+        except build.BuildError as error:
+            missing.append(str(error))
+    raise build.BuildError(f"no CUDA compiler ({'; '.join(missing)}): pip install cuda-core nvidia-cuda-nvrtc, or put nvcc on the PATH")
+
+
+def macros(real: str, store: str, width: int) -> list[str]:
+    """What one build defines: number types, and the word size if it is a known one."""
+    chosen = [f"MB_REAL={build.REALS[real]}", f"MB_THREADS={THREADS}", f"MB_ARGUMENTS_BYTES={ctypes.sizeof(Arguments)}"]
+    return [*chosen, f"MB_KNOWN={width if width in KNOWN_WIDTHS else 0}", *(["MB_STORE_BF16"] if store == "bfloat16" else [])]
+
+
+def compile_kernels(arch: str, real: str = "float32", store: str = "float32", width: int = 32, by: Compiler | None = None) -> Path:
+    """The cubin for an architecture, compiled if it is not in the cache; BuildError with the compiler's words if that fails."""
+    by, defined = by or compiler(), macros(real, store, width)
+    name = f"{build.build_hash(MAIN, *defined, arch, by.version)}.cubin"
+    return build.cached(name, lambda made: by.compile(defined, arch, made))

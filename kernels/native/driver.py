@@ -1,0 +1,111 @@
+"""Loads the kernels onto a GPU and launches them, through the CUDA driver's C interface: one block an item, on torch's current stream.
+
+A launch waits for nothing and reads nothing back, so that it can be part of a CUDA graph; loading, at the first call, cannot.
+"""
+
+import ctypes
+import functools
+import re
+
+import torch
+
+from mann_bench.kernels.native import build
+from mann_bench.kernels.native import cubin as cuda
+from mann_bench.kernels.native.arguments import SOURCES, Arguments
+
+ALIGNMENT_BYTES = 16
+# Entry points by name, and how many items each has. A crew is one element.
+ENTRIES = {
+    name: items for header in sorted(SOURCES.glob("*.h")) for name, items in re.findall(r"\bENTRY\((\w+), ([^)]+\)?)\)", header.read_text())
+}
+
+
+class DriverError(RuntimeError):
+    """A call of the CUDA driver failed."""
+
+
+@functools.cache
+def why_not(real: str = "float32", store: str = "float32", width: int = 32) -> str | None:
+    """Why there are no kernels for the current GPU, or None; found out once in a process, torch being asked before any CUDA library."""
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is built without CUDA"
+    if not torch.cuda.is_available():
+        return "torch finds no NVIDIA GPU or driver"
+    try:
+        cuda.compile_kernels(architecture(torch.cuda.current_device()), real, store, width)
+    except build.BuildError as error:
+        return str(error)
+    return None
+
+
+def architecture(device: int) -> str:
+    """Of a GPU, as compilers name it: `sm_90`."""
+    major, minor = torch.cuda.get_device_capability(device)
+    return f"sm_{major}{minor}"
+
+
+def launch(entry: str, arguments: Arguments, real: str, store: str, device: torch.device) -> None:
+    """Put one kernel on torch's current stream of the device its arguments live on."""
+    items = arguments.batch * (arguments.parts if "parts" in ENTRIES[entry.removeprefix("mb_")] else 1)
+    if items == 0:
+        return
+    index = torch.cuda.current_device() if device.index is None else device.index
+    aligned = (arguments.memory or 0) % ALIGNMENT_BYTES == 0  # rows of a known width are read four numbers at a time
+    width = arguments.width if arguments.width in cuda.KNOWN_WIDTHS and aligned else 0
+    kernel = _kernel(entry, index, real, store, width)
+    stream = ctypes.c_void_p(torch.cuda.current_stream(index).cuda_stream)
+    parameters = (ctypes.c_void_p * 1)(ctypes.addressof(arguments))  # the driver copies what they point to before it returns
+    with _Context(index):
+        _call("cuLaunchKernel", kernel, items, 1, 1, cuda.THREADS, 1, 1, 0, stream, parameters, None)
+
+
+class _Context:
+    """torch's context of a device, current inside: a thread of autograd may have none."""
+
+    def __init__(self, device: int) -> None:
+        self.handle = _primary_context(device)
+
+    def __enter__(self) -> None:
+        _call("cuCtxPushCurrent_v2", self.handle)
+
+    def __exit__(self, *_: object) -> None:
+        _call("cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p()))
+
+
+@functools.cache
+def _primary_context(device: int) -> ctypes.c_void_p:
+    number, context = ctypes.c_int(), ctypes.c_void_p()
+    _call("cuDeviceGet", ctypes.byref(number), device)
+    _call("cuDevicePrimaryCtxRetain", ctypes.byref(context), number)
+    return context
+
+
+@functools.cache
+def _kernel(entry: str, device: int, real: str, store: str, width: int) -> ctypes.c_void_p:
+    kernel = ctypes.c_void_p()
+    _call("cuModuleGetFunction", ctypes.byref(kernel), _module(device, real, store, width), entry.encode())
+    return kernel
+
+
+@functools.cache
+def _module(device: int, real: str, store: str, width: int) -> ctypes.c_void_p:
+    module, cubin = ctypes.c_void_p(), cuda.compile_kernels(architecture(device), real, store, width)
+    with _Context(device):
+        _call("cuModuleLoadData", ctypes.byref(module), cubin.read_bytes())
+    return module
+
+
+@functools.cache
+def _driver() -> ctypes.CDLL:
+    library = ctypes.CDLL("libcuda.so.1")
+    if library.cuInit(0) != 0:
+        raise DriverError("the CUDA driver does not start: see nvidia-smi")
+    return library
+
+
+def _call(name: str, *arguments: object) -> None:
+    code = getattr(_driver(), name)(*arguments)
+    if code != 0:
+        text = ctypes.c_char_p()
+        _driver().cuGetErrorString(code, ctypes.byref(text))
+        raise DriverError(f"{name}: {(text.value or b'error').decode()} ({code})")

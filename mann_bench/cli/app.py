@@ -1,0 +1,56 @@
+"""The command line.
+
+    mann-bench run quick                      sweep, measure, store; ends with the folder and the next command
+    mann-bench run my.toml --models sam,ntm --slots 1k,64k --out runs/mine
+    mann-bench run quick --out runs/mine --resume
+    mann-bench plan scaling                   the cases, predicted bytes and time
+    mann-bench list models|suites
+    mann-bench doctor                         what this machine can do
+    mann-bench doctor --selftest              its ceilings, and whether planted faults are found
+    mann-bench largest sam ntm --memory 4G --seconds 60   the largest N that fits, predicted and measured
+    mann-bench profile sam --slots 1M --steps 100   time and memory of every step and phase, as a page, CSV and traces
+    mann-bench learn copy                     train models on a task: curves, levels, held-out errors
+    mann-bench report runs/mine               one HTML page, Markdown, CSV, plots
+    mann-bench claims runs/paper              the paper's claims against a run of suite paper
+    mann-bench compare runs/old runs/new      each case: FASTER, SLOWER, SAME or INCONCLUSIVE
+    mann-bench compare main . --suite quick   the same for two states of the code, run side by side
+
+Sizes are written as people write them: 64k = 64 * 2^10, 1M = 2^20. Exit code 0: done; 1: something measured failed; 2: bad usage.
+"""
+
+import os
+import sys
+
+import typer
+
+from mann_bench.cli.claims import claims
+from mann_bench.cli.compare import compare
+from mann_bench.cli.doctor import doctor
+from mann_bench.cli.largest import largest
+from mann_bench.cli.learn import learn
+from mann_bench.cli.list import list_
+from mann_bench.cli.plan import plan
+from mann_bench.cli.profile import profile
+from mann_bench.cli.report import report
+from mann_bench.cli.run import run
+from mann_bench.data.errors import UsageError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help=(__doc__ or "").replace("\n", "\n\n", 1),
+    rich_markup_mode=None,
+)
+for command in (run, plan, list_, doctor, report, compare, claims, profile, largest, learn):
+    app.command(command.__name__.rstrip("_"))(command)
+
+
+def main() -> None:
+    """Entry point: bad input is told in a sentence and exits with 2."""
+    sys.path.append(os.getcwd())  # `--model my_module:factory` finds a file beside the user
+    try:
+        app()
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,49 @@
+"""`mann-bench largest`: the largest memory inside a budget."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from mann_bench.cli.console import console, wide_console
+from mann_bench.cli.options import AsJson, Device, Mode, Seed, Threads, one_case
+from mann_bench.data.sizes import parse_size
+from mann_bench.data.suite import Budget
+
+
+def largest(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="models, variants (ntm-checkpointed) or package.module:factory")],
+    memory: Annotated[str, typer.Option(help="bytes a case may take")] = "4G",
+    seconds: Annotated[float, typer.Option(min=1, help="seconds a case may take, all in")] = 60,
+    step_ms: Annotated[float | None, typer.Option(min=0, help="milliseconds that a step may take")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="T")] = 10,
+    batch: Annotated[int, typer.Option(min=1, help="B")] = 1,
+    mode: Mode = None,
+    device: Device = None,
+    threads: Threads = None,
+    index: Annotated[str, typer.Option(help="the index of a sparse model")] = "exact",
+    seed: Seed = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the probes' results; default runs/largest-DATE")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the largest memory each model can train and infer with inside a budget: predicted first, then measured."""
+    from mann_bench.run.session import search_and_store
+
+    modes = [mode] if mode else ["train", "infer"]
+    fields = {"steps": steps, "batch": batch, "index": index}
+    cases = [one_case("largest", model, "64", of, device, threads, seed, **fields) for model in models for of in modes]
+    budget = Budget(memory=parse_size(memory), case_seconds=seconds)
+    folder = out or Path("runs") / f"largest-{datetime.now():%Y%m%d-%H%M%S}"
+    rows = search_and_store(cases, budget, step_ms, folder, console)
+    if as_json:
+        print(json.dumps(rows))
+    else:
+        table = Table(*rows[0])
+        for row in rows:
+            table.add_row(*(str(value) for value in row.values()))
+        wide_console().print(table)
+        print(f"results: {folder / 'results.jsonl'}")
+    raise typer.Exit(0 if any(row["measured N"] for row in rows) else 1)

@@ -1,0 +1,158 @@
+"""The command that trains: `mann-bench learn TASK`."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+import typer
+
+from mann_bench.cli.console import console, stoppable, summarize
+from mann_bench.cli.options import AsJson, Device, OwnModel
+from mann_bench.data.errors import UsageError
+from mann_bench.data.sizes import parse_seconds, parse_size
+from mann_bench.machine.environment import check_device, memory_limit_bytes, usable_threads
+
+MEMORY_SHARE = 0.8  # of the machine's, shared evenly by a run on each processor
+
+
+def learn(
+    task: Annotated[
+        str,
+        typer.Argument(
+            metavar="TASK", help="copy, repeat-copy, recall, item-recall, priority-sort, omniglot, babi, or package.module:Class"
+        ),
+    ],
+    models: Annotated[str, typer.Option(help="comma-separated; a variant as ntm-checkpointed")] = "sam,dam,ntm,lstm",
+    model: OwnModel = None,
+    seeds: Annotated[int, typer.Option(min=1, help="runs of each model, with seeds counted from --first-seed")] = 3,
+    first_seed: Annotated[int, typer.Option(min=0, help="the lowest seed")] = 0,
+    budget: Annotated[str | None, typer.Option(help="training time of each run, as 10m or 1h; 5m if no --sequences are given")] = None,
+    sequences: Annotated[str | None, typer.Option(help="sequences of each run, as 100k")] = None,
+    data: Annotated[Path | None, typer.Option(help="folder or archive of Omniglot or bAbI, as distributed")] = None,
+    task_option: Annotated[list[str] | None, typer.Option(help="of the task, as value_bits=48; may be repeated")] = None,
+    levels: Annotated[str | None, typer.Option(help="levels trained on, as 1-20; default the paper's")] = None,
+    curriculum: Annotated[str | None, typer.Option(help="none, or exponential: level ~ U(1, h), h doubles")] = None,
+    curriculum_threshold: Annotated[float | None, typer.Option(help="mean loss, in bits a bit, under which h doubles")] = None,
+    patience: Annotated[int | None, typer.Option(min=1, help="batches of that mean")] = None,
+    first_level: Annotated[int | None, typer.Option(min=1, help="h at the start")] = None,
+    goal: Annotated[float | None, typer.Option(help="mean loss that counts as learned")] = None,
+    past_goal: Annotated[bool, typer.Option("--past-goal", help="train on when the goal is reached")] = False,
+    slots: Annotated[str | None, typer.Option(help="memory size, as 1M")] = None,
+    equal_memory: Annotated[bool, typer.Option("--equal-memory", help="give the others as many slots as fit SAM's bytes")] = False,
+    word_size: Annotated[int | None, typer.Option(min=1, help="W")] = None,
+    heads: Annotated[int | None, typer.Option(min=1, help="R")] = None,
+    reads: Annotated[int | None, typer.Option(min=1, help="K, rows a sparse head reads")] = None,
+    hidden: Annotated[int | None, typer.Option(min=1, help="H, LSTM units of the controller")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="B")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adam or rmsprop")] = None,
+    learning_rate: Annotated[str | None, typer.Option(help="as 1e-3, or for some models apart: 1e-3,ntm=1e-4")] = None,
+    momentum: Annotated[float | None, typer.Option(help="of rmsprop; adam's beta_1")] = None,
+    clip: Annotated[float | None, typer.Option(help="largest norm of the gradient")] = None,
+    kernels: Annotated[str | None, typer.Option(help="auto, native or torch")] = None,
+    index: Annotated[str | None, typer.Option(help="the index of a sparse model; default live")] = None,
+    device: Device = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of a run")] = 1,
+    memory: Annotated[str | None, typer.Option(help="bytes a run may take; default its share of the machine's")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="runs at a time; default one a usable processor")] = None,
+    checkpoint_seconds: Annotated[float, typer.Option(min=0.1, help="seconds between checkpoints")] = 60.0,
+    evaluation_seconds: Annotated[float, typer.Option(min=0, help="seconds after training for each level that is evaluated")] = 60.0,
+    out: Annotated[Path | None, typer.Option(help="folder for the results; default runs/learn-TASK-DATE")] = None,
+    resume: Annotated[bool, typer.Option(help="go on with the runs in --out, from their checkpoints, also beyond their limits")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train models on a task: curves, levels and held-out errors; every finished run is stored, a stopped one goes on where it was."""
+    if resume and out is None:
+        raise UsageError("--resume: expected --out FOLDER of the runs to go on with, got none")
+    if budget is None and sequences is None:
+        budget = "5m"
+    check_device(device or "cpu")
+    from mann_bench.learn.plan import plan, with_equal_memory  # imports torch
+    from mann_bench.learn.session import LearningSession
+    from mann_bench.suites.tasks import find_task
+
+    options = parse_options("--task-option", task_option or [])
+    chosen = find_task(task, data, options)
+    names = [*(name.strip() for name in models.split(",") if name.strip()), *(model or [])]
+    if not names:
+        raise UsageError("--models: expected at least one, got none")
+    asked: dict[str, Any] = {
+        "task_options": options,
+        "levels": parse_levels(levels) if levels else None,
+        "curriculum": curriculum,
+        "curriculum_threshold": curriculum_threshold,
+        "patience": patience,
+        "first_level": first_level,
+        "goal": goal,
+        "stop_at_goal": not past_goal,
+        "sequences": parse_size(sequences) if sequences else None,
+        "seconds": parse_seconds(budget) if budget else None,
+        "slots": parse_size(slots) if slots else None,
+        "word_size": word_size,
+        "heads": heads,
+        "reads": reads,
+        "hidden": hidden,
+        "batch": batch,
+        "optimizer": optimizer,
+        "learning_rate": parse_rates(learning_rate, names) if learning_rate else None,
+        "momentum": momentum,
+        "clip": clip,
+        "kernels": kernels,
+        "index": index,
+        "device": device,
+        "threads": threads,
+        "memory_bytes": parse_size(memory) if memory else share_of_memory(),
+    }
+    cases = plan(task, chosen, names, range(first_seed, first_seed + seeds), asked)
+    if equal_memory:
+        cases, told = with_equal_memory(cases, chosen)
+        for sentence in told:
+            console.print(f"equal memory: {sentence}", markup=False, soft_wrap=True)
+    folder = out or Path("runs") / f"learn-{task.replace(':', '-')}-{datetime.now():%Y%m%d-%H%M%S}"
+    jobs = jobs or max(1, usable_threads() // threads)
+    times = {"every_s": checkpoint_seconds, "evaluation_s": evaluation_seconds}
+    session = LearningSession(cases, data, folder, resume=resume, console=console, **times)
+    with stoppable(folder):
+        statuses = session.run(jobs)
+    summarize("runs", folder / "learning.jsonl", statuses, as_json)
+    failed = statuses["error"] + statuses["diverged"]
+    raise typer.Exit(1 if failed or not statuses["ok"] + statuses["budget"] else 0)
+
+
+def share_of_memory() -> int:
+    """What a run may take so that one on each processor fits this machine, or its control group."""
+    total = min(psutil.virtual_memory().total, memory_limit_bytes() or 2**62)
+    return int(MEMORY_SHARE * total / usable_threads()) // 2**20 * 2**20
+
+
+def parse_options(option: str, texts: list[str]) -> dict[str, int]:
+    """`["value_bits=48"]` -> {"value_bits": 48}."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not value.strip().lstrip("-").isdigit():
+            raise UsageError(f"{option}: expected NAME=WHOLE_NUMBER, as value_bits=48, got {text!r}")
+        found[name.strip()] = int(value)
+    return found
+
+
+def parse_levels(text: str) -> tuple[int, int]:
+    """`1-20` -> (1, 20); one number stands for itself only."""
+    low, dash, high = text.partition("-")
+    if not low.strip().isdigit() or (dash and not high.strip().isdigit()):
+        raise UsageError(f"--levels: expected LOWEST-HIGHEST, as 1-20, got {text!r}")
+    return int(low), int(high) if dash else int(low)
+
+
+def parse_rates(text: str, models: list[str]) -> dict[str, float]:
+    """`1e-3,ntm=1e-4` -> {"": 1e-3, "ntm": 1e-4}: the nameless one is for all that have none of their own."""
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, value = part.strip().rpartition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError as error:
+            raise UsageError(f"--learning-rate: expected a number or MODEL=NUMBER, as 1e-3,ntm=1e-4, got {part!r}") from error
+        if name and name.strip() not in models:
+            raise UsageError(f"--learning-rate: expected models among {', '.join(models)}, got {name.strip()!r}")
+    return found

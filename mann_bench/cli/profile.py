@@ -1,0 +1,50 @@
+"""`mann-bench profile`: one case taken apart."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mann_bench.cli.console import console
+from mann_bench.cli.options import AsJson, Device, Mode, Seed, Threads, one_case
+from mann_bench.data.sizes import parse_size
+
+
+def profile(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="a built-in model or variant (ntm-checkpointed), or package.module:factory")
+    ],
+    slots: Annotated[str, typer.Option(help="memory size, as 1M")] = "64k",
+    steps: Annotated[int, typer.Option(min=1, help="T")] = 32,
+    batch: Annotated[int, typer.Option(min=1, help="B")] = 1,
+    mode: Mode = "train",
+    device: Device = None,
+    threads: Threads = None,
+    kernels: Annotated[str, typer.Option(help="auto, native or torch")] = "auto",
+    index: Annotated[str, typer.Option(help="the index of a sparse model")] = "exact",
+    fill: Annotated[str, typer.Option(help="full (N random rows) or empty")] = "full",
+    seed: Seed = None,
+    memory: Annotated[str, typer.Option(help="bytes it may take")] = "16G",
+    seconds: Annotated[float, typer.Option(min=1, help="seconds it may take")] = 600,
+    out: Annotated[Path | None, typer.Option(help="folder for the page; default runs/profile-MODEL-DATE")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take one case apart: time and memory of every step and phase, forward and backward, and whose bytes its peak is."""
+    from mann_bench.reports.profile.page import verdicts, write_profile_page
+    from mann_bench.run.profiling import profile_in_worker
+
+    chosen = one_case(
+        "profile", model, slots, mode, device, threads, seed, steps=steps, batch=batch, kernels=kernels, index=index, fill=fill
+    )
+    folder = out or Path("runs") / f"profile-{chosen.model.replace(':', '-')}-{datetime.now():%Y%m%d-%H%M%S}"
+    found = profile_in_worker(chosen, folder, parse_size(memory), seconds)
+    if isinstance(found, dict):
+        console.print(f"{found['status']}: {found['reason']}", markup=False, soft_wrap=True)
+        raise typer.Exit(1)
+    page = write_profile_page(found, folder)
+    if as_json:
+        print(found.model_dump_json())
+        return
+    print("\n".join(verdicts(found)))
+    print(f"page: {page}")

@@ -1,0 +1,17 @@
+"""`mann-bench report`: pages from stored results."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders written by `mann-bench run` or `learn`")],
+    out: Annotated[Path | None, typer.Option(help="folder for the report; default RUN/report")] = None,
+) -> None:
+    """Write one self-contained HTML page, Markdown, CSV and plots from stored results."""
+    from mann_bench.reports import write_reports
+
+    for page in write_reports(runs, out or runs[0] / "report"):
+        print(f"report: {page}")

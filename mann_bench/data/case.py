@@ -1,0 +1,75 @@
+"""A case: one point of a benchmark, frozen, validated, with a stable id."""
+
+import hashlib
+import json
+from collections.abc import Collection
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mann_bench.data.sizes import format_slots
+
+Mode = Literal["train", "infer"]
+Fill = Literal["empty", "full"]
+
+
+class Case(BaseModel):
+    """Everything that decides what is measured. Letters in brackets are the project's shape letters.
+
+    `fill="full"` starts from N random rows, all of them candidates of a read (the honest workload for claims about N); `empty`
+    starts at zero, where only written rows are candidates. `mode="train"` is forward and backward, `infer` forward alone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    suite: str
+    model: str = Field(min_length=1, description="a built-in name, an entry point, or package.module:factory")
+    variant: str = "plain"
+    kernels: str = "auto"
+    index: str = "exact"
+    slots: int = Field(ge=1, description="N")
+    word_size: int = Field(32, ge=1, description="W")
+    heads: int = Field(4, ge=1, description="R")
+    reads: int = Field(4, ge=1, description="K")
+    hidden: int = Field(100, ge=1, description="H")
+    batch: int = Field(1, ge=1, description="B")
+    steps: int = Field(10, ge=1, description="T")
+    input_size: int = Field(10, ge=3, description="X: data bits and two delimiter channels")
+    fill: Fill = "full"
+    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    device: str = "cpu"
+    mode: Mode = "train"
+    threads: int = Field(1, ge=1)
+    seed: int = 0
+
+    @property
+    def output_size(self) -> int:
+        """Y: the data bits of the input, without its two delimiter channels."""
+        return self.input_size - 2
+
+    @property
+    def case_id(self) -> str:
+        """The same case has the same id on every machine."""
+        return stable_id(self)
+
+    @property
+    def name(self) -> str:
+        """Model and variant: `ntm-checkpointed`."""
+        return self.model if self.variant == "plain" else f"{self.model}-{self.variant}"
+
+    @property
+    def label(self) -> str:
+        """The case in a few words: `sam lsh N=1M train`."""
+        options = ("" if self.kernels == "auto" else f" {self.kernels}") + ("" if self.index == "exact" else f" {self.index}")
+        return f"{self.name}{options} N={format_slots(self.slots)} {self.mode}"
+
+    @property
+    def curve(self) -> tuple[str, str, str, str]:
+        """What a line in a plot is: (model, variant, kernels, index)."""
+        return (self.model, self.variant, self.kernels, self.index)
+
+
+def stable_id(fields: BaseModel, without: Collection[str] = ()) -> str:
+    """16 hex digits of SHA-256 over the canonical JSON, `without` some of the fields."""
+    canonical = json.dumps(fields.model_dump(exclude=set(without)), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -1,0 +1,140 @@
+"""What a measurement is: immutable data, schema 1, one JSON object a line in `RUN/results.jsonl`. Formatting lives elsewhere."""
+
+from datetime import UTC, datetime
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mann_bench.data.case import Case
+
+SCHEMA = 1
+Status = Literal["ok", "oom", "timeout", "error", "skipped", "unavailable", "unverified"]
+
+
+class Record(BaseModel):
+    """Immutable data; unknown fields are an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class StoredRecord(Record):
+    """What a run leaves of one case: a JSON line in the file named `FILE` of its folder (`mann_bench.data.store`)."""
+
+    FILE: ClassVar[str] = "results.jsonl"
+    COMMAND: ClassVar[str] = "run"  # of `mann-bench`, which writes it
+
+    schema_: int = Field(SCHEMA, alias="schema")
+    case_id: str
+
+    @property
+    def run_id(self) -> str:
+        """What it is a record of, if several may be: a run that went on with larger limits is still the same."""
+        return self.case_id
+
+    def to_line(self) -> str:
+        """The JSON line that is stored, without its newline."""
+        return self.model_dump_json(by_alias=True)
+
+
+class Ran(Record):
+    """What really ran, which may differ from what was asked (`kernels="auto"`, a fallback)."""
+
+    kernels: str
+    index: str
+    device_name: str
+
+
+class Interval(Record):
+    """A median and its 95% confidence interval, in milliseconds."""
+
+    median: float
+    ci_low: float
+    ci_high: float
+
+
+class Samples(Interval):
+    """Every sample in the order it was taken, in milliseconds, and its summary."""
+
+    min: float
+    count: int
+    samples: list[float]
+
+
+class Sensors(Record):
+    """A GPU's own sensors at one moment; None: this card or driver does not say. `slowdowns`: why its clock is held down."""
+
+    sm_clock_mhz: int | None = None
+    memory_clock_mhz: int | None = None
+    power_w: float | None = None
+    temperature_c: int | None = None
+    slowdowns: list[str] = Field(default_factory=list)
+    process_bytes: int | None = None
+
+
+class Timing(Record):
+    """`pass_ms`: one call over T steps (train: forward and backward); `step_ms` = pass_ms / T; `device_ms`: CUDA events, else None.
+
+    `first_ms`: what came before all this, the first step and first pass with all that they build and compile. `round_counts`: how many
+    of the samples each round took. `issue_share`: median part of a pass until the host had issued all its work (CUDA); near 1 the host,
+    not the device, sets the pace. `cache`: whether the last-level cache was emptied before each pass. `sensors`: before the first
+    round and after each.
+    """
+
+    pass_ms: Samples
+    step_ms: Interval
+    device_ms: Samples | None = None
+    warmup_ms: list[float]
+    stop_reason: str
+    first_ms: float | None = None
+    round_counts: list[int] = Field(default_factory=list)
+    issue_share: float | None = None
+    cache: Literal["warm", "flushed"] = "warm"
+    sensors: list[Sensors] = Field(default_factory=list)
+
+
+class Memory(Record):
+    """Allocator bytes of one pass. `peak_bytes` counts from the start of the process, `start_bytes` is what was held before the pass,
+    `tape_bytes` what forward leaves for backward, `bytes_per_step` its slope over T (with its 95% interval, from `_low` to `_high`),
+    `state_bytes` the memory and all that goes with it, `leaked_bytes` what the pass left behind that nothing known holds. The causes of
+    the `ledger` (`mann_bench.measure.ledger`) are as of the peak and sum to it.
+    """
+
+    peak_bytes: int
+    start_bytes: int
+    tape_bytes: int
+    bytes_per_step: float
+    bytes_per_step_low: float | None = None
+    bytes_per_step_high: float | None = None
+    state_bytes: int
+    ledger: dict[str, int] = Field(default_factory=dict)
+    leaked_bytes: int = 0
+    rss_peak_bytes: int
+    nvml_peak_bytes: int | None = None
+
+
+class Check(Record):
+    """The correctness gate: the same model, op or index at a small N against its reference."""
+
+    compared_with: str
+    max_rel_err: float
+    ok: bool
+
+
+class Result(StoredRecord):
+    """One case and its outcome; `reason` says in a sentence why a status is not `ok`, or why not the kernels asked for ran."""
+
+    status: Status
+    reason: str | None = None
+    case: Case
+    ran: Ran | None = None
+    time: Timing | None = None
+    memory: Memory | None = None
+    check: Check | None = None
+    recall: float | None = None
+    started_at: str
+    wall_s: float
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

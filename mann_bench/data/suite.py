@@ -1,0 +1,146 @@
+"""A suite: a TOML file of axes, fixed values and budgets, expanded to cases.
+
+name = "quick"
+description = "..."
+interleave = ["threads"]     # cases that differ in these are timed in turn too; in model, variant, kernels and index they always are
+[fixed]                      # any field of a case
+steps = 16
+[[sweep]]                    # the product of all lists; `models` may name variants (ntm-checkpointed)
+models = ["ntm", "sam"]
+slots = ["64", "1k"]
+[budget]
+case_seconds = 60            # one case, all in
+memory = "8G"                # one case, above what an idle process holds
+"""
+
+import itertools
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from mann_bench.data.case import Case
+from mann_bench.data.errors import UsageError
+from mann_bench.data.registry import did_you_mean, find_model, split_variant
+from mann_bench.data.sizes import parse_size
+
+
+class Budget(BaseModel):
+    """What one case may take, and how exactly it is to be timed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    case_seconds: float = Field(120, gt=0)
+    timing_seconds: float = Field(4, gt=0, description="samples are taken for at most this long, over all rounds")
+    memory: int = Field(8 * 2**30, gt=0, description="bytes")
+    rounds: int = Field(2, ge=1)
+    cache: Literal["warm", "flushed"] = Field("warm", description="flushed: the last-level cache is emptied before each pass")
+    target_ci: float = Field(0.05, gt=0, description="relative half-width of the median's 95% interval at which timing stops")
+
+    @field_validator("memory", mode="before")
+    @classmethod
+    def _size(cls, value: str | int) -> int:
+        return parse_size(value)
+
+
+class Suite(BaseModel):
+    """A named list of cases under one budget; `text` is the file as written, `interleave` fields that a comparison goes across."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    description: str
+    cases: list[Case]
+    budget: Budget
+    text: str
+    interleave: tuple[str, ...] = ()
+
+
+def suite_names() -> list[str]:
+    """The suites that ship."""
+    return sorted(
+        entry.name.removesuffix(".toml") for entry in resources.files("mann_bench.suites").iterdir() if entry.name.endswith(".toml")
+    )
+
+
+def load_suite(name: str) -> Suite:
+    """A shipped suite by name or a TOML file by path; UsageError naming the file and the key at fault."""
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise UsageError(f"suite: expected an existing file, got {name!r}")
+        text = path.read_text()
+    elif name in suite_names():
+        text = resources.files("mann_bench.suites").joinpath(f"{name}.toml").read_text()
+    else:
+        raise UsageError(
+            f"suite: expected one of {', '.join(suite_names())} or a FILE.toml, got {name!r}{did_you_mean(name, suite_names())}"
+        )
+    return parse_suite(text, name)
+
+
+def parse_suite(text: str, source: str) -> Suite:
+    """The suite that a TOML text describes; `source` is what errors call it."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{source}: not valid TOML: {error}") from error
+    for key in raw:
+        if key not in ("name", "description", "interleave", "fixed", "sweep", "budget"):
+            raise UsageError(f"{source}: unknown key {key!r}; expected name, description, interleave, [fixed], [[sweep]], [budget]")
+    if not isinstance(raw.get("name"), str) or not isinstance(raw.get("sweep"), list):
+        raise UsageError(f"{source}: expected a name and at least one [[sweep]] table")
+    try:
+        cases = [case for sweep in raw["sweep"] for case in _expand(raw["name"], raw.get("fixed", {}), sweep, source)]
+        budget = Budget(**raw.get("budget", {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{source}: {where}: {first['msg']}, got {first.get('input')!r}") from error
+    interleave = raw.get("interleave", [])
+    if not isinstance(interleave, list) or not set(interleave) <= set(Case.model_fields):
+        raise UsageError(f"{source}: interleave: expected a list of fields of a case, got {interleave!r}")
+    unique = list({case.case_id: case for case in cases}.values())
+    description = str(raw.get("description", ""))
+    return Suite(name=raw["name"], description=description, cases=unique, budget=budget, text=text, interleave=tuple(interleave))
+
+
+def _expand(suite: str, fixed: dict[str, Any], sweep: dict[str, Any], source: str) -> list[Case]:
+    axes = {**fixed, **sweep}
+    known = [*Case.model_fields, "models"]
+    for key in axes:
+        if key not in known or key == "suite":
+            raise UsageError(f"{source}: unknown key {key!r}; expected a field of a case: {', '.join(known[1:])}{did_you_mean(key, known)}")
+    if "models" not in axes or "slots" not in axes:
+        raise UsageError(f"{source}: each [[sweep]] needs models and slots")
+    lists = {key: value if isinstance(value, list) else [value] for key, value in axes.items()}
+    names = lists.pop("models")
+    cases = []
+    for slots, name, *rest in itertools.product(lists.pop("slots"), names, *lists.values()):
+        model, variant = split_variant(name)
+        find_model(model)
+        fields = dict(zip(lists, rest, strict=True))
+        cases.append(Case(**{"suite": suite, "model": model, "variant": variant, "slots": parse_size(slots), **fields}))
+    return cases
+
+
+def select(suite: Suite, *, models: list[str], slots: list[int], changes: dict[str, Any]) -> Suite:
+    """The suite for other models or slots, or with fields of all cases changed; a model it does not hold takes its widest sweep."""
+    cases = suite.cases
+    if models:
+        chosen = []
+        for name in models:
+            model, variant = split_variant(name)
+            find_model(model)
+            own = [case for case in cases if (case.model, case.variant) == (model, variant)]
+            template = {case.model_copy(update={"model": model, "variant": variant, "index": "exact"}) for case in cases}
+            chosen += own or sorted(template, key=lambda case: case.slots)
+        cases = chosen
+    if slots:
+        templates = {case.model_copy(update={"slots": slots[0]}): None for case in cases}
+        cases = [case.model_copy(update={"slots": size}) for size in slots for case in templates]
+    cases = [Case(**{**case.model_dump(), **changes}) for case in cases]
+    unique = {case.case_id: case for case in cases}
+    return suite.model_copy(update={"cases": list(unique.values())})

@@ -1,0 +1,94 @@
+"""What this machine can do: every part the suite may use, whether it is there, and what to install if not."""
+
+import importlib
+import time
+from typing import NamedTuple
+
+from mann_bench.data.sizes import format_bytes
+from mann_bench.kernels.index import find_index
+from mann_bench.kernels.native import build, driver
+from mann_bench.kernels.native import cubin as cuda
+from mann_bench.kernels.native.build import BuildError
+from mann_bench.machine import environment
+
+
+class Finding(NamedTuple):
+    """One part: `state` is "ok", "missing" or "note"."""
+
+    part: str
+    state: str
+    detail: str
+
+
+def examine() -> list[Finding]:
+    """All findings, the essential first."""
+    facts = environment.fingerprint()
+    limit = facts["memory_limit_bytes"]
+    memory = format_bytes(facts["ram_bytes"]) + (f", this process may use {format_bytes(limit)}" if limit else "")
+    found = [
+        Finding("python", "ok", facts["python"]),
+        Finding("torch", "ok", facts["torch"]),
+        Finding("cpu", "ok", f"{facts['cpu']}, {facts['usable_threads']} of {facts['threads']} threads usable"),
+        Finding("memory", "ok", memory),
+        _huge_pages(facts["huge_pages"]),
+    ]
+    if facts["gpus"]:
+        found += [
+            Finding("gpu", "ok", f"{gpu['name']}, {format_bytes(gpu['memory_bytes'])}, driver {gpu['driver']}") for gpu in facts["gpus"]
+        ]
+    else:
+        found.append(Finding("gpu", "missing", "no NVIDIA driver: cases on cuda are recorded as unavailable"))
+    if facts["compiler"]:
+        found.append(Finding("c++ compiler", "ok", facts["compiler"]))
+    else:
+        found.append(Finding("c++ compiler", "missing", "install g++ or clang++ (or set CXX); without one only kernels=torch runs"))
+    found += [_native_kernels(), _cuda_compiler(), _cuda_kernels(), _faiss(), _faiss_gpu()]
+    return found
+
+
+def _huge_pages(setting: str | None) -> Finding:
+    if setting in ("always", "madvise"):
+        return Finding("huge pages", "ok", setting)
+    return Finding(
+        "huge pages",
+        "note",
+        f"{setting or 'unknown'}: large memories are slower; echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
+    )
+
+
+def _native_kernels() -> Finding:
+    """Builds them if they are not in the cache yet."""
+    began = time.monotonic()
+    try:
+        path = build.library_path(build.flags())
+        was_there = path.is_file()
+        build.load()
+    except BuildError as error:
+        return Finding("native kernels", "missing", f"{error}; models and ops run as kernels=torch")
+    when = "in the cache" if was_there else f"built in {time.monotonic() - began:.0f} s"
+    return Finding("native kernels", "ok", f"build {path.stem} by {build.compiler()}, {when}: {path.parent}")
+
+
+def _cuda_compiler() -> Finding:
+    try:
+        return Finding("cuda compiler", "ok", cuda.compiler().version.strip().splitlines()[-1])
+    except BuildError as error:
+        return Finding("cuda compiler", "missing", f"only needed for kernels on a GPU: {error}")
+
+
+def _cuda_kernels() -> Finding:
+    reason = driver.why_not()
+    return Finding("cuda kernels", "missing", reason) if reason else Finding("cuda kernels", "ok", "built for this GPU")
+
+
+def _faiss() -> Finding:
+    try:
+        return Finding("faiss", "ok", str(importlib.import_module("faiss").__version__))
+    except ImportError as error:
+        return Finding("faiss", "missing", f"{error}; pip install 'mann-bench[cpu]' (or [gpu], never both)")
+
+
+def _faiss_gpu() -> Finding:
+    """Of an index that searches rows on a GPU."""
+    reason = find_index("faiss-gpu-exact").why_not("cuda")
+    return Finding("faiss on a gpu", "missing" if reason else "ok", reason or "indexes faiss-gpu-exact, faiss-gpu-ivf")

@@ -1,0 +1,1 @@
+"""The machine: what it has, and which processors a measurement may use."""

@@ -1,0 +1,118 @@
+"""What a pass runs on: how to time it, how to empty the cache before it, what its sensors say. Tests put fakes in its place."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from mann_bench.data.result import Sensors
+from mann_bench.data.sizes import parse_size
+from mann_bench.measure.nvml import Nvml
+
+Clock = Callable[[], float]  # seconds, monotonic
+
+
+class PassTime(NamedTuple):
+    """Of one pass, in ms: on the wall clock; between events on the device's stream around it; until the host had issued all its work."""
+
+    wall_ms: float
+    device_ms: float | None = None
+    issue_ms: float | None = None
+
+
+class Device(Protocol):
+    """The timing core's whole view of a processor."""
+
+    @property
+    def clock(self) -> Clock:
+        """By which budgets of time are kept."""
+
+    def time(self, one_pass: Callable[[], None]) -> PassTime:
+        """Run a pass to its end and time it."""
+
+    def flush_cache(self) -> None:
+        """Fill the last-level cache with something else."""
+
+    def sensors(self) -> Sensors | None:
+        """Clocks, power and temperature now, where there are any to read."""
+
+
+class Cpu:
+    """A pass ends when its call returns."""
+
+    def __init__(self, clock: Clock = time.perf_counter) -> None:
+        self.clock = clock
+        self._filler: Tensor | None = None
+
+    def time(self, one_pass: Callable[[], None]) -> PassTime:
+        """On the wall clock."""
+        began = self.clock()
+        one_pass()
+        return PassTime((self.clock() - began) * 1e3)
+
+    def flush_cache(self) -> None:
+        """Write twice the size of the last-level cache."""
+        if self._filler is None:
+            self._filler = torch.empty(2 * last_level_cache_bytes(), dtype=torch.uint8)
+        self._filler.zero_()
+
+    def sensors(self) -> Sensors | None:
+        """None: a container may not read any."""
+        return None
+
+
+class Cuda:
+    """A pass is its work on the current stream; `torch.cuda` and NVML are passed in by tests."""
+
+    def __init__(self, name: str, clock: Clock = time.perf_counter, cuda: Any = torch.cuda, nvml: Any = None) -> None:
+        self.clock, self._cuda, self._name = clock, cuda, name
+        self._properties = cuda.get_device_properties(name)
+        self._nvml = nvml if nvml is not None else open_nvml(str(self._properties.uuid))
+        self._filler: Tensor | None = None
+
+    def time(self, one_pass: Callable[[], None]) -> PassTime:
+        """From an idle device to an idle device."""
+        begin, end = self._cuda.Event(enable_timing=True), self._cuda.Event(enable_timing=True)
+        self._cuda.synchronize(self._name)
+        began = self.clock()
+        begin.record()
+        one_pass()
+        end.record()
+        issued = self.clock()
+        self._cuda.synchronize(self._name)
+        ended = self.clock()
+        return PassTime((ended - began) * 1e3, begin.elapsed_time(end), (issued - began) * 1e3)
+
+    def flush_cache(self) -> None:
+        """Write twice the size of the L2 cache."""
+        if self._filler is None:
+            self._filler = torch.empty(2 * self._properties.L2_cache_size, dtype=torch.uint8, device=self._name)
+        self._filler.zero_()
+
+    def sensors(self) -> Sensors | None:
+        """NVML's, or None without NVML."""
+        return self._nvml.read() if self._nvml is not None else None
+
+
+def open_device(name: str) -> Device:
+    """The device behind torch's name for it."""
+    return Cuda(name) if name.startswith("cuda") else Cpu()
+
+
+def open_nvml(uuid: str) -> Nvml | None:
+    """NVML for a GPU, or None where the driver's library is missing or does not know it."""
+    import pynvml
+
+    try:
+        return Nvml(uuid)
+    except pynvml.NVMLError:
+        return None
+
+
+def last_level_cache_bytes() -> int:
+    """Of the first processor, as the kernel says; 64 MiB where it does not."""
+    sizes = [parse_size(path.read_text()) for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
+    return max(sizes, default=64 * 2**20)

@@ -1,0 +1,109 @@
+"""Whose bytes they are: every block that the allocator gave out, under the cause that holds it.
+
+parameters, gradients; of the state: memory (rows and their norms), link (temporal links, precedence), ring_and_usage, index (search
+structures), state (the rest); inputs (with targets); tape (what forward keeps for backward, and what a state keeps of its last pass to
+make it again), workspace (gone when the pass is over).
+`unattributed` is what is left of the allocator's own total: blocks that nothing known holds, such as a model's hidden table or a leak.
+"""
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mann_bench.measure.trace import BEFORE, END, FORWARD, NEVER, Block, Trace
+from mann_bench.measure.workload import Workload
+
+CAUSES = (
+    "parameters", "gradients", "memory", "link", "ring_and_usage", "index", "state", "inputs", "tape", "workspace", "unattributed",
+)  # fmt: skip
+STATE_CAUSES = ("memory", "link", "ring_and_usage", "index", "state")
+# By the name of a tensor's own field, or of one that holds it.
+OF_TENSOR = {"memory": "memory", "norms": "memory", "usage": "ring_and_usage"}
+OF_TENSOR |= dict.fromkeys(("link", "precedence", "precedence_rows", "precedence_weights"), "link")
+OF_HOLDER = {"ring": "ring_and_usage", "links": "link", "index": "index"}
+OF_HOLDER |= dict.fromkeys(("last", "pending", "current"), "tape")  # passes that a state keeps
+Storages = dict[int, int]  # address to bytes
+
+
+def owners(workload: Workload) -> dict[str, Storages]:
+    """The storages held between passes, by cause; one that several tensors share counts once, under the first."""
+    module = getattr(workload, "model", None)
+    buffers = module.buffers() if isinstance(module, torch.nn.Module) else []
+    found: dict[str, Storages] = {cause: {} for cause in CAUSES}
+    tensors = [("parameters", tensor) for tensor in (*workload.parameters().values(), *buffers)]
+    tensors += [("inputs", tensor) for tensor in workload.given()]
+    tensors += [(_cause_of(path), tensor) for path, tensor in named_tensors(workload.state)]
+    seen: set[int] = set()
+    for cause, tensor in tensors:
+        for address, size_bytes in storages([tensor]).items():
+            if address not in seen:
+                found[cause][address] = size_bytes
+                seen.add(address)
+    return found
+
+
+def storages(tensors: Iterable[Tensor]) -> Storages:
+    """Address and bytes of the distinct storages behind tensors; empty ones have none."""
+    behind = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    return {address: size_bytes for address, size_bytes in behind.items() if size_bytes}
+
+
+def named_tensors(state: Any) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+    """Every tensor reachable through mappings, sequences, dataclasses and this project's own objects, with the names that lead to it;
+    those nearest first, so that what is reached in two ways goes by the shorter one.
+    """
+    waiting: deque[tuple[tuple[str, ...], Any]] = deque([((), state)])
+    seen: set[int] = set()
+    while waiting:
+        path, value = waiting.popleft()
+        if isinstance(value, Tensor):
+            yield path, value
+            continue
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            parts = list(value.items())
+        elif isinstance(value, (list, tuple)):
+            parts = list(enumerate(value))
+        elif dataclasses.is_dataclass(value) or type(value).__module__.startswith("mann_bench."):
+            parts = list(vars(value).items()) if hasattr(value, "__dict__") else []
+        else:
+            continue
+        waiting.extend(((*path, str(name)), part) for name, part in parts)
+
+
+def gradients(workload: Workload) -> Storages:
+    """The storages of all gradients there are now."""
+    return storages(tensor.grad for tensor in workload.parameters().values() if tensor.grad is not None)
+
+
+def attribute(
+    trace: Trace, before: dict[str, Storages], after: dict[str, Storages], output: Storages, *, training: bool
+) -> dict[str, list[Block]]:
+    """All blocks of a pass by cause: `before` and `after`, who held what when it began and ended; `output`, the storage of y."""
+    known = {address: cause for cause, held in before.items() for address in held}
+    at_end = {address: cause for cause, held in after.items() for address in held}
+    forward_end, end = trace.marks[FORWARD][1], trace.marks[END][0]
+    found: dict[str, list[Block]] = {cause: [] for cause in CAUSES}
+    for block in trace.blocks:
+        cause = "unattributed"
+        if block.born_ns == BEFORE:
+            cause = known[block.address]
+        elif block.lives_at(end) and block.address in at_end:
+            cause = at_end[block.address]
+        elif training and block.lives_at(forward_end) and not (block.address in output and block.lives_at(end)):
+            cause = "tape"
+        elif block.died_ns != NEVER:
+            cause = "workspace"
+        found[cause].append(block)
+    return found
+
+
+def _cause_of(path: tuple[str, ...]) -> str:
+    holder = next((OF_HOLDER[name] for name in reversed(path[:-1]) if name in OF_HOLDER), None)
+    return holder or OF_TENSOR.get(path[-1] if path else "", "state")

@@ -1,0 +1,156 @@
+"""Memory of one pass, from every allocation and release that torch's allocator reports, CPU or CUDA alike.
+
+A pass of its own, so that it cannot disturb time.
+"""
+
+import math
+import resource
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from mann_bench.data.result import Memory
+from mann_bench.measure.device import open_device
+from mann_bench.measure.ledger import CAUSES, STATE_CAUSES, attribute, gradients, owners, storages
+from mann_bench.measure.trace import BACKWARD, BEFORE, END, FORWARD, NEVER, Block, Trace, held_at, mark, recording
+from mann_bench.measure.workload import Workload
+
+STUDENT = {1: 12.706, 2: 4.303, 3: 3.182}  # 97.5% quantiles of Student's t by degrees of freedom
+Forward = Callable[[], tuple[Any, Any]]
+W = TypeVar("W", bound=Workload)
+
+
+class Slope(NamedTuple):
+    """Bytes a step, and the 95% interval of the fitted line; an interval takes three lengths, else None."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class PassMemory:
+    """One recorded pass: its trace, all blocks by cause, what was held before it and after it, and what of that had no known holder."""
+
+    trace: Trace
+    blocks: dict[str, list[Block]]
+    start_bytes: int
+    end_bytes: int
+    hidden_bytes: int = 0
+
+    @property
+    def peak_bytes(self) -> int:
+        """The allocator's own peak, above what was held before the pass."""
+        return max([0, *(total for _, total in self.trace.totals)])
+
+    @property
+    def tape_bytes(self) -> int:
+        """What forward leaves for backward."""
+        born_here = [block for block in self.blocks["tape"] if block.born_ns != BEFORE]
+        return held_at(born_here, [self.trace.marks[FORWARD][1]])[0]
+
+    @property
+    def grown_bytes(self) -> int:
+        """By how much the allocator's total grew beyond what is known to be held now: after an equal pass, a leak."""
+        left = self.trace.totals[-1][1] if self.trace.totals else 0
+        return left - (self.end_bytes - self.start_bytes)
+
+    def ledger(self) -> dict[str, int]:
+        """Bytes by cause at the moment of the peak. They sum to the allocator's own peak: `unattributed` is whatever is needed for that."""
+        peak_ns = max(self.trace.totals, key=lambda entry: entry[1])[0] if self.trace.totals else 0
+        held = {cause: held_at(self.blocks[cause], [peak_ns])[0] for cause in CAUSES}
+        held["unattributed"] = self.start_bytes + self.peak_bytes - sum(held[cause] for cause in CAUSES if cause != "unattributed")
+        return held
+
+
+def build_recorded(device: str, build: Callable[[], W]) -> tuple[W, int]:
+    """Build a workload, and the bytes that it holds outside its parameters, state and inputs by the allocator's own count."""
+    with recording(device) as trace:
+        workload = build()
+    held_bytes = sum(block.size_bytes for block in trace.blocks if block.died_ns == NEVER)
+    return workload, held_bytes - sum(sum(held.values()) for held in owners(workload).values())
+
+
+def measure_pass(workload: Workload, steps: int | None = None, hidden_bytes: int = 0, forward: Forward | None = None) -> PassMemory:
+    """Record one pass over the first `steps` steps, or of another way `forward` to run them."""
+    before = owners(workload)
+    held = {address: size_bytes for part in before.values() for address, size_bytes in part.items()}
+    training = workload.case.mode == "train"
+    with recording(workload.case.device, held) as trace:
+        with mark(FORWARD):
+            y, state = forward() if forward is not None else workload.forward(steps)
+        with mark(BACKWARD):
+            if training:
+                workload.backward(y)
+        with mark(END):
+            after = {**owners(workload), "gradients": gradients(workload)}
+            output = storages([y])
+        del y, state
+    workload.clear()
+    blocks = attribute(trace, before, after, output, training=training)
+    start_bytes, end_bytes = (sum(sum(part.values()) for part in held.values()) + hidden_bytes for held in (before, after))
+    return PassMemory(trace, blocks, start_bytes, end_bytes, hidden_bytes)
+
+
+def measure_memory(workload: Workload, hidden_bytes: int = 0) -> Memory:
+    """Peak and ledger of the case's pass, and bytes per step as the slope of the tape over lengths, where constants cancel.
+
+    Run a pass before: what is allocated once is not a pass's. `hidden_bytes` as `build_recorded` found them.
+    """
+    steps = workload.case.steps
+    tapes = [(length, measure_pass(workload, length).tape_bytes) for length in (*lengths(steps)[:-1], steps)]
+    whole = measure_pass(workload, steps, hidden_bytes)
+    slope = fit_slope([*tapes, (steps, whole.tape_bytes)])
+    outside = getattr(workload.state, "outside_bytes", 0)  # a library's index holds no tensors: no part of the allocator's numbers
+    state = sum(sum(owners(workload)[cause].values()) for cause in STATE_CAUSES) + outside
+    ledger = whole.ledger()
+    ledger["index"] += outside
+    sensors = open_device(workload.case.device).sensors()
+    return Memory(
+        peak_bytes=whole.start_bytes + whole.peak_bytes + outside,
+        start_bytes=whole.start_bytes + outside,
+        tape_bytes=whole.tape_bytes,
+        bytes_per_step=slope.value,
+        bytes_per_step_low=slope.low,
+        bytes_per_step_high=slope.high,
+        state_bytes=state,
+        ledger=ledger,
+        leaked_bytes=whole.grown_bytes,
+        rss_peak_bytes=peak_rss_bytes(),
+        nvml_peak_bytes=sensors.process_bytes if sensors else None,
+    )
+
+
+def lengths(steps: int, points: int = 3) -> list[int]:
+    """Up to `points` distinct lengths of a sequence, evenly from T / points to T."""
+    return sorted({math.ceil(steps * part / points) for part in range(1, points + 1)})
+
+
+def fit_slope(points: Sequence[tuple[int, int]]) -> Slope:
+    """Least squares of bytes over steps; of one length, the mean of bytes a step."""
+    x, y = [length for length, _ in points], [size_bytes for _, size_bytes in points]
+    count = len(x)
+    if len(set(x)) == 1:
+        return Slope(sum(y) / sum(x), None, None)
+    middle, level = sum(x) / count, sum(y) / count
+    spread = sum((value - middle) ** 2 for value in x)
+    slope = sum((a - middle) * b for a, b in zip(x, y, strict=True)) / spread
+    if len(set(x)) == 2:
+        return Slope(slope, None, None)
+    residual = sum((b - level - slope * (a - middle)) ** 2 for a, b in zip(x, y, strict=True))
+    reach = STUDENT.get(count - 2, 3.0) * math.sqrt(residual / (count - 2) / spread)
+    return Slope(slope, slope - reach, slope + reach)
+
+
+def held_by_cause(measured: PassMemory, moments_ns: Sequence[int]) -> dict[str, list[int]]:
+    """What each cause holds at moments in rising order."""
+    held = {cause: held_at(blocks, list(moments_ns)) for cause, blocks in measured.blocks.items()}
+    held["unattributed"] = [size + measured.hidden_bytes for size in held["unattributed"]]
+    return held
+
+
+def peak_rss_bytes() -> int:
+    """High-water mark of this process's resident memory."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,59 @@
+"""What an NVIDIA GPU's own sensors say, through NVML: clocks, power, temperature, why it is slowed, and the bytes of this process.
+
+NVML is passed in, so that all of this is tested without a GPU. A sensor that a card lacks reads as None.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from mann_bench.data.result import Sensors
+
+# Reasons for a clock below the highest, as NVML names its bits; idleness and clocks that a person set are not among them.
+SLOWDOWNS = {
+    "nvmlClocksEventReasonSwPowerCap": "power cap",
+    "nvmlClocksEventReasonHwSlowdown": "hardware slowdown",
+    "nvmlClocksEventReasonSyncBoost": "sync boost with another GPU",
+    "nvmlClocksEventReasonSwThermalSlowdown": "temperature (driver)",
+    "nvmlClocksEventReasonHwThermalSlowdown": "temperature (hardware)",
+    "nvmlClocksEventReasonHwPowerBrakeSlowdown": "power brake",
+}
+
+
+class Nvml:
+    """The sensors of one GPU, by the UUID that torch reports for it."""
+
+    def __init__(self, uuid: str, api: Any = None) -> None:
+        if api is None:
+            import pynvml
+
+            api = pynvml
+        self._api = api
+        api.nvmlInit()
+        self._handle = api.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+
+    def read(self) -> Sensors:
+        """All sensors now."""
+        api, handle = self._api, self._handle
+        power_mw = self._ask(lambda: api.nvmlDeviceGetPowerUsage(handle))
+        reasons = self._ask(lambda: api.nvmlDeviceGetCurrentClocksEventReasons(handle)) or 0
+        return Sensors(
+            sm_clock_mhz=self._ask(lambda: api.nvmlDeviceGetClockInfo(handle, api.NVML_CLOCK_SM)),
+            memory_clock_mhz=self._ask(lambda: api.nvmlDeviceGetClockInfo(handle, api.NVML_CLOCK_MEM)),
+            power_w=power_mw / 1000 if power_mw is not None else None,
+            temperature_c=self._ask(lambda: api.nvmlDeviceGetTemperature(handle, api.NVML_TEMPERATURE_GPU)),
+            slowdowns=[words for name, words in SLOWDOWNS.items() if reasons & getattr(api, name)],
+            process_bytes=self.process_bytes(),
+        )
+
+    def process_bytes(self) -> int | None:
+        """GPU memory of this process as the driver counts it, its context included; None where the driver does not say (containers)."""
+        processes = self._ask(lambda: self._api.nvmlDeviceGetComputeRunningProcesses(self._handle)) or []
+        mine = [process.usedGpuMemory for process in processes if process.pid == os.getpid()]
+        return int(mine[0]) if mine and mine[0] is not None else None
+
+    def _ask(self, question: Callable[[], Any]) -> Any:
+        try:
+            return question()
+        except self._api.NVMLError:
+            return None

@@ -1,0 +1,117 @@
+"""The largest memory that a model can train or infer with inside a budget of bytes and time: predicted, then measured by bisection.
+
+Each probe is a case in a process of its own; running out of memory or time is its result, not an accident.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from mann_bench.data.case import Case
+from mann_bench.data.result import Result
+from mann_bench.data.sizes import format_slots
+from mann_bench.data.suite import Budget
+from mann_bench.measure.predict import predict, predicted_bytes
+from mann_bench.run.runner import run_side_by_side
+
+RESOLUTION = 1.1  # the smallest that fails is at most so many times the largest that fits
+MOST_PROBES = 32
+MOST_SLOTS = 2**31
+START = 1024  # where a model that predicts nothing begins
+
+Probe = Callable[[Case], Result]
+
+
+class Largest(NamedTuple):
+    """`slots`: the largest N that fitted, 0 if none did; `predicted`: by formula alone, None if there is none; `why`: what stopped it."""
+
+    slots: int
+    predicted: int | None
+    why: str
+    fitted: Result | None
+
+
+def predicted_largest(case: Case, budget: Budget) -> int | None:
+    """Largest N whose predicted bytes and seconds are inside the budget; None for a model without a formula, 0 if nothing fits."""
+    if predicted_bytes(case) is None:
+        return None
+    patient = budget.model_copy(update={"case_seconds": float("inf")})
+
+    def fits(slots: int) -> bool:
+        prediction = predict(case.model_copy(update={"slots": slots}), patient)
+        return (prediction.total_bytes or 0) <= budget.memory and prediction.seconds <= budget.case_seconds
+
+    least = smallest(case)
+    if not fits(least):
+        return 0
+    low, high = least, 2 * least
+    while high < MOST_SLOTS and fits(high):  # from below: far beyond the budget some predictions overflow
+        low, high = high, min(2 * high, MOST_SLOTS)
+    while high - low > low // 64 + 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def find_largest(case: Case, budget: Budget, probe: Probe, step_ms: float | None = None) -> Iterator[Result | Largest]:
+    """Probe sizes from the predicted one; yields each probe's result and, last, the answer. `step_ms`: time that a step may take."""
+    predicted = predicted_largest(case, budget)
+    least = smallest(case)
+    size = max(least, predicted or START)
+    fitted: Result | None = None
+    failed: Result | None = None
+    why = f"{MOST_PROBES} probes were made"
+    for _ in range(MOST_PROBES):
+        result = probe(case.model_copy(update={"slots": size}))
+        yield result
+        if result.status not in ("ok", "oom", "timeout"):  # a fault of the model or the machine, which another size will not mend
+            why, failed = _words(result, step_ms), result
+            break
+        if why_not(result, step_ms):
+            failed = result
+        else:
+            fitted = result
+        if failed is None:
+            size = min(MOST_SLOTS, 2 * size)
+        elif fitted is None:
+            if size == least:
+                why = _words(failed, step_ms)
+                break
+            size = max(least, size // 2)
+        else:
+            low, high = fitted.case.slots, failed.case.slots
+            if high <= max(low + 1, RESOLUTION * low):
+                why = _words(failed, step_ms)
+                break
+            size = max(low + 1, round((low * high) ** 0.5))
+        if fitted is not None and fitted.case.slots >= MOST_SLOTS:
+            why = f"no limit up to N = {format_slots(MOST_SLOTS)}"
+            break
+    yield Largest(fitted.case.slots if fitted else 0, predicted, why, fitted)
+
+
+def measured_probe(budget: Budget) -> Probe:
+    """A probe that runs the case under the budget, in a process of its own."""
+    short = budget.model_copy(update={"rounds": 1, "timing_seconds": min(budget.timing_seconds, 1.0)})
+
+    def probe(case: Case) -> Result:
+        return next(iter(run_side_by_side([case], short, lambda text: None)))
+
+    return probe
+
+
+def why_not(result: Result, step_ms: float | None) -> str | None:
+    """Why a probe does not fit, or None."""
+    if result.status != "ok" or result.time is None:
+        return f"{result.status}: {result.reason}"
+    if step_ms is not None and result.time.step_ms.median > step_ms:
+        return f"a step takes {result.time.step_ms.median:.3g} ms, the budget is {step_ms:g} ms"
+    return None
+
+
+def smallest(case: Case) -> int:
+    """Fewest rows that every model accepts at these sizes."""
+    return max(2 * case.heads, case.reads)
+
+
+def _words(result: Result, step_ms: float | None) -> str:
+    return f"N = {format_slots(result.case.slots)}: {why_not(result, step_ms)}"

@@ -1,0 +1,97 @@
+"""One `mann-bench run`: opens the folder, runs what is missing, shows progress."""
+
+from collections import Counter
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mann_bench.data.case import Case
+from mann_bench.data.registry import find_model, import_target
+from mann_bench.data.result import SCHEMA, Result, now
+from mann_bench.data.sizes import format_bytes
+from mann_bench.data.store import RunFolder
+from mann_bench.data.suite import Budget, Suite
+from mann_bench.machine.environment import fingerprint
+from mann_bench.measure.advice import advise
+from mann_bench.run.largest import find_largest, measured_probe
+from mann_bench.run.runner import run_suite
+
+
+def describe(suite: Suite) -> dict[str, Any]:
+    """What `run.json` holds: the suite as written, its cases in order, and where and when they ran."""
+    return {
+        "schema": SCHEMA,
+        "suite": suite.name,
+        "suite_text": suite.text,
+        "budget": suite.budget.model_dump(),
+        "case_ids": [case.case_id for case in suite.cases],
+        "started_at": now(),
+        "environment": fingerprint(),
+    }
+
+
+def run_and_store(suite: Suite, path: Path, *, resume: bool, console: Console) -> Counter[str]:
+    """Run the suite into a folder; how many cases ended with each status, earlier ones included."""
+    folder = RunFolder(path, describe(suite), resume=resume)
+    try:
+        statuses = Counter(result.status for result in folder.records)
+        if earlier := len(folder.records):
+            console.print(f"{earlier} of {len(suite.cases)} cases are there already", markup=False)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
+        with bar or nullcontext():
+            task = bar.add_task("starting", total=len(suite.cases), completed=earlier) if bar else None
+            for result in run_suite(suite, folder, lambda text: bar.update(task, description=text) if bar and task is not None else None):
+                statuses[result.status] += 1
+                if bar and task is not None:
+                    bar.advance(task)
+                console.print(f"[{sum(statuses.values())}/{len(suite.cases)}] {line(result)}", markup=False, soft_wrap=True)
+                for sentence in advise(result):
+                    console.print(f"    {sentence}", markup=False, soft_wrap=True)
+    finally:
+        folder.close()
+    return Counter({str(status): count for status, count in statuses.items()})
+
+
+def search_and_store(cases: list[Case], budget: Budget, step_ms: float | None, path: Path, console: Console) -> list[dict[str, Any]]:
+    """Find the largest N of each case's model; every probe is stored as a result. A line for each: predicted, measured, why not more."""
+    suite = Suite(name="largest", description="The largest memory inside a budget.", cases=[], budget=budget, text="")
+    folder = RunFolder(path, describe(suite), resume=False)
+    rows = []
+    try:
+        for case in cases:
+            for found in find_largest(case, budget, measured_probe(budget), step_ms):
+                if isinstance(found, Result):
+                    folder.append(found)
+                    console.print(line(found), markup=False, soft_wrap=True)
+                    continue
+                time, memory = (found.fitted.time, found.fitted.memory) if found.fitted else (None, None)
+                rows.append(
+                    {
+                        "model": case.name,
+                        "mode": case.mode,
+                        "predicted N": found.predicted,
+                        "measured N": found.slots,
+                        "ms a step": round(time.step_ms.median, 4) if time else None,
+                        "peak": format_bytes(memory.peak_bytes) if memory else None,
+                        "what stopped it": found.why,
+                    }
+                )
+    finally:
+        folder.close()
+    return rows
+
+
+def line(result: Result) -> str:
+    """A result in one line."""
+    if result.time is None or result.memory is None:
+        return f"{result.case.label}: {result.status}: {result.reason}"
+    step = result.time.step_ms
+    half_width = (step.ci_high - step.ci_low) / 2 / step.median
+    told = f"; {result.reason}" if result.reason else ""
+    moved = import_target(result.case.model, find_model(result.case.model).workload).moved_bytes(result.case)
+    told = f", {moved / step.median / 1e6:.3g} GB/s{told}" if moved else told
+    return f"{result.case.label}: {step.median:.3g} ms/step ±{half_width:.0%}, {result.memory.bytes_per_step:,.0f} bytes/step{told}"

@@ -1,0 +1,1 @@
+"""Statistics over results: growth, ratios, limits, significance of a change."""

@@ -1,0 +1,1 @@
+"""Results as a data frame, and the quantities that reports are about."""

@@ -1,0 +1,85 @@
+"""Stored results as a table: one line a case, flat columns, units in their names."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mann_bench.data.result import Result
+from mann_bench.data.store import load_results, load_run
+
+COMPARED = ("model", "variant", "kernels", "index")  # what tells one curve from another; every other field must agree
+
+
+def load_frame(runs: Sequence[Path]) -> pd.DataFrame:
+    """All results of the runs; column `run` tells them apart, `setting` names what is equal for all curves of one plot."""
+    frame = pd.DataFrame([_row(name, result) for name, run in zip(run_names(runs), runs, strict=True) for result in load_results(run)])
+    frame["curve"] = _short_names(frame)
+    frame["setting"] = _settings(frame)
+    return frame
+
+
+def environments(runs: Sequence[Path]) -> list[dict[str, Any]]:
+    """`run.json` of each run, with its name."""
+    return [{"run": name, **load_run(run)} for name, run in zip(run_names(runs), runs, strict=True)]
+
+
+def run_names(runs: Sequence[Path]) -> list[str]:
+    """Names of their folders; whole paths where two folders have the same name."""
+    names = [run.resolve().name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run) for run in runs]
+
+
+def _row(run: str, result: Result) -> dict[str, Any]:
+    row: dict[str, Any] = {"run": run, "case_id": result.case_id, "status": result.status, "reason": result.reason or ""}
+    row |= result.case.model_dump()
+    row |= {"ran_kernels": result.ran.kernels if result.ran else "", "device_name": result.ran.device_name if result.ran else ""}
+    for name in ("median", "ci_low", "ci_high"):
+        row[f"step_ms_{name}"] = getattr(result.time.step_ms, name) if result.time else float("nan")
+    row["samples"] = result.time.pass_ms.count if result.time else 0
+    memory = result.memory
+    for name in ("bytes_per_step", "peak_bytes", "start_bytes", "tape_bytes", "state_bytes", "rss_peak_bytes"):
+        row[name] = float(getattr(memory, name)) if memory else float("nan")
+    row["pass_bytes"] = float(memory.peak_bytes - memory.start_bytes) if memory else float("nan")
+    row["recall"] = result.recall if result.recall is not None else float("nan")
+    row["wall_s"] = result.wall_s
+    return row
+
+
+def _short_names(frame: pd.DataFrame) -> pd.Series:
+    """`sam`, `ntm-checkpointed`, `sam native lsh`: as much as tells the curves of this table apart."""
+    names = frame["model"].where(frame["variant"] == "plain", frame["model"] + "-" + frame["variant"])
+    for field in ("kernels", "index"):
+        varies = frame.groupby("model")[field].transform("nunique") > 1
+        names = names.where(~varies, names + " " + frame[field])
+    several = frame["run"].nunique() > 1
+    return names + " @ " + frame["run"] if several else names
+
+
+def _settings(frame: pd.DataFrame) -> pd.Series:
+    """The fields all curves of a plot share, in words; only mode and what varies in this table."""
+    shared = [
+        "mode",
+        "device",
+        "batch",
+        "steps",
+        "fill",
+        "heads",
+        "reads",
+        "word_size",
+        "hidden",
+        "input_size",
+        "dtype",
+        "threads",
+        "seed",
+        "suite",
+    ]
+    letters = {"batch": "B", "steps": "T", "heads": "R", "reads": "K", "word_size": "W", "hidden": "H", "input_size": "X"}
+    shown = [name for name in shared if name in ("mode", "batch", "steps", "fill") or frame[name].nunique() > 1]
+    shown = [name for name in shown if name != "suite"]
+
+    def words(row: Any) -> str:
+        return ", ".join(f"{letters[name]} {row[name]}" if name in letters else str(row[name]) for name in shown)
+
+    return frame.apply(words, axis=1)

@@ -1,0 +1,261 @@
+"""What is concluded from training runs: curves over seeds, sequences and seconds to the goal, levels reached, errors on held-out data."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mann_bench.data.sizes import format_slots
+from mann_bench.data.store import load_records
+from mann_bench.learn.record import LearningCase, LearningResult, furthest
+
+Floats = NDArray[np.float64]
+X = Literal["sequences", "wall_s"]
+Y = Literal["loss", "level", "errors"]
+ToGoal = Literal["sequences", "seconds"]
+DRAWS = 2000
+ENDS = {"seed", "sequences", "seconds", "stop_at_goal", "threads", "device", "memory_bytes"}  # what runs of one curve may differ in
+SHARED = ("task", "task_options", "data", "curriculum", "levels", "goal", "batch")  # what all curves of a plot have in common
+LETTERS = {"slots": "N", "word_size": "W", "heads": "R", "reads": "K", "hidden": "H", "learning_rate": "rate", "momentum": "momentum"}
+NAMING = ("kernels", "index", *LETTERS, "optimizer", "clip", "first_level", "patience", "curriculum_threshold")
+
+
+@dataclass(frozen=True)
+class Band:
+    """A curve over seeds: their median, lowest and highest at each x."""
+
+    x: Floats
+    median: Floats
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The median over seeds and its 95% interval (bootstrap); `reached` of `seeds` came so far, the others count as later than all
+    (infinite), after `limit` at least. `value` is infinite where fewer than half did.
+    """
+
+    value: float
+    low: float
+    high: float
+    reached: int
+    seeds: int
+    limit: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a plot: runs that differ in their seeds and limits only."""
+
+    name: str
+    runs: tuple[LearningResult, ...]
+
+    @property
+    def case(self) -> LearningCase:
+        """Of the first seed."""
+        return self.runs[0].case
+
+    @property
+    def trained(self) -> list[LearningResult]:
+        """Runs with a curve; the others could not even start."""
+        return [run for run in self.runs if run.curve]
+
+    def band(self, x: X, y: Y) -> Band | None:
+        """Over seeds, at every x at which one of them has a point. A run that ended at its goal stays there; the band ends where the first
+        of the others ends.
+        """
+        if not self.trained:
+            return None
+        seeds = [(_column(run, x), _column(run, y)) for run in self.trained]
+        unfinished = [points[-1] for run, (points, _) in zip(self.trained, seeds, strict=True) if run.sequences_to_goal is None]
+        grid = np.unique(np.concatenate([points for points, _ in seeds]))
+        grid = grid[(grid >= max(points[0] for points, _ in seeds)) & (grid <= min(unfinished, default=np.inf))]
+        if y == "level":  # a level holds until the next point
+            values = np.stack([found[np.searchsorted(points, grid, side="right") - 1] for points, found in seeds])
+        else:
+            values = np.stack([np.interp(grid, points, found) for points, found in seeds])
+        return Band(grid, np.median(values, 0), values.min(0), values.max(0)) if len(grid) else None
+
+    def to_goal(self, what: ToGoal) -> Estimate:
+        """Sequences or seconds of training until the goal."""
+        return self._estimate(
+            lambda run: run.sequences_to_goal if what == "sequences" else run.seconds_to_goal,
+            lambda run: run.sequences if what == "sequences" else run.curve[-1].wall_s,
+        )
+
+    def to_level(self, level: int, x: X) -> Estimate:
+        """Sequences or seconds until the curriculum had come to a level."""
+        return self._estimate(
+            lambda run: next((float(getattr(point, x)) for point in run.curve if point.level >= level), None),
+            lambda run: float(getattr(run.curve[-1], x)),
+        )
+
+    def levels_at(self, seconds: float) -> list[int]:
+        """The highest level of each seed after so many seconds of training, sorted."""
+        return sorted(max((point.level for point in run.curve if point.wall_s <= seconds), default=0) for run in self.trained)
+
+    def _estimate(self, reached: Callable[[LearningResult], float | None], ended: Callable[[LearningResult], float]) -> Estimate:
+        found = [reached(run) for run in self.trained]
+        values = np.array([np.inf if value is None else value for value in found], dtype=float)
+        limits = [ended(run) for run, value in zip(self.trained, found, strict=True) if value is None]
+        limit = float(min(limits, default=np.inf))
+        if not len(values):
+            return Estimate(np.inf, np.inf, np.inf, 0, len(self.runs), 0.0)
+        low, high = np.quantile(_redrawn(values), (0.025, 0.975), method="nearest")
+        return Estimate(_median(values), float(low), float(high), int(np.isfinite(values).sum()), len(self.runs), limit)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Curves that answer one question: the same task, levels and goal."""
+
+    title: str
+    curves: tuple[Curve, ...]
+
+    @property
+    def case(self) -> LearningCase:
+        """Of the first run."""
+        return self.curves[0].case
+
+    @property
+    def runs(self) -> list[LearningResult]:
+        """Of all curves."""
+        return [run for curve in self.curves for run in curve.runs]
+
+    @property
+    def has_curriculum(self) -> bool:
+        """Whether levels grow."""
+        return self.case.curriculum != "none"
+
+    @cached_property
+    def unit(self) -> str:
+        """What one unit of a level is."""
+        return next((run.level_means for run in self.runs if run.level_means), "level")
+
+    @cached_property
+    def counts_bits(self) -> bool:
+        """Errors are bits a sequence; else they are shares of wrong answers."""
+        return next((run.answer for run in self.runs if run.answer), "bits") == "bits"
+
+    @cached_property
+    def common_seconds(self) -> float:
+        """The training time that every run had, or could have had if its goal had not ended it."""
+        unfinished = [run.curve[-1].wall_s for run in self.runs if run.curve and run.status == "budget"]
+        limits = [run.case.seconds for run in self.runs if run.case.seconds is not None]
+        return max([*unfinished, 0.0]) if not limits else float(min(limits))
+
+    @cached_property
+    def evaluations(self) -> pd.DataFrame:
+        """A line for each error of each run; error NaN: not measured, group -1: of all answers."""
+        rows = [
+            {"curve": curve.name, "case_id": run.case_id, "seed": run.case.seed, **e.model_dump()}
+            for curve in self.curves
+            for run in curve.runs
+            for e in run.evaluations
+        ]
+        columns = ["curve", "case_id", "seed", "level", "group", "error", "chance", "sequences", "reason"]
+        frame = pd.DataFrame(rows, columns=columns)
+        frame["group"] = frame["group"].fillna(-1).astype(int)
+        return frame
+
+    def trained_level(self, curve: Curve) -> int:
+        """The highest level that the median seed was trained on."""
+        if not self.has_curriculum:
+            return self.case.levels[1]
+        return int(np.median([run.level or self.case.levels[0] for run in curve.trained] or [self.case.levels[0]]))
+
+
+def load_experiments(folders: Sequence[Path]) -> list[Experiment]:
+    """All training runs of the folders, those of one question together; a run stored twice, with other limits or again, counts once: as it
+    was trained the longest. UsageError naming file and line if one cannot be read.
+    """
+    results = furthest(result for folder in folders for result in load_records(folder, LearningResult))
+    questions: dict[str, list[LearningResult]] = {}
+    for result in results.values():
+        questions.setdefault(repr([getattr(result.case, name) for name in SHARED]), []).append(result)
+    titles = [_title(found[0].case, found) for found in questions.values()]
+    return [
+        Experiment(title if titles.count(title) == 1 else f"{title}, goal {found[0].case.goal:g}", _curves(found))
+        for title, found in zip(titles, questions.values(), strict=True)
+    ]
+
+
+def ratio(base: Curve, subject: Curve, what: ToGoal) -> tuple[float, float, float, str] | None:
+    """How many times more `base` needs to its goal than `subject`: median, 95% interval by bootstrap over seeds, and "" or "at least" /
+    "at most" where one of them did not get there and its limit is taken instead. None if neither did.
+    """
+    one, other = base.to_goal(what), subject.to_goal(what)
+    if not base.trained or not subject.trained or (np.isinf(one.value) and np.isinf(other.value)):
+        return None
+    values = [_reached_or_limit(curve, what) for curve in (base, subject)]
+    bound = "at least" if np.isinf(one.value) else "at most" if np.isinf(other.value) else ""
+    redrawn = _redrawn(values[0], 1) / _redrawn(values[1], 2)
+    low, high = np.quantile(redrawn, (0.025, 0.975), method="nearest")
+    return _median(values[0]) / _median(values[1]), float(low), float(high), bound
+
+
+def _reached_or_limit(curve: Curve, what: ToGoal) -> Floats:
+    if what == "sequences":
+        return np.array([run.sequences_to_goal or run.sequences for run in curve.trained], dtype=float)
+    return np.array([run.seconds_to_goal or run.curve[-1].wall_s for run in curve.trained], dtype=float)
+
+
+def _median(values: Floats) -> float:
+    """Infinite where half or more are."""
+    ordered = np.sort(values)
+    return float((ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) / 2)
+
+
+def _redrawn(values: Floats, seed: int = 0) -> Floats:
+    """Medians of as many seeds drawn again with replacement [DRAWS]."""
+    drawn = np.sort(np.random.default_rng(seed).choice(values, (DRAWS, len(values))), 1)
+    return np.asarray((drawn[:, (len(values) - 1) // 2] + drawn[:, len(values) // 2]) / 2)
+
+
+def _column(run: LearningResult, name: str) -> Floats:
+    return np.array([getattr(point, name) for point in run.curve], dtype=float)
+
+
+def _title(case: LearningCase, results: list[LearningResult]) -> str:
+    low, high = case.levels
+    unit = next((result.level_means for result in results if result.level_means), "(levels)")
+    options = [f"{name.replace('_', ' ')} {value}" for name, value in sorted(case.task_options.items())]
+    if case.curriculum != "none":
+        reached = any(result.level == high for result in results)  # else its end says nothing: it may be as many as there can be
+        size = [f"curriculum up to {high:,} {unit}" if reached else f"curriculum in {unit}"]
+    elif (low, high) == (1, 1):
+        size = []
+    else:
+        size = [f"{low} to {high} {unit}" if low < high else f"{high} {unit}"]
+    return ", ".join([case.task, *size, *options, f"batch {case.batch}"])
+
+
+def _curves(results: list[LearningResult]) -> tuple[Curve, ...]:
+    found: dict[str, list[LearningResult]] = {}
+    for result in results:
+        found.setdefault(repr(result.case.model_dump(exclude=ENDS)), []).append(result)
+    groups = [sorted(runs, key=lambda run: run.case.seed) for runs in found.values()]
+    return tuple(Curve(_name(runs[0].case, [group[0].case for group in groups]), tuple(runs)) for runs in groups)
+
+
+def _name(case: LearningCase, cases: list[LearningCase]) -> str:
+    """`sam`, `ntm-checkpointed`, `sam lsh N 64k`: as much as tells the curves of this model apart."""
+    parts = [case.name]
+    for field in NAMING:
+        value: Any = getattr(case, field)
+        if len({getattr(other, field) for other in cases if other.name == case.name}) > 1:
+            text = format_slots(value) if field == "slots" else f"{value:g}" if isinstance(value, float) else str(value)
+            parts.append(f"{LETTERS[field]} {text}" if field in LETTERS else text)
+    return " ".join(parts)
+
+
+def format_duration(seconds: float) -> str:
+    """`58 s`, `4.2 min`, `1.1 h`."""
+    unit, factor = ("s", 1) if seconds < 60 else ("min", 60) if seconds < 3600 else ("h", 3600)
+    return f"{seconds / factor:.3g} {unit}"

@@ -1,0 +1,1 @@
+"""What suites measure that is no model: single operations and indexes."""

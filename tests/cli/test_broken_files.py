@@ -1,0 +1,75 @@
+"""Whatever is wrong with a results file, every command that reads one says which file, which line, and what to do; exit code 2."""
+
+import json
+import sys
+
+import pytest
+
+from mann_bench.cli import app as cli
+from tests.support.results import make_result
+
+GOOD = make_result().to_line()
+NEWER = json.dumps({**json.loads(GOOD), "schema": 2})
+BAD_FIELD = json.dumps({**json.loads(GOOD), "wall_s": "long"})
+LATER_FIELD = json.dumps({**json.loads(GOOD), "colour": "blue"})
+BROKEN = {
+    "empty": (b"", "line 1: expected at least one finished case, got an empty file"),
+    "half-written-only-line": (GOOD[:99].encode(), "line 1: expected at least one finished case, got a half-written first line"),
+    "half-written-in-the-middle": (f"{GOOD}\n{GOOD[:99]}\n{GOOD}\n".encode(), "line 2: expected one JSON object"),
+    "binary": (b"\x7fELF\xff\xfe\n", "line 1: expected one JSON object"),
+    "blank-line": (f"{GOOD}\n\n".encode(), "line 2: expected one JSON object"),
+    "newer-schema": (f"{GOOD}\n{NEWER}\n".encode(), "line 2: expected schema <= 1, got 2; a newer mann-bench wrote this"),
+    "foreign-object": (b'{"epoch": 1, "loss": 0.5}\n', "line 1: expected a mann-bench result with a schema number"),
+    "foreign-list": (b"[1, 2]\n", "line 1: expected a mann-bench result with a schema number"),
+    "wrong-type": (f"{BAD_FIELD}\n".encode(), "line 1: wall_s: Input should be a valid number"),
+    "unknown-field": (f"{LATER_FIELD}\n".encode(), "line 1: colour: Extra inputs are not permitted"),
+}
+RUN_JSON = {
+    "half-written": ('{"suite": "qui', "run.json: expected JSON"),
+    "foreign": ("[1, 2]", "run.json, line 1: expected what `mann-bench run` writes"),
+    "newer": ('{"schema": 7}', "run.json: expected schema <= 1, got 7; a newer mann-bench"),
+}
+
+
+def says(capsys, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["mann-bench", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["report", "claims", "compare"])
+@pytest.mark.parametrize("kind", BROKEN)
+def test_results(tmp_path, capsys, monkeypatch, command, kind):
+    content, message = BROKEN[kind]
+    (tmp_path / "results.jsonl").write_bytes(content)
+    said = says(capsys, monkeypatch, command, *[tmp_path] * (2 if command == "compare" else 1))
+    assert f"{tmp_path / 'results.jsonl'}, {message}" in said
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+@pytest.mark.parametrize("kind", RUN_JSON)
+def test_run_json(tmp_path, capsys, monkeypatch, command, kind):
+    content, message = RUN_JSON[kind]
+    (tmp_path / "results.jsonl").write_text(GOOD + "\n")
+    (tmp_path / "run.json").write_text(content)
+    said = says(capsys, monkeypatch, command, *[tmp_path] * (2 if command == "compare" else 1))
+    assert f"{tmp_path}/{message}" in said
+
+
+def test_a_torn_last_line_loses_that_case_only(tmp_path, monkeypatch, capsys):
+    (tmp_path / "results.jsonl").write_text(GOOD + "\n" + GOOD[:99])
+    monkeypatch.setattr(sys, "argv", ["mann-bench", "compare", str(tmp_path), str(tmp_path)])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code == 0
+    assert "1 cases:" in capsys.readouterr().out
+
+
+def test_usage_of_compare_and_claims(tmp_path, capsys, monkeypatch):
+    assert "for two git refs add --suite" in says(capsys, monkeypatch, "compare", "main", "HEAD")
+    assert "expected a git ref" in says(capsys, monkeypatch, "compare", "no-such-ref", "HEAD", "--suite", "quick")
+    assert "--threshold: expected a percentage" in says(capsys, monkeypatch, "compare", "a", "b", "--threshold", "5")
+    assert "--fail-on: expected slower:5%" in says(capsys, monkeypatch, "compare", "a", "b", "--fail-on", "hotter:5%")
+    assert "expected a run folder" in says(capsys, monkeypatch, "claims", tmp_path / "nowhere")

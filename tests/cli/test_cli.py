@@ -1,0 +1,155 @@
+"""The command line as a user meets it: exit codes, messages, survival."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mann_bench.cli import app as cli
+from mann_bench.data.store import load_results
+
+SUITE = """
+name = "tiny"
+[fixed]
+steps = 4
+[[sweep]]
+models = ["lstm"]
+slots = ["4", "8", "16", "32"]
+[budget]
+case_seconds = 60
+timing_seconds = 0.05
+"""
+
+
+def command(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "mann_bench", *map(str, arguments)], capture_output=True, text=True, timeout=120, **options
+    )
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(SUITE)
+    return path
+
+
+def fails(capsys, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["mann-bench", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "quik"], "did you mean 'quick'"),
+        (["run", "quick", "--models", "sma"], "did you mean 'sam'"),
+        (["run", "quick", "--model", "nowhere"], "expected one of"),
+        (["run", "quick", "--slots", "12q"], "expected a size such as"),
+        (["run", "quick", "--device", "tpu"], "expected cpu, cuda or cuda:N"),
+        (["run", "quick", "--mode", "dream"], "expected train or infer"),
+        (["run", "quick", "--resume"], "expected --out FOLDER"),
+        (["list", "houses"], "expected models or suites"),
+        (["report", "nowhere"], "expected a run folder"),
+        (["run"], "Missing argument"),
+        (["fly"], "No such command"),
+    ],
+)
+def test_bad_usage_is_told_and_exits_2(capsys, monkeypatch, arguments, message):
+    assert message in fails(capsys, monkeypatch, *arguments)
+
+
+def test_malformed_toml(capsys, monkeypatch, tmp_path):
+    path = tmp_path / "broken.toml"
+    path.write_text('name = "x')
+    assert "not valid TOML" in fails(capsys, monkeypatch, "run", path)
+
+
+def test_run_then_report(tiny, tmp_path):
+    out = tmp_path / "out"
+    done = command("run", tiny, "--out", out, "--json", "--slots", "4,8")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["statuses"] == {"ok": 2}
+    assert "lstm N=8 train" in done.stderr
+    assert json.loads((out / "run.json").read_text())["environment"]["cpu"]
+    again = command("run", tiny, "--out", out, "--slots", "4,8")
+    assert again.returncode == 2
+    assert "add --resume" in again.stderr
+    report = command("report", out)
+    assert report.returncode == 0, report.stderr
+    assert (out / "report" / "report.html").is_file()
+
+
+def test_kill_9_of_the_driver_then_resume(tiny, tmp_path):
+    out = tmp_path / "out"
+    arguments = [sys.executable, "-m", "mann_bench", "run", str(tiny), "--out", str(out)]
+    driver = subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    results = out / "results.jsonl"
+    while not results.exists() or results.read_bytes().count(b"\n") < 2:
+        assert driver.poll() is None
+        time.sleep(0.01)
+    workers = subprocess.run(["pgrep", "-P", str(driver.pid)], capture_output=True, text=True).stdout.split()
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    before = results.read_text().splitlines()
+    assert 2 <= len(before) < 4
+    give_up = time.monotonic() + 20  # a worker still importing torch sees its driver gone when it has finished
+    while any(os.path.exists(f"/proc/{worker}/exe") for worker in workers):
+        assert time.monotonic() < give_up, "a worker outlived its driver"
+        time.sleep(0.05)
+
+    done = command("run", tiny, "--out", out, "--resume")
+    assert done.returncode == 0, done.stderr
+    after = results.read_text().splitlines()
+    assert after[: len(before)] == before
+    assert [result.case.slots for result in load_results(out)] == [4, 8, 16, 32]
+
+
+def test_ctrl_c_keeps_everything_and_says_how_to_go_on(tiny, tmp_path):
+    out = tmp_path / "out"
+    driver = subprocess.Popen([sys.executable, "-m", "mann_bench", "run", str(tiny), "--out", str(out)], stderr=subprocess.PIPE, text=True)
+    results = out / "results.jsonl"
+    while not results.exists() or not results.read_bytes():
+        assert driver.poll() is None
+        time.sleep(0.01)
+    driver.send_signal(signal.SIGINT)
+    _, said = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert f"--out {out} --resume" in said
+    assert load_results(out)
+
+
+def test_full_disk_stops_clearly(tiny, tmp_path):
+    out = tmp_path / "out"
+
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+
+    done = command("run", tiny, "--out", out, preexec_fn=small_files, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+    assert done.returncode == 1, done.stderr
+    assert "what finished is kept" in done.stderr
+    assert 1 <= len(load_results(out)) < 4
+
+
+def test_plan_list_and_doctor_speak_json(tiny):
+    plan = json.loads(command("plan", tiny, "--json").stdout)
+    assert [row["case"]["slots"] for row in plan] == [4, 8, 16, 32]
+    assert all(row["bytes"] > 0 and row["seconds"] > 0 for row in plan)
+    assert {"lstm", "ntm", "sam"} <= {row["model"] for row in json.loads(command("list", "models", "--json").stdout)}
+    assert any(row["name"] == "quick" for row in json.loads(command("list", "suites", "--json").stdout))
+    assert any(row["part"] == "torch" for row in json.loads(command("doctor", "--json").stdout))
+    assert "predicted" in command("plan", tiny).stdout
+
+
+def test_cuda_without_a_gpu_is_recorded(tiny, tmp_path):
+    done = command("run", tiny, "--device", "cuda", "--out", tmp_path / "out", env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+    assert done.returncode == 1
+    assert {result.status for result in load_results(tmp_path / "out")} == {"unavailable"}

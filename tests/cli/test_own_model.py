@@ -1,0 +1,70 @@
+"""A model of the user's own, from a single file and from an outside package: run, report, compare with no change to mann-bench."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mann_bench.reports import write_report
+from mann_bench.reports.compare.comparison import compare_runs, parse_limits, violations
+
+ROOT = Path(__file__).resolve().parents[2]
+SUITE = """
+name = "mine"
+[fixed]
+steps = 4
+[[sweep]]
+models = ["lstm"]
+slots = ["8", "64", "512"]
+[budget]
+timing_seconds = 0.1
+"""
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A folder far from mann-bench: the guide's file, and an installed package with an entry point."""
+    guide = (ROOT / "docs" / "own-model.md").read_text()
+    code = guide.split("```python\n")[1].split("```")[0]
+    (tmp_path / "my_memory.py").write_text(code)
+    (tmp_path / "mine.toml").write_text(SUITE)
+    installed = tmp_path / "site"
+    metadata = installed / "outside_memory-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (installed / "outside_memory.py").write_text(code.replace("MyMemory", "Outside"))
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: outside-memory\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[mann_bench.models]\noutside = outside_memory:Outside\n")
+    return tmp_path
+
+
+def command(folder, *arguments):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder / "site")])}
+    line = [sys.executable, "-m", "mann_bench", *arguments]
+    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("model", ["outside", "my_memory:MyMemory"])
+def test_profile(elsewhere, model):
+    command(elsewhere, "profile", model, "--slots", "64", "--steps", "4", "--memory", "1G", "--out", "page")
+    assert list((elsewhere / "page").glob("*.html"))
+
+
+def test_run_report_and_compare(elsewhere):
+    """The run as a user starts it; what reads stored results needs no process of its own."""
+    options = ["--models", "outside", "--model", "my_memory:MyMemory", "--out", "runs/mine", "--json"]
+    assert json.loads(command(elsewhere, "run", "mine.toml", *options))["statuses"] == {"ok": 6}
+    run = elsewhere / "runs" / "mine"
+    page = write_report([run], run / "report").read_text()
+    rows = list(csv.DictReader((run / "report" / "results.csv").read_text().splitlines()))
+    assert {row["curve"] for row in rows} == {"outside", "my_memory:MyMemory"}
+    assert all(row["case_id"] in page for row in rows)
+    assert "grows as O(N) for outside, my_memory:MyMemory" in (run / "report" / "report.md").read_text()
+    comparison = compare_runs(run, run)
+    assert len(comparison.cases) == 6
+    assert violations(comparison.cases, parse_limits(["slower:5%", "larger:0%"])) == []

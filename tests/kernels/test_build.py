@@ -1,0 +1,179 @@
+"""The build cache: sound whatever happens to a compile, and a fallback with a reason where there is no compiler.
+
+A stand-in for the compiler hands out a library that the real one has made, slowly or wrongly.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from mann_bench.data.case import Case
+from mann_bench.kernels.native import build
+from mann_bench.machine.environment import fingerprint
+from mann_bench.models import SAM
+from mann_bench.run.worker import Worker, answer
+
+LOAD = "from mann_bench.kernels import build; print(build.load().mb_arguments_bytes())"
+STAND_IN = """#!/bin/sh
+[ "$1" = --version ] && echo "stand-in 1.0" && exit
+echo compile >> {log}
+while [ "$1" != -o ]; do shift; done
+{body}
+"""
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MANN_BENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def library():
+    """A sound library, made before any test looks at another cache."""
+    if build.why_not() is not None:
+        pytest.skip(f"no native kernels: {build.why_not()}")
+    return build.build(build.flags())
+
+
+@pytest.fixture
+def stand_in(library, tmp_path, cache, monkeypatch):
+    """Installs a compiler that runs `body`, a shell text in which $2 is the output and $LIBRARY a sound library; returns its log."""
+
+    def install(body):
+        script, log = tmp_path / "compiler", tmp_path / "log"
+        script.write_text(STAND_IN.format(log=log, body=f"LIBRARY={library}\n{body}"))
+        script.chmod(0o755)
+        log.write_text("")
+        monkeypatch.setenv("CXX", str(script))
+        return log
+
+    return install
+
+
+def start():
+    return subprocess.Popen([sys.executable, "-c", LOAD], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def load():
+    return build.load.__wrapped__()
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 60
+    while not path.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def libraries(cache):
+    return [path.name for path in cache.iterdir() if path.suffix == ".so"]
+
+
+def test_the_kernels_build_where_there_is_a_compiler():
+    if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
+        pytest.skip("no compiler")
+    assert build.why_not() is None
+
+
+def test_an_interrupted_compile_leaves_nothing_half_made(stand_in, cache):
+    log = stand_in('head -c 5000 "$LIBRARY" > "$2"; sleep 60')
+    process = start()
+    wait_for(log)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert libraries(cache) == []
+    stand_in('cp "$LIBRARY" "$2"')
+    assert load().mb_arguments_bytes() > 0
+    assert len(libraries(cache)) == 1
+
+
+def test_processes_that_build_at_once_all_get_a_sound_library(stand_in, cache):
+    log = stand_in('head -c 5000 "$LIBRARY" > "$2"; sleep 1; cp "$LIBRARY" "$2"')
+    processes = [start() for _ in range(3)]
+    outputs = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    assert len(log.read_text().splitlines()) >= 1
+    assert len(list(cache.iterdir())) == 1
+    assert build.is_sound(cache / libraries(cache)[0])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda content: b"", lambda content: content[: len(content) // 2], lambda content: content[:9000] + b"!" + content[9001:]],
+    ids=["empty", "cut off", "one byte"],
+)
+def test_a_damaged_library_is_built_again(stand_in, cache, damage):
+    log = stand_in('cp "$LIBRARY" "$2"')
+    path = build.build(build.flags())
+    path.write_bytes(damage(path.read_bytes()))
+    assert not build.is_sound(path)
+    assert load().mb_arguments_bytes() > 0
+    assert build.is_sound(path)
+    assert log.read_text().splitlines() == ["compile", "compile"]
+
+
+def test_a_library_that_is_no_library_is_told(stand_in):
+    stand_in('echo nonsense > "$2"')
+    with pytest.raises(build.BuildError, match="cannot be loaded"):
+        load()
+
+
+def test_a_compile_error_names_the_compilers_words(stand_in, cache):
+    stand_in('echo "host.cpp:1: error: no such luck" >&2; exit 1')
+    with pytest.raises(build.BuildError, match=r"compiler could not compile the kernels: host.cpp:1: error: no such luck"):
+        load()
+    assert list(cache.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_told(stand_in, cache):
+    stand_in('cp "$LIBRARY" "$2"')
+    cache.write_text("a file")
+    with pytest.raises(build.BuildError, match="set MANN_BENCH_CACHE to a folder of yours"):
+        load()
+
+
+def test_the_hash_follows_source_flags_and_compiler(tmp_path, monkeypatch):
+    (tmp_path / "a.h").write_text("int a;")
+    (tmp_path / "main.cpp").write_text("int b;")
+    monkeypatch.setattr(build, "SOURCES", tmp_path)
+    hashes = [build.build_hash(tmp_path / "main.cpp", *settings) for settings in (("-O3", "g++ 12"), ("-O2", "g++ 12"), ("-O3", "g++ 13"))]
+    (tmp_path / "a.h").write_text("int c;")
+    hashes.append(build.build_hash(tmp_path / "main.cpp", "-O3", "g++ 12"))
+    assert len(set(hashes)) == 4
+
+
+@pytest.fixture
+def no_compiler(monkeypatch):
+    monkeypatch.setattr(build.shutil, "which", lambda name: None)
+    monkeypatch.setattr(build, "why_not", build.why_not.__wrapped__)
+    monkeypatch.setattr(build, "load", build.load.__wrapped__)
+
+
+def test_without_a_compiler_torch_runs_with_one_warning_and_a_recorded_reason(no_compiler, cache):
+    assert fingerprint()["kernel_build"] is None
+    model = SAM(input_size=3, output_size=2, slots=8, kernels="native")
+    with pytest.warns(RuntimeWarning, match=r"runs as 'torch': no C\+\+ compiler found: install g\+\+"):
+        assert model.ran["kernels"] == "torch"
+    assert SAM(input_size=3, output_size=2, slots=8, kernels="auto").ran["kernels"] == "torch"
+
+
+@pytest.mark.parametrize("model", ["sam", "op:sparse_read"])
+def test_the_reason_of_a_fallback_is_part_of_the_result(no_compiler, monkeypatch, model):
+    monkeypatch.setattr("mann_bench.run.worker.limit_memory", lambda *limits: None)
+    command = {"do": "prepare", "case": Case(suite="s", model=model, slots=64).model_dump(), "memory_bytes": 2**30, "warmup_s": 0.01}
+    reply = answer(Worker(), command)
+    torch.set_num_threads(1)
+    assert reply["ran"]["kernels"] == "torch"
+    assert reply["reason"].startswith("kernels=auto runs as torch: no C++ compiler found")
+
+
+def test_the_fingerprint_has_the_build():
+    if build.why_not() is None:
+        assert fingerprint()["kernel_build"] == build.build(build.flags()).stem

@@ -1,0 +1,176 @@
+"""The cuda build without a GPU: it compiles for every architecture that is promised, and the launcher does what the driver expects."""
+
+import ctypes
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mann_bench.kernels.native import build, call, driver
+from mann_bench.kernels.native import cubin as cuda
+from mann_bench.kernels.native.arguments import Arguments
+from mann_bench.kernels.sequence import autograd as sequence
+from mann_bench.models import SAM, SDNC
+from mann_bench.models.sparse import native
+
+ELF = b"\x7fELF"
+
+
+def compilers() -> dict[str, cuda.Compiler | str]:
+    found: dict[str, cuda.Compiler | str] = {}
+    for name, find in (("nvrtc", cuda.nvrtc), ("nvcc", cuda.nvcc)):
+        try:
+            found[name] = find()
+        except build.BuildError as error:
+            found[name] = str(error)
+    return found
+
+
+COMPILERS = compilers()
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("arch", "real", "store", "width"),
+    [
+        ("sm_90", "float32", "float32", 32),
+        pytest.param("sm_80", "float32", "float32", 32, marks=SLOW),
+        pytest.param("sm_100", "float32", "float32", 32, marks=SLOW),
+        pytest.param("sm_90", "float64", "float64", 20, marks=SLOW),
+        pytest.param("sm_90", "float32", "bfloat16", 32, marks=SLOW),
+    ],
+)
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_compiles(compiler, arch, real, store, width):
+    by = COMPILERS[compiler]
+    if isinstance(by, str):
+        pytest.skip(by)
+    cubin = cuda.compile_kernels(arch, real, store, width, by).read_bytes()
+    assert cubin.startswith(ELF)
+    for entry in driver.ENTRIES:
+        assert f"mb_{entry}".encode() in cubin
+
+
+def test_says_what_is_missing(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr("importlib.import_module", lambda name: (_ for _ in ()).throw(ImportError(f"No module named {name!r}")))
+    with pytest.raises(build.BuildError, match=r"no CUDA compiler .*cuda.core.*nvcc: not on the PATH.*pip install cuda-core"):
+        cuda.compiler.__wrapped__()
+
+
+def test_a_compile_error_is_told(tmp_path, monkeypatch):
+    if isinstance(COMPILERS["nvcc"], str):
+        pytest.skip(COMPILERS["nvcc"])
+    (tmp_path / "device.cu").write_text("nonsense;")
+    monkeypatch.setattr(cuda, "MAIN", tmp_path / "device.cu")
+    monkeypatch.setenv("MANN_BENCH_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(build.BuildError, match="nonsense"):
+        cuda.compile_kernels("sm_90", by=COMPILERS["nvcc"])
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+class FakeDriver:
+    """libcuda on the CPU: a launch runs the host's entry point of the kernel's name, on the arguments it is given."""
+
+    def __init__(self):
+        self.launches = []
+        self.contexts = 0
+        self.names = []
+
+    def cuDeviceGet(self, number, index):
+        return 0
+
+    def cuDevicePrimaryCtxRetain(self, context, number):
+        context._obj.value = 7
+        return 0
+
+    def cuCtxPushCurrent_v2(self, context):
+        assert context.value == 7
+        self.contexts += 1
+        return 0
+
+    def cuCtxPopCurrent_v2(self, context):
+        self.contexts -= 1
+        return 0
+
+    def cuModuleLoadData(self, module, cubin):
+        assert cubin == b"cubin"
+        return 0
+
+    def cuModuleGetFunction(self, kernel, module, name):
+        self.names.append(name.decode())
+        kernel._obj.value = len(self.names)
+        return 0
+
+    def cuLaunchKernel(self, kernel, x, y, z, threads, _y, _z, shared, stream, parameters, extra):
+        assert (self.contexts, y, z, threads, shared, stream.value, extra) == (1, 1, 1, cuda.THREADS, 0, 5, None)
+        name, arguments = self.names[kernel.value - 1], ctypes.cast(parameters[0], ctypes.POINTER(Arguments)).contents
+        self.launches.append((name, x))
+        getattr(build.load("float32", "float32"), name)(ctypes.byref(arguments))
+        return 0
+
+
+@pytest.fixture
+def gpu(monkeypatch, tmp_path):
+    """Native calls go through the launcher, as if the tensors lived on a GPU of 132 multiprocessors."""
+    fake = FakeDriver()
+    (tmp_path / "cubin").write_bytes(b"cubin")
+    for name in ("_primary_context", "_module", "_kernel"):
+        monkeypatch.setattr(driver, name, getattr(driver, name).__wrapped__)
+    monkeypatch.setattr(driver, "_driver", lambda: fake)
+    monkeypatch.setattr(cuda, "compile_kernels", lambda *_: tmp_path / "cubin")
+    monkeypatch.setattr(call, "device_of", lambda tensor: torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda index: SimpleNamespace(cuda_stream=5))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
+    return fake
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+@pytest.mark.parametrize("kind", [SAM, SDNC])
+def test_a_pass_through_the_launcher(kind, parts, gpu, monkeypatch):
+    """Outputs and gradients as without it: the schedule of kernels and the places of the arguments."""
+    monkeypatch.setattr(sequence, "search_parts", lambda rows, batch, device: parts)
+    monkeypatch.setattr(sequence, "is_short", lambda steps, batch, device: False)  # as on a GPU
+    model = kind(input_size=3, output_size=2, hidden=6, slots=23, word_size=5, heads=2, reads=3, kernels="native")
+    x = torch.randn(4, 3, 3, requires_grad=True)
+    found = []
+    for kernels in ("native", "torch"):
+        model.kernels = kernels
+        y, _ = model(x, model.initial_state(3, fill="full"))
+        found.append([y, *torch.autograd.grad(y.square().sum(), [x, *model.parameters()])])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    steps = [("mb_forward_step", 3), ("mb_search_part", 3 * parts)] * 4 + [("mb_forward_step", 3)] if parts > 1 else [("mb_forward", 3)]
+    launches = [launch for launch in gpu.launches if launch[0] != "mb_scratch"]
+    assert launches == [*steps, ("mb_backward", 3)]
+
+
+def test_nothing_is_launched_for_no_items(gpu):
+    driver.launch("mb_undo", Arguments(batch=0), "float32", "float32", torch.device("cuda", 0))
+    assert gpu.launches == []
+
+
+def test_a_driver_error_is_named(gpu):
+    gpu.cuLaunchKernel = lambda *_: 700
+    gpu.cuGetErrorString = lambda code, text: setattr(text._obj, "value", b"an illegal memory access was encountered")
+    with pytest.raises(driver.DriverError, match=r"cuLaunchKernel: an illegal memory access was encountered \(700\)"):
+        driver.launch("mb_undo", Arguments(batch=1), "float32", "float32", torch.device("cuda", 0))
+
+
+def test_without_cuda_the_reason_is_given():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert driver.why_not.__wrapped__() in (f"torch {torch.__version__} is built without CUDA", "torch finds no NVIDIA GPU or driver")
+    weight = torch.empty(1, device="meta")
+    assert native.why_not(weight, 32) == "there are no native kernels for meta"
+
+
+def test_parts_fill_the_card(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=132))
+    card = torch.device("cuda", 0)
+    assert sequence.search_parts(2**20, 1, card) == 256
+    assert sequence.search_parts(2**24, 1, card) == 264
+    assert sequence.search_parts(2**24, 200, card) == 1
+    assert sequence.search_parts(100, 1, card) == 1
+    assert sequence.search_parts(2**24, 1, torch.device("cpu")) == 1

@@ -1,0 +1,280 @@
+"""Every index: what it finds, that it follows writes and takes them back, and SAM and SDNC with it."""
+
+import dataclasses
+import pickle
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from mann_bench.data.case import Case
+from mann_bench.data.suite import Budget
+from mann_bench.kernels.index import INDEXES, Index, Lsh, Unavailable, choose_sizes, find_index, make_index, rebuilt
+from mann_bench.kernels.reference import LshSizes, row_norms, topk_content
+from mann_bench.measure.gate import check_workload
+from mann_bench.measure.workload import make_workload
+from mann_bench.models import SAM, SDNC
+from mann_bench.run.runner import BrokenCurves, refuse
+from tests.support.dense_sam import dense_sam
+
+SIZES: dict[str, Any] = {"input_size": 5, "output_size": 3, "hidden": 7, "word_size": 6}
+LIBRARIES = [name for name, kind in INDEXES.items() if not kind.in_sequence]
+
+
+class TinyLsh(Lsh):
+    """So few places that it misses rows, pushes rows out of full buckets and often finds fewer than K."""
+
+    tiny: ClassVar[LshSizes] = LshSizes(3, 2, 8, 2, 5)
+
+    def __init__(self, sizes: LshSizes | None = None) -> None:
+        super().__init__(sizes or self.tiny)
+
+
+TINY = f"{__name__}:TinyLsh"
+
+
+@dataclasses.dataclass
+class Rows:
+    """A memory without a model."""
+
+    memory: torch.Tensor
+    norms: torch.Tensor
+    live: int
+
+    @classmethod
+    def random(cls, batch: int, slots: int, width: int, live: int) -> "Rows":
+        memory = torch.randn(batch, slots, width)
+        return cls(memory, row_norms(memory), live)
+
+    def write(self, rows: torch.Tensor) -> None:
+        for element, own in enumerate(rows):
+            self.memory[element, own[own >= 0]] = torch.randn(int((own >= 0).sum()), self.memory.shape[2])
+        self.norms = row_norms(self.memory)
+
+
+def available(name: str) -> str:
+    reason = find_index(name).why_not()
+    return pytest.skip(reason) if reason else name
+
+
+def recall(index: Index, rows: Rows, queries: torch.Tensor, reads: int) -> float:
+    expected = topk_content(rows.memory, rows.norms, queries, reads, rows.live)
+    found = index.query(rows, queries, reads)
+    assert found.shape == expected.shape
+    assert found.dtype == torch.int64
+    assert int(found.max()) < rows.live
+    return float((expected.unsqueeze(3) == found.unsqueeze(2)).any(3).float().mean())
+
+
+def near(rows: Rows, heads: int) -> torch.Tensor:
+    return rows.memory[:, torch.randint(rows.live, (heads,))] + 0.1 * torch.randn(rows.memory.shape[0], heads, rows.memory.shape[2])
+
+
+@pytest.mark.parametrize("name", INDEXES)
+def test_finds_rows_follows_writes_and_takes_them_back(name):
+    index, rows = make_index(available(name)), Rows.random(2, 1500, 16, 1400)
+    index.build(rows)
+    queries = near(rows, 40)
+    assert recall(index, rows, queries, 1) > 0.6
+
+    before = [t.clone() for t in index.tensors()]
+    old, swaps = rows.memory.clone(), []
+    for start in (0, 700, 1400):  # rows that are known, and new ones that become live
+        written = torch.arange(start, start + 40).repeat(2, 1)
+        written[:, 5] = -1
+        written[:, 7] = written[:, 6]
+        rows.write(written)
+        rows.live = max(rows.live, start + 40)
+        swaps.append(index.update(rows, written))
+        fresh = rows.memory[:, start + 20 : start + 30].clone()
+        assert recall(index, rows, fresh, 1) > 0.6
+    after = [index.query(rows, queries, 4), *(t.clone() for t in index.tensors())]
+    end = rows.memory.clone()
+
+    rows.memory, rows.norms, rows.live = old, row_norms(old), 1400
+    for swap in reversed(swaps):
+        if swap is not None:
+            swap.swap()
+    assert recall(index, rows, queries, 1) > 0.6
+    assert all(torch.equal(a, b) for a, b in zip(before, index.tensors(), strict=True))
+    rows.memory, rows.norms, rows.live = end, row_norms(end), 1440
+    for swap in swaps:
+        if swap is not None:
+            swap.swap()
+    again = [index.query(rows, queries, 4), *index.tensors()]
+    assert (again[0] == after[0]).float().mean() > 0.98
+    assert all(torch.equal(a, b) for a, b in zip(after[1:], again[1:], strict=True))
+
+
+@pytest.mark.parametrize("name", ["faiss-hnsw", "kd-forest"])
+def test_a_library_without_updates_is_rebuilt_and_says_what_that_took(name):
+    index, rows = make_index(available(name)), Rows.random(1, 3000, 8, 3000)
+    index.build(rows)
+    old, swaps = rows.memory.clone(), []
+    for start in range(0, 2000, 400):
+        written = torch.arange(start, start + 400)[None]
+        rows.write(written)
+        swaps.append(index.update(rows, written))
+        assert recall(index, rows, rows.memory[:, start : start + 50].clone(), 1) == 1.0
+    assert len(index.rebuild_s) == 1
+    assert index.rebuild_s[0] > 0
+    rows.memory, rows.norms = old, row_norms(old)
+    for swap in reversed(swaps):  # taking back what the rebuild has seen makes those rows changed again
+        assert swap is not None
+        swap.swap()
+    assert recall(index, rows, near(rows, 30), 1) > 0.9
+
+
+@pytest.mark.parametrize("name", ["faiss-hnsw", "kd-forest"])
+def test_a_saved_library_is_built_again_when_first_used(name):
+    index, rows = make_index(available(name)), Rows.random(2, 300, 8, 300)
+    index.build(rows)
+    first, second = (pickle.loads(pickle.dumps(index)) for _ in range(2))
+    written, old = torch.arange(100).repeat(2, 1), rows.memory.clone()
+    assert recall(first, rows, rows.memory[:, :50].clone(), 1) == 1.0
+    rows.write(written)
+    swap = second.update(rows, written)
+    assert recall(second, rows, rows.memory[:, 50:150].clone(), 1) == 1.0
+    rows.memory, rows.norms = old, row_norms(old)
+    swap.swap()
+    assert recall(second, rows, rows.memory[:, 50:150].clone(), 1) == 1.0
+
+
+@pytest.mark.parametrize("fill", ["empty", "full"])
+@pytest.mark.parametrize("name", [*LIBRARIES, "lsh"])
+def test_sam_equals_autograd_through_dense_copies(name, fill):
+    """So few rows that every index finds the nearest."""
+    model = SAM(**SIZES, slots=13, heads=2, reads=3, index=available(name)).double()
+    x = torch.randn(9, 2, 5, dtype=torch.float64)
+    state = model.initial_state(2, fill=fill, seed=3)
+    expected = dense_sam(model, x, state.memory.memory.clone(), fill == "full")
+    y, _ = model(x, state)
+    torch.testing.assert_close(y, expected.y, rtol=0, atol=1e-10)
+    gradient = torch.randn_like(y)
+    parameters = [*model.parameters()]
+    for got, wanted in zip(
+        torch.autograd.grad(y, parameters, gradient), torch.autograd.grad(expected.y, parameters, gradient), strict=True
+    ):
+        torch.testing.assert_close(got, wanted, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("fill", ["empty", "full"])
+@pytest.mark.parametrize("model_type", [SAM, SDNC])
+def test_native_sequence_equals_steps(model_type, fill):
+    """Outputs, rows read, tables and all gradients, with an index that misses rows."""
+    sizes = {**SIZES, "slots": 61, "heads": 2, "reads": 3, "index": TINY}
+    models = [model_type(**sizes, kernels=kernels).double() for kernels in ("torch", "native")]
+    models[1].load_state_dict(models[0].state_dict())
+    if models[1].ran["kernels"] != "native":
+        pytest.skip("no native kernels")
+    x = torch.randn(23, 3, 5, dtype=torch.float64)
+    direction = torch.randn(23, 3, 3, dtype=torch.float64)
+    runs = []
+    for model in models:
+        state = model.initial_state(3, fill=fill, seed=1)
+        y, after = model(x, state)
+        rows = after.memory.rows
+        reached = [after.memory.index, *(t.clone() for t in (*rows.index.tensors(), rows.memory))]
+        gradients = torch.autograd.grad(y, [*model.parameters()], direction)
+        runs.append([y, *reached, *gradients])
+    exact = model_type(**{**sizes, "index": "exact"}).double()
+    exact.load_state_dict(models[0].state_dict())
+    assert not torch.allclose(exact(x, exact.initial_state(3, fill=fill, seed=1))[0], runs[0][0])  # it did miss
+    for a, b in zip(*runs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kernels", ["torch", "native"])
+@pytest.mark.parametrize("model_type", [SAM, SDNC])
+def test_rollback_restores_the_tables(model_type, kernels):
+    model = model_type(**SIZES, slots=61, heads=2, reads=3, index=TINY, kernels=kernels)
+    state = model.initial_state(2, fill="full")
+    with torch.no_grad():
+        _, state = model(torch.randn(8, 2, 5), state)
+    index = state.memory.rows.index
+    before = [t.clone() for t in index.tensors()]
+    y, after = model(torch.randn(50, 2, 5), state)
+    middle = [t.clone() for t in index.tensors()]
+    assert not torch.equal(before[2], middle[2])
+    y.sum().backward()
+    assert all(torch.equal(a, b) for a, b in zip(before, index.tensors(), strict=True))
+    after.detach()
+    assert all(torch.equal(a, b) for a, b in zip(middle, index.tensors(), strict=True))
+
+
+@pytest.mark.parametrize("name", [*INDEXES, TINY])
+def test_state_is_sliced_and_saved_with_its_index(name, tmp_path):
+    model = SAM(**SIZES, slots=50, heads=2, reads=2, index=available(name))
+    x = torch.randn(6, 3, 5)
+    with torch.no_grad():
+        _, state = model(x, model.initial_state(3, fill="full"))
+        torch.save(state, tmp_path / "state.pt")
+        loaded = torch.load(tmp_path / "state.pt", weights_only=False)
+        alone = [model(x[:, b : b + 1], loaded[b : b + 1])[0] for b in range(3)]
+        moved, _ = model(x, state.to("cpu"))
+        y, _ = model(x, state)
+    torch.testing.assert_close(moved, y)
+    torch.testing.assert_close(torch.cat(alone, dim=1), y)
+
+
+def test_state_bytes_are_predicted_with_the_index():
+    for name in ("lsh", "faiss-ivf"):
+        model = SAM(**SIZES, slots=4096, index=available(name))
+        assert model.memory_bytes(2, 10, "train")["state"] == pytest.approx(model.initial_state(2, fill="full").size_bytes, rel=0.01)
+
+
+def test_chosen_sizes_reach_their_target():
+    torch.manual_seed(1)
+    memory = torch.nn.functional.normalize(torch.randn(1, 20000, 32), dim=2)
+    rows = Rows(memory, row_norms(memory), 20000)
+    stored = memory[:, torch.randint(20000, (400,))]
+    queries = stored + 0.1 * torch.randn_like(stored)
+    for target in (0.5, 0.7, 0.95):
+        index = Lsh(choose_sizes(20000, target))
+        index.build(rows)
+        assert target - 0.05 <= recall(index, rows, queries, 1) <= target + 0.12
+    assert choose_sizes(97, 0.5) == LshSizes(1, 0, 104, 1, 104)
+
+
+@pytest.mark.parametrize("name", INDEXES)
+def test_as_workloads_of_the_suite(name):
+    sizes: dict[str, Any] = {"suite": "index", "index": available(name), "slots": 2000, "word_size": 8, "steps": 3, "batch": 2}
+    for does in ("query", "aged", "build", "update"):
+        workload = make_workload(Case(**sizes, model=f"index:{does}", mode="train" if does == "update" else "infer"))
+        check = check_workload(workload)
+        assert check is None or check.ok
+        assert (check is None) == (workload.ran["kernels"] != "native")
+        tables = [t.clone() for t in workload.state.index.tensors()]
+        workload.run_pass()
+        assert all(torch.equal(a, b) for a, b in zip(tables, workload.state.index.tensors(), strict=True))  # undone, or nothing changed
+        recall = workload.recall()
+        assert (recall is None) if does in ("build", "update") else (recall is not None and recall > 0.5)
+
+
+def test_a_missing_library_is_recorded_as_unavailable(monkeypatch):
+    monkeypatch.setattr(rebuilt.importlib.util, "find_spec", lambda name: None)
+    case = Case(suite="s", model="sam", index="faiss-hnsw", slots=64)
+    assert refuse(case, Budget(), BrokenCurves([])) == {"status": "unavailable", "reason": rebuilt.faiss_missing()}
+
+
+def test_what_is_missing_is_said(monkeypatch):
+    monkeypatch.setattr(rebuilt.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(Unavailable, match="faiss is not installed: pip install faiss-cpu"):
+        make_index("faiss-ivf")
+    with pytest.raises(Unavailable, match="kd-forest needs OpenCV"):
+        make_index("kd-forest")
+    with pytest.raises(ValueError, match=r"index: expected one of exact, live, lsh, .* or package\.module:Class, got 'btree'"):
+        find_index("btree")
+    with pytest.raises(ValueError, match="to be a subclass of"):
+        find_index("tests.support.dense_sam:DenseRun")
+    with pytest.raises(ValueError, match="to be importable"):
+        find_index("tests.nowhere:Index")
+
+
+def test_a_models_result_has_the_recall_of_its_index():
+    fields: dict[str, Any] = {"suite": "s", "model": "sam", "slots": 1009, "steps": 2}
+    recall = make_workload(Case(**fields, index="lsh")).recall()
+    assert recall is not None
+    assert 0.2 < recall < 1
+    assert make_workload(Case(**fields)).recall() is None  # an exact search finds all
+    assert make_workload(Case(**fields, index="lsh", fill="empty")).recall() is None

@@ -1,0 +1,269 @@
+"""`mann-bench learn` as a user meets it: plans, errors, storage, a stop and going on."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mann_bench.cli import app as cli
+from mann_bench.cli.learn import parse_levels, parse_rates
+from mann_bench.data.errors import UsageError
+from mann_bench.data.store import load_records
+from mann_bench.data.suite import Budget
+from mann_bench.learn.plan import plan, shape, with_equal_memory
+from mann_bench.learn.record import LearningCase, LearningResult
+from mann_bench.measure.predict import predict
+from mann_bench.reports.learning.experiments import load_experiments
+from mann_bench.suites.tasks import find_task
+
+QUICK = ["learn", "copy", "--levels", "1-2", "--hidden", "8", "--slots", "8", "--batch", "4", "--patience", "10"]
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "mann_bench", *map(str, arguments)]
+
+
+def run(*arguments):
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["coppy"], "did you mean 'copy'"),
+        (["copy", "--models", "sma"], "did you mean 'sam'"),
+        (["copy", "--models", "ntm-fast"], "expected a variant of ntm"),
+        (["copy", "--models", "op:topk_content"], "expected models"),
+        (["copy", "--models", ","], "expected at least one"),
+        (["copy", "--budget", "soon"], "expected a time such as"),
+        (["copy", "--sequences", "many"], "expected a size such as"),
+        (["copy", "--levels", "few"], "expected LOWEST-HIGHEST"),
+        (["copy", "--levels", "0-3"], "level: expected at least 1"),
+        (["copy", "--levels", "3-2"], "lowest <= highest"),
+        (["copy", "--optimizer", "sgd"], "--optimizer: "),
+        (["copy", "--curriculum", "steep"], "--curriculum: "),
+        (["copy", "--learning-rate", "fast"], "expected a number or MODEL=NUMBER"),
+        (["copy", "--learning-rate", "ntn=1e-3"], "expected models among"),
+        (["copy", "--index", "kd"], "--index: "),
+        (["copy", "--task-option", "bits"], "NAME=WHOLE_NUMBER"),
+        (["copy", "--task-option", "bit=3"], "did you mean 'bits'"),
+        (["copy", "--device", "tpu"], "expected cpu, cuda or cuda:N"),
+        (["copy", "--equal-memory", "--models", "ntm,lstm"], "expected sam among the models"),
+        (["copy", "--slots", "1"], "slots: expected a whole number >= 2"),
+        (["copy", "--kernels", "fast"], "kernels: expected one of"),
+        (["copy", "--resume"], "expected --out FOLDER"),
+    ],
+)
+def test_usage_errors(capsys, monkeypatch, tmp_path, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["mann-bench", "learn", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_are_read():
+    assert parse_levels("1-20") == (1, 20)
+    assert parse_levels("7") == (7, 7)
+    assert parse_rates("1e-3,ntm=1e-4", ["sam", "ntm"]) == {"": 1e-3, "ntm": 1e-4}
+    rates = {case.model: case.learning_rate for case in planned(["sam", "ntm"], learning_rate={"": 1e-3, "ntm": 1e-4})}
+    assert rates == {"sam": 1e-3, "ntm": 1e-4}
+
+
+def planned(models, seeds=(0,), **asked):
+    return plan("copy", find_task("copy"), models, seeds, {"sequences": 100, **asked})
+
+
+def test_plan():
+    cases = planned(["sam", "ntm-checkpointed"], seeds=[4, 5])
+    assert [(case.name, case.seed) for case in cases] == [("sam", 4), ("ntm-checkpointed", 4), ("sam", 5), ("ntm-checkpointed", 5)]
+    assert [case.index for case in cases[:2]] == ["live", "exact"]
+    assert {case.levels for case in cases} == {(1, 20)}
+    (endless,) = planned(["sam"], curriculum="exponential")
+    assert endless.first_level == 1
+    assert endless.levels[1] > 10**6
+    recall = find_task("recall", options={"key_bits": 8})
+    (bounded,) = plan("recall", recall, ["sam"], [0], {"sequences": 1, "curriculum": "exponential"})
+    assert bounded.levels == (1, 256)
+
+
+def predicted_bytes(case, task):
+    size_bytes = predict(shape(case, task), Budget()).total_bytes
+    assert size_bytes is not None
+    return size_bytes
+
+
+def test_options_of_the_task_are_part_of_the_case():
+    options = {"value_bits": 48}
+    (case,) = plan("recall", find_task("recall", None, options), ["sam"], [0], {"task_options": options, "sequences": 10})
+    assert case.task_options == options
+
+
+def test_equal_memory_fills_the_same_bytes():
+    task = find_task("copy")
+    cases, told = with_equal_memory(planned(["sam", "ntm", "dnc", "lstm"], slots=4096, heads=2), task)
+    sam, ntm, dnc, lstm = cases
+    assert sam.slots == lstm.slots == 4096
+    for case in (ntm, dnc):
+        assert case.slots < 4096
+        assert 0.9 < predicted_bytes(case, task) / predicted_bytes(sam, task) <= 1
+    assert len(told) == 3
+    with pytest.raises(UsageError, match="too few"):
+        with_equal_memory(planned(["sam", "ntm"], slots=8, word_size=64, heads=2), task)
+
+
+def test_runs_are_stored_and_a_finished_folder_has_nothing_left_to_do(tmp_path):
+    out = tmp_path / "out"
+    arguments = [*QUICK, "--models", "sam,lstm", "--seeds", "2", "--sequences", "400", "--jobs", "2", "--out", out, "--json"]
+    done = run(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["statuses"] == {"budget": 4}
+    results = load_records(out, LearningResult)
+    assert {(result.case.model, result.case.seed) for result in results} == {("sam", 0), ("sam", 1), ("lstm", 0), ("lstm", 1)}
+    for result in results:
+        assert [point.sequences for point in result.curve] == [200, 400]
+        assert [one.level for one in result.evaluations] == [1, 2, 4, 10, 20]
+        assert (result.peak_bytes or 0) > 10**7
+        assert result.ran is not None
+        assert result.validation is not None
+        assert (result.validation.level, result.validation.error is None, result.evaluation_seconds) == (2, False, 60)
+    assert json.loads((out / "run.json").read_text())["environment"]["torch"]
+    again = run(*arguments, "--resume")
+    assert again.returncode == 0
+    assert "4 of 4 runs are there already" in again.stderr
+    other = run(*arguments, "--resume", "--seeds", "3")
+    assert other.returncode == 2
+    assert "give the same suite and options" in other.stderr
+
+
+def test_out_of_memory_is_data_and_a_fault_is_a_failure(tmp_path, monkeypatch):
+    (tmp_path / "faulty.py").write_text(
+        "from mann_bench.models import LSTM\n"
+        "class Faulty(LSTM):\n"
+        "    def forward(self, x, state):\n"
+        "        raise RuntimeError('a wheel is missing')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])]))
+    out = tmp_path / "out"
+    arguments = ["--models", "ntm", "--model", "faulty:Faulty", "--seeds", "1", "--sequences", "400", "--out", out]
+    done = run(*QUICK, *arguments, "--slots", "128k", "--memory", "256M")
+    assert done.returncode == 1, done.stderr
+    by_status = {result.status: result for result in load_records(out, LearningResult)}
+    assert set(by_status) == {"oom", "error"}
+    assert "at level" in str(by_status["oom"].reason)
+    assert "a wheel is missing" in str(by_status["error"].reason)
+
+
+def test_stopped_runs_go_on(tmp_path):
+    out = tmp_path / "out"
+    arguments = [*QUICK, "--models", "lstm", "--seeds", "1", "--sequences", "8000", "--checkpoint-seconds", "0.1", "--out", out]
+    driver = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True)
+    while not list(out.glob("checkpoints/*.pt")):
+        assert driver.poll() is None
+    driver.send_signal(signal.SIGINT)
+    _, said = driver.communicate(timeout=60)
+    assert driver.returncode == 130, said
+    assert f"--out {out} --resume" in said
+    assert not (out / "learning.jsonl").exists()
+    done = run(*arguments, "--resume")
+    assert done.returncode == 0, done.stderr
+    (result,) = load_records(out, LearningResult)
+    assert (result.sequences, result.resumed) == (8000, 1)
+
+
+def curve_of(result):
+    return [point.model_dump(exclude={"wall_s"}) for point in result.curve]
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["new", "folder-of-old"])
+def test_runs_go_on_beyond_their_limit(tmp_path, old):
+    out = tmp_path / "out"
+    shared = [*QUICK, "--models", "lstm,sam", "--seeds", "1", "--evaluation-seconds", "20"]
+    arguments = [*shared, "--out", out, "--resume"]
+    assert run(*shared, "--out", out, "--sequences", "300").returncode == 0
+    if old:
+        make_old(out)
+    before = (out / "learning.jsonl").read_bytes()
+    done = run(*arguments, "--sequences", "700")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "run.json").read_text())["case_ids"]
+    assert (out / "learning.jsonl").read_bytes().startswith(before)
+    first, longer = load_records(out, LearningResult)[:2], load_records(out, LearningResult)[2:]
+    assert [result.sequences for result in (*first, *longer)] == [300, 300, 700, 700]
+    assert [(result.resumed, result.evaluation_seconds) for result in longer] == [(1, 20), (1, 20)]
+    assert run(*shared, "--out", tmp_path / "whole", "--sequences", "700").returncode == 0
+    whole = {result.run_id: result for result in load_records(tmp_path / "whole", LearningResult)}
+    for result in longer:
+        if not old:  # the last point of a run that ended was closed in its checkpoint
+            assert curve_of(result) == curve_of(whole[result.run_id])
+        assert result.evaluations == whole[result.run_id].evaluations
+        assert result.validation == whole[result.run_id].validation
+    (experiment,) = load_experiments([out])
+    assert sorted(result.sequences for result in experiment.runs) == [700, 700]
+    for limit in ("700", "300"):
+        again = run(*arguments, "--sequences", limit)
+        assert "2 of 2 runs are there already" in again.stderr
+        assert len(load_records(out, LearningResult)) == 4
+    assert run(*arguments, "--sequences", "900", "--seeds", "2").returncode == 2
+
+
+def make_old(out):
+    """A folder as it was written before a run could go on beyond its limit."""
+    described = json.loads((out / "run.json").read_text())
+    del described["run_ids"]
+    (out / "run.json").write_text(json.dumps(described))
+    lines = [json.loads(line) for line in (out / "learning.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["validation"], line["evaluation_seconds"]
+        case = LearningCase(**line["case"])
+        path = out / "checkpoints" / f"{case.run_id}.pt"
+        content = torch.load(path, weights_only=True)
+        del content["run_id"]
+        torch.save({**content, "case_id": case.case_id}, path.with_stem(case.case_id))
+        path.unlink()
+    (out / "learning.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_a_record_says_whether_a_larger_limit_has_more_to_train():
+    def case(**changes):
+        return LearningCase(**{"task": "copy", "model": "sam", "levels": (1, 2), "sequences": 100, **changes})
+
+    def fulfils(status, asked, **changes):
+        ended = case(**changes)
+        fields: dict[str, Any] = {"sequences": 100, "wall_s": 9.0, "started_at": ""}
+        return LearningResult(case_id=ended.case_id, case=ended, status=status, **fields).fulfils(asked)
+
+    assert fulfils("budget", case())
+    assert fulfils("budget", case(sequences=50))
+    assert not fulfils("budget", case(sequences=200))
+    assert not fulfils("budget", case(sequences=None, seconds=10))
+    assert fulfils("budget", case(sequences=200, seconds=9))
+    assert fulfils("ok", case(sequences=200))
+    assert not fulfils("ok", case(sequences=200), stop_at_goal=False)
+    for status in ("oom", "diverged", "error", "unavailable"):
+        assert fulfils(status, case(sequences=200))
+
+
+def test_full_disk_stops_clearly(tmp_path):
+    out = tmp_path / "out"
+
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+
+    arguments = [*QUICK, "--models", "lstm", "--seeds", "1", "--sequences", "400", "--out", out]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=120, preexec_fn=small_files, env=environment)
+    assert done.returncode == 1, done.stderr
+    assert "what finished is kept" in done.stderr
+    assert f"--out {out} --resume" in done.stderr
+    freed = run(*arguments, "--resume")
+    assert freed.returncode == 0, freed.stderr

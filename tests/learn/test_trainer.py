@@ -1,0 +1,322 @@
+"""A training run: its parts in one process, and a process that is killed again and again."""
+
+import itertools
+import random
+import time
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch.nn import functional
+
+from mann_bench.learn.curriculum import Curriculum
+from mann_bench.learn.evaluation import evaluate, levels_to_test, outputs, validate
+from mann_bench.learn.record import LearningCase
+from mann_bench.learn.session import TrainingProcess
+from mann_bench.learn.trainer import DivergedError, Trainer, load_checkpoint
+from mann_bench.models import NTM
+from mann_bench.suites.tasks import Batch, Task, find_task
+
+SMALL = {"slots": 11, "word_size": 5, "heads": 2, "reads": 3, "hidden": 7, "batch": 3, "index": "live", "levels": (1, 3), "task": "copy"}
+
+
+def small_case(**changes):
+    return LearningCase(**{**SMALL, "model": "sam", "sequences": 3 * 120, **changes})
+
+
+def make(case):
+    return Trainer(case, find_task(case.task, options=case.task_options))
+
+
+def without_time(points):
+    return [point.model_dump(exclude={"wall_s"}) for point in points]
+
+
+def after(batches):
+    """A `stop` that lets so many batches through."""
+    asked = itertools.count()
+    return lambda: next(asked) == batches
+
+
+def learned_start(**sizes):
+    sizes = {name: size for name, size in sizes.items() if name not in ("reads", "index", "kernels")}
+    return NTM(**sizes, learned_start=True)
+
+
+class TestCurriculum:
+    """Levels and goal from made-up losses."""
+
+    def test_level_doubles_when_the_mean_of_the_last_losses_is_low(self):
+        curriculum = Curriculum(small_case(curriculum="exponential", levels=(1, 12), patience=3, curriculum_threshold=0.1))
+        levels = []
+        for loss in [0.05, 0.05, 0.05, 0.4, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]:
+            curriculum.note(loss)
+            levels.append(curriculum.level)
+        assert levels == [1, 1, 2, 2, 2, 2, 4, 4, 4, 8, 8, 8, 12, 12]
+
+    def test_goal_is_of_the_highest_level(self):
+        curriculum = Curriculum(small_case(curriculum="exponential", levels=(1, 2), patience=2, curriculum_threshold=0.1, goal=0.2))
+        reached = []
+        for loss in [0.05, 0.05, 0.15, 0.3, 0.05]:
+            curriculum.note(loss)
+            reached.append(curriculum.at_goal())
+        assert reached == [False, False, False, False, True]
+
+    def test_levels_are_drawn_from_the_lowest_to_h(self):
+        generator = torch.Generator().manual_seed(0)
+        curriculum = Curriculum(small_case(curriculum="exponential", levels=(2, 100), first_level=5))
+        assert {curriculum.draw(generator) for _ in range(200)} == {2, 3, 4, 5}
+        assert {Curriculum(small_case()).draw(generator) for _ in range(200)} == {1, 2, 3}
+
+
+def test_case_says_what_is_missing():
+    with pytest.raises(ValidationError, match="a limit of sequences or of seconds"):
+        small_case(sequences=None)
+    with pytest.raises(ValidationError, match="lowest <= highest"):
+        small_case(levels=(3, 2))
+    assert small_case().case_id == small_case().case_id != small_case(seed=1).case_id
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        ("sam", {}),
+        ("sam", {"kernels": "torch", "optimizer": "rmsprop", "learning_rate": 1e-4}),
+        ("sdnc", {"curriculum": "exponential", "levels": (1, 8), "curriculum_threshold": 0.999, "patience": 7}),
+        ("dam", {}),
+        ("lstm", {"optimizer": "rmsprop", "learning_rate": 1e-4}),
+    ],
+)
+def test_resumed_run_is_bit_identical(model, changes, tmp_path):
+    case = small_case(model=model, **changes)
+    whole = make(case)
+    assert whole.run(tmp_path / "whole.pt") == "budget"
+    parts = make(case)
+    for batches in (1, 36, 52):  # stopped inside a point, and beyond a point
+        assert parts.run(tmp_path / "parts.pt", stop=after(batches)) is None
+        before = parts.wall_s
+        parts = make(case)
+        parts.load(tmp_path / "parts.pt")
+        assert parts.wall_s == before
+    assert parts.run(tmp_path / "parts.pt") == "budget"
+    assert parts.resumed == 3
+    assert len(whole.curve) == 3  # 50, 100 and the last 20 batches
+    assert without_time(whole.curve) == without_time(parts.curve)
+    for (name, expected), got in zip(whole.model.state_dict().items(), parts.model.state_dict().values(), strict=True):
+        assert torch.equal(expected, got), name
+
+
+@pytest.mark.parametrize("limit", [70, 100])  # inside a point and at its end
+@pytest.mark.parametrize("past_goal", [False, True])
+def test_a_run_beyond_its_limit_is_bit_identical(limit, past_goal, tmp_path):
+    goal = {"goal": 10.0, "patience": 5, "stop_at_goal": False} if past_goal else {}
+    whole, part = make(small_case(**goal)), make(small_case(sequences=3 * limit, **goal))
+    ending = "ok" if past_goal else "budget"
+    assert whole.run(tmp_path / "whole.pt") == part.run(tmp_path / "part.pt") == ending
+    assert part.curve[-1].sequences == 3 * limit
+    longer = make(small_case(**goal))
+    assert longer.case.run_id == part.case.run_id
+    assert longer.case.case_id != part.case.case_id
+    longer.load(tmp_path / "part.pt")
+    assert longer.run(tmp_path / "part.pt") == ending
+    assert without_time(longer.curve) == without_time(whole.curve)
+    for (name, expected), got in zip(whole.model.state_dict().items(), longer.model.state_dict().values(), strict=True):
+        assert torch.equal(expected, got), name
+
+
+def test_checkpoint_of_another_case_is_refused(tmp_path):
+    make(small_case()).run(tmp_path / "one.pt", stop=lambda: True)
+    with pytest.raises(ValueError, match="expected a checkpoint of run"):
+        make(small_case(seed=1)).load(tmp_path / "one.pt")
+
+
+def test_checkpoint_of_old_is_known_by_its_name(tmp_path):
+    case = small_case()
+    make(case).run(tmp_path / "new.pt", stop=after(3))
+    content = torch.load(tmp_path / "new.pt", weights_only=True)
+    del content["run_id"]
+    torch.save({**content, "case_id": case.case_id}, tmp_path / f"{case.case_id}.pt")
+    trainer = make(small_case(sequences=9999))
+    trainer.load(tmp_path / f"{case.case_id}.pt")
+    assert trainer.step == 3
+    (tmp_path / f"{case.case_id}.pt").rename(tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="expected a checkpoint of run other"):
+        trainer.load(tmp_path / "other.pt")
+
+
+class TestMemoryBetweenBatches:
+    """One state for all batches, unless parameters are part of it."""
+
+    @pytest.mark.parametrize("model", ["sam", "sdnc", "dam"])
+    def test_is_allocated_once_and_starts_every_sequence_as_the_first(self, model, tmp_path, monkeypatch):
+        case = small_case(model=model, sequences=3 * 60)
+        kept, renewed = make(case), make(case)
+        start = renewed.start
+
+        def forget():
+            renewed.state = None
+            return start()
+
+        monkeypatch.setattr(renewed, "start", forget)
+        made = []
+        initial = kept.model.initial_state
+
+        def counted(batch):
+            made.append(batch)
+            return initial(batch)
+
+        monkeypatch.setattr(kept.model, "initial_state", counted)
+        kept.run(tmp_path / "kept.pt")
+        renewed.run(tmp_path / "renewed.pt")
+        assert made == [3]
+        assert without_time(kept.curve) == without_time(renewed.curve)
+        assert not kept.state.memory.memory.any()
+
+    def test_with_parameters_is_made_anew(self, tmp_path):
+        trainer = make(small_case(model=f"{__name__}:learned_start", sequences=30))
+        before = trainer.model.start.detach().clone()
+        trainer.run(tmp_path / "checkpoint.pt")
+        assert not torch.equal(before, trainer.model.start)
+
+
+def test_goal_ends_training_unless_told_otherwise(tmp_path):
+    case = small_case(goal=10.0, patience=20)
+    trainer = make(case)
+    assert trainer.run(tmp_path / "one.pt") == "ok"
+    assert trainer.sequences == trainer.reached[0] == 60
+    assert trainer.curve[-1].sequences == 60
+    on = make(case.model_copy(update={"stop_at_goal": False}))
+    assert on.run(tmp_path / "two.pt") == "ok"
+    assert (on.sequences, on.reached[0]) == (360, 60)
+
+
+def test_a_loss_that_is_no_number_ends_training(tmp_path):
+    trainer = make(small_case())
+    with torch.no_grad():
+        trainer.model.output.bias.fill_(float("nan"))
+    with pytest.raises(DivergedError, match="after 0 sequences"):
+        trainer.run(tmp_path / "checkpoint.pt")
+
+
+class TwoGroups(Task):
+    """Five sequences of one step: three of group 7, whose answer is 0, two of group 8, whose answer is 1; held out only."""
+
+    name, answer, level_means, levels, input_size, output_size = "two-groups", "class", "step", (1, 1), 1, 2
+    held = False
+
+    def sample(self, level, batch, generator):
+        raise AssertionError("held-out sequences have an end: none is drawn")
+
+    def steps(self, level):
+        return 1
+
+    def chance(self, level):
+        return 0.5
+
+    def chance_of(self, group):
+        return 0.25 if group == 7 else None
+
+    def held_out(self):
+        other = TwoGroups()
+        other.held = True
+        return other
+
+    def every(self, batch):
+        assert self.held
+        group = torch.tensor([[7, 7, 7, 8, 8]])
+        for some in group.split(batch, dim=1):
+            yield Batch(torch.zeros(*some.shape, 1), (some == 8).long(), torch.ones(some.shape), some)
+
+
+class TestEvaluation:
+    """Held-out errors of models that have not learned anything yet."""
+
+    def test_same_sequences_whatever_was_trained_before(self):
+        case = small_case()
+        first, again = make(case), make(case)
+        again.train_batch()
+        again.model.load_state_dict(first.model.state_dict())
+        task = first.task
+        assert evaluate(first.model, case, task, 2, 60) == evaluate(again.model, case, task, 2, 60)
+        assert validate(first.model, case, task, 2, 60) == validate(again.model, case, task, 2, 60)
+        assert validate(first.model, case, task, 2, 60) != evaluate(first.model, case, task, 2, 60)[0]
+        (one,) = evaluate(first.model, case, task, 2, 60)
+        assert one.chance == 8
+        assert one.error == pytest.approx(8, rel=0.2)
+        assert one.sequences == 258
+
+    @pytest.mark.parametrize("model", ["sam", "ntm", "lstm"])
+    def test_a_long_sequence_in_parts_is_one_sequence(self, model, monkeypatch):
+        trainer = make(small_case(model=model))
+        batch = trainer.task.sample(9, 3, torch.Generator().manual_seed(0))
+        whole = outputs(trainer.model, batch.inputs, time.monotonic() + 60)
+        monkeypatch.setattr("mann_bench.learn.evaluation.CHUNK_STEPS", 4)
+        torch.testing.assert_close(outputs(trainer.model, batch.inputs, time.monotonic() + 60), whole)
+
+    def test_what_cannot_be_measured_is_recorded(self):
+        trainer = make(small_case())
+
+        def hungry(x, state):
+            raise MemoryError
+
+        (one,) = evaluate(hungry, trainer.case, trainer.task, 2, 60)
+        assert (one.error, one.reason) == (None, "out of memory")
+        (late,) = evaluate(trainer.model, trainer.case, find_task("copy"), 2000, 0.0)
+        assert late.error is None
+        assert "a batch takes more" in str(late.reason)
+
+    def test_all_that_is_held_out_is_counted_by_group(self):
+        trainer = make(small_case())
+        answered = []
+
+        def says_class_1(x, state):
+            answered.append(x.shape[1])
+            return functional.one_hot(torch.ones(x.shape[:2], dtype=torch.int64), 2).float(), None
+
+        whole, *groups = evaluate(says_class_1, trainer.case, TwoGroups().held_out(), 1, 60)
+        assert answered == [3, 2]  # each held-out sequence once
+        assert (whole.group, whole.error, whole.chance, whole.sequences) == (None, 3 / 5, 0.5, 5)
+        assert [(one.group, one.error, one.chance) for one in groups] == [(7, 1.0, 0.25), (8, 0.0, 0.5)]
+        assert validate(says_class_1, trainer.case, TwoGroups(), 1, 60) is None  # no part of its own for that
+
+    def test_levels(self):
+        assert levels_to_test(small_case(levels=(1, 20)), find_task("copy"), 20) == [1, 10, 20, 40, 100, 200]
+        keys = find_task("recall", options={"key_bits": 3})
+        assert levels_to_test(small_case(levels=(1, 8), task="recall"), keys, 2) == [1, 2, 4]
+
+
+def finish(process, until=lambda message: False):
+    """Messages until the process is done or one that ends it."""
+    while True:
+        for message in process.read():
+            if until(message) or "result" in message or "status" in message:
+                return message
+
+
+def test_killed_process_goes_on_to_the_same_curve(tmp_path):
+    case = small_case(sequences=3 * 1000)
+    command = {"case": case.model_dump(), "data": None, "every_s": 0.02, "evaluation_s": 60}
+    control = TrainingProcess(1)
+    broken = tmp_path / "broken.pt"
+    dice = random.Random(0)
+    try:
+        control.send({**command, "checkpoint": str(tmp_path / "control.pt")})
+        for kill in range(3):
+            process = TrainingProcess(1)
+            process.send({**command, "checkpoint": str(broken)})
+            if kill < 2:
+                steps_before = load_checkpoint(broken, case)["step"] if broken.exists() else 0
+                while not broken.exists() or load_checkpoint(broken, case)["step"] == steps_before:
+                    time.sleep(0.005)
+                time.sleep(dice.uniform(0, 0.2))
+                process.kill()
+        resumed, whole = finish(process)["result"], finish(control)["result"]
+    finally:
+        control.kill()
+        process.kill()
+    assert (whole["status"], whole["resumed"], resumed["resumed"]) == ("budget", 0, 2)
+    for point in (*whole["curve"], *resumed["curve"]):
+        del point["wall_s"]
+    assert len(whole["curve"]) == 20
+    assert resumed["curve"] == whole["curve"]
+    assert resumed["evaluations"] == whole["evaluations"]

@@ -1,0 +1,184 @@
+"""Memory of tensors whose sizes are known beforehand: kept for backward, freed at once, hidden, leaked."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mann_bench.data.case import Case
+from mann_bench.measure.ledger import named_tensors, owners, storages
+from mann_bench.measure.memory import build_recorded, fit_slope, held_by_cause, lengths, measure_memory, measure_pass
+from mann_bench.measure.predict import predicted_bytes
+from mann_bench.measure.trace import END, FORWARD
+from mann_bench.measure.workload import ModelWorkload
+from tests.support.ledgers import LEDGER_MODELS, check_ledger
+
+MIB = 2**20
+
+
+class Hoarder(nn.Module):
+    """Keeps 1 MiB a step for backward, needs 4 MiB for a moment in each, has 8 bytes of parameters and, if asked, vices."""
+
+    def __init__(self, output_size: int, hidden_mib: int = 0, leak_mib: int = 0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2))
+        self.output_size, self.leak_mib = output_size, leak_mib
+        self.table = torch.ones(hidden_mib * MIB // 4)  # neither parameter nor buffer nor state: nobody knows of it
+        self.leaked: list[Tensor] = []
+
+    def forward(self, x: Tensor, state: None) -> tuple[Tensor, None]:
+        total = x.new_zeros(())
+        for x_t in x:
+            block = torch.ones(MIB // 4) * float(x_t.sum())
+            total = total + (block * self.weight[0]).sum()  # autograd keeps `block`
+            torch.ones(MIB)  # 4 MiB, freed at once
+        if self.leak_mib:
+            self.leaked.append(torch.ones(self.leak_mib * MIB // 4))
+        return total.expand(*x.shape[:2], self.output_size).clone(), None
+
+
+@pytest.fixture
+def hoarder(monkeypatch):
+    def make(mode="train", steps=8, **vices):
+        monkeypatch.setattr("mann_bench.data.registry.ModelEntry.build", lambda self, case: Hoarder(case.output_size, **vices))
+        case = Case(suite="s", model="lstm", slots=4, steps=steps, mode=mode)
+        return build_recorded("cpu", lambda: ModelWorkload(case))
+
+    return make
+
+
+def residual(memory):
+    assert sum(memory.ledger.values()) == memory.peak_bytes
+    return abs(memory.ledger["unattributed"]) / memory.peak_bytes
+
+
+def test_known_bytes_are_found(hoarder):
+    workload, hidden = hoarder()
+    memory = measure_memory(workload, hidden)
+    assert hidden == 0
+    assert memory.bytes_per_step == pytest.approx(MIB, rel=0.01)
+    assert memory.bytes_per_step_low is not None
+    assert memory.bytes_per_step_high is not None
+    assert memory.bytes_per_step_low <= memory.bytes_per_step <= memory.bytes_per_step_high < 1.01 * MIB
+    assert memory.tape_bytes == pytest.approx(8 * MIB, rel=0.01)
+    assert memory.peak_bytes == pytest.approx(12 * MIB, rel=0.1)
+    assert memory.ledger["parameters"] == 8
+    assert memory.ledger["tape"] == pytest.approx(8 * MIB, rel=0.01)
+    assert memory.ledger["workspace"] >= 4 * MIB
+    assert memory.start_bytes == 8 + memory.ledger["inputs"]
+    assert memory.leaked_bytes == 0
+    assert residual(memory) < 0.001
+    assert memory.rss_peak_bytes > 12 * MIB
+
+
+def test_inference_keeps_nothing(hoarder):
+    memory = measure_memory(*hoarder("infer"))
+    assert memory.bytes_per_step == 0
+    assert memory.peak_bytes == pytest.approx(5 * MIB, rel=0.1)
+    assert memory.ledger["tape"] == memory.ledger["gradients"] == 0
+    assert residual(memory) < 0.001
+
+
+def test_a_single_step(hoarder):
+    memory = measure_memory(*hoarder(steps=1))
+    assert memory.bytes_per_step == pytest.approx(MIB, rel=0.01)
+    assert memory.bytes_per_step_low is None
+    assert measure_pass(hoarder()[0], 3).tape_bytes == pytest.approx(3 * MIB, rel=0.01)
+
+
+def test_a_planted_leak_of_8_mib_is_found(hoarder):
+    workload, hidden = hoarder(leak_mib=8)
+    memory = measure_memory(workload, hidden)
+    assert memory.leaked_bytes == pytest.approx(8 * MIB, rel=0.001)
+    assert 8 * MIB <= memory.ledger["tape"] + memory.ledger["unattributed"] < 25 * MIB
+
+
+def test_a_leak_is_told_from_what_a_state_keeps_of_its_last_pass():
+    for kernels in ("auto", "torch"):
+        workload = ModelWorkload(Case(suite="s", model="sdnc", slots=64, steps=6, kernels=kernels))
+        first, second = measure_pass(workload), measure_pass(workload)
+        assert first.grown_bytes >= 0
+        assert second.grown_bytes == 0
+
+
+def test_a_hidden_table_is_of_unknown_cause(hoarder):
+    workload, hidden = hoarder(hidden_mib=16)
+    assert hidden == 16 * MIB
+    memory = measure_memory(workload, hidden)
+    assert memory.ledger["unattributed"] == 16 * MIB
+    assert memory.leaked_bytes == 0
+
+
+def test_every_step_of_the_trace(hoarder):
+    """1 MiB more after each step forward, 1 MiB less after each backward; by moments between the allocations themselves."""
+    measured = measure_pass(hoarder()[0])
+    tape = sorted(block.born_ns for block in measured.blocks["tape"] if block.size_bytes == MIB)
+    assert len(tape) == 8
+    held = held_by_cause(measured, [when + 1 for when in tape])["tape"]
+    assert [round(size / MIB) for size in held] == [1, 2, 3, 4, 5, 6, 7, 8]
+    after_forward, at_end = measured.trace.marks[FORWARD][1], measured.trace.marks[END][0]
+    assert [round(size / MIB) for size in held_by_cause(measured, [after_forward, at_end])["tape"]] == [8, 0]
+
+
+@pytest.mark.parametrize("mode", ["train", "infer"])
+@pytest.mark.parametrize(("model", "slots"), LEDGER_MODELS)
+def test_ledger_residual_of_every_model_is_under_2_percent(model, slots, mode):
+    check_ledger(model, slots, mode, "cpu", 0.02)
+
+
+@pytest.mark.parametrize("name", ["lstm", "ntm", "dam", "dnc", "sam", "sdnc", "sam-torch", "sdnc-torch"])
+def test_prediction_is_near_the_measurement(name):
+    model, _, kernels = name.partition("-")
+    case = Case(suite="s", model=model, slots=2048, steps=12, kernels=kernels or "auto")
+    workload, predicted = ModelWorkload(case), predicted_bytes(case)
+    workload.run_pass()
+    workload.clear()
+    measured = measure_memory(workload)
+    assert predicted is not None
+    assert predicted["state"] == pytest.approx(measured.state_bytes, rel=0.05)
+    assert predicted["tape"] == pytest.approx(measured.bytes_per_step * 12, rel=0.1)
+    if name in ("sam", "sdnc") and workload.ran["kernels"] == "native":  # its tape is a list of arrays: nothing is left to guess
+        assert predicted["tape"] == pytest.approx(measured.bytes_per_step * 12, rel=0.001)
+
+
+@pytest.mark.parametrize("name", ["ntm", "dam", "dnc"])
+def test_predicted_peak_of_the_dense_models(name):
+    case = Case(suite="s", model=name, slots=1024, steps=8)
+    workload = ModelWorkload(case)
+    workload.run_pass()
+    workload.clear()
+    predicted = predicted_bytes(case)
+    assert predicted is not None
+    assert sum(predicted.values()) == pytest.approx(measure_memory(workload).peak_bytes, rel=0.2)
+
+
+def test_storages_are_counted_once_and_named():
+    shared = torch.zeros(10)
+    state = {"memory": [shared, shared[2:]], "b": (torch.zeros(5), 3, "text", torch.zeros(0))}
+    assert sum(storages(tensor for _, tensor in named_tensors(state)).values()) == 60
+    assert [path for path, _ in named_tensors(state)] == [("memory", "0"), ("memory", "1"), ("b", "0"), ("b", "3")]
+    cyclic: dict[str, object] = {"tensor": shared}
+    cyclic["self"] = cyclic
+    assert len(list(named_tensors(cyclic))) == 1
+
+
+def test_owners_of_a_state_of_links_and_rings():
+    held = owners(ModelWorkload(Case(suite="s", model="sdnc", slots=64)))
+    sizes = {cause: sum(part.values()) for cause, part in held.items() if part}
+    assert sizes["memory"] == 64 * 32 * 4 + 64 * 4  # rows and norms
+    assert sizes["link"] == 4 * 64 * 8 * 4 + 8 * 8 + 8 * 4  # four link arrays, the precedence
+    assert sizes["ring_and_usage"] == 64 * 4 + 8  # last positions, the head
+    assert sizes["state"] == 4 * (100 + 100 + 4 * 32) + 16 * (8 + 4)  # controller, read support
+    assert set(sizes) == {"parameters", "memory", "link", "ring_and_usage", "state", "inputs"}
+
+
+def test_slope_of_a_line_and_its_interval():
+    assert lengths(16) == [6, 11, 16]
+    assert lengths(1) == [1]
+    assert fit_slope([(4, 40)]) == (10, None, None)
+    assert fit_slope([(4, 50), (8, 90)]) == (10, None, None)
+    slope, low, high = fit_slope([(4, 50), (8, 90), (12, 130), (12, 130)])
+    assert (slope, low, high) == pytest.approx((10, 10, 10))
+    slope, low, high = fit_slope([(4, 50), (8, 80), (12, 130), (12, 130)])
+    assert low is not None
+    assert high is not None
+    assert low < slope < high

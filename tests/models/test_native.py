@@ -1,0 +1,273 @@
+"""The native sequences of SAM and SDNC against the step-by-step reference: outputs, states and all gradients, at sizes of every kind."""
+
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from mann_bench.kernels.native import build
+from mann_bench.kernels.native.call import call
+from mann_bench.kernels.sequence import autograd as sequence
+from mann_bench.models import SAM, SDNC
+from mann_bench.models.sparse import native
+
+SIZES: dict[str, Any] = {"input_size": 5, "output_size": 3, "hidden": 7, "word_size": 6, "slots": 13, "heads": 2, "reads": 3}
+MODELS = {"sam": SAM, "sdnc": SDNC}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "usual": {},
+    "ones": {"input_size": 1, "output_size": 1, "hidden": 1, "word_size": 1, "slots": 2, "heads": 1, "reads": 1},
+    "one-head-of-many": {"heads": 1, "reads": 5},
+    "word-of-32": {"word_size": 32, "hidden": 16},
+    "vectors-and-a-rest": {"word_size": 37, "hidden": 53, "slots": 61, "heads": 3},
+    "panels": {"hidden": 300, "word_size": 160},
+    "all-rows": {"slots": 8, "reads": 8},
+    "live": {"index": "live"},
+    "gated": {"erase": "gated"},
+    "literal": {"strength": False},
+    "one-write": {"write_heads": 1},
+}
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}  # relative RMS of a tensor; float32: rounding grows over the steps
+
+
+@pytest.fixture
+def poisoned(monkeypatch):
+    """What is allocated and not written shows."""
+    empty, new_empty, empty_like = torch.empty, Tensor.new_empty, torch.empty_like
+
+    def poison(tensor: Tensor) -> Tensor:
+        return tensor.fill_(float("nan") if tensor.is_floating_point() else 2**30)
+
+    monkeypatch.setattr(torch, "empty", lambda *a, **k: poison(empty(*a, **k)))
+    monkeypatch.setattr(Tensor, "new_empty", lambda *a, **k: poison(new_empty(*a, **k)))
+    monkeypatch.setattr(torch, "empty_like", lambda *a, **k: poison(empty_like(*a, **k)))
+
+
+def pair(name: str, dtype: torch.dtype = torch.float64, **options: Any) -> tuple[Any, Any]:
+    """The same model on native kernels and step by step, with weights large enough that its gates leave the middle."""
+    torch.manual_seed(0)
+    fast, plain = (MODELS[name](**{**SIZES, **options, "kernels": kernels}).to(dtype) for kernels in ("native", "torch"))
+    for parameter in plain.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    fast.load_state_dict(plain.state_dict())
+    return fast, plain
+
+
+def relative_error(got: Tensor, expected: Tensor) -> float:
+    assert got.shape == expected.shape
+    assert bool(torch.isfinite(got).all())
+    scale = expected.double().square().mean().sqrt().clamp_min(1e-12)
+    return float((got.double() - expected.double()).square().mean().sqrt() / scale)
+
+
+def states(state: Any) -> dict[str, Tensor]:
+    """Everything a state holds, by name."""
+    controller, memory = state.controller, state.memory
+    held = {"hidden": controller.hidden, "cell": controller.cell, "reads": controller.reads, "weights": memory.weights}
+    held |= {"memory": memory.rows.memory, "norms": memory.rows.norms}
+    if hasattr(memory, "links"):
+        held |= {"precedence": memory.precedence_weights, "after": memory.links.after_values, "before": memory.links.before_values}
+    return held
+
+
+def choices(state: Any) -> list[Any]:
+    """The discrete part of a state: what was read, the order of use, the links."""
+    memory = state.memory
+    rows = [memory.index.tolist(), memory.rows.ring.order().tolist(), memory.rows.live]
+    return rows + ([memory.precedence_rows.tolist(), memory.links.after_columns.tolist()] if hasattr(memory, "links") else [])
+
+
+def compare(fast: Any, plain: Any, steps: int, batch: int, fill: str, tolerance: float) -> None:
+    """Two chunks with a gradient through every output and state, the second from a state that carries gradients of the first's kind."""
+    first = [model.initial_state(batch, fill=fill, seed=1) for model in (fast, plain)]
+    with torch.no_grad():  # start from a used memory, with reads and weights of a step before
+        warm = torch.randn(3, batch, fast.input_size, dtype=fast.output.weight.dtype)
+        started = [model(warm, state)[1] for model, state in zip((fast, plain), first, strict=True)]
+    x = torch.randn(steps, batch, fast.input_size, dtype=warm.dtype)
+    runs = []
+    for model, state in zip((fast, plain), started, strict=True):
+        leaves = {"x": x.clone().requires_grad_()}
+        for name in ("hidden", "cell", "reads"):
+            leaves[name] = getattr(state.controller, name).detach().clone().requires_grad_()
+            setattr(state.controller, name, leaves[name])
+        present = state.memory.index >= 0
+        leaves["weights"] = state.memory.weights = state.memory.weights.detach().clone().requires_grad_()
+        y, after = model(leaves["x"], state)
+        held = states(after)
+        outputs = {"y": y, **{n: held[n] for n in ("hidden", "cell", "reads", "weights")}}
+        ends = ({name: value.detach().clone() for name, value in held.items()}, choices(after))
+        generator = torch.Generator().manual_seed(5)
+        loss = sum((value * torch.randn(value.shape, generator=generator, dtype=value.dtype)).sum() for value in outputs.values())
+        parameters = dict(model.named_parameters())
+        wanted = {**leaves, **parameters}
+        gradients = dict(zip(wanted, torch.autograd.grad(loss, list(wanted.values())), strict=True))
+        gradients["weights"] = gradients["weights"] * present  # of a row that is not there, a weight is 0 and has no gradient
+        runs.append((y.detach(), ends, gradients))
+    (y, (held, chosen), gradients), (expected_y, (expected_held, expected_chosen), expected_gradients) = runs
+    assert chosen == expected_chosen
+    assert relative_error(y, expected_y) < tolerance
+    for name, value in expected_held.items():
+        assert relative_error(held[name], value) < tolerance, name
+    for name, value in expected_gradients.items():
+        assert relative_error(gradients[name], value) < tolerance, name
+
+
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("fill", ["empty", "full"])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+@pytest.mark.parametrize("name", MODELS)
+def test_equals_the_reference(name, options, fill):
+    fast, plain = pair(name, **options)
+    compare(fast, plain, steps=9, batch=2, fill=fill, tolerance=TOLERANCE[torch.float64])
+
+
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("columns", [False, True], ids=["rows", "columns"])
+@pytest.mark.parametrize("options", ["ones", "vectors-and-a-rest", "panels"])
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_as_they_are_or_transposed(name, options, columns, monkeypatch):
+    monkeypatch.setattr(sequence, "in_columns", lambda *sizes: columns)
+    fast, plain = pair(name, **OPTIONS[options])
+    compare(fast, plain, steps=3, batch=5, fill="full", tolerance=TOLERANCE[torch.float64])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_call_that_fails_leaves_the_state_as_it_was(name):
+    model, _ = pair(name, torch.float32)
+    x, weight = torch.randn(4, 1, model.input_size), model.interface.weight
+    expected, _ = model(x, model.initial_state(1, fill="full"))
+    state, good = model.initial_state(1, fill="full"), weight.data
+    weight.data = good.t().contiguous().t()
+    with pytest.raises(ValueError, match="interface_weight: expected a contiguous"):
+        model(x, state)
+    weight.data = good
+    y, _ = model(x, state)
+    assert torch.equal(y, expected)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("steps", [1, 31])
+@pytest.mark.parametrize("name", MODELS)
+def test_single_precision_to_rounding(name, steps, batch):
+    fast, plain = pair(name, torch.float32, hidden=100, word_size=32, slots=64, heads=4, reads=4, index="live")
+    compare(fast, plain, steps, batch, "full", TOLERANCE[torch.float32])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_threads_change_no_bit(name):
+    fast, _ = pair(name, torch.float32)
+    x, passes = torch.randn(8, 5, 5), []
+    for threads in (1, 2, 3):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            fast.zero_grad()
+            y, _ = fast(x, fast.initial_state(5, fill="full"))
+            y.square().sum().backward()
+        finally:
+            torch.set_num_threads(before)
+        passes.append(y.detach())
+    assert torch.equal(passes[0], passes[1])
+    assert torch.equal(passes[0], passes[2])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bfloat16_storage(name):
+    """Rows are rounded to 8 bits at every write; both paths round, not at the same places."""
+    fast, plain = pair(name, torch.float32, storage=torch.bfloat16)
+    state = fast.initial_state(2, fill="full")
+    assert state.memory.memory.dtype == torch.bfloat16
+    before = state.memory.memory.clone()
+    x = torch.randn(4, 2, 5)
+    y, _ = fast(x, state)
+    y.square().sum().backward()
+    expected, _ = plain(x, plain.initial_state(2, fill="full"))
+    expected.square().sum().backward()
+    assert torch.equal(state.memory.memory, before)
+    assert relative_error(y.detach(), expected.detach()) < 0.02
+    for (key, got), wanted in zip(fast.named_parameters(), plain.parameters(), strict=True):
+        assert relative_error(got.grad, wanted.grad) < 0.1, key
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e38])
+@pytest.mark.parametrize("name", MODELS)
+def test_hostile_numbers_leave_a_sound_memory(name, value):
+    fast, _ = pair(name, torch.float32)
+    state = fast.initial_state(2, fill="full")
+    before = [t.clone() for t in (state.memory.memory, state.memory.rows.norms, state.memory.rows.ring.order())]
+    x = torch.randn(6, 2, 5)
+    x[2, 0] = value
+    y, after = fast(x, state)
+    assert sorted(after.memory.rows.ring.order()[0].tolist()) == list(range(13))
+    assert bool(torch.isfinite(y[:, 1]).all())  # the other element does not notice
+    y.sum().backward()
+    for old, new in zip(before, (state.memory.memory, state.memory.rows.norms, state.memory.rows.ring.order()), strict=True):
+        assert torch.equal(old, new)
+
+
+@pytest.mark.filterwarnings("ignore")  # dynamo says where it leaves the graph: the memory changes in place outside of it
+@pytest.mark.parametrize("name", MODELS)
+def test_composes_with_compile(name):
+    fast, _ = pair(name, torch.float32)
+    x = torch.randn(4, 2, 5)
+    expected, _ = fast(x)
+    compiled = torch.compile(fast, backend="aot_eager")
+    y, _ = compiled(x)
+    torch.testing.assert_close(y, expected)
+    y.sum().backward()
+    assert fast.controller.weight_hh.grad is not None
+
+
+@pytest.mark.parametrize("index", ["exact", "live", "lsh"])
+@pytest.mark.parametrize("name", MODELS)
+def test_on_fake_tensors_only_shapes_are_found(name, index):
+    """Sizes that no other test has: what is found out once for a size is found out here first."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = MODELS[name](**{**SIZES, "slots": 1009, "hidden": 17, "index": index}, kernels="native")
+        y, _ = model(torch.zeros(4, 2, SIZES["input_size"]), model.initial_state(2))
+        y.sum().backward()
+        assert y.shape == (4, 2, SIZES["output_size"])
+        assert all(parameter.grad.shape == parameter.shape for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_is_a_sound_torch_operator(name, monkeypatch):
+    fast, _ = pair(name, torch.float32)
+    calls: list[tuple[Any, ...]] = []
+
+    def record(entry: str, which: str, names: str, inputs: Any, buffers: Any, sizes: Any) -> None:
+        calls.append((entry, which, names, [tensor.clone() for tensor in inputs], [tensor.clone() for tensor in buffers], list(sizes)))
+        call(entry, which, names, inputs, buffers, sizes)
+
+    monkeypatch.setattr(sequence, "call", record)
+    fast(torch.randn(3, 2, 5))[0].sum().backward()
+    assert [arguments[0] for arguments in calls] == ["mb_forward", "mb_backward"]
+    for arguments in calls:
+        torch.library.opcheck(torch.ops.mann_bench.native.default, arguments, test_utils=("test_schema", "test_faketensor"))
+
+
+def test_falls_back_with_one_warning_and_says_so(monkeypatch):
+    monkeypatch.setattr(native, "why_not", lambda *sizes: "no C++ compiler found: install g++ or clang++, or set CXX")
+    model = SAM(**SIZES, kernels="native")
+    with pytest.warns(RuntimeWarning, match=r"kernels='native' runs as 'torch': no C\+\+ compiler"):
+        assert model.ran["kernels"] == "torch"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert SAM(**SIZES, kernels="auto").ran["kernels"] == "torch"
+        assert SAM(**SIZES).half().ran["kernels"] == "torch"
+
+
+def test_storage_of_another_kind_is_refused():
+    with pytest.raises(ValueError, match="storage: expected None"):
+        SAM(**SIZES, storage=torch.float16)
+
+
+def test_a_long_sequence_trains_in_one_piece():
+    """Ten thousand steps over a million slots; a hundred thousand are in the kernels suite."""
+    assert build.why_not() is None
+    model = SAM(input_size=3, output_size=1, hidden=8, slots=2**20, word_size=8, heads=1, reads=2, index="live", kernels="native")
+    y, _ = model(torch.randn(10_000, 1, 3), model.initial_state(1))
+    y.square().mean().backward()
+    assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in model.parameters())

@@ -1,0 +1,116 @@
+"""The paper's claims: complete as data, judged by their formula, never flattered."""
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from mann_bench.data.suite import load_suite
+from mann_bench.reports.claims.claims import NO_RUN, NO_TRAINING, Claim, claims, judge_claims, to_json, verdict_of
+from mann_bench.reports.data.frame import load_frame
+from tests.support.results import make_result
+
+
+@pytest.fixture
+def judge(tmp_path):
+    def make(*results):
+        (tmp_path / "results.jsonl").write_text("".join(result.to_line() + "\n" for result in results))
+        return judge_claims(load_frame([tmp_path]))
+
+    return make
+
+
+def named(judged, name):
+    return [one for one in judged if one.claim.id == name]
+
+
+FIGURE_1A: dict[str, Any] = {"slots": 2**20, "batch": 8, "steps": 1}
+
+
+def test_every_claim_finds_its_cases_in_the_paper_suite():
+    cases = [case.model_dump() for case in load_suite("paper").cases]
+
+    def holds(*sides):
+        wanted = {name: value for side in sides for name, value in side.items()}
+        return any(all(case[name] == value for name, value in wanted.items()) for case in cases)
+
+    for claim in claims():
+        for side in (claim.of, claim.over, claim.less):
+            assert not side or holds(claim.where, side), claim.id
+
+
+def test_nothing_ran(judge):
+    judged = judge(make_result())
+    assert {one.verdict for one in judged} == {"not run"}
+    assert [one.claim for one in judged] == list(claims())
+    assert named(judged, "time-ann")[0].remarks == (NO_RUN,)
+    assert named(judged, "learn-babi")[0].remarks == (NO_TRAINING,)
+
+
+@pytest.mark.parametrize(("ntm_ms", "verdict"), [(8000, "exceeded"), (1600, "reproduced"), (1500, "reproduced"), (500, "not reproduced")])
+def test_ratio_is_judged_against_the_papers(judge, ntm_ms, verdict):
+    lsh = make_result("sam", index="lsh", ms=1, **FIGURE_1A).model_copy(update={"recall": 0.8})
+    plain = make_result("ntm", ms=ntm_ms, per_step=300 * 8 * 2**20, **FIGURE_1A)
+    frugal = make_result("ntm", variant="checkpointed", ms=ntm_ms / 2, **FIGURE_1A)
+    (one,) = named(judge(lsh, plain, frugal), "time-ann")
+    assert one.verdict == verdict
+    assert one.value == pytest.approx(ntm_ms)
+    assert one.low < one.value < one.high
+    assert set(one.case_ids) == {plain.case_id, lsh.case_id}
+    remarks = " ".join(one.remarks)
+    assert "the paper's 12 s; it keeps 300 bytes a slot and step (the paper's about 4,900)" in remarks
+    assert f"Against ntm-checkpointed: {one.claim.show(ntm_ms / 2)}." in remarks
+    assert "recall 0.80" in remarks
+    assert "test, 1 thread, kernels torch, index lsh" in remarks
+
+
+def test_other_set_ups_are_not_mixed(judge):
+    one_step = make_result("ntm", ms=1600, **FIGURE_1A)
+    ten_steps = make_result("sam", index="lsh", ms=1, **{**FIGURE_1A, "steps": 10})
+    assert named(judge(one_step, ten_steps), "time-ann")[0].verdict == "not run"
+
+
+def test_value_difference_and_exponent(judge):
+    small: dict[str, Any] = {"batch": 1, "steps": 100}
+    curve = [make_result("sam", n, ms=1, per_step=500, **small) for n in (64, 1024, 2**16)]
+    links: dict[str, Any] = {"slots": 2048, "batch": 1, "steps": 10, "mode": "infer"}
+    judged = judge(*curve, make_result("sam", ms=0.2, **links), make_result("sdnc", ms=0.26, **links))
+    (memory,) = named(judged, "memory-sam")
+    assert memory.value == 10 * 500
+    assert memory.verdict == "exceeded"
+    assert memory.low is None
+    (link,) = named(judged, "link-time")
+    assert link.value == pytest.approx(0.06)
+    assert link.verdict == "exceeded"
+    (flat,) = named(judged, "space-order")
+    assert flat.value == pytest.approx(0, abs=1e-9)
+    assert flat.verdict == "reproduced"
+    assert "Fitted over N = 64 to 65,536." in flat.remarks
+    growing = [make_result("sam", n, per_step=n, **small) for n in (64, 1024, 2**16)]
+    assert named(judge(*growing), "space-order")[0].verdict == "not reproduced"
+
+
+def test_failed_cases_are_no_evidence(judge):
+    failed = make_result("ntm", status="oom", reason="full", **FIGURE_1A)
+    assert named(judge(make_result("sam", index="lsh", **FIGURE_1A), failed), "time-ann")[0].verdict == "not run"
+
+
+def test_lower_is_better():
+    claim = next(claim for claim in claims() if claim.id == "time-sam")
+    assert [verdict_of(claim, ms) for ms in (1, 6.5, 7.5, 70)] == ["exceeded", "reproduced", "reproduced", "not reproduced"]
+
+
+def test_speaks_json(judge):
+    assert json.loads(json.dumps([to_json(one) for one in judge(make_result())]))[0]["verdict"] == "not run"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"kind": "ratio"}, {"of": {}}, {"paper": None}, {"where": {"sluts": 3}}, {"quantity": "joy"}, {"kind": "difference"}],
+)
+def test_a_claim_must_be_whole(change):
+    whole: dict[str, Any] = {"id": "x", "says": "", "source": "", "kind": "value", "of": {"model": "sam"}, "paper": 1}
+    Claim(**whole)
+    with pytest.raises(ValidationError):
+        Claim(**{**whole, **change})

@@ -1,0 +1,144 @@
+"""Two runs of the same cases: planted changes of time and memory are named, what is no change is not, other machines are refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mann_bench.data.errors import UsageError
+from mann_bench.reports.compare.comparison import compare_results, compare_runs, known_well, parse_limits, row, summary, to_json, violations
+from tests.support.results import make_result
+
+RANDOM = np.random.default_rng(0)
+
+
+def timed(model="sam", factor=1.0, count=40, noise=0.01, **changes):
+    samples = list(10 * factor * np.exp(noise * RANDOM.standard_normal(count)))
+    result = make_result(model, **changes)
+    assert result.time is not None
+    return result.model_copy(
+        update={"time": result.time.model_copy(update={"pass_ms": result.time.pass_ms.model_copy(update={"samples": samples})})}
+    )
+
+
+def verdicts(before, after, threshold=0.05):
+    return [one.verdict(threshold) for one in compare_results(before, after)[0]]
+
+
+def test_verdicts_of_planted_changes():
+    models = ["lstm", "ntm", "dam", "sam"]
+    before = [timed(model) for model in models]
+    after = [timed(model, factor) for model, factor in zip(models, (1.0, 1.2, 1 / 1.2, 1.03), strict=True)]
+    assert verdicts(before, after) == ["SAME", "SLOWER", "FASTER", "SAME"]
+    assert verdicts(before, after, 0.001)[3] == "SLOWER"
+    assert verdicts(before, after, 0.5) == ["SAME"] * 4
+
+
+def test_too_little_or_too_scattered_is_inconclusive():
+    assert verdicts([timed(count=3)], [timed(factor=1.2, count=3)]) == ["INCONCLUSIVE"]
+    assert verdicts([timed(noise=0.5)], [timed(noise=0.5)]) == ["INCONCLUSIVE"]
+
+
+def test_a_lucky_process_is_no_change():
+    lucky = [timed(factor=factor) for factor in (1.0, 0.8, 1.0)]
+    assert verdicts([timed() for _ in range(3)], lucky) == ["INCONCLUSIVE"]
+    assert verdicts([timed(factor=f) for f in (1, 2, 1.5)], [timed(factor=1.2 * f) for f in (1, 2, 1.5)]) == [
+        "SLOWER"
+    ]  # pairs share a minute
+
+
+def test_many_unchanged_cases_raise_no_alarm():
+    sizes = range(64, 64 + 60)
+    before, after = ([timed(slots=n, noise=0.05, count=30) for n in sizes] for _ in range(2))
+    assert {one.verdict(0) for one in compare_results(before, after)[0]} <= {"INCONCLUSIVE", "SAME"}
+
+
+def test_runs_made_apart_need_more_than_runs_timed_in_turn():
+    models, factors = ["lstm", "ntm", "dam", "sam"], (1.1, 1.0, 0.9, 1.05)
+    sizes = [(model, n, factor) for n in (64, 65, 66) for model, factor in zip(models, factors, strict=True)]
+    before = [timed(model, slots=n) for model, n, _ in sizes]
+    after = [timed(model, factor, slots=n) for model, n, factor in sizes]
+    later = [one.model_copy(update={"started_at": "2026-01-01T00:10:00+00:00"}) for one in after]
+    assert {"SLOWER", "FASTER"} <= set(verdicts(before, after))
+    assert set(verdicts(before, later)) == {"INCONCLUSIVE"}
+    assert {one.in_turn for one in compare_results(before, later)[0]} == {False}
+
+
+def test_memory_to_the_byte():
+    one = compare_results([make_result(per_step=1000)], [make_result(per_step=1001)])[0][0]
+    assert one.larger() == ["peak_bytes", "tape_bytes", "bytes_per_step"]
+    assert one.larger(0.01) == []
+    assert "tape_bytes 10,000 -> 10,010 (+0.10%)" in one.memory
+    assert compare_results([make_result()], [make_result()])[0][0].memory == "same"
+
+
+def test_what_else_changed_is_said():
+    old = make_result(index="lsh").model_copy(update={"recall": 0.9})
+    assert old.ran is not None
+    new = old.model_copy(update={"recall": 0.8, "ran": old.ran.model_copy(update={"kernels": "native"})})
+    assert compare_results([old], [new])[0][0].warnings == [
+        "sam lsh N=64 train: kernels torch, index lsh ran in A, native, lsh in B",
+        "sam lsh N=64 train: recall 0.900 in A, 0.800 in B",
+    ]
+    assert compare_results([old], [old])[0][0].warnings == []
+
+
+def test_limits():
+    compared = compare_results([timed("sam"), timed("ntm", per_step=100)], [timed("sam", 1.3), timed("ntm", per_step=120)])[0]
+    assert violations(compared, []) == []
+    said = violations(compared, parse_limits(["slower:5%", "larger:10%"]))
+    assert any(sentence.startswith("sam N=64 train: 1.") and "x the time [" in sentence for sentence in said)
+    assert any("ntm N=64 train: tape_bytes 1,000 -> 1,200 (+20.00%)" in sentence for sentence in said)
+    assert violations(compared, parse_limits(["slower:50%"])) == []
+    for bad in ("slower", "slower:5", "warmer:5%", "slower:x%"):
+        with pytest.raises(UsageError, match="--fail-on: expected"):
+            parse_limits([bad])
+
+
+def test_a_case_that_no_longer_runs_fails_any_limit():
+    compared, _, _ = compare_results([make_result()], [make_result(status="oom", reason="full")])
+    assert compared[0].verdict(0.05) == "BROKEN"
+    assert violations(compared, parse_limits(["slower:5%"])) == ["sam N=64 train: ran before, now oom: full"]
+    assert "oom" in row(compared[0], 0.05)
+    assert compare_results([make_result(status="oom")], [make_result()])[0][0].verdict(0.05) == "FIXED"
+    assert compare_results([make_result(status="oom")], [make_result(status="oom")])[0][0].verdict(0.05) == "NOT MEASURED"
+
+
+def write(folder, results, **environment):
+    folder.mkdir()
+    (folder / "results.jsonl").write_text("".join(result.to_line() + "\n" for result in results))
+    facts = {"cpu": "abacus", "torch": "2.13.0", "gpus": [], "git": {"commit": "abc", "dirty": False}, **environment}
+    (folder / "run.json").write_text(json.dumps({"environment": facts}))
+    return folder
+
+
+def test_other_machines_are_refused_and_other_software_warned_of(tmp_path):
+    one = write(tmp_path / "one", [make_result()])
+    other = write(tmp_path / "other", [make_result()], cpu="slide rule")
+    with pytest.raises(UsageError, match=r"one machine, got cpu: abacus and slide rule; add --anyway"):
+        compare_runs(one, other)
+    assert compare_runs(one, other, anyway=True).warnings == ["cpu: abacus and slide rule"]
+    newer = write(tmp_path / "newer", [make_result()], torch="2.14.0", git={"commit": "def", "dirty": True})
+    assert compare_runs(one, newer).warnings == ["torch: 2.13.0 and 2.14.0", "B had uncommitted changes"]
+    gpu = write(tmp_path / "gpu", [make_result()], gpus=[{"name": "H100", "memory_bytes": 1}])
+    with pytest.raises(UsageError, match="gpus: none and H100"):
+        compare_runs(one, gpu)
+
+
+def test_cases_of_one_side_only(tmp_path):
+    one = write(tmp_path / "one", [make_result(), make_result("ntm")])
+    other = write(tmp_path / "other", [make_result(suite="renamed"), make_result("dam")])
+    comparison = compare_runs(one, other)
+    assert [c.case.model for c in comparison.cases] == ["sam"]
+    assert comparison.warnings == ["only in A: ntm N=64 train", "only in B: dam N=64 train"]
+    assert "1 cases: " in summary(comparison.cases, 0.05)
+    assert json.loads(json.dumps(to_json(comparison.cases[0], 0.05)))["ratio"]["value"] == 1.0
+    with pytest.raises(UsageError, match="at least one case on both sides"):
+        compare_runs(one, write(tmp_path / "third", [make_result("lstm")]))
+
+
+def test_processes_are_added_until_the_ratio_is_known_to_half_the_threshold():
+    assert known_well([timed(noise=0.01)], [timed(noise=0.01)], 0.05)
+    assert not known_well([timed(noise=0.3)], [timed(noise=0.3)], 0.05)
+    assert known_well([timed(noise=0.3)], [timed(noise=0.3)], 2.0)
+    assert known_well([make_result(status="oom", reason="full")], [timed(noise=0.3)], 0.05)  # more of it would fail as well

@@ -1,0 +1,87 @@
+"""Speed-up, memory ratio and crossover of planted curves."""
+
+import numpy as np
+import pytest
+
+from mann_bench.reports.analysis.ratios import crossovers, ratios
+from mann_bench.reports.analysis.scaling import scalings
+from mann_bench.reports.data.frame import load_frame
+from mann_bench.reports.data.quantity import TIME
+from tests.support.results import make_result
+
+SIZES = [64, 256, 1024]
+
+
+@pytest.fixture
+def frame_of(tmp_path):
+    def make(*results):
+        (tmp_path / "results.jsonl").write_text("".join(result.to_line() + "\n" for result in results))
+        return load_frame([tmp_path])
+
+    return make
+
+
+def curves(sam_ms, ntm_ms):
+    sam = [make_result("sam", n, ms=ms, per_step=100) for n, ms in zip(SIZES, sam_ms, strict=True)]
+    return [*sam, *(make_result("ntm", n, ms=ms, per_step=n * 10) for n, ms in zip(SIZES, ntm_ms, strict=True))]
+
+
+def crossover(frame):
+    return crossovers(frame, scalings(frame, TIME))[0]
+
+
+def test_ratio_and_its_interval(frame_of):
+    found = ratios(frame_of(*curves([1, 1, 1], [0.5, 2, 8])))
+    assert [r.slots for r in found] == SIZES
+    assert found[2].speedup == pytest.approx(8)
+    assert found[2].speedup_low == pytest.approx(8 * 0.99 / 1.01)
+    assert found[2].tape_ratio == pytest.approx(102.4)
+
+
+def test_crossover_between_sizes(frame_of):
+    found = crossover(frame_of(*curves([1, 1, 1], [0.5, 2, 8])))
+    assert found.slots == pytest.approx(128)
+    assert 120 < found.low < 128 < found.high < 136
+    assert found.words.startswith("from N = 128 [12")
+
+
+def test_a_crossover_that_noise_decides_has_a_wide_interval(frame_of):
+    found = crossover(frame_of(*curves([1, 1, 1], [0.5, 1.001, 8])))
+    assert found.slots < 256
+    assert found.high > 256
+
+
+def test_always_or_never_faster(frame_of):
+    assert "faster at every N measured, 64 to 1k" in crossover(frame_of(*curves([1, 1, 1], [2, 3, 4]))).words
+    assert crossover(frame_of(*curves([2, 2, 2], [3, 1, 1]))).words == "not faster at any N measured, 64 to 1k"
+
+
+def test_expected_crossover_beyond_what_was_measured(frame_of):
+    found = crossover(frame_of(*curves([3, 3, 3], [0.1 + n / 1000 for n in SIZES])))
+    assert np.isinf(found.slots)
+    assert found.expected is not None
+    at, low, high = found.expected
+    assert at == pytest.approx(2900, rel=0.02)
+    assert low < 2900 < high
+    assert "the fitted curves cross near 2.83k [" in found.words
+    assert found.words.endswith(", not measured")
+
+
+def test_other_settings_are_not_compared(frame_of):
+    found = ratios(frame_of(make_result("sam", 64), make_result("ntm", 64, mode="infer"), make_result("lstm", 64)))
+    assert found == []
+
+
+def test_a_native_kernel_is_held_against_the_plain_one(frame_of):
+    plain = [make_result("sam", n, ms=4, kernels="torch") for n in SIZES]
+    native = [make_result("sam", n, ms=1, kernels="native") for n in SIZES]
+    native = [r.model_copy(update={"ran": r.ran.model_copy(update={"kernels": "native"})}) for r in native if r.ran]
+    found = ratios(frame_of(*plain, *native))
+    assert [(r.subject, r.twin, round(r.speedup)) for r in found] == [("sam native", "sam torch", 4)] * 3
+
+
+def test_runs_are_not_compared_across_machines(tmp_path):
+    for name, model in (("here", "sam"), ("there", "ntm")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.jsonl").write_text("".join(make_result(model, n).to_line() + "\n" for n in SIZES))
+    assert ratios(load_frame([tmp_path / "here", tmp_path / "there"])) == []

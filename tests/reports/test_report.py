@@ -1,0 +1,117 @@
+"""The page: true to the results, whole whatever they are, safe, and the same twice."""
+
+import csv
+import re
+
+import pytest
+
+from mann_bench.data.errors import UsageError
+from mann_bench.reports import write_report
+from mann_bench.reports.scaling.findings import conclude
+from tests.support.results import make_result
+
+
+@pytest.fixture
+def run(tmp_path):
+    def write(*results, name="run"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "results.jsonl").write_text("".join(result.to_line() + "\n" for result in results))
+        (folder / "run.json").write_text('{"suite": "made-up", "environment": {"cpu": "abacus <fast>", "gpus": [], "ram_bytes": 1024}}')
+        return folder
+
+    return write
+
+
+def sweep(model, power, **changes):
+    return [make_result(model, n, ms=n**power / 50, per_step=100.0 * n**power, **changes) for n in (64, 256, 1024, 4096)]
+
+
+def test_verdicts_are_computed_from_the_results_file(run, tmp_path):
+    folder = run(*sweep("sam", 0), *sweep("ntm", 1))
+    fits = conclude([folder]).fits["memory_per_step"]
+    exponents = {curve: fit.exponent.value for (_, curve), fit in fits.items()}
+    assert exponents == pytest.approx({"sam": 0, "ntm": 1}, abs=0.01)
+    page = write_report([folder], tmp_path / "out").read_text()
+    assert "The memory each further step takes does not grow with N for sam; it grows as O(N) for ntm." in page
+    assert "The time a step takes does not grow with N for sam; it grows as O(N) for ntm." in page
+    assert "sam is 4,096x [4,015, 4,179] as fast as ntm and takes 4,096x less memory a step" in page
+    assert "O(N): 100 B a slot" in page
+    assert {p.suffix for p in (tmp_path / "out" / "plots").iterdir()} == {".svg", ".png"}
+    rows = list(csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines()))
+    assert len(rows) == 8
+    markdown = (tmp_path / "out" / "report.md").read_text()
+    assert "| sam | ntm | 4k |" in markdown
+    assert "|---|---|---|---:|" in markdown
+
+
+def test_every_number_leads_to_a_case(run, tmp_path):
+    results = [*sweep("sam", 0), *sweep("ntm", 1), make_result("dnc", status="oom", reason="full")]
+    page = write_report([run(*results)], tmp_path / "out").read_text()
+    anchors = re.findall(r'id="case-([0-9a-f]{16})"', page)
+    assert sorted(anchors) == sorted(result.case_id for result in results)
+    links = set(re.findall(r'href="#case-([0-9a-f]{16})"', page))
+    assert links == {result.case_id for result in results if result.status == "ok"}
+
+
+def test_sortable_by_value_not_by_looks(run, tmp_path):
+    page = write_report([run(*sweep("ntm", 1))], tmp_path / "out").read_text()
+    assert re.search(r'data-value="4096">4k<', page)
+
+
+def test_page_asks_nothing_of_a_network_and_escapes(run, tmp_path):
+    evil = make_result("lstm", 64, status="error", reason="<script>alert(1)</script>")
+    page = write_report([run(*sweep("sam", 0), evil)], tmp_path / "out").read_text()
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+    assert "abacus &lt;fast&gt;" in page
+    outside = [url for url in re.findall(r"(?:href|src|url\()\s*=?\s*[\"']?(https?:[^\"')\s]+)", page) if "www.w3.org" not in url]
+    assert outside == []
+
+
+def test_same_results_same_page(run, tmp_path):
+    folder = run(*sweep("sam", 0.3), *sweep("ntm", 1))
+    first, second = (write_report([folder], tmp_path / name).read_text() for name in ("a", "b"))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        [make_result()],
+        [make_result(per_step=0)],
+        [make_result(status="oom", reason="full"), make_result("ntm", status="timeout", reason="slow")],
+        [make_result(), make_result(slots=128, status="oom", reason="full"), make_result("ntm", 64, mode="infer")],
+    ],
+    ids=["one", "zero-bytes", "nothing-measured", "mixed"],
+)
+def test_awkward_results_still_give_a_page(run, tmp_path, results):
+    page = write_report([run(*results)], tmp_path / "out").read_text()
+    for result in results:
+        assert result.case_id in page
+        assert (result.reason or "") in page
+
+
+def test_several_runs_in_one_report(run, tmp_path):
+    folders = [run(*sweep("sam", 0), name="before"), run(*sweep("sam", 0), name="after")]
+    page = write_report(folders, tmp_path / "out").read_text()
+    assert "sam @ before" in page
+    assert "sam @ after" in page
+
+
+def test_unreadable_run_is_named(tmp_path):
+    with pytest.raises(UsageError, match="expected a run folder"):
+        write_report([tmp_path], tmp_path / "out")
+
+
+def test_runs_whose_folders_have_one_name_are_told_apart(run, tmp_path):
+    (tmp_path / "other").mkdir()
+    folders = [run(make_result()), run(make_result(), name="other/run")]
+    page = write_report(folders, tmp_path / "out").read_text()
+    assert f"sam @ {folders[0]}" in page
+    assert f"sam @ {folders[1]}" in page
+
+
+def test_recall_is_plotted_where_there_is_one(run, tmp_path):
+    write_report([run(make_result(index="lsh").model_copy(update={"recall": 0.5}))], tmp_path / "out")
+    assert (tmp_path / "out" / "plots" / "recall.svg").is_file()

@@ -1,0 +1,106 @@
+"""Planted changes are found, chance is not taken for one, and a machine's slow seconds do not count as many samples."""
+
+import numpy as np
+import pytest
+
+from mann_bench.reports.analysis.significance import block_length, block_medians, change, corrected, widened
+
+
+def independent(random, count=40, factor=1.0):
+    return list(factor * np.exp(0.05 * random.standard_normal(count)))
+
+
+def drifting(random, count=240, factor=1.0):
+    """Autoregressive noise: each sample remembers 0.8 of the one before."""
+    noise = np.zeros(count)
+    for i in range(1, count):
+        noise[i] = 0.8 * noise[i - 1] + 0.03 * random.standard_normal()
+    return list(factor * np.exp(noise))
+
+
+def test_planted_slowdown_is_found_with_its_size():
+    random = np.random.default_rng(0)
+    found = change([[independent(random)]], [[independent(random, factor=1.2)]])
+    assert found.low < 1.2 < found.high
+    assert found.low > 1.1
+    assert found.high < 1.3
+    assert found.p_value < 1e-6
+
+
+def test_direction_and_identity():
+    samples = [3.0, 2.0, 4.0, 3.5, 2.5, 3.1, 2.9]
+    same = change([[samples]], [[samples]])
+    assert (same.ratio, same.p_value) == (1.0, 1.0)
+    assert same.low <= 1 <= same.high
+    assert change([[samples]], [[[2 * value for value in samples]]]).ratio == pytest.approx(2)
+
+
+@pytest.mark.parametrize("make", [independent, drifting])
+def test_interval_covers_no_change_as_often_as_it_says(make):
+    random = np.random.default_rng(1)
+    changes = [change([[make(random)]], [[make(random)]]) for _ in range(120)]
+    covered = sum(one.low <= 1 <= one.high for one in changes)
+    alarms = sum(one.p_value < 0.05 for one in changes)
+    assert covered >= 105  # 95% of 120 are 114; blocks of drifting samples are not quite independent
+    assert alarms <= 14
+
+
+def test_processes_that_differ_widen_the_interval():
+    random = np.random.default_rng(2)
+    steady = [[independent(random, factor=f)] for f in (1, 1, 1)]
+    lucky = [[independent(random, factor=f)] for f in (0.9, 1, 1.1)]
+    narrow, wide = (change(steady, after) for after in (steady, lucky))
+    assert wide.high / wide.low > 1.1 * (narrow.high / narrow.low)
+
+
+def in_turn(random, factor=1.0, turns=20):
+    """Two processes on a machine that becomes half as slow again in the middle, turn by turn of five samples."""
+    moods = np.where(np.arange(turns) < turns // 2, 1.0, 1.5) * np.exp(0.1 * random.standard_normal(turns))
+    return ([list(side * mood * np.exp(0.03 * random.standard_normal(5))) for mood in moods] for side in (1.0, factor))
+
+
+def test_what_turns_share_is_held_against_neither():
+    random = np.random.default_rng(4)
+    changes = [change([before], [after]) for before, after in (in_turn(random) for _ in range(120))]
+    assert sum(one.low <= 1 <= one.high for one in changes) >= 106
+    assert sum(one.p_value < 0.05 for one in changes) <= 14
+    assert max(one.high / one.low for one in changes) < 1.1
+    before, after = in_turn(random, 1.1)
+    found = change([before], [after])
+    assert 1.05 < found.low < 1.1 < found.high < 1.15
+    assert found.p_value < 1e-4
+    apart = change([before], [after], side_by_side=False)
+    assert apart.high / apart.low > 1.3 > found.high / found.low
+    assert change([before], [before]).p_value == 1
+
+
+def test_runs_made_apart_are_as_unsure_as_their_cases_differ():
+    random = np.random.default_rng(5)
+    moods = np.exp(0.1 * random.standard_normal(40))
+    sure = [change([[independent(random)]], [[independent(random, factor=mood)]]) for mood in moods]
+    assert sum(one.low > 1 or one.high < 1 for one in sure) > 25  # seconds, taken for a change
+    spread = widened([*sure, change([[independent(random)]], [[independent(random, factor=2)]])])
+    *others, planted = spread
+    assert sum(one.low > 1 or one.high < 1 for one in others) <= 6
+    assert planted.low > 1.5
+    assert planted.p_value < 1e-5
+    assert [one.ratio for one in others] == [one.ratio for one in sure]
+    assert all(new.low <= old.low and new.high >= old.high and new.p_value >= old.p_value for old, new in zip(sure, others, strict=True))
+    assert widened(sure[:3]) == sure[:3]
+    alike = [change([[independent(random)]], [[independent(random, factor=1.2)]]) for _ in range(10)]
+    assert all(one.low > 1 for one in widened(alike))  # all alike: seen, though it may be the machine
+
+
+def test_block_length():
+    random = np.random.default_rng(3)
+    assert block_length(independent(random, 200)) <= 2
+    assert 8 <= block_length(drifting(random, 400)) <= 50
+    assert block_length([1.0] * 30) == 1
+    assert block_length([1.0, 2.0]) == 1
+    assert len(block_medians(sorted(independent(random, 60)))) == 6
+
+
+def test_many_cases_are_held_to_more():
+    assert corrected([0.04]) == [pytest.approx(0.04)]
+    assert min(corrected([0.04] + [0.9] * 50)) > 0.05
+    assert corrected([]) == []

@@ -1,0 +1,93 @@
+"""Two states of the code side by side, from git worktrees: a planted slowdown is found, nothing is left behind."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mann_bench.data.errors import UsageError
+from mann_bench.run.checkouts import checked_out
+
+ROOT = Path(__file__).resolve().parents[2]
+SUITE = """
+name = "tiny"
+[[sweep]]
+models = ["lstm"]
+slots = ["4"]
+steps = 4
+[budget]
+timing_seconds = 0.4
+"""
+
+
+def git(repository, *arguments):
+    author = ("-c", "user.name=tester", "-c", "user.email=tester@example.org")
+    return subprocess.run(["git", *author, *arguments], cwd=repository, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """Two commits of this project: as it is, and with an LSTM that sleeps."""
+    path = tmp_path / "repository"
+    path.mkdir()
+    for folder in ("models", "kernels", "suites", "reports"):
+        shutil.copytree(ROOT / folder, path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "mann_bench", path / "mann_bench", symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    git(path, "init", "--quiet")
+    git(path, "add", ".")
+    git(path, "commit", "--quiet", "--message", "as it is")
+    lstm = path / "models" / "lstm.py"
+    text = lstm.read_text()
+    assert text.count("def forward(") == 1
+    signature = next(line for line in text.splitlines() if "def forward(" in line)
+    lstm.write_text(text.replace(signature, f"{signature}\n        __import__('time').sleep(0.05)"))
+    git(path, "commit", "--quiet", "--all", "--message", "slow")
+    (path / "tiny.toml").write_text(SUITE)
+    return path
+
+
+def test_planted_slowdown_between_two_commits(repository):
+    arguments = [
+        "compare",
+        "HEAD~1",
+        "HEAD",
+        "--suite",
+        "tiny.toml",
+        "--processes",
+        "1",
+        "--fail-on",
+        "slower:50%",
+        "--out",
+        "out",
+        "--json",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
+    command = [sys.executable, "-m", "mann_bench", *arguments]
+    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1, done.stderr
+    assert "failed: lstm N=4 train" in done.stderr
+    case = json.loads(done.stdout)["cases"][0]
+    assert case["verdict"] == "SLOWER"
+    assert case["step_ms"][1] > 50 / 4
+    heads = [git(repository, "rev-parse", ref).strip() for ref in ("HEAD~1", "HEAD")]
+    commits = [json.loads(path.read_text())["environment"]["git"]["commit"] for path in sorted((repository / "out").glob("*/run.json"))]
+    assert sorted(commits) == sorted(heads)
+    assert len(git(repository, "worktree", "list").splitlines()) == 1
+
+
+def test_what_is_no_checkout(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    with checked_out(".") as here:
+        assert here.path == repository
+        assert here.folder_name.startswith("working-tree-")
+    for name in ("no-such-ref", "--help"):
+        with pytest.raises(UsageError, match=f"expected a git ref .* got '{name}'"), checked_out(name):
+            pass
+    git(repository, "rm", "-r", "--quiet", "mann_bench")
+    git(repository, "commit", "--quiet", "--message", "gone")
+    with pytest.raises(UsageError, match=r"expected mann_bench/run/worker.py at 'HEAD'"), checked_out("HEAD"):
+        pass

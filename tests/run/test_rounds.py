@@ -1,0 +1,88 @@
+"""Turns between the cases of a comparison, with workers that live in memory: what drift and failures do to results."""
+
+import pytest
+
+from mann_bench.data.suite import Budget
+from mann_bench.run.runner import run_side_by_side
+from tests.support.fakes import FakeClock
+from tests.support.results import make_result
+
+CLOCK = FakeClock()
+CALLS: list[str] = []
+
+
+class DriftingWorker:
+    """Every pass takes 100 ms on a machine that slows by 2% a turn; `dam` dies in its second turn."""
+
+    def __init__(self, threads, checkout=None):
+        self.used_s, self.turns, self.model = 0.0, 0, ""
+
+    def wait_until_started(self):
+        return {}
+
+    def ask(self, command, timeout_s):
+        if command["do"] == "prepare":
+            self.model = command["case"]["model"]
+            return {"ran": {"kernels": "torch", "index": "exact", "device_name": "fake"}, "warmup_ms": [100.0], "first_ms": 500.0}
+        CALLS.append(self.model)
+        CLOCK.now += 1
+        self.turns += 1
+        if self.model == "dam" and self.turns == 2:
+            return {"status": "oom", "reason": "full"}
+        assert command["flush"] is False
+        return {"passes": [[100 * (1 + 0.02 * CLOCK.now), None, None]] * 10, "sensors": []}
+
+    def quit(self):
+        pass
+
+    def kill(self):
+        pass
+
+
+@pytest.fixture(autouse=True)
+def fake_workers(monkeypatch):
+    CLOCK.now = 0
+    CALLS.clear()
+    monkeypatch.setattr("mann_bench.run.runner.WorkerProcess", DriftingWorker)
+
+
+def run(*models, rounds):
+    cases = [make_result(model).case for model in models]
+    return list(run_side_by_side(cases, Budget(rounds=rounds), lambda text: None))
+
+
+def test_steady_drift_cancels_between_cases_that_take_turns():
+    first, second = run("ntm", "sam", rounds=4)
+    assert CALLS == ["ntm", "sam", "sam", "ntm"] * 2
+    assert first.time is not None
+    assert second.time is not None
+    assert first.time.pass_ms.median == pytest.approx(second.time.pass_ms.median, rel=0.001)
+    assert first.time.pass_ms.ci_high - first.time.pass_ms.ci_low > 10  # and is not hidden
+    assert first.time.round_counts == [10] * 4
+    assert first.time.first_ms == 500
+
+
+def test_one_after_the_other_the_same_drift_is_taken_for_a_difference():
+    [first], [second] = run("ntm", rounds=4), run("sam", rounds=4)
+    assert first.time is not None
+    assert second.time is not None
+    assert second.time.pass_ms.median > 1.05 * first.time.pass_ms.median
+
+
+def test_a_case_that_dies_in_a_later_turn_leaves_the_others_be():
+    dam, sam = run("dam", "sam", rounds=3)
+    assert (dam.status, dam.reason, dam.time) == ("oom", "full", None)
+    assert sam.status == "ok"
+    assert CALLS.count("sam") == 3
+    assert CALLS.count("dam") == 2
+
+
+def test_many_turns_end_with_the_time_but_never_before_the_fifth():
+    def turns(timing_seconds):
+        budget = Budget(rounds=30, timing_seconds=timing_seconds)
+        [result] = run_side_by_side([make_result("ntm").case], budget, lambda text: None)
+        assert result.time is not None
+        return len(result.time.round_counts)
+
+    assert 5 < turns(9.5) < 10
+    assert turns(1.0) == 5

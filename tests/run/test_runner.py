@@ -1,0 +1,144 @@
+"""The runner, with models that raise, lie, hang, eat memory and die: each is data, and the sweep goes on."""
+
+import textwrap
+
+import pytest
+
+from mann_bench.data.store import RunFolder, load_results
+from mann_bench.data.suite import parse_suite
+from mann_bench.run.process import WorkerProcess
+from mann_bench.run.runner import BrokenCurves, comparisons, refuse, run_suite
+from tests.support.results import make_result
+
+BAD_MODELS = """
+    import os, time, torch
+    from torch import nn
+
+    class Good(nn.Module):
+        def __init__(self, input_size, output_size):
+            super().__init__()
+            self.layer = nn.Linear(input_size, output_size)
+        def forward(self, x, state):
+            print("models may print")
+            return self.layer(x), None
+
+    class WrongShape(Good):
+        def forward(self, x, state):
+            return x, None
+
+    class Hangs(Good):
+        def forward(self, x, state):
+            time.sleep(1000)
+
+    class Greedy(Good):
+        def forward(self, x, state):
+            torch.ones(2**30)
+            return super().forward(x, state)
+
+    class Killed(Good):
+        def forward(self, x, state):
+            os.kill(os.getpid(), 9)
+
+    class Leaves(Good):
+        def forward(self, x, state):
+            os._exit(3)
+
+    def raises(input_size):
+        raise RuntimeError("no such luck\\nsecond line")
+"""
+
+NAMES = ["Good", "raises", "WrongShape", "Hangs", "Greedy", "Killed", "Leaves"]
+
+
+@pytest.fixture
+def suite(tmp_path, monkeypatch):
+    (tmp_path / "bad_models.py").write_text(textwrap.dedent(BAD_MODELS))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    models = ", ".join(f'"bad_models:{name}"' for name in NAMES)
+    budget = '[budget]\ncase_seconds = 12\ntiming_seconds = 0.2\nmemory = "1G"\n'
+    return parse_suite(f'name = "bad"\n[[sweep]]\nmodels = [{models}, "lstm", "ntm"]\nslots = ["64", "4M"]\n{budget}', "bad.toml")
+
+
+def test_every_failure_is_data_and_the_sweep_goes_on(suite, tmp_path):
+    folder = RunFolder(tmp_path / "run", {"case_ids": [], "suite": "bad"}, resume=False)
+    yielded = list(run_suite(suite, folder))
+    folder.close()
+    assert load_results(tmp_path / "run") == yielded
+    at = {(result.case.model.removeprefix("bad_models:"), result.case.slots): result for result in yielded}
+    status = {name: at[name, 64].status for name in [*NAMES, "lstm", "ntm"]}
+    assert status == {
+        "Good": "ok",
+        "raises": "error",
+        "WrongShape": "error",
+        "Hangs": "timeout",
+        "Greedy": "oom",
+        "Killed": "error",
+        "Leaves": "error",
+        "lstm": "ok",
+        "ntm": "ok",
+    }
+    assert at["raises", 64].reason == "RuntimeError: no such luck"
+    assert "expected y of shape [T, B, Y] = [1, 1, 8], got [1, 1, 10]" in str(at["WrongShape", 64].reason)
+    assert "within" in str(at["Hangs", 64].reason)
+    assert "SIGKILL" in str(at["Killed", 64].reason)
+    assert "exited with code 3" in str(at["Leaves", 64].reason)
+    assert at["Good", 64].memory is not None
+    time = at["lstm", 64].time
+    assert time is not None
+    assert time.pass_ms.count >= 2
+
+    assert at["Hangs", 2**22].status == "skipped"
+    assert "its curve stopped at N = 64 (timeout" in str(at["Hangs", 2**22].reason)
+    assert at["Greedy", 2**22].status == "skipped"
+    assert at["ntm", 2**22].status == "skipped"
+    assert "predicted" in str(at["ntm", 2**22].reason)
+    assert at["Good", 2**22].status == "ok"
+
+
+def test_kernel_oom_kill_is_told_from_kill_9(monkeypatch):
+    kills = iter([0, 1])
+    monkeypatch.setattr("mann_bench.run.process.oom_kills", lambda: next(kills))
+    worker = WorkerProcess(threads=1)
+    worker._process.kill()
+    reply = worker.ask({"do": "round"}, 10)
+    worker.kill()
+    assert reply["status"] == "oom"
+
+
+def test_comparisons_differ_in_what_is_compared_only(suite):
+    groups = comparisons(suite.cases)
+    assert [len(group) for group in groups] == [9, 9]
+    assert {case.slots for case in groups[0]} == {64}
+
+
+def test_broken_curves_and_refusals(suite, monkeypatch):
+    broken = BrokenCurves([make_result("ntm", 1024, status="oom", reason="full"), make_result("sam", 64, status="error", reason="bug")])
+    assert "stopped at N = 1k (oom: full)" in str(broken.reason(make_result("ntm", 4096).case))
+    assert broken.reason(make_result("ntm", 512).case) is None
+    assert broken.reason(make_result("ntm", 4096, mode="infer").case) is None
+    assert broken.reason(make_result("sam", 4096).case) is None
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    refusal = refuse(make_result("sam", 64, device="cuda").case, suite.budget, broken)
+    assert refusal is not None
+    assert refusal["status"] == "unavailable"
+
+
+def test_compiled_without_a_compiler_is_unavailable(suite, monkeypatch):
+    monkeypatch.setattr("mann_bench.run.runner.compiler", lambda: None)
+    refusal = refuse(make_result("ntm", variant="compiled").case, suite.budget, BrokenCurves([]))
+    assert refusal is not None
+    assert refusal["status"] == "unavailable"
+    assert "g++" in refusal["reason"]
+
+
+def test_resume_runs_what_is_missing(suite, tmp_path):
+    lstm = suite.model_copy(update={"cases": [case for case in suite.cases if case.model == "lstm"]})
+    description = {"case_ids": [case.case_id for case in lstm.cases], "suite": "bad"}
+    folder = RunFolder(tmp_path / "run", description, resume=False)
+    first = next(iter(run_suite(lstm, folder)))
+    folder.close()
+    folder = RunFolder(tmp_path / "run", description, resume=True)
+    rest = list(run_suite(lstm, folder))
+    folder.close()
+    assert [first.case_id, *(result.case_id for result in rest)] == description["case_ids"]

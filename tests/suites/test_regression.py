@@ -1,0 +1,74 @@
+"""asv's points: enough of them, each the lower the better, from the runner's results and nothing else."""
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mann_bench.data.suite import parse_suite
+from mann_bench.suites.regression import points
+from tests.support.results import make_result
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def stored(*results):
+    return [result.model_dump(by_alias=True) for result in results]
+
+
+def test_every_case_of_the_suite_has_its_name_and_none_twice():
+    cases = parse_suite(points.SOURCE.read_text(), "regression.toml").cases
+    names = [points.name_of(case.model_dump()) for case in cases]
+    assert sorted(names) == sorted(points.NAMES)
+    count = 2 * len(points.NAMES) + len(points.TRAINED) + len(points.FAST) + len(points.INDEXED)
+    assert 20 <= count <= 60
+
+
+def test_times_are_a_sample_a_quarter_of_each_process():
+    result = make_result()
+    assert result.time is not None
+    passes = result.time.pass_ms.model_copy(update={"samples": [float(i) for i in range(40)]})
+    result = result.model_copy(update={"time": result.time.model_copy(update={"pass_ms": passes})})
+    found = points.times_ms(stored(result, result))
+    assert found == {"samples": [0.45, 1.45, 2.45, 3.45] * 2, "number": 1}
+
+
+def test_what_failed_is_nan():
+    failed = make_result(status="oom", reason="full")
+    assert math.isnan(points.times_ms(stored(make_result(), failed))["samples"][0])
+    assert math.isnan(points.worst(stored(make_result(), failed), "memory", "peak_bytes"))
+    assert math.isnan(points.worst(stored(make_result()), "check", "max_rel_err"))
+
+
+def test_worst_of_the_processes_and_lower_is_better():
+    results = stored(*(make_result(per_step=n).model_copy(update={"recall": r}) for n, r in ((10, 0.9), (20, 0.9))))
+    cache = dict.fromkeys(points.NAMES, results)
+    assert points.Tape().track_bytes_per_step(cache, "sam 16k") == 20
+    assert points.Steps().track_peak_bytes(cache, "sam 16k") == 1200
+    assert points.Missed().track_missed(cache, "sam lsh 64k") == pytest.approx(0.1)
+
+
+def test_configuration_names_what_exists():
+    configuration = json.loads((ROOT / "asv.conf.json").read_text())
+    assert (ROOT / configuration["benchmark_dir"] / "__init__.py").is_file()
+    assert "{conf_dir}/constraints.txt" in configuration["install_command"][0]
+    assert (ROOT / "constraints.txt").is_file()
+
+
+@pytest.mark.slow
+def test_asv_finds_all_points(tmp_path):
+    """`asv check` imports the benchmarks as asv does; in a copy, as asv wants a repository."""
+    copy = tmp_path / "copy"
+    shutil.copytree(ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns(".venv", ".git", ".asv", "runs", "__pycache__"))
+    author = ["-c", "user.name=tester", "-c", "user.email=tester@example.org"]
+    for arguments in (["init", "--quiet"], ["add", "asv.conf.json"], ["commit", "--quiet", "--message", "one"]):
+        subprocess.run(["git", *author, *arguments], cwd=copy, check=True)
+    asv = [sys.executable, "-m", "asv"]
+    home = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(copy)}
+    subprocess.run([*asv, "machine", "--yes"], cwd=copy, env=home, check=True, capture_output=True)
+    done = subprocess.run([*asv, "check", "--python=same"], cwd=copy, env=home, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

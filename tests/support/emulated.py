@@ -1,0 +1,105 @@
+"""Native calls in processes of their own under a sanitizer: the emu build, 7 threads a block, or the text for the GPU, a thread a lane."""
+
+import ctypes
+import itertools
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from mann_bench.kernels import ops
+from mann_bench.kernels.native import build, call
+from mann_bench.kernels.native.arguments import KINDS, SOURCES, Arguments, pack, parse
+from mann_bench.kernels.sequence import tape as plan
+from mann_bench.models.sparse import native
+
+MAIN = Path(__file__).with_suffix(".cpp")
+OPTIONS = {
+    "TSAN_OPTIONS": "halt_on_error=1:exitcode=66",
+    "ASAN_OPTIONS": "detect_leaks=0:exitcode=66",
+    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1:exitcode=66",
+}
+
+
+class SanitizerError(AssertionError):
+    """What a sanitizer found."""
+
+
+class Emulator:
+    """`call.run` in such a process. Of each entry point: the last input in `calls`, the places of its barriers in `sites`."""
+
+    def __init__(self, sanitizer: str, folder: Path, *, gpu_width: int | None = None) -> None:
+        """gpu_width: run the text for the GPU, made for this known word size or 0."""
+        device = ("-DMB_WARPS", f"-DMB_KNOWN={gpu_width}", f"-DMB_ARGUMENTS_BYTES={ctypes.sizeof(Arguments)}")
+        quickly = "-O0" if "undefined" in sanitizer else "-O1"  # to compile
+        flags: tuple[str, ...] = ("-std=c++17", quickly, "-g", "-w", "-DMB_REAL=float", f"-fsanitize={sanitizer}", f"-I{SOURCES}")
+        flags += ("-DMB_EMULATE",) if gpu_width is None else device
+        command = build.compiler()
+        others = [source.read_text() for source in (SOURCES / "host.cpp", SOURCES / "device.cu", MAIN.with_name("warps.h"))]
+        name = f"{build.build_hash(MAIN, *flags, build.version(command), *others)}.exe"
+        self.program = build.cached(name, lambda made: build.compile_with(command, *flags, str(MAIN), "-lpthread", "-o", str(made)))
+        self.file = folder / "call"
+        self.calls: dict[str, bytes] = {}
+        self.sites: dict[str, list[str]] = {}  # "FILE LINE"
+
+    def run(self, entry: str, which: call.Build, names: str, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
+        """As `call.run`."""
+        arguments = pack(names, tensors, sizes, which.numbers)
+        bytes_of = [tensor.view(-1).view(torch.uint8) for tensor in tensors]
+        _, buffers = parse(names, which.numbers)
+        ends = [start if tensor == before else None for (_, before, _), (_, tensor, start) in itertools.pairwise([*buffers, (0, -1, 0)])]
+        placed = sorted(
+            ((place, bytes_of[tensor][start:end]) for (place, tensor, start), end in zip(buffers, ends, strict=True)),
+            key=lambda one: one[0],
+        )
+        raw = {list(KINDS)[place]: part for place, part in placed}
+        for name in call.schedule(entry, arguments):
+            self.execute(name, arguments, raw)
+
+    def execute(self, entry: str, arguments: Arguments, raw: Mapping[str, Tensor]) -> None:
+        """One call: the bytes of each buffer go through a file, changed where they are written; SanitizerError with the report."""
+        with self.file.open("wb") as file:
+            for name, kind in KINDS.items():
+                number = getattr(arguments, name) if kind == "SIZE" else len(raw[name]) if name in raw else -1
+                file.write(number.to_bytes(8, "little", signed=True))
+                if name in raw:
+                    file.write(raw[name].numpy().tobytes())
+        self.calls[entry] = self.file.read_bytes()
+        done = self._run(entry)
+        if done.returncode != 0:
+            raise SanitizerError(f"{entry}: exit {done.returncode}: {done.stderr[:3000]}")
+        self.sites[entry] = done.stdout.splitlines()
+        with self.file.open("rb") as file:
+            for tensor in raw.values():
+                if len(tensor):
+                    tensor.copy_(torch.frombuffer(bytearray(file.read(len(tensor))), dtype=torch.uint8))
+
+    def misses(self, entry: str, site: str) -> bool:
+        """Whether the last call of an entry point goes through unseen without the barrier at a place, or, for the GPU, those of warps."""
+        self.file.write_bytes(self.calls[entry])
+        return self._run(entry, *site.split()).returncode != 66
+
+    def _run(self, entry: str, *skip: str) -> subprocess.CompletedProcess[str]:
+        words = [str(self.program), entry, str(self.file), *skip]
+        return subprocess.run(words, capture_output=True, text=True, timeout=60, env=OPTIONS)
+
+    @contextmanager
+    def instead(self) -> Iterator["Emulator"]:
+        """Inside, native calls of models and ops run here."""
+
+        emulated = partial(call.Build, emulate=True)
+        operators = patch.object(ops.operator, "Build", emulated)
+        caches = (call.scratch, plan.plan, native.build_for)  # each build needs its own
+        for cache in caches:
+            cache.cache_clear()
+        try:
+            with patch.object(call, "run", self.run), patch("mann_bench.models.sparse.native.Build", emulated), operators:
+                yield self
+        finally:
+            for cache in caches:
+                cache.cache_clear()
