@@ -22,9 +22,6 @@ from mann_bench.suites.workloads import traffic
 LINK_ENTRIES = 8  # K_L of Rae et al. 2016, supplement D
 
 
-# ruff: noqa: D102  what a subclass of Op overrides is documented there
-
-
 class Op:
     """T calls of one op on data of a case; `module` has the op, `results` what the calls returned, `state` what they change or search."""
 
