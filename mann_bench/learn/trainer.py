@@ -180,11 +180,10 @@ class Trainer:
 
 
 def load_checkpoint(checkpoint: Path, case: LearningCase) -> dict[str, Any]:
-    """What `Trainer.save` wrote; ValueError if it is of another run. Those of old are known by their case alone, which is their name."""
+    """What `Trainer.save` wrote; ValueError if it is of another run."""
     content: dict[str, Any] = torch.load(checkpoint, map_location=case.device, weights_only=True)
-    expected, got = (case.run_id, content["run_id"]) if "run_id" in content else (checkpoint.stem, content["case_id"])
-    if expected != got:
-        raise ValueError(f"{checkpoint}: expected a checkpoint of run {expected}, got one of {got}; remove it")
+    if content["run_id"] != case.run_id:
+        raise ValueError(f"{checkpoint}: expected a checkpoint of run {case.run_id}, got one of {content['run_id']}; remove it")
     content["random"] = content["random"].cpu()
     return content
 

@@ -115,9 +115,9 @@ def outcome(trainer: Trainer | None) -> dict[str, Any]:
     """What a trainer knows of its run."""
     if trainer is None:
         return {"wall_s": 0.0}
-    ran = getattr(trainer.model, "ran", {"kernels": "torch", "index": trainer.case.index})
+    backend = getattr(trainer.model, "backend", {"kernels": "torch", "index": trainer.case.index})
     return {
-        "ran": {**ran, "device_name": device_name(trainer.case.device)},
+        "ran": {**backend, "device_name": device_name(trainer.case.device)},
         "answer": trainer.task.answer,
         "level_means": trainer.task.level_means,
         "curve": [point.model_dump() for point in trainer.curve],

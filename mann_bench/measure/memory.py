@@ -40,9 +40,14 @@ class PassMemory:
     hidden_bytes: int = 0
 
     @property
-    def peak_bytes(self) -> int:
-        """The allocator's own peak, above what was held before the pass."""
+    def pass_bytes(self) -> int:
+        """The allocator's own peak above what was held before the pass."""
         return max([0, *(total for _, total in self.trace.totals)])
+
+    @property
+    def peak_bytes(self) -> int:
+        """Peak of all that is held: `start_bytes` and what the pass adds."""
+        return self.start_bytes + self.pass_bytes
 
     @property
     def tape_bytes(self) -> int:
@@ -60,7 +65,7 @@ class PassMemory:
         """Bytes by cause at the moment of the peak. They sum to the allocator's own peak: `unattributed` is whatever is needed for that."""
         peak_ns = max(self.trace.totals, key=lambda entry: entry[1])[0] if self.trace.totals else 0
         held = {cause: held_at(self.blocks[cause], [peak_ns])[0] for cause in CAUSES}
-        held["unattributed"] = self.start_bytes + self.peak_bytes - sum(held[cause] for cause in CAUSES if cause != "unattributed")
+        held["unattributed"] = self.peak_bytes - sum(held[cause] for cause in CAUSES if cause != "unattributed")
         return held
 
 
@@ -108,7 +113,7 @@ def measure_memory(workload: Workload, hidden_bytes: int = 0) -> Memory:
     ledger["index"] += outside
     sensors = open_device(workload.case.device).sensors()
     return Memory(
-        peak_bytes=whole.start_bytes + whole.peak_bytes + outside,
+        peak_bytes=whole.peak_bytes + outside,
         start_bytes=whole.start_bytes + outside,
         tape_bytes=whole.tape_bytes,
         bytes_per_step=slope.value,

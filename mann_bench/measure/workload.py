@@ -46,8 +46,8 @@ class Workload(ABC):
         return None
 
     @property
-    def ran(self) -> dict[str, str]:
-        """What runs, which may differ from what was asked: `kernels` and `index`."""
+    def backend(self) -> dict[str, str]:
+        """The `kernels` and `index` that run; they may differ from what the case asks for."""
         return {"kernels": "torch", "index": self.case.index}
 
     @property
@@ -58,8 +58,8 @@ class Workload(ABC):
     @property
     def twin(self) -> tuple[Case, Case] | None:
         """A small case of this kind and the reference it must agree with; None where this is the reference."""
-        case, ran = self.case, self.ran
-        if ran["kernels"] == "torch" and ran["index"] in ("exact", "none"):
+        case, backend = self.case, self.backend
+        if backend["kernels"] == "torch" and backend["index"] in ("exact", "none"):
             return None
         small = case.model_copy(
             update={"slots": min(case.slots, max(SMALL_SLOTS, 2 * case.heads, case.reads)), "steps": SMALL_STEPS, "mode": "train"}
@@ -127,14 +127,14 @@ class ModelWorkload(Workload):
         self.share = self.share_of(case.steps)
 
     @property
-    def ran(self) -> dict[str, str]:
-        """As the model says, if it does."""
-        return {**super().ran, **getattr(self.model, "ran", {})}
+    def backend(self) -> dict[str, str]:
+        """As the model's own `backend` says, if it has one."""
+        return {**super().backend, **getattr(self.model, "backend", {})}
 
     @property
     def fallback(self) -> str | None:
         """As `models.native` says, for a model that has native kernels."""
-        if self.case.kernels == "torch" or not hasattr(self.model, "kernels") or self.ran["kernels"] != "torch":
+        if self.case.kernels == "torch" or not hasattr(self.model, "kernels") or self.backend["kernels"] != "torch":
             return None
         return native.why_not(next(self.model.parameters()), self.case.word_size, getattr(self.model, "index_kind", None))
 

@@ -81,7 +81,7 @@ class IndexWorkload(Workload):
             return {"state": sum(t.numel() * t.element_size() for t in state.tensors()) + state.outside_bytes}
 
     @property
-    def ran(self) -> dict[str, str]:
+    def backend(self) -> dict[str, str]:
         """Native kernels of ours, their plain twins, or a library."""
         kind = find_index(self.case.index)
         reason = why_not(torch.empty(0, dtype=self.dtype, device=self.case.device), self.case.word_size, kind)
@@ -91,7 +91,7 @@ class IndexWorkload(Workload):
     @property
     def twin(self) -> tuple[Case, Case] | None:
         """Native kernels must agree with their twins; what a library finds is judged by its recall."""
-        if self.ran["kernels"] != "native":
+        if self.backend["kernels"] != "native":
             return None
         small = self.case.model_copy(update={"slots": min(self.case.slots, SMALL_SLOTS), "steps": SMALL_STEPS, "mode": "train"})
         return small, small.model_copy(update={"kernels": "torch"})

@@ -312,7 +312,7 @@ class OpWorkload(Workload):
         return traffic.TRAFFIC[case.model.partition(":")[2]](traffic.Sizes(*sizes))
 
     @property
-    def ran(self) -> dict[str, str]:
+    def backend(self) -> dict[str, str]:
         """Only a search has an index."""
         return {"kernels": self.kernels, "index": self.case.index}
 

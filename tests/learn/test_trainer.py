@@ -130,20 +130,6 @@ def test_checkpoint_of_another_case_is_refused(tmp_path):
         make(small_case(seed=1)).load(tmp_path / "one.pt")
 
 
-def test_checkpoint_of_old_is_known_by_its_name(tmp_path):
-    case = small_case()
-    make(case).run(tmp_path / "new.pt", stop=after(3))
-    content = torch.load(tmp_path / "new.pt", weights_only=True)
-    del content["run_id"]
-    torch.save({**content, "case_id": case.case_id}, tmp_path / f"{case.case_id}.pt")
-    trainer = make(small_case(sequences=9999))
-    trainer.load(tmp_path / f"{case.case_id}.pt")
-    assert trainer.step == 3
-    (tmp_path / f"{case.case_id}.pt").rename(tmp_path / "other.pt")
-    with pytest.raises(ValueError, match="expected a checkpoint of run other"):
-        trainer.load(tmp_path / "other.pt")
-
-
 class TestMemoryBetweenBatches:
     """One state for all batches, unless parameters are part of it."""
 
