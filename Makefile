@@ -14,7 +14,7 @@ help:
 	@echo "make paper   the paper's set-ups, its claims judged, the report; under an hour"
 	@echo "make results both of these into docs/results, MACHINE=amd-epyc-2-threads"
 	@echo "make regress the last two commits against each other; fails on a regression"
-	@echo "make gpu     CUDA tests and the gpu suite with the PYTHON that has torch; installs nothing (MINUTES=8, OUT=runs/gpu)"
+	@echo "make gpu     CUDA tests and the gpu suite with the PYTHON that has torch; installs nothing (MINUTES=8, ARCHIVE=gpu.tgz, MANN_BENCH_GPU_OUT=runs/gpu)"
 	@echo "make test    all tests but the slow ones"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff format the code"

@@ -77,12 +77,14 @@ def build_recorded(device: str, build: Callable[[], W]) -> tuple[W, int]:
     return workload, held_bytes - sum(sum(held.values()) for held in owners(workload).values())
 
 
-def measure_pass(workload: Workload, steps: int | None = None, hidden_bytes: int = 0, forward: Forward | None = None) -> PassMemory:
-    """Record one pass over the first `steps` steps, or of another way `forward` to run them."""
+def measure_pass(
+    workload: Workload, steps: int | None = None, hidden_bytes: int = 0, forward: Forward | None = None, *, gpu_kernels: bool = False
+) -> PassMemory:
+    """Record one pass over the first `steps` steps, or of another way `forward` to run them; `gpu_kernels` as `recording` takes it."""
     before = owners(workload)
     held = {address: size_bytes for part in before.values() for address, size_bytes in part.items()}
     training = workload.case.mode == "train"
-    with recording(workload.case.device, held) as trace:
+    with recording(workload.case.device, held, gpu_kernels=gpu_kernels) as trace:
         with mark(FORWARD):
             y, state = forward() if forward is not None else workload.forward(steps)
         with mark(BACKWARD):

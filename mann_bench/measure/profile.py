@@ -85,15 +85,18 @@ def profile_case(case: Case, folder: Path) -> Profile:
     pass_ms = time_pass(workload, case.steps)
     memory = measure_memory(workload, hidden_bytes)
     measured, how = _record(workload, hidden_bytes)
-    measured.trace.export(folder / "trace.json")
     files = ["trace.json"]
     nvml_bytes: list[int] = []
+    timed = measured
     if case.device.startswith("cuda"):
+        # After all memory is measured: from here on the GPU's profiler is attached, which takes memory and time of its own.
+        timed = measure_pass(workload, hidden_bytes=hidden_bytes, gpu_kernels=True)
         nvml_bytes = nvml_per_step(workload)
         snapshot(workload, folder / "memory_snapshot.pickle")
         files.append("memory_snapshot.pickle")
+    timed.trace.export(folder / "trace.json")
     backend = workload.backend
-    phases, phases_of = phase_times(measured), f"this pass, kernels={backend['kernels']}"
+    phases, phases_of = phase_times(timed), f"this pass, kernels={backend['kernels']}"
     if how == "passes of growing length":
         # All recorded before any is timed: the allocator reports the release of a pass's tape only if it saw it allocated.
         taken = {length: measure_pass(workload, length, hidden_bytes) for length in lengths(case.steps, POINTS)}

@@ -154,7 +154,8 @@ class ModelWorkload(Workload):
     def try_step(self) -> None:
         """Run one inference pass of one step; TypeError or ValueError saying what a model must return."""
         case = self.case
-        with torch.no_grad():
+        # A compiled step is compiled anew for work without gradients, which a training case has no other use for.
+        with torch.set_grad_enabled(case.variant == "compiled" and case.mode == "train"):
             returned = self.model(self.inputs[:1], self.state)
         if not isinstance(returned, tuple) or len(returned) != 2:
             raise TypeError(f"model {case.model!r}: expected forward(x, state) to return (y, state), got {type(returned).__name__}")
@@ -163,7 +164,8 @@ class ModelWorkload(Workload):
         if not isinstance(y, Tensor) or tuple(y.shape) != shape:
             got = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
             raise ValueError(f"model {case.model!r}: expected y of shape [T, B, Y] = {list(shape)}, got {got}")
-        self.state = state if state is not None else self.state
+        if state is not None:
+            self.state = state.detach() if case.variant == "compiled" else state
 
     def forward(self, steps: int | None = None) -> tuple[Tensor, Any]:
         """The model over the first `steps` steps: (y, state)."""

@@ -24,6 +24,8 @@ from mann_bench.run.process import WorkerProcess
 from mann_bench.run.replies import Failure, Prepared, ReplyT
 
 HEAP = 4  # times what is predicted: what backward works with, and what a heap of GiB blocks cannot use again
+GPU_HEAP = 1.3  # the same on a GPU, whose allocator works with smaller blocks
+GPU_PROCESS_BYTES = 2**30  # CUDA context and libraries of a process, and what its allocator keeps
 USABLE_MEMORY = 0.8  # of what is free now, for workers living side by side
 
 Announce = Callable[[str], None]
@@ -239,12 +241,13 @@ def _not_measured(case: Case, failure: Failure, started_at: str, wall_s: float, 
 def that_fit(cases: list[Case], budget: Budget) -> Iterator[list[Case]]:
     """Split a comparison into sets whose predicted bytes fit their device together; a case alone always may try."""
     batch: list[Case] = []
-    held = 0
+    held = 0.0
     for case in cases:
-        size_bytes = (predict(case, budget).total_bytes or 0) * (HEAP if case.device == "cpu" else 1)
+        predicted_bytes = predict(case, budget).total_bytes or 0
+        size_bytes = predicted_bytes * HEAP if case.device == "cpu" else predicted_bytes * GPU_HEAP + GPU_PROCESS_BYTES
         if batch and held + size_bytes > USABLE_MEMORY * free_bytes(case.device):
             yield batch
-            batch, held = [], 0
+            batch, held = [], 0.0
         batch.append(case)
         held += size_bytes
     if batch:

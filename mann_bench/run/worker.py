@@ -99,7 +99,8 @@ def limit_memory(device: str, budget_bytes: int) -> None:
     """Let this process allocate `budget_bytes` more than it holds now, of a GPU's memory in all; beyond, allocations fail cleanly."""
     if device.startswith("cuda"):
         total_bytes = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, budget_bytes / total_bytes), device)
+        # This call refuses "cuda" without a number; None stands for the current GPU.
+        torch.cuda.set_per_process_memory_fraction(min(1.0, budget_bytes / total_bytes), torch.device(device).index)
         return
     status = Path("/proc/self/status")
     if not status.is_file():

@@ -20,7 +20,7 @@ from mann_bench.models import SAM
 from mann_bench.run.replies import Prepared
 from mann_bench.run.worker import Worker, answer
 
-LOAD = "from mann_bench.kernels import build; print(build.load().mb_arguments_bytes())"
+LOAD = "from mann_bench.kernels.native import build; print(build.load().mb_arguments_bytes())"
 STAND_IN = """#!/bin/sh
 [ "$1" = --version ] && echo "stand-in 1.0" && exit
 echo compile >> {log}

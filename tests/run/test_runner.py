@@ -5,11 +5,12 @@ import textwrap
 import pytest
 
 from mann_bench.data.store import RunFolder, load_results
-from mann_bench.data.suite import parse_suite
+from mann_bench.data.suite import Budget, parse_suite
+from mann_bench.measure.predict import Prediction
 from mann_bench.measure.timing import Round
 from mann_bench.run.process import WorkerProcess
 from mann_bench.run.replies import Failure
-from mann_bench.run.runner import BrokenCurves, comparisons, refuse, run_suite
+from mann_bench.run.runner import BrokenCurves, comparisons, refuse, run_suite, that_fit
 from tests.support.results import make_result
 
 BAD_MODELS = """
@@ -106,6 +107,22 @@ def test_kernel_oom_kill_is_told_from_kill_9(monkeypatch):
     reply = worker.ask({"do": "round"}, 10, Round)
     worker.kill()
     assert reply == Failure(status="oom", reason="ended by the kernel's out-of-memory killer")
+
+
+def test_cases_on_a_gpu_leave_room_for_what_a_process_there_takes(monkeypatch):
+    """Of 80 GiB free, 64 may be used. A case takes 1.3 times its predicted bytes and a GiB."""
+    gib = 2**30
+    monkeypatch.setattr("mann_bench.run.runner.free_bytes", lambda device: 80 * gib)
+    sizes = {"ntm": 30 * gib, "dam": 15 * gib, "sam": 0}
+    monkeypatch.setattr("mann_bench.run.runner.predict", lambda case, budget: Prediction({"state": sizes[case.model]}, 1.0))
+    cases = [make_result(model, 64, device="cuda").case for model in ("ntm", "dam", "sam", "sam", "sam")]
+
+    def batches():
+        return [[case.model for case in batch] for batch in that_fit(cases, Budget())]
+
+    assert batches() == [["ntm", "dam", "sam", "sam", "sam"]]
+    sizes["dam"] = 18 * gib
+    assert batches() == [["ntm"], ["dam", "sam", "sam", "sam"]]
 
 
 def test_comparisons_differ_in_what_is_compared_only(suite):
