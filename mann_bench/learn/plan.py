@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
-from mann_bench.data.registry import BUILT_INS, ModelEntry, find_model, split_variant
+from mann_bench.data.registry import BUILT_INS, MODEL_WORKLOAD, find_model, split_variant
 from mann_bench.data.sizes import format_bytes, format_slots
 from mann_bench.data.suite import Budget
 from mann_bench.kernels.index import find_index
@@ -36,15 +36,15 @@ def case_of(task_name: str, task: Task, model: str, seed: int, asked: dict[str, 
     """One run."""
     name, variant = split_variant(model)
     entry = find_model(name)
-    if entry.workload != ModelEntry.workload:
+    if entry.workload != MODEL_WORKLOAD:
         raise UsageError(f"learn: expected models, got {model!r}; ops and indexes do not learn")
     own = {
         field: value.get(model, value.get("")) if isinstance(value, dict) and field != "task_options" else value
         for field, value in asked.items()
     }
     fields = settings(task_name) | {field: value for field, value in own.items() if value is not None}
-    if name in BUILT_INS and len(entry.indexes) == 1:  # a dense model searches nothing
-        fields["index"] = entry.indexes[0]
+    if name in BUILT_INS and not entry.uses_index:
+        fields["index"] = "exact"
     try:
         find_index(fields["index"])
     except ValueError as error:
