@@ -54,7 +54,7 @@ regress: setup
 	$(BIN)/asv continuous --factor 1.15 $(BASE) HEAD
 
 # Nothing is timed in the tests, so that they may run side by side: one process a core.
-PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
+PYTEST := $(BIN)/python -m pytest -n logical --dist worksteal
 
 test: setup
 	$(PYTEST)
