@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError, first_error
-from mann_bench.data.sizes import parse_size
 from mann_bench.data.suite import Suite, load_suite, select
+from mann_bench.data.units import parse_size
 
 SuiteName = Annotated[str, typer.Argument(metavar="SUITE|FILE.toml", help="a shipped suite (`mann-bench list suites`) or a TOML file")]
 Models = Annotated[str, typer.Option(help="only these, comma-separated; a variant as ntm-checkpointed")]

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
 from mann_bench.data.registry import BUILT_INS, MODEL_WORKLOAD, find_model, split_variant
-from mann_bench.data.sizes import format_bytes, format_slots
 from mann_bench.data.suite import Budget
+from mann_bench.data.units import format_bytes, format_slots
 from mann_bench.kernels.index import find_index
 from mann_bench.learn.defaults import settings
 from mann_bench.learn.record import LearningCase

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mann_bench.data.result import Sensors
-from mann_bench.data.sizes import parse_size
+from mann_bench.data.units import parse_size
 from mann_bench.measure.nvml import Nvml
 
 Clock = Callable[[], float]  # seconds, monotonic

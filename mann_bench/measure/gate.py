@@ -17,7 +17,7 @@ def check_workload(workload: Workload) -> Check | None:
     with torch.no_grad():
         for name, value in reference.parameters().items():
             value.copy_(fast.parameters()[name])
-    expected, got = reference.outcome(), fast.outcome()
+    expected, got = reference.observables(), fast.observables()
     worst = max(relative_error(expected[name], got[name]) for name in expected)
     return Check(
         compared_with=f"kernels={reference.case.kernels}, index={reference.case.index}",

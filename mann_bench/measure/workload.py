@@ -65,7 +65,7 @@ class Workload(ABC):
         )
         return small, small.model_copy(update={"kernels": "torch", "index": "exact"})
 
-    def try_step(self) -> None:
+    def smoke_test(self) -> None:
         """Run one step; TypeError or ValueError saying what was expected of whatever is run."""
         return None
 
@@ -73,7 +73,7 @@ class Workload(ABC):
         """What receives gradients, by name; the gate gives twins the same values."""
         return {}
 
-    def given(self) -> list[Tensor]:
+    def input_tensors(self) -> list[Tensor]:
         """What passes read and no state holds, such as inputs and targets."""
         return []
 
@@ -95,7 +95,7 @@ class Workload(ABC):
         """Between passes, not timed."""
         return None
 
-    def outcome(self) -> dict[str, Tensor]:
+    def observables(self) -> dict[str, Tensor]:
         """One training pass: all that the gate compares, by name. Outputs and gradients here; whoever changes states adds them."""
         y, _ = self.forward()
         output = y.detach().clone()
@@ -154,7 +154,7 @@ class ModelWorkload(Workload):
         """The model's."""
         return dict(self.model.named_parameters())
 
-    def given(self) -> list[Tensor]:
+    def input_tensors(self) -> list[Tensor]:
         """The task's sequences."""
         return [self.inputs, self.targets, self.mask, self.share]
 
@@ -163,7 +163,7 @@ class ModelWorkload(Workload):
         make: Callable[..., tuple[Tensor, Tensor, Tensor]] = import_target("task", BENCHMARK_TASK)
         return make(self.case.batch, steps, self.case.input_size, seed=self.case.seed, device=self.case.device, dtype=self.dtype)
 
-    def try_step(self) -> None:
+    def smoke_test(self) -> None:
         """Run one inference pass of one step; TypeError or ValueError saying what a model must return."""
         case = self.case
         # A compiled step is compiled anew for work without gradients, which a training case has no other use for.

@@ -10,9 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mann_bench.data.case import Case
 from mann_bench.data.result import SCHEMA, Result, now
-from mann_bench.data.sizes import format_bytes
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
+from mann_bench.data.units import format_bytes
 from mann_bench.machine.environment import fingerprint
 from mann_bench.measure.advice import advise
 from mann_bench.measure.workload import workload_class

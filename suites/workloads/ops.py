@@ -42,7 +42,7 @@ class Op:
         for t in range(steps):
             self.results.append(self.call(t))
 
-    def take_back(self) -> None:
+    def undo(self) -> None:
         """Gradients or undo."""
 
     def compared(self) -> dict[str, Tensor]:
@@ -131,7 +131,7 @@ class SparseRead(Op):
         read: Tensor = self.module.sparse_read(self.state["memory"], self.index[t], self.weights[t])
         return read
 
-    def take_back(self) -> None:
+    def undo(self) -> None:
         for read in self.results:
             read.backward(self.grad)
 
@@ -153,7 +153,7 @@ class SparseWrite(Op):
     def call(self, t: int) -> Any:
         return self.module.sparse_write(*self.state.values(), self.index[t], self.weights[t], self.values[t], self.erased[t])
 
-    def take_back(self) -> None:
+    def undo(self) -> None:
         for journal in reversed(self.results):
             self.module.rollback(*self.state.values(), journal)
 
@@ -187,7 +187,7 @@ class Ring(Op):
         super().run(steps)
         self.log = self.ring.end_log()
 
-    def take_back(self) -> None:
+    def undo(self) -> None:
         self.ring.undo(self.mark, self.log)
 
     def compared(self) -> dict[str, Tensor]:
@@ -225,9 +225,9 @@ class LinkUpdate(Links):
         before, write = ((self.written[at], self.weights[at]) for at in (t, t + 1))
         return self.module.link_update(self.links, before, write)
 
-    def take_back(self) -> None:
-        for undo in reversed(self.results):
-            undo.swap()
+    def undo(self) -> None:
+        for change in reversed(self.results):
+            change.swap()
 
     @property
     def last(self) -> Tensor:
@@ -334,7 +334,7 @@ class OpWorkload(Workload):
 
     def backward(self, y: Tensor) -> None:
         """Gradients or undo of all calls."""
-        self.op.take_back()
+        self.op.undo()
 
     def clear(self) -> None:
         """Results and gradients are let go."""
@@ -342,11 +342,11 @@ class OpWorkload(Workload):
         for parameter in self.op.parameters.values():
             parameter.grad = None
 
-    def outcome(self) -> dict[str, Tensor]:
+    def observables(self) -> dict[str, Tensor]:
         """Results, state after the calls, and after they were taken back, and gradients."""
         self.forward()
         after = {name: value.clone() for name, value in self.op.compared().items()}
-        self.op.take_back()
+        self.op.undo()
         undone = {f"{name}, taken back": value.clone() for name, value in self.op.compared().items() if name != "results"}
         return after | undone | {name: value.grad for name, value in self.op.parameters.items() if value.grad is not None}
 

@@ -45,7 +45,7 @@ def test_entry_point(monkeypatch):
     [
         ("sma", "did you mean 'sam'"),
         ("no.such.module:f", "importable, got ModuleNotFoundError"),
-        ("mann_bench.data.sizes:nothing", "importable, got AttributeError"),
+        ("mann_bench.data.units:nothing", "importable, got AttributeError"),
     ],
 )
 def test_unknown(name, message):
