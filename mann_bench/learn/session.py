@@ -104,10 +104,8 @@ class LearningSession:
             one.shown = self.bars.add_task(label(case), total=1.0, told="starting")
 
     def checkpoint(self, case: LearningCase) -> Path:
-        """Where a run goes on from: named by the run, or in folders of old by the case that it was then."""
-        ids = [case.run_id, case.case_id, *(record.case_id for record in self.folder.records if record.run_id == case.run_id)]
-        paths = [self.path / "checkpoints" / f"{one}.pt" for one in ids]
-        return next((path for path in paths if path.exists()), paths[0])
+        """Where a run goes on from."""
+        return self.path / "checkpoints" / f"{case.run_id}.pt"
 
     def take(self, one: Running, message: dict[str, Any]) -> None:
         """One message of a run."""

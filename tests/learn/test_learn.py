@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from mann_bench.cli import app as cli
 from mann_bench.cli.learn import parse_levels, parse_rates
@@ -184,14 +183,11 @@ def curve_of(result):
     return [point.model_dump(exclude={"wall_s"}) for point in result.curve]
 
 
-@pytest.mark.parametrize("old", [False, True], ids=["new", "folder-of-old"])
-def test_runs_go_on_beyond_their_limit(tmp_path, old):
+def test_runs_go_on_beyond_their_limit(tmp_path):
     out = tmp_path / "out"
     shared = [*QUICK, "--models", "lstm,sam", "--seeds", "1", "--evaluation-seconds", "20"]
     arguments = [*shared, "--out", out, "--resume"]
     assert run(*shared, "--out", out, "--sequences", "300").returncode == 0
-    if old:
-        make_old(out)
     before = (out / "learning.jsonl").read_bytes()
     done = run(*arguments, "--sequences", "700")
     assert done.returncode == 0, done.stderr
@@ -203,8 +199,7 @@ def test_runs_go_on_beyond_their_limit(tmp_path, old):
     assert run(*shared, "--out", tmp_path / "whole", "--sequences", "700").returncode == 0
     whole = {result.run_id: result for result in load_records(tmp_path / "whole", LearningResult)}
     for result in longer:
-        if not old:  # the last point of a run that ended was closed in its checkpoint
-            assert curve_of(result) == curve_of(whole[result.run_id])
+        assert curve_of(result) == curve_of(whole[result.run_id])
         assert result.evaluations == whole[result.run_id].evaluations
         assert result.validation == whole[result.run_id].validation
     (experiment,) = load_experiments([out])
@@ -214,23 +209,6 @@ def test_runs_go_on_beyond_their_limit(tmp_path, old):
         assert "2 of 2 runs are there already" in again.stderr
         assert len(load_records(out, LearningResult)) == 4
     assert run(*arguments, "--sequences", "900", "--seeds", "2").returncode == 2
-
-
-def make_old(out):
-    """A folder as it was written before a run could go on beyond its limit."""
-    described = json.loads((out / "run.json").read_text())
-    del described["run_ids"]
-    (out / "run.json").write_text(json.dumps(described))
-    lines = [json.loads(line) for line in (out / "learning.jsonl").read_text().splitlines()]
-    for line in lines:
-        del line["validation"], line["evaluation_seconds"]
-        case = LearningCase(**line["case"])
-        path = out / "checkpoints" / f"{case.run_id}.pt"
-        content = torch.load(path, weights_only=True)
-        del content["run_id"]
-        torch.save({**content, "case_id": case.case_id}, path.with_stem(case.case_id))
-        path.unlink()
-    (out / "learning.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def test_a_record_says_whether_a_larger_limit_has_more_to_train():
