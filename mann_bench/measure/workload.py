@@ -12,11 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from mann_bench.data.case import Case
-from mann_bench.data.registry import find_model, import_target
+from mann_bench.data.registry import BENCHMARK_TASK, find_model, import_target
 from mann_bench.kernels.index import Exact, Index, recall_of
 from mann_bench.models.sparse import native
 
-TASK = "mann_bench.suites.tasks:associative_recall"  # by name: the core does not import the suites
 SMALL_SLOTS = 97  # prime: no size of a fast path divides it
 SMALL_STEPS = 7
 
@@ -108,10 +107,15 @@ class Workload(ABC):
         return None
 
 
+def workload_class(model: str) -> type[Workload]:
+    """The class that runs what a case's `model` names; UsageError with similar names if there is none."""
+    workload: type[Workload] = import_target(f"model {model!r}", find_model(model).workload)
+    return workload
+
+
 def make_workload(case: Case) -> Workload:
-    """The workload that the case's name stands for; UsageError with near names if there is none."""
-    kind: Callable[[Case], Workload] = import_target(f"model {case.model!r}", find_model(case.model).workload)
-    return kind(case)
+    """Build the workload of a case."""
+    return workload_class(case.model)(case)
 
 
 class ModelWorkload(Workload):
@@ -125,6 +129,14 @@ class ModelWorkload(Workload):
         self.state = begin(case.batch, fill=case.fill, seed=case.seed) if begin else None
         self.inputs, self.targets, self.mask = self.sequences(case.steps)
         self.share = self.share_of(case.steps)
+
+    @classmethod
+    def predicted_bytes(cls, case: Case) -> dict[str, int]:
+        """As the model's formula says, for numbers of the case's dtype; the model is built on torch's meta device."""
+        with torch.device("meta"):
+            model = find_model(case.model).build(case)
+        item_bytes: int = getattr(torch, case.dtype).itemsize
+        return {cause: size * item_bytes // 4 for cause, size in model.memory_bytes(case.batch, case.steps, case.mode).items()}
 
     @property
     def backend(self) -> dict[str, str]:
@@ -148,7 +160,7 @@ class ModelWorkload(Workload):
 
     def sequences(self, steps: int) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs [T, B, X], targets [T, B, Y] and mask [T, B] of the task."""
-        make: Callable[..., tuple[Tensor, Tensor, Tensor]] = import_target("task", TASK)
+        make: Callable[..., tuple[Tensor, Tensor, Tensor]] = import_target("task", BENCHMARK_TASK)
         return make(self.case.batch, steps, self.case.input_size, seed=self.case.seed, device=self.case.device, dtype=self.dtype)
 
     def try_step(self) -> None:
