@@ -1,5 +1,6 @@
 """The command that trains: `mann-bench learn TASK`."""
 
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,12 +12,14 @@ from mann_bench.cli.console import console, stoppable, summarize
 from mann_bench.cli.options import AsJson, Device, OwnModel
 from mann_bench.data.errors import UsageError
 from mann_bench.data.units import parse_seconds, parse_size
+from mann_bench.learn.record import LearningOptions
 from mann_bench.machine.environment import check_device, memory_limit_bytes, usable_threads
 
-MEMORY_SHARE = 0.8  # of the machine's, shared evenly by a run on each processor
+MEMORY_SHARE = 0.8  # part of the machine's memory that the runs share evenly, one run per processor
 
 
 def learn(
+    context: typer.Context,
     task: Annotated[
         str,
         typer.Argument(
@@ -62,6 +65,7 @@ def learn(
     as_json: AsJson = False,
 ) -> None:
     """Train models on a task: curves, levels and held-out errors; every finished run is stored, a stopped one goes on where it was."""
+    # Options named as a field of `LearningOptions` are taken from `context.params`; the others are parsed below.
     if resume and out is None:
         raise UsageError("--resume: expected --out FOLDER of the runs to go on with, got none")
     if budget is None and sequences is None:
@@ -72,42 +76,26 @@ def learn(
     from mann_bench.suites.tasks import find_task
 
     options = parse_options("--task-option", task_option or [])
-    chosen = find_task(task, data, options)
+    task_object = find_task(task, data, options)
     names = [*(name.strip() for name in models.split(",") if name.strip()), *(model or [])]
     if not names:
         raise UsageError("--models: expected at least one, got none")
-    asked: dict[str, Any] = {
+    parsed: dict[str, Any] = {
         "task_options": options,
         "levels": parse_levels(levels) if levels else None,
-        "curriculum": curriculum,
-        "curriculum_threshold": curriculum_threshold,
-        "patience": patience,
-        "first_level": first_level,
-        "goal": goal,
         "stop_at_goal": not past_goal,
         "sequences": parse_size(sequences) if sequences else None,
         "seconds": parse_seconds(budget) if budget else None,
         "slots": parse_size(slots) if slots else None,
-        "word_size": word_size,
-        "heads": heads,
-        "reads": reads,
-        "hidden": hidden,
-        "batch": batch,
-        "optimizer": optimizer,
-        "learning_rate": parse_rates(learning_rate, names) if learning_rate else None,
-        "momentum": momentum,
-        "clip": clip,
-        "kernels": kernels,
-        "index": index,
-        "device": device,
-        "threads": threads,
+        "learning_rates": parse_rates(learning_rate, names) if learning_rate else {},
         "memory_bytes": parse_size(memory) if memory else share_of_memory(),
     }
-    cases = plan(task, chosen, names, range(first_seed, first_seed + seeds), asked)
+    unchanged = {field.name: context.params[field.name] for field in fields(LearningOptions) if field.name not in parsed}
+    cases = plan(task, task_object, names, range(first_seed, first_seed + seeds), LearningOptions(**unchanged, **parsed))
     if equal_memory:
-        cases, told = with_equal_memory(cases, chosen)
-        for sentence in told:
-            console.print(f"equal memory: {sentence}", markup=False, soft_wrap=True)
+        cases, notes = with_equal_memory(cases, task_object)
+        for note in notes:
+            console.print(f"equal memory: {note}", markup=False, soft_wrap=True)
     folder = out or Path("runs") / f"learn-{task.replace(':', '-')}-{datetime.now():%Y%m%d-%H%M%S}"
     jobs = jobs or max(1, usable_threads() // threads)
     times = {"every_s": checkpoint_seconds, "evaluation_s": evaluation_seconds}
@@ -120,24 +108,24 @@ def learn(
 
 
 def share_of_memory() -> int:
-    """What a run may take so that one on each processor fits this machine, or its control group."""
+    """Bytes that a run may take so that one run per processor fits this machine or its control group; whole MiB."""
     total = min(psutil.virtual_memory().total, memory_limit_bytes() or 2**62)
     return int(MEMORY_SHARE * total / usable_threads()) // 2**20 * 2**20
 
 
 def parse_options(option: str, texts: list[str]) -> dict[str, int]:
     """`["value_bits=48"]` -> {"value_bits": 48}."""
-    found = {}
+    values = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not value.strip().lstrip("-").isdigit():
             raise UsageError(f"{option}: expected NAME=WHOLE_NUMBER, as value_bits=48, got {text!r}")
-        found[name.strip()] = int(value)
-    return found
+        values[name.strip()] = int(value)
+    return values
 
 
 def parse_levels(text: str) -> tuple[int, int]:
-    """`1-20` -> (1, 20); one number stands for itself only."""
+    """`1-20` -> (1, 20), `7` -> (7, 7)."""
     low, dash, high = text.partition("-")
     if not low.strip().isdigit() or (dash and not high.strip().isdigit()):
         raise UsageError(f"--levels: expected LOWEST-HIGHEST, as 1-20, got {text!r}")
@@ -145,14 +133,14 @@ def parse_levels(text: str) -> tuple[int, int]:
 
 
 def parse_rates(text: str, models: list[str]) -> dict[str, float]:
-    """`1e-3,ntm=1e-4` -> {"": 1e-3, "ntm": 1e-4}: the nameless one is for all that have none of their own."""
-    found: dict[str, float] = {}
+    """`1e-3,ntm=1e-4` -> {"": 1e-3, "ntm": 1e-4}: the rate without a name is for the models that have none of their own."""
+    rates: dict[str, float] = {}
     for part in text.split(","):
         name, _, value = part.strip().rpartition("=")
         try:
-            found[name.strip()] = float(value)
+            rates[name.strip()] = float(value)
         except ValueError as error:
             raise UsageError(f"--learning-rate: expected a number or MODEL=NUMBER, as 1e-3,ntm=1e-4, got {part!r}") from error
         if name and name.strip() not in models:
             raise UsageError(f"--learning-rate: expected models among {', '.join(models)}, got {name.strip()!r}")
-    return found
+    return rates

@@ -1,5 +1,7 @@
-"""After training: errors on held-out sequences, at the levels trained on and beyond, with the same sequences for every model and seed; and
-on others, at the highest level trained on, by which one run can be chosen among several without a look at the test.
+"""Evaluation after training: errors on held-out sequences, the same for every model and seed.
+
+The test is made at the levels trained on and beyond. The validation, on other sequences at the highest level trained on, serves to choose
+one of several runs without using the test.
 """
 
 import itertools
@@ -18,35 +20,44 @@ from mann_bench.learn.trainer import TEST, VALIDATION, generator_of
 from mann_bench.run.worker import is_out_of_memory
 from mann_bench.suites.tasks import Batch, Task
 
-SEQUENCES = 256  # a level, if time allows
-BEYOND = (1, 2, 5, 10)  # times the highest level trained on
-CHUNK_STEPS = 1024  # a longer sequence is run in parts, so that memory does not grow with it
+SEQUENCES = 256  # sequences of each level, if time allows
+LEVEL_FACTORS = (1, 2, 5, 10)  # test levels, as multiples of the highest level trained on
+CHUNK_STEPS = 1024  # longer sequences run in chunks, so that memory does not grow with their length
 
 
 def levels_to_test(case: LearningCase, task: Task, highest: int) -> list[int]:
-    """The lowest and the middle level trained on, the highest, and multiples of it as far as the task has them."""
+    """The lowest, middle and highest level trained on and multiples of the highest, as far as the task has them."""
     lowest = case.levels[0]
-    wanted = {lowest, (lowest + highest) // 2, *(times * highest for times in BEYOND)}
-    return sorted(filter(task.has_level, wanted))
+    levels = {lowest, (lowest + highest) // 2, *(factor * highest for factor in LEVEL_FACTORS)}
+    return sorted(filter(task.has_level, levels))
 
 
 def validate(model: Any, case: LearningCase, task: Task, level: int, seconds: float) -> Evaluation | None:
-    """The error of all answers on sequences that are neither trained on nor the test's; None where the task has none of this level."""
-    apart = task.validation()
-    return evaluate(model, case, apart, level, seconds, VALIDATION)[0] if apart is not None and apart.has_level(level) else None
+    """Measure the error of all answers on validation sequences; None where the task has none of this level."""
+    validation = task.validation()
+    if validation is None or not validation.has_level(level):
+        return None
+    return evaluate(model, case, validation, level, seconds, VALIDATION)[0]
 
 
 def evaluate(model: Any, case: LearningCase, held_out: Task, level: int, seconds: float, purpose: int = TEST) -> list[Evaluation]:
-    """Errors at one level, of all answers and of each group; what takes more memory or time than there is, is recorded without an error.
+    """Measure errors at one level.
 
-    A held-out part that has an end is counted whole, whatever time that takes: to stop short would leave out sequences of some kinds.
+    Args:
+        held_out: draws sequences that the model was not trained on.
+        seconds: time limit. It does not hold for a held-out set with an end: to stop early would leave out sequences of some kinds.
+        purpose: `TEST` or `VALIDATION`, which have different sequences.
+
+    Returns:
+        The error of all answers, then of each group. Where memory or time runs out: one entry without an error, with the reason.
     """
     counts = Counts()
-    every = held_out.every(case.batch)
-    deadline = math.inf if every is not None else time.monotonic() + seconds
+    whole_set = held_out.every(case.batch)
+    batches = sample_batches(case, held_out, level, purpose) if whole_set is None else whole_set
+    deadline = time.monotonic() + seconds if whole_set is None else math.inf
     try:
-        for batch in drawn(case, held_out, level, purpose) if every is None else every:
-            y = outputs(model, batch.inputs.to(case.device), deadline)
+        for batch in batches:
+            y = run_in_chunks(model, batch.inputs.to(case.device), deadline)
             if y is None:
                 break
             counts.add(held_out, y.cpu(), batch)
@@ -61,35 +72,35 @@ def evaluate(model: Any, case: LearningCase, held_out: Task, level: int, seconds
     return counts.evaluations(held_out, level)
 
 
-def drawn(case: LearningCase, held_out: Task, level: int, purpose: int) -> Iterator[Batch]:
-    """`SEQUENCES` of them, by fixed seeds."""
+def sample_batches(case: LearningCase, held_out: Task, level: int, purpose: int) -> Iterator[Batch]:
+    """Draw `SEQUENCES` sequences (rounded up to whole batches) from fixed seeds."""
     for number in range(-(-SEQUENCES // case.batch)):
         yield held_out.sample(level, case.batch, generator_of(purpose, level, number))
 
 
-def outputs(model: Any, inputs: Tensor, deadline: float) -> Tensor | None:
-    """inputs [T, B, X] -> y [T, B, Y], from an empty memory; None if it is not done by the deadline."""
+def run_in_chunks(model: Any, inputs: Tensor, deadline: float) -> Tensor | None:
+    """inputs [T, B, X] -> y [T, B, Y], from an empty memory, `CHUNK_STEPS` at a time; None if the deadline passes before the end."""
     state = model.initial_state(inputs.shape[1]) if hasattr(model, "initial_state") else None
-    parts = []
+    outputs = []
     with torch.no_grad():
-        for part in inputs.split(CHUNK_STEPS):
-            y, state = model(part, state)
-            parts.append(y)
-            if time.monotonic() > deadline and sum(map(len, parts)) < len(inputs):
+        for chunk in inputs.split(CHUNK_STEPS):
+            y, state = model(chunk, state)
+            outputs.append(y)
+            if time.monotonic() > deadline and sum(map(len, outputs)) < len(inputs):
                 return None
-    return torch.cat(parts)
+    return torch.cat(outputs)
 
 
 @dataclass
 class Counts:
-    """Wrong bits or answers and what they are of, all and by group."""
+    """Wrong bits or answers, and the answers due, by group; group None counts all."""
 
     sequences: int = 0
     wrong: dict[int | None, float] = field(default_factory=lambda: defaultdict(float))
     due: dict[int | None, float] = field(default_factory=lambda: defaultdict(float))
 
     def add(self, task: Task, y: Tensor, batch: Batch) -> None:
-        """Count a batch."""
+        """Count a batch; y [T, B, Y]."""
         wrong, due = task.wrong(y, batch), task.due(batch)
         self.sequences += y.shape[1]
         self.wrong[None] += float(wrong.sum())
@@ -100,18 +111,18 @@ class Counts:
                 self.due[group] += float(due[batch.group == group].sum())
 
     def evaluations(self, task: Task, level: int) -> list[Evaluation]:
-        """All answers first, then the groups in order."""
-        found = []
+        """All answers first, then the groups in order. Errors are wrong bits a sequence, or the share of wrong answers."""
+        evaluations = []
         for group in itertools.chain([None], sorted(group for group in self.due if group is not None)):
-            of = self.sequences if task.answer == "bits" else self.due[group]
+            total = self.sequences if task.answer == "bits" else self.due[group]
             chance = None if group is None else task.chance_of(group)
-            found.append(
+            evaluations.append(
                 Evaluation(
                     level=level,
                     group=group,
-                    error=self.wrong[group] / max(1.0, of),
+                    error=self.wrong[group] / max(1.0, total),
                     chance=task.chance(level) if chance is None else chance,
                     sequences=self.sequences,
                 )
             )
-        return found
+        return evaluations

@@ -1,7 +1,8 @@
 """What a training run is and what it leaves: one JSON object a line in `RUN/learning.jsonl`, beside `RUN/run.json`."""
 
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -85,6 +86,45 @@ class LearningCase(Record):
     def curve(self) -> tuple[str, str, str, str]:
         """What a line in a plot is, its seeds taken together: (model, variant, kernels, index)."""
         return (self.model, self.variant, self.kernels, self.index)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningOptions:
+    """Fields of a `LearningCase` that the user sets. None: the task's default.
+
+    `learning_rates` are by model, named as on the command line; the rate of "" is for all models without one of their own.
+    """
+
+    task_options: dict[str, int] = field(default_factory=dict)
+    levels: tuple[int, int] | None = None
+    curriculum: str | None = None
+    curriculum_threshold: float | None = None
+    patience: int | None = None
+    first_level: int | None = None
+    goal: float | None = None
+    stop_at_goal: bool = True
+    sequences: int | None = None
+    seconds: float | None = None
+    slots: int | None = None
+    word_size: int | None = None
+    heads: int | None = None
+    reads: int | None = None
+    hidden: int | None = None
+    batch: int | None = None
+    optimizer: str | None = None
+    learning_rates: Mapping[str, float] = field(default_factory=dict)
+    momentum: float | None = None
+    clip: float | None = None
+    kernels: str | None = None
+    index: str | None = None
+    device: str | None = None
+    threads: int = 1
+    memory_bytes: int | None = None
+
+    def of_model(self, model: str) -> dict[str, Any]:
+        """The fields that are set for a model."""
+        fields = {**vars(self), "learning_rate": self.learning_rates.get(model, self.learning_rates.get(""))}
+        return {name: value for name, value in fields.items() if value is not None and name != "learning_rates"}
 
 
 class CurvePoint(Record):

@@ -1,6 +1,6 @@
-"""One training run: one model, one task, one seed. Killed at any point it goes on from its last checkpoint to the same curve, bit for bit.
+"""One training run: one model, one task, one seed. A killed run resumes from its last checkpoint to the same curve, bit for bit.
 
-Everything random comes from (seed, step), so that step n is the same whenever and wherever it is made.
+All random numbers of step n come from (seed, n), so a step is the same whenever and wherever it runs.
 """
 
 import io
@@ -10,29 +10,56 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mann_bench.data.case import Case
 from mann_bench.data.registry import find_model
 from mann_bench.data.store import write_atomically
-from mann_bench.learn.curriculum import Curriculum
+from mann_bench.learn.curriculum import Curriculum, CurriculumState
 from mann_bench.learn.record import CurvePoint, LearningCase
 from mann_bench.models import State
 from mann_bench.suites.tasks import Task
 
 POINT_BATCHES = 50  # batches of one point of the curve
-TRAINING, TEST, VALIDATION = 0, 1, 2  # what a generator is for: no sequence is drawn for two of them
+TRAINING, TEST, VALIDATION = 0, 1, 2  # first number of a generator's seed, so that no two purposes share a sequence
 
 
 class DivergedError(ArithmeticError):
-    """A loss or gradient is no finite number."""
+    """A loss or a gradient is infinite or NaN."""
+
+
+class Checkpoint(TypedDict):
+    """All that a run needs to go on."""
+
+    run_id: str
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    curriculum: CurriculumState
+    random: Tensor
+    curve: list[dict[str, Any]]  # of `CurvePoint`
+    since_point: tuple[int, float, float]
+    step: int
+    wall_s: float
+    goal: tuple[int, float] | None
+    resumed: int
+    peak_bytes: int
 
 
 class Trainer:
-    """Model, optimizer and all that changes while they train; `run` goes on until the run's end."""
+    """A model, its optimizer and all that changes while they train.
+
+    Attributes:
+        step: batches trained on so far.
+        wall_s: seconds of training, those before a resume included.
+        resumed: how often the run resumed from a checkpoint.
+        curve: points of `POINT_BATCHES` batches each.
+        reached: (sequences, seconds) at which the goal was reached.
+        drawn_level: level of the current batch.
+    """
 
     def __init__(self, case: LearningCase, task: Task) -> None:
         torch.manual_seed(case.seed)
@@ -42,41 +69,49 @@ class Trainer:
         self.curriculum = Curriculum(case)
         self.step, self.wall_s, self.resumed, self.earlier_peak_bytes = 0, 0.0, 0, 0
         self.curve: list[CurvePoint] = []
-        self.since_point = (0, 0.0, 0.0)  # batches, and the sums of their losses and errors
-        self.reached: tuple[int, float] | None = None  # sequences and seconds until it was reached
-        self.drawn_level = 0  # of the batch being run
-        self.state: Any = None
+        self.since_point = (0, 0.0, 0.0)  # batches since the last point, sums of their losses and errors
+        self.reached: tuple[int, float] | None = None
+        self.drawn_level = 0
+        self.state: Any = None  # the model's memory, kept between batches
 
     def run(
         self,
         checkpoint: Path,
         every_s: float = 60.0,
-        tell: Callable[["Trainer"], None] = lambda trainer: None,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> str | None:
-        """Train until "ok" (the goal) or "budget" (a limit), or None where `stop` said so.
+        report: Callable[["Trainer"], None] = lambda trainer: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Literal["ok", "budget"] | None:
+        """Train until the goal, a limit, or a request to stop.
 
-        A checkpoint is written every `every_s` seconds and at the end. After each batch `tell` is called.
-        Raises DivergedError, and what allocating too much raises.
+        Args:
+            checkpoint: file that is written every `every_s` seconds and at the end.
+            report: called after each batch.
+            should_stop: asked before each batch.
+
+        Returns:
+            "ok" (goal reached), "budget" (limit reached), or None (stopped).
+
+        Raises:
+            DivergedError: and whatever an allocation that fails raises.
         """
-        began = saved = time.monotonic()
-        before_s = self.wall_s
-        while (ending := self.ending()) is None and not stop():
+        started = saved = time.monotonic()
+        earlier_s = self.wall_s
+        while (ending := self.ending()) is None and not should_stop():
             self.train_batch()
             now = time.monotonic()
-            self.wall_s = before_s + now - began
+            self.wall_s = earlier_s + now - started
             self.note_progress()
-            tell(self)
+            report(self)
             if now - saved >= every_s:
                 self.save(checkpoint)
                 saved = time.monotonic()
-        self.save(checkpoint)  # before the last point is closed: a run that goes on with a larger limit has it where it would have been
+        self.save(checkpoint)  # before the last point is closed: a run that resumes with a larger limit closes it later
         if ending is not None:
             self.close_point()
         return ending
 
-    def ending(self) -> str | None:
-        """Why training is over, or None."""
+    def ending(self) -> Literal["ok", "budget"] | None:
+        """Why training is over; None while it is not."""
         if self.reached is not None and self.case.stop_at_goal:
             return "ok"
         if self.case.is_over(self.sequences, self.wall_s):
@@ -85,15 +120,15 @@ class Trainer:
 
     @property
     def sequences(self) -> int:
-        """Trained on so far."""
+        """Sequences trained on so far."""
         return self.step * self.case.batch
 
     def train_batch(self) -> None:
-        """One batch of one level: forward, backward, update."""
+        """Train on one batch of one level: forward, backward, update."""
         generator = generator_of(TRAINING, self.case.seed, self.step)
-        self.drawn_level = self.curriculum.draw(generator)
+        self.drawn_level = self.curriculum.draw_level(generator)
         batch = self.task.sample(self.drawn_level, self.case.batch, generator).to(self.case.device)
-        y, _ = self.model(batch.inputs, self.start())
+        y, _ = self.model(batch.inputs, self.initial_state())
         loss = self.task.loss(y, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -103,15 +138,17 @@ class Trainer:
             raise DivergedError(f"loss {bits}, gradient norm {float(norm)} after {self.sequences:,} sequences, at level {self.drawn_level}")
         self.optimizer.step()
         wrong = float(self.task.wrong(y.detach(), batch).sum())
-        asked = self.case.batch if self.task.answer == "bits" else float(self.task.due(batch).sum())
-        count, losses, errors = self.since_point
-        self.since_point = (count + 1, losses + bits, errors + wrong / max(1.0, asked))
+        answers = self.case.batch if self.task.answer == "bits" else float(self.task.due(batch).sum())
+        batches, losses, errors = self.since_point
+        self.since_point = (batches + 1, losses + bits, errors + wrong / max(1.0, answers))
         self.step += 1
-        self.curriculum.note(bits)
+        self.curriculum.add_loss(bits)
 
-    def start(self) -> Any:
-        """The state that a sequence begins with. A memory is allocated once: backward brings it back to its start. A state that depends on
-        parameters, and one that is not known to be brought back, is made for every batch.
+    def initial_state(self) -> Any:
+        """The state that a sequence starts from.
+
+        The memory is allocated once: backward rolls it back to its start. A new state is made for every batch if it depends on
+        parameters, or if the model is not known to roll it back.
         """
         reusable = isinstance(self.state, State) and not any(tensor.requires_grad for tensor in self.state.tensors())
         if not reusable and hasattr(self.model, "initial_state"):
@@ -119,36 +156,36 @@ class Trainer:
         return self.state
 
     def note_progress(self) -> None:
-        """A point of the curve every `POINT_BATCHES` batches; the moment the goal is reached."""
+        """Add a point to the curve every `POINT_BATCHES` batches; note when the goal is reached."""
         if self.since_point[0] == POINT_BATCHES:
             self.close_point()
         if self.reached is None and self.curriculum.at_goal():
             self.reached = (self.sequences, self.wall_s)
 
     def close_point(self) -> None:
-        """Put the batches since the last point on the curve, if there are any."""
-        count, losses, errors = self.since_point
-        if count:
+        """Add the batches since the last point to the curve, if there are any."""
+        batches, losses, errors = self.since_point
+        if batches:
             point = CurvePoint(
                 sequences=self.sequences,
                 wall_s=round(self.wall_s, 3),
                 level=self.curriculum.level,
-                loss=losses / count,
-                errors=errors / count,
+                loss=losses / batches,
+                errors=errors / batches,
             )
             self.curve.append(point)
             self.since_point = (0, 0.0, 0.0)
 
     def peak_bytes(self) -> int:
-        """High-water mark of this process and those before it; on a GPU, of its memory."""
+        """Peak resident memory of this process and of those it resumed from; on a GPU, peak bytes allocated there."""
         if self.case.device.startswith("cuda"):
             return max(self.earlier_peak_bytes, torch.cuda.max_memory_allocated(self.case.device))
         unit = 1 if sys.platform == "darwin" else 1024
         return max(self.earlier_peak_bytes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
 
-    def save(self, checkpoint: Path) -> None:
-        """All that goes on, written whole or not at all."""
-        content = {
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, whole or not at all."""
+        checkpoint: Checkpoint = {
             "run_id": self.case.run_id,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -163,46 +200,44 @@ class Trainer:
             "peak_bytes": self.peak_bytes(),
         }
         buffer = io.BytesIO()
-        torch.save(content, buffer)
-        write_atomically(checkpoint, buffer.getvalue())
+        torch.save(checkpoint, buffer)
+        write_atomically(path, buffer.getvalue())
 
-    def load(self, checkpoint: Path) -> None:
-        """Go on where `save` was called."""
-        content = load_checkpoint(checkpoint, self.case)
-        self.model.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.curriculum.restore(content["curriculum"])
-        torch.set_rng_state(content["random"])
-        self.curve = [CurvePoint(**point) for point in content["curve"]]
-        self.since_point, self.step, self.wall_s = tuple(content["since_point"]), content["step"], content["wall_s"]
-        self.reached = tuple(content["goal"]) if content["goal"] else None
-        self.resumed, self.earlier_peak_bytes = content["resumed"] + 1, content["peak_bytes"]
+    def load(self, path: Path) -> None:
+        """Restore what `save` wrote."""
+        checkpoint = load_checkpoint(path, self.case)
+        self.model.load_state_dict(checkpoint["model"])
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.curriculum.restore(checkpoint["curriculum"])
+        torch.set_rng_state(checkpoint["random"])
+        self.curve = [CurvePoint(**point) for point in checkpoint["curve"]]
+        self.since_point, self.step, self.wall_s = checkpoint["since_point"], checkpoint["step"], checkpoint["wall_s"]
+        self.reached = checkpoint["goal"]
+        self.resumed, self.earlier_peak_bytes = checkpoint["resumed"] + 1, checkpoint["peak_bytes"]
 
 
-def load_checkpoint(checkpoint: Path, case: LearningCase) -> dict[str, Any]:
-    """What `Trainer.save` wrote; ValueError if it is of another run."""
-    content: dict[str, Any] = torch.load(checkpoint, map_location=case.device, weights_only=True)
-    if content["run_id"] != case.run_id:
-        raise ValueError(f"{checkpoint}: expected a checkpoint of run {case.run_id}, got one of {content['run_id']}; remove it")
-    content["random"] = content["random"].cpu()
-    return content
+def load_checkpoint(path: Path, case: LearningCase) -> Checkpoint:
+    """Read what `Trainer.save` wrote. ValueError if the checkpoint is of another run."""
+    checkpoint: Checkpoint = torch.load(path, map_location=case.device, weights_only=True)
+    if checkpoint["run_id"] != case.run_id:
+        raise ValueError(f"{path}: expected a checkpoint of run {case.run_id}, got one of {checkpoint['run_id']}; remove it")
+    checkpoint["random"] = checkpoint["random"].cpu()
+    return checkpoint
 
 
 def generator_of(*numbers: int) -> torch.Generator:
-    """A generator for these numbers and no others; torch alone would look at 32 bits of a seed only."""
+    """A generator seeded by all the numbers, mixed by numpy: `manual_seed` itself uses 32 bits only."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
 
 def build(case: LearningCase, task: Task) -> Any:
-    """The model with the task's widths."""
+    """Build the model with the task's input and output sizes."""
     return find_model(case.model).build(benchmark_case(case), input_size=task.input_size, output_size=task.output_size)
 
 
 def benchmark_case(case: LearningCase, **other: int) -> Case:
-    """The benchmark case with the model and sizes of a training run, and with `other` fields."""
-    names = ("model", "variant", "kernels", "index", "slots", "word_size", "heads", "reads", "hidden", "batch", "device", "threads", "seed")
-    fields: dict[str, Any] = {name: getattr(case, name) for name in names}
-    return Case(suite="learning", **fields, **other)
+    """The benchmark case with the model and sizes of a training run (all the fields that both have), and with `other` fields."""
+    return Case(suite="learning", **case.model_dump(include=set(Case.model_fields)), **other)
 
 
 def make_optimizer(case: LearningCase, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:

@@ -1,4 +1,4 @@
-"""The process of one training run: one command comes in, progress and then a result go out, all as JSON lines.
+"""The process of one training run. It reads one command and writes progress, then a result, all as JSON lines.
 
     {"case": {...}, "data": null, "checkpoint": "RUN/checkpoints/ID.pt", "every_s": 60, "evaluation_s": 60}
 
@@ -26,39 +26,50 @@ from mann_bench.machine.environment import device_name
 from mann_bench.run.worker import is_out_of_memory, limit_memory, open_replies
 from mann_bench.suites.tasks import Task, find_task
 
-TELL_S = 0.5
+REPORT_S = 0.5  # shortest time between two progress messages
 
 
-class Run:
-    """One command under way, and whom to tell about it."""
+class TrainingWorker:
+    """One training run, and the stream that its messages go to."""
 
     def __init__(self, replies: TextIO) -> None:
         self.replies = replies
         self.stopped = self.evaluating = False
-        self.told = (time.monotonic(), 0)  # when, and after how many sequences
+        self.last_report = (time.monotonic(), 0)  # time, and sequences trained on by then
 
-    def say(self, **message: Any) -> None:
-        """One line to whoever started this."""
+    def send(self, **message: Any) -> None:
+        """Send one message to the driver."""
         print(json.dumps(message), file=self.replies, flush=True)
 
     def stop(self, *_: Any) -> None:
-        """SIGTERM: end after the batch being run, with a checkpoint; during evaluation, which has left one, at once."""
+        """Handle SIGTERM: end after the current batch, with a checkpoint; or at once during evaluation, when a checkpoint is written."""
         self.stopped = True
         if self.evaluating:
             raise SystemExit
 
-    def tell(self, trainer: Trainer) -> None:
-        """Progress, not too often."""
-        now = time.monotonic()
-        if now - self.told[0] < TELL_S or not trainer.curriculum.recent:
+    def report(self, trainer: Trainer) -> None:
+        """Send progress, at most every `REPORT_S` seconds."""
+        now, (last_s, last_sequences) = time.monotonic(), self.last_report
+        if now - last_s < REPORT_S or not trainer.curriculum.recent:
             return
-        rate = (trainer.sequences - self.told[1]) / (now - self.told[0])
-        self.told = (now, trainer.sequences)
-        said = {"sequences": trainer.sequences, "level": trainer.curriculum.level, "loss": trainer.curriculum.mean(), "rate": rate}
-        self.say(progress={**said, "wall_s": trainer.wall_s})
+        self.last_report = (now, trainer.sequences)
+        progress = {
+            "sequences": trainer.sequences,
+            "level": trainer.curriculum.level,
+            "loss": trainer.curriculum.mean_loss(),
+            "rate": (trainer.sequences - last_sequences) / (now - last_s),
+            "wall_s": trainer.wall_s,
+        }
+        self.send(progress=progress)
 
     def train(self, case: LearningCase, data: Path | None, checkpoint: Path, every_s: float, evaluation_s: float) -> None:
-        """Train, evaluate and say what came of it; whatever goes wrong with the model is part of the result."""
+        """Train, evaluate and send the result. A failure of the model is a result too.
+
+        Args:
+            data: folder or archive that the task reads.
+            checkpoint: file to resume from if it exists, written every `every_s` seconds.
+            evaluation_s: time limit of each evaluated level.
+        """
         torch.set_num_threads(case.threads)
         if case.memory_bytes is not None:
             limit_memory(case.device, case.memory_bytes)
@@ -69,21 +80,21 @@ class Run:
             trainer = Trainer(case, task)
             if checkpoint.exists():
                 trainer.load(checkpoint)
-            self.told = (time.monotonic(), trainer.sequences)
-            status = trainer.run(checkpoint, every_s, self.tell, lambda: self.stopped)
-        except Exception as error:  # the model may be anyone's: any failure of it is data
+            self.last_report = (time.monotonic(), trainer.sequences)
+            status: str | None = trainer.run(checkpoint, every_s, self.report, lambda: self.stopped)
+        except Exception as error:  # a user's model may raise anything: any failure of it is data
             if isinstance(error, OSError) and error.errno in DISK_FULL:
-                self.say(disk=error.strerror)
+                self.send(disk=error.strerror)
                 return
             status, reason = self.failure(error, trainer)
         if status is None:
-            self.say(stopped=True)
+            self.send(stopped=True)
             return
-        tested = self.evaluate(trainer, task, evaluation_s) if trainer is not None and status in ("ok", "budget", "oom") else {}
-        self.say(result={"status": status, "reason": reason, **outcome(trainer), **tested})
+        errors = self.evaluate(trainer, task, evaluation_s) if trainer is not None and status in ("ok", "budget", "oom") else {}
+        self.send(result={"status": status, "reason": reason, **outcome(trainer), **errors})
 
     def failure(self, error: Exception, trainer: Trainer | None) -> tuple[str, str]:
-        """Status and reason."""
+        """Status and reason of a run that an exception ended."""
         if isinstance(error, DivergedError):
             return "diverged", str(error)
         where = "while it was built"
@@ -97,22 +108,29 @@ class Run:
         return "error", f"{type(error).__name__}: {first_line} ({where})"
 
     def evaluate(self, trainer: Trainer, task: Task, seconds: float) -> dict[str, Any]:
-        """Of the test at each level and of the validation, each within so many seconds, as fields of a result; SIGTERM ends it at once."""
+        """Evaluate on validation and test sequences.
+
+        Args:
+            seconds: time limit of each level.
+
+        Returns:
+            Fields of a `LearningResult`.
+        """
         self.evaluating = True
-        trainer.state = None  # evaluation makes memories of its own
+        trainer.state = None  # evaluation allocates memories of its own
         trainer.optimizer.zero_grad(set_to_none=True)
         model, case, highest, held_out = trainer.model, trainer.case, trainer.curriculum.level, task.held_out()
-        self.say(evaluating=highest)
+        self.send(evaluating=highest)
         validation = validate(model, case, task, highest, seconds)
-        found = []
+        evaluations = []
         for level in levels_to_test(case, held_out, highest):
-            self.say(evaluating=level)
-            found += [one.model_dump() for one in evaluate(model, case, held_out, level, seconds)]
-        return {"evaluations": found, "validation": validation and validation.model_dump(), "evaluation_seconds": seconds}
+            self.send(evaluating=level)
+            evaluations += [evaluation.model_dump() for evaluation in evaluate(model, case, held_out, level, seconds)]
+        return {"evaluations": evaluations, "validation": validation and validation.model_dump(), "evaluation_seconds": seconds}
 
 
 def outcome(trainer: Trainer | None) -> dict[str, Any]:
-    """What a trainer knows of its run."""
+    """Fields of a `LearningResult` that the trainer knows; None: the model could not be built."""
     if trainer is None:
         return {"wall_s": 0.0}
     backend = getattr(trainer.model, "backend", {"kernels": "torch", "index": trainer.case.index})
@@ -133,14 +151,14 @@ def outcome(trainer: Trainer | None) -> dict[str, Any]:
 
 
 def main() -> None:
-    """One run; what a model of the user's own needs is found beside them."""
-    sys.path.append("")
+    """Read one command and carry it out."""
+    sys.path.append("")  # a user's own model is found in the current folder
     with open_replies() as replies:
-        run = Run(replies)
-        signal.signal(signal.SIGTERM, run.stop)
+        worker = TrainingWorker(replies)
+        signal.signal(signal.SIGTERM, worker.stop)
         command = json.loads(sys.stdin.readline())
         data = Path(command["data"]) if command["data"] else None
-        run.train(LearningCase(**command["case"]), data, Path(command["checkpoint"]), command["every_s"], command["evaluation_s"])
+        worker.train(LearningCase(**command["case"]), data, Path(command["checkpoint"]), command["every_s"], command["evaluation_s"])
 
 
 if __name__ == "__main__":

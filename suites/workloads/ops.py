@@ -1,8 +1,18 @@
-"""The single ops as workloads `op:NAME`: a pass is T calls on random data, native (`kernels.ops`) or the plain twin (`kernels.reference`).
+"""The single ops as workloads `op:NAME`: a pass is T calls on random data, native (`kernels.ops`) or by the twin (`kernels.reference`).
 
-In mode `train` what was done is taken back after the T calls: gradients for `sparse_read`, undo for what changes in place. The rows that
-are read and written are any of the N live ones in a full memory, the T R rows that T steps would have written in an empty one. `op:copy`
-copies the memory: the bytes a second that the others are held against (`mann_bench.suites.workloads.traffic`).
+| op | one call | undone in mode `train` by |
+|---|---|---|
+| copy | all N rows copied: the bandwidth that the other ops are held against | |
+| topk_content | the K most similar rows of R queries | |
+| sparse_read | R weighted sums of K rows | the gradient of the weights |
+| sparse_write | R heads erase one row each, then add to it and to K others | rollback |
+| lru_ring | the least recently used row popped, K others touched | undo of the log |
+| link_update | the effect of one write on both link matrices | swapping the changes back |
+| link_read | forward and backward weights of R heads from K rows each | |
+| link_steps | T updates and reads of the links in one call, as in the sequence kernels | |
+
+In a full memory, rows are drawn from all N; in an empty one, from the T R rows that T steps would have written. What a call has to move:
+`mann_bench.suites.workloads.traffic`.
 """
 
 from contextlib import nullcontext
@@ -14,39 +24,53 @@ from torch import Tensor
 
 from mann_bench.data.case import Case
 from mann_bench.kernels import ops, reference
-from mann_bench.kernels.reference import SparseLinks, row_norms
+from mann_bench.kernels.reference import SparseLinks
 from mann_bench.measure.workload import Workload
 from mann_bench.models.sparse import native
 from mann_bench.suites.workloads import traffic
+from mann_bench.suites.workloads.random_data import RandomData, num_candidates
 
 LINK_ENTRIES = 8  # K_L of Rae et al. 2016, supplement D
 
 
 class Op:
-    """T calls of one op on data of a case; `module` has the op, `results` what the calls returned, `state` what they change or search."""
+    """T calls of one op.
+
+    Args:
+        module: has the op, `kernels.ops` or `kernels.reference`.
+        dtype: of the memory's rows.
+
+    Attributes:
+        state: tensors that calls search or change.
+        parameters: tensors that receive gradients.
+        results: what each call returned.
+    """
 
     def __init__(self, case: Case, module: ModuleType, dtype: torch.dtype) -> None:
-        self.case, self.module, self.dtype = case, module, dtype
-        self.generator = torch.Generator().manual_seed(case.seed)
-        self.live = live_rows(case)
+        self.case, self.module = case, module
         self.state: dict[str, Tensor] = {}
         self.parameters: dict[str, Tensor] = {}
         self.results: list[Any] = []
+        self.prepare(RandomData(case, dtype))
+
+    def prepare(self, data: RandomData) -> None:
+        """Draw the state and the arguments of all calls."""
+        raise NotImplementedError
 
     def call(self, t: int) -> Any:
-        """The call of step t."""
+        """Make the call of step t."""
         raise NotImplementedError
 
     def run(self, steps: int) -> None:
-        """The calls of the first steps."""
+        """Make the calls of the first steps."""
         for t in range(steps):
             self.results.append(self.call(t))
 
     def undo(self) -> None:
-        """Gradients or undo."""
+        """Compute gradients, or roll the state back to where it was before the calls."""
 
-    def compared(self) -> dict[str, Tensor]:
-        """Results and state in a form in which twins must agree."""
+    def observables(self) -> dict[str, Tensor]:
+        """Results and state, in a form in which native op and twin must agree."""
         return {"results": torch.stack([result.flatten() for result in self.results]), **self.state}
 
     @property
@@ -57,107 +81,85 @@ class Op:
             result = result[0]
         return result
 
-    def random(self, *shape: int, normal: bool = False) -> Tensor:
-        """Numbers in the ops' type."""
-        draw = torch.randn if normal else torch.rand
-        real = torch.float64 if self.dtype is torch.float64 else torch.float32
-        return draw(*shape, generator=self.generator).to(self.case.device, real)
-
-    def rows(self, *shape: int) -> Tensor:
-        """Row numbers below the live count."""
-        return torch.randint(0, self.live, shape, generator=self.generator).to(self.case.device)
-
-    def distinct_rows(self, steps: int, count: int) -> Tensor:
-        """[T, B, count] distinct rows, -1 where there are too few."""
-        found = torch.full((steps, self.case.batch, count), -1)
-        for t in range(steps):
-            for b in range(self.case.batch):
-                some = torch.randint(0, self.live, (4 * count,), generator=self.generator).unique()
-                some = some[torch.randperm(len(some), generator=self.generator)][:count]
-                found[t, b, : len(some)] = some
-        return found.to(self.case.device)
-
-    def memory(self) -> Tensor:
-        """[B, N, W]: live rows hold content, the others are zero."""
-        memory = self.random(self.case.batch, self.case.slots, self.case.word_size, normal=True).to(self.dtype)
-        memory[:, self.live :] = 0
-        return memory
+    @staticmethod
+    def numbers_per_slot(case: Case) -> int:
+        """Numbers of the state per slot and batch element."""
+        return case.word_size + 1
 
 
 class Copy(Op):
-    """The whole memory, by torch."""
+    """By torch."""
 
-    def __init__(self, case: Case, module: ModuleType, dtype: torch.dtype) -> None:
-        super().__init__(case, reference, dtype)
-        self.state = {"memory": self.memory(), "copy": self.memory()}
+    def prepare(self, data: RandomData) -> None:
+        self.state = {"memory": data.memory(), "copy": data.memory()}
 
     def call(self, t: int) -> Tensor:
         return self.state["copy"].copy_(self.state["memory"])
 
-    def compared(self) -> dict[str, Tensor]:
+    def observables(self) -> dict[str, Tensor]:
         return self.state
+
+    @staticmethod
+    def numbers_per_slot(case: Case) -> int:
+        return 2 * case.word_size
 
 
 class TopkContent(Op):
-    """R queries; `index` exact scores all rows, live those written."""
+    """With index `exact` all N rows are scored, with `live` those that were written."""
 
-    def __init__(self, case: Case, module: ModuleType, dtype: torch.dtype) -> None:
-        super().__init__(case, module, dtype)
-        memory = self.memory()
-        self.state = {"memory": memory, "norms": row_norms(memory.to(self.random(0).dtype))}
-        self.queries = self.random(case.steps, case.batch, case.heads, case.word_size, normal=True)
+    def prepare(self, data: RandomData) -> None:
+        case = self.case
+        self.state = data.memory_with_norms()
+        self.candidates = data.candidates
+        self.queries = data.normal(case.steps, case.batch, case.heads, case.word_size)
 
-    def call(self, t: int) -> Tensor:
-        case, state = self.case, self.state
-        scan_all = case.index == "exact"
-        found: Tensor = self.module.topk_content(state["memory"], state["norms"], self.queries[t], case.reads, self.live, scan_all=scan_all)
-        return found
+    def call(self, t: int) -> Any:
+        scan_all = self.case.index == "exact"
+        return self.module.topk_content(*self.state.values(), self.queries[t], self.case.reads, self.candidates, scan_all=scan_all)
 
 
 class SparseRead(Op):
-    """R heads of K rows; the gradient is that of the weights."""
+    """Weights [T, B, R, K] of the same K rows a head, drawn apart for each step."""
 
-    def __init__(self, case: Case, module: ModuleType, dtype: torch.dtype) -> None:
-        super().__init__(case, module, dtype)
-        self.state = {"memory": self.memory()}
-        self.index = self.rows(case.steps, case.batch, case.heads, case.reads)
-        self.weights = self.random(case.steps, case.batch, case.heads, case.reads).unbind()
+    def prepare(self, data: RandomData) -> None:
+        case, shape = self.case, (self.case.steps, self.case.batch, self.case.heads)
+        self.state = {"memory": data.memory()}
+        self.rows = data.rows(*shape, case.reads)
+        self.weights = data.uniform(*shape, case.reads).unbind()
         if case.mode == "train":
-            self.parameters = {f"weights {t}": weights.requires_grad_() for t, weights in enumerate(map(Tensor.clone, self.weights))}
+            self.parameters = {f"weights {t}": weights.clone().requires_grad_() for t, weights in enumerate(self.weights)}
             self.weights = tuple(self.parameters.values())
-        self.grad = self.random(case.batch, case.heads, case.word_size)
+        self.grad = data.uniform(*shape[1:], case.word_size)
 
-    def call(self, t: int) -> Tensor:
-        read: Tensor = self.module.sparse_read(self.state["memory"], self.index[t], self.weights[t])
-        return read
+    def call(self, t: int) -> Any:
+        return self.module.sparse_read(self.state["memory"], self.rows[t], self.weights[t])
 
     def undo(self) -> None:
         for read in self.results:
             read.backward(self.grad)
 
-    def compared(self) -> dict[str, Tensor]:
-        return {name: value.detach() for name, value in super().compared().items()}
+    def observables(self) -> dict[str, Tensor]:
+        return {name: value.detach() for name, value in super().observables().items()}
 
 
 class SparseWrite(Op):
-    """R heads wipe a row each and add to it and to K others; undone by rollback."""
+    """The erased row [T, B, R] is the last of the K + 1 rows [T, B, R, K + 1] that a head adds to."""
 
-    def __init__(self, case: Case, module: ModuleType, dtype: torch.dtype) -> None:
-        super().__init__(case, module, dtype)
-        memory, shape = self.memory(), (case.steps, case.batch, case.heads)
-        self.state = {"memory": memory, "norms": row_norms(memory.to(self.random(0).dtype))}
-        self.erased = self.rows(*shape)
-        self.index = torch.cat([self.rows(*shape, case.reads), self.erased.unsqueeze(-1)], dim=-1)
-        self.weights, self.values = self.random(*shape, case.reads + 1), self.random(*shape, case.word_size, normal=True)
+    def prepare(self, data: RandomData) -> None:
+        case, shape = self.case, (self.case.steps, self.case.batch, self.case.heads)
+        self.state = data.memory_with_norms()
+        self.erased = data.rows(*shape)
+        self.rows = torch.cat([data.rows(*shape, case.reads), self.erased.unsqueeze(-1)], dim=-1)
+        self.weights, self.values = data.uniform(*shape, case.reads + 1), data.normal(*shape, case.word_size)
 
     def call(self, t: int) -> Any:
-        return self.module.sparse_write(*self.state.values(), self.index[t], self.weights[t], self.values[t], self.erased[t])
+        return self.module.sparse_write(*self.state.values(), self.rows[t], self.weights[t], self.values[t], self.erased[t])
 
     def undo(self) -> None:
         for journal in reversed(self.results):
             self.module.rollback(*self.state.values(), journal)
 
-    def compared(self) -> dict[str, Tensor]:
+    def observables(self) -> dict[str, Tensor]:
         return self.state
 
     @property
@@ -167,14 +169,14 @@ class SparseWrite(Op):
 
 
 class Ring(Op):
-    """The least recently used row popped, K others touched."""
+    """The state is what the ring holds; with mode `train` it logs its changes."""
 
-    def __init__(self, case: Case, module: ModuleType, dtype: torch.dtype) -> None:
-        super().__init__(case, module, dtype)
-        self.ring = module.LruRing(case.batch, case.slots, case.device)
-        self.ring.reserve(2 * case.slots)  # as far as it grows before it is compacted
+    def prepare(self, data: RandomData) -> None:
+        case = self.case
+        self.ring = self.module.LruRing(case.batch, case.slots, case.device)
+        self.ring.reserve(2 * case.slots)  # the length that it reaches before it is compacted
         self.state = {"last": self.ring.last, "queue": self.ring.queue}
-        self.touched = self.rows(case.steps, case.batch, case.reads)
+        self.touched = data.rows(case.steps, case.batch, case.reads)
         self.mask = torch.ones_like(self.touched[0], dtype=torch.bool)
 
     def call(self, t: int) -> Tensor:
@@ -190,40 +192,51 @@ class Ring(Op):
     def undo(self) -> None:
         self.ring.undo(self.mark, self.log)
 
-    def compared(self) -> dict[str, Tensor]:
+    def observables(self) -> dict[str, Tensor]:
         return {"results": torch.stack(self.results), "last": self.ring.last}
+
+    @staticmethod
+    def numbers_per_slot(case: Case) -> int:
+        return 5
 
 
 class Links(Op):
-    """Base of the ops on SDNC's link matrices, K_L entries a row."""
+    """Base of the ops on SDNC's two link matrices, K_L entries a row. Step t writes `written[t + 1]` after `written[t]`."""
 
-    def __init__(self, case: Case, module: ModuleType, dtype: torch.dtype) -> None:
-        super().__init__(case, module, dtype)
-        batch, steps, entries = case.batch, case.steps, LINK_ENTRIES
-        self.links = SparseLinks.empty(batch, case.slots, entries, self.random(0).dtype, case.device)
+    def prepare(self, data: RandomData) -> None:
+        case, steps, batch = self.case, self.case.steps, self.case.batch
+        self.links = SparseLinks.empty(batch, case.slots, LINK_ENTRIES, data.real, case.device)
         self.state = vars(self.links)
-        self.written, self.weights = self.distinct_rows(steps + 1, entries), self.random(steps + 1, batch, entries) / entries
-        self.index = self.rows(steps, batch, case.heads, case.reads)
-        self.read_weights = self.random(steps, batch, case.heads, case.reads)
-        for t in range(steps):  # matrices that hold what these steps write, as in a long episode
-            reference.link_update(self.links, (self.written[t], self.weights[t]), (self.written[t + 1], self.weights[t + 1]))
+        self.written = data.distinct_rows(steps + 1, LINK_ENTRIES)  # [T + 1, B, K_L], as the weights
+        self.write_weights = data.uniform(steps + 1, batch, LINK_ENTRIES) / LINK_ENTRIES
+        self.rows = data.rows(steps, batch, case.heads, case.reads)
+        self.read_weights = data.uniform(steps, batch, case.heads, case.reads)
+        for t in range(steps):  # fill the matrices with what these steps write, as late in a long episode
+            reference.link_update(self.links, self.write(t), self.write(t + 1))
 
-    def compared(self) -> dict[str, Tensor]:
-        """Entries of a row may stand in any order."""
+    def write(self, t: int) -> tuple[Tensor, Tensor]:
+        """Rows and weights [B, K_L] of a write."""
+        return self.written[t], self.write_weights[t]
+
+    def observables(self) -> dict[str, Tensor]:
+        """Both matrices as dense ones: the entries of a sparse row may be in any order."""
         return {side: self.dense(self.state[f"{side}_columns"], self.state[f"{side}_values"]) for side in ("after", "before")}
 
     def dense(self, columns: Tensor, values: Tensor) -> Tensor:
-        """Sparse vectors [..., S] as full ones [..., N + 1], the last for what is not there."""
-        full = values.new_zeros(*values.shape[:-1], self.case.slots + 1)
-        return full.scatter_add_(-1, torch.where(columns < 0, self.case.slots, columns).long(), values)
+        """Sparse vectors [..., S] as dense ones [..., N + 1]; entries without a column (-1) go to the last place."""
+        vectors = values.new_zeros(*values.shape[:-1], self.case.slots + 1)
+        return vectors.scatter_add_(-1, torch.where(columns < 0, self.case.slots, columns).long(), values)
+
+    @staticmethod
+    def numbers_per_slot(case: Case) -> int:
+        return 4 * LINK_ENTRIES  # column and value in each matrix
 
 
 class LinkUpdate(Links):
-    """One write's effect on both matrices; undone by swapping back."""
+    """One write after another."""
 
     def call(self, t: int) -> Any:
-        before, write = ((self.written[at], self.weights[at]) for at in (t, t + 1))
-        return self.module.link_update(self.links, before, write)
+        return self.module.link_update(self.links, self.write(t), self.write(t + 1))
 
     def undo(self) -> None:
         for change in reversed(self.results):
@@ -235,34 +248,33 @@ class LinkUpdate(Links):
 
 
 class LinkRead(Links):
-    """Forward and backward weights of R heads of K rows."""
+    """Reads the links of K rows [B, R, K] with their weights."""
 
     def call(self, t: int) -> Any:
-        return self.module.link_read(self.links, self.index[t], self.read_weights[t])
+        return self.module.link_read(self.links, self.rows[t], self.read_weights[t])
 
-    def compared(self) -> dict[str, Tensor]:
+    def observables(self) -> dict[str, Tensor]:
         return {f"{t} {side}": self.dense(*pair) for t, result in enumerate(self.results) for side, pair in zip("fb", result, strict=True)}
 
 
 class LinkSteps(Links):
-    """All link work of T steps, an update and both reads each: natively in one call, as the sequence kernels do it."""
+    """Each step writes to 1 + R K rows, as SDNC does."""
 
-    def __init__(self, case: Case, module: ModuleType, dtype: torch.dtype) -> None:
-        super().__init__(case, module, dtype)
-        support = 1 + case.heads * case.reads
-        self.supports, self.support_weights = (
-            self.distinct_rows(case.steps, support),
-            self.random(case.steps, case.batch, support) / support,
-        )
-        self.start = torch.full((case.batch, LINK_ENTRIES), -1, device=case.device), self.random(case.batch, LINK_ENTRIES) * 0
+    def prepare(self, data: RandomData) -> None:
+        super().prepare(data)
+        case, support = self.case, 1 + self.case.heads * self.case.reads
+        self.supports = data.distinct_rows(case.steps, support)  # [T, B, 1 + R K], as the weights
+        self.support_weights = data.uniform(case.steps, case.batch, support) / support
+        nothing = (case.batch, LINK_ENTRIES)
+        self.start = torch.full(nothing, -1, device=case.device), torch.zeros(nothing, device=case.device, dtype=data.real)
 
     def run(self, steps: int) -> None:
-        arguments = (self.supports[:steps], self.support_weights[:steps], self.index[:steps], self.read_weights[:steps])
+        arguments = (self.supports[:steps], self.support_weights[:steps], self.rows[:steps], self.read_weights[:steps])
         self.results.append(self.module.link_steps(self.links, self.start, *arguments))
 
-    def compared(self) -> dict[str, Tensor]:
+    def observables(self) -> dict[str, Tensor]:
         sides = zip(("forward", "backward", "precedence"), self.results[-1], strict=True)
-        return {**super().compared(), **{side: self.dense(*pair) for side, pair in sides}}
+        return {**super().observables(), **{side: self.dense(*pair) for side, pair in sides}}
 
 
 OPS: dict[str, type[Op]] = {
@@ -278,7 +290,7 @@ OPS: dict[str, type[Op]] = {
 
 
 class OpWorkload(Workload):
-    """`op:NAME`: runs natively if that is asked for (or `auto`) and can be."""
+    """`op:NAME`, native where the case's `kernels` ask for it (`native` or `auto`) and it can run."""
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)
@@ -291,66 +303,66 @@ class OpWorkload(Workload):
 
     @classmethod
     def names(cls) -> list[str]:
-        """The ops there are."""
+        """Names of the ops."""
         return list(OPS)
 
     @classmethod
     def predicted_bytes(cls, case: Case) -> dict[str, int]:
-        """The state: what is searched and changed."""
-        item = {"float32": 4, "float64": 8, "bfloat16": 2}[case.dtype]
-        numbers = {"copy": 2 * case.word_size, "lru_ring": 5, "link": 4 * LINK_ENTRIES}
-        name = case.model.partition(":")[2]
-        each = next((count for prefix, count in numbers.items() if name.startswith(prefix)), case.word_size + 1)
-        return {"state": case.batch * case.slots * each * item}
+        """Bytes of the state."""
+        op = OPS[case.model.partition(":")[2]]
+        return {"state": case.batch * case.slots * op.numbers_per_slot(case) * getattr(torch, case.dtype).itemsize}
 
     @classmethod
     def moved_bytes(cls, case: Case) -> int:
-        """Of one call, by `kernels.traffic`."""
-        rows = live_rows(case) if case.index == "live" else case.slots
-        item = {"float32": 4, "float64": 8, "bfloat16": 2}[case.dtype]
-        sizes = (case.batch, case.slots, rows, case.word_size, case.heads, case.reads, LINK_ENTRIES, item, case.mode == "train")
-        return traffic.TRAFFIC[case.model.partition(":")[2]](traffic.Sizes(*sizes))
+        """Bytes that one call must move (`traffic`)."""
+        sizes = traffic.Sizes(
+            batch=case.batch,
+            slots=case.slots,
+            rows=num_candidates(case) if case.index == "live" else case.slots,
+            width=case.word_size,
+            heads=case.heads,
+            reads=case.reads,
+            entries=LINK_ENTRIES,
+            item=getattr(torch, case.dtype).itemsize,
+            train=case.mode == "train",
+        )
+        return traffic.TRAFFIC[case.model.partition(":")[2]](sizes)
 
     @property
     def backend(self) -> dict[str, str]:
-        """Only a search has an index."""
+        """Kernels that run, and the case's index, which only a search uses."""
         return {"kernels": self.kernels, "index": self.case.index}
 
     @property
     def fallback(self) -> str | None:
-        """As `models.native` says."""
+        """Why native kernels do not run, or None."""
         return self.why_torch
 
     def parameters(self) -> dict[str, Tensor]:
-        """Weights that receive gradients."""
+        """Weights of `sparse_read`, which receive gradients."""
         return self.op.parameters
 
     def forward(self, steps: int | None = None) -> tuple[Tensor, Any]:
-        """T calls; y is (a tensor of) the last one's result."""
+        """Make the calls; y is a tensor of the last result."""
         self.op.results = []
         with nullcontext() if self.op.parameters else torch.no_grad():
             self.op.run(self.case.steps if steps is None else steps)
         return self.op.last, self.state
 
     def backward(self, y: Tensor) -> None:
-        """Gradients or undo of all calls."""
+        """Compute the gradients of all calls or undo them."""
         self.op.undo()
 
     def clear(self) -> None:
-        """Results and gradients are let go."""
+        """Free results and gradients."""
         self.op.results = []
         for parameter in self.op.parameters.values():
             parameter.grad = None
 
     def observables(self) -> dict[str, Tensor]:
-        """Results, state after the calls, and after they were taken back, and gradients."""
+        """Results, state after the calls and after their undo, and gradients."""
         self.forward()
-        after = {name: value.clone() for name, value in self.op.compared().items()}
+        after = {name: value.clone() for name, value in self.op.observables().items()}
         self.op.undo()
-        undone = {f"{name}, taken back": value.clone() for name, value in self.op.compared().items() if name != "results"}
+        undone = {f"{name}, undone": value.clone() for name, value in self.op.observables().items() if name != "results"}
         return after | undone | {name: value.grad for name, value in self.op.parameters.items() if value.grad is not None}
-
-
-def live_rows(case: Case) -> int:
-    """Rows that were written: all, or those that T steps of R heads write into an empty memory."""
-    return case.slots if case.fill == "full" else min(case.slots, case.steps * case.heads)

@@ -1,13 +1,12 @@
-"""Bytes that one call of each op must move at least: every number it has to look at or write, once. Caches may save some of them.
+"""Bytes that one call of each op must move at least: every number that it must read or write, once. Caches may save some of them.
 
-Letters as everywhere; `rows` are those that a search looks at, `item` the bytes of a number of the memory, `entries` K_L. For ops that are
-undone or have a gradient, `train` adds what that moves.
+With `train`, the bytes of the gradient or the undo are added.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-REAL = 4  # bytes of a number that is not a memory row's; float64 is for exact tests, not for measuring
+REAL = 4  # bytes of a number outside the memory; float64 is for exact tests, not for measuring
 INT32, INT64 = 4, 8
 
 
@@ -15,14 +14,14 @@ INT32, INT64 = 4, 8
 class Sizes:
     """What the traffic of a call depends on."""
 
-    batch: int
-    slots: int
-    rows: int
-    width: int
-    heads: int
-    reads: int
-    entries: int
-    item: int
+    batch: int  # B
+    slots: int  # N
+    rows: int  # that a search scores
+    width: int  # W
+    heads: int  # R
+    reads: int  # K
+    entries: int  # K_L
+    item: int  # bytes of a number of the memory
     train: bool
 
 
@@ -32,36 +31,39 @@ def copy(s: Sizes) -> int:
 
 
 def topk_content(s: Sizes) -> int:
-    """Each row that is looked at, and its norm."""
+    """Each scored row and its norm read; R queries read, R K row numbers written."""
     return s.batch * (s.rows * (s.width * s.item + REAL) + s.heads * (s.width * REAL + s.reads * INT64))
 
 
 def sparse_read(s: Sizes) -> int:
-    """K rows a head; for the gradient of the weights again."""
+    """K rows a head read with their numbers and weights, R words written; once more for the gradient of the weights."""
     rows = s.heads * s.reads * (s.width * s.item + INT64 + REAL)
     return s.batch * (rows + s.heads * s.width * REAL) * (2 if s.train else 1)
 
 
 def sparse_write(s: Sizes) -> int:
-    """K + 1 rows a head read, kept and written; undone: the kept ones read, the rows read and written, and kept in turn."""
+    """K + 1 rows a head read, journalled and written. Undo: the journal read, rows read and written, their new content journalled."""
     row = s.width * s.item + REAL
     return s.batch * s.heads * (s.reads + 1) * row * (3 + (4 if s.train else 0))
 
 
 def lru_ring(s: Sizes) -> int:
-    """A pop and K accesses: each a place in the queue, the row's last one read, written and logged; undone: three of them."""
+    """A pop and K touches: each a queue entry, and the row's last position read, written and logged. Undo: three of them."""
     return s.batch * (1 + s.reads) * INT32 * (4 + (3 if s.train else 0))
 
 
 def link_update(s: Sizes) -> int:
-    """The columns of L rows of `after` and of the L^2 rows of `before` they name; 2 L rows read, kept and written; undone: swapped."""
+    """Columns of K_L rows of `after` and of the K_L^2 rows of `before` that they name; 2 K_L rows read, journalled and written.
+
+    Undo: the journal and the rows swapped.
+    """
     pair = INT32 + REAL
     search = s.entries**2 * INT32 + s.entries**3 * INT32 + 3 * s.entries**2 * REAL
     return s.batch * (search + 2 * s.entries**2 * pair * (3 + (4 if s.train else 0)))
 
 
 def link_read(s: Sizes) -> int:
-    """A row of each matrix for every row read before; columns are returned as int64."""
+    """One row of each matrix for each row read in the step before; columns are returned as int64."""
     return s.batch * 2 * s.heads * s.reads * s.entries * (INT32 + REAL + INT64 + REAL)
 
 

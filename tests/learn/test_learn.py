@@ -16,8 +16,8 @@ from mann_bench.cli.learn import parse_levels, parse_rates
 from mann_bench.data.errors import UsageError
 from mann_bench.data.store import load_records
 from mann_bench.data.suite import Budget
-from mann_bench.learn.plan import plan, shape, with_equal_memory
-from mann_bench.learn.record import LEARNING, LearningCase, LearningResult
+from mann_bench.learn.plan import plan, prediction_case, with_equal_memory
+from mann_bench.learn.record import LEARNING, LearningCase, LearningOptions, LearningResult
 from mann_bench.measure.predict import predict
 from mann_bench.reports.learning.experiments import load_experiments
 from mann_bench.suites.tasks import find_task
@@ -74,12 +74,12 @@ def test_options_are_read():
     assert parse_levels("1-20") == (1, 20)
     assert parse_levels("7") == (7, 7)
     assert parse_rates("1e-3,ntm=1e-4", ["sam", "ntm"]) == {"": 1e-3, "ntm": 1e-4}
-    rates = {case.model: case.learning_rate for case in planned(["sam", "ntm"], learning_rate={"": 1e-3, "ntm": 1e-4})}
+    rates = {case.model: case.learning_rate for case in planned(["sam", "ntm"], learning_rates={"": 1e-3, "ntm": 1e-4})}
     assert rates == {"sam": 1e-3, "ntm": 1e-4}
 
 
-def planned(models, seeds=(0,), **asked):
-    return plan("copy", find_task("copy"), models, seeds, {"sequences": 100, **asked})
+def planned(models, seeds=(0,), **options):
+    return plan("copy", find_task("copy"), models, seeds, LearningOptions(sequences=100, **options))
 
 
 def test_plan():
@@ -91,31 +91,31 @@ def test_plan():
     assert endless.first_level == 1
     assert endless.levels[1] > 10**6
     recall = find_task("recall", options={"key_bits": 8})
-    (bounded,) = plan("recall", recall, ["sam"], [0], {"sequences": 1, "curriculum": "exponential"})
+    (bounded,) = plan("recall", recall, ["sam"], [0], LearningOptions(sequences=1, curriculum="exponential"))
     assert bounded.levels == (1, 256)
 
 
 def predicted_bytes(case, task):
-    size_bytes = predict(shape(case, task), Budget()).total_bytes
+    size_bytes = predict(prediction_case(case, task), Budget()).total_bytes
     assert size_bytes is not None
     return size_bytes
 
 
 def test_options_of_the_task_are_part_of_the_case():
     options = {"value_bits": 48}
-    (case,) = plan("recall", find_task("recall", None, options), ["sam"], [0], {"task_options": options, "sequences": 10})
+    (case,) = plan("recall", find_task("recall", None, options), ["sam"], [0], LearningOptions(task_options=options, sequences=10))
     assert case.task_options == options
 
 
 def test_equal_memory_fills_the_same_bytes():
     task = find_task("copy")
-    cases, told = with_equal_memory(planned(["sam", "ntm", "dnc", "lstm"], slots=4096, heads=2), task)
+    cases, notes = with_equal_memory(planned(["sam", "ntm", "dnc", "lstm"], slots=4096, heads=2), task)
     sam, ntm, dnc, lstm = cases
     assert sam.slots == lstm.slots == 4096
     for case in (ntm, dnc):
         assert case.slots < 4096
         assert 0.9 < predicted_bytes(case, task) / predicted_bytes(sam, task) <= 1
-    assert len(told) == 3
+    assert len(notes) == 3
     with pytest.raises(UsageError, match="too few"):
         with_equal_memory(planned(["sam", "ntm"], slots=8, word_size=64, heads=2), task)
 

@@ -36,7 +36,7 @@ def test_same_seed_same_curve(task, tmp_path):
 
 @pytest.mark.parametrize("model", ["dam", "sam"])
 def test_reduced_copy_is_learned_beyond_what_a_controller_remembers(model, tmp_path):
-    assert learn(tmp_path, "copy", model, limit=12_800).curriculum.mean() < 0.5  # the controller alone: 0.61
+    assert learn(tmp_path, "copy", model, limit=12_800).curriculum.mean_loss() < 0.5  # the controller alone: 0.61
 
 
 @pytest.mark.slow
@@ -51,4 +51,4 @@ def test_recall_clearly_better_than_lstm_in_the_same_number_of_sequences(model, 
     settings: dict[str, Any] = {"slots": 16, "word_size": 32, "heads": 4, "reads": 8, "learning_rate": 3e-3, "clip": 1.0}
     run = learn(tmp_path, "recall", model, limit=200_000, stop_at_goal=False, **settings)
     lstm = learn(tmp_path, "recall", "lstm", limit=200_000, stop_at_goal=False, **settings)
-    assert run.curriculum.mean() < 0.7 * lstm.curriculum.mean()
+    assert run.curriculum.mean_loss() < 0.7 * lstm.curriculum.mean_loss()

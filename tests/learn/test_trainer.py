@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch.nn import functional
 
 from mann_bench.learn.curriculum import Curriculum
-from mann_bench.learn.evaluation import evaluate, levels_to_test, outputs, validate
+from mann_bench.learn.evaluation import evaluate, levels_to_test, run_in_chunks, validate
 from mann_bench.learn.record import LearningCase
 from mann_bench.learn.session import TrainingProcess
 from mann_bench.learn.trainer import DivergedError, Trainer, load_checkpoint
@@ -50,7 +50,7 @@ class TestCurriculum:
         curriculum = Curriculum(small_case(curriculum="exponential", levels=(1, 12), patience=3, curriculum_threshold=0.1))
         levels = []
         for loss in [0.05, 0.05, 0.05, 0.4, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]:
-            curriculum.note(loss)
+            curriculum.add_loss(loss)
             levels.append(curriculum.level)
         assert levels == [1, 1, 2, 2, 2, 2, 4, 4, 4, 8, 8, 8, 12, 12]
 
@@ -58,15 +58,15 @@ class TestCurriculum:
         curriculum = Curriculum(small_case(curriculum="exponential", levels=(1, 2), patience=2, curriculum_threshold=0.1, goal=0.2))
         reached = []
         for loss in [0.05, 0.05, 0.15, 0.3, 0.05]:
-            curriculum.note(loss)
+            curriculum.add_loss(loss)
             reached.append(curriculum.at_goal())
         assert reached == [False, False, False, False, True]
 
     def test_levels_are_drawn_from_the_lowest_to_h(self):
         generator = torch.Generator().manual_seed(0)
         curriculum = Curriculum(small_case(curriculum="exponential", levels=(2, 100), first_level=5))
-        assert {curriculum.draw(generator) for _ in range(200)} == {2, 3, 4, 5}
-        assert {Curriculum(small_case()).draw(generator) for _ in range(200)} == {1, 2, 3}
+        assert {curriculum.draw_level(generator) for _ in range(200)} == {2, 3, 4, 5}
+        assert {Curriculum(small_case()).draw_level(generator) for _ in range(200)} == {1, 2, 3}
 
 
 def test_case_says_what_is_missing():
@@ -93,7 +93,7 @@ def test_resumed_run_is_bit_identical(model, changes, tmp_path):
     assert whole.run(tmp_path / "whole.pt") == "budget"
     parts = make(case)
     for batches in (1, 36, 52):  # stopped inside a point, and beyond a point
-        assert parts.run(tmp_path / "parts.pt", stop=after(batches)) is None
+        assert parts.run(tmp_path / "parts.pt", should_stop=after(batches)) is None
         before = parts.wall_s
         parts = make(case)
         parts.load(tmp_path / "parts.pt")
@@ -125,7 +125,7 @@ def test_a_run_beyond_its_limit_is_bit_identical(limit, past_goal, tmp_path):
 
 
 def test_checkpoint_of_another_case_is_refused(tmp_path):
-    make(small_case()).run(tmp_path / "one.pt", stop=lambda: True)
+    make(small_case()).run(tmp_path / "one.pt", should_stop=lambda: True)
     with pytest.raises(ValueError, match="expected a checkpoint of run"):
         make(small_case(seed=1)).load(tmp_path / "one.pt")
 
@@ -137,13 +137,13 @@ class TestMemoryBetweenBatches:
     def test_is_allocated_once_and_starts_every_sequence_as_the_first(self, model, tmp_path, monkeypatch):
         case = small_case(model=model, sequences=3 * 60)
         kept, renewed = make(case), make(case)
-        start = renewed.start
+        initial_state = renewed.initial_state
 
         def forget():
             renewed.state = None
-            return start()
+            return initial_state()
 
-        monkeypatch.setattr(renewed, "start", forget)
+        monkeypatch.setattr(renewed, "initial_state", forget)
         made = []
         initial = kept.model.initial_state
 
@@ -235,9 +235,9 @@ class TestEvaluation:
     def test_a_long_sequence_in_parts_is_one_sequence(self, model, monkeypatch):
         trainer = make(small_case(model=model))
         batch = trainer.task.sample(9, 3, torch.Generator().manual_seed(0))
-        whole = outputs(trainer.model, batch.inputs, time.monotonic() + 60)
+        whole = run_in_chunks(trainer.model, batch.inputs, time.monotonic() + 60)
         monkeypatch.setattr("mann_bench.learn.evaluation.CHUNK_STEPS", 4)
-        torch.testing.assert_close(outputs(trainer.model, batch.inputs, time.monotonic() + 60), whole)
+        torch.testing.assert_close(run_in_chunks(trainer.model, batch.inputs, time.monotonic() + 60), whole)
 
     def test_what_cannot_be_measured_is_recorded(self):
         trainer = make(small_case())
