@@ -7,15 +7,16 @@ RUN ?= runs/bench
 PAPER ?= runs/paper
 BASE ?= HEAD~1
 
-.PHONY: help setup bench paper results regress gpu test lint format clean
+.PHONY: help setup bench paper results regress gpu test test-all lint format clean
 
 help:
 	@echo "make bench   quick sweep of all models, then the HTML report"
 	@echo "make paper   the paper's set-ups, its claims judged, the report; under an hour"
 	@echo "make results both of these into docs/results, MACHINE=amd-epyc-2-threads"
 	@echo "make regress the last two commits against each other; fails on a regression"
-	@echo "make gpu     CUDA tests and the gpu suite with the PYTHON that has torch; installs nothing (MINUTES=8, OUT=runs/gpu)"
-	@echo "make test    all tests but the slow ones"
+	@echo "make gpu     CUDA tests and the gpu suite with the PYTHON that has torch; installs nothing (MINUTES=8, ARCHIVE=gpu.tgz, MANN_BENCH_GPU_OUT=runs/gpu)"
+	@echo "make test    all tests but the slow ones, side by side on all cores"
+	@echo "make test-all  these too, and the 40 that took longest"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff format the code"
 	@echo "make clean   remove .venv, caches and runs/"
@@ -52,8 +53,14 @@ regress: setup
 	@$(BIN)/asv machine --yes >/dev/null
 	$(BIN)/asv continuous --factor 1.15 $(BASE) HEAD
 
+# Nothing is timed in the tests, so that they may run side by side: one process a core.
+PYTEST := $(BIN)/python -m pytest -n logical --dist worksteal
+
 test: setup
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+test-all: setup
+	$(PYTEST) -m "slow or not slow" --durations=40
 
 lint: setup
 	$(BIN)/ruff check .

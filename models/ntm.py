@@ -69,7 +69,9 @@ class NTM(DenseMANN):
             rows = self.start.expand(batch, -1, -1)
         focus = rows.new_zeros(batch, self.heads + self.write_heads, self.slots)
         focus[:, :, 0] = 1
-        return NTMMemory(rows, focus[:, : self.heads].clone(), focus[:, self.heads :].clone())
+        # Laid out as the weights of any later step are: a compiled step is compiled anew for other strides.
+        read, write = (part.clone(memory_format=torch.contiguous_format) for part in focus.split([self.heads, self.write_heads], dim=1))
+        return NTMMemory(rows, read, write)
 
     def access(self, interface: Tensor, memory: NTMMemory) -> tuple[Tensor, NTMMemory]:
         """Address, write, address, read ([N] eq 2-9)."""

@@ -37,4 +37,5 @@ def steps(sequence: Iterable[T]) -> Iterator[T]:
 
 
 def _profiling() -> bool:
-    return bool(torch.autograd.profiler._is_profiler_enabled)
+    # In a compiled graph there are no ranges: reading whether a profiler runs would make the graph depend on it, and be compiled for both.
+    return not torch.compiler.is_compiling() and bool(torch.autograd.profiler._is_profiler_enabled)

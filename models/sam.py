@@ -104,7 +104,7 @@ class SAM(MANN):
         self.kernels, self.storage, self.index_kind = kernels, storage, find_index(index)
 
     @property
-    def ran(self) -> dict[str, str]:
+    def backend(self) -> dict[str, str]:
         """What runs, which may differ from what was asked: kernels "native" or "torch", and the index."""
         return {"kernels": native.choose(self.kernels, self.output.weight, self.word_size, self.index_kind), "index": self.index}
 
@@ -120,7 +120,7 @@ class SAM(MANN):
 
     def run(self, x: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
         """All steps and the output layer, in one native call where that can be."""
-        if self.ran["kernels"] != "native":
+        if self.backend["kernels"] != "native":
             return super().run(x, state)
         with phase("sequence"):
             return native.run_uncompiled()(self, x, state)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mann_bench.learn.record import LearningResult
+from mann_bench.learn.record import LEARNING
 from mann_bench.reports.claims.learning import judge_learning
 from mann_bench.reports.learning.experiments import load_experiments
 from mann_bench.reports.learning.page import write_learning_report
@@ -21,5 +21,5 @@ def write_reports(runs: list[Path], out: Path) -> list[Path]:
 
 def sorted_runs(runs: list[Path]) -> tuple[list[Path], list[Path]]:
     """Folders of measurements, folders of training runs; a folder with both is in both, one with neither is of measurements."""
-    trained = [run for run in runs if (run / LearningResult.FILE).is_file()]
+    trained = [run for run in runs if (run / LEARNING.file).is_file()]
     return [run for run in runs if run not in trained or (run / "results.jsonl").is_file()], trained

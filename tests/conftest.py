@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._device import _device_constructors
+
+_device_constructors()  # torch lists once which functions follow `with torch.device(...)`: the real ones, not those of `_plain_torch`
 
 
 def _poisoned(allocate: Callable[..., Tensor]) -> Callable[..., Tensor]:

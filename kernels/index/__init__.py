@@ -9,7 +9,7 @@ undo = index.update(rows, written)
 import importlib
 from collections.abc import Mapping
 
-from mann_bench.kernels.index.base import Index, Rows, Swap, Unavailable
+from mann_bench.kernels.index.base import Index, Rows, Swap, Unavailable, ops_for
 from mann_bench.kernels.index.faiss_gpu import FaissGpuExact, FaissGpuIvf
 from mann_bench.kernels.index.faiss_ivf import FaissIvf, FaissIvf64
 from mann_bench.kernels.index.lsh import Lsh, Lsh95, choose_sizes
@@ -42,6 +42,7 @@ __all__ = [
     "choose_sizes",
     "find_index",
     "make_index",
+    "ops_for",
     "queries_near",
     "recall_of",
 ]

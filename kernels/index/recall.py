@@ -8,7 +8,8 @@ from mann_bench.kernels.index.base import Index, Rows
 from mann_bench.kernels.ops import topk_content
 
 NOISE = 0.57  # length of what is added to a stored row of unit length to make a query: 0.1 a coordinate at W = 32
-JUDGED = 512  # queries by which recall is judged
+JUDGED = 512  # queries by which recall is judged, of all elements together
+FEWEST_JUDGED = 16  # of each element
 
 
 def queries_near(rows: Rows, which: Tensor, generator: torch.Generator) -> Tensor:
@@ -20,12 +21,13 @@ def queries_near(rows: Rows, which: Tensor, generator: torch.Generator) -> Tenso
 
 
 def recall_of(index: Index, rows: Rows, heads: int, reads: int, generator: torch.Generator) -> float:
-    """Of the K nearest live rows to `JUDGED` queries an element, asked R at a time."""
+    """Part of the K nearest live rows that is found for about `JUDGED` queries, shared out among the elements and asked R at a time."""
     batch = len(rows.memory)
-    judged = queries_near(rows, torch.randint(rows.live, (batch, JUDGED), generator=generator), generator)
+    of_element = max(FEWEST_JUDGED, JUDGED // batch)
+    judged = queries_near(rows, torch.randint(rows.live, (batch, of_element), generator=generator), generator)
     hits = 0.0
     for queries in judged.split(heads, dim=1):
         expected = topk_content(rows.memory, rows.norms, queries.contiguous(), reads, rows.live)
         found = index.query(rows, queries.contiguous(), reads)
         hits += float(((expected.unsqueeze(3) == found.unsqueeze(2)) & (expected >= 0).unsqueeze(3)).any(3).sum())
-    return hits / (batch * JUDGED * reads)
+    return hits / (batch * of_element * reads)

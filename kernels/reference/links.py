@@ -21,8 +21,8 @@ class SparseLinks:
     before_values: Tensor  # [B, N, L]
 
     @classmethod
-    def empty(cls, batch: int, rows: int, entries: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> Self:
-        """No links yet (eq 17, 18)."""
+    def empty(cls, batch: int, rows: int, entries: int, dtype: torch.dtype, device: torch.device | str | None = None) -> Self:
+        """No links yet (eq 17, 18), on torch's default device unless told otherwise."""
         columns = torch.full((batch, rows, entries), -1, dtype=torch.int32, device=device)
         values = torch.zeros(batch, rows, entries, dtype=dtype, device=device)
         return cls(columns, values, columns.clone(), values.clone())

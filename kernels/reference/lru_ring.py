@@ -27,7 +27,7 @@ class LruRing:
     Positions `0..N-1` are that start order and are not stored: position p < N holds row p until compaction.
     """
 
-    def __init__(self, batch: int, rows: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, batch: int, rows: int, device: torch.device | str | None = None) -> None:
         self.rows = rows
         self.last = torch.arange(rows, dtype=torch.int32, device=device).repeat(batch, 1)  # [B, N] last position of each row
         self.queue = torch.empty(batch, 0, dtype=torch.int32, device=device)  # [B, capacity] rows appended since the start, -1: no access

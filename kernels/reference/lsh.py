@@ -42,7 +42,9 @@ class LshTables:
     codes: Tensor  # [B, N, tables] int32: bucket of a row, -1: none
 
     @classmethod
-    def empty(cls, batch: int, slots: int, width: int, sizes: LshSizes, dtype: torch.dtype, device: torch.device | str = "cpu") -> Self:
+    def empty(
+        cls, batch: int, slots: int, width: int, sizes: LshSizes, dtype: torch.dtype, device: torch.device | str | None = None
+    ) -> Self:
         """No rows yet. The hyperplanes of a table are orthogonal as far as W goes, the same on any device; ValueError for bad sizes."""
         tables, bits, capacity, probes, rerank = sizes
         if min(tables, capacity, probes, rerank) < 1 or not 0 <= bits <= 24 or capacity % LINE or probes > 1 << min(bits, REACH):
@@ -56,7 +58,7 @@ class LshTables:
         return cls(planes, masks, on_huge_pages(buckets).fill_(-1), on_huge_pages(codes).fill_(-1))
 
     @staticmethod
-    def directions(width: int, sizes: LshSizes, dtype: torch.dtype, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    def directions(width: int, sizes: LshSizes, dtype: torch.dtype, device: torch.device | str | None) -> tuple[Tensor, Tensor]:
         """Hyperplanes and probe masks of an index of these sizes, always the same."""
         generator = torch.Generator().manual_seed(0)
         planes = torch.cat([_directions(width, count, generator) for count in (*[sizes.bits] * sizes.tables, SKETCH_BITS)], dim=1)

@@ -6,7 +6,7 @@ import typer
 from pydantic import ValidationError
 
 from mann_bench.data.case import Case
-from mann_bench.data.errors import UsageError
+from mann_bench.data.errors import UsageError, first_error
 from mann_bench.data.sizes import parse_size
 from mann_bench.data.suite import Suite, load_suite, select
 
@@ -61,5 +61,4 @@ def one_case(
             **{key: value for key, value in chosen.items() if value is not None},
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"--{first['loc'][0]}: {first['msg']}, got {first['input']!r}") from error
+        raise UsageError(f"--{first_error(error)}") from error

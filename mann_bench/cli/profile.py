@@ -33,18 +33,19 @@ def profile(
     """Take one case apart: time and memory of every step and phase, forward and backward, and whose bytes its peak is."""
     from mann_bench.reports.profile.page import verdicts, write_profile_page
     from mann_bench.run.profiling import profile_in_worker
+    from mann_bench.run.replies import Failure
 
     chosen = one_case(
         "profile", model, slots, mode, device, threads, seed, steps=steps, batch=batch, kernels=kernels, index=index, fill=fill
     )
     folder = out or Path("runs") / f"profile-{chosen.model.replace(':', '-')}-{datetime.now():%Y%m%d-%H%M%S}"
-    found = profile_in_worker(chosen, folder, parse_size(memory), seconds)
-    if isinstance(found, dict):
-        console.print(f"{found['status']}: {found['reason']}", markup=False, soft_wrap=True)
+    profile = profile_in_worker(chosen, folder, parse_size(memory), seconds)
+    if isinstance(profile, Failure):
+        console.print(f"{profile.status}: {profile.reason}", markup=False, soft_wrap=True)
         raise typer.Exit(1)
-    page = write_profile_page(found, folder)
+    page = write_profile_page(profile, folder)
     if as_json:
-        print(found.model_dump_json())
+        print(profile.model_dump_json(by_alias=True))
         return
-    print("\n".join(verdicts(found)))
+    print("\n".join(verdicts(profile)))
     print(f"page: {page}")

@@ -11,6 +11,7 @@ from mann_bench.data.sizes import format_slots
 
 Mode = Literal["train", "infer"]
 Fill = Literal["empty", "full"]
+CURVE = ("model", "variant", "kernels", "index")  # the fields that tell one line of a plot, or one side of a comparison, from another
 
 
 class Case(BaseModel):
@@ -55,7 +56,7 @@ class Case(BaseModel):
     @property
     def name(self) -> str:
         """Model and variant: `ntm-checkpointed`."""
-        return self.model if self.variant == "plain" else f"{self.model}-{self.variant}"
+        return full_name(self.model, self.variant)
 
     @property
     def label(self) -> str:
@@ -63,10 +64,10 @@ class Case(BaseModel):
         options = ("" if self.kernels == "auto" else f" {self.kernels}") + ("" if self.index == "exact" else f" {self.index}")
         return f"{self.name}{options} N={format_slots(self.slots)} {self.mode}"
 
-    @property
-    def curve(self) -> tuple[str, str, str, str]:
-        """What a line in a plot is: (model, variant, kernels, index)."""
-        return (self.model, self.variant, self.kernels, self.index)
+
+def full_name(model: str, variant: str) -> str:
+    """Model and variant as the command line takes them: `ntm-checkpointed`; a plain model is its own name."""
+    return model if variant == "plain" else f"{model}-{variant}"
 
 
 def stable_id(fields: BaseModel, without: Collection[str] = ()) -> str:

@@ -1,12 +1,19 @@
-"""The one exception that a user of the command line may see: bad input, told as expected, got, what to do next."""
+"""The exception that a user of the command line sees (expected, got, what to do next), and how to recognise some failures of a machine."""
 
 import errno
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # an OSError that freeing some space mends
+from pydantic import ValidationError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors that freeing disk space solves
+OUT_OF_MEMORY = ("allocate memory", "not enough memory", "bad_alloc", "CUDA out of memory")  # texts of failed allocations
 
 
 class UsageError(ValueError):
     """Bad input from the user; the command line prints its message and exits with 2."""
 
 
-OUT_OF_MEMORY = ("allocate memory", "not enough memory", "bad_alloc", "CUDA out of memory")  # what libraries say when an allocation fails
+def first_error(error: ValidationError, *, show_input: bool = True) -> str:
+    """The first of pydantic's complaints: `field: what is wrong, got value`."""
+    first = error.errors()[0]
+    text = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return f"{text}, got {first['input']!r}" if show_input else text

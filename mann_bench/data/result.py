@@ -1,34 +1,31 @@
 """What a measurement is: immutable data, schema 1, one JSON object a line in `RUN/results.jsonl`. Formatting lives elsewhere."""
 
 from datetime import UTC, datetime
-from typing import ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from mann_bench.data.case import Case
 
 SCHEMA = 1
-Status = Literal["ok", "oom", "timeout", "error", "skipped", "unavailable", "unverified"]
+FailedStatus = Literal["oom", "timeout", "error", "skipped", "unavailable", "unverified"]
 
 
 class Record(BaseModel):
-    """Immutable data; unknown fields are an error."""
+    """Immutable data; unknown fields are an error. JSON has no infinity: it is stored as the string "Infinity"."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, ser_json_inf_nan="strings")
 
 
 class StoredRecord(Record):
-    """What a run leaves of one case: a JSON line in the file named `FILE` of its folder (`mann_bench.data.store`)."""
-
-    FILE: ClassVar[str] = "results.jsonl"
-    COMMAND: ClassVar[str] = "run"  # of `mann-bench`, which writes it
+    """What a run keeps of one case: one JSON line in a file of the run's folder (`mann_bench.data.store`)."""
 
     schema_: int = Field(SCHEMA, alias="schema")
     case_id: str
 
     @property
     def run_id(self) -> str:
-        """What it is a record of, if several may be: a run that went on with larger limits is still the same."""
+        """Id of the run that the record belongs to. Several records may share it: a run can go on with larger limits."""
         return self.case_id
 
     def to_line(self) -> str:
@@ -36,8 +33,8 @@ class StoredRecord(Record):
         return self.model_dump_json(by_alias=True)
 
 
-class Ran(Record):
-    """What really ran, which may differ from what was asked (`kernels="auto"`, a fallback)."""
+class Backend(Record):
+    """The kernels, index and device that ran. They may differ from what the case asks for (`kernels="auto"`, a fallback)."""
 
     kernels: str
     index: str
@@ -120,19 +117,42 @@ class Check(Record):
     ok: bool
 
 
-class Result(StoredRecord):
-    """One case and its outcome; `reason` says in a sentence why a status is not `ok`, or why not the kernels asked for ran."""
+class Measured(StoredRecord):
+    """A case that was measured. `reason`: why other kernels ran than the case asks for, if so."""
 
-    status: Status
+    status: Literal["ok"] = "ok"
     reason: str | None = None
     case: Case
-    ran: Ran | None = None
-    time: Timing | None = None
+    backend: Backend = Field(alias="ran")
+    time: Timing
+    memory: Memory
+    check: Check | None = None
+    recall: float | None = None
+    started_at: str
+    wall_s: float
+
+
+class NotMeasured(StoredRecord):
+    """A case without a time; `reason` says why in a sentence. The rest is what was known when it failed."""
+
+    status: FailedStatus
+    reason: str | None = None
+    case: Case
+    backend: Backend | None = Field(None, alias="ran")
+    time: None = None
     memory: Memory | None = None
     check: Check | None = None
     recall: float | None = None
     started_at: str
     wall_s: float
+
+
+Result = Measured | NotMeasured
+
+
+def parse_result(fields: dict[str, Any]) -> Result:
+    """The result that a JSON object holds; pydantic's ValidationError if it holds none."""
+    return Measured.model_validate(fields) if fields.get("status") == "ok" else NotMeasured.model_validate(fields)
 
 
 def now() -> str:

@@ -1,37 +1,56 @@
-"""Where results live: `RUN/results.jsonl`, one finished case a line, durable at once; `RUN/run.json`, what the run is.
+"""Results on disk: `RUN/run.json` describes the run, `RUN/results.jsonl` holds one finished case a line, each synced to disk at once.
 
-Other kinds of record live the same way in a file of their own, named by the record's class.
+Other kinds of record are stored the same way in a file of their own (`RecordKind`).
 """
 
 import fcntl
 import json
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from mann_bench.data.errors import UsageError
-from mann_bench.data.result import SCHEMA, Result, StoredRecord
+from mann_bench.data.errors import UsageError, first_error
+from mann_bench.data.result import SCHEMA, Result, StoredRecord, parse_result
 
-Kind = TypeVar("Kind", bound=StoredRecord)
+RecordT = TypeVar("RecordT", bound=StoredRecord)
+
+
+@dataclass(frozen=True)
+class RecordKind(Generic[RecordT]):
+    """A kind of record: its file in a run's folder, the command of `mann-bench` that writes it, and how a JSON object becomes one."""
+
+    file: str
+    command: str
+    parse: Callable[[dict[str, Any]], RecordT]
+
+
+RESULTS: RecordKind[Result] = RecordKind("results.jsonl", "run", parse_result)
 
 
 def load_results(run: Path) -> list[Result]:
-    """All results of a run, as `load_records`."""
-    return load_records(run, Result)
+    """Load all results of a run; raises as `load_records`."""
+    return load_records(run, RESULTS)
 
 
-def load_records(run: Path, kind: type[Kind]) -> list[Kind]:
-    """All records of a kind; a torn last line is dropped. UsageError naming file and line for anything else that is no such record."""
-    path = run / kind.FILE if run.is_dir() else run
+def load_records(run: Path, kind: RecordKind[RecordT]) -> list[RecordT]:
+    """Load all records of one kind. An incomplete last line, left by a run that was killed, is dropped.
+
+    Args:
+        run: a run's folder, or the file itself.
+
+    Raises:
+        UsageError: a line holds no such record, or there is none; the message names file and line.
+    """
+    path = run / kind.file if run.is_dir() else run
     if not path.is_file():
-        raise UsageError(f"{run}: expected a run folder holding {kind.FILE}, got none; `mann-bench {kind.COMMAND}` writes one")
-    lines = path.read_bytes().split(b"\n")
-    results = []
+        raise UsageError(f"{run}: expected a run folder holding {kind.file}, got none; `mann-bench {kind.command}` writes one")
+    *lines, torn = path.read_bytes().split(b"\n")  # complete lines end with a newline
+    records = []
     for number, line in enumerate(lines, 1):
-        if number == len(lines):  # complete lines end with a newline: what follows the last one was torn
-            break
         where = f"{path}, line {number}"
         try:
             raw = json.loads(line)
@@ -45,18 +64,17 @@ def load_records(run: Path, kind: type[Kind]) -> list[Kind]:
         if schema > SCHEMA:
             raise UsageError(f"{where}: expected schema <= {SCHEMA}, got {schema}; a newer mann-bench wrote this, upgrade to read it")
         try:
-            results.append(kind.model_validate(raw))
+            records.append(kind.parse(raw))
         except ValidationError as error:
-            first = error.errors()[0]
-            raise UsageError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    if not results:
-        what = "a half-written first line" if lines[0] else "an empty file"
+            raise UsageError(f"{where}: {first_error(error, show_input=False)}") from error
+    if not records:
+        what = "a half-written first line" if torn else "an empty file"
         raise UsageError(f"{path}, line 1: expected at least one finished case, got {what}; run or --resume it first")
-    return results
+    return records
 
 
 def load_run(run: Path) -> dict[str, Any]:
-    """`run.json`, or an empty dictionary if there is none."""
+    """Load `run.json`; an empty dictionary if there is none. UsageError if it is not what a run writes."""
     path = run / "run.json"
     if not path.is_file():
         return {}
@@ -72,12 +90,20 @@ def load_run(run: Path) -> dict[str, Any]:
     return description
 
 
-class RecordFolder(Generic[Kind]):
-    """The folder of a run being written, of one kind of record; at most one process at a time."""
+class RecordFolder(Generic[RecordT]):
+    """The folder of a run that is being written; a lock keeps other processes out.
 
-    def __init__(self, path: Path, description: dict[str, Any], kind: type[Kind], *, resume: bool) -> None:
+    Args:
+        description: content of `run.json`.
+        resume: go on with the run that is in the folder; otherwise the folder must be new or empty.
+
+    Raises:
+        UsageError: the folder holds something else, is locked, or holds a run of other cases.
+    """
+
+    def __init__(self, path: Path, description: dict[str, Any], kind: RecordKind[RecordT], *, resume: bool) -> None:
         self.path = path
-        self.results_path = path / kind.FILE
+        self.results_path = path / kind.file
         existing = load_run(path) if path.exists() else {}
         if path.exists() and any(path.iterdir()) and not resume:
             what = "another run" if existing else "other files"
@@ -98,7 +124,7 @@ class RecordFolder(Generic[Kind]):
                 write_atomically(path / "run.json", json.dumps(description, indent=1))
             self._drop_torn_line()
             self.records = load_records(path, kind) if self._size() else []
-            if existing and not self._goes_on(existing, description):
+            if existing and not _same_plan(existing, description):
                 raise UsageError(
                     f"--resume {path}: that run has {len(existing.get('case_ids', []))} cases of suite {existing.get('suite')!r}, "
                     f"this command plans {len(description['case_ids'])} others of {description['suite']!r}; give the same suite and options"
@@ -112,10 +138,10 @@ class RecordFolder(Generic[Kind]):
         """Ids of the cases that have a record."""
         return {record.case_id for record in self.records}
 
-    def append(self, result: Kind) -> None:
-        """Store one finished case durably; on failure (a full disk) nothing of it is left and OSError is raised."""
-        before = self._size()
-        line = (result.to_line() + "\n").encode()
+    def append(self, record: RecordT) -> None:
+        """Store a record and sync it to disk. OSError on failure (a full disk), after which no part of the record is left."""
+        size_before = self._size()
+        line = (record.to_line() + "\n").encode()
         descriptor = os.open(self.results_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             written = 0
@@ -123,22 +149,15 @@ class RecordFolder(Generic[Kind]):
                 written += os.write(descriptor, line[written:])
             os.fsync(descriptor)
         except OSError:
-            os.ftruncate(descriptor, before)
+            os.ftruncate(descriptor, size_before)
             raise
         finally:
             os.close(descriptor)
-        self.records.append(result)
+        self.records.append(record)
 
     def close(self) -> None:
-        """Let others write here."""
+        """Release the lock."""
         os.close(self._lock)
-
-    def _goes_on(self, existing: dict[str, Any], description: dict[str, Any]) -> bool:
-        """Whether what is planned is what was planned here: the same cases or, where the plan has `run_ids`, the same runs."""
-        if existing.get("case_ids") == description["case_ids"]:
-            return True
-        before = existing.get("run_ids", [record.run_id for record in self.records])  # folders of old: known where all have finished
-        return "run_ids" in description and set(before) == set(description["run_ids"])
 
     def _size(self) -> int:
         return self.results_path.stat().st_size if self.results_path.exists() else 0
@@ -150,14 +169,21 @@ class RecordFolder(Generic[Kind]):
 
 
 class RunFolder(RecordFolder[Result]):
-    """The folder of a run of measured cases."""
+    """The folder of a run of `mann-bench run`."""
 
     def __init__(self, path: Path, description: dict[str, Any], *, resume: bool) -> None:
-        super().__init__(path, description, Result, resume=resume)
+        super().__init__(path, description, RESULTS, resume=resume)
+
+
+def _same_plan(existing: dict[str, Any], description: dict[str, Any]) -> bool:
+    """Whether two descriptions plan the same cases or, where both name training runs, the same runs (whose limits may differ)."""
+    if existing.get("case_ids") == description["case_ids"]:
+        return True
+    return "run_ids" in existing and "run_ids" in description and set(existing["run_ids"]) == set(description["run_ids"])
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all; when this returns, it survives whatever comes."""
+    """Write a file whole or not at all, and sync it to disk."""
     temporary = path.with_name(path.name + ".part")
     with temporary.open("wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)

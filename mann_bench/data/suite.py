@@ -22,7 +22,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mann_bench.data.case import Case
-from mann_bench.data.errors import UsageError
+from mann_bench.data.errors import UsageError, first_error
 from mann_bench.data.registry import did_you_mean, find_model, split_variant
 from mann_bench.data.sizes import parse_size
 
@@ -96,9 +96,7 @@ def parse_suite(text: str, source: str) -> Suite:
         cases = [case for sweep in raw["sweep"] for case in _expand(raw["name"], raw.get("fixed", {}), sweep, source)]
         budget = Budget(**raw.get("budget", {}))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{source}: {where}: {first['msg']}, got {first.get('input')!r}") from error
+        raise UsageError(f"{source}: {first_error(error)}") from error
     interleave = raw.get("interleave", [])
     if not isinstance(interleave, list) or not set(interleave) <= set(Case.model_fields):
         raise UsageError(f"{source}: interleave: expected a list of fields of a case, got {interleave!r}")

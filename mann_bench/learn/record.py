@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from mann_bench.data.case import stable_id
-from mann_bench.data.result import Ran, Record, StoredRecord
+from mann_bench.data.case import full_name, stable_id
+from mann_bench.data.result import Backend, Record, StoredRecord
+from mann_bench.data.store import RecordKind
 
 LIMITS = ("sequences", "seconds")  # a run can go on beyond these and is the same run
 
@@ -79,7 +80,7 @@ class LearningCase(Record):
     @property
     def name(self) -> str:
         """The model as it is asked for on the command line: `ntm-checkpointed`."""
-        return self.model if self.variant == "plain" else f"{self.model}-{self.variant}"
+        return full_name(self.model, self.variant)
 
     @property
     def curve(self) -> tuple[str, str, str, str]:
@@ -165,13 +166,10 @@ class LearningResult(StoredRecord):
     `evaluation_seconds`: the most that one level was given.
     """
 
-    FILE: ClassVar[str] = "learning.jsonl"
-    COMMAND: ClassVar[str] = "learn"
-
     status: Status
     reason: str | None = None
     case: LearningCase
-    ran: Ran | None = None
+    backend: Backend | None = Field(None, alias="ran")
     answer: Literal["bits", "class"] | None = None
     level_means: str | None = None
     curve: list[CurvePoint] = Field(default_factory=list)
@@ -197,6 +195,9 @@ class LearningResult(StoredRecord):
         """Whether nothing is left to train for a case of the same run, whose limits may be larger."""
         by_limit = self.status == "budget" or (self.status == "ok" and not self.case.stop_at_goal)
         return not by_limit or case.is_over(self.sequences, self.wall_s)
+
+
+LEARNING: RecordKind[LearningResult] = RecordKind("learning.jsonl", "learn", LearningResult.model_validate)
 
 
 def furthest(results: Iterable[LearningResult]) -> dict[str, LearningResult]:

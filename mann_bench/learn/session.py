@@ -16,10 +16,11 @@ from mann_bench.data.registry import find_model
 from mann_bench.data.result import SCHEMA, now
 from mann_bench.data.sizes import format_slots
 from mann_bench.data.store import RecordFolder
-from mann_bench.learn.record import LearningCase, LearningResult, furthest
+from mann_bench.learn.record import LEARNING, LearningCase, LearningResult, furthest
 from mann_bench.learn.trainer import load_checkpoint
 from mann_bench.machine.environment import fingerprint
 from mann_bench.run.process import WorkerProcess
+from mann_bench.run.replies import Failure
 from mann_bench.run.runner import why_unavailable
 
 STOP_S = 30.0  # a process that is asked to stop finishes its batch and writes a checkpoint
@@ -60,7 +61,7 @@ class LearningSession:
     ) -> None:
         self.cases, self.data, self.path, self.console = cases, data, path, console
         self.every_s, self.evaluation_s = every_s, evaluation_s
-        self.folder = RecordFolder(path, describe(cases, data), LearningResult, resume=resume)
+        self.folder = RecordFolder(path, describe(cases, data), LEARNING, resume=resume)
         before = furthest(self.folder.records)
         self.done = {case.run_id: before[case.run_id] for case in cases if case.run_id in before and before[case.run_id].fulfils(case)}
         self.statuses: Counter[str] = Counter(result.status for result in self.done.values())
@@ -107,9 +108,13 @@ class LearningSession:
         """Where a run goes on from."""
         return self.path / "checkpoints" / f"{case.run_id}.pt"
 
-    def take(self, one: Running, message: dict[str, Any]) -> None:
+    def take(self, one: Running, message: dict[str, Any] | Failure) -> None:
         """One message of a run."""
-        if "progress" in message:
+        if isinstance(message, Failure):
+            if one.process in (other.process for other in self.running.values()):  # its process has died
+                self.leave(one)
+                self.store(one.case, one.started_at, {**left_behind(one), "status": message.status, "reason": message.reason})
+        elif "progress" in message:
             self.show(one, message["progress"])
         elif "evaluating" in message:
             if self.bars and one.shown is not None:
@@ -122,9 +127,6 @@ class LearningSession:
         elif "result" in message:
             self.leave(one)
             self.store(one.case, one.started_at, message["result"])
-        elif "status" in message and one.process in (other.process for other in self.running.values()):  # its process has died
-            self.leave(one)
-            self.store(one.case, one.started_at, {**left_behind(one), **message})
 
     def leave(self, one: Running) -> None:
         """A run's process is done with."""

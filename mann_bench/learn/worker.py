@@ -133,9 +133,9 @@ def outcome(trainer: Trainer | None) -> dict[str, Any]:
     """Fields of a `LearningResult` that the trainer knows; None: the model could not be built."""
     if trainer is None:
         return {"wall_s": 0.0}
-    ran = getattr(trainer.model, "ran", {"kernels": "torch", "index": trainer.case.index})
+    backend = getattr(trainer.model, "backend", {"kernels": "torch", "index": trainer.case.index})
     return {
-        "ran": {**ran, "device_name": device_name(trainer.case.device)},
+        "ran": {**backend, "device_name": device_name(trainer.case.device)},
         "answer": trainer.task.answer,
         "level_means": trainer.task.level_means,
         "curve": [point.model_dump() for point in trainer.curve],

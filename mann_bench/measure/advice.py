@@ -16,15 +16,11 @@ LEAK_BYTES = 64 * 2**10  # a pass; less may be bookkeeping
 
 def advise(result: Result) -> list[str]:
     """All that is wrong or noteworthy, the gravest first; empty for a good measurement."""
-    said: list[str] = []
-    if result.time is not None:
-        said += _on_time(result.time)
-    if result.memory is not None:
-        said += advise_memory(result.memory)
-    return said
+    about_time = _advise_time(result.time) if result.time else []
+    return about_time + (advise_memory(result.memory) if result.memory else [])
 
 
-def _on_time(time: Timing) -> list[str]:
+def _advise_time(time: Timing) -> list[str]:
     said = []
     samples = time.pass_ms
     medians = [statistics.median(values) for values in split_rounds(samples.samples, time.round_counts) if values]

@@ -40,9 +40,14 @@ class PassMemory:
     hidden_bytes: int = 0
 
     @property
-    def peak_bytes(self) -> int:
-        """The allocator's own peak, above what was held before the pass."""
+    def pass_bytes(self) -> int:
+        """The allocator's own peak above what was held before the pass."""
         return max([0, *(total for _, total in self.trace.totals)])
+
+    @property
+    def peak_bytes(self) -> int:
+        """Peak of all that is held: `start_bytes` and what the pass adds."""
+        return self.start_bytes + self.pass_bytes
 
     @property
     def tape_bytes(self) -> int:
@@ -60,7 +65,7 @@ class PassMemory:
         """Bytes by cause at the moment of the peak. They sum to the allocator's own peak: `unattributed` is whatever is needed for that."""
         peak_ns = max(self.trace.totals, key=lambda entry: entry[1])[0] if self.trace.totals else 0
         held = {cause: held_at(self.blocks[cause], [peak_ns])[0] for cause in CAUSES}
-        held["unattributed"] = self.start_bytes + self.peak_bytes - sum(held[cause] for cause in CAUSES if cause != "unattributed")
+        held["unattributed"] = self.peak_bytes - sum(held[cause] for cause in CAUSES if cause != "unattributed")
         return held
 
 
@@ -72,12 +77,14 @@ def build_recorded(device: str, build: Callable[[], W]) -> tuple[W, int]:
     return workload, held_bytes - sum(sum(held.values()) for held in owners(workload).values())
 
 
-def measure_pass(workload: Workload, steps: int | None = None, hidden_bytes: int = 0, forward: Forward | None = None) -> PassMemory:
-    """Record one pass over the first `steps` steps, or of another way `forward` to run them."""
+def measure_pass(
+    workload: Workload, steps: int | None = None, hidden_bytes: int = 0, forward: Forward | None = None, *, gpu_kernels: bool = False
+) -> PassMemory:
+    """Record one pass over the first `steps` steps, or of another way `forward` to run them; `gpu_kernels` as `recording` takes it."""
     before = owners(workload)
     held = {address: size_bytes for part in before.values() for address, size_bytes in part.items()}
     training = workload.case.mode == "train"
-    with recording(workload.case.device, held) as trace:
+    with recording(workload.case.device, held, gpu_kernels=gpu_kernels) as trace:
         with mark(FORWARD):
             y, state = forward() if forward is not None else workload.forward(steps)
         with mark(BACKWARD):
@@ -108,7 +115,7 @@ def measure_memory(workload: Workload, hidden_bytes: int = 0) -> Memory:
     ledger["index"] += outside
     sensors = open_device(workload.case.device).sensors()
     return Memory(
-        peak_bytes=whole.start_bytes + whole.peak_bytes + outside,
+        peak_bytes=whole.peak_bytes + outside,
         start_bytes=whole.start_bytes + outside,
         tape_bytes=whole.tape_bytes,
         bytes_per_step=slope.value,

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from mann_bench.data.case import Case
-from mann_bench.data.result import Memory, Ran
+from mann_bench.data.result import Backend, Memory, Record
 from mann_bench.kernels.native.clocks import clocked
 from mann_bench.machine.environment import device_name
 from mann_bench.measure.device import open_device
@@ -38,11 +38,7 @@ POINT_S = 1.5  # after which no further pass of one length is timed
 How = Literal["steps of one pass", "one call a step", "passes of growing length"]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PhaseTime(_Record):
+class PhaseTime(Record):
     """Time in one phase of one direction, over all steps of the recorded pass; `share` of the whole pass."""
 
     direction: str
@@ -52,7 +48,7 @@ class PhaseTime(_Record):
     share: float
 
 
-class StepPoint(_Record):
+class StepPoint(Record):
     """After a step (or a pass of `step` steps): its time, the most held within it, and what each cause holds when it ends."""
 
     direction: str
@@ -62,12 +58,12 @@ class StepPoint(_Record):
     held: dict[str, int]
 
 
-class Profile(_Record):
+class Profile(Record):
     """All of it. `pass_ms`: an unrecorded pass, forward and backward; `recorded_ms`: the recorded one, which profiling slows."""
 
     schema_version: int = 1
     case: Case
-    ran: Ran
+    backend: Backend = Field(alias="ran")
     how: How
     phases_of: str
     pass_ms: dict[str, float]
@@ -89,26 +85,29 @@ def profile_case(case: Case, folder: Path) -> Profile:
     pass_ms = time_pass(workload, case.steps)
     memory = measure_memory(workload, hidden_bytes)
     measured, how = _record(workload, hidden_bytes)
-    measured.trace.export(folder / "trace.json")
     files = ["trace.json"]
     nvml_bytes: list[int] = []
+    timed = measured
     if case.device.startswith("cuda"):
+        # After all memory is measured: from here on the GPU's profiler is attached, which takes memory and time of its own.
+        timed = measure_pass(workload, hidden_bytes=hidden_bytes, gpu_kernels=True)
         nvml_bytes = nvml_per_step(workload)
         snapshot(workload, folder / "memory_snapshot.pickle")
         files.append("memory_snapshot.pickle")
-    phases, phases_of = phase_times(measured), f"this pass, kernels={workload.ran['kernels']}"
-    ran = workload.ran
+    timed.trace.export(folder / "trace.json")
+    backend = workload.backend
+    phases, phases_of = phase_times(timed), f"this pass, kernels={backend['kernels']}"
     if how == "passes of growing length":
         # All recorded before any is timed: the allocator reports the release of a pass's tape only if it saw it allocated.
         taken = {length: measure_pass(workload, length, hidden_bytes) for length in lengths(case.steps, POINTS)}
         points = [point for length, one in taken.items() for point in length_points(one, length, time_pass(workload, length))]
-        if ran["kernels"] == "native":
+        if backend["kernels"] == "native":
             phases, phases_of = clocked_phases(workload), "inside the native calls, by their own clocks; rest: around them"
     else:
         points = step_points(measured)
     return Profile(
         case=case,
-        ran=Ran(kernels=ran["kernels"], index=ran["index"], device_name=device_name(case.device)),
+        backend=Backend(**backend, device_name=device_name(case.device)),
         how=how,
         phases_of=phases_of,
         pass_ms=pass_ms,
@@ -223,7 +222,7 @@ def length_points(measured: PassMemory, length: int, times: dict[str, float]) ->
     for direction, ms in times.items():
         held = held_by_cause(measured, [measured.trace.marks[direction][1]])
         now = {cause: sizes[0] for cause, sizes in held.items()}
-        peak = measured.start_bytes + measured.peak_bytes
+        peak = measured.peak_bytes
         points.append(StepPoint(direction=direction, step=length, ms=ms / length, peak_bytes=peak, held=now))
     return points
 
@@ -265,7 +264,7 @@ def _record(workload: ModelWorkload, hidden_bytes: int) -> tuple[PassMemory, How
     measured = measure_pass(workload, hidden_bytes=hidden_bytes)
     if measured.trace.step_ends[FORWARD]:
         return measured, "steps of one pass"
-    if workload.ran["kernels"] == "native":
+    if workload.backend["kernels"] == "native":
         return measured, "passes of growing length"
     try:
         return measure_pass(workload, hidden_bytes=hidden_bytes, forward=call_each_step(workload)), "one call a step"

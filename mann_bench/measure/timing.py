@@ -4,10 +4,11 @@ import itertools
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from mann_bench.data.result import Interval, Samples, Sensors, Timing
+from pydantic import Field
+
+from mann_bench.data.result import Interval, Record, Samples, Sensors, Timing
 from mann_bench.measure.device import Device, PassTime
 
 MAX_WARMUP = 8
@@ -15,26 +16,16 @@ STEADY = 0.1  # two passes that differ by less than this fraction are steady
 FEWEST = 5  # samples below which no interval is believed
 
 
-@dataclass(frozen=True)
-class Round:
-    """The passes of one turn, in order, and the sensors before and after them."""
+class Round(Record):
+    """The passes of one round in order, and sensor readings before and after them."""
 
     passes: list[PassTime]
-    sensors: list[Sensors] = field(default_factory=list)
+    sensors: list[Sensors] = Field(default_factory=list)
 
     @property
     def wall_ms(self) -> list[float]:
-        """On the wall clock."""
-        return [one.wall_ms for one in self.passes]
-
-    def to_json(self) -> dict[str, Any]:
-        """As a worker replies."""
-        return {"passes": self.passes, "sensors": [reading.model_dump() for reading in self.sensors]}
-
-    @classmethod
-    def from_json(cls, reply: dict[str, Any]) -> "Round":
-        """The inverse of `to_json`."""
-        return cls([PassTime(*one) for one in reply["passes"]], [Sensors(**reading) for reading in reply["sensors"]])
+        """Wall-clock time of each pass."""
+        return [time.wall_ms for time in self.passes]
 
 
 def median_interval(samples: Sequence[float]) -> tuple[float, float, float]:
@@ -88,7 +79,7 @@ def sample(
                 break
             next_look += max(FEWEST, len(passes) // 10)  # rarer as they grow: looking must not cost more than the passes
     sensors.append(device.sensors())
-    return Round(passes, [reading for reading in sensors if reading is not None])
+    return Round(passes=passes, sensors=[reading for reading in sensors if reading is not None])
 
 
 def steady_enough(samples_ms: Sequence[float], target: float) -> bool:

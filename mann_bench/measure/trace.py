@@ -6,6 +6,7 @@ autograd graph carries the sequence number of the forward operation that made it
 
 import bisect
 import gc
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from mann_bench.models.phases import PHASES, STEP
 FORWARD, BACKWARD, END = "forward", "backward", "end of pass"
 REST = "rest"  # of a step or pass: what lies in no phase, Python between operations and the autograd engine included
 NODE = "autograd::engine::evaluate_function: "
+CUDA_CALL = re.compile("cu(da)?[A-Z]")  # cudaLaunchKernel, cuLaunchKernel; no kernel, such as one of cutlass, is named like this
 BEFORE, NEVER = -1, 2**63 - 1
 
 
@@ -71,15 +73,19 @@ class Trace:
 
 
 @contextmanager
-def recording(device: str, held: Mapping[int, int] | None = None) -> Iterator[Trace]:
-    """Records what runs inside; the trace is filled when the block ends. Slows small operations several times over.
+def recording(device: str, held: Mapping[int, int] | None = None, *, gpu_kernels: bool = False) -> Iterator[Trace]:
+    """Record what runs inside; the trace is filled when the block ends. Slows small operations several times over.
 
-    `held`: blocks that were there before, address to bytes.
+    Args:
+        device: whose allocations are recorded.
+        held: blocks that were there before, address to bytes.
+        gpu_kernels: record the kernels of a GPU too, for `Spent.device_ns`. Allocations are reported without them, and starting the GPU's
+            own profiler costs seconds and slows what is timed later in the process.
     """
     cuda = device.startswith("cuda")
     gc.collect()  # what earlier work left to be collected would be released, and counted, inside
     trace = Trace([Block(address, size_bytes, BEFORE) for address, size_bytes in (held or {}).items()])
-    with profile(use_kineto=True, use_device="cuda" if cuda else None, profile_memory=True) as profiler:
+    with profile(use_kineto=True, use_device="cuda" if cuda and gpu_kernels else None, profile_memory=True) as profiler:
         yield trace
     trace.profiler = profiler
     assert profiler.kineto_results is not None
@@ -108,15 +114,15 @@ class _Reader:
             self._visit(root, None)
         self._pair_blocks()
         backward = Place(BACKWARD, None, REST)
-        if backward in self.trace.spent and not any(_name(child).startswith(NODE) for child in self._children_of_mark(roots)):
+        if backward in self.trace.spent and not any(_range(child).startswith(NODE) for child in self._children_of_mark(roots)):
             nodes = sum(spent.host_ns for place, spent in self.trace.spent.items() if place.direction == BACKWARD and place != backward)
             self.trace.spent[backward].host_ns -= nodes  # a GPU's nodes run in a thread of their own, not inside the range
 
     def _children_of_mark(self, roots: list[Any]) -> list[Any]:
-        return [child for root in roots if _name(root) == BACKWARD for child in root.children]
+        return [child for root in roots if _range(root) == BACKWARD for child in root.children]
 
     def _find_origins(self, event: Any, step: int | None, phase: str) -> None:
-        name = _name(event)
+        name = _range(event)
         if name in PHASES:
             phase = name
         elif name.startswith(STEP):
@@ -134,13 +140,12 @@ class _Reader:
             self._find_origins(child, step, phase)
 
     def _visit(self, event: Any, place: Place | None) -> None:
-        name = _name(event)
-        if name == "[memory]":
+        if _name(event) == "[memory]":
             fields = event.extra_fields
             if fields.device.type == self.device:
                 self.changes.append((event.start_time_ns, fields.ptr, fields.alloc_size, fields.total_allocated))
             return
-        entered = self._entered(event, name, place)
+        entered = self._entered(event, _range(event), place)
         if entered is not None:
             spent = self.trace.spent[entered]
             spent.host_ns += event.duration_time_ns
@@ -205,5 +210,19 @@ def _is_op(event: Any) -> bool:
     return hasattr(event.extra_fields, "sequence_number")
 
 
+def _range(event: Any) -> str:
+    """The name of an operation or range on the host. A GPU's profiler repeats each range at the times of its kernels: those have none."""
+    return _name(event) if _is_op(event) else ""
+
+
 def _is_kernel(event: Any) -> bool:
-    return "Kineto" in str(event.tag) and "device_type" in dir(event.extra_fields)
+    """Whether this is a kernel, copy or fill of a GPU: what a call of the CUDA runtime or driver launched."""
+    return _is_from_gpu_profiler(event) and not _is_cuda_call(event) and event.parent is not None and _is_cuda_call(event.parent)
+
+
+def _is_cuda_call(event: Any) -> bool:
+    return _is_from_gpu_profiler(event) and CUDA_CALL.match(_name(event)) is not None
+
+
+def _is_from_gpu_profiler(event: Any) -> bool:
+    return "Kineto" in str(event.tag)

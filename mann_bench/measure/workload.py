@@ -46,8 +46,8 @@ class Workload(ABC):
         return None
 
     @property
-    def ran(self) -> dict[str, str]:
-        """What runs, which may differ from what was asked: `kernels` and `index`."""
+    def backend(self) -> dict[str, str]:
+        """The `kernels` and `index` that run; they may differ from what the case asks for."""
         return {"kernels": "torch", "index": self.case.index}
 
     @property
@@ -58,8 +58,8 @@ class Workload(ABC):
     @property
     def twin(self) -> tuple[Case, Case] | None:
         """A small case of this kind and the reference it must agree with; None where this is the reference."""
-        case, ran = self.case, self.ran
-        if ran["kernels"] == "torch" and ran["index"] in ("exact", "none"):
+        case, backend = self.case, self.backend
+        if backend["kernels"] == "torch" and backend["index"] in ("exact", "none"):
             return None
         small = case.model_copy(
             update={"slots": min(case.slots, max(SMALL_SLOTS, 2 * case.heads, case.reads)), "steps": SMALL_STEPS, "mode": "train"}
@@ -127,14 +127,14 @@ class ModelWorkload(Workload):
         self.share = self.share_of(case.steps)
 
     @property
-    def ran(self) -> dict[str, str]:
-        """As the model says, if it does."""
-        return {**super().ran, **getattr(self.model, "ran", {})}
+    def backend(self) -> dict[str, str]:
+        """As the model's own `backend` says, if it has one."""
+        return {**super().backend, **getattr(self.model, "backend", {})}
 
     @property
     def fallback(self) -> str | None:
         """As `models.native` says, for a model that has native kernels."""
-        if self.case.kernels == "torch" or not hasattr(self.model, "kernels") or self.ran["kernels"] != "torch":
+        if self.case.kernels == "torch" or not hasattr(self.model, "kernels") or self.backend["kernels"] != "torch":
             return None
         return native.why_not(next(self.model.parameters()), self.case.word_size, getattr(self.model, "index_kind", None))
 
@@ -154,7 +154,8 @@ class ModelWorkload(Workload):
     def try_step(self) -> None:
         """Run one inference pass of one step; TypeError or ValueError saying what a model must return."""
         case = self.case
-        with torch.no_grad():
+        # A compiled step is compiled anew for work without gradients, which a training case has no other use for.
+        with torch.set_grad_enabled(case.variant == "compiled" and case.mode == "train"):
             returned = self.model(self.inputs[:1], self.state)
         if not isinstance(returned, tuple) or len(returned) != 2:
             raise TypeError(f"model {case.model!r}: expected forward(x, state) to return (y, state), got {type(returned).__name__}")
@@ -163,7 +164,8 @@ class ModelWorkload(Workload):
         if not isinstance(y, Tensor) or tuple(y.shape) != shape:
             got = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
             raise ValueError(f"model {case.model!r}: expected y of shape [T, B, Y] = {list(shape)}, got {got}")
-        self.state = state if state is not None else self.state
+        if state is not None:
+            self.state = state.detach() if case.variant == "compiled" else state
 
     def forward(self, steps: int | None = None) -> tuple[Tensor, Any]:
         """The model over the first `steps` steps: (y, state)."""

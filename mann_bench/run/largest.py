@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from mann_bench.data.case import Case
-from mann_bench.data.result import Result
+from mann_bench.data.result import Measured, Result
 from mann_bench.data.sizes import format_slots
 from mann_bench.data.suite import Budget
 from mann_bench.measure.predict import predict, predicted_bytes
@@ -27,7 +27,7 @@ class Largest(NamedTuple):
     slots: int
     predicted: int | None
     why: str
-    fitted: Result | None
+    fitted: Measured | None
 
 
 def predicted_largest(case: Case, budget: Budget) -> int | None:
@@ -57,7 +57,7 @@ def find_largest(case: Case, budget: Budget, probe: Probe, step_ms: float | None
     predicted = predicted_largest(case, budget)
     least = smallest(case)
     size = max(least, predicted or START)
-    fitted: Result | None = None
+    fitted: Measured | None = None
     failed: Result | None = None
     why = f"{MOST_PROBES} probes were made"
     for _ in range(MOST_PROBES):
@@ -66,10 +66,10 @@ def find_largest(case: Case, budget: Budget, probe: Probe, step_ms: float | None
         if result.status not in ("ok", "oom", "timeout"):  # a fault of the model or the machine, which another size will not mend
             why, failed = _words(result, step_ms), result
             break
-        if why_not(result, step_ms):
-            failed = result
-        else:
+        if isinstance(result, Measured) and why_not(result, step_ms) is None:
             fitted = result
+        else:
+            failed = result
         if failed is None:
             size = min(MOST_SLOTS, 2 * size)
         elif fitted is None:
@@ -101,7 +101,7 @@ def measured_probe(budget: Budget) -> Probe:
 
 def why_not(result: Result, step_ms: float | None) -> str | None:
     """Why a probe does not fit, or None."""
-    if result.status != "ok" or result.time is None:
+    if result.status != "ok":
         return f"{result.status}: {result.reason}"
     if step_ms is not None and result.time.step_ms.median > step_ms:
         return f"a step takes {result.time.step_ms.median:.3g} ms, the budget is {step_ms:g} ms"

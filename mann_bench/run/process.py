@@ -1,4 +1,4 @@
-"""The driver's end of a measuring process: start it, ask it, outlive it, and say how it ended."""
+"""The driver's side of a measuring process: start it, send it commands, and find out how it ended."""
 
 import contextlib
 import json
@@ -14,14 +14,18 @@ from typing import Any
 
 from mann_bench.data.errors import OUT_OF_MEMORY
 from mann_bench.machine.environment import worker_environment
+from mann_bench.run.replies import Failure, ReplyT, Started, decode_reply
 
-START_S = 300.0  # many start at once on a busy machine
-QUIET_LINES = ("USDT:", "[W", "[INFO")  # what libraries say on standard error that explains nothing
+START_S = 300.0  # many processes may start at once on a busy machine
+NOISE = ("USDT:", "[W", "[INFO")  # how lines on standard error begin that do not explain the end of a process
 
 
 class WorkerProcess:
-    """One worker; every `ask` returns a reply, or a status and a reason if the process hung or died. It runs the code of `checkout`, a
-    folder, if given.
+    """A worker process. If it hangs or dies, the answer to a command is a `Failure`.
+
+    Args:
+        threads: processors that it may use.
+        checkout: folder whose code it runs; by default the code of this process.
     """
 
     MODULE = "mann_bench.worker"
@@ -40,19 +44,19 @@ class WorkerProcess:
             start_new_session=True,  # Ctrl-C is for the driver, which then ends the workers itself
         )
 
-    def wait_until_started(self) -> dict[str, Any]:
-        """Until it has imported what it needs, which is no part of a case's budget."""
-        return self._ask({"do": "start"}, START_S)
+    def wait_until_started(self) -> Started | Failure:
+        """Wait for its imports, which do not count as time of a case."""
+        return self._ask({"do": "start"}, START_S, Started)
 
-    def ask(self, command: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        """Send a command and wait for its reply."""
+    def ask(self, command: dict[str, Any], timeout_s: float, kind: type[ReplyT]) -> ReplyT | Failure:
+        """Send a command and wait for its reply. The time is added to `used_s`; at the timeout the process is killed."""
         began = time.monotonic()
         try:
-            return self._ask(command, timeout_s)
+            return self._ask(command, timeout_s, kind)
         finally:
             self.used_s += time.monotonic() - began
 
-    def _ask(self, command: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    def _ask(self, command: dict[str, Any], timeout_s: float, kind: type[ReplyT]) -> ReplyT | Failure:
         assert self._process.stdout is not None
         try:
             self.send(command)
@@ -65,69 +69,68 @@ class WorkerProcess:
             while not received.endswith(b"\n"):
                 if not selector.select(max(0.0, deadline - time.monotonic())):
                     self.kill()
-                    return {
-                        "status": "timeout",
-                        "reason": f"no answer to {command['do']!r} within {timeout_s:.0f} s; the process was ended",
-                    }
+                    reason = f"no answer to {command['do']!r} within {timeout_s:.0f} s; the process was ended"
+                    return Failure(status="timeout", reason=reason)
                 part = os.read(self._process.stdout.fileno(), 2**16)
                 if not part:
                     return self._death()
                 received += part
-        return dict(json.loads(received))
+        return decode_reply(received, kind)
 
     def send(self, command: dict[str, Any]) -> None:
-        """Send a command without waiting for a reply; BrokenPipeError if there is nobody to read it."""
+        """Send a command without waiting for a reply; BrokenPipeError if the process has ended."""
         assert self._process.stdin is not None
         self._process.stdin.write((json.dumps(command) + "\n").encode())
         self._process.stdin.flush()
 
     def fileno(self) -> int:
-        """Of the pipe that replies come through, to wait for several workers at once."""
+        """The descriptor that replies arrive on, to wait for several workers at once (`selectors`)."""
         assert self._process.stdout is not None
         return self._process.stdout.fileno()
 
-    def read(self) -> list[dict[str, Any]]:
-        """The replies that have come, at least a part of one; the last one is a status and a reason where the process has ended."""
+    def read(self) -> list[dict[str, Any] | Failure]:
+        """Wait for output and return the complete messages in it. The last one is a `Failure` if the process has ended."""
         part = os.read(self.fileno(), 2**16)
         *lines, self._unread = (self._unread + part).split(b"\n")
-        replies = [dict(json.loads(line)) for line in lines]
-        return replies if part else [*replies, self._death()]
+        messages: list[dict[str, Any] | Failure] = [json.loads(line) for line in lines]
+        return messages if part else [*messages, self._death()]
 
     def stop(self) -> None:
-        """Ask it by a signal to end as soon as it can."""
+        """Send SIGTERM: it ends as soon as it can."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._process.pid, signal.SIGTERM)
 
     def wait(self, seconds: float) -> bool:
-        """Whether it ends by itself within so many seconds; what it says meanwhile is not kept."""
+        """Wait for it to end by itself, and return whether it has. Its output meanwhile is discarded."""
         deadline = time.monotonic() + seconds
         while self._process.poll() is None and time.monotonic() < deadline:
-            with selectors.DefaultSelector() as selector:  # a full pipe would hold it
+            with selectors.DefaultSelector() as selector:  # a full pipe would block it
                 selector.register(self, selectors.EVENT_READ)
                 if selector.select(min(0.1, seconds)) and not os.read(self.fileno(), 2**16):
                     time.sleep(0.01)
         return self._process.poll() is not None
 
-    def _death(self) -> dict[str, Any]:
+    def _death(self) -> Failure:
+        """How the process ended, from its exit code and the last line on its standard error."""
         code = self._process.wait()
-        said = self._last_words()
+        message = self._last_error_line()
         if code == -signal.SIGKILL:
             if oom_kills() > self._kills_before:
-                return {"status": "oom", "reason": "ended by the kernel's out-of-memory killer"}
-            return {"status": "error", "reason": "killed by SIGKILL (kill -9)"}
-        if any(sign in said for sign in OUT_OF_MEMORY):
-            return {"status": "oom", "reason": f"an allocation failed outside torch: {said}"}
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
-        return {"status": "error", "reason": f"{how}{': ' + said if said else ''}"}
+                return Failure(status="oom", reason="ended by the kernel's out-of-memory killer")
+            return Failure(status="error", reason="killed by SIGKILL (kill -9)")
+        if any(sign in message for sign in OUT_OF_MEMORY):
+            return Failure(status="oom", reason=f"an allocation failed outside torch: {message}")
+        end = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+        return Failure(status="error", reason=f"{end}{': ' + message if message else ''}")
 
-    def _last_words(self) -> str:
+    def _last_error_line(self) -> str:
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").splitlines()
-        telling = [line.strip() for line in lines if line.strip() and not line.startswith(QUIET_LINES)]
-        return telling[-1] if telling else ""
+        messages = [line.strip() for line in lines if line.strip() and not line.startswith(NOISE)]
+        return messages[-1] if messages else ""
 
     def quit(self) -> None:
-        """Ask it to end; end it if it does not, or has ended already."""
+        """Tell it to end, and kill it if it does not within 5 s."""
         if self._process.poll() is not None:
             self.kill()
             return
@@ -139,7 +142,7 @@ class WorkerProcess:
         self.kill()
 
     def kill(self) -> None:
-        """End the process and all it started."""
+        """Kill the process and all it started."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -151,7 +154,7 @@ class WorkerProcess:
 
 
 def oom_kills() -> int:
-    """How many processes the kernel's out-of-memory killer has ended here (this control group, else this machine)."""
+    """Processes that the kernel's out-of-memory killer has ended so far in this control group, or on this machine if that is unknown."""
     for path, key in (("/sys/fs/cgroup/memory.events", "oom_kill"), ("/proc/vmstat", "oom_kill")):
         if Path(path).is_file():
             for line in Path(path).read_text().splitlines():

@@ -1,4 +1,4 @@
-"""Profiles one case in a process of its own and stores what it found."""
+"""Profile one case in a process of its own and store the profile."""
 
 import csv
 from pathlib import Path
@@ -8,23 +8,37 @@ from mann_bench.data.case import Case
 from mann_bench.data.store import write_atomically
 from mann_bench.measure.profile import Profile, StepPoint
 from mann_bench.run.process import WorkerProcess
+from mann_bench.run.replies import Failure, Reply
 
 
-def profile_in_worker(case: Case, folder: Path, memory_bytes: int, seconds: float) -> Profile | dict[str, Any]:
-    """Profile a case in a process of its own and write profile.json, steps.csv and phases.csv; else the status and reason of a failure."""
+class Profiled(Reply):
+    """A case is profiled."""
+
+    profile: Profile
+
+
+def profile_in_worker(case: Case, folder: Path, memory_bytes: int, seconds: float) -> Profile | Failure:
+    """Profile a case in a process of its own and write profile.json, steps.csv and phases.csv.
+
+    Args:
+        folder: where the files go; created if needed.
+        memory_bytes: what the process may allocate.
+        seconds: what it may take.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     worker = WorkerProcess(case.threads)
     try:
-        reply = worker.wait_until_started()
-        if "status" not in reply:
-            command = {"do": "profile", "case": case.model_dump(), "memory_bytes": memory_bytes, "folder": str(folder.resolve())}
-            reply = worker.ask(command, seconds)
-        if "status" in reply:
+        started = worker.wait_until_started()
+        if isinstance(started, Failure):
+            return started
+        command = {"do": "profile", "case": case.model_dump(), "memory_bytes": memory_bytes, "folder": str(folder.resolve())}
+        reply = worker.ask(command, seconds, Profiled)
+        if isinstance(reply, Failure):
             return reply
     finally:
         worker.quit()
-    profile = Profile(**reply["profile"])
-    write_atomically(folder / "profile.json", profile.model_dump_json(indent=1))
+    profile = reply.profile
+    write_atomically(folder / "profile.json", profile.model_dump_json(indent=1, by_alias=True))
     _write_csv(folder / "steps.csv", [{**point.model_dump(exclude={"held"}), **_held_columns(point)} for point in profile.points])
     _write_csv(folder / "phases.csv", [phase.model_dump() for phase in profile.phases])
     return profile

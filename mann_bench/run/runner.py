@@ -1,7 +1,8 @@
-"""Runs a suite: one process a case, cases that will be compared timed in turn, every outcome stored at once.
+"""Run a suite: one process for each case, cases that will be compared timed in turn, every result stored at once.
 
-A comparison is a set of cases that differ in model, variant, kernels or index only, and in what the suite interleaves. Its workers live
-side by side and take turns (A B A B), so that a slow minute of the machine falls on all of them.
+A comparison is a set of cases that differ only in model, variant, kernels or index, and in the fields that the suite interleaves. Its
+workers run side by side and are timed in rounds, one after another in each (A B, B A, ...), so that a slow minute of the machine affects
+all of them.
 """
 
 import contextlib
@@ -10,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mann_bench.data.case import Case
-from mann_bench.data.result import Check, Memory, Ran, Result, now
+from mann_bench.data.case import CURVE, Case
+from mann_bench.data.result import Measured, NotMeasured, Result, now
 from mann_bench.data.sizes import format_bytes, format_slots
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
@@ -20,28 +21,64 @@ from mann_bench.machine.environment import compiler, free_bytes, why_no_device
 from mann_bench.measure.predict import predict
 from mann_bench.measure.timing import FEWEST, Round, summarize
 from mann_bench.run.process import WorkerProcess
+from mann_bench.run.replies import Failure, Prepared, ReplyT
 
 HEAP = 4  # times what is predicted: what backward works with, and what a heap of GiB blocks cannot use again
+GPU_HEAP = 1.3  # the same on a GPU, whose allocator works with smaller blocks
+GPU_PROCESS_BYTES = 2**30  # CUDA context and libraries of a process, and what its allocator keeps
 USABLE_MEMORY = 0.8  # of what is free now, for workers living side by side
 
 Announce = Callable[[str], None]
 
 
 @dataclass
-class _Running:
-    """A case under way."""
+class _RunningCase:
+    """A case that is being measured. After a failure its worker is gone and nothing more is asked of it."""
 
     case: Case
     worker: WorkerProcess
     started_at: str
-    prepared: dict[str, Any] = field(default_factory=dict)
+    prepared: Prepared | None = None
     rounds: list[Round] = field(default_factory=list)
-    failure: dict[str, Any] | None = None
+    failure: Failure | None = None
 
     @property
     def timed_s(self) -> float:
-        """Spent in timed passes so far."""
-        return sum(sum(taken.wall_ms) for taken in self.rounds) / 1e3
+        """Seconds spent in timed passes so far."""
+        return sum(sum(finished.wall_ms) for finished in self.rounds) / 1e3
+
+    def ask(self, command: dict[str, Any], budget: Budget, kind: type[ReplyT]) -> ReplyT | None:
+        """The worker's reply to a command, within what is left of the case's time; None after a failure, which is kept."""
+        return self.keep_failure(self.worker.ask(command, max(0.1, budget.case_seconds - self.worker.used_s), kind))
+
+    def keep_failure(self, reply: ReplyT | Failure) -> ReplyT | None:
+        """The reply, or None if it is a failure."""
+        if not isinstance(reply, Failure):
+            return reply
+        self.failure = reply
+        self.worker.kill()  # others may need its memory
+        return None
+
+    def result(self, budget: Budget) -> Result:
+        """What came of the case."""
+        prepared, wall_s = self.prepared, round(self.worker.used_s, 3)
+        if self.failure is not None or prepared is None:
+            assert self.failure is not None
+            return _not_measured(self.case, self.failure, self.started_at, wall_s, prepared)
+        return Measured(
+            case_id=self.case.case_id,
+            reason=prepared.reason,
+            case=self.case,
+            backend=prepared.backend,
+            time=summarize(
+                self.rounds, prepared.warmup_ms, self.case.steps, budget.target_ci, first_ms=prepared.first_ms, cache=budget.cache
+            ),
+            memory=prepared.memory,
+            check=prepared.check,
+            recall=prepared.recall,
+            started_at=self.started_at,
+            wall_s=wall_s,
+        )
 
 
 def run_suite(suite: Suite, folder: RunFolder, announce: Announce = lambda text: None) -> Iterator[Result]:
@@ -74,7 +111,7 @@ def comparisons(cases: list[Case], interleave: tuple[str, ...] = ()) -> list[lis
     """Cases that differ in what is compared only (and in the fields of `interleave`), in order of first appearance."""
     groups: dict[str, list[Case]] = {}
     for case in cases:
-        groups.setdefault(case.model_dump_json(exclude={"model", "variant", "kernels", "index", *interleave}), []).append(case)
+        groups.setdefault(case.model_dump_json(exclude={*CURVE, *interleave}), []).append(case)
     return list(groups.values())
 
 
@@ -104,16 +141,16 @@ class BrokenCurves:
         return case.model_dump_json(exclude={"slots"})
 
 
-def refuse(case: Case, budget: Budget, broken: BrokenCurves) -> dict[str, str] | None:
-    """Status and reason of a case that is not even started, or None."""
+def refuse(case: Case, budget: Budget, broken: BrokenCurves) -> Failure | None:
+    """Why a case is not even started, or None."""
     if missing := why_unavailable(case.device, case.variant, case.index):
-        return {"status": "unavailable", "reason": missing}
-    stopped = broken.reason(case)
-    if stopped:
-        return {"status": "skipped", "reason": stopped}
+        return Failure(status="unavailable", reason=missing)
+    if stopped := broken.reason(case):
+        return Failure(status="skipped", reason=stopped)
     size_bytes = predict(case, budget).total_bytes
     if size_bytes is not None and case.device == "cpu" and size_bytes > budget.memory:
-        return {"status": "skipped", "reason": f"predicted {format_bytes(size_bytes)}, the budget is {format_bytes(budget.memory)}"}
+        reason = f"predicted {format_bytes(size_bytes)}, the budget is {format_bytes(budget.memory)}"
+        return Failure(status="skipped", reason=reason)
     return None
 
 
@@ -130,94 +167,87 @@ def why_unavailable(device: str, variant: str, index: str) -> str | None:
 def run_side_by_side(
     cases: list[Case], budget: Budget, announce: Announce, checkouts: Sequence[Path | None] | None = None
 ) -> Iterator[Result]:
-    """Prepare each case's worker in turn, then time them in interleaved rounds; each on the code of its checkout, if given."""
-    code = checkouts or [None] * len(cases)
-    running = [_Running(case, WorkerProcess(case.threads, where), now()) for case, where in zip(cases, code, strict=True)]
+    """Measure the cases of one comparison: prepare each in a worker of its own, then time them in turn, round by round.
+
+    Args:
+        announce: called with what is being done.
+        checkouts: folder whose code each case runs; by default the code of this process.
+
+    Yields:
+        The results in the order of the cases, after the last round.
+    """
+    folders = checkouts or [None] * len(cases)
+    running = [_RunningCase(case, WorkerProcess(case.threads, folder), now()) for case, folder in zip(cases, folders, strict=True)]
     try:
-        for one in running:
-            _note(one, one.worker.wait_until_started())
-        for one in running:
-            announce(f"{one.case.label}: memory and warm-up")
+        for item in running:
+            item.keep_failure(item.worker.wait_until_started())
+        for item in running:
+            announce(f"{item.case.label}: memory and warm-up")
             command = {
                 "do": "prepare",
-                "case": one.case.model_dump(exclude_defaults=True),
+                "case": item.case.model_dump(exclude_defaults=True),  # an older commit may lack newer fields
                 "memory_bytes": budget.memory,
                 "warmup_s": budget.timing_seconds,
             }
-            one.prepared = _ask(one, command, budget) if one.failure is None else {}
-        turn = {
-            "do": "round",
-            "seconds": budget.timing_seconds / budget.rounds,
-            "target": budget.target_ci,
-            "flush": budget.cache == "flushed",
-        }
+            if item.failure is None:
+                item.prepared = item.ask(command, budget, Prepared)
         for number in range(budget.rounds):
-            if number >= FEWEST and all(one.failure or one.timed_s > budget.timing_seconds for one in running):
-                break  # a turn is at least a pass, however long
-            for one in running if number % 2 == 0 else reversed(running):
-                if one.failure is None:
-                    announce(f"{one.case.label}: timing")
-                    reply = _ask(one, turn, budget)
-                    if one.failure is None:
-                        one.rounds.append(Round.from_json(reply))
-        for one in running:
-            one.worker.quit()
-            yield _finish(one, budget)
+            if number >= FEWEST and all(item.failure or item.timed_s > budget.timing_seconds for item in running):
+                break  # a round takes at least one pass, however long that is
+            _time_round(running if number % 2 == 0 else running[::-1], budget, announce)
+        for item in running:
+            item.worker.quit()
+            yield item.result(budget)
     finally:
-        for one in running:
-            one.worker.kill()
+        for item in running:
+            item.worker.kill()
 
 
-def _ask(one: _Running, command: dict[str, Any], budget: Budget) -> dict[str, Any]:
-    return _note(one, one.worker.ask(command, max(0.1, budget.case_seconds - one.worker.used_s)))
+def _time_round(running: list[_RunningCase], budget: Budget, announce: Announce) -> None:
+    """Time passes of each case that has not failed."""
+    command = {
+        "do": "round",
+        "seconds": budget.timing_seconds / budget.rounds,
+        "target": budget.target_ci,
+        "flush": budget.cache == "flushed",
+    }
+    for item in running:
+        if item.failure is None:
+            announce(f"{item.case.label}: timing")
+            if (finished := item.ask(command, budget, Round)) is not None:
+                item.rounds.append(finished)
 
 
-def _note(one: _Running, reply: dict[str, Any]) -> dict[str, Any]:
-    if "status" in reply:
-        one.failure = reply
-        one.worker.kill()  # its memory is of no more use and may be needed
-    return reply
-
-
-def _finish(one: _Running, budget: Budget) -> Result:
-    if one.failure is not None:
-        return _record(one.case, one.failure, one.started_at, one.worker.used_s, one.prepared)
-    warmup_ms, first_ms = one.prepared["warmup_ms"], one.prepared["first_ms"]
-    time_ = summarize(one.rounds, warmup_ms, one.case.steps, budget.target_ci, first_ms=first_ms, cache=budget.cache)
-    return _record(one.case, {"status": "ok"}, one.started_at, one.worker.used_s, {**one.prepared, "time": time_})
-
-
-def record_refusal(case: Case, refusal: dict[str, str]) -> Result:
+def record_refusal(case: Case, refusal: Failure) -> Result:
     """The result of a case that was not even started."""
-    return _record(case, refusal, now(), 0.0)
+    return _not_measured(case, refusal, now(), 0.0)
 
 
-def _record(case: Case, outcome: dict[str, Any], started_at: str, wall_s: float, measured: dict[str, Any] | None = None) -> Result:
-    measured = {**(measured or {}), **outcome}
-    return Result(
+def _not_measured(case: Case, failure: Failure, started_at: str, wall_s: float, prepared: Prepared | None = None) -> NotMeasured:
+    return NotMeasured(
         case_id=case.case_id,
-        status=outcome["status"],
-        reason=measured.get("reason"),
+        status=failure.status,
+        reason=failure.reason,
         case=case,
-        ran=Ran(**measured["ran"]) if measured.get("ran") else None,
-        time=measured.get("time"),
-        memory=Memory(**measured["memory"]) if measured.get("memory") else None,
-        check=Check(**measured["check"]) if measured.get("check") else None,
-        recall=measured.get("recall"),
+        backend=prepared.backend if prepared else None,
+        memory=prepared.memory if prepared else None,
+        check=prepared.check if prepared else failure.check,
+        recall=prepared.recall if prepared else None,
         started_at=started_at,
-        wall_s=round(wall_s, 3),
+        wall_s=wall_s,
     )
 
 
 def that_fit(cases: list[Case], budget: Budget) -> Iterator[list[Case]]:
     """Split a comparison into sets whose predicted bytes fit their device together; a case alone always may try."""
     batch: list[Case] = []
-    held = 0
+    held = 0.0
     for case in cases:
-        size_bytes = (predict(case, budget).total_bytes or 0) * (HEAP if case.device == "cpu" else 1)
+        predicted_bytes = predict(case, budget).total_bytes or 0
+        size_bytes = predicted_bytes * HEAP if case.device == "cpu" else predicted_bytes * GPU_HEAP + GPU_PROCESS_BYTES
         if batch and held + size_bytes > USABLE_MEMORY * free_bytes(case.device):
             yield batch
-            batch, held = [], 0
+            batch, held = [], 0.0
         batch.append(case)
         held += size_bytes
     if batch:

@@ -16,7 +16,7 @@ from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
 from mann_bench.machine.environment import fingerprint
 from mann_bench.measure.advice import advise
-from mann_bench.run.largest import find_largest, measured_probe
+from mann_bench.run.largest import Largest, find_largest, measured_probe
 from mann_bench.run.runner import run_suite
 
 
@@ -63,21 +63,21 @@ def search_and_store(cases: list[Case], budget: Budget, step_ms: float | None, p
     rows = []
     try:
         for case in cases:
-            for found in find_largest(case, budget, measured_probe(budget), step_ms):
-                if isinstance(found, Result):
-                    folder.append(found)
-                    console.print(line(found), markup=False, soft_wrap=True)
+            for answer in find_largest(case, budget, measured_probe(budget), step_ms):
+                if not isinstance(answer, Largest):
+                    folder.append(answer)
+                    console.print(line(answer), markup=False, soft_wrap=True)
                     continue
-                time, memory = (found.fitted.time, found.fitted.memory) if found.fitted else (None, None)
+                fitted = answer.fitted
                 rows.append(
                     {
                         "model": case.name,
                         "mode": case.mode,
-                        "predicted N": found.predicted,
-                        "measured N": found.slots,
-                        "ms a step": round(time.step_ms.median, 4) if time else None,
-                        "peak": format_bytes(memory.peak_bytes) if memory else None,
-                        "what stopped it": found.why,
+                        "predicted N": answer.predicted,
+                        "measured N": answer.slots,
+                        "ms a step": round(fitted.time.step_ms.median, 4) if fitted else None,
+                        "peak": format_bytes(fitted.memory.peak_bytes) if fitted else None,
+                        "what stopped it": answer.why,
                     }
                 )
     finally:
@@ -86,12 +86,12 @@ def search_and_store(cases: list[Case], budget: Budget, step_ms: float | None, p
 
 
 def line(result: Result) -> str:
-    """A result in one line."""
-    if result.time is None or result.memory is None:
+    """One line about a result: time and bytes per step, bandwidth where it is known; or why it was not measured."""
+    if result.status != "ok":
         return f"{result.case.label}: {result.status}: {result.reason}"
     step = result.time.step_ms
     half_width = (step.ci_high - step.ci_low) / 2 / step.median
-    told = f"; {result.reason}" if result.reason else ""
-    moved = import_target(result.case.model, find_model(result.case.model).workload).moved_bytes(result.case)
-    told = f", {moved / step.median / 1e6:.3g} GB/s{told}" if moved else told
-    return f"{result.case.label}: {step.median:.3g} ms/step ±{half_width:.0%}, {result.memory.bytes_per_step:,.0f} bytes/step{told}"
+    text = f"{result.case.label}: {step.median:.3g} ms/step ±{half_width:.0%}, {result.memory.bytes_per_step:,.0f} bytes/step"
+    if moved_bytes := import_target(result.case.model, find_model(result.case.model).workload).moved_bytes(result.case):
+        text += f", {moved_bytes / step.median / 1e6:.3g} GB/s"
+    return f"{text}; {result.reason}" if result.reason else text

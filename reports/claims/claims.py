@@ -14,11 +14,10 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from mann_bench.data.case import Case
+from mann_bench.data.case import CURVE, Case
 from mann_bench.data.sizes import format_bytes, parse_size
 from mann_bench.reports.analysis.limits import EXACT
 from mann_bench.reports.analysis.scaling import fit_exponent
-from mann_bench.reports.data.frame import COMPARED
 from mann_bench.reports.data.quantity import QUANTITIES, TIME
 
 Verdict = Literal["exceeded", "reproduced", "not reproduced", "not run"]
@@ -216,7 +215,7 @@ def _matching(frame: pd.DataFrame, side: Side) -> pd.DataFrame:
 
 def _setup(frame: pd.DataFrame, *others: str) -> list[pd.Series]:
     """What must be equal on both sides of a ratio: every field of a case that is not compared; for a curve, all but `others`."""
-    names = ["run", *(name for name in Case.model_fields if name not in ("suite", *(others or COMPARED)))]
+    names = ["run", *(name for name in Case.model_fields if name not in ("suite", *(others or CURVE)))]
     return [frame[name] for name in names]
 
 

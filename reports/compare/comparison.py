@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
-from mann_bench.data.result import Result
+from mann_bench.data.result import Measured, Result
 from mann_bench.data.store import load_results, load_run
 from mann_bench.measure.timing import split_rounds
 from mann_bench.reports.analysis.significance import Change, change, corrected, log_median, widened
@@ -90,8 +90,9 @@ class Compared:
         """Why a change of time may not be what it seems: other kernels ran, or the index finds less."""
         said = []
         name, old, new = self.case.label, self.before, self.after
-        if old.ran and new.ran and (old.ran.kernels, old.ran.index) != (new.ran.kernels, new.ran.index):
-            said.append(f"{name}: kernels {old.ran.kernels}, index {old.ran.index} ran in A, {new.ran.kernels}, {new.ran.index} in B")
+        a, b = old.backend, new.backend
+        if a and b and (a.kernels, a.index) != (b.kernels, b.index):
+            said.append(f"{name}: kernels {a.kernels}, index {a.index} ran in A, {b.kernels}, {b.index} in B")
         if old.recall is not None and new.recall is not None and new.recall < old.recall - RECALL:
             said.append(f"{name}: recall {old.recall:.3f} in A, {new.recall:.3f} in B")
         return said
@@ -257,15 +258,14 @@ def _compared(before: Sequence[Result], after: Sequence[Result], found: Change |
 
 
 def _step_ms(results: Sequence[Result]) -> float:
-    return math.exp(statistics.fmean(log_median(r.time.pass_ms.samples) for r in results if r.time)) / results[0].case.steps
+    return math.exp(statistics.fmean(log_median(r.time.pass_ms.samples) for r in results if r.status == "ok")) / results[0].case.steps
 
 
 def _change(before: Sequence[Result], after: Sequence[Result], in_turn: bool) -> Change | None:
-    if any(result.status != "ok" for result in (*before, *after)):
+    if not all(isinstance(result, Measured) for result in (*before, *after)):
         return None
-    old, new = (
-        [split_rounds(result.time.pass_ms.samples, result.time.round_counts) for result in side if result.time] for side in (before, after)
-    )
+    times = ([result.time for result in side if isinstance(result, Measured)] for side in (before, after))
+    old, new = ([split_rounds(time.pass_ms.samples, time.round_counts) for time in side] for side in times)
     return change(old, new, side_by_side=in_turn) if old and new else None
 
 

@@ -9,8 +9,6 @@ import pandas as pd
 from mann_bench.data.result import Result
 from mann_bench.data.store import load_results, load_run
 
-COMPARED = ("model", "variant", "kernels", "index")  # what tells one curve from another; every other field must agree
-
 
 def load_frame(runs: Sequence[Path]) -> pd.DataFrame:
     """All results of the runs; column `run` tells them apart, `setting` names what is equal for all curves of one plot."""
@@ -34,11 +32,11 @@ def run_names(runs: Sequence[Path]) -> list[str]:
 def _row(run: str, result: Result) -> dict[str, Any]:
     row: dict[str, Any] = {"run": run, "case_id": result.case_id, "status": result.status, "reason": result.reason or ""}
     row |= result.case.model_dump()
-    row |= {"ran_kernels": result.ran.kernels if result.ran else "", "device_name": result.ran.device_name if result.ran else ""}
+    backend, time, memory = result.backend, result.time, result.memory
+    row |= {"ran_kernels": backend.kernels if backend else "", "device_name": backend.device_name if backend else ""}
     for name in ("median", "ci_low", "ci_high"):
-        row[f"step_ms_{name}"] = getattr(result.time.step_ms, name) if result.time else float("nan")
-    row["samples"] = result.time.pass_ms.count if result.time else 0
-    memory = result.memory
+        row[f"step_ms_{name}"] = getattr(time.step_ms, name) if time else float("nan")
+    row["samples"] = time.pass_ms.count if time else 0
     for name in ("bytes_per_step", "peak_bytes", "start_bytes", "tape_bytes", "state_bytes", "rss_peak_bytes"):
         row[name] = float(getattr(memory, name)) if memory else float("nan")
     row["pass_bytes"] = float(memory.peak_bytes - memory.start_bytes) if memory else float("nan")

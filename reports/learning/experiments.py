@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mann_bench.data.sizes import format_slots
 from mann_bench.data.store import load_records
-from mann_bench.learn.record import LearningCase, LearningResult, furthest
+from mann_bench.learn.record import LEARNING, LearningCase, LearningResult, furthest
 
 Floats = NDArray[np.float64]
 X = Literal["sequences", "wall_s"]
@@ -175,7 +175,7 @@ def load_experiments(folders: Sequence[Path]) -> list[Experiment]:
     """All training runs of the folders, those of one question together; a run stored twice, with other limits or again, counts once: as it
     was trained the longest. UsageError naming file and line if one cannot be read.
     """
-    results = furthest(result for folder in folders for result in load_records(folder, LearningResult))
+    results = furthest(result for folder in folders for result in load_records(folder, LEARNING))
     questions: dict[str, list[LearningResult]] = {}
     for result in results.values():
         questions.setdefault(repr([getattr(result.case, name) for name in SHARED]), []).append(result)

@@ -237,7 +237,7 @@ def runs(experiments: list[Experiment]) -> Table:
                 cells += [Cell(f"{case.optimizer} {case.learning_rate:g}"), Cell(f"{run.sequences:,}", run.sequences)]
                 cells += [Cell(format_duration(trained_s), trained_s), Cell(f"{loss:.3g}" if run.curve else "-", loss if run.curve else "")]
                 cells += [Cell(f"{run.level:,}" if run.level else "-", run.level or ""), Cell(str(run.resumed), run.resumed)]
-                ran = f"{run.ran.kernels}, {run.ran.index}" if run.ran else "-"
+                ran = f"{run.backend.kernels}, {run.backend.index}" if run.backend else "-"
                 rows.append((*cells, Cell(ran), Cell(format_bytes(run.peak_bytes) if run.peak_bytes else "-", run.peak_bytes or "")))
                 anchors.append(f"case-{run.case_id}")
     numbers = {"seed", "N", "sequences", "trained", "last loss", "level", "resumed", "peak memory"}

@@ -44,7 +44,7 @@ def write_profile_page(profile: Profile, folder: Path) -> Path:
 
 def setting(profile: Profile) -> str:
     """The case in words."""
-    case, ran = profile.case, profile.ran
+    case, ran = profile.case, profile.backend
     sizes = f"T {case.steps}, B {case.batch}, W {case.word_size}, R {case.heads}, K {case.reads}, H {case.hidden}"
     threads = "1 thread" if case.threads == 1 else f"{case.threads} threads"
     return f"{case.mode}, {sizes}, {case.fill} memory, {case.dtype}, {threads} on {ran.device_name}; kernels {ran.kernels}"

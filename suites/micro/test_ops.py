@@ -20,7 +20,7 @@ def test_op(benchmark: Any, name: str, batch: int, kernels: str) -> None:
     torch.set_num_threads(1)
     case = Case(suite="micro", model=f"op:{name}", slots=2**16, batch=batch, steps=CALLS, mode="infer", kernels=kernels)
     workload = make_workload(case)
-    if workload.ran["kernels"] != kernels:
+    if workload.backend["kernels"] != kernels:
         pytest.skip(workload.fallback or f"op:{name} has no {kernels} kernels")
     benchmark.group = f"{name} B={batch}"
     benchmark(workload.run_pass)

@@ -20,7 +20,7 @@ def test_training_pass(benchmark: Any, model: str, kernels: str, slots: int) -> 
     """Forward and backward over 16 steps, batch 1, one thread, full memory."""
     torch.set_num_threads(1)
     workload = make_workload(Case(suite="micro", model=model, slots=slots, steps=STEPS, kernels=kernels))
-    if workload.ran["kernels"] != kernels:
+    if workload.backend["kernels"] != kernels:
         pytest.skip(getattr(workload, "fallback", None) or f"{model} has no {kernels} kernels here")
     benchmark.group = model
     benchmark.pedantic(workload.run_pass, setup=workload.clear, rounds=20, warmup_rounds=3)

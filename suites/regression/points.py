@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 try:
-    from mann_bench.data.result import Result
+    from mann_bench.data.result import parse_result
     from mann_bench.data.suite import parse_suite
     from mann_bench.run.runner import comparisons, run_side_by_side
 except ModuleNotFoundError:  # a commit before 0.2.0
-    from mann_bench.result import Result  # type: ignore[import-not-found, no-redef]
+    from mann_bench.result import Result  # type: ignore[import-not-found]
     from mann_bench.runner import comparisons, run_side_by_side  # type: ignore[import-not-found, no-redef]
     from mann_bench.suite import parse_suite  # type: ignore[import-not-found, no-redef]
+
+    parse_result = Result.model_validate
 
 SOURCE = Path(__file__).parent / "regression.toml"
 PROCESSES = 2
@@ -62,7 +64,7 @@ def measure_all() -> Stored:
 def times_ms(results: list[dict[str, Any]]) -> dict[str, Any]:
     """asv's form of samples, milliseconds a step; no samples where a process failed."""
     samples = []
-    for result in map(Result.model_validate, results):
+    for result in map(parse_result, results):
         if result.time is None:
             return {"samples": [math.nan], "number": 1}
         passes = result.time.pass_ms.samples

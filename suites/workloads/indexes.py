@@ -14,10 +14,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 from mann_bench.data.case import Case
-from mann_bench.kernels.index import Index, find_index, make_index, queries_near, recall_of
+from mann_bench.kernels import ops
+from mann_bench.kernels.index import Index, make_index, ops_for, queries_near, recall_of
 from mann_bench.kernels.reference import row_norms
 from mann_bench.measure.workload import SMALL_STEPS, Workload
-from mann_bench.models.sparse.native import why_not
 
 AGED = 4  # 1 / the part of the rows that has been written when queries are made in old age
 SMALL_SLOTS = 1009  # more than the hash index scans exactly, and prime
@@ -81,17 +81,16 @@ class IndexWorkload(Workload):
             return {"state": sum(t.numel() * t.element_size() for t in state.tensors()) + state.outside_bytes}
 
     @property
-    def ran(self) -> dict[str, str]:
-        """Native kernels of ours, their plain twins, or a library."""
-        kind = find_index(self.case.index)
-        reason = why_not(torch.empty(0, dtype=self.dtype, device=self.case.device), self.case.word_size, kind)
-        kernels = "library" if not kind.in_sequence else "torch" if self.case.kernels == "torch" or reason else "native"
+    def backend(self) -> dict[str, str]:
+        """Native kernels of ours, their plain twins, or a library: what the index itself goes by when it is asked."""
+        index = self.state.index
+        kernels = "library" if not index.in_sequence else "native" if ops_for(index, self.state) is ops else "torch"
         return {"kernels": kernels, "index": self.case.index}
 
     @property
     def twin(self) -> tuple[Case, Case] | None:
         """Native kernels must agree with their twins; what a library finds is judged by its recall."""
-        if self.ran["kernels"] != "native":
+        if self.backend["kernels"] != "native":
             return None
         small = self.case.model_copy(update={"slots": min(self.case.slots, SMALL_SLOTS), "steps": SMALL_STEPS, "mode": "train"})
         return small, small.model_copy(update={"kernels": "torch"})

@@ -329,7 +329,7 @@ class OpWorkload(Workload):
         return traffic.TRAFFIC[case.model.partition(":")[2]](sizes)
 
     @property
-    def ran(self) -> dict[str, str]:
+    def backend(self) -> dict[str, str]:
         """Kernels that run, and the case's index, which only a search uses."""
         return {"kernels": self.kernels, "index": self.case.index}
 

@@ -139,14 +139,21 @@ def test_full_disk_stops_clearly(tiny, tmp_path):
     assert 1 <= len(load_results(out)) < 4
 
 
-def test_plan_list_and_doctor_speak_json(tiny):
-    plan = json.loads(command("plan", tiny, "--json").stdout)
+def test_plan_list_and_doctor_speak_json(tiny, capsys, monkeypatch):
+    def printed(*arguments):
+        monkeypatch.setattr(sys, "argv", ["mann-bench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        assert not exit_.value.code
+        return capsys.readouterr().out
+
+    plan = json.loads(printed("plan", tiny, "--json"))
     assert [row["case"]["slots"] for row in plan] == [4, 8, 16, 32]
     assert all(row["bytes"] > 0 and row["seconds"] > 0 for row in plan)
-    assert {"lstm", "ntm", "sam"} <= {row["model"] for row in json.loads(command("list", "models", "--json").stdout)}
-    assert any(row["name"] == "quick" for row in json.loads(command("list", "suites", "--json").stdout))
-    assert any(row["part"] == "torch" for row in json.loads(command("doctor", "--json").stdout))
-    assert "predicted" in command("plan", tiny).stdout
+    assert {"lstm", "ntm", "sam"} <= {row["model"] for row in json.loads(printed("list", "models", "--json"))}
+    assert any(row["name"] == "quick" for row in json.loads(printed("list", "suites", "--json")))
+    assert any(row["part"] == "torch" for row in json.loads(printed("doctor", "--json")))
+    assert "predicted" in printed("plan", tiny)
 
 
 def test_cuda_without_a_gpu_is_recorded(tiny, tmp_path):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from mann_bench.kernels import ops, reference
-from mann_bench.kernels.reference import row_norms
+from mann_bench.kernels.reference import LshTables, row_norms
+from tests.kernels.test_lsh import SIZES, make, near
 from tests.kernels.test_ops import (  # noqa: F401  collected here again
     NAMES,
     arguments,
@@ -19,6 +20,7 @@ from tests.kernels.test_ops import (  # noqa: F401  collected here again
     test_topk_content,
     test_topk_content_takes_the_first_of_equal_rows_whatever_the_number_of_parts,
 )
+from tests.support.gpu import no_wait
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +58,7 @@ def test_the_whole_card_searches_one_memory(slots, width):
 
 
 def test_a_ring_on_the_gpu(gpu):
-    rings = [reference.LruRing(2, 13), ops.LruRing(2, 13, gpu)]
+    rings = [reference.LruRing(2, 13, "cpu"), ops.LruRing(2, 13, gpu)]
     generator = torch.Generator().manual_seed(0)
     with torch.device("cpu"):
         for _ in range(40):
@@ -74,9 +76,30 @@ def test_searching_waits_for_nothing():
     norms = row_norms(memory)
     wanted = ops.topk_content(memory, norms, queries, 4, 2**17)
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_wait():
         got = ops.topk_content(memory, norms, queries, 4, 2**17)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert torch.equal(wanted, got)
+
+
+@pytest.mark.parametrize(("size", "index"), SIZES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_the_hash_index_as_its_twin(size, index, dtype, gpu):
+    """Filled, updated, asked and undone as the twin does it on the CPU; in float32 a row close to a plane may fall on its other side."""
+    batch, slots, _, heads, reads = size
+    with torch.device("cpu"):
+        memory, (plain, _) = make(size, index, dtype)
+        rows, queries = torch.randint(-1, slots, (batch, 11)), near(memory, heads).to(dtype)
+    fast = LshTables(*(tensor.to(gpu) for tensor in plain.tensors()))
+    reference.lsh_fill(plain, memory, slots)
+    ops.lsh_fill(fast, memory.to(gpu), slots)
+    before = [tensor.clone() for tensor in fast.tensors()]
+    memory += 0.5
+    reference.lsh_update(plain, memory, rows)
+    undo = ops.lsh_update(fast, memory.to(gpu), rows.to(gpu))
+    exact = 1.0 if dtype is torch.float64 else 0.99
+    assert float((fast.codes.cpu() == plain.codes).double().mean()) >= exact
+    got = ops.lsh_query(fast, memory.to(gpu), queries.to(gpu), reads, index.rerank).cpu()
+    wanted = reference.lsh_query(plain, memory, queries, reads, index.rerank)
+    assert float((got == wanted).double().mean()) >= (1.0 if dtype is torch.float64 else 0.9)
+    undo.swap()
+    assert all(torch.equal(now, old) for now, old in zip(fast.tensors(), before, strict=True))

@@ -7,13 +7,16 @@ import sys
 
 import pytest
 
+from tests.support.gpu import sanitizer_options
+
 SANITIZER = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
 
 
 @pytest.mark.parametrize("tool", ["memcheck", "racecheck", "synccheck"])
 @pytest.mark.skipif(SANITIZER is None, reason="compute-sanitizer is not installed")
 def test_clean(tool):
-    command = [str(SANITIZER), "--tool", tool, "--error-exitcode", "9", sys.executable, "-m"]
+    help_text = subprocess.run([str(SANITIZER), "--help"], capture_output=True, text=True, timeout=60).stdout
+    command = [str(SANITIZER), "--tool", tool, *sanitizer_options(help_text), "--error-exitcode", "9", sys.executable, "-m"]
     exact = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # every tensor an allocation of its own, so that its bounds are known
     done = subprocess.run([*command, "tests.cuda.passes"], capture_output=True, text=True, timeout=500, env={**os.environ, **exact})
     report = (done.stdout + done.stderr)[-4000:]

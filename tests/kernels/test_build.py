@@ -17,9 +17,10 @@ from mann_bench.data.case import Case
 from mann_bench.kernels.native import build
 from mann_bench.machine.environment import fingerprint
 from mann_bench.models import SAM
+from mann_bench.run.replies import Prepared
 from mann_bench.run.worker import Worker, answer
 
-LOAD = "from mann_bench.kernels import build; print(build.load().mb_arguments_bytes())"
+LOAD = "from mann_bench.kernels.native import build; print(build.load().mb_arguments_bytes())"
 STAND_IN = """#!/bin/sh
 [ "$1" = --version ] && echo "stand-in 1.0" && exit
 echo compile >> {log}
@@ -160,8 +161,8 @@ def test_without_a_compiler_torch_runs_with_one_warning_and_a_recorded_reason(no
     assert fingerprint()["kernel_build"] is None
     model = SAM(input_size=3, output_size=2, slots=8, kernels="native")
     with pytest.warns(RuntimeWarning, match=r"runs as 'torch': no C\+\+ compiler found: install g\+\+"):
-        assert model.ran["kernels"] == "torch"
-    assert SAM(input_size=3, output_size=2, slots=8, kernels="auto").ran["kernels"] == "torch"
+        assert model.backend["kernels"] == "torch"
+    assert SAM(input_size=3, output_size=2, slots=8, kernels="auto").backend["kernels"] == "torch"
 
 
 @pytest.mark.parametrize("model", ["sam", "op:sparse_read"])
@@ -170,8 +171,10 @@ def test_the_reason_of_a_fallback_is_part_of_the_result(no_compiler, monkeypatch
     command = {"do": "prepare", "case": Case(suite="s", model=model, slots=64).model_dump(), "memory_bytes": 2**30, "warmup_s": 0.01}
     reply = answer(Worker(), command)
     torch.set_num_threads(1)
-    assert reply["ran"]["kernels"] == "torch"
-    assert reply["reason"].startswith("kernels=auto runs as torch: no C++ compiler found")
+    assert isinstance(reply, Prepared)
+    assert reply.backend.kernels == "torch"
+    assert reply.reason is not None
+    assert reply.reason.startswith("kernels=auto runs as torch: no C++ compiler found")
 
 
 def test_the_fingerprint_has_the_build():

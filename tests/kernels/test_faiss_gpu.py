@@ -15,6 +15,7 @@ from mann_bench.kernels.index import Exact, Unavailable, faiss_gpu, make_index, 
 from mann_bench.kernels.reference import row_norms
 from mann_bench.measure.predict import predict
 from mann_bench.models import SAM
+from mann_bench.run.replies import Failure
 from mann_bench.run.runner import BrokenCurves, refuse
 from tests.kernels import test_index
 from tests.kernels.test_index import SIZES, Rows
@@ -120,7 +121,7 @@ def test_on_the_cpu_it_is_unavailable(name):
         make_index(name)
     for model in ("sam", "index:query"):
         case = Case(suite="s", model=model, index=name, slots=64)
-        assert refuse(case, Budget(), BrokenCurves([])) == {"status": "unavailable", "reason": faiss_gpu.faiss_gpu_missing("cpu")}
+        assert refuse(case, Budget(), BrokenCurves([])) == Failure(status="unavailable", reason=str(faiss_gpu.faiss_gpu_missing("cpu")))
         assert predict(case, Budget()).total_bytes is None
 
 

@@ -14,6 +14,7 @@ from mann_bench.kernels.reference import LshSizes, row_norms, topk_content
 from mann_bench.measure.gate import check_workload
 from mann_bench.measure.workload import make_workload
 from mann_bench.models import SAM, SDNC
+from mann_bench.run.replies import Failure
 from mann_bench.run.runner import BrokenCurves, refuse
 from tests.support.dense_sam import dense_sam
 
@@ -165,7 +166,7 @@ def test_native_sequence_equals_steps(model_type, fill):
     sizes = {**SIZES, "slots": 61, "heads": 2, "reads": 3, "index": TINY}
     models = [model_type(**sizes, kernels=kernels).double() for kernels in ("torch", "native")]
     models[1].load_state_dict(models[0].state_dict())
-    if models[1].ran["kernels"] != "native":
+    if models[1].backend["kernels"] != "native":
         pytest.skip("no native kernels")
     x = torch.randn(23, 3, 5, dtype=torch.float64)
     direction = torch.randn(23, 3, 3, dtype=torch.float64)
@@ -243,7 +244,7 @@ def test_as_workloads_of_the_suite(name):
         workload = make_workload(Case(**sizes, model=f"index:{does}", mode="train" if does == "update" else "infer"))
         check = check_workload(workload)
         assert check is None or check.ok
-        assert (check is None) == (workload.ran["kernels"] != "native")
+        assert (check is None) == (workload.backend["kernels"] != "native")
         tables = [t.clone() for t in workload.state.index.tensors()]
         workload.run_pass()
         assert all(torch.equal(a, b) for a, b in zip(tables, workload.state.index.tensors(), strict=True))  # undone, or nothing changed
@@ -254,7 +255,7 @@ def test_as_workloads_of_the_suite(name):
 def test_a_missing_library_is_recorded_as_unavailable(monkeypatch):
     monkeypatch.setattr(rebuilt.importlib.util, "find_spec", lambda name: None)
     case = Case(suite="s", model="sam", index="faiss-hnsw", slots=64)
-    assert refuse(case, Budget(), BrokenCurves([])) == {"status": "unavailable", "reason": rebuilt.faiss_missing()}
+    assert refuse(case, Budget(), BrokenCurves([])) == Failure(status="unavailable", reason=str(rebuilt.faiss_missing()))
 
 
 def test_what_is_missing_is_said(monkeypatch):

@@ -17,7 +17,7 @@ from mann_bench.data.errors import UsageError
 from mann_bench.data.store import load_records
 from mann_bench.data.suite import Budget
 from mann_bench.learn.plan import plan, prediction_case, with_equal_memory
-from mann_bench.learn.record import LearningCase, LearningOptions, LearningResult
+from mann_bench.learn.record import LEARNING, LearningCase, LearningOptions, LearningResult
 from mann_bench.measure.predict import predict
 from mann_bench.reports.learning.experiments import load_experiments
 from mann_bench.suites.tasks import find_task
@@ -126,13 +126,13 @@ def test_runs_are_stored_and_a_finished_folder_has_nothing_left_to_do(tmp_path):
     done = run(*arguments)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["statuses"] == {"budget": 4}
-    results = load_records(out, LearningResult)
+    results = load_records(out, LEARNING)
     assert {(result.case.model, result.case.seed) for result in results} == {("sam", 0), ("sam", 1), ("lstm", 0), ("lstm", 1)}
     for result in results:
         assert [point.sequences for point in result.curve] == [200, 400]
         assert [one.level for one in result.evaluations] == [1, 2, 4, 10, 20]
         assert (result.peak_bytes or 0) > 10**7
-        assert result.ran is not None
+        assert result.backend is not None
         assert result.validation is not None
         assert (result.validation.level, result.validation.error is None, result.evaluation_seconds) == (2, False, 60)
     assert json.loads((out / "run.json").read_text())["environment"]["torch"]
@@ -156,7 +156,7 @@ def test_out_of_memory_is_data_and_a_fault_is_a_failure(tmp_path, monkeypatch):
     arguments = ["--models", "ntm", "--model", "faulty:Faulty", "--seeds", "1", "--sequences", "400", "--out", out]
     done = run(*QUICK, *arguments, "--slots", "128k", "--memory", "256M")
     assert done.returncode == 1, done.stderr
-    by_status = {result.status: result for result in load_records(out, LearningResult)}
+    by_status = {result.status: result for result in load_records(out, LEARNING)}
     assert set(by_status) == {"oom", "error"}
     assert "at level" in str(by_status["oom"].reason)
     assert "a wheel is missing" in str(by_status["error"].reason)
@@ -175,7 +175,7 @@ def test_stopped_runs_go_on(tmp_path):
     assert not (out / "learning.jsonl").exists()
     done = run(*arguments, "--resume")
     assert done.returncode == 0, done.stderr
-    (result,) = load_records(out, LearningResult)
+    (result,) = load_records(out, LEARNING)
     assert (result.sequences, result.resumed) == (8000, 1)
 
 
@@ -193,11 +193,11 @@ def test_runs_go_on_beyond_their_limit(tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads((out / "run.json").read_text())["case_ids"]
     assert (out / "learning.jsonl").read_bytes().startswith(before)
-    first, longer = load_records(out, LearningResult)[:2], load_records(out, LearningResult)[2:]
+    first, longer = load_records(out, LEARNING)[:2], load_records(out, LEARNING)[2:]
     assert [result.sequences for result in (*first, *longer)] == [300, 300, 700, 700]
     assert [(result.resumed, result.evaluation_seconds) for result in longer] == [(1, 20), (1, 20)]
     assert run(*shared, "--out", tmp_path / "whole", "--sequences", "700").returncode == 0
-    whole = {result.run_id: result for result in load_records(tmp_path / "whole", LearningResult)}
+    whole = {result.run_id: result for result in load_records(tmp_path / "whole", LEARNING)}
     for result in longer:
         assert curve_of(result) == curve_of(whole[result.run_id])
         assert result.evaluations == whole[result.run_id].evaluations
@@ -207,7 +207,7 @@ def test_runs_go_on_beyond_their_limit(tmp_path):
     for limit in ("700", "300"):
         again = run(*arguments, "--sequences", limit)
         assert "2 of 2 runs are there already" in again.stderr
-        assert len(load_records(out, LearningResult)) == 4
+        assert len(load_records(out, LEARNING)) == 4
     assert run(*arguments, "--sequences", "900", "--seeds", "2").returncode == 2
 
 

@@ -11,9 +11,8 @@ from tests.support.results import make_result
 
 def advice(rounds, warmup=(10.0, 10.0, 10.0), sensors=(), issue=None, **ledger):
     passes = [[PassTime(ms, ms if issue else None, ms * issue if issue else None) for ms in values] for values in rounds]
-    timing = summarize([Round(values, list(sensors[i : i + 2])) for i, values in enumerate(passes)], list(warmup), 1, 0.05)
+    timing = summarize([Round(passes=values, sensors=list(sensors[i : i + 2])) for i, values in enumerate(passes)], list(warmup), 1, 0.05)
     result = make_result()
-    assert result.memory is not None
     memory = result.memory.model_copy(update={"ledger": ledger})
     return advise(result.model_copy(update={"time": timing, "memory": memory}))
 

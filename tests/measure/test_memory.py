@@ -136,7 +136,7 @@ def test_prediction_is_near_the_measurement(name):
     assert predicted is not None
     assert predicted["state"] == pytest.approx(measured.state_bytes, rel=0.05)
     assert predicted["tape"] == pytest.approx(measured.bytes_per_step * 12, rel=0.1)
-    if name in ("sam", "sdnc") and workload.ran["kernels"] == "native":  # its tape is a list of arrays: nothing is left to guess
+    if name in ("sam", "sdnc") and workload.backend["kernels"] == "native":  # its tape is a list of arrays: nothing is left to guess
         assert predicted["tape"] == pytest.approx(measured.bytes_per_step * 12, rel=0.001)
 
 

@@ -13,6 +13,7 @@ from mann_bench.measure.ledger import CAUSES
 from mann_bench.measure.profile import Profile, profile_case
 from mann_bench.reports.profile.page import verdicts, write_profile_page
 from mann_bench.run.profiling import profile_in_worker
+from mann_bench.run.replies import Failure
 
 BYTES_A_STEP = 2**18
 
@@ -66,7 +67,7 @@ def test_a_model_that_names_its_steps(tmp_path, mode):
 
 def test_a_native_sequence_is_measured_at_growing_lengths(tmp_path):
     profile = take("sam", tmp_path, slots=256, steps=16)
-    if profile.ran.kernels != "native":
+    if profile.backend.kernels != "native":
         pytest.skip("no native kernels here")
     assert profile.how == "passes of growing length"
     steps = [point.step for point in profile.points if point.direction == "forward"]
@@ -117,6 +118,6 @@ def test_files_page_and_sentences(tmp_path):
 
 
 def test_a_profile_that_does_not_fit_is_data(tmp_path):
-    found = profile_in_worker(Case(suite="profile", model="ntm", slots=2**22, steps=5), tmp_path, 2**29, 120)
-    assert isinstance(found, dict)
-    assert found["status"] == "oom"
+    failure = profile_in_worker(Case(suite="profile", model="ntm", slots=2**22, steps=5), tmp_path, 2**29, 120)
+    assert isinstance(failure, Failure)
+    assert failure.status == "oom"

@@ -16,6 +16,7 @@ from mann_bench.measure.timing import (
     summarize,
     warm_up,
 )
+from mann_bench.run.replies import decode_reply, encode_reply
 from tests.support.fakes import FakeDevice
 
 
@@ -24,7 +25,7 @@ def nothing():
 
 
 def round_of(*wall_ms):
-    return Round([PassTime(ms) for ms in wall_ms])
+    return Round(passes=[PassTime(ms) for ms in wall_ms])
 
 
 def test_warm_up_ends_when_two_passes_agree():
@@ -101,10 +102,13 @@ def test_summary_is_per_pass_and_per_step():
 
 def test_device_time_host_share_and_sensors():
     hot, cold = Sensors(temperature_c=80), Sensors(temperature_c=40)
-    rounds = [Round([PassTime(10.0, 9.0, 2.0), PassTime(12.0, 11.0, 3.0)], [cold, hot]), Round([PassTime(10.0, 9.0, 1.0)], [hot, hot])]
-    through_a_pipe = [Round.from_json(one.to_json()) for one in rounds]
+    rounds = [
+        Round(passes=[PassTime(10.0, 9.0, 2.0), PassTime(12.0, 11.0, 3.0)], sensors=[cold, hot]),
+        Round(passes=[PassTime(10.0, 9.0, 1.0)], sensors=[hot, hot]),
+    ]
+    through_a_pipe = [decode_reply(encode_reply(finished).encode(), Round) for finished in rounds]
     assert through_a_pipe == rounds
-    timing = summarize(through_a_pipe, [], 1, 0.05)
+    timing = summarize(rounds, [], 1, 0.05)
     assert timing.device_ms is not None
     assert timing.device_ms.samples == [9, 11, 9]
     assert timing.issue_share == pytest.approx(0.2)

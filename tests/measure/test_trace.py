@@ -1,11 +1,13 @@
 """A pass taken apart: steps, phases and their backward, on modules whose work is known."""
 
 import time
+from types import SimpleNamespace
 
+import pytest
 import torch
 from torch.profiler import record_function
 
-from mann_bench.measure.trace import BACKWARD, FORWARD, REST, Block, Place, held_at, mark, recording
+from mann_bench.measure.trace import BACKWARD, FORWARD, REST, Block, Place, Trace, _Reader, held_at, mark, recording
 from mann_bench.models import NTM
 from mann_bench.models.phases import phase, steps
 
@@ -134,3 +136,64 @@ def test_chrome_trace_carries_the_same_names(tmp_path):
     text = (tmp_path / "trace.json").read_text()
     for name in ("controller", "addressing", "write", "read", "step 1"):
         assert f'"name": "{name}"' in text
+
+
+class Event:
+    """An event of the profiler's tree: what an operation on the host, the CUDA runtime or a GPU leaves there."""
+
+    def __init__(self, name, start, end, *children, sequence_number=None):
+        self.name, self.start_time_ns, self.end_time_ns, self.duration_time_ns = name, start, end, end - start
+        self.tag = "_EventType.Kineto" if sequence_number is None else "_EventType.TorchOp"
+        self.extra_fields = SimpleNamespace() if sequence_number is None else SimpleNamespace(sequence_number=sequence_number)
+        self.children, self.parent = list(children), None
+        for child in children:
+            child.parent = self
+
+
+def launch(start, kernel, nested=False):
+    """A call of the CUDA driver, perhaps made by its runtime, and the kernel it starts."""
+    call = Event("cuLaunchKernel", start, start + 1, kernel)
+    return Event("cudaLaunchKernel", start, start + 2, call) if nested else call
+
+
+def read(*roots):
+    trace = Trace()
+    _Reader(trace, "cuda").read(list(roots))
+    return trace
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_time_of_kernels_goes_to_the_phase_that_launched_them(nested):
+    kernels = [Event(name, 50, 50 + ns) for name, ns in (("mb_forward", 7), ("cutlass::Kernel2", 30), ("Memset (Device)", 100))]
+    op = Event("aten::mm", 2, 9, *(launch(2 + number, kernel, nested) for number, kernel in enumerate(kernels)), sequence_number=3)
+    trace = read(Event(FORWARD, 0, 20, Event("read", 1, 10, op, sequence_number=-1), sequence_number=-1))
+    assert trace.spent[Place(FORWARD, None, "read")].device_ns == 137
+    assert trace.spent[Place(FORWARD, None, REST)].device_ns == 0
+
+
+def test_what_a_gpu_repeats_of_the_host_is_no_range():
+    """Its profiler gives each range of the host again, at the time of the range's kernels."""
+    again = [Event(name, 500, 900, Event("cudaLaunchKernel", 501, 502)) for name in (FORWARD, "step 0", "read")]
+    on_host = Event("step 0", 1, 8, Event("read", 2, 7, sequence_number=-1), sequence_number=-1)
+    trace = read(Event(FORWARD, 0, 10, on_host, sequence_number=-1), *again)
+    assert trace.marks[FORWARD] == (0, 10)
+    assert trace.step_ends[FORWARD] == {0: 8}
+    assert {place: spent.host_ns for place, spent in trace.spent.items()} == {
+        Place(FORWARD, None, REST): 3,
+        Place(FORWARD, 0, REST): 2,
+        Place(FORWARD, 0, "read"): 5,
+    }
+
+
+@pytest.mark.parametrize(("gpu_kernels", "use_device"), [(False, None), (True, "cuda")])
+def test_memory_of_a_gpu_is_recorded_without_its_profiler(gpu_kernels, use_device, monkeypatch):
+    asked = []
+
+    def profile(**options):
+        asked.append(options.pop("use_device"))
+        return torch.autograd.profiler.profile(**options)
+
+    monkeypatch.setattr("mann_bench.measure.trace.profile", profile)
+    with recording("cuda", gpu_kernels=gpu_kernels):
+        pass
+    assert asked == [use_device]

@@ -1,13 +1,17 @@
 """What is run for a case."""
 
+import functools
+
 import pytest
 import torch
 
 from mann_bench.data import registry
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
+from mann_bench.measure.memory import measure_pass
 from mann_bench.measure.predict import predicted_bytes
 from mann_bench.measure.workload import ModelWorkload, Workload
+from mann_bench.run.replies import Failure, Prepared
 from mann_bench.run.worker import Worker, answer
 
 
@@ -65,7 +69,7 @@ class Doubling(Workload):
         return {"state": 4 * case.slots}
 
     @property
-    def ran(self):
+    def backend(self):
         return {"kernels": self.case.kernels, "index": self.case.index}
 
     def parameters(self):
@@ -90,14 +94,32 @@ def test_another_kind_goes_through_the_same_worker(monkeypatch):
     case = Case(suite="s", model="op:double", kernels="native", slots=300)
     command = {"do": "prepare", "case": case.model_dump(), "memory_bytes": 2**30, "warmup_s": 0.01}
     reply = answer(Worker(), dict(command))
-    assert reply["ran"]["kernels"] == "native"
-    assert reply["recall"] == 0.5
-    assert reply["check"]["ok"]
-    assert reply["memory"]["ledger"]["parameters"] == 1200
+    assert isinstance(reply, Prepared)
+    assert reply.backend.kernels == "native"
+    assert reply.recall == 0.5
+    assert reply.check is not None
+    assert reply.check.ok
+    assert reply.memory.ledger["parameters"] == 1200
     assert predicted_bytes(case) == {"state": 1200}
     monkeypatch.setattr(Doubling, "factor", 3.0)
     reply = answer(Worker(), dict(command))
-    assert reply["status"] == "unverified"
-    assert "kernels=torch" in reply["reason"]
+    assert isinstance(reply, Failure)
+    assert reply.status == "unverified"
+    assert "kernels=torch" in reply.reason
     with pytest.raises(UsageError, match="op: expected one of double, got 'duoble'; did you mean 'double'"):
         registry.find_model("op:duoble")
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_compiled_step_is_compiled_for_what_a_case_needs_and_no_more(monkeypatch):
+    """Once for a memory without history, which is the first step's, once for one with; neither for inference nor for a running profiler."""
+    monkeypatch.undo()  # the compiler cannot look into the poisoned allocations of conftest.py
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    workload = ModelWorkload(Case(suite="s", model="ntm", variant="compiled", slots=8, steps=3))
+    workload.try_step()
+    workload.run_pass()
+    measure_pass(workload)
+    assert counters["stats"]["unique_graphs"] == 2

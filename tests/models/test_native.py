@@ -252,11 +252,11 @@ def test_falls_back_with_one_warning_and_says_so(monkeypatch):
     monkeypatch.setattr(native, "why_not", lambda *sizes: "no C++ compiler found: install g++ or clang++, or set CXX")
     model = SAM(**SIZES, kernels="native")
     with pytest.warns(RuntimeWarning, match=r"kernels='native' runs as 'torch': no C\+\+ compiler"):
-        assert model.ran["kernels"] == "torch"
+        assert model.backend["kernels"] == "torch"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert SAM(**SIZES, kernels="auto").ran["kernels"] == "torch"
-        assert SAM(**SIZES).half().ran["kernels"] == "torch"
+        assert SAM(**SIZES, kernels="auto").backend["kernels"] == "torch"
+        assert SAM(**SIZES).half().backend["kernels"] == "torch"
 
 
 def test_storage_of_another_kind_is_refused():

@@ -15,7 +15,6 @@ RANDOM = np.random.default_rng(0)
 def timed(model="sam", factor=1.0, count=40, noise=0.01, **changes):
     samples = list(10 * factor * np.exp(noise * RANDOM.standard_normal(count)))
     result = make_result(model, **changes)
-    assert result.time is not None
     return result.model_copy(
         update={"time": result.time.model_copy(update={"pass_ms": result.time.pass_ms.model_copy(update={"samples": samples})})}
     )
@@ -74,8 +73,7 @@ def test_memory_to_the_byte():
 
 def test_what_else_changed_is_said():
     old = make_result(index="lsh").model_copy(update={"recall": 0.9})
-    assert old.ran is not None
-    new = old.model_copy(update={"recall": 0.8, "ran": old.ran.model_copy(update={"kernels": "native"})})
+    new = old.model_copy(update={"recall": 0.8, "backend": old.backend.model_copy(update={"kernels": "native"})})
     assert compare_results([old], [new])[0][0].warnings == [
         "sam lsh N=64 train: kernels torch, index lsh ran in A, native, lsh in B",
         "sam lsh N=64 train: recall 0.900 in A, 0.800 in B",

@@ -75,7 +75,7 @@ def test_other_settings_are_not_compared(frame_of):
 def test_a_native_kernel_is_held_against_the_plain_one(frame_of):
     plain = [make_result("sam", n, ms=4, kernels="torch") for n in SIZES]
     native = [make_result("sam", n, ms=1, kernels="native") for n in SIZES]
-    native = [r.model_copy(update={"ran": r.ran.model_copy(update={"kernels": "native"})}) for r in native if r.ran]
+    native = [r.model_copy(update={"backend": r.backend.model_copy(update={"kernels": "native"})}) for r in native]
     found = ratios(frame_of(*plain, *native))
     assert [(r.subject, r.twin, round(r.speedup)) for r in found] == [("sam native", "sam torch", 4)] * 3
 

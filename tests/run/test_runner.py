@@ -5,9 +5,12 @@ import textwrap
 import pytest
 
 from mann_bench.data.store import RunFolder, load_results
-from mann_bench.data.suite import parse_suite
+from mann_bench.data.suite import Budget, parse_suite
+from mann_bench.measure.predict import Prediction
+from mann_bench.measure.timing import Round
 from mann_bench.run.process import WorkerProcess
-from mann_bench.run.runner import BrokenCurves, comparisons, refuse, run_suite
+from mann_bench.run.replies import Failure
+from mann_bench.run.runner import BrokenCurves, comparisons, refuse, run_suite, that_fit
 from tests.support.results import make_result
 
 BAD_MODELS = """
@@ -101,9 +104,25 @@ def test_kernel_oom_kill_is_told_from_kill_9(monkeypatch):
     monkeypatch.setattr("mann_bench.run.process.oom_kills", lambda: next(kills))
     worker = WorkerProcess(threads=1)
     worker._process.kill()
-    reply = worker.ask({"do": "round"}, 10)
+    reply = worker.ask({"do": "round"}, 10, Round)
     worker.kill()
-    assert reply["status"] == "oom"
+    assert reply == Failure(status="oom", reason="ended by the kernel's out-of-memory killer")
+
+
+def test_cases_on_a_gpu_leave_room_for_what_a_process_there_takes(monkeypatch):
+    """Of 80 GiB free, 64 may be used. A case takes 1.3 times its predicted bytes and a GiB."""
+    gib = 2**30
+    monkeypatch.setattr("mann_bench.run.runner.free_bytes", lambda device: 80 * gib)
+    sizes = {"ntm": 30 * gib, "dam": 15 * gib, "sam": 0}
+    monkeypatch.setattr("mann_bench.run.runner.predict", lambda case, budget: Prediction({"state": sizes[case.model]}, 1.0))
+    cases = [make_result(model, 64, device="cuda").case for model in ("ntm", "dam", "sam", "sam", "sam")]
+
+    def batches():
+        return [[case.model for case in batch] for batch in that_fit(cases, Budget())]
+
+    assert batches() == [["ntm", "dam", "sam", "sam", "sam"]]
+    sizes["dam"] = 18 * gib
+    assert batches() == [["ntm"], ["dam", "sam", "sam", "sam"]]
 
 
 def test_comparisons_differ_in_what_is_compared_only(suite):
@@ -121,15 +140,15 @@ def test_broken_curves_and_refusals(suite, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     refusal = refuse(make_result("sam", 64, device="cuda").case, suite.budget, broken)
     assert refusal is not None
-    assert refusal["status"] == "unavailable"
+    assert refusal.status == "unavailable"
 
 
 def test_compiled_without_a_compiler_is_unavailable(suite, monkeypatch):
     monkeypatch.setattr("mann_bench.run.runner.compiler", lambda: None)
     refusal = refuse(make_result("ntm", variant="compiled").case, suite.budget, BrokenCurves([]))
     assert refusal is not None
-    assert refusal["status"] == "unavailable"
-    assert "g++" in refusal["reason"]
+    assert refusal.status == "unavailable"
+    assert "g++" in refusal.reason
 
 
 def test_resume_runs_what_is_missing(suite, tmp_path):

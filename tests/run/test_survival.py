@@ -12,6 +12,7 @@ import pytest
 
 from mann_bench.data.store import load_results
 from mann_bench.run.process import WorkerProcess
+from mann_bench.run.replies import Failure, Prepared, Started
 from mann_bench.run.worker import is_out_of_memory
 
 MODELS = """
@@ -42,17 +43,18 @@ def models(tmp_path, monkeypatch):
 
 
 def prepare(worker, model, memory_bytes):
-    assert worker.wait_until_started() == {}
+    assert worker.wait_until_started() == Started()
     case = {"suite": "s", "model": f"hungry:{model}", "slots": 8, "steps": 2}
-    return worker.ask({"do": "prepare", "case": case, "memory_bytes": memory_bytes, "warmup_s": 0.1}, 100)
+    return worker.ask({"do": "prepare", "case": case, "memory_bytes": memory_bytes, "warmup_s": 0.1}, 100, Prepared)
 
 
 def test_doubling_until_the_budget_is_out_of_memory(models):
     worker = WorkerProcess(1)
     reply = prepare(worker, "Doubling", 2**29)
     worker.quit()
-    assert reply["status"] == "oom"
-    assert "allocate memory" in reply["reason"]
+    assert isinstance(reply, Failure)
+    assert reply.status == "oom"
+    assert "allocate memory" in reply.reason
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_doubling_until_the_kernel_kills_is_out_of_memory(models):
         (group / "cgroup.procs").write_text(str(worker._process.pid))
         reply = prepare(worker, "Doubling", 2**40)
         worker.quit()
-        assert reply == {"status": "oom", "reason": "ended by the kernel's out-of-memory killer"}
+        assert reply == Failure(status="oom", reason="ended by the kernel's out-of-memory killer")
 
 
 SUITE = """

@@ -52,10 +52,10 @@ def test_native_agrees_with_its_twin(name, dtype):
     workload = make_workload(case(name, dtype=dtype, slots=4096, batch=2, index="live" if name == "topk_content" else "exact"))
     check = check_workload(workload)
     if name == "copy":
-        assert workload.ran["kernels"] == "torch"
+        assert workload.backend["kernels"] == "torch"
         assert check is None
         return
-    assert workload.ran["kernels"] == "native"
+    assert workload.backend["kernels"] == "native"
     assert check is not None
     assert check.ok
 

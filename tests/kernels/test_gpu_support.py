@@ -1,0 +1,122 @@
+"""What tests/cuda stands on, tried without a GPU: a helper that fails there costs minutes of a borrowed card."""
+
+import contextlib
+import os
+import subprocess
+import tarfile
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity
+
+from mann_bench.kernels import ops, reference
+from mann_bench.kernels.index import make_index, ops_for
+from mann_bench.kernels.native import driver
+from mann_bench.kernels.reference import LruRing, LshSizes, LshTables, SparseLinks
+from tests.support.gpu import no_wait, profiled_names, sanitizer_options
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def modes(monkeypatch):
+    """`torch.cuda.set_sync_debug_mode` as it is on a GPU: it sets the mode first, then warns that it is a prototype."""
+    modes = []
+
+    def set_mode(mode):
+        modes.append(mode)
+        if mode == "error":
+            warnings.warn("Synchronization debug mode is a prototype feature", UserWarning, stacklevel=2)
+
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", set_mode)
+    return modes
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_wait_survives_the_warning_and_resets_the_mode(modes, fails):
+    with contextlib.suppress(RuntimeError), no_wait():
+        if fails:
+            raise RuntimeError("a wait")
+    assert modes == ["error", "default"]
+
+
+def test_profiled_names_are_there_after_the_profiler_has_ended():
+    assert "aten::add" in profiled_names(lambda: torch.ones(3).add(1), [ProfilerActivity.CPU])
+
+
+@pytest.mark.parametrize(
+    ("help_text", "options"),
+    [
+        ("  --kernel-name arg\n  --report-api-errors arg", ["--kernel-name", "kns=mb_", "--report-api-errors", "no"]),
+        ("  --kernel-regex arg\n", ["--kernel-regex", "kns=mb_"]),
+        ("", []),
+    ],
+)
+def test_the_sanitizer_looks_at_our_kernels_only(help_text, options):
+    assert sanitizer_options(help_text) == options
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SparseLinks.empty(1, 2, 1, torch.float32).after_values,
+        lambda: LruRing(1, 3).last,
+        lambda: LshTables.empty(1, 9, 4, LshSizes(1, 1, 8, 1, 1), torch.float32).planes,
+        lambda: LshTables.empty(1, 9, 4, LshSizes(1, 1, 8, 1, 1), torch.float32).codes,
+        lambda: torch.empty(3),  # as conftest.py replaces it
+    ],
+    ids=["links", "ring", "planes", "codes", "poisoned-empty"],
+)
+def test_state_is_made_on_the_default_device(make):
+    with torch.device("meta"):
+        assert make().is_meta
+
+
+ON_GPU: Any = SimpleNamespace(  # a memory whose tensors say that they are on a GPU
+    memory=SimpleNamespace(device=torch.device("cuda"), dtype=torch.bfloat16, shape=(1, 100, 20), is_meta=False),
+    norms=SimpleNamespace(dtype=torch.float32),
+    live=100,
+)
+
+
+@pytest.mark.parametrize("index", ["exact", "lsh"])
+@pytest.mark.parametrize(("reason", "expected"), [(None, ops), ("no compiler", reference)], ids=["native", "reference"])
+def test_an_index_on_a_gpu_goes_by_native_kernels_where_there_are_any(index, reason, expected, monkeypatch):
+    asked = []
+
+    def why_not(*types):
+        asked.append(types)
+        return reason
+
+    monkeypatch.setattr(driver, "why_not", why_not)
+    assert ops_for(make_index(index), ON_GPU) is expected
+    assert asked == [("float32", "bfloat16", 20)]
+
+
+PYTHON = """#!/bin/sh
+echo "$@" >> {log}
+case "$*" in
+    *doctor*) echo "doctor speaks" ;;
+esac
+"""
+
+
+def test_the_gpu_script_keeps_out_of_a_foreign_folder_and_packs_what_it_found(tmp_path):
+    """With a Python that only notes what it is called with."""
+    python, log, foreign, archive = (tmp_path / name for name in ("python", "log", "foreign", "all.tgz"))
+    python.write_text(PYTHON.format(log=log))
+    python.chmod(0o755)
+    foreign.mkdir()
+    named = {"PYTHON": python, "OUT": foreign, "MANN_BENCH_GPU_OUT": tmp_path / "gpu", "ARCHIVE": archive}
+    environment = {**os.environ, **{name: str(path) for name, path in named.items()}}
+    done = subprocess.run([ROOT / ".ci" / "gpu"], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert not list(foreign.iterdir())
+    with tarfile.open(archive) as packed:
+        assert "gpu/doctor.txt" in packed.getnames()
+    tests = next(line for line in log.read_text().splitlines() if "tests/cuda" in line)
+    assert "-W default" in tests  # plugins of a borrowed machine may warn
