@@ -5,8 +5,9 @@ The memory is N unit rows in random directions, the hard case: no row is near an
 is T calls. `recall` is the part of the true K nearest rows that is found.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -29,8 +30,10 @@ class IndexedRows:
 
     memory: Tensor  # [B, N, W]
     norms: Tensor  # [B, N]
-    live: int
+    num_candidates: int
     index: Index
+
+    ledger_causes: ClassVar[Mapping[str, str]] = {"memory": "memory", "norms": "memory", "index": "index"}
 
     def write(self, rows: Tensor, content: Tensor) -> None:
         """Change rows int64 [B, n] to [B, n, W]; the index is not told."""
@@ -116,7 +119,7 @@ class IndexWorkload(Workload):
         """Take the updates back."""
         for swap in reversed(self.swaps):
             if swap is not None:
-                swap.swap()
+                swap.toggle()
         self.swaps = []
 
     def clear(self) -> None:
