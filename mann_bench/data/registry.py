@@ -11,11 +11,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
 
-import torch
-
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
-from mann_bench.kernels.index import INDEXES
 
 # Kinds of workload other than a model, by the prefix of their names; by name, because the core does not import the suites.
 KINDS = {"op": "mann_bench.suites.workloads.ops:OpWorkload", "index": "mann_bench.suites.workloads.indexes:IndexWorkload"}
@@ -35,8 +32,17 @@ class ModelEntry:
     space_per_step: str = "?"
     uses_slots: bool = True
     variants: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: {"plain": {}})
-    indexes: tuple[str, ...] = ("exact",)
+    has_index: bool = False
     workload: str = "mann_bench.measure.workload:ModelWorkload"
+
+    @property
+    def indexes(self) -> tuple[str, ...]:
+        """Names of the indexes that the model can use."""
+        if not self.has_index:
+            return ("exact",)
+        from mann_bench.kernels.index import INDEXES  # imports torch, which takes seconds: not for `mann-bench --help`
+
+        return tuple(INDEXES)
 
     def load(self) -> Callable[..., Any]:
         """The factory; UsageError if its module or attribute is missing."""
@@ -99,7 +105,7 @@ BUILT_INS = {
             "Rae et al. 2016, section 3",
             "O(K), and the search: O(N) of index=exact, about O(N^(1/4)) of lsh for one recall",
             "O(1)",
-            indexes=tuple(INDEXES),
+            has_index=True,
         ),
         ModelEntry(
             "sdnc",
@@ -108,7 +114,7 @@ BUILT_INS = {
             "Rae et al. 2016, supplement D",
             "O(K + K_L^2), and the search as of SAM",
             "O(1)",
-            indexes=tuple(INDEXES),
+            has_index=True,
         ),
     )
 }
@@ -159,6 +165,8 @@ def describe_models() -> list[dict[str, Any]]:
 
 
 def _describe(entry: ModelEntry) -> dict[str, Any]:
+    import torch  # takes seconds: not for `mann-bench --help`
+
     case = Case(suite="list", model=entry.name, slots=64)
     try:
         with torch.device("meta"):
