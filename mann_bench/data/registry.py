@@ -14,8 +14,10 @@ from typing import Any
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
 
-# Kinds of workload other than a model, by the prefix of their names; by name, because the core does not import the suites.
+# Kinds of workload other than a model, by the prefix of their names, and the task whose sequences models are measured on.
+# This module names code above it as text: it is the only one that may (tests/test_architecture.py).
 KINDS = {"op": "mann_bench.suites.workloads.ops:OpWorkload", "index": "mann_bench.suites.workloads.indexes:IndexWorkload"}
+MODEL_TASK = "mann_bench.suites.tasks:associative_recall"
 
 DENSE_VARIANTS: Mapping[str, Mapping[str, object]] = {"plain": {}, "checkpointed": {"checkpoint": True}, "compiled": {"compiled": True}}
 

@@ -12,11 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from mann_bench.data.case import Case
-from mann_bench.data.registry import find_model, import_target
+from mann_bench.data.registry import MODEL_TASK, find_model, import_target
 from mann_bench.kernels.index import Exact, Index, recall_of
 from mann_bench.models.sparse import native
 
-TASK = "mann_bench.suites.tasks:associative_recall"  # by name: the core does not import the suites
 SMALL_SLOTS = 97  # prime: no size of a fast path divides it
 SMALL_STEPS = 7
 
@@ -148,7 +147,7 @@ class ModelWorkload(Workload):
 
     def sequences(self, steps: int) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs [T, B, X], targets [T, B, Y] and mask [T, B] of the task."""
-        make: Callable[..., tuple[Tensor, Tensor, Tensor]] = import_target("task", TASK)
+        make: Callable[..., tuple[Tensor, Tensor, Tensor]] = import_target("task", MODEL_TASK)
         return make(self.case.batch, steps, self.case.input_size, seed=self.case.seed, device=self.case.device, dtype=self.dtype)
 
     def try_step(self) -> None:
