@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mann_bench.measure.profile import Profile
     from mann_bench.measure.workload import Workload
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "Budget",
     "Case",
