@@ -5,18 +5,15 @@ A launch waits for nothing and reads nothing back, so that it can be part of a C
 
 import ctypes
 import functools
-import re
 
 import torch
 
 from mann_bench.kernels import build, cuda
-from mann_bench.kernels.arguments import SOURCES, Arguments
+from mann_bench.kernels.arguments import Arguments
+from mann_bench.kernels.headers import entry_points
 
 ALIGNMENT_BYTES = 16
-# Entry points by name, and how many items each has. A crew is one element.
-ENTRIES = {
-    name: items for header in sorted(SOURCES.glob("*.h")) for name, items in re.findall(r"\bENTRY\((\w+), ([^)]+\)?)\)", header.read_text())
-}
+ENTRIES = entry_points()  # on a GPU a batch tile is one element
 
 
 class DriverError(RuntimeError):
