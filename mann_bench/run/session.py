@@ -1,4 +1,4 @@
-"""One `mann-bench run`: opens the folder, runs what is missing, shows progress."""
+"""`mann-bench run` and `largest`: open the run folder, run what is missing, show progress."""
 
 from collections import Counter
 from contextlib import nullcontext
@@ -9,19 +9,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mann_bench.data.case import Case
-from mann_bench.data.registry import find_model, import_target
 from mann_bench.data.result import SCHEMA, Result, now
-from mann_bench.data.sizes import format_bytes
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
+from mann_bench.data.units import format_bytes
 from mann_bench.machine.environment import fingerprint
 from mann_bench.measure.advice import advise
+from mann_bench.measure.workload import workload_class
 from mann_bench.run.largest import Largest, find_largest, measured_probe
 from mann_bench.run.runner import run_suite
 
 
 def describe(suite: Suite) -> dict[str, Any]:
-    """What `run.json` holds: the suite as written, its cases in order, and where and when they ran."""
+    """The content of `run.json`: the suite as written, the ids of its cases in order, and where and when they run."""
     return {
         "schema": SCHEMA,
         "suite": suite.name,
@@ -34,7 +34,7 @@ def describe(suite: Suite) -> dict[str, Any]:
 
 
 def run_and_store(suite: Suite, path: Path, *, resume: bool, console: Console) -> Counter[str]:
-    """Run the suite into a folder; how many cases ended with each status, earlier ones included."""
+    """Run a suite into a folder; returns how many cases have each status, earlier ones included."""
     folder = RunFolder(path, describe(suite), resume=resume)
     try:
         statuses = Counter(result.status for result in folder.records)
@@ -57,7 +57,7 @@ def run_and_store(suite: Suite, path: Path, *, resume: bool, console: Console) -
 
 
 def search_and_store(cases: list[Case], budget: Budget, step_ms: float | None, path: Path, console: Console) -> list[dict[str, Any]]:
-    """Find the largest N of each case's model; every probe is stored as a result. A line for each: predicted, measured, why not more."""
+    """Find the largest N for each case and store every probe as a result; return a row per case: predicted, measured, what stopped it."""
     suite = Suite(name="largest", description="The largest memory inside a budget.", cases=[], budget=budget, text="")
     folder = RunFolder(path, describe(suite), resume=False)
     rows = []
@@ -92,6 +92,6 @@ def line(result: Result) -> str:
     step = result.time.step_ms
     half_width = (step.ci_high - step.ci_low) / 2 / step.median
     text = f"{result.case.label}: {step.median:.3g} ms/step ±{half_width:.0%}, {result.memory.bytes_per_step:,.0f} bytes/step"
-    if moved_bytes := import_target(result.case.model, find_model(result.case.model).workload).moved_bytes(result.case):
+    if moved_bytes := workload_class(result.case.model).moved_bytes(result.case):
         text += f", {moved_bytes / step.median / 1e6:.3g} GB/s"
     return f"{text}; {result.reason}" if result.reason else text

@@ -26,7 +26,7 @@ from pydantic import BaseModel
 from mann_bench.data.case import Case
 from mann_bench.data.errors import OUT_OF_MEMORY
 from mann_bench.data.result import Backend
-from mann_bench.machine.cpus import hold_to
+from mann_bench.machine.cpus import pin_to_cpus
 from mann_bench.machine.environment import device_name
 from mann_bench.measure.device import open_device
 from mann_bench.measure.gate import check_workload
@@ -61,7 +61,7 @@ class Worker:
         parsed = self._begin(case, memory_bytes)
         self.device = open_device(parsed.device)
         self.workload, hidden_bytes = build_recorded(parsed.device, lambda: make_workload(parsed))
-        first = self.device.time(self.workload.try_step)
+        first = self.device.time(self.workload.smoke_test)
         backend = self.workload.backend
         check = check_workload(self.workload)
         if check is not None and not check.ok:
@@ -96,7 +96,12 @@ class Worker:
 
 
 def limit_memory(device: str, budget_bytes: int) -> None:
-    """Let this process allocate `budget_bytes` more than it holds now, of a GPU's memory in all; beyond, allocations fail cleanly."""
+    """Limit this process, so that allocations beyond the budget fail cleanly.
+
+    Args:
+        device: torch's name of the device whose memory is limited.
+        budget_bytes: on a CPU, bytes above what the process holds now; on a GPU, bytes in all.
+    """
     if device.startswith("cuda"):
         total_bytes = torch.cuda.get_device_properties(device).total_memory
         # This call refuses "cuda" without a number; None stands for the current GPU.
@@ -112,9 +117,7 @@ def limit_memory(device: str, budget_bytes: int) -> None:
 
 
 def start_threads() -> None:
-    """Start the threads of torch's team and of its profiler now. At a limit of memory they could not be, and their libraries then end the
-    process, each in a way of its own.
-    """
+    """Start torch's OpenMP threads and those of its profiler: under RLIMIT_DATA their creation may fail, and OpenMP or Kineto abort."""
     torch.ones(torch.get_num_threads() * 2**16).exp()
     with recording("cpu"):
         pass
@@ -156,6 +159,6 @@ def open_replies() -> TextIO:
 
 def main() -> None:
     """Run as a worker process."""
-    hold_to(int(sys.argv[1]))
+    pin_to_cpus(int(sys.argv[1]))
     with open_replies() as replies:
         serve(sys.stdin, replies)
