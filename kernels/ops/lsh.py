@@ -120,7 +120,7 @@ def prepare_query(tables: LshTables, memory: Tensor, queries: Tensor, k: int, re
             raise ValueError(
                 f"lsh_query: queries: expected contiguous {call.real} {list(shape)}, got {queries.dtype} {list(queries.shape)}"
             )
-        index = torch.empty(found, dtype=torch.int64)
+        index = torch.empty(found, dtype=torch.int64, device="cpu")
         arguments.queries, arguments.index = queries.data_ptr(), index.data_ptr()
         search(address)
         return index
