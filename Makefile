@@ -6,6 +6,7 @@ EXTRA := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 RUN ?= runs/bench
 PAPER ?= runs/paper
 BASE ?= HEAD~1
+CXX_FILES = $(shell find kernels/csrc tests -name "*.h" -o -name "*.cpp" -o -name "*.cu")
 
 .PHONY: help setup bench paper results regress gpu test lint format clean
 
@@ -16,8 +17,8 @@ help:
 	@echo "make regress the last two commits against each other; fails on a regression"
 	@echo "make gpu     CUDA tests and the gpu suite with the PYTHON that has torch; installs nothing (MINUTES=8, OUT=runs/gpu)"
 	@echo "make test    all tests but the slow ones"
-	@echo "make lint    ruff and mypy"
-	@echo "make format  let ruff format the code"
+	@echo "make lint    ruff, mypy and clang-format"
+	@echo "make format  let ruff and clang-format format the code"
 	@echo "make clean   remove .venv, caches and runs/"
 
 setup: $(VENV)/.installed
@@ -59,10 +60,12 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
 
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_FILES)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .asv runs
