@@ -28,15 +28,12 @@ COLORS = {
     "unattributed": "#b00020",
 }
 DIRECTIONS = {"forward": "#0a6bcc", "backward": "#d1490c"}  # and their colours
-SIZE = (7.0, 3.4)  # inches
-large_style = matplotlib.rc_context({**STYLE, "font.size": 10})  # the figures of this page are wider
 
 
-@large_style
 def draw_memory(profile: Profile) -> Figure:
     """Draw what each cause holds after each step, forward then backward, as stacked areas; the line is the peak within the step."""
     ordered = in_order(profile)
-    figure, axes = blank("Memory held, by cause", size=SIZE)
+    figure, axes = _blank("Memory held, by cause")
     shown = [cause for cause in COLORS if any(point.held[cause] for point in ordered)]
     assert set(COLORS) == set(CAUSES)
     positions = range(len(ordered))
@@ -55,10 +52,9 @@ def draw_memory(profile: Profile) -> Figure:
     return figure
 
 
-@large_style
 def draw_tape(profile: Profile) -> Figure:
     """Draw the bytes kept for backward against the step; the slope is bytes per step."""
-    figure, axes = blank("Kept for backward", size=SIZE)
+    figure, axes = _blank("Kept for backward")
     for direction, color in DIRECTIONS.items():
         points = sorted((p for p in profile.points if p.direction == direction), key=lambda point: point.step)
         if points and not (direction == "backward" and whole_passes(profile)):
@@ -70,10 +66,9 @@ def draw_tape(profile: Profile) -> Figure:
     return figure
 
 
-@large_style
 def draw_time(profile: Profile) -> Figure:
     """Draw the time of each step, forward and backward."""
-    figure, axes = blank("Time of a step", size=SIZE)
+    figure, axes = _blank("Time of a step")
     for direction, color in DIRECTIONS.items():
         points = sorted((p for p in profile.points if p.direction == direction), key=lambda point: point.step)
         if points:
@@ -88,11 +83,10 @@ def draw_time(profile: Profile) -> Figure:
     return figure
 
 
-@large_style
 def draw_phases(profile: Profile) -> Figure:
     """Draw the share of each phase in the time of the pass, forward and backward side by side."""
     names = [name for name in (*PHASES, "rest") if any(row.phase == name for row in profile.phases)]
-    figure, axes = blank("Where the time goes", size=(SIZE[0], 0.9 + 0.42 * len(names)))
+    figure, axes = _blank("Where the time goes", height=0.9 + 0.42 * len(names))
     for offset, (direction, color) in enumerate(DIRECTIONS.items()):
         share = {row.phase: row.share for row in profile.phases if row.direction == direction}
         positions = [number + 0.36 * offset for number in range(len(names))]
@@ -140,3 +134,9 @@ def _label_bytes(axes: Axes) -> None:
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_locator(MultipleLocator(2 ** math.ceil(math.log2(max(8, axes.get_ylim()[1]) / 7))))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_bytes(value)))
+
+
+@matplotlib.rc_context({**STYLE, "font.size": 10})
+def _blank(title: str, height: float = 3.4) -> tuple[Figure, Axes]:
+    """Create an empty plot of this page, which has larger figures than the others; `height` in inches."""
+    return blank(title, size=(7.0, height))
