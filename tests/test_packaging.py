@@ -1,5 +1,6 @@
 """Packaging: every folder is listed, every symlink points home, the wrong import name is banned."""
 
+import re
 import subprocess
 import tomllib
 from pathlib import Path
@@ -45,5 +46,6 @@ def test_symlinks(name):
     assert name in PROJECT["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"]
 
 
-def test_version_is_the_package_version():
-    assert PROJECT["project"]["version"] == mann_bench.__version__
+def test_the_newest_release_of_the_changelog_is_this_version():
+    releases = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert releases[:2] == ["Unreleased", mann_bench.__version__]

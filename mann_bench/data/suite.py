@@ -51,10 +51,10 @@ class Suite(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
-    description: str
+    description: str = ""
     cases: list[Case]
-    budget: Budget
-    text: str
+    budget: Budget = Budget()
+    text: str = ""
     interleave: tuple[str, ...] = ()
 
 
