@@ -10,8 +10,8 @@ from rich.table import Table
 
 from mann_bench.cli.console import console, wide_console
 from mann_bench.cli.options import AsJson, Device, Mode, Seed, Threads, one_case
-from mann_bench.data.sizes import parse_size
 from mann_bench.data.suite import Budget
+from mann_bench.data.units import parse_size
 
 
 def largest(

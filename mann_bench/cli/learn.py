@@ -11,7 +11,7 @@ import typer
 from mann_bench.cli.console import console, stoppable, summarize
 from mann_bench.cli.options import AsJson, Device, OwnModel
 from mann_bench.data.errors import UsageError
-from mann_bench.data.sizes import parse_seconds, parse_size
+from mann_bench.data.units import parse_seconds, parse_size
 from mann_bench.learn.record import LearningOptions
 from mann_bench.machine.environment import check_device, memory_limit_bytes, usable_threads
 

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError, first_error
-from mann_bench.data.sizes import parse_size
 from mann_bench.data.suite import Suite, load_suite, select
+from mann_bench.data.units import parse_size
 
 SuiteName = Annotated[str, typer.Argument(metavar="SUITE|FILE.toml", help="a shipped suite (`mann-bench list suites`) or a TOML file")]
 Models = Annotated[str, typer.Option(help="only these, comma-separated; a variant as ntm-checkpointed")]
@@ -41,11 +41,11 @@ def one_case(
     suite: str, model: str, slots: str, mode: str | None, device: str | None, threads: int | None, seed: int | None, **fields: Any
 ) -> Case:
     """The case that the options of a single measurement describe; UsageError naming the option at fault."""
-    from mann_bench.data.registry import ModelEntry, find_model, split_variant
+    from mann_bench.data.registry import MODEL_WORKLOAD, find_model, split_variant
     from mann_bench.machine.environment import check_device, usable_threads, why_no_device
 
     name, variant = split_variant(model)
-    if find_model(name).workload != ModelEntry.workload:
+    if find_model(name).workload != MODEL_WORKLOAD:
         raise UsageError(f"{suite}: expected a model, got {model!r}; ops and indexes have suites of their own")
     check_device(device or "cpu")
     if missing := why_no_device(device or "cpu"):

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from mann_bench.cli.console import wide_console
 from mann_bench.cli.options import AsJson, Device, Mode, Models, OwnModel, Seed, Slots, SuiteName, Threads, choose
-from mann_bench.data.sizes import format_bytes, format_slots
+from mann_bench.data.units import format_bytes, format_slots
 
 
 def plan(

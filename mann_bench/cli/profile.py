@@ -8,7 +8,7 @@ import typer
 
 from mann_bench.cli.console import console
 from mann_bench.cli.options import AsJson, Device, Mode, Seed, Threads, one_case
-from mann_bench.data.sizes import parse_size
+from mann_bench.data.units import parse_size
 
 
 def profile(

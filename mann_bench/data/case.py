@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mann_bench.data.sizes import format_slots
+from mann_bench.data.units import format_slots
 
 Mode = Literal["train", "infer"]
 Fill = Literal["empty", "full"]

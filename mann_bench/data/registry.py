@@ -1,6 +1,7 @@
-"""Which models there are: built-ins, entry points of group `mann_bench.models`, and `package.module:factory`.
+"""What a case's `model` may be: a built-in, an entry point of group `mann_bench.models`, `module:factory`, `op:NAME` or `index:NAME`.
 
-`op:NAME` and `index:NAME` are no models but go through the same cases, runner and results: `KINDS` says what runs them.
+This file is the one place that names code of higher layers (models, workloads, the task). It names them as `package.module:attribute`
+and imports none: each is loaded when a case needs it, so that commands which measure nothing start without torch.
 """
 
 import difflib
@@ -11,13 +12,12 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
 
-import torch
-
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
-from mann_bench.kernels.index import INDEXES
 
-# Kinds of workload other than a model, by the prefix of their names; by name, because the core does not import the suites.
+MODEL_WORKLOAD = "mann_bench.measure.workload:ModelWorkload"  # runs a model
+BENCHMARK_TASK = "mann_bench.suites.tasks:associative_recall"  # the task whose sequences models are measured on
+# Workloads that run no model, by the prefix of their names: `op:sparse_read`, `index:query`.
 KINDS = {"op": "mann_bench.suites.workloads.ops:OpWorkload", "index": "mann_bench.suites.workloads.indexes:IndexWorkload"}
 
 DENSE_VARIANTS: Mapping[str, Mapping[str, object]] = {"plain": {}, "checkpointed": {"checkpoint": True}, "compiled": {"compiled": True}}
@@ -25,25 +25,33 @@ DENSE_VARIANTS: Mapping[str, Mapping[str, object]] = {"plain": {}, "checkpointed
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A model by name; `target` is `package.module:factory`, variants map to extra factory arguments, `workload` is what runs it."""
+    """A model or another kind of workload.
+
+    Attributes:
+        target: `package.module:factory`.
+        variants: extra arguments of the factory, by variant.
+        uses_index: whether the model searches its memory by an index of `mann_bench.kernels.index`.
+        workload: the `Workload` class that runs it.
+    """
 
     name: str
     target: str
-    summary: str = "a model of the user's own"
+    summary: str = "user-defined model"
     source: str = ""
     time_per_step: str = "?"
     space_per_step: str = "?"
     uses_slots: bool = True
     variants: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: {"plain": {}})
-    indexes: tuple[str, ...] = ("exact",)
-    workload: str = "mann_bench.measure.workload:ModelWorkload"
+    uses_index: bool = False
+    workload: str = MODEL_WORKLOAD
 
     def load(self) -> Callable[..., Any]:
-        """The factory; UsageError if its module or attribute is missing."""
-        return import_target(f"model {self.name!r}", self.target)
+        """Import the factory; UsageError if its module or attribute is missing."""
+        factory: Callable[..., Any] = import_target(f"model {self.name!r}", self.target)
+        return factory
 
     def build(self, case: Case, **other: int) -> Any:
-        """The module for a case, its sizes (or `other` ones) passed as far as the factory's signature takes them."""
+        """Build the module of a case. The factory gets those of the case's sizes (or of `other`) that its signature takes."""
         factory = self.load()
         sizes: dict[str, object] = {name: getattr(case, name) for name in ("input_size", "output_size", "hidden", "slots", "word_size")}
         sizes |= {"heads": case.heads, "reads": case.reads, "index": case.index, "kernels": case.kernels, **other}
@@ -99,7 +107,7 @@ BUILT_INS = {
             "Rae et al. 2016, section 3",
             "O(K), and the search: O(N) of index=exact, about O(N^(1/4)) of lsh for one recall",
             "O(1)",
-            indexes=tuple(INDEXES),
+            uses_index=True,
         ),
         ModelEntry(
             "sdnc",
@@ -108,33 +116,31 @@ BUILT_INS = {
             "Rae et al. 2016, supplement D",
             "O(K + K_L^2), and the search as of SAM",
             "O(1)",
-            indexes=tuple(INDEXES),
+            uses_index=True,
         ),
     )
 }
 
 
 def import_target(what: str, target: str) -> Any:
-    """The class or function `package.module:name`; UsageError, beginning with `what` it is for, if it cannot be had."""
-    module_name, _, attribute = target.partition(":")
+    """Import the class or function `package.module:name`; UsageError, which begins with `what` it is for, if that fails."""
+    module_name, _, path = target.partition(":")
     try:
-        found: Any = importlib.import_module(module_name)
-        for part in attribute.split("."):
-            found = getattr(found, part)
+        value: Any = importlib.import_module(module_name)
+        for attribute in path.split("."):
+            value = getattr(value, attribute)
     except Exception as error:  # a user's module may raise anything while it is imported
         raise UsageError(
             f"{what}: expected {target!r} to be importable, got {type(error).__name__}: {error}; "
             "check the name and that its folder is on PYTHONPATH"
         ) from error
-    if not callable(found):
-        raise UsageError(f"{what}: expected {target!r} to be a class or function, got {type(found).__name__}")
-    return found
+    if not callable(value):
+        raise UsageError(f"{what}: expected {target!r} to be a class or function, got {type(value).__name__}")
+    return value
 
 
 def find_model(name: str) -> ModelEntry:
-    """A model by built-in name, entry point or `package.module:factory`, or a workload of another kind as `op:NAME`; UsageError with near
-    names otherwise.
-    """
+    """Look up what a case's `model` stands for; UsageError with similar names if there is nothing of that name."""
     kind, _, rest = name.partition(":")
     if kind in KINDS:
         known = import_target(kind, KINDS[kind]).names()
@@ -143,28 +149,32 @@ def find_model(name: str) -> ModelEntry:
         return ModelEntry(name, KINDS[kind], workload=KINDS[kind])
     if ":" in name:
         return ModelEntry(name, name)
-    outside = {point.name: point for point in entry_points(group="mann_bench.models")}
     if name in BUILT_INS:
         return BUILT_INS[name]
-    if name in outside:
-        return ModelEntry(name, outside[name].value)
-    known = sorted({*BUILT_INS, *outside})
+    installed = {point.name: point for point in entry_points(group="mann_bench.models")}
+    if name in installed:
+        return ModelEntry(name, installed[name].value)
+    known = sorted({*BUILT_INS, *installed})
     raise UsageError(f"model: expected one of {', '.join(known)} or package.module:factory, got {name!r}{did_you_mean(name, known)}")
 
 
 def describe_models() -> list[dict[str, Any]]:
-    """One line a model: source, cost per step, options and parameter count at the paper's sizes (X 10, H 100, W 32, R 4, N 64)."""
+    """One row for each model: source, cost per step, options, and parameter count at the paper's sizes (X 10, H 100, W 32, R 4, N 64)."""
     names = [*BUILT_INS, *(point.name for point in entry_points(group="mann_bench.models"))]
     return [_describe(find_model(name)) for name in dict.fromkeys(names)]
 
 
 def _describe(entry: ModelEntry) -> dict[str, Any]:
+    import torch
+
+    from mann_bench.kernels.index import INDEXES
+
     case = Case(suite="list", model=entry.name, slots=64)
     try:
         with torch.device("meta"):
             parameters = f"{sum(p.numel() for p in entry.build(case).parameters()):,}"
         options = [str(p) for p in _parameters(entry.load()) if p.default is not p.empty and p.name not in Case.model_fields]
-    except Exception as error:  # a broken outside model must not hide the others
+    except Exception as error:  # a broken installed model must not hide the others
         parameters, options = f"cannot be built: {error}", []
     return {
         "model": entry.name,
@@ -173,25 +183,25 @@ def _describe(entry: ModelEntry) -> dict[str, Any]:
         "time per step": entry.time_per_step,
         "space per step": entry.space_per_step,
         "variants": [name for name in entry.variants if name != "plain"],
-        "indexes": list(entry.indexes) if entry.uses_slots else [],
+        "indexes": list(INDEXES) if entry.uses_index else ["exact"] if entry.uses_slots else [],
         "options": options,
         "parameters": parameters,
     }
 
 
 def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
-    """All arguments by name, those that a class passes on to its base with ** included."""
-    found: dict[str, inspect.Parameter] = {}
+    """All arguments of a factory, including those that a class passes on to its base with **."""
+    by_name: dict[str, inspect.Parameter] = {}
     for owner in inspect.getmro(factory) if inspect.isclass(factory) else (factory,):
         parameters = inspect.signature(owner).parameters
-        found = {name: p for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD} | found
+        by_name = {name: p for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD} | by_name
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             break
-    return list(found.values())
+    return list(by_name.values())
 
 
 def split_variant(name: str) -> tuple[str, str]:
-    """`ntm-checkpointed` -> ("ntm", "checkpointed"); a plain name has variant "plain"."""
+    """`ntm-checkpointed` -> ("ntm", "checkpointed"), `ntm` -> ("ntm", "plain"); UsageError for a variant that a model does not have."""
     base, dash, variant = name.rpartition("-")
     if ":" not in name and dash and base in BUILT_INS:
         variants = BUILT_INS[base].variants
@@ -204,6 +214,6 @@ def split_variant(name: str) -> tuple[str, str]:
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
-    """A hint such as `; did you mean 'quick'?`, or nothing."""
+    """A hint such as `; did you mean 'quick'?`, or an empty string if no known name is similar."""
     near = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

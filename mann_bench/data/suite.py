@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError, first_error
 from mann_bench.data.registry import did_you_mean, find_model, split_variant
-from mann_bench.data.sizes import parse_size
+from mann_bench.data.units import parse_size
 
 
 class Budget(BaseModel):

@@ -4,7 +4,7 @@ import importlib
 import time
 from typing import NamedTuple
 
-from mann_bench.data.sizes import format_bytes
+from mann_bench.data.units import format_bytes
 from mann_bench.kernels.index import find_index
 from mann_bench.kernels.native import build, driver
 from mann_bench.kernels.native import cubin as cuda

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mann_bench.data.case import Case
-from mann_bench.data.sizes import format_bytes
+from mann_bench.data.units import format_bytes
 from mann_bench.doctor.examine import Finding
 from mann_bench.measure.device import Cpu, Device
 from mann_bench.measure.memory import measure_pass

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
-from mann_bench.data.registry import BUILT_INS, ModelEntry, find_model, split_variant
-from mann_bench.data.sizes import format_bytes, format_slots
+from mann_bench.data.registry import BUILT_INS, MODEL_WORKLOAD, find_model, split_variant
 from mann_bench.data.suite import Budget
+from mann_bench.data.units import format_bytes, format_slots
 from mann_bench.kernels.index import find_index
 from mann_bench.learn.record import LearningCase, LearningOptions
 from mann_bench.learn.trainer import benchmark_case, build
@@ -40,11 +40,11 @@ def plan_run(task_name: str, task: Task, model: str, seed: int, options: Learnin
     """Plan one run and check that its model can be built; raises as `plan`."""
     name, variant = split_variant(model)
     entry = find_model(name)
-    if entry.workload != ModelEntry.workload:
+    if entry.workload != MODEL_WORKLOAD:
         raise UsageError(f"learn: expected models, got {model!r}; ops and indexes do not learn")
     fields = default_settings(task_name) | options.of_model(model)
-    if name in BUILT_INS and len(entry.indexes) == 1:  # a dense model has no index to choose
-        fields["index"] = entry.indexes[0]
+    if name in BUILT_INS and not entry.uses_index:  # a dense model has no index to choose
+        fields["index"] = "exact"
     try:
         find_index(fields["index"])
     except ValueError as error:

@@ -14,8 +14,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from mann_bench.data.registry import find_model
 from mann_bench.data.result import SCHEMA, now
-from mann_bench.data.sizes import format_slots
 from mann_bench.data.store import RecordFolder
+from mann_bench.data.units import format_slots
 from mann_bench.learn.record import LEARNING, LearningCase, LearningResult, furthest
 from mann_bench.learn.trainer import load_checkpoint
 from mann_bench.machine.environment import fingerprint

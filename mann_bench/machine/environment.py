@@ -1,8 +1,7 @@
-"""What was measured where: the fingerprint of the machine and software, and the settings every worker process gets."""
+"""The machine and its software: what is recorded with each run, and the environment variables of worker processes."""
 
 import os
 import platform
-import shutil
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -14,8 +13,8 @@ from mann_bench.data.errors import UsageError
 
 PACKAGES = ("mann-bench", "torch", "numpy", "pandas", "faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs", "cuda-core", "triton", "nvidia-ml-py")
 
-# One allocator for all cases: large blocks stay with the process (no mmap and page faults at every pass) and huge pages back them.
-# It halves the dense models' time at a million slots; without it the comparison would flatter the sparse ones.
+# The same allocator settings for all cases. Large blocks stay with the process, so that no pass pays for mmap and page faults, and are
+# backed by huge pages. This halves the dense models' time at a million slots; without it, comparisons would favour sparse models.
 ALLOCATOR = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
@@ -26,7 +25,7 @@ ALLOCATOR = {
 
 
 def worker_environment(threads: int, checkout: Path | None = None) -> dict[str, str]:
-    """Environment variables of a measuring process; it imports the code of `checkout`, if given, before anything installed."""
+    """Environment variables of a worker process. With a `checkout`, it imports that folder's code before anything installed."""
     path = [str(checkout), os.getcwd(), os.environ.get("PYTHONPATH", "")] if checkout else []
     limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     code = {"PYTHONPATH": os.pathsep.join(filter(None, path)), "PYTHONSAFEPATH": "1"} if path else {}
@@ -34,7 +33,7 @@ def worker_environment(threads: int, checkout: Path | None = None) -> dict[str, 
 
 
 def fingerprint() -> dict[str, Any]:
-    """CPU, memory, GPU, compiler, versions and commit: what must agree before two runs are compared."""
+    """Describe CPU, memory, GPU, compiler, versions and commit: what must agree for two runs to be comparable."""
     import torch  # here, so that commands which do not measure start fast
 
     return {
@@ -64,7 +63,7 @@ def usable_threads() -> int:
 
 
 def cpu_name() -> str:
-    """The processor as the system names it."""
+    """The processor's name as the system gives it."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text().splitlines():
@@ -107,7 +106,7 @@ def gpus() -> list[dict[str, Any]]:
 
 
 def free_bytes(device: str) -> int:
-    """Memory that processes can still take there."""
+    """Free memory of a device: a CPU's available RAM, a GPU's free memory as its driver says."""
     if not device.startswith("cuda"):
         return psutil.virtual_memory().available
     import pynvml
@@ -123,7 +122,7 @@ def free_bytes(device: str) -> int:
 
 
 def check_device(device: str) -> None:
-    """UsageError unless the name is `cpu`, `cuda` or `cuda:N`; whether that GPU exists is found when a case runs."""
+    """Raise UsageError unless the name is `cpu`, `cuda` or `cuda:N`. Whether that GPU exists is checked when a case runs."""
     kind, colon, number = device.partition(":")
     if kind not in ("cpu", "cuda") or (colon and (kind == "cpu" or not number.isdigit())):
         raise UsageError(f"device: expected cpu, cuda or cuda:N, got {device!r}; `mann-bench doctor` shows what this machine has")
@@ -143,15 +142,17 @@ def why_no_device(device: str) -> str | None:
 
 
 def compiler() -> str | None:
-    """First line of the C++ compiler's version, or None."""
-    for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
-        if name and (path := shutil.which(name)):
-            return _first_line([path, "--version"])
-    return None
+    """First line of what the C++ compiler says of its version; None without a compiler."""
+    from mann_bench.kernels.native import build
+
+    try:
+        return _first_line([build.compiler(), "--version"])
+    except build.BuildError:
+        return None
 
 
 def kernel_build() -> str | None:
-    """Hash of the native kernels' source, flags, compiler and processor (the library's name in the cache); None without a compiler."""
+    """Name of the native library in the cache: a hash of source, flags, compiler and processor. None without a compiler."""
     from mann_bench.kernels.native import build
 
     try:
@@ -169,7 +170,7 @@ def huge_pages() -> str | None:
 
 
 def memory_limit_bytes() -> int | None:
-    """The control group's memory limit, or None."""
+    """The memory limit of the control group, or None if there is none."""
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         if Path(path).is_file() and (text := Path(path).read_text().strip()).isdigit() and int(text) < 2**60:
             return int(text)
@@ -185,7 +186,7 @@ def installed_version(package: str) -> str | None:
 
 
 def git_commit(root: Path | None = None) -> dict[str, Any] | None:
-    """Commit of a checkout (by default the one this code runs from) and whether it has changes; None for another folder."""
+    """Commit of a checkout (by default the one this code runs from) and whether it has uncommitted changes; None if it is no checkout."""
     root = root or Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

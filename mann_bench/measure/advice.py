@@ -3,7 +3,7 @@
 import statistics
 
 from mann_bench.data.result import Memory, Result, Timing
-from mann_bench.data.sizes import format_bytes
+from mann_bench.data.units import format_bytes
 from mann_bench.measure.timing import FEWEST, MAX_WARMUP, STEADY, split_rounds
 
 MOVED = 0.05  # of the median: rounds that differ by more were taken on different machines, so to speak

@@ -1,4 +1,4 @@
-"""What a pass runs on: how to time it, how to empty the cache before it, what its sensors say. Tests put fakes in its place."""
+"""The device that a pass runs on: how to time the pass, flush the cache and read the sensors. Tests replace it by fakes."""
 
 import time
 from collections.abc import Callable
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from mann_bench.data.result import Sensors
-from mann_bench.data.sizes import parse_size
+from mann_bench.data.units import parse_size
 from mann_bench.measure.nvml import Nvml
 
 Clock = Callable[[], float]  # seconds, monotonic
 
 
 class PassTime(NamedTuple):
-    """Of one pass, in ms: on the wall clock; between events on the device's stream around it; until the host had issued all its work."""
+    """Times of one pass in ms: wall clock; between CUDA events around it; until the host had issued all its work."""
 
     wall_ms: float
     device_ms: float | None = None
@@ -24,31 +24,30 @@ class PassTime(NamedTuple):
 
 
 class Device(Protocol):
-    """The timing core's whole view of a processor."""
+    """All that timing needs of a processor."""
 
     @property
     def clock(self) -> Clock:
-        """By which budgets of time are kept."""
+        """The clock that time budgets are measured by."""
 
     def time(self, one_pass: Callable[[], None]) -> PassTime:
-        """Run a pass to its end and time it."""
+        """Run a pass to the end of its work and time it."""
 
     def flush_cache(self) -> None:
-        """Fill the last-level cache with something else."""
+        """Fill the last-level cache with other data."""
 
     def sensors(self) -> Sensors | None:
-        """Clocks, power and temperature now, where there are any to read."""
+        """Read clocks, power and temperature; None if there are no sensors."""
 
 
 class Cpu:
-    """A pass ends when its call returns."""
+    """The CPU, where a pass ends when its call returns."""
 
     def __init__(self, clock: Clock = time.perf_counter) -> None:
         self.clock = clock
         self._filler: Tensor | None = None
 
     def time(self, one_pass: Callable[[], None]) -> PassTime:
-        """On the wall clock."""
         began = self.clock()
         one_pass()
         return PassTime((self.clock() - began) * 1e3)
@@ -60,12 +59,11 @@ class Cpu:
         self._filler.zero_()
 
     def sensors(self) -> Sensors | None:
-        """None: a container may not read any."""
-        return None
+        return None  # a container may not read any
 
 
 class Cuda:
-    """A pass is its work on the current stream; `torch.cuda` and NVML are passed in by tests."""
+    """A GPU, where a pass is its work on the current stream. Tests pass fakes for `torch.cuda` and NVML."""
 
     def __init__(self, name: str, clock: Clock = time.perf_counter, cuda: Any = torch.cuda, nvml: Any = None) -> None:
         self.clock, self._cuda, self._name = clock, cuda, name
@@ -74,7 +72,6 @@ class Cuda:
         self._filler: Tensor | None = None
 
     def time(self, one_pass: Callable[[], None]) -> PassTime:
-        """From an idle device to an idle device."""
         begin, end = self._cuda.Event(enable_timing=True), self._cuda.Event(enable_timing=True)
         self._cuda.synchronize(self._name)
         began = self.clock()
@@ -93,17 +90,16 @@ class Cuda:
         self._filler.zero_()
 
     def sensors(self) -> Sensors | None:
-        """NVML's, or None without NVML."""
         return self._nvml.read() if self._nvml is not None else None
 
 
 def open_device(name: str) -> Device:
-    """The device behind torch's name for it."""
+    """The device that torch calls `name`."""
     return Cuda(name) if name.startswith("cuda") else Cpu()
 
 
 def open_nvml(uuid: str) -> Nvml | None:
-    """NVML for a GPU, or None where the driver's library is missing or does not know it."""
+    """Open NVML for a GPU; None if the driver's library is missing or does not know the GPU."""
     import pynvml
 
     try:
@@ -113,6 +109,6 @@ def open_nvml(uuid: str) -> Nvml | None:
 
 
 def last_level_cache_bytes() -> int:
-    """Of the first processor, as the kernel says; 64 MiB where it does not."""
+    """Size of processor 0's last-level cache as Linux says; 64 MiB if it does not."""
     sizes = [parse_size(path.read_text()) for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
     return max(sizes, default=64 * 2**20)

@@ -35,7 +35,7 @@ def owners(workload: Workload) -> dict[str, Storages]:
     buffers = module.buffers() if isinstance(module, torch.nn.Module) else []
     found: dict[str, Storages] = {cause: {} for cause in CAUSES}
     tensors = [("parameters", tensor) for tensor in (*workload.parameters().values(), *buffers)]
-    tensors += [("inputs", tensor) for tensor in workload.given()]
+    tensors += [("inputs", tensor) for tensor in workload.input_tensors()]
     tensors += [(_cause_of(path), tensor) for path, tensor in named_tensors(workload.state)]
     seen: set[int] = set()
     for cause, tensor in tensors:

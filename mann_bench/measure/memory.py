@@ -1,6 +1,6 @@
-"""Memory of one pass, from every allocation and release that torch's allocator reports, CPU or CUDA alike.
+"""Memory of one pass, from all allocations and releases that torch's allocator reports, on a CPU as on CUDA.
 
-A pass of its own, so that it cannot disturb time.
+It is measured in passes of its own, so that recording does not disturb time.
 """
 
 import math
@@ -22,7 +22,7 @@ W = TypeVar("W", bound=Workload)
 
 
 class Slope(NamedTuple):
-    """Bytes a step, and the 95% interval of the fitted line; an interval takes three lengths, else None."""
+    """Slope of a fitted line in bytes per step, and its 95% interval; without an interval for fewer than three lengths."""
 
     value: float
     low: float | None
@@ -31,7 +31,14 @@ class Slope(NamedTuple):
 
 @dataclass(frozen=True)
 class PassMemory:
-    """One recorded pass: its trace, all blocks by cause, what was held before it and after it, and what of that had no known holder."""
+    """One recorded pass.
+
+    Attributes:
+        blocks: all blocks of memory, by cause.
+        start_bytes: what was held before the pass.
+        end_bytes: what is known to be held after it.
+        hidden_bytes: part of both that no known object holds.
+    """
 
     trace: Trace
     blocks: dict[str, list[Block]]
@@ -41,28 +48,28 @@ class PassMemory:
 
     @property
     def pass_bytes(self) -> int:
-        """The allocator's own peak above what was held before the pass."""
+        """Peak of the allocator's own total above `start_bytes`."""
         return max([0, *(total for _, total in self.trace.totals)])
 
     @property
     def peak_bytes(self) -> int:
-        """Peak of all that is held: `start_bytes` and what the pass adds."""
+        """Peak of all that is held, `start_bytes` included."""
         return self.start_bytes + self.pass_bytes
 
     @property
     def tape_bytes(self) -> int:
-        """What forward leaves for backward."""
+        """Bytes saved for backward at the end of forward."""
         born_here = [block for block in self.blocks["tape"] if block.born_ns != BEFORE]
         return held_at(born_here, [self.trace.marks[FORWARD][1]])[0]
 
     @property
     def grown_bytes(self) -> int:
-        """By how much the allocator's total grew beyond what is known to be held now: after an equal pass, a leak."""
-        left = self.trace.totals[-1][1] if self.trace.totals else 0
-        return left - (self.end_bytes - self.start_bytes)
+        """Growth of the allocator's total beyond what is known to be held after the pass. If an equal pass ran before, it is a leak."""
+        growth = self.trace.totals[-1][1] if self.trace.totals else 0
+        return growth - (self.end_bytes - self.start_bytes)
 
     def ledger(self) -> dict[str, int]:
-        """Bytes by cause at the moment of the peak. They sum to the allocator's own peak: `unattributed` is whatever is needed for that."""
+        """Bytes by cause at the time of the peak. They sum to `peak_bytes`: `unattributed` is the difference."""
         peak_ns = max(self.trace.totals, key=lambda entry: entry[1])[0] if self.trace.totals else 0
         held = {cause: held_at(self.blocks[cause], [peak_ns])[0] for cause in CAUSES}
         held["unattributed"] = self.peak_bytes - sum(held[cause] for cause in CAUSES if cause != "unattributed")
@@ -70,7 +77,7 @@ class PassMemory:
 
 
 def build_recorded(device: str, build: Callable[[], W]) -> tuple[W, int]:
-    """Build a workload, and the bytes that it holds outside its parameters, state and inputs by the allocator's own count."""
+    """Build a workload; also returns the bytes that it holds outside its parameters, state and inputs, by the allocator's count."""
     with recording(device) as trace:
         workload = build()
     held_bytes = sum(block.size_bytes for block in trace.blocks if block.died_ns == NEVER)
@@ -80,7 +87,14 @@ def build_recorded(device: str, build: Callable[[], W]) -> tuple[W, int]:
 def measure_pass(
     workload: Workload, steps: int | None = None, hidden_bytes: int = 0, forward: Forward | None = None, *, gpu_kernels: bool = False
 ) -> PassMemory:
-    """Record one pass over the first `steps` steps, or of another way `forward` to run them; `gpu_kernels` as `recording` takes it."""
+    """Record one pass.
+
+    Args:
+        steps: length of the pass; all steps by default.
+        hidden_bytes: as `build_recorded` returns them.
+        forward: run instead of the workload's own forward.
+        gpu_kernels: as for `recording`.
+    """
     before = owners(workload)
     held = {address: size_bytes for part in before.values() for address, size_bytes in part.items()}
     training = workload.case.mode == "train"
@@ -101,15 +115,15 @@ def measure_pass(
 
 
 def measure_memory(workload: Workload, hidden_bytes: int = 0) -> Memory:
-    """Peak and ledger of the case's pass, and bytes per step as the slope of the tape over lengths, where constants cancel.
+    """Measure the peak of a pass and its ledger, and bytes per step as the slope of saved bytes over length, free of constants.
 
-    Run a pass before: what is allocated once is not a pass's. `hidden_bytes` as `build_recorded` found them.
+    A pass must have run before, so that one-time allocations do not count. `hidden_bytes` as `build_recorded` returns them.
     """
     steps = workload.case.steps
     tapes = [(length, measure_pass(workload, length).tape_bytes) for length in (*lengths(steps)[:-1], steps)]
     whole = measure_pass(workload, steps, hidden_bytes)
     slope = fit_slope([*tapes, (steps, whole.tape_bytes)])
-    outside = getattr(workload.state, "outside_bytes", 0)  # a library's index holds no tensors: no part of the allocator's numbers
+    outside = getattr(workload.state, "outside_bytes", 0)  # bytes of a library's index, which torch's allocator does not see
     state = sum(sum(owners(workload)[cause].values()) for cause in STATE_CAUSES) + outside
     ledger = whole.ledger()
     ledger["index"] += outside
@@ -130,12 +144,12 @@ def measure_memory(workload: Workload, hidden_bytes: int = 0) -> Memory:
 
 
 def lengths(steps: int, points: int = 3) -> list[int]:
-    """Up to `points` distinct lengths of a sequence, evenly from T / points to T."""
+    """Up to `points` distinct lengths of a sequence, evenly spaced from T / points to T."""
     return sorted({math.ceil(steps * part / points) for part in range(1, points + 1)})
 
 
 def fit_slope(points: Sequence[tuple[int, int]]) -> Slope:
-    """Least squares of bytes over steps; of one length, the mean of bytes a step."""
+    """Fit bytes over steps by least squares; for a single length, divide bytes by steps."""
     x, y = [length for length, _ in points], [size_bytes for _, size_bytes in points]
     count = len(x)
     if len(set(x)) == 1:
@@ -151,13 +165,13 @@ def fit_slope(points: Sequence[tuple[int, int]]) -> Slope:
 
 
 def held_by_cause(measured: PassMemory, moments_ns: Sequence[int]) -> dict[str, list[int]]:
-    """What each cause holds at moments in rising order."""
+    """Bytes that each cause holds at each of the times, which must be ascending."""
     held = {cause: held_at(blocks, list(moments_ns)) for cause, blocks in measured.blocks.items()}
     held["unattributed"] = [size + measured.hidden_bytes for size in held["unattributed"]]
     return held
 
 
 def peak_rss_bytes() -> int:
-    """High-water mark of this process's resident memory."""
+    """Peak of this process's resident memory."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -1,6 +1,6 @@
-"""What an NVIDIA GPU's own sensors say, through NVML: clocks, power, temperature, why it is slowed, and the bytes of this process.
+"""The sensors of an NVIDIA GPU, read through NVML: clocks, power, temperature, reasons for a slowdown, memory of this process.
 
-NVML is passed in, so that all of this is tested without a GPU. A sensor that a card lacks reads as None.
+Tests pass a fake NVML, so that they need no GPU. A sensor that a card lacks reads as None.
 """
 
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 from mann_bench.data.result import Sensors
 
-# Reasons for a clock below the highest, as NVML names its bits; idleness and clocks that a person set are not among them.
+# Reasons for a reduced clock, by NVML's names of their bits. Idleness and clocks set by the user are left out.
 SLOWDOWNS = {
     "nvmlClocksEventReasonSwPowerCap": "power cap",
     "nvmlClocksEventReasonHwSlowdown": "hardware slowdown",
@@ -33,7 +33,7 @@ class Nvml:
         self._handle = api.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
 
     def read(self) -> Sensors:
-        """All sensors now."""
+        """Read all sensors."""
         api, handle = self._api, self._handle
         power_mw = self._ask(lambda: api.nvmlDeviceGetPowerUsage(handle))
         reasons = self._ask(lambda: api.nvmlDeviceGetCurrentClocksEventReasons(handle)) or 0
@@ -47,13 +47,13 @@ class Nvml:
         )
 
     def process_bytes(self) -> int | None:
-        """GPU memory of this process as the driver counts it, its context included; None where the driver does not say (containers)."""
+        """GPU memory of this process as the driver counts it, CUDA context included; None if the driver does not tell (containers)."""
         processes = self._ask(lambda: self._api.nvmlDeviceGetComputeRunningProcesses(self._handle)) or []
         mine = [process.usedGpuMemory for process in processes if process.pid == os.getpid()]
         return int(mine[0]) if mine and mine[0] is not None else None
 
-    def _ask(self, question: Callable[[], Any]) -> Any:
+    def _ask(self, read_sensor: Callable[[], Any]) -> Any:
         try:
-            return question()
+            return read_sensor()
         except self._api.NVMLError:
             return None

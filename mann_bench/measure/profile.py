@@ -1,11 +1,11 @@
-"""One case taken apart: time and memory of every step and phase, forward and backward, and the ledger of its peak.
+"""Profile one case: time and memory of each step and phase, forward and backward, and whose bytes the peak is.
 
-How the steps are seen depends on the model, and is said (`Profile.how`):
+Where the steps come from depends on the model (`Profile.how`):
 
-- a model that loops over steps names them: one recorded pass shows them all;
-- any other module is called once a step, its state carried along, with one backward over all;
-- a sequence that runs as one native call has no steps to see from outside: passes of growing length are measured, each a point, and
-  phases are told by the kernels' own clocks.
+- a model that loops over steps names them: one recorded pass shows all;
+- any other module is called once for each step, its state passed on, with one backward over all;
+- a sequence that runs as one native call shows no steps: passes of growing length are measured instead, each a point, and the kernels'
+  own clocks tell the phases.
 """
 
 import bisect
@@ -31,15 +31,15 @@ from mann_bench.measure.trace import BACKWARD, FORWARD, REST, held_at
 from mann_bench.measure.workload import ModelWorkload
 from mann_bench.models.phases import steps as named_steps
 
-POINTS = 8  # lengths measured where steps cannot be seen
-PASSES = 5  # unrecorded, for the time of a pass
-POINT_S = 1.5  # after which no further pass of one length is timed
+POINTS = 8  # lengths to measure where steps are not visible
+PASSES = 5  # passes to time, without recording
+POINT_S = 1.5  # time after which no further pass of one length is timed
 
-How = Literal["steps of one pass", "one call a step", "passes of growing length"]
+StepSource = Literal["steps of one pass", "one call a step", "passes of growing length"]
 
 
 class PhaseTime(Record):
-    """Time in one phase of one direction, over all steps of the recorded pass; `share` of the whole pass."""
+    """Time in one phase, forward or backward, over all steps of the recorded pass; `share` is its part of the whole pass."""
 
     direction: str
     phase: str
@@ -49,7 +49,10 @@ class PhaseTime(Record):
 
 
 class StepPoint(Record):
-    """After a step (or a pass of `step` steps): its time, the most held within it, and what each cause holds when it ends."""
+    """One step, or one pass of `step` steps: its time, the peak within it, and what each cause holds at its end.
+
+    `peak_bytes` is absolute: all that the allocator has given out, what was held before the pass included.
+    """
 
     direction: str
     step: int
@@ -59,12 +62,21 @@ class StepPoint(Record):
 
 
 class Profile(Record):
-    """All of it. `pass_ms`: an unrecorded pass, forward and backward; `recorded_ms`: the recorded one, which profiling slows."""
+    """The profile of a case.
+
+    Attributes:
+        how: where the steps come from.
+        phases_of: what the phases were measured in.
+        pass_ms: time of a pass without recording, forward and backward.
+        recorded_ms: time of the recorded pass, which recording slows.
+        nvml_bytes: GPU memory of the process after each step of a forward and after the pass; empty if it cannot be read.
+        files: names of further files in the folder.
+    """
 
     schema_version: int = 1
     case: Case
     backend: Backend = Field(alias="ran")
-    how: How
+    how: StepSource
     phases_of: str
     pass_ms: dict[str, float]
     recorded_ms: dict[str, float]
@@ -77,9 +89,9 @@ class Profile(Record):
 
 
 def profile_case(case: Case, folder: Path) -> Profile:
-    """Build the case's model and take a pass apart; writes `trace.json` (Chrome's) and on CUDA `memory_snapshot.pickle` into the folder."""
+    """Build the case's model and profile it. Writes `trace.json` (for chrome://tracing) and, on CUDA, `memory_snapshot.pickle`."""
     workload, hidden_bytes = build_recorded(case.device, lambda: ModelWorkload(case))
-    workload.try_step()
+    workload.smoke_test()
     workload.run_pass()
     workload.clear()
     pass_ms = time_pass(workload, case.steps)
@@ -98,9 +110,9 @@ def profile_case(case: Case, folder: Path) -> Profile:
     backend = workload.backend
     phases, phases_of = phase_times(timed), f"this pass, kernels={backend['kernels']}"
     if how == "passes of growing length":
-        # All recorded before any is timed: the allocator reports the release of a pass's tape only if it saw it allocated.
-        taken = {length: measure_pass(workload, length, hidden_bytes) for length in lengths(case.steps, POINTS)}
-        points = [point for length, one in taken.items() for point in length_points(one, length, time_pass(workload, length))]
+        # All are recorded before any is timed: the allocator reports the release of a tape only if it reported its allocation.
+        passes = {length: measure_pass(workload, length, hidden_bytes) for length in lengths(case.steps, POINTS)}
+        points = [point for length, one_pass in passes.items() for point in length_points(one_pass, length, time_pass(workload, length))]
         if backend["kernels"] == "native":
             phases, phases_of = clocked_phases(workload), "inside the native calls, by their own clocks; rest: around them"
     else:
@@ -122,22 +134,22 @@ def profile_case(case: Case, folder: Path) -> Profile:
 
 
 def time_pass(workload: ModelWorkload, steps: int) -> dict[str, float]:
-    """Median time in ms of forward and of backward over `steps` steps, unrecorded, on the wall clock to the end of the device's work."""
+    """Median wall-clock time in ms of forward and of backward over `steps` steps, without recording, to the end of the device's work."""
     device = open_device(workload.case.device)
-    taken: dict[str, list[float]] = defaultdict(list)
+    times_ms: dict[str, list[float]] = defaultdict(list)
     began = time.perf_counter()
-    held: list[Any] = []  # what forward returned, until its backward is over
-    while len(taken[FORWARD]) < PASSES and (not taken[FORWARD] or time.perf_counter() - began < POINT_S):
-        taken[FORWARD].append(device.time(lambda: held.append(workload.forward(steps))).wall_ms)
+    returned: list[Any] = []  # by forward, kept until its backward is over
+    while len(times_ms[FORWARD]) < PASSES and (not times_ms[FORWARD] or time.perf_counter() - began < POINT_S):
+        times_ms[FORWARD].append(device.time(lambda: returned.append(workload.forward(steps))).wall_ms)
         if workload.case.mode == "train":
-            taken[BACKWARD].append(device.time(lambda: workload.backward(held[0][0])).wall_ms)
-        held.clear()
+            times_ms[BACKWARD].append(device.time(lambda: workload.backward(returned[0][0])).wall_ms)
+        returned.clear()
         workload.clear()
-    return {direction: statistics.median(values) for direction, values in taken.items()}
+    return {direction: statistics.median(values) for direction, values in times_ms.items()}
 
 
 def call_each_step(workload: ModelWorkload) -> Callable[[], tuple[Any, Any]]:
-    """A forward that calls the model once for each step, its state carried along."""
+    """A forward that calls the model once for each step and passes its state on."""
 
     def forward() -> tuple[Any, Any]:
         outputs, state = [], workload.state
@@ -151,11 +163,11 @@ def call_each_step(workload: ModelWorkload) -> Callable[[], tuple[Any, Any]]:
 
 
 def phase_times(measured: PassMemory) -> list[PhaseTime]:
-    """Host and device time by direction and phase, all steps together; largest first within a direction."""
+    """Host and device time of each phase, all steps together; forward before backward, the largest first."""
     totals: dict[tuple[str, str], tuple[int, int]] = defaultdict(lambda: (0, 0))
-    for place, spent in measured.trace.spent.items():
-        host, device = totals[place.direction, place.phase]
-        totals[place.direction, place.phase] = (host + spent.host_ns, device + spent.device_ns)
+    for scope, spent in measured.trace.scope_times.items():
+        host, device = totals[scope.direction, scope.phase]
+        totals[scope.direction, scope.phase] = (host + spent.host_ns, device + spent.device_ns)
     on_device = any(device for _, device in totals.values())
     whole = sum(device if on_device else host for host, device in totals.values()) or 1
     rows = [
@@ -169,25 +181,25 @@ def phase_times(measured: PassMemory) -> list[PhaseTime]:
 
 
 def clocked_phases(workload: ModelWorkload) -> list[PhaseTime]:
-    """As `phase_times`, of passes that run as native calls; `rest` is what of a pass's time lies outside of them or happens once a pass."""
+    """As `phase_times`, for passes that run as native calls; phase `rest` is the time outside of these calls."""
     case, on_device = workload.case, workload.case.device.startswith("cuda")
-    abreast = torch.cuda.get_device_properties(case.device).multi_processor_count if on_device else torch.get_num_threads()
+    parallel = torch.cuda.get_device_properties(case.device).multi_processor_count if on_device else torch.get_num_threads()
     with clocked() as clocks:
-        taken = time_pass(workload, case.steps)
-    spent_ms = {place: ns / 1e6 for place, ns in clocks.spent_ns(abreast).items()}
-    for direction, ms in taken.items():
-        inside = sum(own for place, own in spent_ms.items() if place[0] == direction and place[1] != REST)
-        spent_ms[direction, REST] = max(0.0, ms - inside)
-    whole = sum(spent_ms.values())
+        pass_ms = time_pass(workload, case.steps)
+    phase_ms = {key: ns / 1e6 for key, ns in clocks.spent_ns(parallel).items()}  # by direction and phase
+    for direction, whole_ms in pass_ms.items():
+        inside_ms = sum(ms for (side, phase), ms in phase_ms.items() if side == direction and phase != REST)
+        phase_ms[direction, REST] = max(0.0, whole_ms - inside_ms)
+    total_ms = sum(phase_ms.values())
     rows = [
-        PhaseTime(direction=direction, phase=phase, host_ms=0 if on_device else ms, device_ms=ms if on_device else 0, share=ms / whole)
-        for (direction, phase), ms in spent_ms.items()
+        PhaseTime(direction=direction, phase=phase, host_ms=0 if on_device else ms, device_ms=ms if on_device else 0, share=ms / total_ms)
+        for (direction, phase), ms in phase_ms.items()
     ]
     return sorted(rows, key=lambda row: (row.direction != FORWARD, -row.share))
 
 
 def step_points(measured: PassMemory) -> list[StepPoint]:
-    """One point a step, forward then backward, from the recorded pass."""
+    """One point for each step, forward then backward, from the recorded pass."""
     trace = measured.trace
     changes = [when for when, _ in trace.totals]
     totals = held_at([block for blocks in measured.blocks.values() for block in blocks], changes)
@@ -202,12 +214,12 @@ def step_points(measured: PassMemory) -> list[StepPoint]:
         for number, (end, step) in enumerate(ends):
             ended = bisect.bisect_right(changes, end)
             now = {cause: held[cause][number] for cause in CAUSES}
-            places = [spent for place, spent in trace.spent.items() if place.direction == direction and place.step == step]
+            times = [time for scope, time in trace.scope_times.items() if scope.direction == direction and scope.step == step]
             points.append(
                 StepPoint(
                     direction=direction,
                     step=step + 1,
-                    ms=sum(spent.host_ns for spent in places) / 1e6,
+                    ms=sum(time.host_ns for time in times) / 1e6,
                     peak_bytes=max([sum(now.values()), *(total + measured.hidden_bytes for total in totals[began:ended])]),
                     held=now,
                 )
@@ -217,7 +229,7 @@ def step_points(measured: PassMemory) -> list[StepPoint]:
 
 
 def length_points(measured: PassMemory, length: int, times: dict[str, float]) -> list[StepPoint]:
-    """Two points from a pass of `length` steps of its own: at the end of forward and of backward; time is a step's share of the pass."""
+    """Points from a recorded pass of `length` steps: at the end of forward and of backward. Their time is that of a pass over its steps."""
     points = []
     for direction, ms in times.items():
         held = held_by_cause(measured, [measured.trace.marks[direction][1]])
@@ -228,28 +240,28 @@ def length_points(measured: PassMemory, length: int, times: dict[str, float]) ->
 
 
 def nvml_per_step(workload: ModelWorkload) -> list[int]:
-    """GPU memory of this process as the driver counts it, after each step of a forward and after the pass; [] if it cannot be read."""
+    """GPU memory of this process as the driver counts it, after each step of a forward and after the pass; empty if it cannot be read."""
     device = open_device(workload.case.device)
-    read: list[int] = []
+    readings: list[int] = []
 
     def note(*_: Any) -> None:
         sensors = device.sensors()
         if sensors is not None and sensors.process_bytes is not None:
-            read.append(sensors.process_bytes)
+            readings.append(sensors.process_bytes)
 
     cell = getattr(workload.model, "controller", None)
     hook = cell.register_forward_hook(note) if isinstance(cell, torch.nn.LSTMCell) else None
-    with torch.autograd.profiler.emit_nvtx():  # for whoever runs this under Nsight: the same phases as ranges
+    with torch.autograd.profiler.emit_nvtx():  # under Nsight, the phases appear as ranges
         workload.run_pass()
     note()
     workload.clear()
     if hook is not None:
         hook.remove()
-    return read
+    return readings
 
 
 def snapshot(workload: ModelWorkload, path: Path) -> None:
-    """A pass's history of the CUDA allocator for PyTorch's viewer (pytorch.org/memory_viz)."""
+    """Write the CUDA allocator's history of one pass, for PyTorch's viewer (pytorch.org/memory_viz)."""
     torch.cuda.memory._record_memory_history(max_entries=10**6)
     try:
         workload.run_pass()
@@ -259,8 +271,8 @@ def snapshot(workload: ModelWorkload, path: Path) -> None:
     workload.clear()
 
 
-def _record(workload: ModelWorkload, hidden_bytes: int) -> tuple[PassMemory, How]:
-    """A recorded pass, its steps visible if there is a way to see them."""
+def _record(workload: ModelWorkload, hidden_bytes: int) -> tuple[PassMemory, StepSource]:
+    """Record a pass, with its steps visible if possible."""
     measured = measure_pass(workload, hidden_bytes=hidden_bytes)
     if measured.trace.step_ends[FORWARD]:
         return measured, "steps of one pass"

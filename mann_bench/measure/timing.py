@@ -1,4 +1,4 @@
-"""Time: warm up until steady, sample until the median is known well enough or the budget ends, keep every sample in order."""
+"""Time: warm up until steady, then sample until the median is precise enough or the budget ends. All samples are kept, in order."""
 
 import itertools
 import math
@@ -11,9 +11,9 @@ from pydantic import Field
 from mann_bench.data.result import Interval, Record, Samples, Sensors, Timing
 from mann_bench.measure.device import Device, PassTime
 
-MAX_WARMUP = 8
-STEADY = 0.1  # two passes that differ by less than this fraction are steady
-FEWEST = 5  # samples below which no interval is believed
+MAX_WARMUP = 8  # passes
+STEADY = 0.1  # relative difference of two passes up to which timing counts as steady
+FEWEST = 5  # samples; an interval from fewer is not believed
 
 
 class Round(Record):
@@ -29,7 +29,7 @@ class Round(Record):
 
 
 def median_interval(samples: Sequence[float]) -> tuple[float, float, float]:
-    """Median and its 95% interval by order statistics (binomial ranks, normal approximation); the extremes for fewer than six samples."""
+    """Median and its 95% interval by order statistics (binomial ranks, normal approximation); minimum and maximum below six samples."""
     ordered = sorted(samples)
     count = len(ordered)
     reach = 0.98 * math.sqrt(count)
@@ -38,9 +38,9 @@ def median_interval(samples: Sequence[float]) -> tuple[float, float, float]:
 
 
 def interval_over_rounds(rounds: Sequence[Sequence[float]]) -> tuple[float, float, float]:
-    """Median of all samples, and an interval as wide as the samples or the medians of the rounds ask for.
+    """Median of all samples; the interval is the hull of the samples' 95% interval and that of the rounds' medians.
 
-    Samples of one round share its moment; where the machine changed between rounds, their number alone would promise too much.
+    Samples of one round are not independent: if the machine changed between rounds, their number alone would make the interval too narrow.
     """
     median, low, high = median_interval([value for samples in rounds for value in samples])
     _, low_round, high_round = median_interval([statistics.median(samples) for samples in rounds])
@@ -48,7 +48,7 @@ def interval_over_rounds(rounds: Sequence[Sequence[float]]) -> tuple[float, floa
 
 
 def warm_up(device: Device, one_pass: Callable[[], None], between: Callable[[], None], budget_s: float) -> list[float]:
-    """Run until two passes in a row agree, at most eight passes or the budget; their times in ms."""
+    """Run passes until two in a row agree, MAX_WARMUP are done or the budget ends; returns their times in ms."""
     times_ms: list[float] = []
     start = device.clock()
     while len(times_ms) < MAX_WARMUP and (len(times_ms) < 2 or device.clock() - start < budget_s):
@@ -64,26 +64,33 @@ def warm_up(device: Device, one_pass: Callable[[], None], between: Callable[[], 
 def sample(
     device: Device, one_pass: Callable[[], None], between: Callable[[], None], budget_s: float, target: float, *, flush: bool = False
 ) -> Round:
-    """One round: passes until the relative half-width of the median's interval is <= target or the budget ends; `between` is not timed."""
+    """Time the passes of one round.
+
+    Args:
+        between: run before each pass, not timed.
+        budget_s: time after which no further pass begins.
+        target: relative half-width of the median's interval at which the round ends early.
+        flush: empty the cache before each pass.
+    """
     passes: list[PassTime] = []
     sensors = [device.sensors()]
     start = device.clock()
-    next_look = FEWEST
+    next_check = FEWEST
     while not passes or device.clock() - start < budget_s:
         between()
         if flush:
             device.flush_cache()
         passes.append(device.time(one_pass))
-        if len(passes) == next_look:
-            if steady_enough([one.wall_ms for one in passes], target):
+        if len(passes) == next_check:
+            if steady_enough([time.wall_ms for time in passes], target):
                 break
-            next_look += max(FEWEST, len(passes) // 10)  # rarer as they grow: looking must not cost more than the passes
+            next_check += max(FEWEST, len(passes) // 10)  # ever rarer: checks sort all samples and must not take longer than passes
     sensors.append(device.sensors())
     return Round(passes=passes, sensors=[reading for reading in sensors if reading is not None])
 
 
 def steady_enough(samples_ms: Sequence[float], target: float) -> bool:
-    """Whether the median is known to within `target` of itself."""
+    """Return whether the half-width of the median's interval is at most `target` times the median."""
     if len(samples_ms) < 2 * FEWEST:
         return False
     median, low, high = median_interval(samples_ms)
@@ -99,30 +106,30 @@ def summarize(
     first_ms: float | None = None,
     cache: Literal["warm", "flushed"] = "warm",
 ) -> Timing:
-    """All rounds of one case as a `Timing`; pass times in ms and per step."""
-    walls = [taken.wall_ms for taken in rounds]
-    reached = all(steady_enough(round_ms, target) for round_ms in walls)
-    of_device = [[one.device_ms for one in taken.passes if one.device_ms is not None] for taken in rounds]
-    issued = [one.issue_ms / one.wall_ms for taken in rounds for one in taken.passes if one.issue_ms is not None]
-    pass_ms = _samples(walls)
+    """Summarize all rounds of one case; `steps` is T, `target` as for `sample`."""
+    wall_ms = [finished.wall_ms for finished in rounds]
+    reached = all(steady_enough(times, target) for times in wall_ms)
+    device_ms = [[time.device_ms for time in finished.passes if time.device_ms is not None] for finished in rounds]
+    issue_shares = [time.issue_ms / time.wall_ms for finished in rounds for time in finished.passes if time.issue_ms is not None]
+    pass_ms = _samples(wall_ms)
     return Timing(
         pass_ms=pass_ms,
         step_ms=Interval(median=pass_ms.median / steps, ci_low=pass_ms.ci_low / steps, ci_high=pass_ms.ci_high / steps),
-        device_ms=_samples(of_device) if all(of_device) else None,
+        device_ms=_samples(device_ms) if all(device_ms) else None,
         warmup_ms=warmup_ms,
         stop_reason=f"interval within {target:.0%} of the median" if reached else "time budget",
         first_ms=first_ms,
-        round_counts=[len(taken.passes) for taken in rounds],
-        issue_share=statistics.median(issued) if issued else None,
+        round_counts=[len(finished.passes) for finished in rounds],
+        issue_share=statistics.median(issue_shares) if issue_shares else None,
         cache=cache,
-        sensors=[*rounds[0].sensors[:1], *(taken.sensors[-1] for taken in rounds if taken.sensors)],
+        sensors=[*rounds[0].sensors[:1], *(finished.sensors[-1] for finished in rounds if finished.sensors)],
     )
 
 
 def split_rounds(samples: Sequence[float], counts: Sequence[int]) -> list[list[float]]:
-    """The samples of each round; all of them as one where the rounds are not known."""
-    rest = iter(samples)
-    return [list(itertools.islice(rest, count)) for count in counts or [len(samples)]]
+    """The samples of each round; a single round of all if the counts are unknown."""
+    remaining = iter(samples)
+    return [list(itertools.islice(remaining, count)) for count in counts or [len(samples)]]
 
 
 def _samples(rounds: list[list[float]]) -> Samples:

@@ -1,7 +1,7 @@
-"""A pass as torch's profiler saw it: where its time went by step and phase, and every block of memory with its birth and death.
+"""One pass as torch's profiler records it: time by step and phase, and each block of memory with the times of its allocation and release.
 
-Forward work is named by the ranges it ran in (`mann_bench.models.phases`). Backward work has no ranges of its own: each node of the
-autograd graph carries the sequence number of the forward operation that made it, and belongs to that operation's step and phase.
+Forward work is named by the ranges it runs in (`mann_bench.models.phases`). Backward work runs in no ranges, but each node of the autograd
+graph carries the sequence number of the forward operation that created it: the node counts for that operation's step and phase.
 """
 
 import bisect
@@ -19,14 +19,14 @@ from torch.autograd.profiler import profile, record_function
 from mann_bench.models.phases import PHASES, STEP
 
 FORWARD, BACKWARD, END = "forward", "backward", "end of pass"
-REST = "rest"  # of a step or pass: what lies in no phase, Python between operations and the autograd engine included
+REST = "rest"  # the phase of time inside a step or pass but in no phase: Python between operations, the autograd engine
 NODE = "autograd::engine::evaluate_function: "
 CUDA_CALL = re.compile("cu(da)?[A-Z]")  # cudaLaunchKernel, cuLaunchKernel; no kernel, such as one of cutlass, is named like this
-BEFORE, NEVER = -1, 2**63 - 1
+BEFORE, NEVER = -1, 2**63 - 1  # times of an allocation before the recording, and of a release after it
 
 
-class Place(NamedTuple):
-    """Where work belongs: forward or backward, step (None: to no single one), phase."""
+class Scope(NamedTuple):
+    """What work belongs to: forward or backward, a step (None: no single one), a phase."""
 
     direction: str
     step: int | None
@@ -35,7 +35,7 @@ class Place(NamedTuple):
 
 @dataclass
 class Block:
-    """One allocation on the device: address, bytes, when it came and went in ns; BEFORE, NEVER: not within the trace."""
+    """One allocation on the device, with the times of its allocation (or BEFORE) and release (or NEVER)."""
 
     address: int
     size_bytes: int
@@ -43,13 +43,13 @@ class Block:
     died_ns: int = NEVER
 
     def lives_at(self, when_ns: int) -> bool:
-        """Whether it is held at that moment, its birth included."""
+        """Return whether the block is allocated at that time."""
         return self.born_ns <= when_ns < self.died_ns
 
 
 @dataclass
-class Spent:
-    """Time at one place: on the host, and of kernels that it launched; `count` times it was entered."""
+class ScopeTime:
+    """Time in one scope, without the scopes inside it: on the host, and of the GPU kernels it launched. `count`: times it was entered."""
 
     host_ns: int = 0
     device_ns: int = 0
@@ -58,13 +58,19 @@ class Spent:
 
 @dataclass
 class Trace:
-    """What a recording holds once it is over. Times are ns of the profiler's clock."""
+    """The content of a recording once it is over. Times are ns of the profiler's clock.
+
+    Attributes:
+        totals: after each allocation and release, its time and the allocator's own total, counted from 0 at the start.
+        marks: start and end of forward, of backward and of END.
+        step_ends: by direction and step, when the step ended.
+    """
 
     blocks: list[Block] = field(default_factory=list)
-    totals: list[tuple[int, int]] = field(default_factory=list)  # ns, and the allocator's own running total from 0 at the start
-    spent: dict[Place, Spent] = field(default_factory=lambda: defaultdict(Spent))
-    marks: dict[str, tuple[int, int]] = field(default_factory=dict)  # forward, backward, end of pass: start and end, ns
-    step_ends: dict[str, dict[int, int]] = field(default_factory=lambda: {FORWARD: {}, BACKWARD: {}})  # ns
+    totals: list[tuple[int, int]] = field(default_factory=list)
+    scope_times: dict[Scope, ScopeTime] = field(default_factory=lambda: defaultdict(ScopeTime))
+    marks: dict[str, tuple[int, int]] = field(default_factory=dict)
+    step_ends: dict[str, dict[int, int]] = field(default_factory=lambda: {FORWARD: {}, BACKWARD: {}})
     profiler: Any = None
 
     def export(self, path: Path) -> None:
@@ -78,12 +84,12 @@ def recording(device: str, held: Mapping[int, int] | None = None, *, gpu_kernels
 
     Args:
         device: whose allocations are recorded.
-        held: blocks that were there before, address to bytes.
-        gpu_kernels: record the kernels of a GPU too, for `Spent.device_ns`. Allocations are reported without them, and starting the GPU's
-            own profiler costs seconds and slows what is timed later in the process.
+        held: blocks allocated before, address to bytes.
+        gpu_kernels: record the kernels of a GPU too, for `ScopeTime.device_ns`. Allocations are reported without them, and starting the
+            GPU's own profiler costs seconds and slows what is timed later in the process.
     """
     cuda = device.startswith("cuda")
-    gc.collect()  # what earlier work left to be collected would be released, and counted, inside
+    gc.collect()  # garbage of earlier work would otherwise be released, and counted, inside
     trace = Trace([Block(address, size_bytes, BEFORE) for address, size_bytes in (held or {}).items()])
     with profile(use_kineto=True, use_device="cuda" if cuda and gpu_kernels else None, profile_memory=True) as profiler:
         yield trace
@@ -94,12 +100,12 @@ def recording(device: str, held: Mapping[int, int] | None = None, *, gpu_kernels
 
 
 def mark(name: str) -> record_function:
-    """A range that `Trace.marks` will hold."""
+    """A range whose start and end go into `Trace.marks`."""
     return record_function(name)
 
 
 class _Reader:
-    """Walks the profiler's tree of events once for the forward ranges, once for everything."""
+    """Fill a trace from the profiler's tree of events, in two walks: one finds which forward operation made each node, one sums up."""
 
     def __init__(self, trace: Trace, device: str) -> None:
         self.trace, self.device = trace, device
@@ -113,10 +119,10 @@ class _Reader:
         for root in roots:
             self._visit(root, None)
         self._pair_blocks()
-        backward = Place(BACKWARD, None, REST)
-        if backward in self.trace.spent and not any(_range(child).startswith(NODE) for child in self._children_of_mark(roots)):
-            nodes = sum(spent.host_ns for place, spent in self.trace.spent.items() if place.direction == BACKWARD and place != backward)
-            self.trace.spent[backward].host_ns -= nodes  # a GPU's nodes run in a thread of their own, not inside the range
+        backward = Scope(BACKWARD, None, REST)
+        if backward in self.trace.scope_times and not any(_range(child).startswith(NODE) for child in self._children_of_mark(roots)):
+            nodes = sum(time.host_ns for scope, time in self.trace.scope_times.items() if scope.direction == BACKWARD and scope != backward)
+            self.trace.scope_times[backward].host_ns -= nodes  # a GPU's nodes run in a thread of their own, not inside the range
 
     def _children_of_mark(self, roots: list[Any]) -> list[Any]:
         return [child for root in roots if _range(root) == BACKWARD for child in root.children]
@@ -134,46 +140,46 @@ class _Reader:
             number = event.extra_fields.sequence_number
             step, phase = self.origin.get(number, (None, REST))
         elif _is_op(event) and event.extra_fields.sequence_number >= 0:
-            # Several operations may carry a number; the last of them is the one that used it up by making a node.
+            # Several operations may carry a number; the last of them is the one that made a node.
             self.origin[event.extra_fields.sequence_number] = (step, phase)
         for child in event.children:
             self._find_origins(child, step, phase)
 
-    def _visit(self, event: Any, place: Place | None) -> None:
+    def _visit(self, event: Any, scope: Scope | None) -> None:
         if _name(event) == "[memory]":
             fields = event.extra_fields
             if fields.device.type == self.device:
                 self.changes.append((event.start_time_ns, fields.ptr, fields.alloc_size, fields.total_allocated))
             return
-        entered = self._entered(event, _range(event), place)
+        entered = self._entered(event, _range(event), scope)
         if entered is not None:
-            spent = self.trace.spent[entered]
-            spent.host_ns += event.duration_time_ns
-            spent.count += 1
-            if place is not None:
-                self.trace.spent[place].host_ns -= event.duration_time_ns
-            place = entered
-        elif place is not None and _is_kernel(event):
-            self.trace.spent[place].device_ns += event.duration_time_ns
+            times = self.trace.scope_times[entered]
+            times.host_ns += event.duration_time_ns
+            times.count += 1
+            if scope is not None:
+                self.trace.scope_times[scope].host_ns -= event.duration_time_ns
+            scope = entered
+        elif scope is not None and _is_kernel(event):
+            self.trace.scope_times[scope].device_ns += event.duration_time_ns
         for child in event.children:
-            self._visit(child, place)
+            self._visit(child, scope)
 
-    def _entered(self, event: Any, name: str, place: Place | None) -> Place | None:
-        """The place that an event opens, or None if it belongs to the one around it."""
+    def _entered(self, event: Any, name: str, scope: Scope | None) -> Scope | None:
+        """The scope that an event opens, or None if it belongs to the scope around it."""
         if name in (FORWARD, BACKWARD):
-            return Place(name, None, REST)
+            return Scope(name, None, REST)
         if name.startswith(NODE):
             step, phase = self.origin.get(event.extra_fields.sequence_number, (None, REST))
             if step is not None:
                 ends = self.trace.step_ends[BACKWARD]
                 ends[step] = max(ends.get(step, 0), event.end_time_ns)
-            return Place(BACKWARD, step, phase)
-        if place is None:
+            return Scope(BACKWARD, step, phase)
+        if scope is None:
             return None
         if name.startswith(STEP):
-            return Place(place.direction, int(name.removeprefix(STEP)), REST)
+            return Scope(scope.direction, int(name.removeprefix(STEP)), REST)
         if name in PHASES:
-            return Place(place.direction, place.step, name)
+            return Scope(scope.direction, scope.step, name)
         return None
 
     def _pair_blocks(self) -> None:
@@ -190,7 +196,7 @@ class _Reader:
 
 
 def held_at(blocks: list[Block], moments_ns: list[int]) -> list[int]:
-    """Bytes of the blocks that live at each moment; moments in rising order."""
+    """Bytes of the blocks that are allocated at each of the times, which must be ascending."""
     change = [0] * (len(moments_ns) + 1)
     for block in blocks:
         change[bisect.bisect_left(moments_ns, block.born_ns)] += block.size_bytes
@@ -211,12 +217,12 @@ def _is_op(event: Any) -> bool:
 
 
 def _range(event: Any) -> str:
-    """The name of an operation or range on the host. A GPU's profiler repeats each range at the times of its kernels: those have none."""
+    """The name of an operation or range on the host; empty for the copy of a range that a GPU's profiler adds around its kernels."""
     return _name(event) if _is_op(event) else ""
 
 
 def _is_kernel(event: Any) -> bool:
-    """Whether this is a kernel, copy or fill of a GPU: what a call of the CUDA runtime or driver launched."""
+    """Return whether this is a kernel, copy or fill on a GPU: an event under a call of the CUDA runtime or driver."""
     return _is_from_gpu_profiler(event) and not _is_cuda_call(event) and event.parent is not None and _is_cuda_call(event.parent)
 
 

@@ -1,6 +1,7 @@
-"""What is run for a case: passes of training or inference of a model over a task, or of whatever else a suite measures.
+"""What runs for a case: passes of training or inference of a model over a task, or of an operation or index.
 
-A name decides: `op:NAME` and `index:NAME` are workloads of the suites (`mann_bench.data.registry.KINDS`), every other name is a model.
+The case's `model` decides: `op:NAME` and `index:NAME` are workloads of the suites (`KINDS` of `mann_bench.data.registry`), all other names
+are models.
 """
 
 from abc import ABC, abstractmethod
@@ -12,17 +13,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from mann_bench.data.case import Case
-from mann_bench.data.registry import find_model, import_target
+from mann_bench.data.registry import BENCHMARK_TASK, find_model, import_target
 from mann_bench.kernels.index import Exact, Index, recall_of
 from mann_bench.models.sparse import native
 
-TASK = "mann_bench.suites.tasks:associative_recall"  # by name: the core does not import the suites
-SMALL_SLOTS = 97  # prime: no size of a fast path divides it
-SMALL_STEPS = 7
+SMALL_SLOTS = 97  # N of the correctness gate; prime, so that no block size of a fast path divides it
+SMALL_STEPS = 7  # T of the correctness gate
 
 
 class Workload(ABC):
-    """A case ready to run; built, gated, measured and timed alike whatever it is. `state` is what outlives a pass."""
+    """A case that is ready to run. All kinds are built, verified, measured and timed in the same way.
+
+    Attributes:
+        state: what lives on between passes.
+    """
 
     state: Any = None
 
@@ -32,17 +36,17 @@ class Workload(ABC):
 
     @classmethod
     def names(cls) -> list[str]:
-        """What may follow the colon in a case's `model`."""
+        """The names that may follow the colon in a case's `model`."""
         return []
 
     @classmethod
     def predicted_bytes(cls, case: Case) -> dict[str, int] | None:
-        """Bytes of one pass by cause before any of it is built, or None if that cannot be said."""
+        """Bytes of one pass by cause, computed without building it; None if there is no formula."""
         return None
 
     @classmethod
     def moved_bytes(cls, case: Case) -> int | None:
-        """Bytes that a step must move, where that is known beforehand: with its time the bandwidth achieved."""
+        """Bytes that one step must move at least, or None if unknown. Divided by its time they give the bandwidth achieved."""
         return None
 
     @property
@@ -52,12 +56,12 @@ class Workload(ABC):
 
     @property
     def fallback(self) -> str | None:
-        """Why native kernels that were asked for (or `auto`) do not run, or None."""
+        """Why native kernels do not run although the case asks for them (or for `auto`), or None."""
         return None
 
     @property
     def twin(self) -> tuple[Case, Case] | None:
-        """A small case of this kind and the reference it must agree with; None where this is the reference."""
+        """The gate's pair of cases: this one at a small size, and its reference. None if this workload is the reference."""
         case, backend = self.case, self.backend
         if backend["kernels"] == "torch" and backend["index"] in ("exact", "none"):
             return None
@@ -66,95 +70,106 @@ class Workload(ABC):
         )
         return small, small.model_copy(update={"kernels": "torch", "index": "exact"})
 
-    def try_step(self) -> None:
-        """Run one step; TypeError or ValueError saying what was expected of whatever is run."""
+    def smoke_test(self) -> None:
+        """Run one step; TypeError or ValueError if what runs does not keep to its interface."""
         return None
 
     def parameters(self) -> dict[str, Tensor]:
-        """What receives gradients, by name; the gate gives twins the same values."""
+        """The tensors that receive gradients, by name; the gate gives both sides the same values."""
         return {}
 
-    def given(self) -> list[Tensor]:
-        """What passes read and no state holds, such as inputs and targets."""
+    def input_tensors(self) -> list[Tensor]:
+        """The tensors that passes read but no state holds, such as inputs and targets."""
         return []
 
     @abstractmethod
     def forward(self, steps: int | None = None) -> tuple[Tensor, Any]:
-        """One pass forward over the first `steps` steps: (y, state)."""
+        """Run forward over the first `steps` steps (all by default); returns (y, state)."""
 
     def backward(self, y: Tensor) -> None:
-        """The rest of a training pass: gradients, and what was changed in place brought back."""
+        """Run the rest of a training pass: compute gradients and undo in-place changes."""
         return None
 
     def run_pass(self) -> None:
-        """What is timed: forward, and for training backward."""
+        """Run what is timed: forward, and in training backward."""
         y, _ = self.forward()
         if self.case.mode == "train":
             self.backward(y)
 
     def clear(self) -> None:
-        """Between passes, not timed."""
+        """Free what a pass leaves behind, such as gradients; called between passes, not timed."""
         return None
 
-    def outcome(self) -> dict[str, Tensor]:
-        """One training pass: all that the gate compares, by name. Outputs and gradients here; whoever changes states adds them."""
+    def observables(self) -> dict[str, Tensor]:
+        """Run one training pass and return what the gate compares, by name: here outputs and gradients; subclasses add states."""
         y, _ = self.forward()
         output = y.detach().clone()
         self.backward(y)
         return {"y": output} | {name: p.grad for name, p in self.parameters().items() if p.grad is not None}
 
     def recall(self) -> float | None:
-        """Part of the true nearest rows that is found, for an index; not timed."""
+        """Share of the true nearest rows that an index finds; None where there is no index. Not timed."""
         return None
 
 
+def workload_class(model: str) -> type[Workload]:
+    """The class that runs what a case's `model` names; UsageError with similar names if there is none."""
+    workload: type[Workload] = import_target(f"model {model!r}", find_model(model).workload)
+    return workload
+
+
 def make_workload(case: Case) -> Workload:
-    """The workload that the case's name stands for; UsageError with near names if there is none."""
-    kind: Callable[[Case], Workload] = import_target(f"model {case.model!r}", find_model(case.model).workload)
-    return kind(case)
+    """Build the workload of a case."""
+    return workload_class(case.model)(case)
 
 
 class ModelWorkload(Workload):
-    """A model over real task sequences. Sparse models keep one state: training rolls it back, inference goes on from the state returned."""
+    """A model on sequences of the benchmark task. Sparse models keep one state: training rolls it back, inference continues from it."""
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)
         torch.manual_seed(case.seed)
         self.model: Any = find_model(case.model).build(case).to(case.device, self.dtype)
-        begin = getattr(self.model, "initial_state", None)
-        self.state = begin(case.batch, fill=case.fill, seed=case.seed) if begin else None
+        initial_state = getattr(self.model, "initial_state", None)
+        self.state = initial_state(case.batch, fill=case.fill, seed=case.seed) if initial_state else None
         self.inputs, self.targets, self.mask = self.sequences(case.steps)
-        self.share = self.share_of(case.steps)
+        self.bit_weights = self.weigh_bits(case.steps)
+
+    @classmethod
+    def predicted_bytes(cls, case: Case) -> dict[str, int]:
+        """As the model's formula says, for numbers of the case's dtype; the model is built on torch's meta device."""
+        with torch.device("meta"):
+            model = find_model(case.model).build(case)
+        item_bytes: int = getattr(torch, case.dtype).itemsize
+        return {cause: size * item_bytes // 4 for cause, size in model.memory_bytes(case.batch, case.steps, case.mode).items()}
 
     @property
     def backend(self) -> dict[str, str]:
-        """As the model's own `backend` says, if it has one."""
+        """Backend of the model where it names one."""
         return {**super().backend, **getattr(self.model, "backend", {})}
 
     @property
     def fallback(self) -> str | None:
-        """As `models.native` says, for a model that has native kernels."""
+        """Why a model that has native kernels runs without them (`models.sparse.native.why_not`)."""
         if self.case.kernels == "torch" or not hasattr(self.model, "kernels") or self.backend["kernels"] != "torch":
             return None
         return native.why_not(next(self.model.parameters()), self.case.word_size, getattr(self.model, "index_kind", None))
 
     def parameters(self) -> dict[str, Tensor]:
-        """The model's."""
         return dict(self.model.named_parameters())
 
-    def given(self) -> list[Tensor]:
-        """The task's sequences."""
-        return [self.inputs, self.targets, self.mask, self.share]
+    def input_tensors(self) -> list[Tensor]:
+        return [self.inputs, self.targets, self.mask, self.bit_weights]
 
     def sequences(self, steps: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Inputs [T, B, X], targets [T, B, Y] and mask [T, B] of the task."""
-        make: Callable[..., tuple[Tensor, Tensor, Tensor]] = import_target("task", TASK)
+        """Sample the task: inputs [T, B, X], targets [T, B, Y] and mask [T, B]."""
+        make: Callable[..., tuple[Tensor, Tensor, Tensor]] = import_target("task", BENCHMARK_TASK)
         return make(self.case.batch, steps, self.case.input_size, seed=self.case.seed, device=self.case.device, dtype=self.dtype)
 
-    def try_step(self) -> None:
-        """Run one inference pass of one step; TypeError or ValueError saying what a model must return."""
+    def smoke_test(self) -> None:
+        """Run one step; TypeError or ValueError if the model does not return (y, state) with y of shape [1, B, Y]."""
         case = self.case
-        # A compiled step is compiled anew for work without gradients, which a training case has no other use for.
+        # Without gradients, as otherwise, a compiled step would be compiled once more, which a training case does not need.
         with torch.set_grad_enabled(case.variant == "compiled" and case.mode == "train"):
             returned = self.model(self.inputs[:1], self.state)
         if not isinstance(returned, tuple) or len(returned) != 2:
@@ -168,7 +183,6 @@ class ModelWorkload(Workload):
             self.state = state.detach() if case.variant == "compiled" else state
 
     def forward(self, steps: int | None = None) -> tuple[Tensor, Any]:
-        """The model over the first `steps` steps: (y, state)."""
         x = self.inputs if steps is None else self.inputs[:steps]
         if self.case.mode == "train":
             return self.model(x, self.state)
@@ -176,19 +190,19 @@ class ModelWorkload(Workload):
             y, self.state = self.model(x, self.state)
         return y, self.state
 
-    def share_of(self, steps: int) -> Tensor:
-        """What each bit [T, B, 1] counts for in the mean over the bits asked for in the first `steps` steps."""
+    def weigh_bits(self, steps: int) -> Tensor:
+        """Weight [T, B, 1] of each bit in the mean over the target bits of the first `steps` steps."""
         mask = self.mask[:steps].unsqueeze(-1)
         return mask / (mask.sum() * self.targets.shape[2]).clamp_min(1)
 
     def loss(self, y: Tensor) -> Tensor:
-        """Mean cross-entropy in nats over the bits asked for."""
+        """Mean cross-entropy in nats over the target bits."""
         steps = len(y)
-        share = self.share if steps == len(self.share) else self.share_of(steps)
-        return functional.binary_cross_entropy_with_logits(y, self.targets[:steps], share, reduction="sum")
+        weights = self.bit_weights if steps == len(self.bit_weights) else self.weigh_bits(steps)
+        return functional.binary_cross_entropy_with_logits(y, self.targets[:steps], weights, reduction="sum")
 
     def recall(self) -> float | None:
-        """Of a sparse model's index on its memory; None where the search is exact or there is nothing to find yet."""
+        """Recall of a sparse model's index on its memory; None if the search is exact or fewer than K rows are written."""
         rows: Any = getattr(getattr(self.state, "memory", None), "rows", None)
         index = getattr(rows, "index", None)
         if not isinstance(index, Index) or isinstance(index, Exact) or rows.live < self.case.reads:
@@ -196,9 +210,7 @@ class ModelWorkload(Workload):
         return recall_of(index, rows, self.case.heads, self.case.reads, torch.Generator().manual_seed(self.case.seed))
 
     def backward(self, y: Tensor) -> None:
-        """Of the loss."""
         self.loss(y).backward()
 
     def clear(self) -> None:
-        """Gradients are freed, for every model alike."""
         self.model.zero_grad(set_to_none=True)

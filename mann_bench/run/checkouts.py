@@ -17,7 +17,7 @@ from mann_bench.data.result import Result
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
 from mann_bench.machine.environment import git_commit
-from mann_bench.run.runner import BrokenCurves, record_refusal, refuse, run_side_by_side, that_fit
+from mann_bench.run.runner import StoppedCurves, fit_batches, precheck, record_refusal, run_side_by_side
 from mann_bench.run.session import describe, line
 
 TURN_S = 0.05  # samples of one side before the other's turn
@@ -86,13 +86,13 @@ def run_at_both(
         description["environment"]["git"] = git_commit(side.path)
     folders = [RunFolder(out / name, text, resume=False) for name, text in zip(names, descriptions, strict=True)]
     try:
-        broken = BrokenCurves([])
+        broken = StoppedCurves([])
         for number, case in enumerate(suite.cases, 1):
             had: tuple[list[Result], list[Result]] = ([], [])
             for process in range(processes):
                 if process >= FEWEST_PROCESSES and enough(*had):
                     break
-                refusal = refuse(case, suite.budget, broken)
+                refusal = precheck(case, suite.budget, broken)
                 if refusal is not None:
                     results = [record_refusal(case, refusal)] * 2
                 else:
@@ -113,7 +113,7 @@ def run_at_both(
 def _run_pair(case: Case, budget: Budget, checkouts: list[Path]) -> Iterator[Result]:
     """Both side by side, or one after the other where memory does not hold both."""
     waiting = iter(checkouts)
-    for batch in that_fit([case, case], budget):
+    for batch in fit_batches([case, case], budget):
         yield from run_side_by_side(batch, budget, lambda text: None, [next(waiting) for _ in batch])
 
 

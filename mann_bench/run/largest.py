@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from mann_bench.data.case import Case
 from mann_bench.data.result import Measured, Result
-from mann_bench.data.sizes import format_slots
 from mann_bench.data.suite import Budget
+from mann_bench.data.units import format_slots
 from mann_bench.measure.predict import predict, predicted_bytes
 from mann_bench.run.runner import run_side_by_side
 

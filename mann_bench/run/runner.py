@@ -13,9 +13,9 @@ from typing import Any
 
 from mann_bench.data.case import CURVE, Case
 from mann_bench.data.result import Measured, NotMeasured, Result, now
-from mann_bench.data.sizes import format_bytes, format_slots
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
+from mann_bench.data.units import format_bytes, format_slots
 from mann_bench.kernels.index import find_index
 from mann_bench.machine.environment import compiler, free_bytes, why_no_device
 from mann_bench.measure.predict import predict
@@ -23,8 +23,8 @@ from mann_bench.measure.timing import FEWEST, Round, summarize
 from mann_bench.run.process import WorkerProcess
 from mann_bench.run.replies import Failure, Prepared, ReplyT
 
-HEAP = 4  # times what is predicted: what backward works with, and what a heap of GiB blocks cannot use again
-GPU_HEAP = 1.3  # the same on a GPU, whose allocator works with smaller blocks
+HEAP_OVERHEAD = 4  # times what is predicted: what backward works with, and what a heap of GiB blocks cannot use again
+GPU_HEAP_OVERHEAD = 1.3  # the same on a GPU, whose allocator works with smaller blocks
 GPU_PROCESS_BYTES = 2**30  # CUDA context and libraries of a process, and what its allocator keeps
 USABLE_MEMORY = 0.8  # of what is free now, for workers living side by side
 
@@ -86,13 +86,13 @@ def run_suite(suite: Suite, folder: RunFolder, announce: Announce = lambda text:
 
     A curve that broke its budget there is not taken up again.
     """
-    broken = BrokenCurves(folder.records)
+    broken = StoppedCurves(folder.records)
     for comparison in comparisons(suite.cases, suite.interleave):
         to_run = []
         for case in comparison:
             if case.case_id in folder.finished:
                 continue
-            refusal = refuse(case, suite.budget, broken)
+            refusal = precheck(case, suite.budget, broken)
             if refusal is None:
                 to_run.append(case)
                 continue
@@ -100,7 +100,7 @@ def run_suite(suite: Suite, folder: RunFolder, announce: Announce = lambda text:
             broken.note(result)
             folder.append(result)
             yield result
-        for batch in that_fit(to_run, suite.budget):
+        for batch in fit_batches(to_run, suite.budget):
             for result in run_side_by_side(batch, suite.budget, announce):
                 broken.note(result)
                 folder.append(result)
@@ -115,7 +115,7 @@ def comparisons(cases: list[Case], interleave: tuple[str, ...] = ()) -> list[lis
     return list(groups.values())
 
 
-class BrokenCurves:
+class StoppedCurves:
     """Where each curve stopped growing: the smallest N at which it ran out of memory or time."""
 
     def __init__(self, results: Iterable[Result]) -> None:
@@ -141,7 +141,7 @@ class BrokenCurves:
         return case.model_dump_json(exclude={"slots"})
 
 
-def refuse(case: Case, budget: Budget, broken: BrokenCurves) -> Failure | None:
+def precheck(case: Case, budget: Budget, broken: StoppedCurves) -> Failure | None:
     """Why a case is not even started, or None."""
     if missing := why_unavailable(case.device, case.variant, case.index):
         return Failure(status="unavailable", reason=missing)
@@ -238,13 +238,13 @@ def _not_measured(case: Case, failure: Failure, started_at: str, wall_s: float, 
     )
 
 
-def that_fit(cases: list[Case], budget: Budget) -> Iterator[list[Case]]:
+def fit_batches(cases: list[Case], budget: Budget) -> Iterator[list[Case]]:
     """Split a comparison into sets whose predicted bytes fit their device together; a case alone always may try."""
     batch: list[Case] = []
     held = 0.0
     for case in cases:
         predicted_bytes = predict(case, budget).total_bytes or 0
-        size_bytes = predicted_bytes * HEAP if case.device == "cpu" else predicted_bytes * GPU_HEAP + GPU_PROCESS_BYTES
+        size_bytes = predicted_bytes * HEAP_OVERHEAD if case.device == "cpu" else predicted_bytes * GPU_HEAP_OVERHEAD + GPU_PROCESS_BYTES
         if batch and held + size_bytes > USABLE_MEMORY * free_bytes(case.device):
             yield batch
             batch, held = [], 0.0

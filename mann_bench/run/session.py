@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mann_bench.data.case import Case
-from mann_bench.data.registry import find_model, import_target
 from mann_bench.data.result import SCHEMA, Result, now
-from mann_bench.data.sizes import format_bytes
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
+from mann_bench.data.units import format_bytes
 from mann_bench.machine.environment import fingerprint
 from mann_bench.measure.advice import advise
+from mann_bench.measure.workload import workload_class
 from mann_bench.run.largest import Largest, find_largest, measured_probe
 from mann_bench.run.runner import run_suite
 
@@ -92,6 +92,6 @@ def line(result: Result) -> str:
     step = result.time.step_ms
     half_width = (step.ci_high - step.ci_low) / 2 / step.median
     text = f"{result.case.label}: {step.median:.3g} ms/step ±{half_width:.0%}, {result.memory.bytes_per_step:,.0f} bytes/step"
-    if moved_bytes := import_target(result.case.model, find_model(result.case.model).workload).moved_bytes(result.case):
+    if moved_bytes := workload_class(result.case.model).moved_bytes(result.case):
         text += f", {moved_bytes / step.median / 1e6:.3g} GB/s"
     return f"{text}; {result.reason}" if result.reason else text

@@ -26,7 +26,7 @@ from pydantic import BaseModel
 from mann_bench.data.case import Case
 from mann_bench.data.errors import OUT_OF_MEMORY
 from mann_bench.data.result import Backend
-from mann_bench.machine.cpus import hold_to
+from mann_bench.machine.cpus import pin_to_cpus
 from mann_bench.machine.environment import device_name
 from mann_bench.measure.device import open_device
 from mann_bench.measure.gate import check_workload
@@ -61,7 +61,7 @@ class Worker:
         parsed = self._begin(case, memory_bytes)
         self.device = open_device(parsed.device)
         self.workload, hidden_bytes = build_recorded(parsed.device, lambda: make_workload(parsed))
-        first = self.device.time(self.workload.try_step)
+        first = self.device.time(self.workload.smoke_test)
         backend = self.workload.backend
         check = check_workload(self.workload)
         if check is not None and not check.ok:
@@ -156,6 +156,6 @@ def open_replies() -> TextIO:
 
 def main() -> None:
     """Run as a worker process."""
-    hold_to(int(sys.argv[1]))
+    pin_to_cpus(int(sys.argv[1]))
     with open_replies() as replies:
         serve(sys.stdin, replies)

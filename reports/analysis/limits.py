@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from mann_bench.data.registry import BUILT_INS, KINDS
-from mann_bench.data.sizes import format_slots, round_slots
+from mann_bench.data.units import format_slots, round_slots
 from mann_bench.reports.analysis.scaling import Scaling
 from mann_bench.reports.data.quantity import PEAK, TIME, Quantity
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize
 
-from mann_bench.data.sizes import format_slots, round_slots
+from mann_bench.data.units import format_slots, round_slots
 from mann_bench.reports.analysis.scaling import DRAWS, Floats, Scaling, value
 from mann_bench.reports.data.quantity import TIME
 

@@ -15,7 +15,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mann_bench.data.case import CURVE, Case
-from mann_bench.data.sizes import format_bytes, parse_size
+from mann_bench.data.units import format_bytes, parse_size
 from mann_bench.reports.analysis.limits import EXACT
 from mann_bench.reports.analysis.scaling import fit_exponent
 from mann_bench.reports.data.quantity import QUANTITIES, TIME

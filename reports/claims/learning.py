@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mann_bench.data.sizes import format_slots
+from mann_bench.data.units import format_duration, format_slots
 from mann_bench.reports.claims.claims import CLOSE, LEARNING, Claim, Judged, Verdict, claims, verdict_of
 from mann_bench.reports.learning.babi import TEST_ERRORS
-from mann_bench.reports.learning.experiments import Curve, Experiment, format_duration, ratio
+from mann_bench.reports.learning.experiments import Curve, Experiment, ratio
 from mann_bench.reports.learning.selection import select
 from mann_bench.reports.learning.tables import babi_errors, error_text, run_length
 from mann_bench.reports.learning.verdict import better_than_chance

@@ -5,7 +5,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mann_bench.data.sizes import format_bytes
+from mann_bench.data.units import format_bytes
 
 
 @functools.cache

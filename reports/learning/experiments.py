@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mann_bench.data.sizes import format_slots
 from mann_bench.data.store import load_records
+from mann_bench.data.units import format_slots
 from mann_bench.learn.record import LEARNING, LearningCase, LearningResult, furthest
 
 Floats = NDArray[np.float64]
@@ -253,9 +253,3 @@ def _name(case: LearningCase, cases: list[LearningCase]) -> str:
             text = format_slots(value) if field == "slots" else f"{value:g}" if isinstance(value, float) else str(value)
             parts.append(f"{LETTERS[field]} {text}" if field in LETTERS else text)
     return " ".join(parts)
-
-
-def format_duration(seconds: float) -> str:
-    """`58 s`, `4.2 min`, `1.1 h`."""
-    unit, factor = ("s", 1) if seconds < 60 else ("min", 60) if seconds < 3600 else ("h", 3600)
-    return f"{seconds / factor:.3g} {unit}"

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from mann_bench.data.units import format_duration
 from mann_bench.reports.html.plots import MARKERS, STYLE, End, blank, color_of, name_ends
-from mann_bench.reports.learning.experiments import Curve, Experiment, X, Y, format_duration
+from mann_bench.reports.learning.experiments import Curve, Experiment, X, Y
 
 LINES = ("-", "--", ":", "-.")  # of several curves of one model
 LEAST_LOSS = 1e-3  # bits; what is below is drawn there

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from mann_bench.data.sizes import format_bytes, format_slots, format_times
+from mann_bench.data.units import format_bytes, format_duration, format_slots, format_times
 from mann_bench.reports.html.table import Cell, Column, Table
 from mann_bench.reports.learning.babi import TEST_ERRORS
-from mann_bench.reports.learning.experiments import Curve, Estimate, Experiment, ToGoal, format_duration, ratio
+from mann_bench.reports.learning.experiments import Curve, Estimate, Experiment, ToGoal, ratio
 from mann_bench.reports.learning.selection import select
 
 SHOWN_INSTANCES = (1, 2, 5, 10)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mann_bench.data.sizes import format_times
+from mann_bench.data.units import format_duration, format_times
 from mann_bench.reports.learning.babi import TEST_ERRORS
-from mann_bench.reports.learning.experiments import Curve, Estimate, Experiment, format_duration, ratio
+from mann_bench.reports.learning.experiments import Curve, Estimate, Experiment, ratio
 from mann_bench.reports.learning.selection import select
 from mann_bench.reports.learning.tables import (
     SHOWN_INSTANCES,

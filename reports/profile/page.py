@@ -6,8 +6,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mann_bench import __version__
-from mann_bench.data.sizes import format_bytes, format_slots
 from mann_bench.data.store import write_atomically
+from mann_bench.data.units import format_bytes, format_slots
 from mann_bench.measure.advice import advise_memory
 from mann_bench.measure.ledger import CAUSES, STATE_CAUSES
 from mann_bench.measure.profile import Profile

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
-from mann_bench.data.sizes import format_bytes
+from mann_bench.data.units import format_bytes
 from mann_bench.measure.ledger import CAUSES
 from mann_bench.measure.profile import Profile, StepPoint
 from mann_bench.models.phases import PHASES

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from mann_bench.data.sizes import format_bytes, format_slots
+from mann_bench.data.units import format_bytes, format_slots
 from mann_bench.reports.analysis.limits import Front
 from mann_bench.reports.analysis.ratios import Ratio
 from mann_bench.reports.html.plots import STYLE, End, blank, color_of, mark, name_ends, ticks

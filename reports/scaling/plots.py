@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from mann_bench.data.sizes import format_bytes, format_slots, format_times
+from mann_bench.data.units import format_bytes, format_slots, format_times
 from mann_bench.reports.analysis.scaling import Scaling
 from mann_bench.reports.data.quantity import Quantity
 from mann_bench.reports.html.plots import DASHES, STYLE, End, blank, color_of, mark, name_ends, ticks

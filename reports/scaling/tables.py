@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from mann_bench.data.sizes import format_bytes, format_slots, format_times
+from mann_bench.data.units import format_bytes, format_slots, format_times
 from mann_bench.reports.analysis.limits import BUDGETS, EXACT
 from mann_bench.reports.data.quantity import QUANTITIES, TAPE, TIME
 from mann_bench.reports.html.table import Cell, Column, Table

@@ -1,6 +1,6 @@
 """What a reader should take away, in sentences: who scales how, from where on, and how far."""
 
-from mann_bench.data.sizes import format_bytes, format_slots, format_times
+from mann_bench.data.units import format_bytes, format_slots, format_times
 from mann_bench.reports.analysis.ratios import Ratio
 from mann_bench.reports.analysis.scaling import ORDERS, Growth
 from mann_bench.reports.data.quantity import TAPE, TIME, Quantity

@@ -1,4 +1,4 @@
-"""Task generators: seeded, batched sequences that a memory must hold, each with one difficulty level."""
+"""Tasks: seeded batches of sequences that need a memory, each batch of one level of difficulty."""
 
 from mann_bench.suites.tasks.find import TASKS, find_task
 from mann_bench.suites.tasks.recall import associative_recall

@@ -6,7 +6,14 @@ from mann_bench.suites.tasks.task import Batch, Task, check_option, random_bits
 
 
 class Copy(Task):
-    """Level = length. The two channels after the bits flag what is shown and the delimiter."""
+    """Level = number of vectors.
+
+    | steps | inputs, `bits` wide | channel `bits` | channel `bits + 1` | due |
+    |---|---|---|---|---|
+    | level | vectors | 1 | | |
+    | 1 | | | 1 (delimiter) | |
+    | level | | | | vectors |
+    """
 
     name = "copy"
     answer = "bits"
@@ -18,19 +25,19 @@ class Copy(Task):
         self.bits, self.input_size, self.output_size = bits, bits + 2, bits
 
     def steps(self, level: int) -> int:
-        """Shown, delimiter, copied."""
         return 2 * level + 1
 
     def chance(self, level: int) -> float:
-        """Half of all bits."""
         return self.bits * level / 2
 
     def sample(self, level: int, batch: int, generator: torch.Generator) -> Batch:
         """inputs [T, B, bits + 2], targets [T, B, bits], mask [T, B]."""
         self.check_level(level)
-        shown = random_bits(level, batch, self.bits, generator)
-        inputs = torch.zeros(self.steps(level), batch, self.input_size)
-        targets, mask = torch.zeros(self.steps(level), batch, self.bits), torch.zeros(self.steps(level), batch)
-        inputs[:level, :, : self.bits], inputs[:level, :, self.bits], inputs[level, :, self.bits + 1] = shown, 1, 1
-        targets[level + 1 :], mask[level + 1 :] = shown, 1
-        return Batch(inputs, targets, mask)
+        vectors = random_bits(level, batch, self.bits, generator)
+        sequences = self.blank(self.steps(level), batch)
+        shown, delimiter, answer = slice(0, level), level, slice(level + 1, None)
+        sequences.inputs[shown, :, : self.bits] = vectors
+        sequences.inputs[shown, :, self.bits] = 1
+        sequences.inputs[delimiter, :, self.bits + 1] = 1
+        sequences.targets[answer], sequences.mask[answer] = vectors, 1
+        return sequences

@@ -1,4 +1,4 @@
-"""Data sets as they are distributed: archives, or what they unpack to, anywhere below a folder. Nothing is downloaded or unpacked."""
+"""Read data sets as they are distributed: archives, or the files unpacked from them, anywhere below a folder. Nothing is downloaded."""
 
 import hashlib
 import lzma
@@ -15,11 +15,20 @@ DAMAGE = (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFE
 
 
 def members(data: Path, archives: str, wanted: re.Pattern[str], what: str) -> Iterator[tuple[str, bytes]]:
-    """(path, content) of every file whose path matches `wanted`, in the order of their names.
+    """Read the wanted files.
 
-    `data` is an archive (zip or tar, any compression), or a folder with archives whose names match the regular expression `archives`,
-    or with the unpacked files; unpacked files come before archives. UsageError if there is nothing there (`what` says what was expected)
-    or an archive is damaged.
+    Args:
+        data: an archive (zip or tar, any compression), or a folder with archives or unpacked files.
+        archives: regular expression of the names of archives.
+        wanted: pattern of the paths of wanted files.
+        what: the data set, for error messages.
+
+    Yields:
+        (path, content), unpacked files first, then those of each archive. They are sorted by name, except in a tar, which is read in
+        its own order.
+
+    Raises:
+        UsageError: nothing is there, or an archive is damaged.
     """
     for source in sources(data, archives, wanted, what):
         if source.is_dir():
@@ -33,7 +42,7 @@ def members(data: Path, archives: str, wanted: re.Pattern[str], what: str) -> It
 
 
 def sources(data: Path, archives: str, wanted: re.Pattern[str], what: str) -> list[Path]:
-    """Where `members` finds them: the folder itself if files in it match, then the archives, by name."""
+    """Sources that `members` reads: the folder itself if it has unpacked files, then its archives by name."""
     if not data.exists():
         raise UsageError(f"--data {data}: expected a folder or archive with {what}, got a path that does not exist; name your copy")
     if data.is_file():
@@ -47,20 +56,21 @@ def sources(data: Path, archives: str, wanted: re.Pattern[str], what: str) -> li
 
 
 def fingerprint(data: Path, archives: str, wanted: re.Pattern[str], what: str) -> str:
-    """What identifies the data in a record, wherever it lies: name, bytes and SHA-256 of each archive, in words; of unpacked files the
-    SHA-256 of the list of their names and sizes.
+    """Identify the data, wherever they are stored: name, bytes and SHA-256 of each archive.
+
+    For unpacked files, the SHA-256 is that of the list of their names and sizes.
     """
-    found = []
+    descriptions = []
     for source in sources(data, archives, wanted, what):
         if source.is_file():
             name, content = source.name, source.read_bytes()
             size_bytes = len(content)
         else:
-            listed = [(path.relative_to(source).as_posix(), path.stat().st_size) for path in _matching(source, wanted)]
-            name, content = f"{len(listed)} files", "".join(f"{name} {size}\n" for name, size in listed).encode()
-            size_bytes = sum(size for _, size in listed)
-        found.append(f"{name}, {size_bytes} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
-    return "; ".join(found)
+            names_sizes = [(path.relative_to(source).as_posix(), path.stat().st_size) for path in _matching(source, wanted)]
+            name, content = f"{len(names_sizes)} files", "".join(f"{name} {size}\n" for name, size in names_sizes).encode()
+            size_bytes = sum(size for _, size in names_sizes)
+        descriptions.append(f"{name}, {size_bytes} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
+    return "; ".join(descriptions)
 
 
 def _matching(folder: Path, wanted: re.Pattern[str]) -> Iterator[Path]:
@@ -74,7 +84,7 @@ def _of_zip(path: Path, wanted: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
 
 
 def _of_tar(path: Path, wanted: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
-    """In the archive's own order, in one pass: a compressed tar can only be read forwards."""
+    """Read in the archive's own order: a compressed tar can only be read forwards."""
     with tarfile.open(path) as archive:
         for member in archive:
             content = archive.extractfile(member) if wanted.search(member.name) else None

@@ -1,4 +1,4 @@
-"""Which tasks there are, by name: built-ins, and `package.module:Class` of one's own."""
+"""Find a task by name: a built-in one, or `package.module:Class` of a user's own."""
 
 import inspect
 from collections.abc import Mapping
@@ -21,9 +21,14 @@ TASKS = {
 
 
 def find_task(name: str, data: Path | None = None, options: Mapping[str, int] | None = None) -> Task:
-    """The task; `data` is the folder or archive it draws from, for a task whose constructor takes `data`.
+    """Build a task.
 
-    UsageError for an unknown name, an option that the task has not or refuses, and data that is missing or of no use to it.
+    Args:
+        data: folder or archive, for a task whose constructor takes `data`.
+        options: other arguments of the constructor.
+
+    Raises:
+        UsageError: unknown name, an option that the task does not have or refuses, data missing or not wanted.
     """
     if ":" not in name and name not in TASKS:
         known = list(TASKS)
@@ -31,19 +36,19 @@ def find_task(name: str, data: Path | None = None, options: Mapping[str, int] | 
     factory = import_target(f"task {name!r}", TASKS.get(name, name))
     parameters = inspect.signature(factory).parameters
     accepted = [option for option, parameter in parameters.items() if isinstance(parameter.default, int)]
-    given: dict[str, Any] = dict(options or {})
-    for option in given:
+    arguments: dict[str, Any] = dict(options or {})
+    for option in arguments:
         if option not in accepted:
             known_options = ", ".join(accepted) or "no options"
             raise UsageError(f"task {name!r}: expected options among {known_options}, got {option!r}{did_you_mean(option, accepted)}")
     if "data" in parameters:
         if data is None:
             raise UsageError(f"task {name!r}: expected --data PATH of the folder or archive as distributed, got none")
-        given["data"] = data
+        arguments["data"] = data
     elif data is not None:
         raise UsageError(f"task {name!r}: expected no data, its sequences are drawn at random, got {str(data)!r}; leave --data out")
     try:
-        task = factory(**given)
+        task = factory(**arguments)
     except UsageError:
         raise
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Item recall: a chain of items, then one of them as a query, whose successor is due (Graves et al. 2014, section 4.3)."""
+"""Item recall: a chain of items, then one of them as a query; due is the next item of the chain (Graves et al. 2014, section 4.3)."""
 
 import torch
 
@@ -6,8 +6,16 @@ from mann_bench.suites.tasks.task import Batch, Task, check_option, random_bits
 
 
 class ItemRecall(Task):
-    """Level = items of `vectors` vectors of `bits` bits. The two channels after the bits are the delimiters: one before each item, another
-    before and after the query. The successor is due in the steps after that, where the input is zero.
+    """Level = number of items; an item is `vectors` vectors of `bits` bits.
+
+    | steps | inputs, `bits` wide | channel `bits` | channel `bits + 1` | due |
+    |---|---|---|---|---|
+    | level x 1 | | 1 (before an item) | | |
+    | level x `vectors` | item | | | |
+    | 1 | | | 1 (before the query) | |
+    | `vectors` | query | | | |
+    | 1 | | | 1 (after the query) | |
+    | `vectors` | | | | next item |
     """
 
     name = "item-recall"
@@ -22,24 +30,23 @@ class ItemRecall(Task):
         self.bits, self.vectors, self.input_size, self.output_size = bits, vectors, bits + 2, bits
 
     def steps(self, level: int) -> int:
-        """Each item and the query with their delimiters, and the answer."""
         return (1 + self.vectors) * level + 1 + self.vectors + 1 + self.vectors
 
     def chance(self, level: int) -> float:
-        """Half of an item's bits."""
         return self.bits * self.vectors / 2
 
     def sample(self, level: int, batch: int, generator: torch.Generator) -> Batch:
         """inputs [T, B, bits + 2], targets [T, B, bits], mask [T, B]."""
         self.check_level(level)
-        items = random_bits(level * self.vectors, batch, self.bits, generator).unflatten(0, (level, self.vectors))
-        asked, element = torch.randint(0, level - 1, (batch,), generator=generator), torch.arange(batch)
-        inputs = torch.zeros(self.steps(level), batch, self.input_size)
-        targets, mask = torch.zeros(self.steps(level), batch, self.bits), torch.zeros(self.steps(level), batch)
-        chain = inputs[: (1 + self.vectors) * level].unflatten(0, (level, 1 + self.vectors))
-        chain[:, 0, :, self.bits], chain[:, 1:, :, : self.bits] = 1, items
-        query = inputs[len(inputs) - 2 * self.vectors - 2 : len(inputs) - self.vectors]
-        query[0, :, self.bits + 1], query[-1, :, self.bits + 1] = 1, 1
-        query[1:-1, :, : self.bits] = items[asked, :, element].transpose(0, 1)
-        targets[-self.vectors :], mask[-self.vectors :] = items[asked + 1, :, element].transpose(0, 1), 1
-        return Batch(inputs, targets, mask)
+        size = self.vectors
+        items = random_bits(level * size, batch, self.bits, generator).unflatten(0, (level, size))  # [level, vectors, B, bits]
+        query_item, element = torch.randint(0, level - 1, (batch,), generator=generator), torch.arange(batch)
+        sequences = self.blank(self.steps(level), batch)
+        chain = sequences.inputs[: (1 + size) * level].unflatten(0, (level, 1 + size))
+        chain[:, 0, :, self.bits] = 1
+        chain[:, 1:, :, : self.bits] = items
+        query = sequences.inputs[(1 + size) * level : -size]
+        query[0, :, self.bits + 1] = query[-1, :, self.bits + 1] = 1
+        query[1:-1, :, : self.bits] = items[query_item, :, element].transpose(0, 1)
+        sequences.targets[-size:], sequences.mask[-size:] = items[query_item + 1, :, element].transpose(0, 1), 1
+        return sequences

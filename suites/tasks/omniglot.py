@@ -1,7 +1,7 @@
-"""Omniglot episodes: drawings of characters never seen before, each to be named by the label that its earlier drawings had.
+"""Omniglot: one-shot classification of drawings of characters. Due is the label that earlier drawings of the character had.
 
 The images are the user's own copy of Lake et al. 2015, https://github.com/brendenlake/omniglot: any of images_background.zip,
-images_evaluation.zip, images_background_small1.zip and ..._small2.zip, or what they unpack to.
+images_evaluation.zip, images_background_small1.zip and ..._small2.zip, or the files unpacked from them.
 """
 
 import io
@@ -25,12 +25,12 @@ WHAT = "Omniglot (images_background.zip, images_evaluation.zip or their small ve
 ARCHIVES = r"images_(background|evaluation)\w*\.zip"
 DRAWING = re.compile(r"(?P<alphabet>[^/]+)/(?P<character>character\d+)/\d+_(?P<drawing>\d+)\.png$")
 SIDE = 20  # pixels, as in Santoro et al. 2016
-INSTANCES = 10  # times each character is shown
-TURNS = 4  # by 0, 90, 180, 270 degrees: each makes a class of its own
-STRETCH = 1.2  # largest, of a character in an episode, along each axis
-TILT = math.pi / 16  # largest, of a drawing
-SHIFT = 1 / SIDE  # largest, of a drawing, as a part of the image's side
-SHARES = {"train": 0.75, "validation": 0.125, "test": 0.125}  # of the characters
+INSTANCES = 10  # drawings shown of each character
+TURNS = 4  # by 0, 90, 180, 270 degrees: each is a class of its own
+STRETCH = 1.2  # largest factor along each axis, one for all drawings of a character in an episode
+TILT = math.pi / 16  # largest angle of a drawing
+SHIFT = 1 / SIDE  # largest shift of a drawing, in sides of the image: one pixel
+SHARES = {"train": 0.75, "validation": 0.125, "test": 0.125}  # shares of the characters
 SPLIT_SEED = 0
 
 Part = Literal["train", "validation", "test"]
@@ -39,13 +39,14 @@ Part = Literal["train", "validation", "test"]
 class Omniglot(Task):
     """Episodes of Rae et al. 2016, section 4.5, on the images of Santoro et al. 2016 (20 x 20 pixels).
 
-    `level` characters, each shown 10 times (10 of its 20 drawings), in random order. A step shows a drawing and the label of the step
-    before; due is its own label. Labels are `level` different ones of `labels`, drawn anew for each episode, so a network can know them
-    only from the episode. A class is a character turned by 0, 90, 180 or 270 degrees; in an episode it is stretched by up to 1.2 along
-    each axis, and each drawing is tilted by up to pi/16 and shifted by up to a pixel. An answer's group is its instance, 1 to 10.
+    An episode has `level` characters. Each is shown 10 times (10 of its 20 drawings), in random order. A step shows a drawing and the
+    label of the step before; due is the drawing's own label. The labels are `level` different ones of `labels`, drawn for each episode,
+    so that a network can learn them only from the episode. A class is a character turned by 0, 90, 180 or 270 degrees. In an episode a
+    character is stretched by up to 1.2 along each axis; each drawing is tilted by up to pi/16 and shifted by up to a pixel. The group of
+    an answer is its instance number, 1 to 10.
 
-    Characters are parted once, by a fixed seed: 75% train, 12.5% validation (to choose a run by), 12.5% test, so no drawing and no turn
-    of a character trained on is ever in a test. `held_out` is the test part.
+    A fixed seed splits the characters: 75% training, 12.5% validation (to choose a run), 12.5% test (`held_out`). No drawing and no turn
+    of a training character is in the test.
     """
 
     name = "omniglot"
@@ -54,7 +55,15 @@ class Omniglot(Task):
     first_level = 2
 
     def __init__(self, data: Path, *, labels: int = 20, part: Part = "train") -> None:
-        """`data`: a folder or archive; `labels`: the most characters of an episode. UsageError where data are missing, damaged, too few."""
+        """Load one part of the characters.
+
+        Args:
+            data: folder or archive.
+            labels: highest number of characters in an episode.
+
+        Raises:
+            UsageError: data missing, damaged or too few.
+        """
         images = load(data)
         bounds = _bounds(part, len(images))
         shuffled = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED))
@@ -70,57 +79,64 @@ class Omniglot(Task):
             raise UsageError(f"omniglot: expected labels >= 2, got {labels}; a single label leaves nothing to tell apart")
 
     def held_out(self) -> "Omniglot":
-        """Episodes of characters that are never trained on."""
+        """Episodes of test characters."""
         return Omniglot(self.data, labels=self.labels, part="test")
 
     def validation(self) -> "Omniglot":
-        """Episodes of characters that are neither trained on nor in a test."""
+        """Episodes of validation characters."""
         return Omniglot(self.data, labels=self.labels, part="validation")
 
     def steps(self, level: int) -> int:
-        """Each character ten times."""
         return INSTANCES * level
 
     def chance(self, level: int) -> float:
-        """Share of wrong answers of a guess among the episode's own labels."""
+        """Share of wrong answers when guessing among the episode's own labels."""
         return 1 - 1 / level
 
     def sample(self, level: int, batch: int, generator: torch.Generator) -> Batch:
-        """B episodes of `level` characters: T = 10 level."""
+        """Draw B episodes: inputs [10 level, B, 400 + labels], targets, mask and group [10 level, B]."""
         self.check_level(level)
         characters, drawings = self.images.shape[:2]
 
-        def draw(count: int, among: int, *shape: int) -> Tensor:
-            """`count` different ones of `among`: [*shape, count]."""
+        def sample_distinct(count: int, among: int, *shape: int) -> Tensor:
+            """`count` distinct numbers below `among`: [*shape, count]."""
             return torch.rand(*shape, among, generator=generator).argsort(-1)[..., :count]
 
-        classes, labels = draw(level, TURNS * characters, batch), draw(level, self.labels, batch)  # [B, level]
+        classes, labels = sample_distinct(level, TURNS * characters, batch), sample_distinct(level, self.labels, batch)  # [B, level]
         stretch = STRETCH ** (2 * torch.rand(batch, level, 2, generator=generator) - 1)
-        chosen = draw(INSTANCES, drawings, batch, level)  # [B, level, 10]
-        order = draw(self.steps(level), self.steps(level), batch)  # [B, T]
+        drawing = sample_distinct(INSTANCES, drawings, batch, level)  # [B, level, 10]
+        order = sample_distinct(self.steps(level), self.steps(level), batch)  # [B, T]
 
-        of_step = torch.arange(level).repeat_interleave(INSTANCES)[order]  # [B, T], which of the episode's characters
-        shown = classes.gather(1, of_step)
-        images = self.images[shown // TURNS, chosen.flatten(1).gather(1, order)].float() / 255
-        quarter = (shown % TURNS) * (math.pi / 2)
-        tilt = quarter + TILT * (2 * torch.rand(quarter.shape, generator=generator) - 1)
-        shift = 2 * SHIFT * (2 * torch.rand(*quarter.shape, 2, generator=generator) - 1)
-        stretched = stretch.gather(1, of_step[..., None].expand(-1, -1, 2))
-        moved = distort(images.flatten(0, 1), tilt.flatten(), stretched.flatten(0, 1), shift.flatten(0, 1)).view(batch, -1, SIDE * SIDE)
+        place = torch.arange(level).repeat_interleave(INSTANCES)[order]  # [B, T], of the step's character in the episode
+        shown = classes.gather(1, place)
+        images = self.images[shown // TURNS, drawing.flatten(1).gather(1, order)].float() / 255  # [B, T, 20, 20]
+        turn = (shown % TURNS) * (math.pi / 2)
+        angle = turn + TILT * (2 * torch.rand(turn.shape, generator=generator) - 1)
+        shift = 2 * SHIFT * (2 * torch.rand(*turn.shape, 2, generator=generator) - 1)
+        stretch = stretch.gather(1, place[..., None].expand(-1, -1, 2))  # [B, T, 2]
+        distorted = distort(images.flatten(0, 1), angle.flatten(), stretch.flatten(0, 1), shift.flatten(0, 1))
 
-        targets = labels.gather(1, of_step).T  # [T, B]
+        targets = labels.gather(1, place).T  # [T, B]
         inputs = torch.zeros(len(targets), batch, self.input_size)
-        inputs[..., : SIDE * SIDE] = moved.transpose(0, 1)
+        inputs[..., : SIDE * SIDE] = distorted.view(batch, -1, SIDE * SIDE).transpose(0, 1)
         inputs[1:, :, SIDE * SIDE :] = functional.one_hot(targets[:-1], self.labels)
-        instances = functional.one_hot(of_step, level).cumsum(1).gather(2, of_step[..., None])[..., 0].T
-        return Batch(inputs, targets, torch.ones(targets.shape), instances)
+        instance = functional.one_hot(place, level).cumsum(1).gather(2, place[..., None])[..., 0].T  # [T, B], from 1
+        return Batch(inputs, targets, torch.ones(targets.shape), instance)
 
 
 def distort(images: Tensor, angles: Tensor, stretch: Tensor, shift: Tensor) -> Tensor:
-    """Images [n, side, side] turned by angles [n] (radians), stretched by factors [n, 2] along their own axes and shifted by [n, 2]
-    (x and y, 2 is the side); bilinear, and empty where nothing was drawn.
+    """Turn, stretch and shift images, with bilinear interpolation and zeros outside.
+
+    Args:
+        images: [n, side, side].
+        angles: [n], radians.
+        stretch: [n, 2], factors along the image's own axes.
+        shift: [n, 2], x and y; 2 is the side of the image.
+
+    Returns:
+        Images [n, side, side].
     """
-    axis = (2 * torch.arange(images.shape[1]) + 1) / images.shape[1] - 1  # centres of pixels
+    axis = (2 * torch.arange(images.shape[1]) + 1) / images.shape[1] - 1  # centres of the pixels, from -1 to 1
     cos, sin = angles.cos()[:, None, None], angles.sin()[:, None, None]
     x, y = axis - shift[:, 0, None, None], axis[:, None] - shift[:, 1, None, None]
     source = ((cos * x + sin * y) / stretch[:, 0, None, None], (cos * y - sin * x) / stretch[:, 1, None, None])
@@ -129,31 +145,31 @@ def distort(images: Tensor, angles: Tensor, stretch: Tensor, shift: Tensor) -> T
 
 @lru_cache(maxsize=2)
 def load(data: Path) -> Tensor:
-    """All drawings, uint8 [characters, drawings, 20, 20], 255 where there is ink; characters in the order of alphabet and number."""
-    found: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+    """Load all drawings: uint8 [characters, drawings, 20, 20], 255 where there is ink, sorted by alphabet and character number."""
+    images: dict[tuple[str, str], dict[str, np.ndarray]] = {}
     for path, content in files.members(data, ARCHIVES, DRAWING, WHAT):
         match = DRAWING.search(path)
-        assert match is not None  # members gives nothing else
-        drawings = found.setdefault((match["alphabet"], match["character"]), {})
+        assert match is not None  # `members` yields only paths that match
+        drawings = images.setdefault((match["alphabet"], match["character"]), {})
         if match["drawing"] in drawings:
-            continue  # the small sets are parts of the background set
+            continue  # the small sets are parts of the background set: count a drawing once
         try:
             image = Image.open(io.BytesIO(content)).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
         except (UnidentifiedImageError, OSError) as error:
             raise UsageError(f"{data}: {path}: expected a PNG image, got something else ({error}); fetch the images again") from error
         drawings[match["drawing"]] = 255 - np.asarray(image)
-    counts = {len(drawings) for drawings in found.values()}
+    counts = {len(drawings) for drawings in images.values()}
     if len(counts) != 1 or min(counts) < INSTANCES:
         least, most = min(counts, default=0), max(counts, default=0)
         raise UsageError(
-            f"{data}: expected equally many drawings of each of {len(found)} characters, {INSTANCES} or more, got {least} to {most}; "
+            f"{data}: expected equally many drawings of each of {len(images)} characters, {INSTANCES} or more, got {least} to {most}; "
             "fetch the images again"
         )
-    return torch.from_numpy(np.stack([np.stack([found[key][name] for name in sorted(found[key])]) for key in sorted(found)]))
+    return torch.from_numpy(np.stack([np.stack([images[key][name] for name in sorted(images[key])]) for key in sorted(images)]))
 
 
 def _bounds(part: Part, characters: int) -> tuple[int, int]:
-    """First and one past the last of the shuffled characters."""
+    """Range of a part in the shuffled characters: its first, and one past its last."""
     ends = np.cumsum([0, *SHARES.values()]) * characters
-    at = list(SHARES).index(part)
-    return round(ends[at]), round(ends[at + 1])
+    position = list(SHARES).index(part)
+    return round(ends[position]), round(ends[position + 1])

@@ -1,4 +1,4 @@
-"""Priority sort: vectors with priorities; those of the highest are due, in descending order (Graves et al. 2014, section 4.5)."""
+"""Priority sort: vectors with priorities; due are those of the highest, in descending order (Graves et al. 2014, section 4.5)."""
 
 import torch
 
@@ -6,8 +6,13 @@ from mann_bench.suites.tasks.task import Batch, Task, check_option, random_bits
 
 
 class PrioritySort(Task):
-    """Level = vectors; four of five are due, 16 of the paper's 20. The channels after the bits: the priority, U(-1, 1), what is shown, and
-    the delimiter.
+    """Level = number of vectors. Due are four fifths of them: 16 of the paper's 20.
+
+    | steps | inputs, `bits` wide | channel `bits` | channel `bits + 1` | channel `bits + 2` | due |
+    |---|---|---|---|---|---|
+    | level | vectors | priority ~ U(-1, 1) | 1 | | |
+    | 1 | | | | 1 (delimiter) | |
+    | level x 4/5 | | | | | sorted vectors |
     """
 
     name = "priority-sort"
@@ -19,27 +24,26 @@ class PrioritySort(Task):
         check_option("bits", bits, 1)
         self.bits, self.input_size, self.output_size = bits, bits + 3, bits
 
-    def asked(self, level: int) -> int:
-        """How many vectors are due."""
+    def vectors_due(self, level: int) -> int:
         return max(1, level * 4 // 5)
 
     def steps(self, level: int) -> int:
-        """Shown, delimiter, sorted."""
-        return level + 1 + self.asked(level)
+        return level + 1 + self.vectors_due(level)
 
     def chance(self, level: int) -> float:
-        """Half of the bits due."""
-        return self.bits * self.asked(level) / 2
+        return self.bits * self.vectors_due(level) / 2
 
     def sample(self, level: int, batch: int, generator: torch.Generator) -> Batch:
         """inputs [T, B, bits + 3], targets [T, B, bits], mask [T, B]."""
         self.check_level(level)
-        shown = random_bits(level, batch, self.bits, generator)
+        vectors = random_bits(level, batch, self.bits, generator)
         priority = 2 * torch.rand(level, batch, generator=generator) - 1
-        order = priority.argsort(0, descending=True)[: self.asked(level)]  # [due, B]
-        inputs = torch.zeros(self.steps(level), batch, self.input_size)
-        targets, mask = torch.zeros(self.steps(level), batch, self.bits), torch.zeros(self.steps(level), batch)
-        inputs[:level, :, : self.bits], inputs[:level, :, self.bits], inputs[:level, :, self.bits + 1] = shown, priority, 1
-        inputs[level, :, self.bits + 2] = 1
-        targets[level + 1 :], mask[level + 1 :] = shown[order, torch.arange(batch)], 1
-        return Batch(inputs, targets, mask)
+        order = priority.argsort(0, descending=True)[: self.vectors_due(level)]  # [due, B]
+        sequences = self.blank(self.steps(level), batch)
+        shown, delimiter, answer = slice(0, level), level, slice(level + 1, None)
+        sequences.inputs[shown, :, : self.bits] = vectors
+        sequences.inputs[shown, :, self.bits] = priority
+        sequences.inputs[shown, :, self.bits + 1] = 1
+        sequences.inputs[delimiter, :, self.bits + 2] = 1
+        sequences.targets[answer], sequences.mask[answer] = vectors[order, torch.arange(batch)], 1
+        return sequences

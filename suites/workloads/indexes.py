@@ -95,7 +95,7 @@ class IndexWorkload(Workload):
         small = self.case.model_copy(update={"slots": min(self.case.slots, SMALL_SLOTS), "steps": SMALL_STEPS, "mode": "train"})
         return small, small.model_copy(update={"kernels": "torch"})
 
-    def given(self) -> list[Tensor]:
+    def input_tensors(self) -> list[Tensor]:
         """Queries, or the rows to update."""
         return [*self.queries, self.rows]
 
@@ -126,7 +126,7 @@ class IndexWorkload(Workload):
             for rows in self.rows:
                 self.state.write(rows, self._directions(*rows.shape))
 
-    def outcome(self) -> dict[str, Tensor]:
+    def observables(self) -> dict[str, Tensor]:
         """Rows found, and the index as it stands after updates, undone or not."""
         self.clear()
         y, state = self.forward()

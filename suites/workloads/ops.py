@@ -359,7 +359,7 @@ class OpWorkload(Workload):
         for parameter in self.op.parameters.values():
             parameter.grad = None
 
-    def outcome(self) -> dict[str, Tensor]:
+    def observables(self) -> dict[str, Tensor]:
         """Results, state after the calls and after their undo, and gradients."""
         self.forward()
         after = {name: value.clone() for name, value in self.op.observables().items()}

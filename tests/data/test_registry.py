@@ -1,5 +1,8 @@
 """Finding models: built-in, entry point, a file of one's own."""
 
+import subprocess
+import sys
+
 import pytest
 
 from mann_bench.data import registry
@@ -42,7 +45,7 @@ def test_entry_point(monkeypatch):
     [
         ("sma", "did you mean 'sam'"),
         ("no.such.module:f", "importable, got ModuleNotFoundError"),
-        ("mann_bench.data.sizes:nothing", "importable, got AttributeError"),
+        ("mann_bench.data.units:nothing", "importable, got AttributeError"),
     ],
 )
 def test_unknown(name, message):
@@ -69,3 +72,8 @@ def test_describe_names_source_cost_and_size():
     assert sam["space per step"] == "O(1)"
     assert sam["parameters"] == "124,900"
     assert any("erase" in option for option in sam["options"])
+
+
+def test_the_command_line_starts_without_torch():
+    program = "import sys, mann_bench.cli.app; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

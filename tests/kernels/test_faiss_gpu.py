@@ -16,7 +16,7 @@ from mann_bench.kernels.reference import row_norms
 from mann_bench.measure.predict import predict
 from mann_bench.models import SAM
 from mann_bench.run.replies import Failure
-from mann_bench.run.runner import BrokenCurves, refuse
+from mann_bench.run.runner import StoppedCurves, precheck
 from tests.kernels import test_index
 from tests.kernels.test_index import SIZES, Rows
 from tests.support import fake_faiss
@@ -121,7 +121,7 @@ def test_on_the_cpu_it_is_unavailable(name):
         make_index(name)
     for model in ("sam", "index:query"):
         case = Case(suite="s", model=model, index=name, slots=64)
-        assert refuse(case, Budget(), BrokenCurves([])) == Failure(status="unavailable", reason=str(faiss_gpu.faiss_gpu_missing("cpu")))
+        assert precheck(case, Budget(), StoppedCurves([])) == Failure(status="unavailable", reason=str(faiss_gpu.faiss_gpu_missing("cpu")))
         assert predict(case, Budget()).total_bytes is None
 
 

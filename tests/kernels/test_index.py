@@ -15,7 +15,7 @@ from mann_bench.measure.gate import check_workload
 from mann_bench.measure.workload import make_workload
 from mann_bench.models import SAM, SDNC
 from mann_bench.run.replies import Failure
-from mann_bench.run.runner import BrokenCurves, refuse
+from mann_bench.run.runner import StoppedCurves, precheck
 from tests.support.dense_sam import dense_sam
 
 SIZES: dict[str, Any] = {"input_size": 5, "output_size": 3, "hidden": 7, "word_size": 6}
@@ -255,7 +255,7 @@ def test_as_workloads_of_the_suite(name):
 def test_a_missing_library_is_recorded_as_unavailable(monkeypatch):
     monkeypatch.setattr(rebuilt.importlib.util, "find_spec", lambda name: None)
     case = Case(suite="s", model="sam", index="faiss-hnsw", slots=64)
-    assert refuse(case, Budget(), BrokenCurves([])) == Failure(status="unavailable", reason=str(rebuilt.faiss_missing()))
+    assert precheck(case, Budget(), StoppedCurves([])) == Failure(status="unavailable", reason=str(rebuilt.faiss_missing()))
 
 
 def test_what_is_missing_is_said(monkeypatch):

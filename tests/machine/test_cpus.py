@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from mann_bench.machine import cpus as threads
+from mann_bench.machine import cpus
 
 BOMB = """
 import hashlib, os, sys, threading, time
-from mann_bench.machine.cpus import hold_to
-hold_to(int(sys.argv[1]))
+from mann_bench.machine.cpus import pin_to_cpus
+pin_to_cpus(int(sys.argv[1]))
 block, until = bytes(10**6), time.monotonic() + 0.3
 def work():
     while time.monotonic() < until:
@@ -33,9 +33,9 @@ def test_a_bomb_of_threads_and_its_children_stay_on_one_processor():
 
 
 def test_cores_before_siblings_and_processor_0_last(monkeypatch):
-    monkeypatch.setattr(threads, "siblings", lambda cpu: f"{cpu // 2}")  # 0,1 share a core, 2,3 share one, ...
-    assert threads.choose(range(8), 1) == [1]
-    assert threads.choose(range(8), 3) == [1, 2, 4]
-    assert threads.choose(range(8), 5) == [1, 2, 3, 4, 6]
-    assert threads.choose(range(8), 99) == list(range(8))
-    assert threads.choose([0], 1) == [0]
+    monkeypatch.setattr(cpus, "siblings", lambda cpu: f"{cpu // 2}")  # 0,1 share a core, 2,3 share one, ...
+    assert cpus.pick_cpus(range(8), 1) == [1]
+    assert cpus.pick_cpus(range(8), 3) == [1, 2, 4]
+    assert cpus.pick_cpus(range(8), 5) == [1, 2, 3, 4, 6]
+    assert cpus.pick_cpus(range(8), 99) == list(range(8))
+    assert cpus.pick_cpus([0], 1) == [0]

@@ -94,7 +94,7 @@ def test_a_module_of_ones_own_is_called_once_a_step(tmp_path):
 
 
 def test_a_module_that_insists_on_whole_sequences(tmp_path, monkeypatch):
-    monkeypatch.setattr("mann_bench.measure.workload.ModelWorkload.try_step", lambda self: None)
+    monkeypatch.setattr("mann_bench.measure.workload.ModelWorkload.smoke_test", lambda self: None)
     monkeypatch.setattr(Memory.__init__, "__defaults__", (True,))
     profile = take(f"{__name__}:Memory", tmp_path, steps=16)
     assert profile.how == "passes of growing length"

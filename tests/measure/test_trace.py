@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.profiler import record_function
 
-from mann_bench.measure.trace import BACKWARD, FORWARD, REST, Block, Place, Trace, _Reader, held_at, mark, recording
+from mann_bench.measure.trace import BACKWARD, FORWARD, REST, Block, Scope, Trace, _Reader, held_at, mark, recording
 from mann_bench.models import NTM
 from mann_bench.models.phases import phase, steps
 
@@ -50,19 +50,19 @@ def test_time_goes_to_step_phase_and_direction():
         return y
 
     trace = record(forward)
-    ms = {place: spent.host_ns / 1e6 for place, spent in trace.spent.items()}
+    ms = {scope: time.host_ns / 1e6 for scope, time in trace.scope_times.items()}
     for step in range(3):
         assert 4 * (step + 1) <= ms[FORWARD, step, "write"] < 4 * (step + 1) + 15
         assert 20 <= ms[FORWARD, step, "read"] < 35
         assert 30 <= ms[BACKWARD, step, "write"] < 45
         assert 3 <= ms[BACKWARD, step, "read"] < 18
-    assert 30 <= ms[Place(FORWARD, None, REST)] < 60
+    assert 30 <= ms[Scope(FORWARD, None, REST)] < 60
     assert list(trace.step_ends[FORWARD]) == [0, 1, 2]
     ends = trace.step_ends[BACKWARD]
     assert ends[0] > ends[1] > ends[2]
     for direction in (FORWARD, BACKWARD):  # every nanosecond is somewhere, and once
         start, end = trace.marks[direction]
-        assert abs(sum(spent.host_ns for place, spent in trace.spent.items() if place.direction == direction) - (end - start)) < 1e5
+        assert abs(sum(time.host_ns for scope, time in trace.scope_times.items() if scope.direction == direction) - (end - start)) < 1e5
 
 
 def test_backward_of_shared_and_gradless_operations_finds_its_step():
@@ -78,9 +78,9 @@ def test_backward_of_shared_and_gradless_operations_finds_its_step():
                 y = y * constant
         return y
 
-    places = set(record(forward).spent)
-    assert {Place(BACKWARD, 0, "write"), Place(BACKWARD, 1, "write")} <= places
-    assert Place(BACKWARD, 0, "addressing") not in places
+    scopes = set(record(forward).scope_times)
+    assert {Scope(BACKWARD, 0, "write"), Scope(BACKWARD, 1, "write")} <= scopes
+    assert Scope(BACKWARD, 0, "addressing") not in scopes
 
 
 def test_blocks_are_born_and_die():
@@ -119,7 +119,7 @@ def test_phases_cost_nothing_without_a_profiler_and_change_no_number():
     with recording("cpu") as trace, mark(FORWARD):
         y = model(x)[0]
     assert torch.equal(plain, y)
-    phases = {place.phase for place in trace.spent}
+    phases = {scope.phase for scope in trace.scope_times}
     assert phases == {"controller", "addressing", "write", "read", REST}
     began = time.perf_counter()
     for _ in range(1000):
@@ -167,8 +167,8 @@ def test_time_of_kernels_goes_to_the_phase_that_launched_them(nested):
     kernels = [Event(name, 50, 50 + ns) for name, ns in (("mb_forward", 7), ("cutlass::Kernel2", 30), ("Memset (Device)", 100))]
     op = Event("aten::mm", 2, 9, *(launch(2 + number, kernel, nested) for number, kernel in enumerate(kernels)), sequence_number=3)
     trace = read(Event(FORWARD, 0, 20, Event("read", 1, 10, op, sequence_number=-1), sequence_number=-1))
-    assert trace.spent[Place(FORWARD, None, "read")].device_ns == 137
-    assert trace.spent[Place(FORWARD, None, REST)].device_ns == 0
+    assert trace.scope_times[Scope(FORWARD, None, "read")].device_ns == 137
+    assert trace.scope_times[Scope(FORWARD, None, REST)].device_ns == 0
 
 
 def test_what_a_gpu_repeats_of_the_host_is_no_range():
@@ -178,10 +178,10 @@ def test_what_a_gpu_repeats_of_the_host_is_no_range():
     trace = read(Event(FORWARD, 0, 10, on_host, sequence_number=-1), *again)
     assert trace.marks[FORWARD] == (0, 10)
     assert trace.step_ends[FORWARD] == {0: 8}
-    assert {place: spent.host_ns for place, spent in trace.spent.items()} == {
-        Place(FORWARD, None, REST): 3,
-        Place(FORWARD, 0, REST): 2,
-        Place(FORWARD, 0, "read"): 5,
+    assert {scope: time.host_ns for scope, time in trace.scope_times.items()} == {
+        Scope(FORWARD, None, REST): 3,
+        Scope(FORWARD, 0, REST): 2,
+        Scope(FORWARD, 0, "read"): 5,
     }
 
 

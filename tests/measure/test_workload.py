@@ -19,7 +19,7 @@ from mann_bench.run.worker import Worker, answer
 @pytest.mark.parametrize("mode", ["train", "infer"])
 def test_passes_can_be_repeated(model, mode):
     workload = ModelWorkload(Case(suite="s", model=model, slots=16, steps=6, mode=mode))
-    workload.try_step()
+    workload.smoke_test()
     for _ in range(3):
         workload.run_pass()
         grads = [p.grad for p in workload.model.parameters()]
@@ -48,7 +48,7 @@ def test_wrong_returns_are_told(monkeypatch, returned, message):
     workload = ModelWorkload(Case(suite="s", model="lstm", slots=16))
     monkeypatch.setattr(workload, "model", returned)
     with pytest.raises((TypeError, ValueError), match=message):
-        workload.try_step()
+        workload.smoke_test()
 
 
 class Doubling(Workload):
@@ -119,7 +119,7 @@ def test_a_compiled_step_is_compiled_for_what_a_case_needs_and_no_more(monkeypat
     counters = torch._dynamo.utils.counters
     counters.clear()
     workload = ModelWorkload(Case(suite="s", model="ntm", variant="compiled", slots=8, steps=3))
-    workload.try_step()
+    workload.smoke_test()
     workload.run_pass()
     measure_pass(workload)
     assert counters["stats"]["unique_graphs"] == 2

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mann_bench.data.units import format_duration
 from mann_bench.learn.record import Evaluation
 from mann_bench.reports import write_learning_report, write_reports
 from mann_bench.reports.learning.babi import TEST_ERRORS
-from mann_bench.reports.learning.experiments import Curve, format_duration, load_experiments, ratio
+from mann_bench.reports.learning.experiments import Curve, load_experiments, ratio
 from mann_bench.reports.learning.selection import select
 from mann_bench.reports.learning.tables import tables_of
 from mann_bench.reports.learning.verdict import sentences

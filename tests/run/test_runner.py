@@ -10,7 +10,7 @@ from mann_bench.measure.predict import Prediction
 from mann_bench.measure.timing import Round
 from mann_bench.run.process import WorkerProcess
 from mann_bench.run.replies import Failure
-from mann_bench.run.runner import BrokenCurves, comparisons, refuse, run_suite, that_fit
+from mann_bench.run.runner import StoppedCurves, comparisons, fit_batches, precheck, run_suite
 from tests.support.results import make_result
 
 BAD_MODELS = """
@@ -118,7 +118,7 @@ def test_cases_on_a_gpu_leave_room_for_what_a_process_there_takes(monkeypatch):
     cases = [make_result(model, 64, device="cuda").case for model in ("ntm", "dam", "sam", "sam", "sam")]
 
     def batches():
-        return [[case.model for case in batch] for batch in that_fit(cases, Budget())]
+        return [[case.model for case in batch] for batch in fit_batches(cases, Budget())]
 
     assert batches() == [["ntm", "dam", "sam", "sam", "sam"]]
     sizes["dam"] = 18 * gib
@@ -132,20 +132,20 @@ def test_comparisons_differ_in_what_is_compared_only(suite):
 
 
 def test_broken_curves_and_refusals(suite, monkeypatch):
-    broken = BrokenCurves([make_result("ntm", 1024, status="oom", reason="full"), make_result("sam", 64, status="error", reason="bug")])
+    broken = StoppedCurves([make_result("ntm", 1024, status="oom", reason="full"), make_result("sam", 64, status="error", reason="bug")])
     assert "stopped at N = 1k (oom: full)" in str(broken.reason(make_result("ntm", 4096).case))
     assert broken.reason(make_result("ntm", 512).case) is None
     assert broken.reason(make_result("ntm", 4096, mode="infer").case) is None
     assert broken.reason(make_result("sam", 4096).case) is None
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    refusal = refuse(make_result("sam", 64, device="cuda").case, suite.budget, broken)
+    refusal = precheck(make_result("sam", 64, device="cuda").case, suite.budget, broken)
     assert refusal is not None
     assert refusal.status == "unavailable"
 
 
 def test_compiled_without_a_compiler_is_unavailable(suite, monkeypatch):
     monkeypatch.setattr("mann_bench.run.runner.compiler", lambda: None)
-    refusal = refuse(make_result("ntm", variant="compiled").case, suite.budget, BrokenCurves([]))
+    refusal = precheck(make_result("ntm", variant="compiled").case, suite.budget, StoppedCurves([]))
     assert refusal is not None
     assert refusal.status == "unavailable"
     assert "g++" in refusal.reason

@@ -7,7 +7,7 @@ import torch
 
 from mann_bench.data.errors import UsageError
 from mann_bench.suites.tasks import TASKS, associative_recall, find_task
-from mann_bench.suites.tasks.recall import different
+from mann_bench.suites.tasks.recall import distinct_vectors
 from mann_bench.suites.tasks.task import check_option
 
 DRAWN = [
@@ -112,7 +112,7 @@ def test_recall_asks_for_the_value_of_the_only_equal_key(together):
 
 @pytest.mark.parametrize(("count", "bits"), [(1, 1), (2, 1), (7, 4), (9, 4), (5000, 13), (3000, 40)])
 def test_different_vectors_differ(count, bits):
-    vectors = different(count, 2, bits, generator(1))
+    vectors = distinct_vectors(count, 2, bits, generator(1))
     assert vectors.shape == (count, 2, bits)
     for b in range(2):
         assert len(vectors[:, b].unique(dim=0)) == count

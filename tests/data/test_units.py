@@ -3,7 +3,7 @@
 import pytest
 
 from mann_bench.data.errors import UsageError
-from mann_bench.data.sizes import format_bytes, format_slots, parse_seconds, parse_size
+from mann_bench.data.units import format_bytes, format_slots, parse_seconds, parse_size
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Sizes as people write them: `64k` is 64 * 2**10 slots, `1M` is 2**20, `16G` is 16 * 2**30."""
+"""Numbers with units, parsed and formatted: `64k` is 64 * 2**10 slots, `16G` is 16 * 2**30 bytes, `10m` is 600 s."""
 
 import re
 
@@ -8,7 +8,7 @@ _FACTORS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
 
 def parse_size(text: str | int) -> int:
-    """Whole number of slots or bytes from `4096`, `64k`, `1M`, `2.5G` (binary multiples); UsageError otherwise."""
+    """`4096`, `64k`, `1M`, `2.5G` -> a whole number of slots or bytes (binary multiples); UsageError for anything else."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgG]?)(?:i?[bB])?", str(text).strip())
     value = float(match[1]) * _FACTORS[match[2].lower()] if match else 0.0
     if value < 1 or value != int(value):
@@ -17,7 +17,7 @@ def parse_size(text: str | int) -> int:
 
 
 def parse_seconds(text: str) -> float:
-    """`90`, `90s`, `10m`, `1.5h` -> seconds; UsageError otherwise."""
+    """`90`, `90s`, `10m`, `1.5h` -> seconds; UsageError for anything else."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
     value = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
     if value <= 0:
@@ -26,7 +26,7 @@ def parse_seconds(text: str) -> float:
 
 
 def format_slots(slots: int) -> str:
-    """`65536` -> `64k`: the shortest exact way to write a number of slots."""
+    """`65536` -> `64k`: exact, in the largest unit that allows it."""
     for letter in "GMk":
         factor = _FACTORS[letter.lower()]
         if slots >= factor and slots % factor == 0:
@@ -47,7 +47,7 @@ def round_slots(slots: float) -> str:
 
 
 def format_times(ratio: float) -> str:
-    """`3.29`, `404`, `2,130`: three significant digits, no powers of ten."""
+    """`3.29`, `404`, `2,130`: three significant digits, without powers of ten."""
     return f"{ratio:.3g}" if ratio < 999.5 else f"{ratio:,.0f}"
 
 
@@ -59,3 +59,9 @@ def format_bytes(size_bytes: float) -> str:
             return f"{value:.3g} {unit}"
         value /= 1024
     return f"{value:.3g} GiB"
+
+
+def format_duration(seconds: float) -> str:
+    """`58 s`, `4.2 min`, `1.1 h`: three significant digits."""
+    unit, factor = ("s", 1) if seconds < 60 else ("min", 60) if seconds < 3600 else ("h", 3600)
+    return f"{seconds / factor:.3g} {unit}"
