@@ -11,9 +11,9 @@ from mann_bench.data import store, suite
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
 from mann_bench.data.result import Measured, NotMeasured, Result
-from mann_bench.data.sizes import parse_size
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
+from mann_bench.data.units import parse_size
 from mann_bench.measure.profile import Profile
 from mann_bench.measure.workload import Workload
 from mann_bench.reports.data import frame
