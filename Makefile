@@ -18,6 +18,7 @@ help:
 	@echo "make test    all tests but the slow ones, side by side on all cores"
 	@echo "make test-all  these too, and the 40 that took longest"
 	@echo "make lint    ruff and mypy"
+	@echo "make docs    the documentation into docs/_build/html; runs the tutorial"
 	@echo "make format  let ruff format the code"
 	@echo "make clean   remove .venv, caches and runs/"
 
@@ -67,9 +68,16 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: setup $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going --quiet -b html docs docs/_build/html
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .asv runs
+	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .asv runs

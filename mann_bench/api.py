@@ -117,9 +117,9 @@ def load_frame(*folders: Folder) -> pd.DataFrame:
         folders: folders written by `run_suite` or `mann-bench run`.
 
     Returns:
-        A row for each result. The columns are the fields of `Case` and what was measured: `step_ms_median` with `step_ms_ci_low` and
-        `step_ms_ci_high` (milliseconds a step), `peak_bytes`, `bytes_per_step` (bytes saved for backward, a step), `status`, `reason`.
-        `run` names the folder, `curve` what a line in a plot stands for, `setting` what all lines of one plot share.
+        A row for each result. Columns are the fields of `Case`, `status`, `reason` and what was measured. `step_ms_median`,
+        `step_ms_ci_low` and `step_ms_ci_high` are milliseconds a step. `peak_bytes` is the peak memory, `bytes_per_step` the bytes
+        saved for backward per step. `run` names the folder, `curve` a line of a plot, `setting` what all lines of a plot share.
 
     Raises:
         UsageError: a folder holds no results.
