@@ -7,7 +7,7 @@ RUN ?= runs/bench
 PAPER ?= runs/paper
 BASE ?= HEAD~1
 
-.PHONY: help setup bench paper results regress gpu test test-all lint format clean
+.PHONY: help setup bench paper results regress gpu test test-all lint format docs clean
 
 help:
 	@echo "make bench   quick sweep of all models, then the HTML report"
@@ -18,8 +18,8 @@ help:
 	@echo "make test    all tests but the slow ones, side by side on all cores"
 	@echo "make test-all  these too, and the 40 that took longest"
 	@echo "make lint    ruff and mypy"
-	@echo "make docs    the documentation into docs/_build/html; runs the tutorial"
 	@echo "make format  let ruff format the code"
+	@echo "make docs    the documentation into docs/_build/html; runs the tutorial notebook"
 	@echo "make clean   remove .venv, caches and runs/"
 
 setup: $(VENV)/.installed
@@ -28,6 +28,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "expected Python 3.11 or newer, got %d.%d; call make PYTHON=python3.12" % sys.version_info[:2])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,$(EXTRA)]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
 # An unfinished sweep is taken up again; a finished one is kept until `rm -r runs/bench` or another RUN=folder.
@@ -68,16 +72,12 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: setup $(VENV)/.docs
-	$(BIN)/python -m sphinx -W --keep-going --quiet -b html docs docs/_build/html
-
-$(VENV)/.docs: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
-	@touch $@
-
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going --quiet -b html docs docs/_build/html
+
 clean:
-	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .asv runs
+	rm -rf $(VENV) docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .asv runs

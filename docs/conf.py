@@ -1,63 +1,49 @@
-"""Sphinx: Markdown by MyST, the API reference from docstrings, the tutorial run at each build. Needs no network."""
+"""Sphinx configuration: `make docs` writes docs/_build/html. Nothing is fetched from the network."""
 
-import os
 import re
+import sys
 from pathlib import Path
 
 from sphinx.application import Sphinx
 
-import mann_bench
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+import mann_bench  # noqa: E402  of this checkout
+
+REPOSITORY = "https://github.com/mann-bench/mann-bench/blob/main/"
 
 project = "mann-bench"
-author = "mann-bench contributors"
-copyright = author
-version = release = mann_bench.__version__
-
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["_build", "results/*/report"]  # reports are files that pages link to
+author = copyright = "mann-bench contributors"
+release = version = mann_bench.__version__
 html_theme = "furo"
 html_title = f"mann-bench {release}"
 
-default_role = "code"  # docstrings write `name`, as Markdown does
-autodoc_typehints = "description"
-autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "show-inheritance": True, "exclude-members": "model_config"}
-
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build", "results"]
 myst_heading_anchors = 3
+nitpicky = False  # types of the signatures are torch's, whose index is not at hand without a network
+
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_default_options = {"members": True, "member-order": "bysource", "exclude-members": "model_config,model_post_init"}
+add_module_names = False
+
 nb_execution_mode = "force"
-nb_execution_in_temp = True  # the tutorial writes files
-nb_execution_raise_on_error = True
 nb_execution_timeout = 300
-nb_output_stderr = "remove"
-
-REPOSITORY = "https://github.com/mann-bench/mann-bench/tree/main/"
-ROOT = Path(__file__).resolve().parent.parent
-FROM_ROOT = {"index": "README.md", "contributing": "CONTRIBUTING.md", "changelog": "CHANGELOG.md"}
-LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
+nb_execution_raise_on_error = True
+nb_execution_in_temp = True
 
 
-def read_page(app: Sphinx, name: str, source: list[str]) -> None:
-    """Put README and its like in front of the pages that stand for them; point links to what is no page at the repository."""
-    folder = ROOT / "docs" / os.path.dirname(name)
-    pages = app.env.found_docs
+def link_to_repository(app: Sphinx, document: str, source: list[str]) -> None:
+    """Links of the guides to files that are no pages of the site go to the repository."""
+    source[0] = re.sub(r"\]\(((?:\.\./|results/)[^)]*)\)", lambda link: f"]({repository_url(link[1])})", source[0])
 
-    def target(link: re.Match[str], base: Path) -> str:
-        path = base / link[1]
-        file = Path(os.path.normpath(path)).relative_to(ROOT)
-        if not path.exists():
-            raise FileNotFoundError(f"{name}: expected a link to a file of the repository, got {link[1]!r}")
-        is_page = file.parts[0] == "docs" and file.suffix in (".md", ".ipynb") and str(Path(*file.parts[1:]).with_suffix("")) in pages
-        if is_page or file.suffix in (".png", ".svg"):
-            return os.path.relpath(ROOT / file, folder)
-        page = next((page for page, root_file in FROM_ROOT.items() if root_file == str(file)), None)
-        return f"{os.path.relpath(ROOT / 'docs', folder)}/{page}.md" if page else REPOSITORY + file.as_posix()
 
-    text = LINK.sub(lambda link: target(link, folder), source[0])
-    if name in FROM_ROOT:
-        text = LINK.sub(lambda link: target(link, ROOT), (ROOT / FROM_ROOT[name]).read_text()) + "\n" + text
-    source[0] = text
+def repository_url(link: str) -> str:
+    """The address of a file, given relative to docs/."""
+    return REPOSITORY + (link.removeprefix("../") if link.startswith("../") else f"docs/{link}")
 
 
 def setup(app: Sphinx) -> None:
-    """Register the hook."""
-    app.connect("source-read", read_page)
+    """Called by Sphinx."""
+    app.connect("source-read", link_to_repository)

@@ -1,146 +1,85 @@
-"""The Python API: what the command line does, as functions. Import the names from `mann_bench`; this module is their home."""
+"""Functions of the public Python interface that need more than a re-export; `mann_bench` exports them."""
 
-import os
-import tempfile
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
-from mann_bench.data import store, suite
 from mann_bench.data.case import Case
-from mann_bench.data.errors import UsageError
-from mann_bench.data.result import Measured, NotMeasured, Result
+from mann_bench.data.result import Result
 from mann_bench.data.store import RunFolder
-from mann_bench.data.suite import Budget, Suite
-from mann_bench.data.units import parse_size
+from mann_bench.data.store import load_results as load_results_of
+from mann_bench.data.suite import Suite
 from mann_bench.measure.profile import Profile
-from mann_bench.measure.workload import Workload
-from mann_bench.reports.data import frame
+from mann_bench.reports.data.frame import load_frame as load_frame_of
 from mann_bench.run import runner
 from mann_bench.run.profiling import profile_in_worker
 from mann_bench.run.replies import Failure
 from mann_bench.run.session import describe
 
-__all__ = [
-    "Budget",
-    "Case",
-    "Measured",
-    "MeasurementError",
-    "NotMeasured",
-    "Profile",
-    "Result",
-    "Suite",
-    "UsageError",
-    "Workload",
-    "load_frame",
-    "load_results",
-    "load_suite",
-    "profile",
-    "run_suite",
-]
 
-Folder = str | os.PathLike[str]
+def run_suite(suite: Suite, folder: str | Path, *, resume: bool = False) -> list[Result]:
+    """Measure every case of a suite in a process of its own and store each result as soon as it is known.
 
-
-class MeasurementError(RuntimeError):
-    """A case that could not be measured.
-
-    Attributes:
-        status: `oom`, `timeout`, `error`, `unavailable` or another status of a result.
-        reason: why, in a sentence.
-    """
-
-    def __init__(self, status: str, reason: str) -> None:
-        super().__init__(f"{status}: {reason}")
-        self.status = status
-        self.reason = reason
-
-
-def load_suite(name: Folder) -> Suite:
-    """Load a suite that ships with mann-bench, or one of your own.
+    A case that fails (out of memory, timeout, error) is a `NotMeasured` among the results, and the others go on.
 
     Args:
-        name: the name of a shipped suite (`"quick"`), or the path of a file that ends in `.toml`.
-
-    Raises:
-        UsageError: there is no such suite, or the file has a mistake; the message names the key.
-    """
-    return suite.load_suite(os.fspath(name))
-
-
-def run_suite(suite: Suite, folder: Folder, *, resume: bool = False, on_result: Callable[[Result], None] | None = None) -> list[Result]:
-    """Measure every case of a suite and store the results.
-
-    Each case runs in a process of its own. A model of your own (`model="my_module:MyModel"`) is imported there, so its module must lie in
-    the current folder or on `PYTHONPATH`.
-
-    Args:
-        suite: what to measure.
-        folder: where the results go; each result is on disk before the next case starts.
-        resume: continue the run that the folder holds, if it holds one: finished cases are not measured again.
-        on_result: called with each new result once it is stored.
+        suite: what to measure, from `load_suite` or made of cases.
+        folder: where `run.json` and `results.jsonl` go. It must be new or empty, unless `resume` is set.
+        resume: go on with the run that is in the folder; only cases without a result are measured.
 
     Returns:
-        All results in the folder, in the order in which the cases finished. A case that failed is a `NotMeasured` with its reason.
+        All results of the folder, those of an earlier run first.
 
     Raises:
-        UsageError: the folder holds another run or other files.
+        UsageError: the folder holds something else, or another process writes there.
     """
-    path = Path(folder)
-    run = RunFolder(path, describe(suite), resume=resume and (path / "run.json").exists())
+    run = RunFolder(Path(folder), describe(suite), resume=resume)
     try:
-        for result in runner.run_suite(suite, run):
-            if on_result is not None:
-                on_result(result)
-        return list(run.records)
+        return [*run.records, *runner.run_suite(suite, run)]
     finally:
         run.close()
 
 
-def load_results(folder: Folder) -> list[Result]:
-    """Load the results of a run.
-
-    Args:
-        folder: a folder written by `run_suite` or `mann-bench run`.
-
-    Raises:
-        UsageError: it holds no results, or a line that is not a result.
-    """
-    return store.load_results(Path(folder))
-
-
-def load_frame(*folders: Folder) -> pd.DataFrame:
-    """Load the results of one or more runs as a table.
-
-    Args:
-        folders: folders written by `run_suite` or `mann-bench run`.
+def load_results(folder: str | Path) -> list[Result]:
+    """Load the results that `run_suite` or `mann-bench run` stored in a folder.
 
     Returns:
-        A row for each result. Columns are the fields of `Case`, `status`, `reason` and what was measured. `step_ms_median`,
-        `step_ms_ci_low` and `step_ms_ci_high` are milliseconds a step. `peak_bytes` is the peak memory, `bytes_per_step` the bytes
-        saved for backward per step. `run` names the folder, `curve` a line of a plot, `setting` what all lines of a plot share.
+        A `Measured` or a `NotMeasured` for each case; `result.status == "ok"` tells them apart.
 
     Raises:
-        UsageError: a folder holds no results.
+        UsageError: the folder holds no results, or a line of the file is no result.
     """
-    return frame.load_frame([Path(folder) for folder in folders])
+    return load_results_of(Path(folder))
 
 
-def profile(case: Case, folder: Folder | None = None, *, memory: int | str = "16G", seconds: float = 600) -> Profile:
-    """Measure the time and memory of every step and phase of one case, in a process of its own.
+def load_frame(folders: str | Path | Iterable[str | Path]) -> pd.DataFrame:
+    """Load the results of one or several run folders as a data frame with one row a case.
+
+    Returns:
+        The fields of the case, and columns with their unit in the name: `step_ms_median` (with `step_ms_ci_low` and `step_ms_ci_high`),
+        `bytes_per_step` (bytes saved for backward per step), `peak_bytes`. What was not measured is NaN; see columns `status` and `reason`.
+
+    Raises:
+        UsageError: as `load_results`.
+    """
+    paths = [folders] if isinstance(folders, str | Path) else folders
+    return load_frame_of([Path(path) for path in paths])
+
+
+def profile(case: Case, folder: str | Path, *, memory_bytes: int = 16 * 2**30, seconds: float = 600) -> Profile:
+    """Profile one case in a process of its own: time and memory of every step and phase, and what holds the bytes of its peak.
 
     Args:
-        case: the case; its `model` must be a model, not an op or an index.
-        folder: where `profile.json`, `steps.csv`, `phases.csv` and a Chrome trace go. None: they are not kept.
-        memory: bytes that the process may allocate, as a number or as text such as `"16G"`.
-        seconds: how long it may take.
+        case: what to profile; its model may be `package.module:factory`.
+        folder: where `profile.json`, `steps.csv`, `phases.csv` and `trace.json` go; created if needed.
+        memory_bytes: what the process may allocate.
+        seconds: what it may take.
 
     Raises:
-        MeasurementError: the case ran out of memory or time, or its model raised.
+        RuntimeError: the case failed; the message says how and why.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        reply = profile_in_worker(case, Path(scratch if folder is None else folder), parse_size(memory), seconds)
+    reply = profile_in_worker(case, Path(folder), memory_bytes, seconds)
     if isinstance(reply, Failure):
-        raise MeasurementError(reply.status, reply.reason)
+        raise RuntimeError(f"{case.label}: {reply.status}: {reply.reason}")
     return reply

@@ -6,6 +6,7 @@ using namespace mb;
 
 static_assert(sizeof(Arguments) == MB_ARGUMENTS_BYTES, "Python and the kernels differ in what a call's arguments are");
 
-#define ENTRY(name, items) \
-    extern "C" __global__ void __launch_bounds__(MB_THREADS) mb_##name(const __grid_constant__ Arguments a) { entries::name<MB_KNOWN>(Block{}, a, blockIdx.x); }
+#define MB_ENTRY(name, items) \
+    extern "C" __global__ void __launch_bounds__(MB_THREADS) mb_##name(const __grid_constant__ Arguments a) { entries::name<MB_FIXED_WIDTH>(Block{}, a, blockIdx.x); }
 MB_ENTRIES
+#undef MB_ENTRY

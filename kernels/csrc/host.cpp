@@ -55,8 +55,8 @@ int64_t mb_first_bad_row(const int64_t* rows, int64_t count, int64_t low, int64_
     return -1;
 }
 
-using entries::crews;
-#define ENTRY(name, items)                                                                 \
+using entries::num_batch_tiles;
+#define MB_ENTRY(name, items)                                                                 \
     void mb_##name(const Arguments* arguments) {                                           \
         const Arguments& a = *arguments;                                                   \
         for_items(items, a.threads, [&](const Block& block, int64_t item) {                \
@@ -65,4 +65,5 @@ using entries::crews;
         });                                                                                \
     }
 MB_ENTRIES
+#undef MB_ENTRY
 }

@@ -26,11 +26,11 @@ struct Index {
 };
 inline thread_local Index threadIdx, blockIdx;
 
-struct Warp {
+struct HostWarp {
     pthread_barrier_t barrier;
     char shuffled[32][8];
 };
-inline Warp warps[MB_THREADS / 32];
+inline HostWarp warps[MB_THREADS / 32];
 inline pthread_barrier_t whole_block;
 
 inline bool without_syncwarp = false;  // so that a test can show that a missing one is caught
@@ -41,7 +41,7 @@ inline void __syncwarp() {
     if (!without_syncwarp) wait_for_warp();
 }
 template <class T> T __shfl_xor_sync(unsigned, T value, int offset) {
-    Warp& warp = warps[threadIdx.x / 32];
+    HostWarp& warp = warps[threadIdx.x / 32];
     std::memcpy(warp.shuffled[threadIdx.x % 32], &value, sizeof value);
     wait_for_warp();
     std::memcpy(&value, warp.shuffled[(threadIdx.x % 32) ^ offset], sizeof value);
@@ -50,7 +50,7 @@ template <class T> T __shfl_xor_sync(unsigned, T value, int offset) {
 }
 template <class T> T __ldcg(const T* place) { return *place; }
 inline unsigned __ballot_sync(unsigned, bool holds) {
-    Warp& warp = warps[threadIdx.x / 32];
+    HostWarp& warp = warps[threadIdx.x / 32];
     warp.shuffled[threadIdx.x % 32][0] = holds;
     wait_for_warp();
     unsigned holding = 0;
@@ -59,7 +59,7 @@ inline unsigned __ballot_sync(unsigned, bool holds) {
     return holding;
 }
 inline unsigned __match_any_sync(unsigned, int32_t value) {
-    Warp& warp = warps[threadIdx.x / 32];
+    HostWarp& warp = warps[threadIdx.x / 32];
     std::memcpy(warp.shuffled[threadIdx.x % 32], &value, sizeof value);
     wait_for_warp();
     unsigned same = 0;
@@ -81,7 +81,7 @@ inline int __ffsll(long long bits) { return __builtin_ffsll(bits); }
 // Blocks run one after the other.
 template <class Arguments> void launch(void (*kernel)(Arguments), const Arguments& arguments, int64_t items) {
     pthread_barrier_init(&whole_block, nullptr, MB_THREADS);
-    for (Warp& warp : warps) pthread_barrier_init(&warp.barrier, nullptr, 32);
+    for (HostWarp& warp : warps) pthread_barrier_init(&warp.barrier, nullptr, 32);
     for (int64_t item = 0; item < items; ++item) {
         std::vector<std::thread> threads;
         for (int64_t i = 0; i < MB_THREADS; ++i)

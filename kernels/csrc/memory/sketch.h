@@ -3,15 +3,15 @@
 // zero (Dong, Charikar & Li 2008, asymmetric distance). The distances of a line are a byte each of one number: eight are compared at once.
 #pragma once
 
-#include "block.h"
+#include "block/block.h"
 #if defined(__AVX512VPOPCNTDQ__) && defined(__AVX512DQ__)
 #include <immintrin.h>
 #endif
 
 namespace mb {
 
-constexpr int64_t sketch_bits = 32, line_entries = 8, farthest = 63;  // no candidate is further away than that
-constexpr uint64_t no_row = 127;                                      // distance of an empty place
+constexpr int64_t sketch_bits = 32, entries_per_line = 8, max_distance = 63;  // no candidate is further away than that
+constexpr uint64_t empty_distance = 127;                                      // distance of an empty place
 
 MB_FN int32_t row_of(int64_t entry) { return static_cast<int32_t>(entry >> 32); }
 MB_FN int64_t make_entry(int64_t row, uint32_t sketch) { return (row << 32) | sketch; }
@@ -56,17 +56,17 @@ MB_FN QuerySketch sketch_query(const Real* projections) {
 }
 
 // Both by a warp, of which a lane has a sign.
-MB_FN uint32_t signs(Group group, const Real* projections) {
-    return group.lanes_where([&](int64_t i) { return projections[i] > 0; });
+MB_FN uint32_t signs(Warp warp, const Real* projections) {
+    return warp.ballot([&](int64_t i) { return projections[i] > 0; });
 }
-MB_FN QuerySketch sketch_query(Group group, const Real* projections) {
+MB_FN QuerySketch sketch_query(Warp warp, const Real* projections) {
     const auto size = [&](int64_t i) { return projections[i] < 0 ? -projections[i] : projections[i]; };
     Real total = 0;
     for (int64_t i = 0; i < sketch_bits; ++i) total += size(i);
-    QuerySketch sketch{signs(group, projections), {0, 0, 0}};
+    QuerySketch sketch{signs(warp, projections), {0, 0, 0}};
     for (int64_t degree = 0; degree < 3; ++degree) {
         const Real least = total * static_cast<Real>(2 * degree + 1) / static_cast<Real>(3 * sketch_bits);
-        sketch.certain[degree] = group.lanes_where([&](int64_t i) { return size(i) > least; });
+        sketch.certain[degree] = warp.ballot([&](int64_t i) { return size(i) > least; });
     }
     return sketch;
 }
@@ -76,15 +76,15 @@ MB_FN uint64_t line_distances(const int64_t* line, const QuerySketch& query) {
     const __m512i entries = _mm512_loadu_si512(line), differing = _mm512_xor_si512(entries, _mm512_set1_epi64(query.signs));
     const auto counted = [&](int64_t degree) { return _mm512_popcnt_epi64(_mm512_and_si512(differing, _mm512_set1_epi64(query.certain[degree]))); };
     const __m512i sums = _mm512_add_epi64(_mm512_add_epi64(counted(0), counted(1)), counted(2));
-    const __m512i bytes = _mm512_mask_mov_epi64(sums, _mm512_movepi64_mask(entries), _mm512_set1_epi64(no_row));
+    const __m512i bytes = _mm512_mask_mov_epi64(sums, _mm512_movepi64_mask(entries), _mm512_set1_epi64(empty_distance));
     return static_cast<uint64_t>(_mm_cvtsi128_si64(_mm512_cvtepi64_epi8(bytes)));
 #else
     uint64_t distances = 0;
-    for (int64_t c = 0; c < line_entries; ++c) {
+    for (int64_t c = 0; c < entries_per_line; ++c) {
         const uint64_t differing = static_cast<uint32_t>(line[c]) ^ query.signs;
         int64_t sum = 0;
         for (int64_t degree = 0; degree < 3; ++degree) sum += count_bits(differing & query.certain[degree]);
-        distances |= (line[c] < 0 ? no_row : static_cast<uint64_t>(sum)) << (8 * c);
+        distances |= (line[c] < 0 ? empty_distance : static_cast<uint64_t>(sum)) << (8 * c);
     }
     return distances;
 #endif

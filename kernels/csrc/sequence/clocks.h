@@ -2,17 +2,25 @@
 // Only where there is a buffer for them.
 #pragma once
 
-#include "block.h"
+#include "block/block.h"
 
 namespace mb {
 
 // As `models/phases.py` names them; `rest`: what a pass does once.
-#define MB_PHASES PHASE(controller) PHASE(addressing) PHASE(search) PHASE(write) PHASE(link) PHASE(read) PHASE(rollback) PHASE(rest)
+#define MB_PHASES \
+    MB_PHASE(controller) \
+    MB_PHASE(addressing) \
+    MB_PHASE(search) \
+    MB_PHASE(write) \
+    MB_PHASE(link) \
+    MB_PHASE(read) \
+    MB_PHASE(rollback) \
+    MB_PHASE(rest)
 
 enum class Phase : int64_t {
-#define PHASE(name) name,
+#define MB_PHASE(name) name,
     MB_PHASES
-#undef PHASE
+#undef MB_PHASE
         count
 };
 
@@ -22,12 +30,12 @@ struct Clocks {
 
     MB_FN Clocks(int64_t* of_all, int64_t element) : ns(of_all ? of_all + element * size : nullptr) {}
     MB_FN void start(const Block& block) const {
-        if (ns) block.one([&] { ns[size - 1] = now_ns(); });
+        if (ns) block.on_leader([&] { ns[size - 1] = now_ns(); });
     }
     // What has passed belongs to this phase.
     MB_FN void end_of(const Block& block, Phase phase) const {
         if (!ns) return;
-        block.one([&] {
+        block.on_leader([&] {
             const int64_t now = now_ns();
             ns[static_cast<int64_t>(phase)] += now - ns[size - 1];
             ns[size - 1] = now;

@@ -3,11 +3,11 @@
 #pragma once
 
 #include "arguments.h"
-#include "block.h"
+#include "block/block.h"
 
 namespace mb {
 
-struct Ring {
+struct LruRing {
     int32_t* last;         // [N]
     int32_t* queue;        // appended rows, -1: no access
     const int32_t* start;  // [N] or null
@@ -15,7 +15,7 @@ struct Ring {
     int64_t slots, tail;
     int32_t* old_last;  // log of overwritten positions, one an append; null: none is kept
 
-    MB_FN Ring(const Arguments& a, int64_t element, int64_t tail, int32_t* old_last)
+    MB_FN LruRing(const Arguments& a, int64_t element, int64_t tail, int32_t* old_last)
         : last(a.ring_last + element * a.slots), queue(a.ring_queue + element * a.queue_stride),
           start(a.ring_start ? a.ring_start + element * a.slots : nullptr), head(a.ring_head + element), slots(a.slots), tail(tail),
           old_last(old_last) {}
@@ -26,48 +26,48 @@ struct Ring {
     }
 
     // Access rows row(0) .. row(n - 1) in turn; -1 appends a place that is none.
-    template <class Row> MB_FN void append(const Group& group, int64_t n, Row row) {
-        for (int64_t first = 0; first < n; first += Group::lanes) {
-            const int64_t own = first + group.lane(), count = n - first < Group::lanes ? n - first : Group::lanes;
+    template <class Row> MB_FN void append(const Warp& warp, int64_t n, Row row) {
+        for (int64_t first = 0; first < n; first += Warp::lanes) {
+            const int64_t own = first + warp.lane(), count = n - first < Warp::lanes ? n - first : Warp::lanes;
             const int32_t accessed = own < n ? row(own) : -1;
-            const auto same = group.same(accessed);  // lanes of the same row: the first finds what the ring held, the last stays
+            const auto same = warp.match_any(accessed);  // lanes of the same row: the first finds what the ring held, the last stays
             if (own < n) {
-                queue[tail - slots + group.lane()] = accessed;
+                queue[tail - slots + warp.lane()] = accessed;
                 const int64_t before = same.previous(), place = before < 0 ? -1 : tail + before;
-                if (old_last) old_last[group.lane()] = accessed < 0 ? 0 : before < 0 ? last[accessed] : static_cast<int32_t>(place);
+                if (old_last) old_last[warp.lane()] = accessed < 0 ? 0 : before < 0 ? last[accessed] : static_cast<int32_t>(place);
                 if (accessed >= 0 && before < 0) last[accessed] = static_cast<int32_t>(tail + same.last());
             }
-            group.sync();
+            warp.sync();
             tail += count;
             if (old_last) old_last += count;
         }
     }
 
     // The least recently used row, to be accessed next. Each row has one valid place in the queue: -1 only if the ring is broken.
-    MB_FN int32_t pop(const Group& group) {
+    MB_FN int32_t pop(const Warp& warp) {
         const int64_t start = *head;
         const auto valid = [&](int64_t i) {
             const int32_t row = row_at(start + i);
             return row >= 0 && last[row] == start + i;
         };
-        const int64_t passed = group.first(tail - start, valid);
+        const int64_t passed = warp.find_first(tail - start, valid);
         const int32_t row = start + passed < tail ? row_at(start + passed) : -1;
-        group.sync();
-        if (group.leads()) *head = row < 0 ? tail : start + passed + 1;
-        group.sync();
+        warp.sync();
+        if (warp.is_leader()) *head = row < 0 ? tail : start + passed + 1;
+        warp.sync();
         return row;
     }
 
     // A row that may be popped soon, or -1: the one `distance` places from the head.
-    MB_FN int32_t ahead(int64_t distance) const { return *head + distance < tail ? row_at(*head + distance) : -1; }
+    MB_FN int32_t peek(int64_t distance) const { return *head + distance < tail ? row_at(*head + distance) : -1; }
 
     // Take back the last `count` appends; `log` holds what they overwrote.
-    MB_FN void undo(const Group& group, int64_t count, const int32_t* log) {
-        for (int64_t end = count; end > 0; end -= Group::lanes) {
-            const int64_t first = end < Group::lanes ? 0 : end - Group::lanes, own = first + group.lane();
+    MB_FN void undo(const Warp& warp, int64_t count, const int32_t* log) {
+        for (int64_t end = count; end > 0; end -= Warp::lanes) {
+            const int64_t first = end < Warp::lanes ? 0 : end - Warp::lanes, own = first + warp.lane();
             const int32_t row = own < end ? queue[tail - slots - count + own] : -1;
-            if (group.same(row).previous() < 0 && row >= 0) last[row] = log[own];
-            group.sync();
+            if (warp.match_any(row).previous() < 0 && row >= 0) last[row] = log[own];
+            warp.sync();
         }
         tail -= count;
     }
