@@ -27,6 +27,7 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_default_options = {"members": True, "member-order": "bysource", "exclude-members": "model_config,model_post_init"}
 add_module_names = False
+napoleon_use_ivar = True  # an attribute is described in one place, whether its class lists it or not
 
 nb_execution_mode = "force"
 nb_execution_timeout = 300

@@ -85,3 +85,13 @@ def test_every_command_is_one(guide):
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     made = [line.split()[1] for line in commands(guide) if line.startswith("make ")]
     assert set(made) <= set(targets)
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
+def test_every_path_exists(guide):
+    """A file named as `folder/file`, and the targets of relative links; kernel sources may be named from kernels/csrc/."""
+    text = guide.read_text()
+    named = re.findall(r"`((?:kernels|models|reports|suites|tests|mann_bench|block|memory|sequence)/[\w./-]+)`", text)
+    missing = [path for path in named if "NAME" not in path and not ((ROOT / path).exists() or (ROOT / "kernels/csrc" / path).exists())]
+    linked = [link.split("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith(("http", "#"))]
+    assert missing + [link for link in linked if not (guide.parent / link).exists()] == []
