@@ -59,9 +59,9 @@ struct Weights {
 
 // Inputs and outputs of a pass, and the states before its first and after its last step.
 struct PassStates {
-    Real* x;      // [T, B, X]
-    Real* input;  // [T, B, 4H] W_x x_t + biases; written by `input` if y is given
-    Real* y;      // [T, B, Y]; null: the caller applies the output layer
+    Real* x;                         // [T, B, X]
+    Real* input;                     // [T, B, 4H] W_x x_t + biases; written by `input` if y is given
+    Real* y;                         // [T, B, Y]; null: the caller applies the output layer
     Real* first_hidden;              // [B, H]
     Real* first_reads;               // [B, R W]
     Real* first_cell;                // [B, H]
@@ -80,17 +80,17 @@ struct PassStates {
 
 // What forward keeps for backward. Without a tape (taped = 0) all but the carry hold two steps.
 struct Tape {
-    Real* carry;         // [T + 1, B, C] h_t and r_t; 0: before the first step
-    Real* cell;          // [T + 1, B, H]
-    Real* gates;         // [T, B, 4H] activated: input, forget, cell, output
-    Real* interface;     // [T, B, P] activated
-    int32_t* read_index; // [T + 1, B, R, K] rows read, -1: none; 0: before the first step
-    Real* read_weights;  // [T + 1, B, R, K]
-    Real* similarity;    // [T, B, R, K] cosines
-    int32_t* written;    // [T, B, V, 1 + S] rows written, the unused one first, -1: none
-    Store* old_rows;     // [T, B, V, 1 + S, W] their content before; undo exchanges it with the memory
-    Real* old_norms;     // [T, B, V, 1 + S]
-    int32_t* old_last;   // [T, B, M] entries of ring_last before
+    Real* carry;          // [T + 1, B, C] h_t and r_t; 0: before the first step
+    Real* cell;           // [T + 1, B, H]
+    Real* gates;          // [T, B, 4H] activated: input, forget, cell, output
+    Real* interface;      // [T, B, P] activated
+    int32_t* read_index;  // [T + 1, B, R, K] rows read, -1: none; 0: before the first step
+    Real* read_weights;   // [T + 1, B, R, K]
+    Real* similarity;     // [T, B, R, K] cosines
+    int32_t* written;     // [T, B, V, 1 + S] rows written, the unused one first, -1: none
+    Store* old_rows;      // [T, B, V, 1 + S, W] their content before; undo exchanges it with the memory
+    Real* old_norms;      // [T, B, V, 1 + S]
+    int32_t* old_last;    // [T, B, M] entries of ring_last before
 };
 
 struct Memory {
@@ -163,22 +163,32 @@ struct LshTables {
 
 // SDNC's link matrices, with L entries a row, and their tape.
 struct LinkMatrices {
-    int32_t* after_columns;   // [B, N, L] row i was written after which
-    Real* after_values;       // [B, N, L]
-    int32_t* before_columns;  // [B, N, L] row i was written before which
-    Real* before_values;      // [B, N, L]
-    int32_t* precedence_rows; // [T + 1, B, L]
-    Real* precedence;         // [T + 1, B, L]
-    int32_t* linked_rows;     // [T, B, L] rows of the write, its L largest
-    int32_t* decayed_offsets; // [T, B, L L] entries of `before` that were decayed
-    Real* decayed_values;     // [T, B, L L] their values before
-    int32_t* old_columns;     // [T, B, 2 L, L] rows of `before`, then of `after`
-    Real* old_values;         // [T, B, 2 L, L]
-    int32_t* content_index;   // [T, B, R, K]
-    Real* content_weights;    // [T, B, R, K]
-    Real* mode_parts;         // [T, B, R, K, 2] backward and forward weight of each row read
+    int32_t* after_columns;    // [B, N, L] row i was written after which
+    Real* after_values;        // [B, N, L]
+    int32_t* before_columns;   // [B, N, L] row i was written before which
+    Real* before_values;       // [B, N, L]
+    int32_t* precedence_rows;  // [T + 1, B, L]
+    Real* precedence;          // [T + 1, B, L]
+    int32_t* linked_rows;      // [T, B, L] rows of the write, its L largest
+    int32_t* decayed_offsets;  // [T, B, L L] entries of `before` that were decayed
+    Real* decayed_values;      // [T, B, L L] their values before
+    int32_t* old_columns;      // [T, B, 2 L, L] rows of `before`, then of `after`
+    Real* old_values;          // [T, B, 2 L, L]
+    int32_t* content_index;    // [T, B, R, K]
+    Real* content_weights;     // [T, B, R, K]
+    Real* mode_parts;          // [T, B, R, K, 2] backward and forward weight of each row read
 };
 
-struct Arguments : Sizes, Weights, PassStates, Tape, Memory, Ring, Scratch, Gradients, SingleOp, LshTables, LinkMatrices {};
+struct Arguments : Sizes,
+                   Weights,
+                   PassStates,
+                   Tape,
+                   Memory,
+                   Ring,
+                   Scratch,
+                   Gradients,
+                   SingleOp,
+                   LshTables,
+                   LinkMatrices {};
 
 }  // namespace mb

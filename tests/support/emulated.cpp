@@ -1,6 +1,7 @@
-// Runs one entry point on arguments read from a file, each buffer in memory of its own, so that a sanitizer sees every access beyond it:
-// emulated ENTRY FILE [SOURCE LINE]. Changed buffers go back to the file. It runs the emu build, in which the barrier at a place can be left out,
-// and prints the places of all barriers met; with MB_WARPS the text for the GPU, a thread a lane, without __syncwarp if a third word is there.
+// Runs one entry point on arguments read from a file, each buffer in memory of its own, so that a sanitizer sees every
+// access beyond it: emulated ENTRY FILE [SOURCE LINE]. Changed buffers are written back to the file. It runs the emu
+// build, in which the barrier at SOURCE LINE can be left out, and prints the places of all barriers met. With MB_WARPS
+// it runs the code for the GPU, a thread a lane, without __syncwarp if there is a third argument.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -39,7 +40,6 @@ int64_t read_buffer(FILE* file) {
 }
 
 void run(const char* name, const Arguments& a) {
-    using entries::num_batch_tiles;
 #ifdef MB_WARPS
 #define MB_ENTRY(entry, items) \
     if (std::strcmp(name, "mb_" #entry) == 0) return launch(mb_##entry, a, items);

@@ -1,5 +1,5 @@
-// CUDA's language on host threads, so that the kernels' own text for the GPU runs here under a sanitizer: one thread a lane, a real barrier for
-// each warp and for the block. A shuffle that not all lanes of a warp come to hangs, a missing __syncwarp is a race.
+// CUDA's language on host threads, so that the code for the GPU runs here under a sanitizer: one thread a lane, a real
+// barrier for each warp and for the block. A shuffle that not all lanes reach hangs; a missing __syncwarp is a race.
 #pragma once
 
 #include <pthread.h>
@@ -40,7 +40,8 @@ inline void __syncthreads() { pthread_barrier_wait(&whole_block); }
 inline void __syncwarp() {
     if (!without_syncwarp) wait_for_warp();
 }
-template <class T> T __shfl_xor_sync(unsigned, T value, int offset) {
+template <class T>
+T __shfl_xor_sync(unsigned, T value, int offset) {
     HostWarp& warp = warps[threadIdx.x / 32];
     std::memcpy(warp.shuffled[threadIdx.x % 32], &value, sizeof value);
     wait_for_warp();
@@ -48,7 +49,10 @@ template <class T> T __shfl_xor_sync(unsigned, T value, int offset) {
     wait_for_warp();
     return value;
 }
-template <class T> T __ldcg(const T* place) { return *place; }
+template <class T>
+T __ldcg(const T* place) {
+    return *place;
+}
 inline unsigned __ballot_sync(unsigned, bool holds) {
     HostWarp& warp = warps[threadIdx.x / 32];
     warp.shuffled[threadIdx.x % 32][0] = holds;
@@ -63,7 +67,8 @@ inline unsigned __match_any_sync(unsigned, int32_t value) {
     std::memcpy(warp.shuffled[threadIdx.x % 32], &value, sizeof value);
     wait_for_warp();
     unsigned same = 0;
-    for (int lane = 0; lane < 32; ++lane) same |= static_cast<unsigned>(std::memcmp(warp.shuffled[lane], &value, sizeof value) == 0) << lane;
+    for (int lane = 0; lane < 32; ++lane)
+        same |= static_cast<unsigned>(std::memcmp(warp.shuffled[lane], &value, sizeof value) == 0) << lane;
     wait_for_warp();
     return same;
 }
@@ -79,7 +84,8 @@ inline int __popcll(unsigned long long bits) { return __builtin_popcountll(bits)
 inline int __ffsll(long long bits) { return __builtin_ffsll(bits); }
 
 // Blocks run one after the other.
-template <class Arguments> void launch(void (*kernel)(Arguments), const Arguments& arguments, int64_t items) {
+template <class Arguments>
+void launch(void (*kernel)(Arguments), const Arguments& arguments, int64_t items) {
     pthread_barrier_init(&whole_block, nullptr, MB_THREADS);
     for (HostWarp& warp : warps) pthread_barrier_init(&warp.barrier, nullptr, 32);
     for (int64_t item = 0; item < items; ++item) {

@@ -1,8 +1,8 @@
-// A row of numbers that the compiler keeps in vector registers, for the cpu build: 64 bytes, whatever the processor's fresh width is. Sums by
-// hand, because a compiler that may not reorder them (no -ffast-math) adds lane after lane.
+// SIMD for the cpu build: vectors of 64 bytes, whatever the processor's own width. Sums are written out, because
+// without -ffast-math the compiler may not reorder additions and would add one lane after the other.
 #pragma once
 
-#include "block/real.h"
+#include "block/block.h"
 
 namespace mb {
 
@@ -26,7 +26,7 @@ inline SimdVector load(const Bf16* from) {
     for (int64_t i = 0; i < simd; ++i) row[i] = static_cast<Real>(from[i]);
     return row;
 }
-// A row that is to stay in a register: GCC would load it again at every use.
+// GCC would load the vector again at every use.
 inline SimdVector keep_in_register(SimdVector row) {
 #if defined(__AVX512F__)
     __asm__("" : "+v"(row));
@@ -34,12 +34,12 @@ inline SimdVector keep_in_register(SimdVector row) {
     return row;
 }
 inline void store(Real* to, SimdVector row) { __builtin_memcpy(to, &row, sizeof row); }
-inline SimdVector broadcast(Real x) { return x - SimdVector{}; }  // not +, which would have to see to -0
+inline SimdVector broadcast(Real x) { return x - SimdVector{}; }  // x - 0 folds to x; x + 0 does not, because of -0
 
 typedef Real Half __attribute__((vector_size(32)));
 typedef Real Quarter __attribute__((vector_size(16)));
 
-// Sums of four neighbouring numbers, for floats; of two, for doubles.
+// Adds the four quarters of a vector: lane i + lane i + n + ..., n = 4 floats or 2 doubles.
 inline Quarter fold(SimdVector row) {
     Half halves[2];
     __builtin_memcpy(halves, &row, sizeof row);
@@ -56,8 +56,9 @@ inline Real sum_of(Quarter part) {
 }
 inline Real total(SimdVector row) { return sum_of(fold(row)); }
 
-// sums[i] = the sum of part[i], for four.
-template <class Part> inline void totals(const Part* part, Real* sums) {
+// sums[i] = sum over part[i], for four.
+template <class Part>
+inline void four_totals(const Part* part, Real* sums) {
     if constexpr (sizeof(Real) == 4) {
         const Part ab = MB_SHUFFLE(part[0], part[1], 0, 4, 1, 5) + MB_SHUFFLE(part[0], part[1], 2, 6, 3, 7);
         const Part cd = MB_SHUFFLE(part[2], part[3], 0, 4, 1, 5) + MB_SHUFFLE(part[2], part[3], 2, 6, 3, 7);
@@ -68,7 +69,7 @@ template <class Part> inline void totals(const Part* part, Real* sums) {
     }
 }
 
-// dots[i] = row i . query, for four rows of memory.
+// dots[i] = rows[i] . query, for four rows.
 inline void dot_rows(const Store* const* rows, const Real* query, int64_t width, Real* dots) {
     Quarter part[4];
     int64_t w = 0;
@@ -77,20 +78,22 @@ inline void dot_rows(const Store* const* rows, const Real* query, int64_t width,
         for (w = 0; w + simd <= width; w += simd) sum += load(rows[i] + w) * load(query + w);
         part[i] = fold(sum);
     }
-    totals(part, dots);
+    four_totals(part, dots);
     for (; w < width; ++w)
         for (int i = 0; i < 4; ++i) dots[i] += static_cast<Real>(rows[i][w]) * query[w];
 }
 
-// The last `simd` of v, those before the last `fresh` replaced by 0.
+// The last `simd` elements of v, all but the last `fresh` of them replaced by 0.
 inline SimdVector tail(const Real* v, int64_t columns, int64_t fresh) {
-    static const Real place[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    return load(place) >= broadcast(static_cast<Real>(simd - fresh)) ? load(v + columns - simd) : SimdVector{};
+    static const Real lane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return load(lane) >= broadcast(static_cast<Real>(simd - fresh)) ? load(v + columns - simd) : SimdVector{};
 }
 
-// out[j] = start[j] + sum_k matrix[j, k] v[k] for rows first.. of the outputs and at least `simd` columns, four rows at a time.
+// out[j] = start[j] + sum_k matrix[j, k] v[k] for `at_once` rows at a time, from row j on; at least `simd` columns.
+// `ends`: the tails of the right-hand sides. Returns the first row not done.
 template <int num_rhs, int at_once>
-inline int64_t simd_matvec(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows, int64_t columns, const SimdVector* ends, int64_t j) {
+inline int64_t simd_matvec(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows,
+                           int64_t columns, const SimdVector* ends, int64_t j) {
     for (; j + at_once <= rows; j += at_once) {
         const Real* row = matrix + j * stride;
         SimdVector sums[num_rhs][at_once];
@@ -112,7 +115,7 @@ inline int64_t simd_matvec(const RhsBatch& x, int64_t first, const Real* matrix,
             if constexpr (at_once == 4) {
                 const Quarter part[4] = {fold(sums[i][0]), fold(sums[i][1]), fold(sums[i][2]), fold(sums[i][3])};
                 Real sum[4];
-                totals(part, sum);
+                four_totals(part, sum);
                 for (int r = 0; r < 4; ++r) out[r] = start[r] + sum[r];
             } else {
                 *out = *start + total(sums[i][0]);
@@ -121,33 +124,41 @@ inline int64_t simd_matvec(const RhsBatch& x, int64_t first, const Real* matrix,
     }
     return j;
 }
-template <int num_rhs> inline void simd_matvec(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows, int64_t columns) {
+template <int num_rhs>
+inline void simd_matvec(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows,
+                        int64_t columns) {
     SimdVector ends[num_rhs];
     for (int i = 0; i < num_rhs; ++i) ends[i] = tail(x.v[i], columns, (columns - 1) % simd + 1);
     const int64_t done = simd_matvec<num_rhs, 4>(x, first, matrix, stride, rows, columns, ends, 0);
     simd_matvec<num_rhs, 1>(x, first, matrix, stride, rows, columns, ends, done);
 }
 
-// Few columns are summed in parts, so that an addition need not wait for the one before it.
-constexpr int chains(int64_t vectors) { return vectors == 1 ? 8 : vectors == 2 ? 4 : vectors == 3 ? 3 : vectors < 6 ? 2 : 1; }
+// With few columns, independent partial sums (chains) hide the latency of additions.
+constexpr int num_chains(int64_t vectors) {
+    return vectors == 1 ? 8 : vectors == 2 ? 4 : vectors == 3 ? 3 : vectors < 6 ? 2 : 1;
+}
 
-// out[j] = start[j] + sums[j] for `vectors` * simd columns, of the last of which only the `fresh` to the right are new; start null: 0.
-template <int vectors> inline void store_columns(Real* out, const Real* start, const SimdVector* sums, int64_t fresh) {
+// out[j] = start[j] + sums[j]. The last vector overlaps the previous; its `fresh` rightmost lanes are new.
+// start null: 0.
+template <int vectors>
+inline void store_columns(Real* out, const Real* start, const SimdVector* sums, int64_t fresh) {
     const int64_t end = (vectors - 1) * simd + fresh;
-    if constexpr (vectors > 1) {  // the columns before are of the same sums: stored twice, they are the same
+    if constexpr (vectors > 1) {  // the overlapping lanes hold the same sums: storing them twice is harmless
         const SimdVector last = start ? sums[vectors - 1] + load(start + end - simd) : sums[vectors - 1];
         for (int j = 0; j < vectors - 1; ++j) store(out + j * simd, start ? sums[j] + load(start + j * simd) : sums[j]);
         store(out + end - simd, last);
-    } else {  // those before may be done already, and `start` may be `out`
+    } else {  // lanes before may be done already, and `start` may be `out`
         Real last[simd];
         store(last, sums[0]);
         for (int64_t j = 0; j < fresh; ++j) out[j] = last[simd - fresh + j] + (start ? start[j] : Real(0));
     }
 }
 
-// out[j] = start[j] + sum_k v[k] matrix[k, j] for `vectors` * simd columns; the last of them may reach back, `fresh` columns of it are new.
+// out[j] = start[j] + sum_k v[k] matrix[k, j]. The last vector overlaps the previous: its `fresh` rightmost columns are
+// new.
 template <int vectors, int chains, class V>
-inline void simd_matvec_transposed(Real* out, const Real* start, const Real* matrix, int64_t stride, V v, int64_t rows, int64_t fresh) {
+inline void simd_matvec_transposed(Real* out, const Real* start, const Real* matrix, int64_t stride, V v, int64_t rows,
+                                   int64_t fresh) {
     SimdVector sums[chains][vectors] = {};
     const int64_t back = simd - fresh;
     const auto add = [&](int64_t k, SimdVector* into) {
@@ -165,9 +176,10 @@ inline void simd_matvec_transposed(Real* out, const Real* start, const Real* mat
     store_columns<vectors>(out, start, sums[0], fresh);
 }
 
-// The same for several vectors: chains one after the other, for the num_rhs do not wait for each other.
+// The same for several right-hand sides. Chains run one after the other: the right-hand sides are independent anyway.
 template <int vectors, int num_rhs>
-inline void simd_matvec_transposed_batch(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows, int64_t fresh, int chains) {
+inline void simd_matvec_transposed_batch(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride,
+                                         int64_t rows, int64_t fresh, int chains) {
     SimdVector sums[num_rhs][vectors];
     const int64_t back = simd - fresh, whole = rows / chains * chains, step = x.step;
     for (int c = 0; c < chains; ++c) {
@@ -175,7 +187,8 @@ inline void simd_matvec_transposed_batch(const RhsBatch& x, int64_t first, const
         const auto add = [&](int64_t k) {
             const Real* row = matrix + k * stride;
             SimdVector part[vectors];
-            for (int j = 0; j < vectors; ++j) part[j] = keep_in_register(load(row + j * simd - (j == vectors - 1 ? back : 0)));
+            for (int j = 0; j < vectors; ++j)
+                part[j] = keep_in_register(load(row + j * simd - (j == vectors - 1 ? back : 0)));
             for (int i = 0; i < num_rhs; ++i)
                 for (int j = 0; j < vectors; ++j) chain[i][j] += broadcast(x.v[i][k * step]) * part[j];
         };
@@ -184,22 +197,32 @@ inline void simd_matvec_transposed_batch(const RhsBatch& x, int64_t first, const
         for (int i = 0; i < num_rhs; ++i)
             for (int j = 0; j < vectors; ++j) sums[i][j] = c ? sums[i][j] + chain[i][j] : chain[i][j];
     }
-    for (int i = 0; i < num_rhs; ++i) store_columns<vectors>(x.out[i] + first, x.start[i] ? x.start[i] + first : nullptr, sums[i], fresh);
+    for (int i = 0; i < num_rhs; ++i)
+        store_columns<vectors>(x.out[i] + first, x.start[i] ? x.start[i] + first : nullptr, sums[i], fresh);
 }
 template <int num_rhs>
-inline void simd_matvec_transposed_batch(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows, int64_t vectors, int64_t fresh, int chains) {
+inline void simd_matvec_transposed_batch(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride,
+                                         int64_t rows, int64_t vectors, int64_t fresh, int chains) {
     switch (vectors) {
-        case 1: return simd_matvec_transposed_batch<1, num_rhs>(x, first, matrix, stride, rows, fresh, chains);
-        case 2: return simd_matvec_transposed_batch<2, num_rhs>(x, first, matrix, stride, rows, fresh, chains);
-        case 3: return simd_matvec_transposed_batch<3, num_rhs>(x, first, matrix, stride, rows, fresh, chains);
-        default: return simd_matvec_transposed_batch<4, num_rhs>(x, first, matrix, stride, rows, fresh, chains);
+        case 1:
+            return simd_matvec_transposed_batch<1, num_rhs>(x, first, matrix, stride, rows, fresh, chains);
+        case 2:
+            return simd_matvec_transposed_batch<2, num_rhs>(x, first, matrix, stride, rows, fresh, chains);
+        case 3:
+            return simd_matvec_transposed_batch<3, num_rhs>(x, first, matrix, stride, rows, fresh, chains);
+        default:
+            return simd_matvec_transposed_batch<4, num_rhs>(x, first, matrix, stride, rows, fresh, chains);
     }
 }
-inline void simd_matvec_transposed_batch(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows, int64_t vectors, int64_t fresh, int chains) {
+inline void simd_matvec_transposed_batch(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride,
+                                         int64_t rows, int64_t vectors, int64_t fresh, int chains) {
     switch (x.count) {
-        case 2: return simd_matvec_transposed_batch<2>(x, first, matrix, stride, rows, vectors, fresh, chains);
-        case 3: return simd_matvec_transposed_batch<3>(x, first, matrix, stride, rows, vectors, fresh, chains);
-        default: return simd_matvec_transposed_batch<4>(x, first, matrix, stride, rows, vectors, fresh, chains);
+        case 2:
+            return simd_matvec_transposed_batch<2>(x, first, matrix, stride, rows, vectors, fresh, chains);
+        case 3:
+            return simd_matvec_transposed_batch<3>(x, first, matrix, stride, rows, vectors, fresh, chains);
+        default:
+            return simd_matvec_transposed_batch<4>(x, first, matrix, stride, rows, vectors, fresh, chains);
     }
 }
 

@@ -1,20 +1,20 @@
-// Where the time of a sequence goes: the ns of each phase, summed over all steps, as one thread of the block sees them pass from barrier to barrier.
-// Only where there is a buffer for them.
+// Time of each phase of a sequence in ns, summed over all steps, measured between barriers by one thread of the block.
+// Only if there is a buffer for it.
 #pragma once
 
 #include "block/block.h"
 
 namespace mb {
 
-// As `models/phases.py` names them; `rest`: what a pass does once.
-#define MB_PHASES \
+// The phases of `models/phases.py`; `rest`: work done once a pass.
+#define MB_PHASES        \
     MB_PHASE(controller) \
     MB_PHASE(addressing) \
-    MB_PHASE(search) \
-    MB_PHASE(write) \
-    MB_PHASE(link) \
-    MB_PHASE(read) \
-    MB_PHASE(rollback) \
+    MB_PHASE(search)     \
+    MB_PHASE(write)      \
+    MB_PHASE(link)       \
+    MB_PHASE(read)       \
+    MB_PHASE(rollback)   \
     MB_PHASE(rest)
 
 enum class Phase : int64_t {
@@ -26,13 +26,13 @@ enum class Phase : int64_t {
 
 struct Clocks {
     static constexpr int64_t size = static_cast<int64_t>(Phase::count) + 1;
-    int64_t* ns;  // of each phase, then the time when the last one ended; null: none is kept
+    int64_t* ns;  // of each phase, then the time the last one ended; null: not measured
 
-    MB_FN Clocks(int64_t* of_all, int64_t element) : ns(of_all ? of_all + element * size : nullptr) {}
+    MB_FN Clocks(int64_t* all, int64_t element) : ns(all ? all + element * size : nullptr) {}
     MB_FN void start(const Block& block) const {
         if (ns) block.on_leader([&] { ns[size - 1] = now_ns(); });
     }
-    // What has passed belongs to this phase.
+    // Count the time since the last call as this phase's.
     MB_FN void end_of(const Block& block, Phase phase) const {
         if (!ns) return;
         block.on_leader([&] {
