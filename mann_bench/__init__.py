@@ -15,7 +15,7 @@ Shape letters, used in every docstring of the project: `T` time steps, `B` batch
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mann_bench import models
@@ -63,17 +63,18 @@ _MODULES = {  # where each public name is defined
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used (PEP 562)."""
-    if name == "models":
-        return importlib.import_module("mann_bench.models")
-    if name not in _MODULES:
-        raise AttributeError(f"module 'mann_bench' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"mann_bench.{_MODULES[name]}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a type checker reads the imports above, and reports a name that is not among them
 
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is first used (PEP 562)."""
+        if name == "models":
+            return importlib.import_module("mann_bench.models")
+        if name not in _MODULES:
+            raise AttributeError(f"module 'mann_bench' has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"mann_bench.{_MODULES[name]}"), name)
+        globals()[name] = value
+        return value
 
-def __dir__() -> list[str]:
-    """List the public names, imported or not."""
-    return __all__
+    def __dir__() -> list[str]:
+        """List the public names, imported or not."""
+        return __all__

@@ -1,6 +1,6 @@
 """Functions of the public Python interface that need more than a re-export; `mann_bench` exports them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +18,7 @@ from mann_bench.run.replies import Failure
 from mann_bench.run.session import describe
 
 
-def run_suite(suite: Suite, folder: str | Path, *, resume: bool = False) -> list[Result]:
+def run_suite(suite: Suite, folder: str | Path, *, resume: bool = False, on_result: Callable[[Result], None] | None = None) -> list[Result]:
     """Measure every case of a suite in a process of its own and store each result as soon as it is known.
 
     A case that fails (out of memory, timeout, error) is a `NotMeasured` among the results, and the others go on.
@@ -27,6 +27,7 @@ def run_suite(suite: Suite, folder: str | Path, *, resume: bool = False) -> list
         suite: what to measure, from `load_suite` or made of cases.
         folder: where `run.json` and `results.jsonl` go. It must be new or empty, unless `resume` is set.
         resume: go on with the run that is in the folder; only cases without a result are measured.
+        on_result: called with each new result as soon as it is stored, to show progress.
 
     Returns:
         All results of the folder, those of an earlier run first.
@@ -36,7 +37,10 @@ def run_suite(suite: Suite, folder: str | Path, *, resume: bool = False) -> list
     """
     run = RunFolder(Path(folder), describe(suite), resume=resume)
     try:
-        return [*run.records, *runner.run_suite(suite, run)]
+        for result in runner.run_suite(suite, run):
+            if on_result is not None:
+                on_result(result)
+        return list(run.records)
     finally:
         run.close()
 

@@ -1,7 +1,9 @@
 """Imports between the parts of the project are those that the table in CONTRIBUTING.md allows; a part imports only parts above it."""
 
 import ast
+import graphlib
 import re
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,29 @@ def test_no_circle():
     rows = list(MAY_IMPORT)
     assert {"kernels", "models", "data", "measure", "run", "reports", "cli"} <= set(rows)
     assert all(rows.index(below) < rows.index(box) for box in rows for below in MAY_IMPORT[box])
+
+
+def module_of(path: str) -> str:
+    return path.removeprefix("mann_bench/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def test_no_circle_between_modules_and_none_between_the_folders_of_a_box():
+    """Imports inside functions count. `models` and `models/sparse` are one: a sparse memory is a kind of state."""
+    modules = {module_of(path): path for path in sources()}
+    folders = {module_of(str(folder.relative_to(ROOT))) for box in ("kernels", "reports", "suites") for folder in (ROOT / box).iterdir()}
+    by_module: dict[str, set[str]] = defaultdict(set)
+    by_folder: dict[str, set[str]] = defaultdict(set)
+    for module, path in modules.items():
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("mann_bench."):
+                within = str(node.module).removeprefix("mann_bench.")
+                by_module[module] |= {name if (name := f"{within}.{alias.name}") in modules else within for alias in node.names}
+        folder = ".".join(module.split(".")[:2])
+        if folder in folders:
+            by_folder[folder] |= {target for name in by_module[module] if (target := ".".join(name.split(".")[:2])) in folders}
+    assert len(by_folder) > 10
+    for graph in (by_module, by_folder):
+        graphlib.TopologicalSorter({name: targets - {name} for name, targets in graph.items()}).prepare()  # raises CycleError
 
 
 def test_nothing_is_allowed_that_is_not_used():

@@ -7,7 +7,21 @@ import pytest
 import torch
 
 import mann_bench
-from mann_bench import Budget, Case, Suite, UsageError, Workload, load_frame, load_results, load_suite, models, profile, run_suite
+from mann_bench import (
+    Budget,
+    Case,
+    Measured,
+    NotMeasured,
+    Suite,
+    UsageError,
+    Workload,
+    load_frame,
+    load_results,
+    load_suite,
+    models,
+    profile,
+    run_suite,
+)
 
 SMALL = {"suite": "mine", "slots": 16, "steps": 4, "hidden": 8, "word_size": 8}
 
@@ -16,7 +30,7 @@ def test_every_public_name_exists():
     assert all(getattr(mann_bench, name) is not None for name in mann_bench.__all__)
     assert set(mann_bench._MODULES) | {"models", "__version__"} == set(mann_bench.__all__) == set(dir(mann_bench))
     with pytest.raises(AttributeError, match="no attribute 'load_suit'"):
-        mann_bench.load_suit  # noqa: B018
+        mann_bench.load_suit  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_every_public_name_is_documented():
@@ -33,8 +47,10 @@ def test_what_needs_no_torch_does_not_import_it(program):
 def test_suite_to_data_frame(tmp_path):
     cases = [Case(model=model, **SMALL) for model in ("lstm", "sam")]
     suite = Suite(name="mine", cases=cases, budget=Budget(timing_seconds=0.05, rounds=1))
-    results = run_suite(suite, tmp_path / "run")
+    shown: list[Measured | NotMeasured] = []
+    results = run_suite(suite, tmp_path / "run", on_result=shown.append)
     assert [result.status for result in results] == ["ok", "ok"]
+    assert shown == results
     assert load_results(tmp_path / "run") == results == run_suite(suite, str(tmp_path / "run"), resume=True)
     frame = load_frame(tmp_path / "run")
     assert list(frame["model"]) == ["lstm", "sam"]
