@@ -37,8 +37,8 @@ def _topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, num_ca
         raise ValueError(f"topk_content: num_candidates: expected a number of rows from 0 to N = {slots}, got {num_candidates}")
     threads = threads_for(batch * (slots if scan_all else num_candidates) * width * memory.element_size())
     parts = parts_of_rows(memory.device, batch, threads)
-    sizes = {"batch": batch, "slots": slots, "width": width, "heads": heads, "reads": k, "scan_all": int(scan_all), "live": num_candidates}
-    sizes |= {"threads": threads, "parts": parts}
+    sizes = {"batch": batch, "slots": slots, "width": width, "heads": heads, "reads": k, "threads": threads, "parts": parts}
+    sizes |= {"scan_all": int(scan_all), "num_candidates": num_candidates}
     inputs = {"memory": memory, "norms": norms, "queries": queries.contiguous()}
     _, part_numbers = scratch(call.which, (("heads", heads), ("reads", k)), memory.device)
     index = memory.new_empty(batch, heads, k, dtype=torch.int64)

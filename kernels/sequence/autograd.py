@@ -1,7 +1,7 @@
 """`sam_sequence`: all T steps of SAM or SDNC in one native call, the LSTM controller inside, forward and backward.
 
 `SequencePass` owns the buffers of one pass over one memory, and its tape. It runs the pass, undoes it and replays it.
-Equations: Rae et al. 2016, section 3 and supplements A and D; kernel text: `csrc/sequence.h`. C = H + R W is the carry: h_t and all reads.
+Equations: Rae et al. 2016, section 3 and supplements A and D; kernel text: `csrc/sequence/`. C = H + R W is the carry: h_t and all reads.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,7 +56,7 @@ class SequencePass:
     Args:
         which: build of the kernels.
         sizes: sizes that do not change from call to call, by the names of `csrc/arguments.h`.
-        now: sizes that do: where memory and ring stand (live, ring_tail, queue_stride), and threads.
+        now: sizes that do: where memory and ring stand (num_candidates, ring_tail, queue_stride), and threads.
         memory: buffers of the memory, which the pass changes in place.
 
     Attributes:
@@ -125,14 +125,14 @@ class SequencePass:
             for part, grad in zip(self._parts_of_states(states), grad_last, strict=True):
                 if grad is not None:
                     part.copy_(grad)
-        sizes["line_stride"] = min(sizes["slots"], sizes["live"] + sizes["steps"] * sizes["writers"], self.plan.touched)
-        self._set({"line_stride": sizes["line_stride"]})
+        sizes["touched_stride"] = min(sizes["slots"], sizes["num_candidates"] + sizes["steps"] * sizes["write_heads"], self.plan.touched)
+        self._set({"touched_stride": sizes["touched_stride"]})
         grad_gates = new(self.plan.gates)
         changed = {
             "grad_gates": grad_gates,
             self.plan.grads[0]: states,
             self.plan.lines[0]: new(self.plan.lines[1]),
-            "row_gradient": new(sizes["batch"], sizes["line_stride"], sizes["width"]),
+            "row_gradient": new(sizes["batch"], sizes["touched_stride"], sizes["width"]),
             **self._clocks("backward"),
         }
         grad_weights = self._short_backward(grad_y, changed) if self.short else self._long_backward(grad_y, changed)
@@ -215,7 +215,7 @@ class SequencePass:
     def _search(self) -> dict[str, Tensor]:
         """Allocate the results of thread blocks that share the search of one element's rows; nothing where a single block searches."""
         sizes, batch = self.sizes, self.sizes["batch"]
-        rows = sizes["slots"] if sizes["scan_all"] else sizes["live"] + sizes["steps"] * sizes["writers"]
+        rows = sizes["slots"] if sizes["scan_all"] else sizes["num_candidates"] + sizes["steps"] * sizes["write_heads"]
         parts = 1 if sizes.get("tables") else search_parts(min(rows, sizes["slots"]), batch, self.device)
         if parts == 1:
             return {}

@@ -29,6 +29,7 @@ from mann_bench.cli.doctor import doctor
 from mann_bench.cli.largest import largest
 from mann_bench.cli.learn import learn
 from mann_bench.cli.list import list_
+from mann_bench.cli.options import expand
 from mann_bench.cli.plan import plan
 from mann_bench.cli.profile import profile
 from mann_bench.cli.report import report
@@ -43,12 +44,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (run, plan, list_, doctor, report, compare, claims, profile, largest, learn):
-    app.command(command.__name__.rstrip("_"))(command)
+    app.command(command.__name__.rstrip("_"))(expand(command))
 
 
 def main() -> None:
-    """Entry point: bad input is told in a sentence and exits with 2."""
-    sys.path.append(os.getcwd())  # `--model my_module:factory` finds a file beside the user
+    """Run the command line; bad input prints one sentence and exits with 2."""
+    sys.path.append(os.getcwd())  # so that `--model my_module:factory` finds a file in the working directory
     try:
         app()
     except UsageError as error:

@@ -14,23 +14,16 @@ def claims(
     as_json: AsJson = False,
 ) -> None:
     """Judge each claim of Rae et al. 2016 by the results: reproduced, exceeded, not reproduced, not run."""
-    from mann_bench.reports import sorted_runs
-    from mann_bench.reports.claims import claims as claiming
-    from mann_bench.reports.claims.learning import judge_learning
+    from mann_bench.reports.claims.display import to_json, to_text
+    from mann_bench.reports.claims.judge import judge_claims
     from mann_bench.reports.data.frame import load_frame
     from mann_bench.reports.learning.experiments import load_experiments
+    from mann_bench.reports.pages import split_runs
 
-    measured, trained = sorted_runs(runs)
-    judged = claiming.judge_claims(load_frame(measured) if measured else None, judge_learning(load_experiments(trained)))
+    measured, trained = split_runs(runs)
+    verdicts = judge_claims(load_frame(measured) if measured else None, load_experiments(trained))
     if as_json:
-        print(json.dumps([claiming.to_json(one) for one in judged]))
+        print(json.dumps([to_json(verdict) for verdict in verdicts]))
         return
-    for one in judged:
-        print(f"{one.verdict.upper():15} {one.claim.says} ({one.claim.source})")
-        if one.value is not None:
-            print(f"{'':15} paper {one.claim.paper_text}, here {one.ours_text}; {one.how}")
-        for remark in one.remarks:
-            print(f"{'':15} - {remark}")
-        if one.case_ids:
-            print(f"{'':15} cases {' '.join(one.case_ids)}")
-        print()
+    for verdict in verdicts:
+        print(f"{to_text(verdict)}\n")

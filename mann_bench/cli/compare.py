@@ -2,7 +2,6 @@
 
 import json
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,21 +9,16 @@ import typer
 from rich.table import Table
 
 from mann_bench.cli.console import console, wide_console
-from mann_bench.cli.options import AsJson, Device, Mode, Models, OwnModel, Seed, Slots, Threads, choose
+from mann_bench.cli.options import UNCHANGED, AsJson, SuiteOptions, default_folder
 from mann_bench.data.errors import UsageError
+from mann_bench.data.suite import Suite
 
 
 def compare(
     before: Annotated[str, typer.Argument(metavar="A", help="a run folder; with --suite a git ref or a folder with a checkout")],
     after: Annotated[str, typer.Argument(metavar="B", help="the same, to be judged against A")],
     suite: Annotated[str, typer.Option(help="run this suite (or FILE.toml) at both git refs, interleaved; nothing is installed")] = "",
-    models: Models = "",
-    model: OwnModel = None,
-    slots: Slots = "",
-    device: Device = None,
-    threads: Threads = None,
-    mode: Mode = None,
-    seed: Seed = None,
+    options: SuiteOptions = UNCHANGED,
     processes: Annotated[
         int, typer.Option(min=1, help="with --suite: how often a case is run, each time in a new process, until its ratio is known well")
     ] = 6,
@@ -35,43 +29,53 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Judge every case of B against A by its raw samples, and its memory to the byte."""
-    from mann_bench.reports.compare import comparison as comparing
+    from mann_bench.reports.compare.comparison import compare_runs
+    from mann_bench.reports.compare.display import summary, table_row, to_json
+    from mann_bench.reports.compare.limits import parse_limits, parse_percent, violations
 
-    limits = comparing.parse_limits(fail_on or [])
-    least = comparing.parse_percent("--threshold", threshold)
-    folders = (Path(before), Path(after))
+    limits = parse_limits(fail_on or [])
+    smallest_change = parse_percent("--threshold", threshold)
     if suite:
-        chosen = choose(suite, models, model, slots, device, threads, mode, seed)
-        from mann_bench.run.checkouts import checked_out, run_at_both
-
-        target = out or Path("runs") / f"compare-{datetime.now():%Y%m%d-%H%M%S}"
-        with checked_out(before) as old, checked_out(after) as new:
-            folders = run_at_both(
-                chosen,
-                (old, new),
-                target,
-                processes,
-                lambda a, b: comparing.known_well(a, b, least),
-                lambda text: console.print(text, markup=False, soft_wrap=True),
-            )
-    elif not all(folder.exists() for folder in folders):
-        missing = next(folder for folder in folders if not folder.exists())
-        raise UsageError(f"compare: expected two run folders, got {str(missing)!r}, which is none; for two git refs add --suite quick")
-    comparison = comparing.compare_runs(*folders, anyway=anyway)
+        folders = _run_both(before, after, options.load(suite), out or default_folder("compare"), processes, smallest_change)
+    else:
+        folders = _existing(before), _existing(after)
+    comparison = compare_runs(*folders, anyway=anyway)
     for warning in comparison.warnings:
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
-    broken = comparing.violations(comparison.cases, limits)
+    broken = violations(comparison.cases, limits)
     if as_json:
-        rows = [comparing.to_json(one, least) for one in comparison.cases]
+        rows = [to_json(case, smallest_change) for case in comparison.cases]
         print(json.dumps({"a": str(folders[0]), "b": str(folders[1]), "warnings": comparison.warnings, "cases": rows, "failed": broken}))
     else:
         table = Table("case", "A ms/step", "B ms/step", "B/A", "95% interval", "p", "verdict", "memory")
-        for one in comparison.cases:
-            table.add_row(*comparing.row(one, least))
+        for case in comparison.cases:
+            table.add_row(*table_row(case, smallest_change))
         wide_console().print(table)
-        print(comparing.summary(comparison.cases, least))
+        print(summary(comparison.cases, smallest_change))
         if suite:
             print(f"results: {folders[0]} {folders[1]}")
     for sentence in broken:
         print(f"failed: {sentence}", file=sys.stderr)
     raise typer.Exit(1 if broken else 0)
+
+
+def _run_both(before: str, after: str, suite: Suite, out: Path, processes: int, smallest_change: float) -> tuple[Path, Path]:
+    """Run the suite at both states of the code, in turn; return the two run folders."""
+    from mann_bench.reports.compare.comparison import known_well
+    from mann_bench.run.checkouts import checked_out, run_at_both
+
+    with checked_out(before) as old, checked_out(after) as new:
+        return run_at_both(
+            suite,
+            (old, new),
+            out,
+            processes,
+            lambda a, b: known_well(a, b, smallest_change),
+            lambda text: console.print(text, markup=False, soft_wrap=True),
+        )
+
+
+def _existing(run: str) -> Path:
+    if not Path(run).exists():
+        raise UsageError(f"compare: expected two run folders, got {run!r}, which is none; for two git refs add --suite quick")
+    return Path(run)

@@ -1,4 +1,4 @@
-"""What commands print, and how a run that is stopped ends."""
+"""Printing of the commands, and the end of a run that was stopped."""
 
 import json
 import os
@@ -17,29 +17,29 @@ console = Console(stderr=True)
 
 
 def wide_console() -> Console:
-    """Standard output; piped, wide enough that no column is cut."""
+    """Return a console for standard output; if piped, it is wide enough that no column is cut."""
     return Console(width=None if sys.stdout.isatty() else 200)
 
 
 @contextmanager
 def stoppable(folder: Path) -> Iterator[None]:
-    """A run that Ctrl-C or a full disk ends with a sentence on how to go on."""
-    again = f"Go on with the same command and: --out {folder} --resume"
+    """Turn Ctrl-C and a full disk into a sentence on how to resume the run, and an exit code."""
+    advice = f"Go on with the same command and: --out {folder} --resume"
     try:
         yield
     except KeyboardInterrupt:
-        console.print(f"stopped; what finished is kept. {again}", markup=False, soft_wrap=True)
+        console.print(f"stopped; what finished is kept. {advice}", markup=False, soft_wrap=True)
         raise typer.Exit(130) from None
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
-        said = f"error: {folder}: {os.strerror(error.errno)}; what finished is kept. Free some space. {again}"
-        console.print(said, markup=False, soft_wrap=True)
+        message = f"error: {folder}: {os.strerror(error.errno)}; what finished is kept. Free some space. {advice}"
+        console.print(message, markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
 
 
 def summarize(what: str, results: Path, statuses: Counter[str], as_json: bool) -> None:
-    """Say what came of a run, where it is and what to do next."""
+    """Print the statuses of a run, its results file and the next command."""
     if as_json:
         print(json.dumps({"out": str(results.parent), "results": str(results), "statuses": dict(statuses)}))
         return

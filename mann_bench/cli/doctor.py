@@ -1,4 +1,4 @@
-"""`mann-bench doctor`: what this machine can do."""
+"""`mann-bench doctor`: the capabilities of this machine."""
 
 import json
 from typing import Annotated

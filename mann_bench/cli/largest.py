@@ -1,7 +1,6 @@
 """`mann-bench largest`: the largest memory inside a budget."""
 
 import json
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +8,7 @@ import typer
 from rich.table import Table
 
 from mann_bench.cli.console import console, wide_console
-from mann_bench.cli.options import AsJson, Device, Mode, Seed, Threads, one_case
+from mann_bench.cli.options import AsJson, Device, Mode, Seed, Threads, default_folder, one_case
 from mann_bench.data.suite import Budget
 from mann_bench.data.units import parse_size
 
@@ -34,9 +33,9 @@ def largest(
 
     modes = [mode] if mode else ["train", "infer"]
     fields = {"steps": steps, "batch": batch, "index": index}
-    cases = [one_case("largest", model, "64", of, device, threads, seed, **fields) for model in models for of in modes]
+    cases = [one_case("largest", model, "64", each, device, threads, seed, **fields) for model in models for each in modes]
     budget = Budget(memory=parse_size(memory), case_seconds=seconds)
-    folder = out or Path("runs") / f"largest-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = out or default_folder("largest")
     rows = search_and_store(cases, budget, step_ms, folder, console)
     if as_json:
         print(json.dumps(rows))

@@ -1,7 +1,6 @@
-"""The command that trains: `mann-bench learn TASK`."""
+"""`mann-bench learn`: train models on a task."""
 
 from dataclasses import fields
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +8,7 @@ import psutil
 import typer
 
 from mann_bench.cli.console import console, stoppable, summarize
-from mann_bench.cli.options import AsJson, Device, OwnModel
+from mann_bench.cli.options import AsJson, Device, OwnModel, default_folder, split_names
 from mann_bench.data.errors import UsageError
 from mann_bench.data.units import parse_seconds, parse_size
 from mann_bench.learn.record import LearningOptions
@@ -77,7 +76,7 @@ def learn(
 
     options = parse_options("--task-option", task_option or [])
     task_object = find_task(task, data, options)
-    names = [*(name.strip() for name in models.split(",") if name.strip()), *(model or [])]
+    names = [*split_names(models), *(model or [])]
     if not names:
         raise UsageError("--models: expected at least one, got none")
     parsed: dict[str, Any] = {
@@ -96,7 +95,7 @@ def learn(
         cases, notes = with_equal_memory(cases, task_object)
         for note in notes:
             console.print(f"equal memory: {note}", markup=False, soft_wrap=True)
-    folder = out or Path("runs") / f"learn-{task.replace(':', '-')}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = out or default_folder(f"learn-{task}")
     jobs = jobs or max(1, usable_threads() // threads)
     times = {"every_s": checkpoint_seconds, "evaluation_s": evaluation_seconds}
     session = LearningSession(cases, data, folder, resume=resume, console=console, **times)

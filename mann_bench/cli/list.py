@@ -1,4 +1,4 @@
-"""`mann-bench list`: the models and suites there are."""
+"""`mann-bench list`: the models and the suites."""
 
 import json
 from typing import Annotated, Any

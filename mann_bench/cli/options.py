@@ -1,5 +1,11 @@
-"""Options that several commands share, and the suite or case they describe."""
+"""Options that several commands share, and the suite or case that they describe."""
 
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -7,13 +13,13 @@ from pydantic import ValidationError
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError, first_error
+from mann_bench.data.registry import MODEL_WORKLOAD, find_model, split_variant
 from mann_bench.data.suite import Suite, load_suite, select
 from mann_bench.data.units import parse_size
+from mann_bench.machine.environment import check_device, usable_threads, why_no_device
 
 SuiteName = Annotated[str, typer.Argument(metavar="SUITE|FILE.toml", help="a shipped suite (`mann-bench list suites`) or a TOML file")]
-Models = Annotated[str, typer.Option(help="only these, comma-separated; a variant as ntm-checkpointed")]
 OwnModel = Annotated[list[str] | None, typer.Option(help="a model of your own, package.module:factory; may be repeated")]
-Slots = Annotated[str, typer.Option(help="memory sizes instead of the suite's, as 1k,64k,1M (k = 2^10, M = 2^20)")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads a case may use")]
 Mode = Annotated[str | None, typer.Option(help="train (forward and backward) or infer")]
@@ -21,28 +27,71 @@ Seed = Annotated[int | None, typer.Option(help="seed of parameters, memory and i
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a program to read")]
 
 
-def choose(
-    suite: str, models: str, own: list[str] | None, slots: str, device: str | None, threads: int | None, mode: str | None, seed: int | None
-) -> Suite:
-    """The suite as the options change it; UsageError naming the option at fault."""
-    from mann_bench.machine.environment import check_device
+@dataclass(frozen=True)
+class SuiteOptions:
+    """Options that change a suite. A command takes them as one parameter; `expand` makes them options of the command."""
 
-    if device is not None:
-        check_device(device)
-    if mode not in (None, "train", "infer"):
-        raise UsageError(f"--mode: expected train or infer, got {mode!r}")
-    names = [*(name.strip() for name in models.split(",") if name.strip()), *(own or [])]
-    sizes = [parse_size(text) for text in slots.split(",") if text.strip()]
-    changes = {"device": device, "threads": threads, "mode": mode, "seed": seed}
-    return select(load_suite(suite), models=names, slots=sizes, changes={key: value for key, value in changes.items() if value is not None})
+    models: Annotated[str, typer.Option(help="only these, comma-separated; a variant as ntm-checkpointed")] = ""
+    model: OwnModel = None
+    slots: Annotated[str, typer.Option(help="memory sizes instead of the suite's, as 1k,64k,1M (k = 2^10, M = 2^20)")] = ""
+    device: Device = None
+    threads: Threads = None
+    mode: Mode = None
+    seed: Seed = None
+
+    def load(self, suite: str) -> Suite:
+        """Load a suite by name or file and apply the options; UsageError naming the option at fault."""
+        if self.device is not None:
+            check_device(self.device)
+        if self.mode not in (None, "train", "infer"):
+            raise UsageError(f"--mode: expected train or infer, got {self.mode!r}")
+        names = [*split_names(self.models), *(self.model or [])]
+        sizes = [parse_size(text) for text in split_names(self.slots)]
+        changes = {"device": self.device, "threads": self.threads, "mode": self.mode, "seed": self.seed}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        return select(load_suite(suite), models=names, slots=sizes, changes=changes)
+
+
+UNCHANGED = SuiteOptions()
+
+
+def expand(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace each parameter of a command whose type is a dataclass by one option per field, for typer to read."""
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, type[Any]] = {}
+    for parameter in inspect.signature(command).parameters.values():
+        group = parameter.annotation
+        if isinstance(group, type) and is_dataclass(group):
+            groups[parameter.name] = group
+            parameters += inspect.signature(group).parameters.values()
+        else:
+            parameters.append(parameter)
+
+    @functools.wraps(command)
+    def expanded(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        command(**values)
+
+    vars(expanded)["__signature__"] = inspect.Signature(parameters)
+    expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return expanded
+
+
+def split_names(text: str) -> list[str]:
+    """Split a comma-separated list: `sam, ntm` -> ["sam", "ntm"]."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def default_folder(name: str) -> Path:
+    """Return `runs/NAME-DATE`, the folder of a command without --out."""
+    return Path("runs") / f"{name.replace(':', '-')}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def one_case(
     suite: str, model: str, slots: str, mode: str | None, device: str | None, threads: int | None, seed: int | None, **fields: Any
 ) -> Case:
-    """The case that the options of a single measurement describe; UsageError naming the option at fault."""
-    from mann_bench.data.registry import MODEL_WORKLOAD, find_model, split_variant
-    from mann_bench.machine.environment import check_device, usable_threads, why_no_device
+    """Return the case that the options of a single measurement describe; UsageError naming the option at fault."""
 
     name, variant = split_variant(model)
     if find_model(name).workload != MODEL_WORKLOAD:
@@ -50,15 +99,14 @@ def one_case(
     check_device(device or "cpu")
     if missing := why_no_device(device or "cpu"):
         raise UsageError(f"--device: {missing}")
-    chosen = {"mode": mode, "device": device, "seed": seed, "threads": threads or usable_threads()}
+    fields |= {"mode": mode, "device": device, "seed": seed, "threads": threads or usable_threads()}
     try:
         return Case(
             suite=suite,
             model=name,
             variant=variant,
             slots=parse_size(slots),
-            **fields,
-            **{key: value for key, value in chosen.items() if value is not None},
+            **{name: value for name, value in fields.items() if value is not None},
         )
     except ValidationError as error:
         raise UsageError(f"--{first_error(error)}") from error

@@ -1,13 +1,12 @@
-"""`mann-bench profile`: one case taken apart."""
+"""`mann-bench profile`: time and memory of one case by step, phase and cause."""
 
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mann_bench.cli.console import console
-from mann_bench.cli.options import AsJson, Device, Mode, Seed, Threads, one_case
+from mann_bench.cli.options import AsJson, Device, Mode, Seed, Threads, default_folder, one_case
 from mann_bench.data.units import parse_size
 
 
@@ -31,15 +30,14 @@ def profile(
     as_json: AsJson = False,
 ) -> None:
     """Take one case apart: time and memory of every step and phase, forward and backward, and whose bytes its peak is."""
-    from mann_bench.reports.profile.page import verdicts, write_profile_page
+    from mann_bench.reports.profile.page import sentences, write_profile_page
     from mann_bench.run.profiling import profile_in_worker
     from mann_bench.run.replies import Failure
 
-    chosen = one_case(
-        "profile", model, slots, mode, device, threads, seed, steps=steps, batch=batch, kernels=kernels, index=index, fill=fill
-    )
-    folder = out or Path("runs") / f"profile-{chosen.model.replace(':', '-')}-{datetime.now():%Y%m%d-%H%M%S}"
-    profile = profile_in_worker(chosen, folder, parse_size(memory), seconds)
+    fields = {"steps": steps, "batch": batch, "kernels": kernels, "index": index, "fill": fill}
+    case = one_case("profile", model, slots, mode, device, threads, seed, **fields)
+    folder = out or default_folder(f"profile-{case.model}")
+    profile = profile_in_worker(case, folder, parse_size(memory), seconds)
     if isinstance(profile, Failure):
         console.print(f"{profile.status}: {profile.reason}", markup=False, soft_wrap=True)
         raise typer.Exit(1)
@@ -47,5 +45,5 @@ def profile(
     if as_json:
         print(profile.model_dump_json(by_alias=True))
         return
-    print("\n".join(verdicts(profile)))
+    print("\n".join(sentences(profile)))
     print(f"page: {page}")

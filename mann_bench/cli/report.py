@@ -11,7 +11,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="folder for the report; default RUN/report")] = None,
 ) -> None:
     """Write one self-contained HTML page, Markdown, CSV and plots from stored results."""
-    from mann_bench.reports import write_reports
+    from mann_bench.reports.pages import write_reports
 
     for page in write_reports(runs, out or runs[0] / "report"):
         print(f"report: {page}")

@@ -1,25 +1,18 @@
 """`mann-bench run`: measure a suite."""
 
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mann_bench.cli.console import console, stoppable, summarize
-from mann_bench.cli.options import AsJson, Device, Mode, Models, OwnModel, Seed, Slots, SuiteName, Threads, choose
+from mann_bench.cli.options import AsJson, SuiteName, SuiteOptions, default_folder
 from mann_bench.data.errors import UsageError
 
 
 def run(
     suite: SuiteName,
-    models: Models = "",
-    model: OwnModel = None,
-    slots: Slots = "",
-    device: Device = None,
-    threads: Threads = None,
-    mode: Mode = None,
-    seed: Seed = None,
+    options: SuiteOptions,
     rounds: Annotated[int | None, typer.Option(min=1, help="turns in which the cases of a comparison are timed")] = None,
     timing_seconds: Annotated[float | None, typer.Option(min=0.01, help="seconds of samples of one case, over all rounds")] = None,
     cache: Annotated[str | None, typer.Option(help="warm, or flushed before each pass")] = None,
@@ -29,19 +22,18 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a suite; every finished case is stored at once and survives whatever comes after it."""
-    chosen = choose(suite, models, model, slots, device, threads, mode, seed)
+    cases = options.load(suite)
     if cache not in (None, "warm", "flushed"):
         raise UsageError(f"--cache: expected warm or flushed, got {cache!r}")
-    asked = {"rounds": rounds, "timing_seconds": timing_seconds, "cache": cache, "case_seconds": budget_seconds}
-    budget = chosen.budget.model_copy(update={name: value for name, value in asked.items() if value is not None})
-    chosen = chosen.model_copy(update={"budget": budget})
+    changes = {"rounds": rounds, "timing_seconds": timing_seconds, "cache": cache, "case_seconds": budget_seconds}
+    budget = cases.budget.model_copy(update={name: value for name, value in changes.items() if value is not None})
     if resume and out is None:
         raise UsageError("--resume: expected --out FOLDER of the run to go on with, got none")
-    from mann_bench.run.session import run_and_store  # imports torch, which takes seconds: not for every command
+    from mann_bench.run.session import run_and_store
 
-    folder = out or Path("runs") / f"{chosen.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = out or default_folder(cases.name)
     with stoppable(folder):
-        statuses = run_and_store(chosen, folder, resume=resume, console=console)
+        statuses = run_and_store(cases.model_copy(update={"budget": budget}), folder, resume=resume, console=console)
     summarize("cases", folder / "results.jsonl", statuses, as_json)
     failed = statuses["error"] + statuses["unverified"]
     raise typer.Exit(1 if failed or not statuses["ok"] else 0)

@@ -84,7 +84,7 @@ class LearningCase(Record):
 
     @property
     def curve(self) -> tuple[str, str, str, str]:
-        """What a line in a plot is, its seeds taken together: (model, variant, kernels, index)."""
+        """The line of a plot that the run is part of, with its other seeds: (model, variant, kernels, index)."""
         return (self.model, self.variant, self.kernels, self.index)
 
 

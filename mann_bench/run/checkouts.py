@@ -59,7 +59,7 @@ def checked_out(name: str) -> Iterator[Checkout]:
             raise UsageError(f"compare: git could not check out {name!r}; does `git worktree add` work here?")
         try:
             if not (path / "mann_bench" / "worker.py").is_file():
-                raise UsageError(f"compare: expected mann_bench/run/worker.py at {name!r}, got a commit without it")
+                raise UsageError(f"compare: expected mann_bench/worker.py at {name!r}, got a commit without it")
             yield Checkout(name, path)
         finally:
             _git(Path(root), "worktree", "remove", "--force", str(path))

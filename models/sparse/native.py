@@ -130,7 +130,7 @@ def model_sizes(model: NativeModel, steps: int, batch: int, *, taped: bool) -> d
         "width": model.word_size,
         "heads": model.heads,
         "reads": model.reads,
-        "writers": model.write_heads,
+        "write_heads": model.write_heads,
         "strength": int(model.strength),
         "gated": int(model.erase == "gated"),
         "taped": int(taped),
@@ -141,7 +141,7 @@ def memory_sizes(rows: SparseMemory) -> dict[str, int]:
     """Name the sizes that change from call to call: where memory and ring stand."""
     ring = rows.ring
     return {
-        "live": rows.num_candidates,
+        "num_candidates": rows.num_candidates,
         "ring_tail": ring.tail,
         "queue_stride": ring.queue.shape[1],
         "threads": torch.get_num_threads(),

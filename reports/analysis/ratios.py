@@ -1,6 +1,6 @@
-"""A curve against its twin in the same setting and at the same N: speed-up, memory ratio, and the N from which it is ahead.
+"""A curve against its twin in the same setting and at the same N: speed-up, memory ratio, and the N from which it is faster.
 
-The twins of a sparse model are the dense ones it stands for; the twin of a native kernel is the plain torch one.
+The twins of a sparse model are the dense models it approximates. The twin of a native kernel is the plain torch code.
 """
 
 from dataclasses import dataclass
@@ -13,13 +13,16 @@ from mann_bench.data.units import format_slots, round_slots
 from mann_bench.reports.analysis.scaling import DRAWS, Floats, Scaling, value
 from mann_bench.reports.data.quantity import TIME
 
-FARTHEST = 64  # times the largest N measured: further, a fit says nothing
+MAX_EXTRAPOLATION = 64  # how far beyond the largest N measured a fit is trusted, as a factor
 DENSE_TWINS = {"sam": ("ntm", "dam"), "sdnc": ("dnc",)}  # Rae et al. compare SAM with NTM and DAM, SDNC with DNC
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times faster and smaller a curve is than its twin; the interval holds both medians' intervals at their worst."""
+    """How many times faster a curve is than its twin, and how many times less memory it takes, at one N.
+
+    The interval of the speed-up is the widest that the two medians' 95% intervals allow.
+    """
 
     setting: str
     subject: str
@@ -36,9 +39,10 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Crossover:
-    """The N from which a curve is faster than its twin: 0 at every size measured, infinite at none; with its 95% interval.
+    """The N from which a curve is faster than its twin, with its 95% interval.
 
-    `expected` is where the fitted curves would cross beyond the sizes measured, with its interval, if they do.
+    `slots` is 0 if it is faster at every N measured, infinite if at none. `expected` is the N (and its interval) at which the fitted
+    curves cross beyond the sizes measured, None if they do not.
     """
 
     setting: str
@@ -52,8 +56,8 @@ class Crossover:
     expected: tuple[float, float, float] | None
 
     @property
-    def words(self) -> str:
-        """For people."""
+    def text(self) -> str:
+        """The crossover in words: `from N = 128 [124, 131] on`."""
         if self.slots == 0:
             return f"faster at every N measured, {format_slots(self.first_slots)} to {format_slots(self.last_slots)}"
         if np.isinf(self.slots):
@@ -65,12 +69,12 @@ class Crossover:
 
 
 def ratios(frame: pd.DataFrame) -> list[Ratio]:
-    """Every pair of a curve and a twin, at every N that both have."""
-    found = []
+    """Compute the ratios of every pair of a curve and a twin at every N that both have."""
+    pairs = []
     for setting, subject, twin in _pairs(frame):
         for n in sorted(set(subject.index) & set(twin.index)):
             a, b = subject.loc[n], twin.loc[n]
-            found.append(
+            pairs.append(
                 Ratio(
                     setting,
                     str(a["curve"]),
@@ -85,12 +89,16 @@ def ratios(frame: pd.DataFrame) -> list[Ratio]:
                     str(b["model"]),
                 )
             )
-    return found
+    return pairs
 
 
 def crossovers(frame: pd.DataFrame, times: dict[tuple[str, str], Scaling]) -> list[Crossover]:
-    """Where each curve overtakes its twins in time per step; `times` are the fits of time."""
-    found = []
+    """Find the N at which each curve overtakes its twins in time per step.
+
+    Args:
+        times: the fits of time per step, by (setting, curve).
+    """
+    overtakings = []
     for setting, subject, twin in _pairs(frame):
         shared = sorted(set(subject.index) & set(twin.index))
         if not shared:
@@ -100,56 +108,58 @@ def crossovers(frame: pd.DataFrame, times: dict[tuple[str, str], Scaling]) -> li
         gain = np.log(b["step_ms_median"].to_numpy() / a["step_ms_median"].to_numpy())
         errors = np.hypot(TIME.measured_errors(a).to_numpy(), TIME.measured_errors(b).to_numpy())
         noise = np.random.default_rng(0).standard_normal((DRAWS, len(shared)))
-        drawn = [_overtakes(shared, gain + errors * one) for one in noise]
-        low, high = np.quantile(drawn, (0.025, 0.975), method="nearest")
-        at = _overtakes(shared, gain)
-        expected = _expected(times.get(names[:2]), times.get((setting, names[2])), shared[-1]) if np.isinf(at) else None
-        found.append(Crossover(*names, at, float(low), float(high), int(shared[0]), int(shared[-1]), expected))
-    return found
+        resampled = [_overtakes(shared, gain + errors * draw) for draw in noise]
+        low, high = np.quantile(resampled, (0.025, 0.975), method="nearest")
+        slots = _overtakes(shared, gain)
+        expected = _expected(times.get(names[:2]), times.get((setting, names[2])), shared[-1]) if np.isinf(slots) else None
+        overtakings.append(Crossover(*names, slots, float(low), float(high), int(shared[0]), int(shared[-1]), expected))
+    return overtakings
 
 
 def _overtakes(slots: list[int], gain: Floats) -> float:
-    """The N from which the gain stays positive, between sizes on a straight line against log N."""
+    """The N from which the gain (log of twin time / own time) stays positive; linear in log N between the sizes."""
     behind = np.flatnonzero(gain <= 0)
     if len(behind) == 0:
         return 0.0
     last = int(behind[-1])
     if last == len(slots) - 1:
         return float("inf")
-    part = -gain[last] / (gain[last + 1] - gain[last])
-    return float(slots[last] * (slots[last + 1] / slots[last]) ** part)
+    fraction = -gain[last] / (gain[last + 1] - gain[last])
+    return float(slots[last] * (slots[last + 1] / slots[last]) ** fraction)
 
 
 def _expected(subject: Scaling | None, twin: Scaling | None, after: int) -> tuple[float, float, float] | None:
-    """Where two fitted curves cross beyond `after`, at most `FARTHEST` times as far, with its interval."""
+    """The N beyond `after` (up to `MAX_EXTRAPOLATION` times it) at which the two fitted curves cross, with its 95% interval."""
     if subject is None or twin is None:
         return None
-    drawn = [
-        _crosses(subject.growth.order, one, twin.growth.order, other, after)
-        for one, other in zip(subject.growth.redrawn, twin.growth.redrawn, strict=True)
+    orders = (subject.growth.order, twin.growth.order)
+    resampled = [
+        _crossing(orders, coefficients, after) for coefficients in zip(subject.growth.resampled, twin.growth.resampled, strict=True)
     ]
-    best = _crosses(
-        subject.growth.order, np.array(subject.growth.coefficients), twin.growth.order, np.array(twin.growth.coefficients), after
-    )
+    best = _crossing(orders, (np.array(subject.growth.coefficients), np.array(twin.growth.coefficients)), after)
     if best is None:
         return None
-    low, high = np.quantile([one or np.inf for one in drawn], (0.025, 0.975), method="nearest")
+    low, high = np.quantile([slots or np.inf for slots in resampled], (0.025, 0.975), method="nearest")
     return best, float(min(low, best)), float(max(high, best))
 
 
-def _crosses(sparse_order: str, subject: Floats, dense_order: str, twin: Floats, after: int) -> float | None:
-    def gain(log_n: float) -> float:
-        return value(dense_order, twin, 2.0**log_n) - value(sparse_order, subject, 2.0**log_n)
+def _crossing(orders: tuple[str, str], coefficients: tuple[Floats, Floats], after: int) -> float | None:
+    """The N at which the second curve rises above the first."""
 
-    first, last = np.log2(after), np.log2(after * FARTHEST)
+    def gain(log_n: float) -> float:
+        subject, twin = (value(order, terms, 2.0**log_n) for order, terms in zip(orders, coefficients, strict=True))
+        return twin - subject
+
+    first, last = np.log2(after), np.log2(after * MAX_EXTRAPOLATION)
     return float(2.0 ** optimize.brentq(gain, first, last)) if gain(first) < 0 < gain(last) else None
 
 
-def _interval(at: float, low: float, high: float) -> str:
-    return f"{round_slots(at)} [{round_slots(low)}, {round_slots(high)}]"
+def _interval(slots: float, low: float, high: float) -> str:
+    return f"{round_slots(slots)} [{round_slots(low)}, {round_slots(high)}]"
 
 
 def _pairs(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """(setting, rows of the curve, rows of its twin), the rows indexed by N."""
     measured = frame[(frame["status"] == "ok") & frame["step_ms_median"].notna()]
     pairs = []
     for setting, part in measured.groupby("setting", sort=False):
@@ -164,7 +174,7 @@ def _pairs(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
 
 
 def _are_twins(subject: pd.Series, twin: pd.Series) -> bool:
-    """Timed in one run, and a sparse model with its dense one, or a native kernel with the plain one of the same thing."""
+    """Whether both were timed in one run and are a sparse and its dense model, or native and plain kernels of the same model."""
     if subject["run"] != twin["run"]:
         return False
     if twin["model"] in DENSE_TWINS.get(str(subject["model"]), ()):

@@ -1,12 +1,14 @@
-"""How a curve grows with N, said twice: as powers of N over stretches of the sweep, and as one of O(1), O(log N), O(N), O(N^2).
+"""How a curve grows with N, described in two ways.
 
-Powers (`fit_exponent`): straight lines on log-log axes, joined at measured sizes where the data ask for it: below a break the constant
-costs of a step rule, or a memory fits the cache. Orders (`fit_growth`): a + b g(N) with a, b >= 0 over the whole sweep, constant costs
-and growth at once, which also says where a limit is reached.
+Powers (`fit_exponent`): straight lines on log-log axes, joined at measured sizes where the data ask for it. Below a break, the constant
+cost of a step dominates, or the memory fits a cache.
 
-Both weigh a point by its error: its measured one and `floor`, what may differ from size to size for reasons that are not growth (code
-paths, cache sets, pages). That errors are as stated counts as `PRIOR` further observations, so that three points that happen to lie on
-a line are not believed to the last digit.
+Orders (`fit_growth`): a + b g(N) with a, b >= 0 over the whole sweep, for g of O(1), O(log N), O(N), O(N^2). Constant cost and growth are
+fitted together, so the fit also says at which N a limit is reached.
+
+Both weigh a point by its standard error: the measured one, combined with `Quantity.floor`, the differences between sizes that are not
+growth (code paths, cache sets, pages). The stated errors count as `PRIOR` additional observations, so that a perfect fit to three points
+does not give an interval of no width.
 """
 
 from collections.abc import Callable
@@ -23,14 +25,14 @@ from mann_bench.reports.data.quantity import Quantity
 
 Floats = NDArray[np.float64]
 
-FEWEST_SIZES = 3
-PRIOR = 4.0
-MOST_BREAKS = 2
-DRAWS = 400
-MUCH = 4.0  # of the criterion: a simpler order within this of the best is believed
-SHARE = 0.2  # of the value at the largest N: a term that is less is no order yet
+MIN_SIZES = 3
+PRIOR = 4.0  # observations
+MAX_BREAKS = 2
+DRAWS = 400  # of the parametric bootstrap
+BIC_MARGIN = 4.0  # the simplest order whose criterion is within this of the best is chosen
+MIN_SHARE = 0.2  # of the value at the largest N: an order whose leading term has less is rejected
 POWERS = {"O(N)": 1, "O(N^2)": 2}
-LAG = 0.75  # an order is believed only where the curve somewhere climbs by its power less this: a bend is no square
+SLOPE_MARGIN = 0.75  # N^p is rejected unless some local log-log slope is at least p - this
 ORDERS: dict[str, tuple[Callable[[Floats], Floats], ...]] = {
     "O(1)": (np.ones_like,),
     "O(log N)": (np.ones_like, np.log2),
@@ -52,7 +54,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Exponent:
-    """The powers of a curve, from small N to large; `value` and its interval are the last one's, which is what N is for."""
+    """The powers of a curve, from small N to large; `value` and its interval are those at the largest sizes."""
 
     segments: tuple[Segment, ...]
     points: int
@@ -75,11 +77,14 @@ class Exponent:
 
 @dataclass(frozen=True)
 class Growth:
-    """y = sum of `coefficients` times the terms of `order`; `also` are orders that the points cannot tell from it."""
+    """y = sum of `coefficients` times the terms of `order`; the points cannot tell the orders `equally_good` from it.
+
+    `slots`, `values`, `errors`: the points; an error is the standard error of log y.
+    """
 
     order: str
     coefficients: tuple[float, ...]
-    also: tuple[str, ...]
+    equally_good: tuple[str, ...]
     slots: tuple[float, ...]
     values: tuple[float, ...]
     errors: tuple[float, ...]
@@ -87,93 +92,104 @@ class Growth:
     @property
     def verdict(self) -> str:
         """`O(N)`, or `O(1); O(log N) fits as well`."""
-        return self.order + (f"; {' and '.join(self.also)} fit{'s' if len(self.also) == 1 else ''} as well" if self.also else "")
+        others = self.equally_good
+        return self.order + (f"; {' and '.join(others)} fit{'s' if len(others) == 1 else ''} as well" if others else "")
 
     def at(self, slots: float) -> float:
-        """The fitted value at a size."""
+        """Return the fitted value at N = `slots`."""
         return value(self.order, np.array(self.coefficients), slots)
 
     @cached_property
-    def redrawn(self) -> Floats:
-        """Coefficients [DRAWS, terms] fitted again to points redrawn within their errors."""
+    def resampled(self) -> Floats:
+        """Coefficients [DRAWS, terms] of a parametric bootstrap: fits to points drawn anew within their errors."""
         random = np.random.default_rng(0)
         n, y, errors = (np.array(part) for part in (self.slots, self.values, self.errors))
         return np.stack([_fit(self.order, n, y * np.exp(errors * random.standard_normal(len(n))), errors)[0] for _ in range(DRAWS)])
 
     def largest_within(self, limit: float) -> tuple[float, float, float] | None:
-        """N at which the fitted curve reaches a limit, with its 95% interval; infinite where it never does, None where it starts above."""
-        best = _reaches(self.order, np.array(self.coefficients), limit)
+        """Return the N at which the fitted curve reaches a limit, with its 95% interval; infinite if never, None if it starts above."""
+        best = _solve(self.order, np.array(self.coefficients), limit)
         if best is None:
             return None
-        reached = [_reaches(self.order, coefficients, limit) or 1.0 for coefficients in self.redrawn]
-        low, high = np.quantile(reached, (0.025, 0.975), method="nearest")
+        resampled = [_solve(self.order, coefficients, limit) or 1.0 for coefficients in self.resampled]
+        low, high = np.quantile(resampled, (0.025, 0.975), method="nearest")
         return best, float(min(low, best)), float(max(high, best))
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """Both accounts of one curve."""
+    """Both descriptions of one curve."""
 
     exponent: Exponent
     growth: Growth
 
 
 def scalings(frame: pd.DataFrame, quantity: Quantity) -> dict[tuple[str, str], Scaling]:
-    """Of each (setting, curve) with enough sizes."""
-    found = {}
+    """Fit each (setting, curve) that has enough sizes."""
+    fits = {}
     for (setting, curve), part in frame[frame["status"] == "ok"].groupby(["setting", "curve"], sort=False):
         errors = quantity.errors(part)
         exponent, growth = (fit(part["slots"], part[quantity.column], errors) for fit in (fit_exponent, fit_growth))
         if isinstance(exponent, Exponent) and isinstance(growth, Growth):
-            found[str(setting), str(curve)] = Scaling(exponent, growth)
-    return found
+            fits[str(setting), str(curve)] = Scaling(exponent, growth)
+    return fits
 
 
 def fit_exponent(slots: pd.Series, values: pd.Series, errors: pd.Series | float) -> Exponent | None:
-    """Powers of N; None with fewer than three sizes of positive value. `errors`: standard errors of log y."""
+    """Fit powers of N; None with fewer than three sizes of positive value.
+
+    Args:
+        errors: standard errors of log y.
+    """
     n, y, sigma = _usable(slots, values, errors)
-    if len(np.unique(n)) < FEWEST_SIZES:
+    if len(np.unique(n)) < MIN_SIZES:
         return None
     x, z = np.log(n), np.log(y)
     sizes = np.unique(n)
-    inner = sizes[2:-2]  # a stretch holds three sizes, its ends included
-    tries: list[tuple[float, ...]] = [()]
-    for count in range(1, MOST_BREAKS + 1):
-        tries += [b for b in combinations(map(float, inner), count) if all(_between(sizes, *pair) >= 3 for pair in pairwise(b))]
-    fits = {breaks: _segmented(x, z, sigma, np.log(breaks)) for breaks in tries}
-    best = min(tries, key=lambda breaks: _criterion(fits[breaks][2], len(x), 2 + 2 * len(breaks)))
+    inner = sizes[2:-2]  # a segment holds at least three sizes, its ends included
+    candidates: list[tuple[float, ...]] = [()]
+    for count in range(1, MAX_BREAKS + 1):
+        candidates += [b for b in combinations(map(float, inner), count) if all(_between(sizes, *pair) >= 3 for pair in pairwise(b))]
+    fits = {breaks: _segmented(x, z, sigma, np.log(breaks)) for breaks in candidates}
+    best = min(candidates, key=lambda breaks: _criterion(fits[breaks][2], len(x), 2 + 2 * len(breaks)))
     slopes, covariance, chi2 = fits[best]
     freedom = PRIOR + len(x) - 2 - len(best)
-    reach = float(stats.t.ppf(0.975, freedom)) * np.sqrt((PRIOR + chi2) / freedom)
+    quantile = float(stats.t.ppf(0.975, freedom)) * np.sqrt((PRIOR + chi2) / freedom)
     edges = [sizes[0], *best, sizes[-1]]
     segments = []
     for number in range(len(best) + 1):
-        chosen = np.array([0.0] + [1.0] * (number + 1) + [0.0] * (len(best) - number))  # a slope is the sum of the changes up to it
-        slope, deviation = float(chosen @ slopes), float(np.sqrt(chosen @ covariance @ chosen))
-        segments.append(Segment(slope, slope - reach * deviation, slope + reach * deviation, int(edges[number]), int(edges[number + 1])))
+        changes = np.array([0.0] + [1.0] * (number + 1) + [0.0] * (len(best) - number))  # their sum is the slope of this segment
+        slope, deviation = float(changes @ slopes), float(np.sqrt(changes @ covariance @ changes))
+        half_width = quantile * deviation
+        segments.append(Segment(slope, slope - half_width, slope + half_width, int(edges[number]), int(edges[number + 1])))
     return Exponent(tuple(segments), len(x))
 
 
 def fit_growth(slots: pd.Series, values: pd.Series, errors: pd.Series | float) -> Growth | None:
-    """The simplest order that explains the points about as well as the best does; None with fewer than three sizes."""
+    """Fit the simplest order that explains the points about as well as the best does; None with fewer than three sizes.
+
+    Args:
+        errors: standard errors of log y.
+    """
     n, y, sigma = _usable(slots, values, errors)
-    if len(np.unique(n)) < FEWEST_SIZES:
+    if len(np.unique(n)) < MIN_SIZES:
         return None
     fits = {order: _fit(order, n, y, sigma) for order in ORDERS}
     scores = {order: _criterion(chi2, len(n), len(ORDERS[order])) for order, (_, chi2) in fits.items()}
-    steep = _steepest(n, y)
-    telling = [
+    steepest = _steepest_slope(n, y)
+    plausible = [
         order
         for order, (coefficients, _) in fits.items()
-        if _share(order, coefficients, float(n[-1])) >= SHARE and POWERS.get(order, 0) <= steep + LAG
+        if _share(order, coefficients, float(n[-1])) >= MIN_SHARE and POWERS.get(order, 0) <= steepest + SLOPE_MARGIN
     ]
-    best = min(scores[order] for order in telling)
-    believed = [order for order in telling if scores[order] <= best + MUCH]
-    coefficients = tuple(map(float, fits[believed[0]][0]))
-    return Growth(believed[0], coefficients, tuple(believed[1:]), *(tuple(map(float, part)) for part in (n, y, sigma)))
+    best = min(scores[order] for order in plausible)
+    chosen = [order for order in plausible if scores[order] <= best + BIC_MARGIN]
+    coefficients = tuple(map(float, fits[chosen[0]][0]))
+    return Growth(chosen[0], coefficients, tuple(chosen[1:]), *(tuple(map(float, part)) for part in (n, y, sigma)))
 
 
 def _usable(slots: pd.Series, values: pd.Series, errors: pd.Series | float) -> tuple[Floats, Floats, Floats]:
+    """N, y and sigma of the points with a positive, finite y, by N."""
     n, y = slots.to_numpy(float), values.to_numpy(float)
     sigma = np.broadcast_to(np.asarray(errors, dtype=float), n.shape)
     usable = (y > 0) & np.isfinite(y)
@@ -186,7 +202,7 @@ def _between(sizes: Floats, low: float, high: float) -> int:
 
 
 def _segmented(x: Floats, z: Floats, sigma: Floats, breaks: Floats) -> tuple[Floats, Floats, float]:
-    """Least squares of joined lines: (intercept and changes of slope, their covariance for the stated errors, chi squared)."""
+    """Fit joined lines by least squares: (intercept and changes of slope, their covariance for the stated errors, chi squared)."""
     columns = np.stack([np.ones_like(x), x - x[0], *(np.maximum(0, x - b) for b in breaks)], axis=1)
     weighted = columns / sigma[:, None]
     covariance = np.linalg.inv(weighted.T @ weighted)
@@ -199,40 +215,42 @@ def _terms(order: str, n: Floats) -> Floats:
 
 
 def _fit(order: str, n: Floats, y: Floats, sigma: Floats) -> tuple[Floats, float]:
-    """Non-negative least squares of relative differences: (coefficients, chi squared)."""
+    """Fit by non-negative least squares of relative residuals: (coefficients, chi squared)."""
     weighted = _terms(order, n) / (y * sigma)[:, None]
-    scale = np.linalg.norm(weighted, axis=0)  # N^2 and 1 in one matrix
+    scale = np.linalg.norm(weighted, axis=0)  # columns of N^2 and of 1 differ by many orders of magnitude
     solution, norm = optimize.nnls(weighted / scale, 1 / sigma)
     return solution / scale, float(norm) ** 2
 
 
 def _share(order: str, coefficients: Floats, slots: float) -> float:
-    """What the fastest growing term is of the whole at a size."""
+    """The fraction of the value at N = `slots` that is the leading term."""
     parts = _terms(order, np.array([slots]))[0] * coefficients
     return float(parts[-1] / parts.sum())
 
 
-def _steepest(n: Floats, y: Floats) -> float:
-    """The largest power of N between neighbouring sizes."""
+def _steepest_slope(n: Floats, y: Floats) -> float:
+    """The largest local log-log slope, between neighbouring sizes."""
     sizes = np.unique(n)
     levels = np.array([np.median(np.log(y[n == size])) for size in sizes])
     return float((np.diff(levels) / np.diff(np.log(sizes))).max())
 
 
 def _criterion(chi2: float, points: int, parameters: int) -> float:
-    """Bayesian information criterion, with the size of the errors integrated out (they are as stated, for `PRIOR` observations)."""
+    """Bayesian information criterion; the scale of the errors is integrated out, with a prior worth `PRIOR` observations."""
     return float((PRIOR + points) * np.log1p(chi2 / PRIOR) + parameters * np.log(points))
 
 
 def value(order: str, coefficients: Floats, slots: float) -> float:
-    """The curve with these coefficients at a size."""
+    """Return the value at N = `slots` of the curve with these coefficients."""
     return float((_terms(order, np.array([slots])) @ coefficients).item())
 
 
-def _reaches(order: str, coefficients: Floats, limit: float) -> float | None:
-    def over(log_n: float) -> float:
+def _solve(order: str, coefficients: Floats, limit: float) -> float | None:
+    """The N in [1, 2^80] at which the curve reaches a limit; None if it starts above, infinite if it ends below."""
+
+    def excess(log_n: float) -> float:
         return value(order, coefficients, 2.0**log_n) - limit
 
-    if over(0) > 0:
+    if excess(0) > 0:
         return None
-    return float(2.0 ** optimize.brentq(over, 0, 80)) if over(80) > 0 else float("inf")
+    return float(2.0 ** optimize.brentq(excess, 0, 80)) if excess(80) > 0 else float("inf")

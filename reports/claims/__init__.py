@@ -1,1 +1,1 @@
-"""The claims of the paper against results."""
+"""The paper's claims: as data, judged, displayed."""

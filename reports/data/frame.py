@@ -1,4 +1,4 @@
-"""Stored results as a table: one line a case, flat columns, units in their names."""
+"""Stored results as a data frame: one row a case, flat columns, units in their names."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +9,14 @@ import pandas as pd
 from mann_bench.data.result import Result
 from mann_bench.data.store import load_results, load_run
 
+EXACT_INDEXES = ("exact", "live")  # searches that find every true neighbour
+
 
 def load_frame(runs: Sequence[Path]) -> pd.DataFrame:
-    """All results of the runs; column `run` tells them apart, `setting` names what is equal for all curves of one plot."""
+    """Load all results of the runs; UsageError naming file and line if one cannot be read.
+
+    Column `run` names the run, `curve` the line in a plot, `setting` what all curves of one plot have in common.
+    """
     frame = pd.DataFrame([_row(name, result) for name, run in zip(run_names(runs), runs, strict=True) for result in load_results(run)])
     frame["curve"] = _short_names(frame)
     frame["setting"] = _settings(frame)
@@ -19,12 +24,12 @@ def load_frame(runs: Sequence[Path]) -> pd.DataFrame:
 
 
 def environments(runs: Sequence[Path]) -> list[dict[str, Any]]:
-    """`run.json` of each run, with its name."""
+    """Load `run.json` of each run, with the run's name added as `run`."""
     return [{"run": name, **load_run(run)} for name, run in zip(run_names(runs), runs, strict=True)]
 
 
 def run_names(runs: Sequence[Path]) -> list[str]:
-    """Names of their folders; whole paths where two folders have the same name."""
+    """Return the names of the folders, or their whole paths if two have the same name."""
     names = [run.resolve().name for run in runs]
     return names if len(set(names)) == len(names) else [str(run) for run in runs]
 
@@ -46,7 +51,7 @@ def _row(run: str, result: Result) -> dict[str, Any]:
 
 
 def _short_names(frame: pd.DataFrame) -> pd.Series:
-    """`sam`, `ntm-checkpointed`, `sam native lsh`: as much as tells the curves of this table apart."""
+    """The shortest names that tell the curves of this frame apart: `sam`, `ntm-checkpointed`, `sam native lsh`."""
     names = frame["model"].where(frame["variant"] == "plain", frame["model"] + "-" + frame["variant"])
     for field in ("kernels", "index"):
         varies = frame.groupby("model")[field].transform("nunique") > 1
@@ -56,28 +61,13 @@ def _short_names(frame: pd.DataFrame) -> pd.Series:
 
 
 def _settings(frame: pd.DataFrame) -> pd.Series:
-    """The fields all curves of a plot share, in words; only mode and what varies in this table."""
-    shared = [
-        "mode",
-        "device",
-        "batch",
-        "steps",
-        "fill",
-        "heads",
-        "reads",
-        "word_size",
-        "hidden",
-        "input_size",
-        "dtype",
-        "threads",
-        "seed",
-        "suite",
-    ]
+    """What all curves of a plot share, as text: mode, B, T, fill, and the other fields that vary in this frame."""
+    always = ("mode", "batch", "steps", "fill")
+    order = ("mode", "device", "batch", "steps", "fill", "heads", "reads", "word_size", "hidden", "input_size", "dtype", "threads", "seed")
     letters = {"batch": "B", "steps": "T", "heads": "R", "reads": "K", "word_size": "W", "hidden": "H", "input_size": "X"}
-    shown = [name for name in shared if name in ("mode", "batch", "steps", "fill") or frame[name].nunique() > 1]
-    shown = [name for name in shown if name != "suite"]
+    shown = [name for name in order if name in always or frame[name].nunique() > 1]
 
-    def words(row: Any) -> str:
+    def text(row: Any) -> str:
         return ", ".join(f"{letters[name]} {row[name]}" if name in letters else str(row[name]) for name in shown)
 
-    return frame.apply(words, axis=1)
+    return frame.apply(text, axis=1)

@@ -1,18 +1,18 @@
-"""What is plotted and fitted: columns of the table of results, how they are called, and how well they are known."""
+"""The quantities that are plotted and fitted: their column in the data frame, their names, their errors."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-TWO_SIDED = 2 * 1.96  # a 95% interval in standard errors
+INTERVAL_WIDTH = 2 * 1.96  # of a 95% interval, in standard errors
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A column, its interval's columns if it has any, and its names.
+    """A column and its names; `low` and `high` are the columns of its 95% interval, if it has one.
 
-    `floor` is what values may differ from size to size for reasons that are not growth, as a fraction.
+    `floor` is the fraction by which values may differ from size to size for reasons that are not growth.
     """
 
     key: str
@@ -25,13 +25,13 @@ class Quantity:
     is_bytes: bool = False
 
     def measured_errors(self, rows: pd.DataFrame) -> pd.Series:
-        """Standard errors of the logarithm of each value: none where it is counted, not measured."""
+        """Return the standard error of the log of each value; 0 for what is counted, not measured."""
         if not (self.low and self.high):
             return pd.Series(0.0, rows.index)
-        return pd.Series(np.log(rows[self.high] / rows[self.low]) / TWO_SIDED, rows.index)
+        return pd.Series(np.log(rows[self.high] / rows[self.low]) / INTERVAL_WIDTH, rows.index)
 
     def errors(self, rows: pd.DataFrame) -> pd.Series:
-        """The same with `floor`: what to weigh a point by when a curve is fitted."""
+        """Return the errors that weigh the points of a fit: the measured ones combined with `floor`."""
         return pd.Series(np.hypot(self.measured_errors(rows), self.floor), rows.index)
 
 

@@ -1,29 +1,47 @@
-"""What all pages share: their templates, and the environment of a run as lines."""
+"""Write pages: figures as files and as SVG, templates filled, the environment of a run as lines."""
 
 import functools
-from typing import Any
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 
+from mann_bench import __version__
+from mann_bench.data.store import write_atomically
 from mann_bench.data.units import format_bytes
+from mann_bench.reports.html.plots import save, to_svg
 
 
-@functools.cache
-def templates() -> Environment:
-    """HTML is escaped, Markdown is not; what a template asks for and is not given is an error."""
-    return Environment(
-        loader=PackageLoader("mann_bench.reports.html"),
-        autoescape=lambda name: bool(name and ".html" in name),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+class Plot(NamedTuple):
+    """A figure to be shown on a page; `key` is the stem of its files."""
+
+    key: str
+    title: str
+    figure: Figure
 
 
-def environment_lines(entry: dict[str, Any]) -> dict[str, Any]:
-    """The fingerprint as name and value."""
-    facts: dict[str, Any] = entry.get("environment", {})
-    shown = {"suite": entry.get("suite", "unknown"), "started": entry.get("started_at", "unknown")}
+def save_plots(plots: Iterable[Plot], out: Path, *, where: str, suffix: str) -> list[dict[str, str]]:
+    """Write each plot to `out/plots/KEY+suffix.{svg,png}`; return title (with `where` appended), SVG and PNG path for the templates."""
+    (out / "plots").mkdir(parents=True, exist_ok=True)
+    shown = []
+    for key, title, figure in plots:
+        save(figure, out / "plots" / (key + suffix))
+        shown.append({"title": f"{title}, {where}", "svg": to_svg(figure), "file": f"plots/{key}{suffix}.png"})
+    return shown
+
+
+def write_page(path: Path, context: dict[str, Any]) -> Path:
+    """Fill the template that is called like the file (`report.html.j2` for `report.html`) and write it; return the path."""
+    write_atomically(path, _templates().get_template(f"{path.name}.j2").render(context, version=__version__))
+    return path
+
+
+def environment_lines(run: dict[str, Any]) -> dict[str, Any]:
+    """List the environment of a run (`run.json` and its name) as names and values to be shown."""
+    facts: dict[str, Any] = run.get("environment", {})
+    lines = {"suite": run.get("suite", "unknown"), "started": run.get("started_at", "unknown")}
     for name, value in facts.items():
         if name.endswith("_bytes"):
             value = format_bytes(value) if value else None
@@ -31,6 +49,18 @@ def environment_lines(entry: dict[str, Any]) -> dict[str, Any]:
         if name == "gpus":
             value = ", ".join(f"{gpu['name']} ({gpu['uuid']}, driver {gpu['driver']})" for gpu in value) or "none"
         if isinstance(value, dict):
-            value = ", ".join(f"{key} {inner}" for key, inner in value.items())
-        shown[name.replace("_", " ")] = "none" if value is None else str(value)
-    return {"run": entry["run"], "lines": shown}
+            value = ", ".join(f"{key} {part}" for key, part in value.items())
+        lines[name.replace("_", " ")] = "none" if value is None else str(value)
+    return {"run": run["run"], "lines": lines}
+
+
+@functools.cache
+def _templates() -> Environment:
+    """The templates: HTML is escaped, Markdown is not; a missing variable is an error."""
+    return Environment(
+        loader=PackageLoader("mann_bench.reports.html"),
+        autoescape=lambda name: bool(name and ".html" in name),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

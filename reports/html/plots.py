@@ -1,4 +1,4 @@
-"""What all plots share: style, colours, markers, labels at the ends of curves, files with the same bytes for the same results."""
+"""What all plots share: style, colours, markers, labels at the ends of curves, and files that are equal for equal results."""
 
 import io
 from collections.abc import Sequence
@@ -11,13 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator
 
-# Dark on white, and at least 20 CIE units apart for normal, red-blind and green-blind eyes alike (seaborn's palette: 13).
+# Dark on white. Any two are at least 20 CIE units apart for normal, red-blind and green-blind readers (seaborn's palette: 13).
 COLORS = {"lstm": "#8a8a8a", "ntm": "#d1490c", "dam": "#006b4a", "dnc": "#4a1008", "sam": "#0a6bcc", "sdnc": "#080859"}
-OTHER_COLORS = ("#7a1fa2", "#8c8c0e", "#a01a6b", "#333333")  # models of one's own
+OTHER_COLORS = ("#7a1fa2", "#8c8c0e", "#a01a6b", "#333333")  # for a user's models
+INK, FAINT = "#1c1c1c", "#666666"
 DASHES = {"plain": "-", "checkpointed": "--", "compiled": ":"}
 MARKERS = "os^DvPX*<>"
-LABEL_HEIGHT = 0.055  # of the axes
-STYLE: Any = {  # matplotlib types its keys one by one
+LABEL_HEIGHT = 0.055  # as a fraction of the height of the axes
+STYLE: Any = {  # `Any` because matplotlib types each key by itself
     "svg.hashsalt": "mann-bench",
     "svg.fonttype": "none",  # text stays text: it can be selected, searched and read aloud
     "font.family": "DejaVu Sans",
@@ -28,10 +29,11 @@ STYLE: Any = {  # matplotlib types its keys one by one
     "grid.color": "#e4e4e4",
     "axes.axisbelow": True,
 }
+styled = matplotlib.rc_context(STYLE)  # decorates every function that draws or saves
 
 
-class End(NamedTuple):
-    """Where a curve ends and what it is called there."""
+class CurveEnd(NamedTuple):
+    """The last point of a curve (data coordinates) and the label that is written beside it."""
 
     x: float
     y: float
@@ -39,19 +41,30 @@ class End(NamedTuple):
     color: str
 
 
-def blank(title: str, setting: str) -> tuple[Figure, Axes]:
-    """An empty plot with room to the right for the curves' names."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.2, 4.0))
-        axes = figure.subplots()
+def blank(title: str, subtitle: str = "", *, size: tuple[float, float] = (6.2, 4.0)) -> tuple[Figure, Axes]:
+    """Create an empty plot.
+
+    With a subtitle, the margins are fixed and leave room on the right for the labels of curves. Without one, matplotlib sets them.
+
+    Args:
+        size: width and height in inches.
+    """
+    figure = Figure(figsize=size, layout=None if subtitle else "constrained")
+    axes = figure.subplots()
+    axes.set_title(f"{title}\n" if subtitle else title, loc="left", fontsize=11, fontweight="bold")
+    if subtitle:
         figure.subplots_adjust(left=0.135, right=0.645, bottom=0.125, top=0.87)
-        axes.set_title(f"{title}\n", loc="left", fontsize=11, fontweight="bold")
-        axes.text(0, 1.03, setting, transform=axes.transAxes, fontsize=8.5, color="#555555")
+        axes.text(0, 1.03, subtitle, transform=axes.transAxes, fontsize=8.5, color="#555555")
     return figure, axes
 
 
-def ticks(axes: Axes, base: float) -> None:
-    """Powers of a base on the y axis; on a narrow one, which holds none or one of them, three values evenly apart."""
+def color_of(model: str, number: int) -> str:
+    """Return the model's colour, the same in every plot; a user's model gets one by its number in the plot."""
+    return COLORS.get(model, OTHER_COLORS[number % len(OTHER_COLORS)])
+
+
+def set_y_ticks(axes: Axes, base: float) -> None:
+    """Put the ticks of a logarithmic y axis at powers of `base`; an axis too short to hold two of them gets three even ticks."""
     low, high = axes.get_ylim()
     if high < low * base**2:
         step = (high / low) ** 0.25
@@ -60,35 +73,14 @@ def ticks(axes: Axes, base: float) -> None:
         axes.yaxis.set_major_locator(LogLocator(base=base, numticks=9))
 
 
-def mark(axes: Axes, x: Any, y: Any, color: str, number: int, case_ids: Sequence[str] | pd.Series) -> None:
-    """Points that lead to their cases."""
+def mark_cases(axes: Axes, x: Any, y: Any, color: str, number: int, case_ids: Sequence[str] | pd.Series) -> None:
+    """Draw points that link to the rows of their cases in the page; `number` picks the marker."""
     urls = [f"#case-{case_id}" for case_id in case_ids]
     axes.scatter(x, y, s=24, color=color, marker=MARKERS[number % len(MARKERS)], zorder=3, linewidths=0.6, edgecolors="white", urls=urls)
 
 
-def svg(figure: Figure) -> str:
-    """The figure as an SVG element, without the XML header, so that it can stand inside a page."""
-    text = io.StringIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    content = text.getvalue()
-    return content[content.index("<svg") :]
-
-
-def save(figure: Figure, stem: Path) -> None:
-    """Write `stem.svg` and `stem.png`."""
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
-        figure.savefig(stem.with_suffix(".png"), dpi=180, metadata={"Software": None})
-
-
-def color_of(model: str, number: int) -> str:
-    """A model keeps its colour in every plot."""
-    return COLORS.get(model, OTHER_COLORS[number % len(OTHER_COLORS)])
-
-
-def name_ends(axes: Axes, ends: list[End]) -> None:
-    """Name each curve to the right of the plot; names that would overlap are pushed apart."""
+def label_ends(axes: Axes, ends: list[CurveEnd]) -> None:
+    """Write each curve's label to the right of the plot; labels that would overlap are pushed apart."""
     if not ends:
         axes.text(0.5, 0.5, "nothing measured", transform=axes.transAxes, ha="center")
         return
@@ -101,7 +93,7 @@ def name_ends(axes: Axes, ends: list[End]) -> None:
         wanted = (float(scale.transform([end.y])[0]) - low) / (high - low)
         heights.append(max(wanted, heights[-1] + LABEL_HEIGHT) if heights else wanted)
     highest = 1.0
-    for number in reversed(range(len(heights))):  # those pushed out at the top come down again
+    for number in reversed(range(len(heights))):  # push down what stands above the plot
         heights[number] = min(heights[number], highest)
         highest = heights[number] - LABEL_HEIGHT
     for end, height in zip(ends, heights, strict=True):
@@ -117,3 +109,19 @@ def name_ends(axes: Axes, ends: list[End]) -> None:
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "color": end.color, "alpha": 0.35, "linewidth": 0.8},
         )
+
+
+@styled
+def to_svg(figure: Figure) -> str:
+    """Return the figure as an `<svg>` element to stand inside a page."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    content = text.getvalue()
+    return content[content.index("<svg") :]
+
+
+@styled
+def save(figure: Figure, stem: Path) -> None:
+    """Write `stem.svg` and `stem.png`."""
+    figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
+    figure.savefig(stem.with_suffix(".png"), dpi=180, metadata={"Software": None})

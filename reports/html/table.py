@@ -1,4 +1,4 @@
-"""A table as data: what a page or a Markdown file shows, each number with the cases it comes from."""
+"""A table as data, for a page or a Markdown file; each number can name the cases that it comes from."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ SortValue = str | float | int
 
 @dataclass(frozen=True)
 class Cell:
-    """`text` as shown, `sort` what to sort by, `cases` (what to call each, case id) that a page links to."""
+    """`text` is shown, `sort` is sorted by (default: the text); `cases` are links as (label, case id)."""
 
     text: str
     sort: SortValue = ""
@@ -16,7 +16,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A heading; numbers stand to the right."""
+    """A heading; numbers are aligned to the right, long texts may wrap."""
 
     heading: str
     is_number: bool = False
@@ -25,7 +25,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """`note` says how the numbers came about; `anchors` are ids of rows, so that a case can be linked to."""
+    """`note` explains how the numbers are obtained; `anchors` are the HTML ids of the rows, one a row or none."""
 
     title: str
     note: str

@@ -1,10 +1,10 @@
-"""What is concluded from training runs: curves over seeds, sequences and seconds to the goal, levels reached, errors on held-out data."""
+"""Training runs grouped into curves (one setting, several seeds) and experiments (curves of one question), and estimates over seeds."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,16 +18,16 @@ Floats = NDArray[np.float64]
 X = Literal["sequences", "wall_s"]
 Y = Literal["loss", "level", "errors"]
 ToGoal = Literal["sequences", "seconds"]
-DRAWS = 2000
-ENDS = {"seed", "sequences", "seconds", "stop_at_goal", "threads", "device", "memory_bytes"}  # what runs of one curve may differ in
-SHARED = ("task", "task_options", "data", "curriculum", "levels", "goal", "batch")  # what all curves of a plot have in common
+DRAWS = 2000  # of the bootstrap over seeds
+VARIES = {"seed", "sequences", "seconds", "stop_at_goal", "threads", "device", "memory_bytes"}  # fields in which runs of a curve differ
+SHARED = ("task", "task_options", "data", "curriculum", "levels", "goal", "batch")  # fields that are equal in all curves of a plot
 LETTERS = {"slots": "N", "word_size": "W", "heads": "R", "reads": "K", "hidden": "H", "learning_rate": "rate", "momentum": "momentum"}
 NAMING = ("kernels", "index", *LETTERS, "optimizer", "clip", "first_level", "patience", "curriculum_threshold")
 
 
 @dataclass(frozen=True)
 class Band:
-    """A curve over seeds: their median, lowest and highest at each x."""
+    """Median, lowest and highest value over the seeds at each x."""
 
     x: Floats
     median: Floats
@@ -37,8 +37,10 @@ class Band:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The median over seeds and its 95% interval (bootstrap); `reached` of `seeds` came so far, the others count as later than all
-    (infinite), after `limit` at least. `value` is infinite where fewer than half did.
+    """What it takes to reach a goal: the median over seeds, with its 95% bootstrap interval.
+
+    `reached` of `seeds` reached the goal; the others count as infinite. The median is infinite if fewer than half did; it is then larger
+    than `limit`, the least that a seed was given without reaching the goal.
     """
 
     value: float
@@ -49,16 +51,28 @@ class Estimate:
     limit: float
 
 
+class GoalRatio(NamedTuple):
+    """How many times more one curve needs than another, with a 95% bootstrap interval.
+
+    `bound` is "at least" or "at most" if one of them did not reach the goal, so that its limit stands in for it; else "".
+    """
+
+    value: float
+    low: float
+    high: float
+    bound: str
+
+
 @dataclass(frozen=True)
 class Curve:
-    """One line of a plot: runs that differ in their seeds and limits only."""
+    """One line of a plot: runs that differ only in seed, limits and machine."""
 
     name: str
     runs: tuple[LearningResult, ...]
 
     @property
     def case(self) -> LearningCase:
-        """Of the first seed."""
+        """The case of the first seed."""
         return self.runs[0].case
 
     @property
@@ -67,8 +81,9 @@ class Curve:
         return [run for run in self.runs if run.curve]
 
     def band(self, x: X, y: Y) -> Band | None:
-        """Over seeds, at every x at which one of them has a point. A run that ended at its goal stays there; the band ends where the first
-        of the others ends.
+        """Return median and range over seeds at every x that one of them has a point at; None if nothing was trained.
+
+        A run that reached its goal keeps its last value. The band ends where the first of the other runs ends.
         """
         if not self.trained:
             return None
@@ -77,37 +92,38 @@ class Curve:
         grid = np.unique(np.concatenate([points for points, _ in seeds]))
         grid = grid[(grid >= max(points[0] for points, _ in seeds)) & (grid <= min(unfinished, default=np.inf))]
         if y == "level":  # a level holds until the next point
-            values = np.stack([found[np.searchsorted(points, grid, side="right") - 1] for points, found in seeds])
+            values = np.stack([levels[np.searchsorted(points, grid, side="right") - 1] for points, levels in seeds])
         else:
-            values = np.stack([np.interp(grid, points, found) for points, found in seeds])
+            values = np.stack([np.interp(grid, points, heights) for points, heights in seeds])
         return Band(grid, np.median(values, 0), values.min(0), values.max(0)) if len(grid) else None
 
     def to_goal(self, what: ToGoal) -> Estimate:
-        """Sequences or seconds of training until the goal."""
+        """Estimate the sequences or seconds of training until the goal."""
         return self._estimate(
             lambda run: run.sequences_to_goal if what == "sequences" else run.seconds_to_goal,
             lambda run: run.sequences if what == "sequences" else run.curve[-1].wall_s,
         )
 
     def to_level(self, level: int, x: X) -> Estimate:
-        """Sequences or seconds until the curriculum had come to a level."""
+        """Estimate the sequences or seconds until the curriculum reached a level."""
         return self._estimate(
             lambda run: next((float(getattr(point, x)) for point in run.curve if point.level >= level), None),
             lambda run: float(getattr(run.curve[-1], x)),
         )
 
     def levels_at(self, seconds: float) -> list[int]:
-        """The highest level of each seed after so many seconds of training, sorted."""
+        """Return the highest level of each seed after this training time, sorted."""
         return sorted(max((point.level for point in run.curve if point.wall_s <= seconds), default=0) for run in self.trained)
 
-    def _estimate(self, reached: Callable[[LearningResult], float | None], ended: Callable[[LearningResult], float]) -> Estimate:
-        found = [reached(run) for run in self.trained]
-        values = np.array([np.inf if value is None else value for value in found], dtype=float)
-        limits = [ended(run) for run, value in zip(self.trained, found, strict=True) if value is None]
+    def _estimate(self, need: Callable[[LearningResult], float | None], total: Callable[[LearningResult], float]) -> Estimate:
+        """The estimate of `need`, None in a run that did not reach the goal, which had `total`."""
+        needs = [need(run) for run in self.trained]
+        values = np.array([np.inf if value is None else value for value in needs], dtype=float)
+        limits = [total(run) for run, value in zip(self.trained, needs, strict=True) if value is None]
         limit = float(min(limits, default=np.inf))
         if not len(values):
             return Estimate(np.inf, np.inf, np.inf, 0, len(self.runs), 0.0)
-        low, high = np.quantile(_redrawn(values), (0.025, 0.975), method="nearest")
+        low, high = np.quantile(_resampled_medians(values), (0.025, 0.975), method="nearest")
         return Estimate(_median(values), float(low), float(high), int(np.isfinite(values).sum()), len(self.runs), limit)
 
 
@@ -120,44 +136,49 @@ class Experiment:
 
     @property
     def case(self) -> LearningCase:
-        """Of the first run."""
+        """The case of the first run."""
         return self.curves[0].case
 
     @property
     def runs(self) -> list[LearningResult]:
-        """Of all curves."""
+        """The runs of all curves."""
         return [run for curve in self.curves for run in curve.runs]
 
     @property
+    def reference(self) -> Curve | None:
+        """The curve that the others are compared with: the first trained SAM."""
+        return next((curve for curve in self.curves if curve.case.model == "sam" and curve.trained), None)
+
+    @property
     def has_curriculum(self) -> bool:
-        """Whether levels grow."""
+        """Whether the level grows during training."""
         return self.case.curriculum != "none"
 
     @cached_property
     def unit(self) -> str:
-        """What one unit of a level is."""
+        """What a level counts, as "pairs"."""
         return next((run.level_means for run in self.runs if run.level_means), "level")
 
     @cached_property
     def counts_bits(self) -> bool:
-        """Errors are bits a sequence; else they are shares of wrong answers."""
+        """Whether errors are wrong bits a sequence; otherwise they are fractions of wrong answers."""
         return next((run.answer for run in self.runs if run.answer), "bits") == "bits"
 
     @cached_property
     def common_seconds(self) -> float:
-        """The training time that every run had, or could have had if its goal had not ended it."""
+        """The training time that every run had, or was allowed to have."""
         unfinished = [run.curve[-1].wall_s for run in self.runs if run.curve and run.status == "budget"]
         limits = [run.case.seconds for run in self.runs if run.case.seconds is not None]
         return max([*unfinished, 0.0]) if not limits else float(min(limits))
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:
-        """A line for each error of each run; error NaN: not measured, group -1: of all answers."""
+        """One row for each error of each run; error NaN: not measured; group -1: all answers."""
         rows = [
-            {"curve": curve.name, "case_id": run.case_id, "seed": run.case.seed, **e.model_dump()}
+            {"curve": curve.name, "case_id": run.case_id, "seed": run.case.seed, **evaluation.model_dump()}
             for curve in self.curves
             for run in curve.runs
-            for e in run.evaluations
+            for evaluation in run.evaluations
         ]
         columns = ["curve", "case_id", "seed", "level", "group", "error", "chance", "sequences", "reason"]
         frame = pd.DataFrame(rows, columns=columns)
@@ -165,39 +186,38 @@ class Experiment:
         return frame
 
     def trained_level(self, curve: Curve) -> int:
-        """The highest level that the median seed was trained on."""
+        """Return the highest level that the median seed was trained on."""
         if not self.has_curriculum:
             return self.case.levels[1]
         return int(np.median([run.level or self.case.levels[0] for run in curve.trained] or [self.case.levels[0]]))
 
 
 def load_experiments(folders: Sequence[Path]) -> list[Experiment]:
-    """All training runs of the folders, those of one question together; a run stored twice, with other limits or again, counts once: as it
-    was trained the longest. UsageError naming file and line if one cannot be read.
+    """Load all training runs and group those of one question; UsageError naming file and line if one cannot be read.
+
+    A run that is stored several times (with larger limits, or again) counts once, as trained the longest.
     """
     results = furthest(result for folder in folders for result in load_records(folder, LEARNING))
     questions: dict[str, list[LearningResult]] = {}
     for result in results.values():
         questions.setdefault(repr([getattr(result.case, name) for name in SHARED]), []).append(result)
-    titles = [_title(found[0].case, found) for found in questions.values()]
+    titles = [_title(runs[0].case, runs) for runs in questions.values()]
     return [
-        Experiment(title if titles.count(title) == 1 else f"{title}, goal {found[0].case.goal:g}", _curves(found))
-        for title, found in zip(titles, questions.values(), strict=True)
+        Experiment(title if titles.count(title) == 1 else f"{title}, goal {runs[0].case.goal:g}", _curves(runs))
+        for title, runs in zip(titles, questions.values(), strict=True)
     ]
 
 
-def ratio(base: Curve, subject: Curve, what: ToGoal) -> tuple[float, float, float, str] | None:
-    """How many times more `base` needs to its goal than `subject`: median, 95% interval by bootstrap over seeds, and "" or "at least" /
-    "at most" where one of them did not get there and its limit is taken instead. None if neither did.
-    """
-    one, other = base.to_goal(what), subject.to_goal(what)
-    if not base.trained or not subject.trained or (np.isinf(one.value) and np.isinf(other.value)):
+def ratio(base: Curve, subject: Curve, what: ToGoal) -> GoalRatio | None:
+    """Return how many times more `base` needs to its goal than `subject`; None if neither reached it."""
+    base_never, subject_never = (np.isinf(curve.to_goal(what).value) for curve in (base, subject))
+    if not base.trained or not subject.trained or (base_never and subject_never):
         return None
     values = [_reached_or_limit(curve, what) for curve in (base, subject)]
-    bound = "at least" if np.isinf(one.value) else "at most" if np.isinf(other.value) else ""
-    redrawn = _redrawn(values[0], 1) / _redrawn(values[1], 2)
-    low, high = np.quantile(redrawn, (0.025, 0.975), method="nearest")
-    return _median(values[0]) / _median(values[1]), float(low), float(high), bound
+    bound = "at least" if base_never else "at most" if subject_never else ""
+    resampled = _resampled_medians(values[0], 1) / _resampled_medians(values[1], 2)
+    low, high = np.quantile(resampled, (0.025, 0.975), method="nearest")
+    return GoalRatio(_median(values[0]) / _median(values[1]), float(low), float(high), bound)
 
 
 def _reached_or_limit(curve: Curve, what: ToGoal) -> Floats:
@@ -207,13 +227,13 @@ def _reached_or_limit(curve: Curve, what: ToGoal) -> Floats:
 
 
 def _median(values: Floats) -> float:
-    """Infinite where half or more are."""
+    """The median; infinite if half or more of the values are."""
     ordered = np.sort(values)
     return float((ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) / 2)
 
 
-def _redrawn(values: Floats, seed: int = 0) -> Floats:
-    """Medians of as many seeds drawn again with replacement [DRAWS]."""
+def _resampled_medians(values: Floats, seed: int = 0) -> Floats:
+    """Medians [DRAWS] of values drawn with replacement."""
     drawn = np.sort(np.random.default_rng(seed).choice(values, (DRAWS, len(values))), 1)
     return np.asarray((drawn[:, (len(values) - 1) // 2] + drawn[:, len(values) // 2]) / 2)
 
@@ -227,7 +247,7 @@ def _title(case: LearningCase, results: list[LearningResult]) -> str:
     unit = next((result.level_means for result in results if result.level_means), "(levels)")
     options = [f"{name.replace('_', ' ')} {value}" for name, value in sorted(case.task_options.items())]
     if case.curriculum != "none":
-        reached = any(result.level == high for result in results)  # else its end says nothing: it may be as many as there can be
+        reached = any(result.level == high for result in results)  # an upper end that no run reached is left out
         size = [f"curriculum up to {high:,} {unit}" if reached else f"curriculum in {unit}"]
     elif (low, high) == (1, 1):
         size = []
@@ -237,15 +257,15 @@ def _title(case: LearningCase, results: list[LearningResult]) -> str:
 
 
 def _curves(results: list[LearningResult]) -> tuple[Curve, ...]:
-    found: dict[str, list[LearningResult]] = {}
+    settings: dict[str, list[LearningResult]] = {}
     for result in results:
-        found.setdefault(repr(result.case.model_dump(exclude=ENDS)), []).append(result)
-    groups = [sorted(runs, key=lambda run: run.case.seed) for runs in found.values()]
+        settings.setdefault(repr(result.case.model_dump(exclude=VARIES)), []).append(result)
+    groups = [sorted(runs, key=lambda run: run.case.seed) for runs in settings.values()]
     return tuple(Curve(_name(runs[0].case, [group[0].case for group in groups]), tuple(runs)) for runs in groups)
 
 
 def _name(case: LearningCase, cases: list[LearningCase]) -> str:
-    """`sam`, `ntm-checkpointed`, `sam lsh N 64k`: as much as tells the curves of this model apart."""
+    """The shortest name that tells this curve from the others of its model: `sam`, `ntm-checkpointed`, `sam lsh N 64k`."""
     parts = [case.name]
     for field in NAMING:
         value: Any = getattr(case, field)

@@ -1,160 +1,159 @@
-"""Plots of training runs: lines are medians over seeds, bands reach from the lowest to the highest seed, each curve is named at its end."""
+"""Plots of training runs: lines are medians over seeds, bands reach from the lowest to the highest seed."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from mann_bench.data.units import format_duration
-from mann_bench.reports.html.plots import MARKERS, STYLE, End, blank, color_of, name_ends
+from mann_bench.reports.html.page import Plot
+from mann_bench.reports.html.plots import FAINT, INK, MARKERS, CurveEnd, blank, color_of, label_ends, styled
 from mann_bench.reports.learning.experiments import Curve, Experiment, X, Y
 
-LINES = ("-", "--", ":", "-.")  # of several curves of one model
-LEAST_LOSS = 1e-3  # bits; what is below is drawn there
+LINES = ("-", "--", ":", "-.")  # for several curves of one model
+MIN_LOSS = 1e-3  # bits; smaller losses are drawn here
 DURATIONS = (0.1, 1, 10, 60, 600, 3600, 36_000, 360_000)
-INK, FAINT = "#1c1c1c", "#666666"
 
 
-def draw_all(experiment: Experiment) -> Iterator[tuple[str, str, Figure]]:
-    """(file name, title, figure) of every plot that the experiment has something to show in."""
+def draw_all(experiment: Experiment) -> Iterator[Plot]:
+    """Draw every plot that the experiment has data for."""
     if any(curve.trained for curve in experiment.curves):
         if experiment.has_curriculum:
-            yield "level-sequences", "Level against sequences", draw_training(experiment, "sequences", "level")
-            yield "level-time", "Level against time", draw_training(experiment, "wall_s", "level")
-        yield "loss-sequences", "Loss against sequences", draw_training(experiment, "sequences", "loss")
-        if not experiment.has_curriculum:  # there it hovers about the threshold
-            yield "loss-time", "Loss against time", draw_training(experiment, "wall_s", "loss")
+            yield Plot("level-sequences", "Level against sequences", draw_training(experiment, "sequences", "level"))
+            yield Plot("level-time", "Level against time", draw_training(experiment, "wall_s", "level"))
+        yield Plot("loss-sequences", "Loss against sequences", draw_training(experiment, "sequences", "loss"))
+        if not experiment.has_curriculum:  # with a curriculum the loss stays near the threshold
+            yield Plot("loss-time", "Loss against time", draw_training(experiment, "wall_s", "loss"))
     measured = experiment.evaluations.dropna(subset="error")
     whole = measured[measured["group"] == -1]
     if whole["level"].nunique() > 1:
-        yield "levels", "Errors against level", draw_levels(experiment, whole)
+        yield Plot("levels", "Errors against level", draw_levels(experiment, whole))
     instances = measured[(measured["group"] >= 0) & (experiment.case.task == "omniglot")]
     for level in sorted(instances["level"].unique()):
         title = f"Accuracy by instance, {level} {experiment.unit}"
-        yield f"instances-{level}", title, draw_instances(experiment, instances[instances["level"] == level], title)
+        yield Plot(f"instances-{level}", title, draw_instances(experiment, instances[instances["level"] == level], title))
 
 
+@styled
 def draw_training(experiment: Experiment, x: X, y: Y) -> Figure:
-    """Loss or level against sequences or time."""
+    """Draw loss or level against training sequences or time."""
     titles = {"loss": "Loss", "level": "Level of the curriculum"}
     figure, axes = blank(f"{titles[y]} against {'sequences' if x == 'sequences' else 'time'}", experiment.title)
-    with matplotlib.rc_context(STYLE):
-        log_x = experiment.has_curriculum or x == "wall_s"
+    log_x = experiment.has_curriculum or x == "wall_s"
+    if log_x:
+        axes.set_xscale("log")
+    axes.set_yscale("log", base=2 if y == "level" else 10)
+    ends = []
+    for curve, color, line in _styled(experiment.curves):
+        band = curve.band(x, y)
+        if band is None:
+            continue
+        steps: Any = {"drawstyle": "steps-post"} if y == "level" else {}
+        median, low, high = (values.clip(MIN_LOSS if y == "loss" else 1) for values in (band.median, band.low, band.high))
+        axes.plot(band.x, median, line, color=color, linewidth=1.7, **steps)
+        axes.fill_between(band.x, low, high, color=color, alpha=0.18, linewidth=0, step="post" if y == "level" else None)
+        ends.append(CurveEnd(float(band.x[-1]), float(median[-1]), curve.name, color))
+    if y == "loss":
+        threshold = experiment.case.curriculum_threshold if experiment.has_curriculum else experiment.case.goal
+        _horizontal_line(axes, threshold, "level doubles below" if experiment.has_curriculum else "goal")
+        axes.set_ylabel(f"cross-entropy, bits a {'bit' if experiment.counts_bits else 'answer'} asked for")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        axes.set_ylabel(experiment.unit)
+        integer_axis(axes.yaxis)
+    if x == "wall_s":
+        duration_axis(axes)
+    else:
+        axes.set_xlabel("training sequences")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         if log_x:
-            axes.set_xscale("log")
-        axes.set_yscale("log", base=2 if y == "level" else 10)
-        ends = []
-        for curve, color, line in _styled(experiment.curves):
-            band = curve.band(x, y)
-            if band is None:
-                continue
-            steps: Any = {"drawstyle": "steps-post"} if y == "level" else {}
-            median, low, high = (values.clip(LEAST_LOSS if y == "loss" else 1) for values in (band.median, band.low, band.high))
-            axes.plot(band.x, median, line, color=color, linewidth=1.7, **steps)
-            axes.fill_between(band.x, low, high, color=color, alpha=0.18, linewidth=0, step="post" if y == "level" else None)
-            ends.append(End(float(band.x[-1]), float(median[-1]), curve.name, color))
-        if y == "loss":
-            threshold = experiment.case.curriculum_threshold if experiment.has_curriculum else experiment.case.goal
-            _across(axes, threshold, "level doubles below" if experiment.has_curriculum else "goal")
-            axes.set_ylabel(f"cross-entropy, bits a {'bit' if experiment.counts_bits else 'answer'} asked for")
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.yaxis.set_minor_locator(NullLocator())
+            axes.xaxis.set_minor_formatter(NullFormatter())
         else:
-            axes.set_ylabel(experiment.unit)
-            whole_axis(axes.yaxis)
-        if x == "wall_s":
-            duration_axis(axes)
-        else:
-            axes.set_xlabel("training sequences")
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-            if log_x:
-                axes.xaxis.set_minor_formatter(NullFormatter())
-            else:
-                axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
-        _name(figure, axes, ends)
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+    _label(figure, axes, ends)
     return figure
 
 
+@styled
 def draw_levels(experiment: Experiment, measured: pd.DataFrame) -> Figure:
-    """Error on held-out sequences against level; points beyond what a curve was trained on are hollow, chance is dashed."""
+    """Draw the error on held-out sequences against level; hollow points are beyond the trained levels, chance is dashed."""
     figure, axes = blank("Errors on held-out sequences", experiment.title)
-    with matplotlib.rc_context(STYLE):
-        chance = measured.dropna(subset="chance").groupby("level")["chance"].first()
-        grows = len(chance) > 0 and chance.max() > 1.5 * chance.min()
-        axes.set_xscale("log", base=2)
-        if grows:
-            axes.set_yscale("symlog", linthresh=1)
-        ends = []
-        for number, (curve, color, line) in enumerate(_styled(experiment.curves)):
-            of_curve = measured[measured["curve"] == curve.name].groupby("level")["error"]
-            if not len(of_curve):
-                continue
-            median, low, high = of_curve.median(), of_curve.min(), of_curve.max()
-            inside = median.index <= experiment.trained_level(curve)
-            axes.plot(median.index, median, line, color=color, linewidth=1.7)
-            axes.fill_between(median.index, low, high, color=color, alpha=0.18, linewidth=0)
-            for part, face in ((median[inside], color), (median[~inside], "white")):
-                marker = MARKERS[number % len(MARKERS)]
-                axes.scatter(part.index, part, s=26, marker=marker, facecolors=face, edgecolors=color, linewidths=1.2, zorder=3)
-            ends.append(End(float(median.index[-1]), float(median.iloc[-1]), curve.name, color))
-        if len(chance):
-            axes.plot(chance.index, chance, color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)))
-            ends.append(End(float(chance.index[-1]), float(chance.iloc[-1]), "chance", FAINT))
-        trained = min(experiment.trained_level(curve) for curve in experiment.curves if curve.trained)
-        axes.axvspan(axes.get_xlim()[0], trained, color="#f0f0ea", zorder=0)
-        axes.set_xlim(*axes.get_xlim())
-        where: Any = {"xycoords": ("data", "axes fraction"), "xytext": (-3, 0), "textcoords": "offset points", "rotation": 90}
-        axes.annotate("all trained on", (trained, 0.6), ha="right", va="center", fontsize=8, color=FAINT, **where)
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel(f"{experiment.unit} (hollow: beyond what the curve was trained on)")
-        axes.set_ylabel("wrong bits a sequence" if experiment.counts_bits else "share of wrong answers")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-        whole_axis(axes.xaxis, sorted(measured["level"].unique()))
-        _name(figure, axes, ends)
+    chance = measured.dropna(subset="chance").groupby("level")["chance"].first()
+    grows = len(chance) > 0 and chance.max() > 1.5 * chance.min()
+    axes.set_xscale("log", base=2)
+    if grows:
+        axes.set_yscale("symlog", linthresh=1)
+    ends = []
+    for number, (curve, color, line) in enumerate(_styled(experiment.curves)):
+        of_curve = measured[measured["curve"] == curve.name].groupby("level")["error"]
+        if not len(of_curve):
+            continue
+        median, low, high = of_curve.median(), of_curve.min(), of_curve.max()
+        inside = median.index <= experiment.trained_level(curve)
+        axes.plot(median.index, median, line, color=color, linewidth=1.7)
+        axes.fill_between(median.index, low, high, color=color, alpha=0.18, linewidth=0)
+        for part, face in ((median[inside], color), (median[~inside], "white")):
+            marker = MARKERS[number % len(MARKERS)]
+            axes.scatter(part.index, part, s=26, marker=marker, facecolors=face, edgecolors=color, linewidths=1.2, zorder=3)
+        ends.append(CurveEnd(float(median.index[-1]), float(median.iloc[-1]), curve.name, color))
+    if len(chance):
+        axes.plot(chance.index, chance, color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)))
+        ends.append(CurveEnd(float(chance.index[-1]), float(chance.iloc[-1]), "chance", FAINT))
+    trained = min(experiment.trained_level(curve) for curve in experiment.curves if curve.trained)
+    axes.axvspan(axes.get_xlim()[0], trained, color="#f0f0ea", zorder=0)
+    axes.set_xlim(*axes.get_xlim())
+    where: Any = {"xycoords": ("data", "axes fraction"), "xytext": (-3, 0), "textcoords": "offset points", "rotation": 90}
+    axes.annotate("all trained on", (trained, 0.6), ha="right", va="center", fontsize=8, color=FAINT, **where)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(f"{experiment.unit} (hollow: beyond what the curve was trained on)")
+    axes.set_ylabel("wrong bits a sequence" if experiment.counts_bits else "share of wrong answers")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    integer_axis(axes.xaxis, sorted(measured["level"].unique()))
+    _label(figure, axes, ends)
     return figure
 
 
+@styled
 def draw_instances(experiment: Experiment, measured: pd.DataFrame, title: str) -> Figure:
-    """Share of right answers at the first, second, ... showing of a character never trained on."""
+    """Draw the fraction of right answers when a character is shown for the first, second, ... time."""
     figure, axes = blank(title, experiment.title)
-    with matplotlib.rc_context(STYLE):
-        ends = []
-        for number, (curve, color, line) in enumerate(_styled(experiment.curves)):
-            of_curve = measured[measured["curve"] == curve.name]
-            if of_curve.empty:
-                continue
-            right = (1 - of_curve["error"]).groupby(of_curve["group"])
-            median = right.median()
-            axes.plot(median.index, median, line, color=color, linewidth=1.7, marker=MARKERS[number % len(MARKERS)], markersize=4.5)
-            axes.fill_between(median.index, right.min(), right.max(), color=color, alpha=0.18, linewidth=0)
-            ends.append(End(float(median.index[-1]), float(median.iloc[-1]), curve.name, color))
-        chance = 1 - measured["chance"].dropna()
-        if len(chance):
-            axes.axhline(float(chance.iloc[0]), color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)))
-            ends.append(End(float(measured["group"].max()), float(chance.iloc[0]), "chance", FAINT))
-        axes.set_ylim(0, 1.02)
-        axes.xaxis.set_major_locator(FixedLocator(sorted(measured["group"].unique())))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}%"))
-        axes.set_xlabel("instance of the character in the episode")
-        axes.set_ylabel("named right")
-        _name(figure, axes, ends)
+    ends = []
+    for number, (curve, color, line) in enumerate(_styled(experiment.curves)):
+        of_curve = measured[measured["curve"] == curve.name]
+        if of_curve.empty:
+            continue
+        right = (1 - of_curve["error"]).groupby(of_curve["group"])
+        median = right.median()
+        axes.plot(median.index, median, line, color=color, linewidth=1.7, marker=MARKERS[number % len(MARKERS)], markersize=4.5)
+        axes.fill_between(median.index, right.min(), right.max(), color=color, alpha=0.18, linewidth=0)
+        ends.append(CurveEnd(float(median.index[-1]), float(median.iloc[-1]), curve.name, color))
+    chance = 1 - measured["chance"].dropna()
+    if len(chance):
+        axes.axhline(float(chance.iloc[0]), color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)))
+        ends.append(CurveEnd(float(measured["group"].max()), float(chance.iloc[0]), "chance", FAINT))
+    axes.set_ylim(0, 1.02)
+    axes.xaxis.set_major_locator(FixedLocator(sorted(measured["group"].unique())))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}%"))
+    axes.set_xlabel("instance of the character in the episode")
+    axes.set_ylabel("named right")
+    _label(figure, axes, ends)
     return figure
 
 
 def duration_axis(axes: Axes) -> None:
-    """A logarithmic axis of seconds in units people use."""
+    """Label a logarithmic x axis of seconds in s, min and h."""
     axes.set_xlabel("training time (evaluation left out)")
     axes.xaxis.set_major_locator(FixedLocator(DURATIONS))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_duration(value)))
 
 
-def whole_axis(axis: Any, values: Sequence[int] = ()) -> None:
-    """Whole numbers: the values themselves if they are few, else powers of two."""
+def integer_axis(axis: Any, values: Sequence[int] = ()) -> None:
+    """Label an axis of whole numbers: at the values themselves if they are few, else at powers of two."""
     low, high = axis.get_view_interval()
     few = 0 < len(values) <= 6
     axis.set_major_locator(FixedLocator(values) if few else LogLocator(base=2 if high < 600 * max(low, 1) else 8, numticks=12))
@@ -163,7 +162,7 @@ def whole_axis(axis: Any, values: Sequence[int] = ()) -> None:
 
 
 def _styled(curves: Sequence[Curve]) -> Iterator[tuple[Curve, str, str]]:
-    """Colour by model; curves of one model differ in their dashes."""
+    """Each curve with its colour, by model, and its line style, different for curves of one model."""
     seen: dict[str, int] = {}
     for number, curve in enumerate(curves):
         model = curve.case.model
@@ -171,13 +170,13 @@ def _styled(curves: Sequence[Curve]) -> Iterator[tuple[Curve, str, str]]:
         seen[model] += 1
 
 
-def _name(figure: Figure, axes: Axes, ends: list[End]) -> None:
-    """Name the curves, in no more room than the longest name takes."""
+def _label(figure: Figure, axes: Axes, ends: list[CurveEnd]) -> None:
+    """Label the curves; the right margin fits the longest label."""
     longest = max((len(end.text) for end in ends), default=0)
     figure.subplots_adjust(right=max(0.645, 0.94 - 0.0125 * longest))
-    name_ends(axes, ends)
+    label_ends(axes, ends)
 
 
-def _across(axes: Axes, y: float, text: str) -> None:
+def _horizontal_line(axes: Axes, y: float, text: str) -> None:
     axes.axhline(y, color=INK, linewidth=0.9, linestyle=(0, (1, 2)))
     axes.annotate(text, (0.01, y), xycoords=("axes fraction", "data"), xytext=(0, -3), textcoords="offset points", va="top", fontsize=8)

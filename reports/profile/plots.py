@@ -1,7 +1,6 @@
 """Plots of a profile: memory by step as stacked areas, time by step, time by phase."""
 
 import math
-from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -12,8 +11,9 @@ from mann_bench.data.units import format_bytes
 from mann_bench.measure.ledger import CAUSES
 from mann_bench.measure.profile import Profile, StepPoint
 from mann_bench.models.phases import PHASES
+from mann_bench.reports.html.plots import STYLE, blank
 
-# From what is always there to what should not be; light and dark alternate, so that neighbours differ without colour.
+# In stacking order: what is always held at the bottom, what should be 0 on top. Light and dark alternate, to differ without colour.
 COLORS = {
     "parameters": "#9a9a9a",
     "gradients": "#d0d0d0",
@@ -27,48 +27,39 @@ COLORS = {
     "workspace": "#f6dfae",
     "unattributed": "#b00020",
 }
-FORWARD_COLOR, BACKWARD_COLOR = "#0a6bcc", "#d1490c"
-STYLE: Any = {
-    "svg.hashsalt": "mann-bench",
-    "svg.fonttype": "none",
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-}
+DIRECTIONS = {"forward": "#0a6bcc", "backward": "#d1490c"}  # and their colours
 
 
 def draw_memory(profile: Profile) -> Figure:
-    """What each cause holds, stacked, after each step forward and then backward; the line is the most held within the step."""
+    """Draw what each cause holds after each step, forward then backward, as stacked areas; the line is the peak within the step."""
     ordered = in_order(profile)
     figure, axes = _blank("Memory held, by cause")
     shown = [cause for cause in COLORS if any(point.held[cause] for point in ordered)]
     assert set(COLORS) == set(CAUSES)
-    places = range(len(ordered))
+    positions = range(len(ordered))
     axes.stackplot(
-        places,
+        positions,
         [[point.held[cause] for point in ordered] for cause in shown],
         colors=[COLORS[cause] for cause in shown],
         labels=[cause.replace("_", " ") for cause in shown],
         step="mid" if len(ordered) < 3 else None,
     )
-    axes.plot(places, [point.peak_bytes for point in ordered], color="black", linewidth=1, label="most held within")
-    _bytes_beside(axes)
-    _steps_below(axes, profile, ordered)
+    axes.plot(positions, [point.peak_bytes for point in ordered], color="black", linewidth=1, label="most held within")
+    _label_bytes(axes)
+    _label_steps(axes, profile, ordered)
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
     return figure
 
 
 def draw_tape(profile: Profile) -> Figure:
-    """What each further step keeps for backward, alone: a line whose slope is bytes a step."""
+    """Draw the bytes kept for backward against the step; the slope is bytes per step."""
     figure, axes = _blank("Kept for backward")
-    for direction, color in (("forward", FORWARD_COLOR), ("backward", BACKWARD_COLOR)):
+    for direction, color in DIRECTIONS.items():
         points = sorted((p for p in profile.points if p.direction == direction), key=lambda point: point.step)
         if points and not (direction == "backward" and whole_passes(profile)):
             axes.plot([p.step for p in points], [p.held["tape"] for p in points], color=color, label=f"after the {direction} of a step")
-    _bytes_beside(axes)
+    _label_bytes(axes)
     axes.set_xlabel("steps of the pass" if whole_passes(profile) else "step")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, fontsize=9)
@@ -76,9 +67,9 @@ def draw_tape(profile: Profile) -> Figure:
 
 
 def draw_time(profile: Profile) -> Figure:
-    """Milliseconds of each step, forward and backward."""
+    """Draw the time of each step, forward and backward."""
     figure, axes = _blank("Time of a step")
-    for direction, color in (("forward", FORWARD_COLOR), ("backward", BACKWARD_COLOR)):
+    for direction, color in DIRECTIONS.items():
         points = sorted((p for p in profile.points if p.direction == direction), key=lambda point: point.step)
         if points:
             axes.plot(
@@ -93,13 +84,13 @@ def draw_time(profile: Profile) -> Figure:
 
 
 def draw_phases(profile: Profile) -> Figure:
-    """Share of the pass by phase, forward and backward side by side."""
+    """Draw the share of each phase in the time of the pass, forward and backward side by side."""
     names = [name for name in (*PHASES, "rest") if any(row.phase == name for row in profile.phases)]
     figure, axes = _blank("Where the time goes", height=0.9 + 0.42 * len(names))
-    for offset, (direction, color) in enumerate((("forward", FORWARD_COLOR), ("backward", BACKWARD_COLOR))):
+    for offset, (direction, color) in enumerate(DIRECTIONS.items()):
         share = {row.phase: row.share for row in profile.phases if row.direction == direction}
-        places = [number + 0.36 * offset for number in range(len(names))]
-        axes.barh(places, [100 * share.get(name, 0) for name in names], height=0.34, color=color, label=direction)
+        positions = [number + 0.36 * offset for number in range(len(names))]
+        axes.barh(positions, [100 * share.get(name, 0) for name in names], height=0.34, color=color, label=direction)
     axes.set_yticks([number + 0.18 for number in range(len(names))], names)
     axes.invert_yaxis()
     axes.set_xlabel("% of the pass")
@@ -108,19 +99,20 @@ def draw_phases(profile: Profile) -> Figure:
 
 
 def whole_passes(profile: Profile) -> bool:
-    """Whether each point is a pass of its own."""
+    """Return whether each point was measured in a separate pass."""
     return profile.how == "passes of growing length"
 
 
 def in_order(profile: Profile) -> list[StepPoint]:
-    """Points as they come in time: forward, then backward from the last step to the first; of whole passes, the ends of their forwards."""
+    """Return the points in order of time: forward, then backward from the last step to the first; of separate passes, forward only."""
     forward = sorted((point for point in profile.points if point.direction == "forward"), key=lambda point: point.step)
     if whole_passes(profile):
         return forward
     return forward + sorted((point for point in profile.points if point.direction == "backward"), key=lambda point: -point.step)
 
 
-def _steps_below(axes: Axes, profile: Profile, ordered: list[StepPoint]) -> None:
+def _label_steps(axes: Axes, profile: Profile, ordered: list[StepPoint]) -> None:
+    """Write the steps below the x axis and mark where backward begins."""
     axes.set_xlim(0, max(1, len(ordered) - 1))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=9))
     axes.xaxis.set_major_formatter(
@@ -129,25 +121,22 @@ def _steps_below(axes: Axes, profile: Profile, ordered: list[StepPoint]) -> None
     if whole_passes(profile):
         axes.set_xlabel("steps of the pass, at the end of its forward")
         return
-    turn = sum(point.direction == "forward" for point in ordered)
-    if turn < len(ordered):
-        axes.axvline(turn - 0.5, color="black", linewidth=0.8, linestyle=":")
+    first_backward = sum(point.direction == "forward" for point in ordered)
+    if first_backward < len(ordered):
+        axes.axvline(first_backward - 0.5, color="black", linewidth=0.8, linestyle=":")
         axes.set_xlabel("step: forward, then (right of the line) backward")
     else:
         axes.set_xlabel("step")
 
 
-def _bytes_beside(axes: Axes) -> None:
-    """From 0, with about six ticks at powers of two."""
+def _label_bytes(axes: Axes) -> None:
+    """Start the y axis at 0, with about six ticks at multiples of a power of two."""
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_locator(MultipleLocator(2 ** math.ceil(math.log2(max(8, axes.get_ylim()[1]) / 7))))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_bytes(value)))
 
 
+@matplotlib.rc_context({**STYLE, "font.size": 10})
 def _blank(title: str, height: float = 3.4) -> tuple[Figure, Axes]:
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.0, height), layout="constrained")
-        axes = figure.subplots()
-        axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
-        axes.grid(color="#e4e4e4")
-    return figure, axes
+    """Create an empty plot of this page, which has larger figures than the others; `height` in inches."""
+    return blank(title, size=(7.0, height))

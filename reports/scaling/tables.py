@@ -1,4 +1,4 @@
-"""The tables of the report, as data: what a page or a Markdown file shows of the findings, each number with the cases it comes from."""
+"""The tables of the scaling report, as data; each number names the cases that it comes from."""
 
 from collections.abc import Hashable
 from typing import Any
@@ -6,78 +6,47 @@ from typing import Any
 import pandas as pd
 
 from mann_bench.data.units import format_bytes, format_slots, format_times
-from mann_bench.reports.analysis.limits import BUDGETS, EXACT
+from mann_bench.reports.analysis.max_slots import BUDGETS, MaxSlots
+from mann_bench.reports.data.frame import EXACT_INDEXES
 from mann_bench.reports.data.quantity import QUANTITIES, TAPE, TIME
 from mann_bench.reports.html.table import Cell, Column, Table
-from mann_bench.reports.scaling.findings import Findings
-from mann_bench.reports.scaling.plots import power
-from mann_bench.reports.scaling.verdict import rate
+from mann_bench.reports.scaling.analysis import Analysis
+from mann_bench.reports.scaling.sentences import format_rate
+from mann_bench.reports.scaling.slots_plots import format_power
 
 
-def summary(findings: Findings, setting: str) -> Table:
-    """Everything about a curve in a line: how it grows and how far it gets."""
-    time, memory = (findings.fits[quantity.key] for quantity in (TIME, TAPE))
-    at = {(r.curve, r.budget): r for r in findings.reaches if r.setting == setting}
+def summary(analysis: Analysis, setting: str) -> Table:
+    """Summarise each curve of a setting in a row: how it grows, and its largest N in two budgets."""
+    time, memory = (analysis.fits[quantity.key] for quantity in (TIME, TAPE))
+    limits = {(limit.curve, limit.budget): limit for limit in analysis.max_slots if limit.setting == setting}
     rows = []
-    for curve in (curve for where, curve in time if where == setting):
+    for curve in (curve for curve_setting, curve in time if curve_setting == setting):
         cells = [Cell(curve)]
         for fits, quantity in ((memory, TAPE), (time, TIME)):
             fit = fits.get((setting, curve))
-            cells.append(Cell(f"{fit.growth.order}: {rate(fit.growth, quantity)}", fit.growth.order) if fit else Cell("-"))
-        found = [at.get((curve, budget)) for budget in ("10 ms a step", "16 GiB")]
-        cells += [Cell(r.words, r.slots if r.slots is not None else 0) if r else Cell("-") for r in found]
+            cells.append(Cell(f"{fit.growth.order}: {format_rate(fit.growth, quantity)}", fit.growth.order) if fit else Cell("-"))
+        cells += [_limit_cell(limits.get((curve, budget))) for budget in ("10 ms a step", "16 GiB")]
         rows.append(tuple(cells))
     heads = ("", "memory each further step takes", "time a step", "largest N in 10 ms a step", "largest N in 16 GiB")
     note = "Rates are those of the term that grows fastest; * from the fitted curve, beyond what was measured." if rows else ""
     return Table(setting, note, tuple(Column(head) for head in heads), tuple(rows))
 
 
-def all_tables(findings: Findings) -> list[Table]:
-    """Those that have rows, in reading order."""
-    tables = [claims(findings), growth(findings), ratios(findings), crossovers(findings), reaches(findings), fronts(findings)]
-    tables += [results(findings.frame), failures(findings.frame)]
-    return [table for table in tables if table.rows]
+def tables(analysis: Analysis) -> list[Table]:
+    """Build all tables, in reading order; some may have no rows."""
+    parts = [growth_table(analysis), ratio_table(analysis), crossover_table(analysis), max_slots_table(analysis), front_table(analysis)]
+    return [*parts, result_table(analysis.frame), failure_table(analysis.frame)]
 
 
-def claims(findings: Findings) -> Table:
-    """The paper's claims against ours; only rows that the run had something to say about."""
-    rows = [
-        (
-            Cell(j.claim.says),
-            Cell(j.claim.source),
-            Cell(j.claim.paper_text),
-            Cell(j.ours_text, j.value if j.value is not None else ""),
-            Cell(j.verdict),
-            Cell(j.how),
-            Cell(" ".join(j.remarks)),
-            Cell("", "", tuple((case_id[:6], case_id) for case_id in j.case_ids)),
-        )
-        for j in findings.claims
-        if j.verdict != "not run"
-    ]
-    note = "Each recomputed from the cases named; what no case of this run speaks to is left out (`mann-bench claims` lists all)."
-    heads = (
-        Column("claim", wraps=True),
-        Column("where"),
-        Column("paper", True),
-        Column("here", True),
-        Column("verdict"),
-        Column("how", wraps=True),
-        Column("remarks", wraps=True),
-        Column("cases"),
-    )
-    return Table("The paper's claims", note, heads, tuple(rows))
-
-
-def growth(findings: Findings) -> Table:
-    """Powers and order of every curve and quantity."""
+def growth_table(analysis: Analysis) -> Table:
+    """Tabulate order, rate and powers of every curve and quantity."""
     rows = []
     for quantity in QUANTITIES:
-        for (setting, curve), fit in findings.fits[quantity.key].items():
-            part = findings.frame
+        for (setting, curve), fit in analysis.fits[quantity.key].items():
+            part = analysis.frame
             part = part[(part["setting"] == setting) & (part["curve"] == curve) & (part["status"] == "ok")].sort_values("slots")
             powers = ", then ".join(
-                f"{power(s.value)} [{s.ci_low:.2f}, {s.ci_high:.2f}] to {format_slots(s.last_slots)}" for s in fit.exponent.segments
+                f"{format_power(s.value)} [{s.ci_low:.2f}, {s.ci_high:.2f}] to {format_slots(s.last_slots)}" for s in fit.exponent.segments
             )
             rows.append(
                 (
@@ -85,7 +54,7 @@ def growth(findings: Findings) -> Table:
                     Cell(setting),
                     Cell(curve),
                     Cell(fit.growth.verdict),
-                    Cell(rate(fit.growth, quantity), fit.growth.coefficients[-1]),
+                    Cell(format_rate(fit.growth, quantity), fit.growth.coefficients[-1]),
                     Cell(powers, fit.exponent.value),
                     Cell("", len(part), tuple((format_slots(int(n)), c) for n, c in zip(part["slots"], part["case_id"], strict=True))),
                 )
@@ -99,8 +68,8 @@ def growth(findings: Findings) -> Table:
     return Table("Growth with N", note, tuple(Column(h, h == "rate", h.startswith("powers")) for h in heads), tuple(rows))
 
 
-def ratios(findings: Findings) -> Table:
-    """Speed-up and memory ratio at each N."""
+def ratio_table(analysis: Analysis) -> Table:
+    """Tabulate speed-up and memory ratio at each N."""
     rows = tuple(
         (
             Cell(r.setting),
@@ -112,7 +81,7 @@ def ratios(findings: Findings) -> Table:
             Cell(format_times(r.tape_ratio) if r.tape_ratio > 0 else "-", r.tape_ratio if r.tape_ratio > 0 else ""),
             Cell("", "", (("curve", r.subject_case), ("twin", r.twin_case))),
         )
-        for r in findings.ratios
+        for r in analysis.ratios
     )
     note = (
         "Sparse against dense, native against plain torch; in one run, timed in turn where they fit the machine together. "
@@ -123,21 +92,19 @@ def ratios(findings: Findings) -> Table:
     return Table("Against the twin", note, tuple(Column(h, h in ("N", "times faster", "times less memory a step")) for h in heads), rows)
 
 
-def crossovers(findings: Findings) -> Table:
-    """From which N on."""
-    rows = tuple((Cell(c.setting), Cell(c.subject), Cell(c.twin), Cell(c.words, c.slots)) for c in findings.crossovers)
+def crossover_table(analysis: Analysis) -> Table:
+    """Tabulate the N from which each curve is faster than its twin."""
+    rows = tuple((Cell(c.setting), Cell(c.subject), Cell(c.twin), Cell(c.text, c.slots)) for c in analysis.crossovers)
     note = "The N from which the curve stays faster, between sizes on log-log lines; the interval is from both curves' intervals."
     return Table("Crossovers in time", note, tuple(Column(h) for h in ("setting", "curve", "twin", "faster")), rows)
 
 
-def reaches(findings: Findings) -> Table:
-    """The largest N in each budget, a line a curve."""
-    keys = dict.fromkeys((r.setting, r.curve) for r in findings.reaches)
-    at = {(r.setting, r.curve, r.budget): r for r in findings.reaches}
+def max_slots_table(analysis: Analysis) -> Table:
+    """Tabulate the largest N in each budget, a row a curve."""
+    limits = {(limit.setting, limit.curve, limit.budget): limit for limit in analysis.max_slots}
     rows = []
-    for setting, curve in keys:
-        found = [at.get((setting, curve, budget)) for budget, _, _ in BUDGETS]
-        cells = [Cell(r.words, r.slots if r.slots is not None else 0) if r else Cell("-") for r in found]
+    for setting, curve in dict.fromkeys((setting, curve) for setting, curve, _ in limits):
+        cells = [_limit_cell(limits.get((setting, curve, budget))) for budget, _, _ in BUDGETS]
         rows.append((Cell(setting), Cell(curve), *cells))
     note = (
         "Where the fitted curves of time and of peak memory in all reach the budget, with 95% intervals; * beyond the largest N measured."
@@ -146,11 +113,15 @@ def reaches(findings: Findings) -> Table:
     return Table("Largest N", note, heads, tuple(rows))
 
 
-def fronts(findings: Findings) -> Table:
-    """Who is beaten by nobody at each N."""
+def _limit_cell(limit: MaxSlots | None) -> Cell:
+    return Cell("-") if limit is None else Cell(limit.text, limit.slots if limit.slots is not None else 0)
+
+
+def front_table(analysis: Analysis) -> Table:
+    """Tabulate the Pareto front at each N, and what beats the other curves."""
     rows = []
-    for front in findings.fronts:
-        best = ", ".join(map(_in_words, front.rows.to_dict("records")))
+    for front in analysis.fronts:
+        best = ", ".join(map(_costs, front.rows.to_dict("records")))
         beaten = ", ".join(f"{curve} (by {by})" for curve, by in front.beaten.items()) or "-"
         cases = tuple((str(r["curve"]), str(r["case_id"])) for _, r in front.rows.iterrows())
         rows.append((Cell(front.setting), Cell(format_slots(front.slots), front.slots), Cell(best), Cell(beaten), Cell("", "", cases)))
@@ -165,14 +136,15 @@ def fronts(findings: Findings) -> Table:
     return Table("What to choose", note, heads, tuple(rows))
 
 
-def _in_words(row: dict[Hashable, Any]) -> str:
-    known = f", recall {row['recall']:.2f}" if row["recall"] == row["recall"] else ", recall not measured"
-    recall = "" if row["index"] in EXACT else known
+def _costs(row: dict[Hashable, Any]) -> str:
+    """A case with its time, peak memory and, of an approximate index, recall."""
+    measured = f", recall {row['recall']:.2f}" if row["recall"] == row["recall"] else ", recall not measured"
+    recall = "" if row["index"] in EXACT_INDEXES else measured
     return f"{row['curve']} ({row['step_ms_median']:.3g} ms, {format_bytes(row['peak_bytes'])}{recall})"
 
 
-def results(frame: pd.DataFrame) -> Table:
-    """Every measured case."""
+def result_table(frame: pd.DataFrame) -> Table:
+    """Tabulate every measured case."""
     measured = frame[frame["status"] == "ok"]
     rows = tuple(
         (
@@ -198,8 +170,8 @@ def results(frame: pd.DataFrame) -> Table:
     return Table("Every measured case", note, (*heads, Column("kernels"), Column("case")), rows, _anchors(measured))
 
 
-def failures(frame: pd.DataFrame) -> Table:
-    """What could not be measured, and why."""
+def failure_table(frame: pd.DataFrame) -> Table:
+    """Tabulate what could not be measured, and why."""
     failed = frame[frame["status"] != "ok"]
     rows = tuple(
         (
@@ -219,7 +191,7 @@ def failures(frame: pd.DataFrame) -> Table:
 
 
 def _anchors(frame: pd.DataFrame) -> tuple[str, ...]:
-    """An id a row; a case that several runs hold is linked to in the first."""
+    """The HTML ids of the rows; a case that several runs hold has its id in the first of them."""
     return tuple(
         f"case-{case_id}" if first else "" for case_id, first in zip(frame["case_id"], ~frame["case_id"].duplicated(), strict=True)
     )

@@ -44,8 +44,8 @@ def says(capsys, monkeypatch, *arguments):
 def test_results(tmp_path, capsys, monkeypatch, command, kind):
     content, message = BROKEN[kind]
     (tmp_path / "results.jsonl").write_bytes(content)
-    said = says(capsys, monkeypatch, command, *[tmp_path] * (2 if command == "compare" else 1))
-    assert f"{tmp_path / 'results.jsonl'}, {message}" in said
+    error = says(capsys, monkeypatch, command, *[tmp_path] * (2 if command == "compare" else 1))
+    assert f"{tmp_path / 'results.jsonl'}, {message}" in error
 
 
 @pytest.mark.parametrize("command", ["report", "compare"])
@@ -54,8 +54,8 @@ def test_run_json(tmp_path, capsys, monkeypatch, command, kind):
     content, message = RUN_JSON[kind]
     (tmp_path / "results.jsonl").write_text(GOOD + "\n")
     (tmp_path / "run.json").write_text(content)
-    said = says(capsys, monkeypatch, command, *[tmp_path] * (2 if command == "compare" else 1))
-    assert f"{tmp_path}/{message}" in said
+    error = says(capsys, monkeypatch, command, *[tmp_path] * (2 if command == "compare" else 1))
+    assert f"{tmp_path}/{message}" in error
 
 
 def test_a_torn_last_line_loses_that_case_only(tmp_path, monkeypatch, capsys):

@@ -121,9 +121,9 @@ def test_ctrl_c_keeps_everything_and_says_how_to_go_on(tiny, tmp_path):
         assert driver.poll() is None
         time.sleep(0.01)
     driver.send_signal(signal.SIGINT)
-    _, said = driver.communicate(timeout=60)
+    _, errors = driver.communicate(timeout=60)
     assert driver.returncode == 130
-    assert f"--out {out} --resume" in said
+    assert f"--out {out} --resume" in errors
     assert load_results(out)
 
 

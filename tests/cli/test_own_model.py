@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mann_bench.reports import write_report
-from mann_bench.reports.compare.comparison import compare_runs, parse_limits, violations
+from mann_bench.reports.compare.comparison import compare_runs
+from mann_bench.reports.compare.limits import parse_limits, violations
+from mann_bench.reports.pages import write_report
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = """

@@ -11,7 +11,7 @@ from torch import nn
 from mann_bench.data.case import Case
 from mann_bench.measure.ledger import CAUSES
 from mann_bench.measure.profile import Profile, profile_case
-from mann_bench.reports.profile.page import verdicts, write_profile_page
+from mann_bench.reports.profile.page import sentences, write_profile_page
 from mann_bench.run.profiling import profile_in_worker
 from mann_bench.run.replies import Failure
 
@@ -110,10 +110,10 @@ def test_files_page_and_sentences(tmp_path):
     assert int(rows[0]["link_bytes"]) >= 64 * 64 * 4
     assert len(list(csv.DictReader((tmp_path / "phases.csv").read_text().splitlines()))) == len(profile.phases)
     page = write_profile_page(profile, tmp_path).read_text()
-    for words in ("dnc, N = 64", "Ledger of the peak", "unattributed", "tape", "trace.json", "<svg", *verdicts(profile)[:1]):
+    for words in ("dnc, N = 64", "Ledger of the peak", "unattributed", "tape", "trace.json", "<svg", *sentences(profile)[:1]):
         assert words in page
     assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace("http://creativecommons.org", "")
-    assert "is rising" in " ".join(verdicts(profile))
+    assert "is rising" in " ".join(sentences(profile))
     assert write_profile_page(profile, tmp_path).read_text() == page
 
 

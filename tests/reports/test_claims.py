@@ -7,7 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from mann_bench.data.suite import load_suite
-from mann_bench.reports.claims.claims import NO_RUN, NO_TRAINING, Claim, claims, judge_claims, to_json, verdict_of
+from mann_bench.reports.claims.claim import Claim, load_claims, verdict_of
+from mann_bench.reports.claims.display import to_json
+from mann_bench.reports.claims.judge import NO_RUN, NO_TRAINING, judge_claims
 from mann_bench.reports.data.frame import load_frame
 from tests.support.results import make_result
 
@@ -22,7 +24,7 @@ def judge(tmp_path):
 
 
 def named(judged, name):
-    return [one for one in judged if one.claim.id == name]
+    return [verdict for verdict in judged if verdict.claim.id == name]
 
 
 FIGURE_1A: dict[str, Any] = {"slots": 2**20, "batch": 8, "steps": 1}
@@ -35,15 +37,15 @@ def test_every_claim_finds_its_cases_in_the_paper_suite():
         wanted = {name: value for side in sides for name, value in side.items()}
         return any(all(case[name] == value for name, value in wanted.items()) for case in cases)
 
-    for claim in claims():
+    for claim in load_claims():
         for side in (claim.of, claim.over, claim.less):
             assert not side or holds(claim.where, side), claim.id
 
 
 def test_nothing_ran(judge):
     judged = judge(make_result())
-    assert {one.verdict for one in judged} == {"not run"}
-    assert [one.claim for one in judged] == list(claims())
+    assert {claim_verdict.verdict for claim_verdict in judged} == {"not run"}
+    assert [claim_verdict.claim for claim_verdict in judged] == list(load_claims())
     assert named(judged, "time-ann")[0].remarks == (NO_RUN,)
     assert named(judged, "learn-babi")[0].remarks == (NO_TRAINING,)
 
@@ -53,14 +55,14 @@ def test_ratio_is_judged_against_the_papers(judge, ntm_ms, verdict):
     lsh = make_result("sam", index="lsh", ms=1, **FIGURE_1A).model_copy(update={"recall": 0.8})
     plain = make_result("ntm", ms=ntm_ms, per_step=300 * 8 * 2**20, **FIGURE_1A)
     frugal = make_result("ntm", variant="checkpointed", ms=ntm_ms / 2, **FIGURE_1A)
-    (one,) = named(judge(lsh, plain, frugal), "time-ann")
-    assert one.verdict == verdict
-    assert one.value == pytest.approx(ntm_ms)
-    assert one.low < one.value < one.high
-    assert set(one.case_ids) == {plain.case_id, lsh.case_id}
-    remarks = " ".join(one.remarks)
+    (judged,) = named(judge(lsh, plain, frugal), "time-ann")
+    assert judged.verdict == verdict
+    assert judged.value == pytest.approx(ntm_ms)
+    assert judged.low < judged.value < judged.high
+    assert set(judged.case_ids) == {plain.case_id, lsh.case_id}
+    remarks = " ".join(judged.remarks)
     assert "the paper's 12 s; it keeps 300 bytes a slot and step (the paper's about 4,900)" in remarks
-    assert f"Against ntm-checkpointed: {one.claim.show(ntm_ms / 2)}." in remarks
+    assert f"Against ntm-checkpointed: {judged.claim.show(ntm_ms / 2)}." in remarks
     assert "recall 0.80" in remarks
     assert "test, 1 thread, kernels torch, index lsh" in remarks
 
@@ -97,12 +99,12 @@ def test_failed_cases_are_no_evidence(judge):
 
 
 def test_lower_is_better():
-    claim = next(claim for claim in claims() if claim.id == "time-sam")
+    claim = next(claim for claim in load_claims() if claim.id == "time-sam")
     assert [verdict_of(claim, ms) for ms in (1, 6.5, 7.5, 70)] == ["exceeded", "reproduced", "reproduced", "not reproduced"]
 
 
 def test_speaks_json(judge):
-    assert json.loads(json.dumps([to_json(one) for one in judge(make_result())]))[0]["verdict"] == "not run"
+    assert json.loads(json.dumps([to_json(verdict) for verdict in judge(make_result())]))[0]["verdict"] == "not run"
 
 
 @pytest.mark.parametrize(

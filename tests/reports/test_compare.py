@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from mann_bench.data.errors import UsageError
-from mann_bench.reports.compare.comparison import compare_results, compare_runs, known_well, parse_limits, row, summary, to_json, violations
+from mann_bench.reports.compare.comparison import compare_results, compare_runs, known_well
+from mann_bench.reports.compare.display import memory_text, summary, table_row, to_json
+from mann_bench.reports.compare.limits import parse_limits, violations
 from tests.support.results import make_result
 
 RANDOM = np.random.default_rng(0)
@@ -21,7 +23,7 @@ def timed(model="sam", factor=1.0, count=40, noise=0.01, **changes):
 
 
 def verdicts(before, after, threshold=0.05):
-    return [one.verdict(threshold) for one in compare_results(before, after)[0]]
+    return [case.verdict(threshold) for case in compare_results(before, after)[0]]
 
 
 def test_verdicts_of_planted_changes():
@@ -49,7 +51,7 @@ def test_a_lucky_process_is_no_change():
 def test_many_unchanged_cases_raise_no_alarm():
     sizes = range(64, 64 + 60)
     before, after = ([timed(slots=n, noise=0.05, count=30) for n in sizes] for _ in range(2))
-    assert {one.verdict(0) for one in compare_results(before, after)[0]} <= {"INCONCLUSIVE", "SAME"}
+    assert {case.verdict(0) for case in compare_results(before, after)[0]} <= {"INCONCLUSIVE", "SAME"}
 
 
 def test_runs_made_apart_need_more_than_runs_timed_in_turn():
@@ -57,18 +59,18 @@ def test_runs_made_apart_need_more_than_runs_timed_in_turn():
     sizes = [(model, n, factor) for n in (64, 65, 66) for model, factor in zip(models, factors, strict=True)]
     before = [timed(model, slots=n) for model, n, _ in sizes]
     after = [timed(model, factor, slots=n) for model, n, factor in sizes]
-    later = [one.model_copy(update={"started_at": "2026-01-01T00:10:00+00:00"}) for one in after]
+    later = [result.model_copy(update={"started_at": "2026-01-01T00:10:00+00:00"}) for result in after]
     assert {"SLOWER", "FASTER"} <= set(verdicts(before, after))
     assert set(verdicts(before, later)) == {"INCONCLUSIVE"}
-    assert {one.in_turn for one in compare_results(before, later)[0]} == {False}
+    assert {case.in_turn for case in compare_results(before, later)[0]} == {False}
 
 
 def test_memory_to_the_byte():
-    one = compare_results([make_result(per_step=1000)], [make_result(per_step=1001)])[0][0]
-    assert one.larger() == ["peak_bytes", "tape_bytes", "bytes_per_step"]
-    assert one.larger(0.01) == []
-    assert "tape_bytes 10,000 -> 10,010 (+0.10%)" in one.memory
-    assert compare_results([make_result()], [make_result()])[0][0].memory == "same"
+    case = compare_results([make_result(per_step=1000)], [make_result(per_step=1001)])[0][0]
+    assert case.larger() == ["peak_bytes", "tape_bytes", "bytes_per_step"]
+    assert case.larger(0.01) == []
+    assert "tape_bytes 10,000 -> 10,010 (+0.10%)" in memory_text(case)
+    assert memory_text(compare_results([make_result()], [make_result()])[0][0]) == "same"
 
 
 def test_what_else_changed_is_said():
@@ -84,9 +86,9 @@ def test_what_else_changed_is_said():
 def test_limits():
     compared = compare_results([timed("sam"), timed("ntm", per_step=100)], [timed("sam", 1.3), timed("ntm", per_step=120)])[0]
     assert violations(compared, []) == []
-    said = violations(compared, parse_limits(["slower:5%", "larger:10%"]))
-    assert any(sentence.startswith("sam N=64 train: 1.") and "x the time [" in sentence for sentence in said)
-    assert any("ntm N=64 train: tape_bytes 1,000 -> 1,200 (+20.00%)" in sentence for sentence in said)
+    sentences = violations(compared, parse_limits(["slower:5%", "larger:10%"]))
+    assert any(sentence.startswith("sam N=64 train: 1.") and "x the time [" in sentence for sentence in sentences)
+    assert any("ntm N=64 train: tape_bytes 1,000 -> 1,200 (+20.00%)" in sentence for sentence in sentences)
     assert violations(compared, parse_limits(["slower:50%"])) == []
     for bad in ("slower", "slower:5", "warmer:5%", "slower:x%"):
         with pytest.raises(UsageError, match="--fail-on: expected"):
@@ -97,7 +99,7 @@ def test_a_case_that_no_longer_runs_fails_any_limit():
     compared, _, _ = compare_results([make_result()], [make_result(status="oom", reason="full")])
     assert compared[0].verdict(0.05) == "BROKEN"
     assert violations(compared, parse_limits(["slower:5%"])) == ["sam N=64 train: ran before, now oom: full"]
-    assert "oom" in row(compared[0], 0.05)
+    assert "oom" in table_row(compared[0], 0.05)
     assert compare_results([make_result(status="oom")], [make_result()])[0][0].verdict(0.05) == "FIXED"
     assert compare_results([make_result(status="oom")], [make_result(status="oom")])[0][0].verdict(0.05) == "NOT MEASURED"
 

@@ -7,10 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from mann_bench.cli.app import app
-from mann_bench.reports import write_reports
-from mann_bench.reports.claims.claims import NO_RUN, NO_TRAINING, claims, judge_claims
-from mann_bench.reports.claims.learning import judge_learning
+from mann_bench.reports.claims.claim import load_claims
+from mann_bench.reports.claims.judge import NO_RUN, NO_TRAINING, judge_claims
+from mann_bench.reports.claims.learned import judge_learning
 from mann_bench.reports.learning.experiments import load_experiments
+from mann_bench.reports.pages import write_reports
 from tests.support.learning import fading, make_run, questions
 from tests.support.results import make_result
 
@@ -43,20 +44,20 @@ def seeds(model, half, **changes):
 
 @pytest.mark.parametrize(("dam", "verdict"), [(9000, "exceeded"), (4000, "reproduced"), (1500, "not reproduced")])
 def test_as_well_as_the_dense(judge, dam, verdict):
-    (one,) = judge(*seeds("sam", 4000, **COPY), *seeds("dam", dam, **COPY), *seeds("lstm", 4000, **COPY))["learn-copy"]
-    assert one.verdict == verdict
-    assert one.value == pytest.approx(dam / 4000, rel=0.2)
-    assert one.low <= one.value <= one.high
-    assert len(one.case_ids) == 6
-    assert "dam over sam, sequences until" in one.how
-    assert "The paper: 30 seeds" in " ".join(one.remarks)
+    (judged,) = judge(*seeds("sam", 4000, **COPY), *seeds("dam", dam, **COPY), *seeds("lstm", 4000, **COPY))["learn-copy"]
+    assert judged.verdict == verdict
+    assert judged.value == pytest.approx(dam / 4000, rel=0.2)
+    assert judged.low <= judged.value <= judged.high
+    assert len(judged.case_ids) == 6
+    assert "dam over sam, sequences until" in judged.how
+    assert "The paper: 30 seeds" in " ".join(judged.remarks)
 
 
 @pytest.mark.parametrize(("dam", "verdict"), [(9000, "reproduced"), (4000, "not reproduced"), (1500, "not reproduced")])
 def test_faster_than_the_dense(judge, dam, verdict):
-    found = judge(*seeds("sam", 4000, **RECALL), *seeds("dam", dam, **RECALL))
-    assert [one.verdict for one in found["learn-recall"]] == [verdict]
-    assert set(found) == {"learn-recall"}
+    verdicts = judge(*seeds("sam", 4000, **RECALL), *seeds("dam", dam, **RECALL))
+    assert [judged.verdict for judged in verdicts["learn-recall"]] == [verdict]
+    assert set(verdicts) == {"learn-recall"}
 
 
 @pytest.mark.parametrize(
@@ -70,12 +71,12 @@ def test_faster_than_the_dense(judge, dam, verdict):
 )
 def test_a_bound_is_only_used_where_it_tells(judge, sam, ntm, limit_of, verdict):
     limits = {"sam": 200_000, "ntm": 200_000, limit_of: 24_000}
-    runs = [one for model, half in (("sam", sam), ("ntm", ntm)) for one in seeds(model, half, sequences=limits[model], **RECALL)]
-    (one,) = judge(*runs)["learn-recall"]
-    assert one.verdict == verdict
-    assert f"{limit_of} ended before its goal" in one.remarks[0]
-    assert (one.low is None) == (limit_of == "sam")
-    assert ("train longer" in one.remarks[1]) == (verdict == "not run")
+    runs = [run for model, half in (("sam", sam), ("ntm", ntm)) for run in seeds(model, half, sequences=limits[model], **RECALL)]
+    (judged,) = judge(*runs)["learn-recall"]
+    assert judged.verdict == verdict
+    assert f"{limit_of} ended before its goal" in judged.remarks[0]
+    assert (judged.low is None) == (limit_of == "sam")
+    assert ("train longer" in judged.remarks[1]) == (verdict == "not run")
 
 
 def test_levels_of_other_set_ups_judge_nothing(judge):
@@ -87,21 +88,21 @@ def test_curriculum_and_generalization(judge):
     runs = [
         make_run("sam", seed, half=60_000, slots=1 << 20, evaluations=fading([512, 1024, 10_240], 1024, 48), **CURRICULUM) for seed in SEEDS
     ]
-    found = judge(*runs)
-    (level,) = found["learn-curriculum"]
+    verdicts = judge(*runs)
+    (level,) = verdicts["learn-curriculum"]
     assert level.verdict == "not reproduced"
     assert level.value == sorted(run.level or 0 for run in runs)[1]
     assert "N 1M" in " ".join(level.remarks)
-    (beyond,) = found["learn-generalize"]
+    (beyond,) = verdicts["learn-generalize"]
     assert (beyond.value, beyond.verdict) == (10_240, "not reproduced")
     assert "the highest level that was tested" in " ".join(beyond.remarks)
 
 
 @pytest.mark.parametrize(("scale", "verdict"), [(0.04, "exceeded"), (0.9, "not reproduced")])
 def test_babi(judge, scale, verdict):
-    (one,) = judge(make_run("sam", task="babi", levels=(1, 1), evaluations=questions(scale), answer="class"))["learn-babi"]
-    assert one.verdict == verdict
-    assert one.value == (0 if verdict == "exceeded" else 20)
+    (judged,) = judge(make_run("sam", task="babi", levels=(1, 1), evaluations=questions(scale), answer="class"))["learn-babi"]
+    assert judged.verdict == verdict
+    assert judged.value == (0 if verdict == "exceeded" else 20)
 
 
 def test_folders_of_both_kinds(store, tmp_path):
@@ -113,7 +114,7 @@ def test_folders_of_both_kinds(store, tmp_path):
     (measured / "run.json").write_text(json.dumps({"schema": 1, "suite": "x", "case_ids": [], "environment": {}}))
     for folders in ([trained], [measured, trained]):
         done = CliRunner().invoke(app, ["claims", *map(str, folders), "--json"], catch_exceptions=False)
-        verdicts = {one["id"]: (one["verdict"], one["remarks"]) for one in json.loads(done.stdout)}
+        verdicts = {claim["id"]: (claim["verdict"], claim["remarks"]) for claim in json.loads(done.stdout)}
         assert verdicts["learn-copy"][0] == "reproduced"
         assert verdicts["learn-babi"] == ("not run", [NO_TRAINING])
         assert verdicts["time-ann"] == ("not run", [NO_RUN])
@@ -123,4 +124,4 @@ def test_folders_of_both_kinds(store, tmp_path):
 
 
 def test_every_claim_about_learning_has_a_line():
-    assert [one.claim for one in judge_claims(None)] == list(claims())
+    assert [judged.claim for judged in judge_claims(None)] == list(load_claims())

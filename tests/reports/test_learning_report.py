@@ -10,12 +10,12 @@ import pytest
 
 from mann_bench.data.units import format_duration
 from mann_bench.learn.record import Evaluation
-from mann_bench.reports import write_learning_report, write_reports
-from mann_bench.reports.learning.babi import TEST_ERRORS
+from mann_bench.reports.learning.babi import PAPER_ERRORS
 from mann_bench.reports.learning.experiments import Curve, load_experiments, ratio
 from mann_bench.reports.learning.selection import select
+from mann_bench.reports.learning.sentences import sentences
 from mann_bench.reports.learning.tables import tables_of
-from mann_bench.reports.learning.verdict import sentences
+from mann_bench.reports.pages import write_learning_report, write_reports
 from tests.support.learning import fading, instances, make_run, many_runs, questions
 from tests.support.results import make_result
 
@@ -127,9 +127,9 @@ def test_levels_of_a_curriculum_in_the_same_time(write):
 def test_better_than_chance_beyond_the_training(write):
     far = [make_run("sam", seed, evaluations=fading([6, 12, 60], 6, 24, 0.4)) for seed in range(2)]
     near = [make_run("ntm", seed, evaluations=fading([6, 12, 60], 6, 24, 4)) for seed in range(2)]
-    (said,) = [text for text in sentences(only(write(*far, *near))) if text.startswith("Better than chance")]
-    assert "sam up to 60, 10 times its training, the highest tested (16.4 wrong bits, chance 24)" in said
-    assert re.search(r"ntm up to 12, 2 times its training \(\d", said)
+    (sentence,) = [text for text in sentences(only(write(*far, *near))) if text.startswith("Better than chance")]
+    assert "sam up to 60, 10 times its training, the highest tested (16.4 wrong bits, chance 24)" in sentence
+    assert re.search(r"ntm up to 12, 2 times its training \(\d", sentence)
 
 
 def test_one_shot(write):
@@ -168,8 +168,8 @@ def test_the_best_run_is_chosen_by_validation_and_not_by_the_test(write):
     experiment = only(write(*runs, lone, *old))
     (row,) = next(table for table in tables_of(experiment) if table.title == "Best run by validation").rows
     assert [cell.text for cell in row[:-1]] == ["sam", "1", "6", "0.3", "3", "2 ± 1 (3)"]
-    said = "Best run by validation, wrong bits a sequence: sam seed 1, whose test error is 3 (over 3 seeds 2 ± 1)."
-    assert sentences(experiment)[-1] == said
+    expected = "Best run by validation, wrong bits a sequence: sam seed 1, whose test error is 3 (over 3 seeds 2 ± 1)."
+    assert sentences(experiment)[-1] == expected
     assert not any("by validation" in text for text in sentences(only(write(lone, *old, name="other"))))
 
 
@@ -186,9 +186,9 @@ def test_the_best_run_of_a_curriculum_came_furthest(write):
         )
         for run, error in ((far, 5.0), (near, 0.0))
     ]
-    found = select(only(write(*changed)).curves[0])
-    assert found is not None
-    assert (found.run.case.seed, found.test) == (0, 5.0)
+    best = select(only(write(*changed)).curves[0])
+    assert best is not None
+    assert (best.run.case.seed, best.test) == (0, 5.0)
 
 
 def test_babi_has_the_best_run_beside_the_mean(write):
@@ -205,7 +205,7 @@ def test_babi_has_the_best_run_beside_the_mean(write):
         "sam, here, mean of 2",
         "sam, paper",
     ]
-    groups = [[one.error or 0.0 for one in run.evaluations if one.group is not None] for run in runs]
+    groups = [[e.error or 0.0 for e in run.evaluations if e.group is not None] for run in runs]
     assert float(table.rows[20][1].text) == pytest.approx(100 * np.mean(groups[1]), abs=0.06)
     assert float(table.rows[20][2].text) == pytest.approx(100 * np.mean(groups), abs=0.06)
 
@@ -218,11 +218,11 @@ def test_committed_runs_are_readable(folder):
 
 
 def test_the_papers_cells_agree_with_its_printed_means():
-    for model in TEST_ERRORS.models:
-        errors = TEST_ERRORS.of(model)
+    for model in PAPER_ERRORS.models:
+        errors = PAPER_ERRORS.of(model)
         assert len(errors) == 20
-        assert np.mean(errors) == pytest.approx(TEST_ERRORS.printed_mean[model], abs=0.07)
-        assert sum(error > TEST_ERRORS.fails_above for error in errors) == TEST_ERRORS.printed_failed[model]
+        assert np.mean(errors) == pytest.approx(PAPER_ERRORS.printed_mean[model], abs=0.07)
+        assert sum(error > PAPER_ERRORS.fails_above for error in errors) == PAPER_ERRORS.printed_failed[model]
 
 
 def test_page_holds_everything(write, tmp_path):

@@ -42,7 +42,7 @@ def test_crossover_between_sizes(frame_of):
     found = crossover(frame_of(*curves([1, 1, 1], [0.5, 2, 8])))
     assert found.slots == pytest.approx(128)
     assert 120 < found.low < 128 < found.high < 136
-    assert found.words.startswith("from N = 128 [12")
+    assert found.text.startswith("from N = 128 [12")
 
 
 def test_a_crossover_that_noise_decides_has_a_wide_interval(frame_of):
@@ -52,8 +52,8 @@ def test_a_crossover_that_noise_decides_has_a_wide_interval(frame_of):
 
 
 def test_always_or_never_faster(frame_of):
-    assert "faster at every N measured, 64 to 1k" in crossover(frame_of(*curves([1, 1, 1], [2, 3, 4]))).words
-    assert crossover(frame_of(*curves([2, 2, 2], [3, 1, 1]))).words == "not faster at any N measured, 64 to 1k"
+    assert "faster at every N measured, 64 to 1k" in crossover(frame_of(*curves([1, 1, 1], [2, 3, 4]))).text
+    assert crossover(frame_of(*curves([2, 2, 2], [3, 1, 1]))).text == "not faster at any N measured, 64 to 1k"
 
 
 def test_expected_crossover_beyond_what_was_measured(frame_of):
@@ -63,8 +63,8 @@ def test_expected_crossover_beyond_what_was_measured(frame_of):
     at, low, high = found.expected
     assert at == pytest.approx(2900, rel=0.02)
     assert low < 2900 < high
-    assert "the fitted curves cross near 2.83k [" in found.words
-    assert found.words.endswith(", not measured")
+    assert "the fitted curves cross near 2.83k [" in found.text
+    assert found.text.endswith(", not measured")
 
 
 def test_other_settings_are_not_compared(frame_of):

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from mann_bench.data.errors import UsageError
-from mann_bench.reports import write_report
-from mann_bench.reports.scaling.findings import conclude
+from mann_bench.reports.pages import write_report
+from mann_bench.reports.scaling.analysis import analyse
 from tests.support.results import make_result
 
 
@@ -29,7 +29,7 @@ def sweep(model, power, **changes):
 
 def test_verdicts_are_computed_from_the_results_file(run, tmp_path):
     folder = run(*sweep("sam", 0), *sweep("ntm", 1))
-    fits = conclude([folder]).fits["memory_per_step"]
+    fits = analyse([folder]).fits["memory_per_step"]
     exponents = {curve: fit.exponent.value for (_, curve), fit in fits.items()}
     assert exponents == pytest.approx({"sam": 0, "ntm": 1}, abs=0.01)
     page = write_report([folder], tmp_path / "out").read_text()

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from mann_bench.reports import write_report
+from mann_bench.reports.pages import write_report
 from tests.support.results import make_result
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -20,11 +20,11 @@ def drifting(random, count=240, factor=1.0):
 
 def test_planted_slowdown_is_found_with_its_size():
     random = np.random.default_rng(0)
-    found = change([[independent(random)]], [[independent(random, factor=1.2)]])
-    assert found.low < 1.2 < found.high
-    assert found.low > 1.1
-    assert found.high < 1.3
-    assert found.p_value < 1e-6
+    slower = change([[independent(random)]], [[independent(random, factor=1.2)]])
+    assert slower.low < 1.2 < slower.high
+    assert slower.low > 1.1
+    assert slower.high < 1.3
+    assert slower.p_value < 1e-6
 
 
 def test_direction_and_identity():
@@ -39,8 +39,8 @@ def test_direction_and_identity():
 def test_interval_covers_no_change_as_often_as_it_says(make):
     random = np.random.default_rng(1)
     changes = [change([[make(random)]], [[make(random)]]) for _ in range(120)]
-    covered = sum(one.low <= 1 <= one.high for one in changes)
-    alarms = sum(one.p_value < 0.05 for one in changes)
+    covered = sum(each.low <= 1 <= each.high for each in changes)
+    alarms = sum(each.p_value < 0.05 for each in changes)
     assert covered >= 105  # 95% of 120 are 114; blocks of drifting samples are not quite independent
     assert alarms <= 14
 
@@ -62,9 +62,9 @@ def in_turn(random, factor=1.0, turns=20):
 def test_what_turns_share_is_held_against_neither():
     random = np.random.default_rng(4)
     changes = [change([before], [after]) for before, after in (in_turn(random) for _ in range(120))]
-    assert sum(one.low <= 1 <= one.high for one in changes) >= 106
-    assert sum(one.p_value < 0.05 for one in changes) <= 14
-    assert max(one.high / one.low for one in changes) < 1.1
+    assert sum(each.low <= 1 <= each.high for each in changes) >= 106
+    assert sum(each.p_value < 0.05 for each in changes) <= 14
+    assert max(each.high / each.low for each in changes) < 1.1
     before, after = in_turn(random, 1.1)
     found = change([before], [after])
     assert 1.05 < found.low < 1.1 < found.high < 1.15
@@ -78,17 +78,17 @@ def test_runs_made_apart_are_as_unsure_as_their_cases_differ():
     random = np.random.default_rng(5)
     moods = np.exp(0.1 * random.standard_normal(40))
     sure = [change([[independent(random)]], [[independent(random, factor=mood)]]) for mood in moods]
-    assert sum(one.low > 1 or one.high < 1 for one in sure) > 25  # seconds, taken for a change
+    assert sum(each.low > 1 or each.high < 1 for each in sure) > 25  # seconds, taken for a change
     spread = widened([*sure, change([[independent(random)]], [[independent(random, factor=2)]])])
     *others, planted = spread
-    assert sum(one.low > 1 or one.high < 1 for one in others) <= 6
+    assert sum(each.low > 1 or each.high < 1 for each in others) <= 6
     assert planted.low > 1.5
     assert planted.p_value < 1e-5
-    assert [one.ratio for one in others] == [one.ratio for one in sure]
+    assert [each.ratio for each in others] == [each.ratio for each in sure]
     assert all(new.low <= old.low and new.high >= old.high and new.p_value >= old.p_value for old, new in zip(sure, others, strict=True))
     assert widened(sure[:3]) == sure[:3]
     alike = [change([[independent(random)]], [[independent(random, factor=1.2)]]) for _ in range(10)]
-    assert all(one.low > 1 for one in widened(alike))  # all alike: seen, though it may be the machine
+    assert all(each.low > 1 for each in widened(alike))  # all alike: seen, though it may be the machine
 
 
 def test_block_length():

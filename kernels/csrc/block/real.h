@@ -1,0 +1,112 @@
+// Number types of a build and scalar functions. MB_REAL is float, or double for exact tests; memory rows may be stored
+// as bfloat16 (MB_STORE_BF16), all arithmetic is in MB_REAL.
+#pragma once
+
+#if defined(__CUDACC_RTC__)
+typedef signed int int32_t;
+typedef unsigned int uint32_t;
+typedef signed long long int64_t;
+typedef unsigned long long uint64_t;
+typedef unsigned short uint16_t;
+#else
+#include <cmath>
+#include <cstdint>
+#endif
+
+#if defined(__CUDACC__)
+#define MB_FN __device__ __forceinline__
+#else
+#define MB_FN inline
+#endif
+
+// Always inlined, so that loops over it vectorize; MB_INLINE is the same for a lambda.
+#if defined(__CUDACC__)
+#define MB_LEAF MB_FN
+#define MB_INLINE
+#else
+#define MB_LEAF inline __attribute__((always_inline))
+#define MB_INLINE __attribute__((always_inline))
+#endif
+
+#if defined(__clang__)
+#define MB_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__) && !defined(__CUDACC__)
+#define MB_INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define MB_INDEPENDENT
+#endif
+
+#ifndef MB_REAL
+#define MB_REAL float
+#endif
+
+namespace mb {
+
+typedef MB_REAL Real;
+
+// bfloat16 as bits, rounded to nearest even.
+struct Bf16 {
+    uint16_t bits;
+    MB_FN Bf16& operator=(Real value) {
+        union {
+            float number;
+            uint32_t bits;
+        } whole;
+        whole.number = static_cast<float>(value);
+        const bool finite = (whole.bits & 0x7f800000u) != 0x7f800000u;
+        bits = static_cast<uint16_t>((whole.bits + (finite ? 0x7fffu + ((whole.bits >> 16) & 1u) : 0u)) >> 16);
+        if (!finite && (whole.bits & 0x007fffffu)) bits |= 0x40;  // a NaN stays a NaN
+        return *this;
+    }
+    MB_FN operator Real() const {
+        union {
+            uint32_t bits;
+            float number;
+        } whole;
+        whole.bits = static_cast<uint32_t>(bits) << 16;
+        return whole.number;
+    }
+};
+
+#ifdef MB_STORE_BF16
+typedef Bf16 Store;
+#else
+typedef Real Store;
+#endif
+
+MB_LEAF double exponential(double x) { return exp(x); }
+
+// exp to 2 ulp without a branch or call, so that loops over it vectorize: 2^n times a polynomial on [-ln2/2, ln2/2].
+MB_LEAF float exponential(float x) {
+#if defined(__CUDACC__)
+    return expf(x);
+#else
+    // NaN is clamped too: it must not be converted to an integer
+    const float clamped = x > 88.0f ? 88.0f : (x > -87.0f ? x : -87.0f);
+    const float whole = rintf(clamped * 1.44269504089f);
+    const float rest = (clamped - whole * 0.693359375f) + whole * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * rest + 1.3981999507e-3f;
+    p = p * rest + 8.3334519073e-3f;
+    p = p * rest + 4.1665795894e-2f;
+    p = p * rest + 1.6666665459e-1f;
+    p = p * rest + 5.0000001201e-1f;
+    p = p * rest * rest + rest + 1.0f;
+    const int32_t bits = (static_cast<int32_t>(whole) + 127) * (1 << 23);
+    float scale;
+    __builtin_memcpy(&scale, &bits, sizeof scale);
+    return x != x ? x : p * scale;
+#endif
+}
+
+MB_LEAF Real sigmoid(Real x) { return Real(1) / (Real(1) + exponential(-x)); }
+MB_LEAF Real hyperbolic_tangent(Real x) { return Real(2) / (Real(1) + exponential(Real(-2) * x)) - Real(1); }
+// As torch: linear above 20.
+MB_LEAF Real softplus(Real x) { return x > Real(20) ? x : static_cast<Real>(log1p(exponential(x))); }
+MB_LEAF Real square_root(Real x) { return static_cast<Real>(sqrt(x)); }
+
+constexpr Real epsilon = Real(1e-6);  // inside each norm, as kernels/reference/content.py
+constexpr Real delta = Real(0.005);   // an access with more weight than this counts as use
+constexpr Real lowest = Real(-3.0e38);
+
+}  // namespace mb

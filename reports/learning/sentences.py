@@ -1,0 +1,143 @@
+"""The learning report in sentences."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mann_bench.data.units import format_duration, format_times
+from mann_bench.reports.learning.babi import PAPER_ERRORS, babi_errors
+from mann_bench.reports.learning.experiments import Curve, Estimate, Experiment, ratio
+from mann_bench.reports.learning.generalization import better_than_chance
+from mann_bench.reports.learning.selection import select
+from mann_bench.reports.learning.tables import SHOWN_INSTANCES
+from mann_bench.reports.learning.text import error_text, percent, ratio_text, run_length, whole
+
+
+def sentences(experiment: Experiment) -> list[str]:
+    """State the main results of an experiment, the most important first."""
+    lines = [*_curriculum(experiment)] if experiment.has_curriculum else []
+    if experiment.case.task == "babi":
+        lines += [*_babi(experiment), run_length(experiment)] if any(curve.trained for curve in experiment.curves) else []
+    elif experiment.case.task == "omniglot":
+        lines += _one_shot(experiment)
+    if not experiment.has_curriculum and experiment.case.task != "babi":
+        lines += [_goal(experiment), *_ratios(experiment)]
+    if experiment.case.task not in ("babi", "omniglot"):
+        lines += _generalization(experiment)
+    lines += _selection(experiment)
+    return [sentence for sentence in lines if sentence] or ["Nothing was trained; the reasons are below."]
+
+
+def coverage(experiments: Sequence[Experiment]) -> str:
+    """State how many runs there are, and how many did not train to the end."""
+    runs = [run for experiment in experiments for run in experiment.runs]
+    failed = sum(run.status not in ("ok", "budget") for run in runs)
+    text = "1 training run" if len(runs) == 1 else f"{len(runs)} training runs"
+    return text + (f"; {failed} did not train to the end, for the reasons below." if failed else ".")
+
+
+def _goal(experiment: Experiment) -> str:
+    """Which curves reached the goal, and after how many sequences and how much time."""
+    parts = []
+    for curve in (curve for curve in experiment.curves if curve.trained):
+        goal = curve.to_goal("sequences")
+        if np.isfinite(goal.value):
+            seconds = curve.to_goal("seconds").value
+            parts.append(f"{curve.name} in {_seeds(goal)} after {whole(goal.value)} sequences ({format_duration(seconds)})")
+        else:
+            parts.append(f"{curve.name} in {_seeds(goal)} within {whole(goal.limit)}")
+    return f"Below {experiment.case.goal:g} bits: {'; '.join(parts)}." if parts else ""
+
+
+def _seeds(goal: Estimate) -> str:
+    return f"{goal.reached} of {goal.seeds} seed{'s' if goal.seeds > 1 else ''}"
+
+
+def _ratios(experiment: Experiment) -> list[str]:
+    """Sequences and time that the other curves need, as multiples of SAM's."""
+    sam = experiment.reference
+    if sam is None:
+        return []
+    lines = []
+    for curve in (curve for curve in experiment.curves if curve is not sam):
+        sequences, seconds = ratio(curve, sam, "sequences"), ratio(curve, sam, "seconds")
+        if sequences and seconds and not (sequences.bound == "at least" and sequences.value < 1):  # such a bound tells nothing
+            times = f"{ratio_text(sequences)} times the sequences of {sam.name}, {ratio_text(seconds)} times its time"
+            lines.append(f"{curve.name} needs {times}.")
+    return lines
+
+
+def _curriculum(experiment: Experiment) -> list[str]:
+    """The level that each curve reached in the same time."""
+    seconds = experiment.common_seconds
+    parts = []
+    for curve in (curve for curve in experiment.curves if curve.trained):
+        levels = curve.levels_at(seconds)
+        spread = f" ({levels[0]:,} to {levels[-1]:,} over {len(levels)} seeds)" if len(levels) > 1 else ""
+        parts.append(f"{curve.name} {whole(float(np.median(levels)))}{spread}")
+    return [f"Highest level after {format_duration(seconds)} of training, in {experiment.unit}: {'; '.join(parts)}."] if parts else []
+
+
+def _generalization(experiment: Experiment) -> list[str]:
+    """How far beyond its training each curve is still better than chance."""
+    parts = []
+    for curve in experiment.curves:
+        beyond = better_than_chance(experiment, curve)
+        if beyond is None:
+            continue
+        if not beyond.level:
+            parts.append(f"{curve.name} nowhere beyond the {beyond.trained:,} it was trained on")
+            continue
+        last = ", the highest tested" if beyond.is_last else ""
+        bits = f"{error_text(beyond.error, experiment)} wrong bits, chance {beyond.chance:.3g}"
+        times = format_times(beyond.level / beyond.trained)
+        parts.append(f"{curve.name} up to {beyond.level:,}, {times} times its training{last} ({bits})")
+    return [f"Better than chance, by a tenth or more in every seed, in {experiment.unit}: {'; '.join(parts)}."] if parts else []
+
+
+def _one_shot(experiment: Experiment) -> list[str]:
+    """Accuracy when a character is shown for the first, second, ... time, at the highest tested level that was trained on."""
+    measured = experiment.evaluations.dropna(subset="error")
+    measured = measured[measured["group"] > 0]
+    lines = []
+    for curve in experiment.curves:
+        of_curve = measured[measured["curve"] == curve.name]
+        levels = [level for level in of_curve["level"].unique() if level <= experiment.trained_level(curve)]
+        if not levels:
+            continue
+        rows = of_curve[of_curve["level"] == max(levels)]
+        shown = [(i, 1 - rows[rows["group"] == i]["error"].median()) for i in SHOWN_INSTANCES if (rows["group"] == i).any()]
+        text = ", ".join(f"{percent(right)} at instance {i}" for i, right in shown)
+        chance = percent(1 - float(rows["chance"].iloc[0]))
+        lines.append(f"Of {max(levels)} characters never trained on, {curve.name} names right {text} (chance {chance}).")
+    return lines
+
+
+def _selection(experiment: Experiment) -> list[str]:
+    """The seed chosen by validation error, and its test error."""
+    parts = []
+    for curve in experiment.curves:
+        if best := select(curve):
+            mean, deviation = error_text(best.mean, experiment), error_text(best.deviation, experiment)
+            over = f"over {len(best.tests)} seeds {mean} ± {deviation}"
+            parts.append(f"{curve.name} seed {best.run.case.seed}, whose test error is {error_text(best.test, experiment)} ({over})")
+    what = "wrong bits a sequence" if experiment.counts_bits else "wrong answers"
+    return [f"Best run by validation, {what}: {'; '.join(parts)}."] if parts else []
+
+
+def _babi(experiment: Experiment) -> list[str]:
+    """Mean errors, here and in the paper."""
+    measured = experiment.evaluations.dropna(subset="error")
+    lines = []
+    for curve in experiment.curves:
+        errors = list(babi_errors(measured, curve).values())
+        if errors:
+            model = curve.case.model
+            paper = f"; the paper's best run {PAPER_ERRORS.printed_mean[model]:.1f}%" if model in PAPER_ERRORS.models else ""
+            seeds = _count(curve)
+            lines.append(f"{curve.name} answers {np.mean(errors):.1f}% of the test questions wrong, mean of 20 tasks and {seeds}{paper}.")
+    return lines
+
+
+def _count(curve: Curve) -> str:
+    return f"{len(curve.trained)} seeds" if len(curve.trained) > 1 else "1 seed"

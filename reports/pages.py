@@ -1,0 +1,48 @@
+"""Write the pages of run folders: measurements, training runs, or both."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mann_bench.learn.record import LEARNING
+from mann_bench.reports.claims.display import claims_table
+from mann_bench.reports.claims.judge import judge_claims
+from mann_bench.reports.learning.experiments import Experiment, load_experiments
+from mann_bench.reports.learning.page import write_learning_page
+from mann_bench.reports.scaling.analysis import analyse
+from mann_bench.reports.scaling.page import write_scaling_page
+
+
+def write_reports(runs: Sequence[Path], out: Path) -> list[Path]:
+    """Write the page of the measurements and that of the training runs, where the folders hold any; return the paths."""
+    measured, trained = split_runs(runs)
+    experiments = load_experiments(trained)
+    pages = [write_report(measured, out, experiments)] if measured else []
+    return [*pages, write_learning_report(trained, out, experiments)] if trained else pages
+
+
+def write_report(runs: Sequence[Path], out: Path, experiments: Sequence[Experiment] = ()) -> Path:
+    """Write report.html, report.md, results.csv and plots/ from measurements; return the path of the HTML page.
+
+    Args:
+        experiments: training runs, by which the claims about learning are judged.
+    """
+    analysis = analyse(runs)
+    return write_scaling_page(analysis, runs, out, [claims_table(judge_claims(analysis.frame, experiments))])
+
+
+def write_learning_report(runs: Sequence[Path], out: Path, experiments: Sequence[Experiment] | None = None) -> Path:
+    """Write learning.html, learning.md, CSV files and plots/ from training runs; return the path of the HTML page.
+
+    Args:
+        experiments: those of the runs, if they are loaded already.
+    """
+    return write_learning_page(load_experiments(runs) if experiments is None else experiments, runs, out)
+
+
+def split_runs(runs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Return the folders of measurements and those of training runs.
+
+    A folder that holds both is in both lists. One that holds neither counts as measurements, so that loading it raises the error.
+    """
+    trained = [run for run in runs if (run / LEARNING.file).is_file()]
+    return [run for run in runs if run not in trained or (run / "results.jsonl").is_file()], trained

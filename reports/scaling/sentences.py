@@ -1,0 +1,74 @@
+"""The scaling report in sentences: how each curve grows, and how it compares with its twins."""
+
+from mann_bench.data.units import format_bytes, format_slots, format_times
+from mann_bench.reports.analysis.ratios import Ratio
+from mann_bench.reports.analysis.scaling import ORDERS, Growth
+from mann_bench.reports.data.quantity import TAPE, TIME, Quantity
+from mann_bench.reports.scaling.analysis import Analysis
+
+PER_UNIT = {"O(log N)": "a doubling", "O(N)": "a slot", "O(N^2)": "a pair of slots"}
+
+
+def sentences(analysis: Analysis, setting: str) -> list[str]:
+    """State how memory and time grow in a setting, and how each sparse curve compares with its twins."""
+    growth = [
+        _by_order(analysis, setting, TAPE, "The memory each further step takes"),
+        _by_order(analysis, setting, TIME, "The time a step takes"),
+    ]
+    return [sentence for sentence in [*growth, *_against_twins(analysis, setting)] if sentence]
+
+
+def coverage(analysis: Analysis) -> str:
+    """State how many cases were measured."""
+    failed, total = int((analysis.frame["status"] != "ok").sum()), len(analysis.frame)
+    return f"{total - failed} of {total} cases were measured" + (f"; {failed} were not, for the reasons below." if failed else ".")
+
+
+def _by_order(analysis: Analysis, setting: str, quantity: Quantity, about: str) -> str:
+    """`The time a step takes does not grow with N for sam; it grows as O(N) for ntm, dam; ...`."""
+    fits = {curve: fit for (fit_setting, curve), fit in analysis.fits[quantity.key].items() if fit_setting == setting}
+    groups = []
+    for order in ORDERS:
+        curves = ", ".join(curve for curve, fit in fits.items() if fit.growth.order == order)
+        if curves:
+            groups.append(f"does not grow with N for {curves}" if order == "O(1)" else f"grows as {order} for {curves}")
+    return f"{about} {'; it '.join(groups)}." if groups else ""
+
+
+def format_rate(growth: Growth, quantity: Quantity) -> str:
+    """Format the coefficient of the leading term: `304 B a slot`, `0.53 µs a slot`; of O(1), the value itself."""
+    leading = growth.coefficients[-1]
+    amount = format_bytes(leading) if quantity.is_bytes else _duration(leading)
+    return amount if growth.order == "O(1)" else f"{amount} {PER_UNIT[growth.order]}"
+
+
+def _duration(ms: float) -> str:
+    for unit, factor in (("ms", 1.0), ("µs", 1e3), ("ns", 1e6)):
+        if ms * factor >= 0.1:
+            return f"{ms * factor:.3g} {unit}"
+    return f"{ms * 1e9:.3g} ps"
+
+
+def _against_twins(analysis: Analysis, setting: str) -> list[str]:
+    """Compare each curve with each model among its twins, at the largest N that both ran at."""
+    lines = []
+    pairs = [r for r in analysis.ratios if r.setting == setting]
+    for subject, model in dict.fromkeys((r.subject, r.twin_model) for r in pairs):
+        of_pair = [r for r in pairs if (r.subject, r.twin_model) == (subject, model)]
+        largest = max(r.slots for r in of_pair)
+        at_largest = sorted((r for r in of_pair if r.slots == largest), key=lambda r: r.speedup)
+        plain = next((r for r in at_largest if r.twin.split(" ")[0] == model), at_largest[0])
+        text = f"At N = {format_slots(largest)}, the largest both ran at, {subject} is {_times(plain)}"
+        if at_largest[0] is not plain:
+            text += f", and {_times(at_largest[0])}, the fastest of its variants"
+        crossing = [c for c in analysis.crossovers if (c.setting, c.subject, c.twin) == (setting, subject, plain.twin)]
+        if crossing and 0 < crossing[0].slots < float("inf"):
+            text += f". It is faster than {plain.twin} {crossing[0].text}"
+        lines.append(f"{text}.")
+    return lines
+
+
+def _times(ratio: Ratio) -> str:
+    memory = f" and takes {format_times(ratio.tape_ratio)}x less memory a step" if ratio.tape_ratio > 0 else ""
+    interval = f"[{format_times(ratio.speedup_low)}, {format_times(ratio.speedup_high)}]"
+    return f"{format_times(ratio.speedup)}x {interval} as fast as {ratio.twin}{memory}"
