@@ -1,7 +1,9 @@
 """Addressing: how keys, gates and usage become weights over the N rows of a memory. Pure functions, batch first, any float dtype.
 
-Shapes: memory `[B, N, W]`, weights `[B, R, N]`, one entry a head and row. Sources: [N] Graves et al. 2014, "Neural Turing Machines";
-[D] Graves et al. 2016, "Hybrid computing using a neural network with dynamic external memory", Methods.
+Shapes: memory `[B, N, W]`, weights `[B, R, N]`, one entry per head and row; V: write heads.
+
+Sources: [N] Graves et al. 2014, "Neural Turing Machines"; [D] Graves et al. 2016, "Hybrid computing using a neural network with dynamic
+external memory", Methods.
 """
 
 import torch
@@ -13,9 +15,9 @@ from mann_bench.kernels.reference import EPSILON, row_norms
 
 
 def content_weights(memory: Tensor, keys: Tensor, strengths: Tensor) -> Tensor:
-    """Softmax over rows of strength times cosine similarity ([N] eq 5, 6; [D] C(M, k, beta)).
+    """Compute the softmax over rows of strength times cosine similarity ([N] eq 5, 6; [D] C(M, k, beta)).
 
-    memory [B, N, W], keys [B, R, W], strengths [B, R] -> [B, R, N]. The norms hold an epsilon: zero rows and keys have similarity 0.
+    memory [B, N, W], keys [B, R, W], strengths [B, R] -> [B, R, N]. Norms contain an epsilon: zero rows and keys have similarity 0.
     """
     scale = strengths / row_norms(keys)
     similarity = (keys * scale.unsqueeze(-1)) @ memory.transpose(1, 2)
@@ -23,12 +25,12 @@ def content_weights(memory: Tensor, keys: Tensor, strengths: Tensor) -> Tensor:
 
 
 def interpolate(weights: Tensor, previous: Tensor, gate: Tensor) -> Tensor:
-    """`g w + (1 - g) w_{t-1}` ([N] eq 7): [B, R, N], [B, R, N], gate [B, R] -> [B, R, N]."""
+    """Compute `g w + (1 - g) w_{t-1}` ([N] eq 7): [B, R, N], [B, R, N], gate [B, R] -> [B, R, N]."""
     return torch.lerp(previous, weights, gate.unsqueeze(-1))
 
 
 def shift_convolve(weights: Tensor, shifts: Tensor) -> Tensor:
-    """Circular convolution `w(i) = sum_j w(j) s(i - j mod N)` ([N] eq 8).
+    """Compute the circular convolution `w(i) = sum_j w(j) s(i - j mod N)` ([N] eq 8).
 
     weights [B, R, N], shifts [B, R, S] with S odd: the probabilities of moving by -(S-1)/2 .. (S-1)/2 rows -> [B, R, N].
     """
@@ -38,7 +40,7 @@ def shift_convolve(weights: Tensor, shifts: Tensor) -> Tensor:
 
 
 def sharpen(weights: Tensor, gamma: Tensor) -> Tensor:
-    """`w(i)^gamma / sum_j w(j)^gamma` ([N] eq 9), as a softmax of logarithms so that no power underflows.
+    """Compute `w(i)^gamma / sum_j w(j)^gamma` ([N] eq 9), as a softmax of logarithms so that no power underflows.
 
     weights [B, R, N], gamma [B, R] -> [B, R, N].
     """
@@ -46,7 +48,7 @@ def sharpen(weights: Tensor, gamma: Tensor) -> Tensor:
 
 
 def usage_update(usage: Tensor, write_weights: Tensor, read_weights: Tensor, free_gates: Tensor) -> Tensor:
-    """`u = (u + w - u w) psi`, `psi = prod_r (1 - f_r w_r)` ([D]).
+    """Compute `u = (u + w - u w) psi`, `psi = prod_r (1 - f_r w_r)` ([D]).
 
     usage and write_weights [B, N], read_weights [B, R, N], free_gates [B, R] -> [B, N]. The weights are those of the previous step.
     """
@@ -55,7 +57,7 @@ def usage_update(usage: Tensor, write_weights: Tensor, read_weights: Tensor, fre
 
 
 def allocation(usage: Tensor) -> Tensor:
-    """Weights over free rows, the least used first ([D]): usage [B, N] -> [B, N], sum at most 1.
+    """Compute weights over free rows, the least used first ([D]): usage [B, N] -> [B, N], sum at most 1.
 
     The sort is a constant for the gradient, as in the paper; usage is squeezed into [eps, 1] as in DeepMind's implementation,
     which keeps the gradient of the product finite at usage 0.
@@ -67,25 +69,25 @@ def allocation(usage: Tensor) -> Tensor:
 
 
 def temporal_link(link: Tensor, precedence: Tensor, write_weights: Tensor) -> tuple[Tensor, Tensor]:
-    """`L(i,j) = (1 - w(i) - w(j)) L(i,j) + w(i) p(j)`, zero diagonal, then `p = (1 - sum w) p + w` ([D]).
+    """Update the link matrix: `L(i,j) = (1 - w(i) - w(j)) L(i,j) + w(i) p(j)`, zero diagonal, then `p = (1 - sum w) p + w` ([D]).
 
-    link [B, N, N] (row: after, column: before), precedence [B, N] p_{t-1}, write_weights [B, N] -> link, precedence. Backward keeps the
-    old link and no other N x N tensor.
+    link [B, N, N] (row: after, column: before), precedence [B, N] p_{t-1}, write_weights [B, N] -> link, precedence. For backward, the old
+    link is saved and no other N x N tensor.
     """
     new_precedence = (1 - write_weights.sum(-1, keepdim=True)) * precedence + write_weights
     return _TemporalLink.apply(link, precedence, write_weights), new_precedence
 
 
 def forward_backward_weights(link: Tensor, read_weights: Tensor) -> tuple[Tensor, Tensor]:
-    """`f = L w`, `b = L^T w` ([D]): link [B, N, N], read_weights [B, R, N] of the previous step -> forward, backward [B, R, N]."""
+    """Compute `f = L w`, `b = L^T w` ([D]): link [B, N, N], read_weights [B, R, N] of the previous step -> forward, backward [B, R, N]."""
     return read_weights @ link.transpose(1, 2), read_weights @ link
 
 
 def erase_and_add(memory: Tensor, weights: Tensor, erase: Tensor, add: Tensor) -> Tensor:
-    """`M(i) prod_h (1 - w_h(i) e_h) + sum_h w_h(i) a_h` ([N] eq 3, 4; [D]): all erases, then all adds.
+    """Compute `M(i) prod_v (1 - w_v(i) e_v) + sum_v w_v(i) a_v` ([N] eq 3, 4; [D]): all erases, then all adds.
 
-    memory [B, N, W], weights [B, H, N], erase and add [B, H, W] for H write heads -> [B, N, W]. Backward keeps the old memory, which
-    the previous step holds anyway, and recomputes the erase factors: one memory copy a step instead of three.
+    memory [B, N, W], weights [B, V, N], erase and add [B, V, W] -> [B, N, W]. Backward needs the old memory, which the previous step
+    holds anyway, and recomputes the erase factors: one memory copy a step instead of three.
     """
     return _EraseAndAdd.apply(memory, weights, erase, add)
 
@@ -122,7 +124,7 @@ class _EraseAndAdd(torch.autograd.Function):
 
 
 def _keep(weights: Tensor, erase: Tensor, head: int) -> Tensor:
-    """`1 - w e^T` of one write head: [B, N, W]."""
+    """Compute `1 - w e^T` of one write head: [B, N, W]."""
     outer = weights[:, head].unsqueeze(-1) * erase[:, head].unsqueeze(1)
     return outer.neg_().add_(1)
 
@@ -150,5 +152,5 @@ class _TemporalLink(torch.autograd.Function):
 
 
 def _link_decay(write_weights: Tensor) -> Tensor:
-    """`1 - w(i) - w(j)`: [B, N] -> [B, N, N]."""
+    """Compute `1 - w(i) - w(j)`: [B, N] -> [B, N, N]."""
     return (1 - write_weights).unsqueeze(-1) - write_weights.unsqueeze(1)

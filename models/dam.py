@@ -21,16 +21,21 @@ class DAMMemory(State):
     memory: Tensor  # [B, N, W]
     usage: Tensor  # [B, N]
     read_weights: Tensor  # [B, R, N]
-    num_candidates: int  # rows 0..num_candidates-1 were written since reset: unwritten rows have usage 0 and are taken in row order
+    num_candidates: int  # rows 0..num_candidates-1 were written since reset: unwritten rows have usage 0, so they are used in row order
 
     ledger_causes: ClassVar[Mapping[str, str]] = {"memory": "memory", "usage": "ring_and_usage"}
 
 
 class DAM(DenseMANN):
-    """Writes go to what each head read last, with its dense weights, and to the row of least usage, which is wiped first.
+    """Writes go to the rows each head read last, with its dense weights, and to the row of least usage, which is wiped first.
 
-    heads R; write_heads: R (each head writes with its own weights) or 1 (one write with their mean). discount is lambda of U(1). The
-    choice of the least used row carries no gradient. strength=False is the paper's literal softmax of cosines.
+    The choice of the least used row carries no gradient.
+
+    Args:
+        heads: R.
+        write_heads: V, either R (each head writes with its own weights) or 1 (one write with their mean). Default: R.
+        discount: lambda of U(1).
+        strength: whether the interface has a key strength per head; without it, the paper's literal softmax of cosines.
     """
 
     def __init__(
@@ -68,55 +73,54 @@ class DAM(DenseMANN):
         self.write_heads, self.discount, self.strength = write_heads, discount, strength
 
     def initial_memory(self, batch: int, fill: Fill, seed: int) -> DAMMemory:
-        """Rows by `fill`, none used, nothing read."""
         weight = self.output.weight
         rows = initial_rows(batch, self.slots, self.word_size, fill, seed, weight.device, weight.dtype)
         weights = rows.new_zeros(batch, self.heads, self.slots)
         return DAMMemory(rows, rows.new_zeros(batch, self.slots), weights, self.slots if fill == "full" else 0)
 
     def access(self, interface: Tensor, memory: DAMMemory) -> tuple[Tensor, DAMMemory]:
-        """Write, then read the new memory (eq 4-9 with dense weights)."""
+        """Run one step: write, then read the new memory (eq 4-9 with dense weights)."""
         writers, width = self.write_heads, self.word_size
         sizes = [self.heads * width, self.heads * self.strength, writers * width, writers, writers]
         queries, strengths, values, alpha, gamma = interface.split(sizes, dim=1)
         beta = 1 + functional.softplus(strengths) if self.strength else strengths.new_ones(len(strengths), self.heads)
-        alpha, gamma = torch.sigmoid(alpha).unsqueeze(-1), torch.sigmoid(gamma).unsqueeze(-1)  # [B, H, 1]
+        alpha, gamma = torch.sigmoid(alpha).unsqueeze(-1), torch.sigmoid(gamma).unsqueeze(-1)  # [B, V, 1]
 
         with phase("addressing"):
-            unused = self.least_used(memory.usage)  # [B, H]
+            unused = self.least_used(memory.usage)  # [B, V]
             previous = memory.read_weights if writers == self.heads else memory.read_weights.mean(1, keepdim=True)
-            indicator = functional.one_hot(unused, self.slots).to(previous.dtype)  # [B, H, N]
+            indicator = functional.one_hot(unused, self.slots).to(previous.dtype)  # [B, V, N]
             write_weights = alpha * torch.lerp(indicator, previous, gamma)  # eq 5
         with phase("write"):
             rows = wipe_and_add(memory.memory, unused, write_weights, values.unflatten(1, (writers, width)))
 
         num_candidates = min(self.slots, memory.num_candidates + writers)
         with phase("addressing"):
-            found = content_weights(rows[:, :num_candidates], queries.unflatten(1, (self.heads, width)), beta)
-            read_weights = functional.pad(found, (0, self.slots - num_candidates))
+            candidate_weights = content_weights(rows[:, :num_candidates], queries.unflatten(1, (self.heads, width)), beta)
+            read_weights = functional.pad(candidate_weights, (0, self.slots - num_candidates))
             usage = self.discount * memory.usage + (write_weights.sum(1) + read_weights.sum(1)).detach()
         with phase("read"):
             return read_weights @ rows, DAMMemory(rows, usage, read_weights, num_candidates)
 
     def least_used(self, usage: Tensor) -> Tensor:
-        """A row of its own for each write head, the least used first, ties to the lowest row: usage [B, N] -> int64 [B, H]."""
-        rest, chosen = usage.clone(), []
+        """Choose a different row for each write head, the least used first, ties to the lowest row: usage [B, N] -> int64 [B, V]."""
+        remaining, rows = usage.clone(), []
         for _ in range(self.write_heads):
-            chosen.append(rest.argmin(1, keepdim=True))
-            rest.scatter_(1, chosen[-1], torch.inf)
-        return torch.cat(chosen, dim=1)
+            rows.append(remaining.argmin(1, keepdim=True))
+            remaining.scatter_(1, rows[-1], torch.inf)
+        return torch.cat(rows, dim=1)
 
     def tape_bytes_per_step(self, batch: int) -> int:
-        """One memory copy, N-vectors: four a read head, three a write head, norms and wiped rows."""
+        """One memory copy, and N-vectors: four per read head, three per write head, norms and wiped rows."""
         vectors = 4 * self.heads + 3 * self.write_heads + 3
         return batch * self.slots * (self.word_size + vectors) * self.output.weight.element_size()
 
 
 def wipe_and_add(memory: Tensor, wiped: Tensor, weights: Tensor, values: Tensor) -> Tensor:
-    """Head by head, wipe its row, then add `weights * value` (eq 8): one new memory, in two passes over it.
+    """Head by head, wipe its row, then add `weights * value` (eq 8); computed in two passes over the memory.
 
-    memory [B, N, W], wiped int64 [B, H], weights [B, H, N], values [B, H, W] -> [B, N, W]. A later head's wipe takes
-    earlier heads' additions to that row with it.
+    memory [B, N, W], wiped int64 [B, V], weights [B, V, N], values [B, V, W] -> [B, N, W]. A wipe also removes what
+    earlier heads added to the row.
     """
     keep = torch.ones_like(memory[:, :, 0]).scatter_(1, wiped, 0)
     heads = wiped.shape[1]

@@ -23,7 +23,7 @@ from mann_bench.models.state import Fill, State, initial_rows
 
 @dataclass
 class DNCMemory(State):
-    """Memory, what is in use, the order of writes, and the weights of the last step."""
+    """Memory, usage, temporal links, and the weights of the last step."""
 
     memory: Tensor  # [B, N, W]
     usage: Tensor  # [B, N]
@@ -38,7 +38,8 @@ class DNCMemory(State):
 class DNC(DenseMANN):
     """One write head, R read heads, in DeepMind's published order: usage, write, link, read.
 
-    strength: "oneplus" (1 + softplus, as in the paper) or "softplus" (as in DeepMind's code) for the key strengths.
+    Args:
+        strength: of the keys, "oneplus" (1 + softplus, as in the paper) or "softplus" (as in DeepMind's code).
     """
 
     def __init__(
@@ -70,7 +71,6 @@ class DNC(DenseMANN):
         self.least_strength = 1.0 if strength == "oneplus" else 0.0
 
     def initial_memory(self, batch: int, fill: Fill, seed: int) -> DNCMemory:
-        """Rows by `fill`; nothing in use, no links."""
         weight = self.output.weight
         rows = initial_rows(batch, self.slots, self.word_size, fill, seed, weight.device, weight.dtype)
         zeros = rows.new_zeros(batch, self.slots)
@@ -78,7 +78,7 @@ class DNC(DenseMANN):
         return DNCMemory(rows, zeros, link, zeros.clone(), zeros.clone(), rows.new_zeros(batch, self.heads, self.slots))
 
     def access(self, interface: Tensor, memory: DNCMemory) -> tuple[Tensor, DNCMemory]:
-        """Usage, write, link, read; the interface vector in the paper's order."""
+        """Run one step: usage, write, link, read; the interface vector has the paper's order."""
         heads, width = self.heads, self.word_size
         sizes = [heads * width, heads, width, 1, width, width, heads, 1, 1, 3 * heads]
         keys, strengths, write_key, write_strength, erase, value, free, allocate, write, modes = interface.split(sizes, dim=1)
@@ -94,17 +94,17 @@ class DNC(DenseMANN):
             link, precedence = temporal_link(memory.link, memory.precedence, write_weights)
             after, before = forward_backward_weights(link, memory.read_weights)
         with phase("addressing"):
-            looked_up = content_weights(rows, keys.unflatten(1, (heads, width)), self.positive(strengths))
+            read_content = content_weights(rows, keys.unflatten(1, (heads, width)), self.positive(strengths))
             mode = torch.softmax(modes.unflatten(1, (heads, 3)), dim=-1).unsqueeze(-1)  # [B, R, 3, 1]: backward, content, forward
-            read_weights = mode[:, :, 0] * before + mode[:, :, 1] * looked_up + mode[:, :, 2] * after
+            read_weights = mode[:, :, 0] * before + mode[:, :, 1] * read_content + mode[:, :, 2] * after
         with phase("read"):
             return read_weights @ rows, DNCMemory(rows, usage, link, precedence, write_weights, read_weights)
 
     def positive(self, strengths: Tensor) -> Tensor:
-        """Key strengths above 1 (`oneplus`) or 0 (`softplus`)."""
+        """Map key strengths to above 1 (`oneplus`) or above 0 (`softplus`)."""
         return self.least_strength + functional.softplus(strengths)
 
     def tape_bytes_per_step(self, batch: int) -> int:
-        """One memory copy, one link matrix, and N-vectors: seven a read head, about twenty for usage, allocation and write."""
+        """One memory copy, one link matrix, and N-vectors: seven per read head, about twenty for usage, allocation and write."""
         per_slot = self.word_size + self.slots + 7 * self.heads + 22
         return batch * self.slots * per_slot * self.output.weight.element_size()

@@ -1,7 +1,6 @@
-"""LSTM: the floor of every comparison, a controller without a memory (Hochreiter and Schmidhuber 1997)."""
+"""LSTM, the baseline without an external memory (Hochreiter and Schmidhuber 1997)."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,7 +11,7 @@ from mann_bench.models.state import Fill, State
 
 @dataclass
 class LSTMState(State):
-    """Batch first, unlike torch's own layout."""
+    """Hidden and cell state, batch first, unlike torch's layout."""
 
     hidden: Tensor  # [B, H]
     cell: Tensor  # [B, H]
@@ -30,13 +29,13 @@ class LSTM(nn.Module):
         self.output = nn.Linear(hidden, output_size)
 
     def initial_state(self, batch: int, fill: Fill = "empty", seed: int = 0) -> LSTMState:
-        """Zeros; there is no memory to fill."""
+        """Make a state of zeros; `fill` and `seed` have no effect without a memory."""
         check_at_least("batch", batch, 1)
         zeros = self.output.weight.detach().new_zeros(batch, self.hidden)
         return LSTMState(zeros, zeros.clone())
 
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, LSTMState]:
-        """x [T, B, X] -> y [T, B, Y] and the state after the last step."""
+    def forward(self, x: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
+        """Run a sequence: x [T, B, X] -> y [T, B, Y] and the state after the last step; without a state, from zeros."""
         check_input(x, self.input_size, self.output.weight)
         state = self.initial_state(x.shape[1]) if state is None else state
         if not isinstance(state, LSTMState) or tuple(state.hidden.shape) != (x.shape[1], self.hidden) or state.hidden.device != x.device:
@@ -47,12 +46,12 @@ class LSTM(nn.Module):
             return self.output(hidden), LSTMState(last[0], cell[0])
 
     def memory_bytes(self, batch: int, steps: int, mode: str) -> dict[str, int]:
-        """Predicted bytes by cause for one pass; there is nothing that depends on N."""
+        """Predict the bytes of one pass by cause; none of them depends on N."""
         item = self.output.weight.element_size()
         parameters = sum(p.numel() * p.element_size() for p in self.parameters())
         prediction = {"parameters": parameters, "state": 2 * batch * self.hidden * item}
         if mode == "train":
             prediction["gradients"] = parameters
-            prediction["tape"] = steps * batch * (self.input_size + 16 * self.hidden) * item  # oneDNN keeps gates, states and a padded copy
+            prediction["tape"] = steps * batch * (self.input_size + 16 * self.hidden) * item  # oneDNN saves gates, states and a padded copy
         prediction["outputs"] = steps * batch * (self.hidden + self.output_size) * item
         return prediction

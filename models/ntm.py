@@ -20,7 +20,7 @@ class NTMMemory(State):
 
     memory: Tensor  # [B, N, W]
     read_weights: Tensor  # [B, R, N]
-    write_weights: Tensor  # [B, H, N], H write heads
+    write_weights: Tensor  # [B, V, N], V write heads
 
     ledger_causes: ClassVar[Mapping[str, str]] = {"memory": "memory"}
 
@@ -28,9 +28,14 @@ class NTMMemory(State):
 class NTM(DenseMANN):
     """Within a step the write heads address and change the memory first, then the read heads address and read the new one.
 
-    heads R read heads, write_heads write heads, shifts: reach of the location shift (1: -1, 0, 1); strength beta = softplus, sharpening
-    gamma = 1 + softplus, gates sigmoid. `learned_start` trains the initial memory [N, W]. Weights start focused on row 0: with an
-    empty memory and uniform weights all rows would stay alike for ever.
+    Key strength beta is a softplus, sharpening gamma 1 + softplus, gates are sigmoids. Weights start focused on row 0: with an empty
+    memory and uniform weights, all rows would stay equal.
+
+    Args:
+        heads: R, read heads.
+        write_heads: V.
+        shifts: reach of the location shift; 1 allows -1, 0 and 1.
+        learned_start: train the initial memory [N, W].
     """
 
     def __init__(
@@ -66,7 +71,6 @@ class NTM(DenseMANN):
         self.start = nn.Parameter(torch.randn(slots, word_size) * word_size**-0.5) if learned_start else None
 
     def initial_memory(self, batch: int, fill: Fill, seed: int) -> NTMMemory:
-        """Rows by `fill` (or the learned ones), every head focused on row 0."""
         weight = self.output.weight
         rows = initial_rows(batch, self.slots, self.word_size, fill, seed, weight.device, weight.dtype)
         if self.start is not None:
@@ -78,7 +82,7 @@ class NTM(DenseMANN):
         return NTMMemory(rows, read, write)
 
     def access(self, interface: Tensor, memory: NTMMemory) -> tuple[Tensor, NTMMemory]:
-        """Address, write, address, read ([N] eq 2-9)."""
+        """Run one step: address, write, address, read ([N] eq 2-9)."""
         address_width = (self.heads + self.write_heads) * self.address_size
         addresses = interface[:, :address_width].unflatten(1, (self.heads + self.write_heads, self.address_size))
         erase, add = interface[:, address_width:].unflatten(1, (2, self.write_heads, self.word_size)).unbind(1)
@@ -93,7 +97,7 @@ class NTM(DenseMANN):
             return read_weights @ rows, NTMMemory(rows, read_weights, write_weights)
 
     def address(self, parameters: Tensor, memory: Tensor, previous: Tensor) -> Tensor:
-        """parameters [B, R, address_size], memory [B, N, W], previous weights [B, R, N] -> weights [B, R, N] ([N] figure 2)."""
+        """Address ([N] figure 2): parameters [B, R, address_size], memory [B, N, W], previous weights [B, R, N] -> weights [B, R, N]."""
         keys, strength, gate, gamma, shifts = parameters.split([self.word_size, 1, 1, 1, 2 * self.shifts + 1], dim=-1)
         content = content_weights(memory, keys, functional.softplus(strength[..., 0]))
         gated = interpolate(content, previous, torch.sigmoid(gate[..., 0]))
@@ -101,6 +105,6 @@ class NTM(DenseMANN):
         return sharpen(shifted, 1 + functional.softplus(gamma[..., 0]))
 
     def tape_bytes_per_step(self, batch: int) -> int:
-        """One memory copy, and N-vectors: eight a head (content, gated, three shifted, log, power, weights), four of the memory."""
+        """One memory copy, and N-vectors: eight per head (content, gated, three shifted, log, power, weights), four of the memory."""
         vectors = (self.heads + self.write_heads) * (5 + 2 * self.shifts + 1) + 4
         return batch * self.slots * (self.word_size + vectors) * self.output.weight.element_size()

@@ -1,9 +1,9 @@
 """Indexes over the rows of a memory, by name: how SAM and SDNC find the rows nearest to a query.
 
-index = make_index("lsh")        # or a class of your own, as "package.module:Class"
-index.build(rows)                # rows: memory [B, N, W], norms [B, N], live
-found = index.query(rows, queries, 4)
-undo = index.update(rows, written)
+index = make_index("lsh")                # or a class of your own, as "package.module:Class"
+index.build(rows)                        # rows: memory [B, N, W], norms [B, N], num_candidates
+nearest = index.query(rows, queries, 4)  # int64 [B, R, 4]
+change = index.update(rows, written)     # change.toggle() undoes it
 """
 
 import importlib
@@ -49,23 +49,23 @@ __all__ = [
 
 
 def find_index(name: str) -> type[Index]:
-    """The class of an index by its name or as `package.module:Class`; ValueError with the names there are."""
+    """Find the class of an index by its name or as `package.module:Class`; ValueError lists the names."""
     if name in INDEXES:
         return INDEXES[name]
     module, colon, attribute = name.partition(":")
     if colon:
         try:
-            found = getattr(importlib.import_module(module), attribute)
+            kind = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
             raise ValueError(f"index: expected {name!r} to be importable, got {error}") from error
-        if isinstance(found, type) and issubclass(found, Index):
-            return found
-        raise ValueError(f"index: expected {name!r} to be a subclass of mann_bench.kernels.index.Index, got {found!r}")
+        if isinstance(kind, type) and issubclass(kind, Index):
+            return kind
+        raise ValueError(f"index: expected {name!r} to be a subclass of mann_bench.kernels.index.Index, got {kind!r}")
     raise ValueError(f"index: expected one of {', '.join(INDEXES)} or package.module:Class, got {name!r}")
 
 
 def make_index(name: str, device: str = "cpu") -> Index:
-    """An index that has nothing in it yet, for rows on a device; Unavailable if its library is missing, which says what to install."""
+    """Make an empty index for rows on a device; Unavailable, which says what to install, if its library is missing."""
     kind = find_index(name)
     if missing := kind.why_not(device):
         raise Unavailable(missing)

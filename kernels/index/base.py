@@ -1,4 +1,4 @@
-"""What an index over the rows of a memory is: it finds rows near a query, follows the rows as they change, and can take that back."""
+"""The interface of an index over the rows of a memory: find rows near a query, update after writes, undo the update."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -13,10 +13,10 @@ from mann_bench.kernels.native import build, driver
 
 
 class Rows(Protocol):
-    """The memory that an index is of. Rows 0..num_candidates-1 are candidates; rows become live in the order of their numbers."""
+    """The memory that an index searches: rows 0..num_candidates-1, to which further rows are added in the order of their numbers."""
 
     memory: Tensor  # [B, N, W]
-    norms: Tensor  # [B, N] sqrt(|row|^2 + eps), in the number type of the model
+    norms: Tensor  # [B, N] sqrt(|row|^2 + eps), in the dtype of the model
     num_candidates: int
 
 
@@ -28,52 +28,57 @@ class Reversible(Protocol):
 
 
 class Unavailable(RuntimeError):
-    """An index cannot be had here; the message says what to install."""
+    """An index cannot run here; the message says what to install."""
 
 
 class Index(ABC):
-    """Base of all indexes. One serves one memory; it may find fewer than K rows, or one twice: whoever asks keeps each row once.
+    """Base of all indexes; an index serves one memory.
 
-    An index of your own subclasses this, and is used by its name as `package.module:Class`.
+    A query may return fewer than K rows, or a row twice: the caller drops repeats. An index of your own is a subclass, used by its name as
+    `package.module:Class`.
     """
 
-    in_sequence: ClassVar[bool] = False  # whether native sequences work on it themselves: `for_sequence` says how
-    native = True  # whether it may use native kernels of ours
-    ledger_causes: ClassVar[Mapping[str, str]] = {}  # all it holds counts as the memory declares that holds it: index
+    in_sequence: ClassVar[bool] = False  # whether the native sequence kernel can search and update it (`for_sequence`)
+    native = True  # whether it may use our native kernels
+    ledger_causes: ClassVar[Mapping[str, str]] = {}  # its tensors have the cause of the field that holds it
 
     @classmethod
     def why_not(cls, device: str = "cpu") -> str | None:
-        """Why this index cannot be had here, for rows on a device, and what to install; or None."""
+        """Return why this index cannot run here for rows on a device, and what to install; or None."""
         return None
 
     @abstractmethod
     def build(self, rows: Rows) -> None:
-        """Index the live rows, forgetting whatever was indexed before."""
+        """Index the candidates; whatever was indexed before is dropped."""
 
     @abstractmethod
     def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
-        """The rows of largest cosine to each of queries [B, R, W], best first: int64 [B, R, K], -1 where there are fewer."""
+        """Find the rows of largest cosine to each of queries [B, R, W], best first: int64 [B, R, K], -1 where there are fewer."""
 
     @abstractmethod
     def update(self, rows: Rows, written: Tensor) -> Reversible | None:
-        """Follow rows int64 [B, n] (-1: none, repeats allowed) that have been written; what undoes that once the rows are back, or None."""
+        """Update after a write to rows int64 [B, n] (-1: none, repeats allowed).
+
+        Returns:
+            What undoes the update when the old rows are restored; None if there is nothing to undo.
+        """
 
     def tensors(self) -> list[Tensor]:
-        """The tensors it holds."""
+        """List its tensors."""
         return []
 
     def outside_bytes(self, rows: Rows) -> int:
-        """Bytes it holds outside of torch, predicted from the sizes."""
+        """Predict the bytes it holds outside torch, from the sizes."""
         return 0
 
     def mapped(self, function: Callable[[Tensor], Tensor], rows: Rows) -> Self:
-        """An index of the same kind over `rows`, a copy of its memory made by applying `function` to every tensor."""
+        """Make an index of the same kind over `rows`, a copy of its memory made by applying `function` to every tensor."""
         other = type(self)()
         other.build(rows)
         return other
 
     def for_sequence(self) -> tuple[dict[str, int], dict[str, Tensor]]:
-        """Sizes and buffers, by the names of csrc/arguments.h, with which a native sequence queries, updates and undoes it in place."""
+        """Return the sizes and buffers that the native sequence kernel needs, by the names of `csrc/arguments.h`."""
         raise NotImplementedError(f"{type(self).__name__} is used step by step only")
 
 
@@ -84,7 +89,7 @@ def ops_for(index: Index, rows: Rows) -> ModuleType:
 
 
 def why_not_native(rows: Rows, real: str) -> str | None:
-    """Why there are no native kernels for this memory and a model that computes in `real`, or None."""
+    """Return why no native kernels run for this memory and a model that computes in `real`, or None."""
     device, store = rows.memory.device.type, str(rows.memory.dtype).removeprefix("torch.")
     if device == "cpu":
         return build.why_not(real)
@@ -94,7 +99,7 @@ def why_not_native(rows: Rows, real: str) -> str | None:
 
 
 def is_real(tensor: Tensor) -> bool:
-    """Whether a tensor has numbers, which one on torch's meta device or a fake one has not."""
+    """Whether a tensor has data: False on torch's meta device and for fake tensors."""
     return not (tensor.is_meta or isinstance(tensor, FakeTensor))
 
 
@@ -109,7 +114,5 @@ class Reindex:
 
 
 def unit_rows(rows: Rows, element: int | Tensor, which: Tensor | slice) -> Tensor:
-    """Rows of one element (or several, as a tensor) divided by their norms, float32: what the libraries index, so that their distance
-    orders by cosine.
-    """
+    """Divide rows of one batch element (or of several, as a tensor) by their norms, float32: their distances then order by cosine."""
     return (rows.memory[element, which].to(rows.norms.dtype) / rows.norms[element, which].unsqueeze(-1)).float()

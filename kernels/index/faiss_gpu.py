@@ -13,13 +13,13 @@ from mann_bench.kernels.index.base import Index, Reindex, Rows, unit_rows
 from mann_bench.kernels.index.faiss_ivf import FaissIvf, list_count
 from mann_bench.kernels.index.rebuilt import Rebuilt, Search, faiss_missing
 
-TEMPORARY_BYTES = 256 * 2**20  # what faiss keeps on the device to work in; its default is 1.5 GiB
+TEMPORARY_BYTES = 256 * 2**20  # faiss's workspace on the device; its default is 1.5 GiB
 
 
 class FaissGpuExact(Index):
-    """faiss's brute force over unit rows in float32, which are a copy of the memory kept beside it: O(N) a query, O(1) a row written.
+    """faiss's brute force over unit rows in float32, stored beside the memory: O(N) per query, O(1) per row written.
 
-    One call an element and step. Nothing goes through the host, and nothing waits. Of equal scores any may come first.
+    One call per batch element and step. Nothing is copied to the host, and the host does not wait. Of equal scores any may come first.
     """
 
     def __init__(self) -> None:
@@ -27,49 +27,45 @@ class FaissGpuExact(Index):
 
     @classmethod
     def why_not(cls, device: str = "cpu") -> str | None:
-        """A GPU, and faiss built for it."""
         return faiss_gpu_missing(device)
 
     def build(self, rows: Rows) -> None:
-        """Divide all rows by their norms."""
         self.unit = torch.empty(rows.memory.shape, dtype=torch.float32, device=rows.memory.device)
         for element, unit in enumerate(self.unit):
             unit.copy_(unit_rows(rows, element, slice(None)))
 
     def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
-        """Largest inner products, among the live rows."""
         assert self.unit is not None
         count = min(reads, rows.num_candidates)
         if not count:
             return torch.full((*queries.shape[:2], reads), -1, dtype=torch.int64, device=queries.device)
         faiss = library()
-        asked = queries.detach().float().contiguous()
-        found = []
+        queries = queries.detach().float().contiguous()
+        nearest = []
         with torch.cuda.device_of(self.unit):
-            for own, unit in zip(asked, self.unit, strict=True):
-                found.append(faiss.knn_gpu(resources(), own, unit[: rows.num_candidates], count, metric=faiss.METRIC_INNER_PRODUCT)[1])
-        return functional.pad(torch.stack(found), (0, reads - count), value=-1)
+            for element_queries, unit in zip(queries, self.unit, strict=True):
+                candidates = unit[: rows.num_candidates]
+                nearest.append(faiss.knn_gpu(resources(), element_queries, candidates, count, metric=faiss.METRIC_INNER_PRODUCT)[1])
+        return functional.pad(torch.stack(nearest), (0, reads - count), value=-1)
 
     def update(self, rows: Rows, written: Tensor) -> Reindex:
-        """The rows written are divided anew; where there is none, row 0 is, to no effect."""
+        """Divide the written rows by their new norms. An entry -1 refreshes row 0, to no effect."""
         assert self.unit is not None
         element, which = torch.arange(len(written), device=written.device)[:, None], written.clamp_min(0)
         self.unit[element, which] = unit_rows(rows, element, which)
         return Reindex(self, rows, written)
 
     def tensors(self) -> list[Tensor]:
-        """The unit rows."""
         return [] if self.unit is None else [self.unit]
 
     def outside_bytes(self, rows: Rows) -> int:
-        """What faiss works in."""
         return TEMPORARY_BYTES
 
 
 class FaissGpuIvf(Rebuilt):
-    """faiss's inverted lists on the GPU, where rows can be added to them but neither changed nor removed; rebuilt as `faiss-hnsw` is.
+    """faiss's inverted lists on the GPU. They accept new rows but no changes, so they are rebuilt as `faiss-hnsw` is.
 
-    Rows and queries stay on the device; which rows have been written is kept on the host, so that each write waits for it.
+    Rows and queries stay on the device. The host keeps track of the written rows, so each write waits for the device.
     """
 
     on_cpu = False
@@ -77,11 +73,10 @@ class FaissGpuIvf(Rebuilt):
 
     @classmethod
     def why_not(cls, device: str = "cpu") -> str | None:
-        """A GPU, and faiss built for it."""
         return faiss_gpu_missing(device)
 
-    def build_one(self, vectors: Tensor) -> Search:
-        """4 sqrt(n) lists, by the centroids of a sample, as `faiss-ivf` has them."""
+    def build_element(self, vectors: Tensor) -> Search:
+        """Make 4 sqrt(n) lists around centroids trained on a sample, as `faiss-ivf` does."""
         faiss = library()
         sample = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(0), device="cpu")[: FaissIvf.sample].to(
             vectors.device
@@ -97,19 +92,19 @@ class FaissGpuIvf(Rebuilt):
 
         def search(queries: Tensor, count: int) -> Tensor:
             with torch.cuda.device_of(queries):
-                found: Tensor = index.search(queries.contiguous(), count)[1]
-            return found
+                nearest: Tensor = index.search(queries.contiguous(), count)[1]
+            return nearest
 
         return search
 
     def outside_bytes(self, rows: Rows) -> int:
-        """Vectors and numbers of the rows, with the slack that growing lists have, the centroids, and what faiss works in."""
+        """Vectors and numbers of the rows, with the slack of growing lists, the centroids, and the workspace."""
         batch, slots, width = rows.memory.shape
         return batch * (slots * 3 * (4 * width + 8) // 2 + list_count(slots) * 4 * width) + TEMPORARY_BYTES
 
 
 def faiss_gpu_missing(device: str) -> str | None:
-    """What is missing for faiss on a GPU for rows on a device, or None; faiss is imported only where there is a GPU."""
+    """Return what is missing for faiss on a GPU, or None; faiss is imported only where there is a GPU."""
     if torch.device(device).type == "cpu":
         return f"faiss-gpu searches rows on a GPU: expected device cuda, got {device}"
     if not torch.cuda.is_available():
@@ -118,20 +113,20 @@ def faiss_gpu_missing(device: str) -> str | None:
         return "faiss is not installed: pip install faiss-gpu (or 'mann-bench[gpu]')"
     try:
         built_for_gpu = hasattr(importlib.import_module("faiss"), "StandardGpuResources")
-    except Exception as error:  # it loads CUDA's libraries itself and says what it lacks
+    except Exception as error:  # the import loads CUDA's libraries and fails with many kinds of errors
         return f"faiss cannot be imported: {error}"
     return None if built_for_gpu else "this faiss is built without GPU: pip uninstall faiss-cpu, then pip install faiss-gpu"
 
 
 def library() -> Any:
-    """faiss, whose calls take torch tensors and run on torch's current stream once `faiss.contrib.torch_utils` is imported."""
+    """Import faiss; with `faiss.contrib.torch_utils` its calls take torch tensors and run on torch's current stream."""
     importlib.import_module("faiss.contrib.torch_utils")
     return importlib.import_module("faiss")
 
 
 @functools.cache
 def resources() -> Any:
-    """faiss's handle to the GPUs, one for the process."""
+    """Make faiss's handle to the GPUs, one per process."""
     handle = library().StandardGpuResources()
     handle.setTempMemory(TEMPORARY_BYTES)
     handle.setPinnedMemory(0)  # nothing is copied from the host

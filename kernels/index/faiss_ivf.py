@@ -13,26 +13,25 @@ from mann_bench.kernels.index.rebuilt import faiss_missing
 
 
 class FaissIvf(Index):
-    """Rows in lists by their nearest centroid; a query looks through the lists of its nearest centroids. One thread a call.
+    """Inverted lists: each row is in the list of its nearest centroid; a query searches the lists of its `probes` nearest centroids.
 
-    Centroids are those of a sample of the rows at build; a memory that starts empty is given random directions. Equal rows may be found in
-    another order after a rollback, because lists are not kept in one.
+    Centroids are trained on a sample of the rows at build; a memory that starts empty gets random directions. Lists are unordered, so equal
+    rows may be found in another order after a rollback. Each call runs on one thread.
     """
 
     probes: ClassVar[int] = 8
     sample: ClassVar[int] = 65536  # rows that centroids are trained on
-    rounds: ClassVar[int] = 5
+    rounds: ClassVar[int] = 5  # of k-means
 
     def __init__(self) -> None:
-        self.lists: list[Any] = []  # one an element
+        self.lists: list[Any] = []  # a faiss index per batch element
 
     @classmethod
     def why_not(cls, device: str = "cpu") -> str | None:
-        """faiss."""
         return faiss_missing()
 
     def build(self, rows: Rows) -> None:
-        """4 sqrt(N) lists an element; the live rows are added."""
+        """Make 4 sqrt(N) lists per batch element and add the candidates."""
         self.lists = []
         if not is_real(rows.memory):
             return
@@ -46,53 +45,54 @@ class FaissIvf(Index):
             index.cp.niter, index.cp.min_points_per_centroid, index.cp.verbose = self.rounds, 1, False
             generator = torch.Generator().manual_seed(0)
             if rows.num_candidates >= number:
-                index.train(vectors(rows, element, torch.randperm(rows.num_candidates, generator=generator, device="cpu")[: self.sample]))
+                sample = torch.randperm(rows.num_candidates, generator=generator, device="cpu")[: self.sample]
+                index.train(unit_vectors(rows, element, sample))
             else:
                 quantizer.add(torch.nn.functional.normalize(torch.randn(number, width, generator=generator, device="cpu"), dim=1).numpy())
                 index.is_trained = True
             index.nprobe = self.probes
             index.set_direct_map_type(faiss.DirectMap.Array)
             if rows.num_candidates:
-                index.add(vectors(rows, element, slice(rows.num_candidates)))
+                index.add(unit_vectors(rows, element, slice(rows.num_candidates)))
             self.lists.append(index)
 
     def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
-        """Rows that are no longer live may still be listed and are left out."""
-        asked = queries.detach().to("cpu", torch.float32).numpy()
-        found = torch.from_numpy(np.stack([lists.search(own, reads)[1] for lists, own in zip(self.lists, asked, strict=True)]))
+        """Search the lists; rows that a rollback has removed from the candidates may still be listed and are dropped."""
+        vectors = queries.detach().to("cpu", torch.float32).numpy()
+        nearest = torch.from_numpy(np.stack([lists.search(part, reads)[1] for lists, part in zip(self.lists, vectors, strict=True)]))
         if any(lists.ntotal > rows.num_candidates for lists in self.lists):
-            found = found.masked_fill(found >= rows.num_candidates, -1)
-        return found.to(queries.device)
+            nearest = nearest.masked_fill(nearest >= rows.num_candidates, -1)
+        return nearest.to(queries.device)
 
     def update(self, rows: Rows, written: Tensor) -> Reindex:
-        """Rows that are listed change places; new ones are added in the order of their numbers, as an array direct map needs them."""
+        """Move listed rows to their new lists; add new rows in the order of their numbers, as an array direct map requires."""
         for element, lists in enumerate(self.lists):
             changed = written[element].unique()
             changed = changed[changed >= 0].cpu()
             listed = changed[changed < lists.ntotal]
             if len(listed):
-                lists.update_vectors(listed.numpy(), vectors(rows, element, listed))
+                lists.update_vectors(listed.numpy(), unit_vectors(rows, element, listed))
             if rows.num_candidates > lists.ntotal:
-                lists.add(vectors(rows, element, slice(lists.ntotal, rows.num_candidates)))
+                lists.add(unit_vectors(rows, element, slice(lists.ntotal, rows.num_candidates)))
         return Reindex(self, rows, written)
 
     def outside_bytes(self, rows: Rows) -> int:
-        """Vectors and numbers of the rows, with the slack that growing lists have, the direct map, the centroids."""
+        """Vectors and numbers of the rows, with the slack of growing lists, the direct map and the centroids."""
         batch, slots, width = rows.memory.shape
         return batch * (slots * (3 * (4 * width + 8) // 2 + 8) + list_count(slots) * 4 * width)
 
 
 class FaissIvf64(FaissIvf):
-    """`faiss-ivf` for a high recall: eight times as many lists are looked through."""
+    """`faiss-ivf` for a high recall: a query searches eight times as many lists."""
 
     probes = 64
 
 
 def list_count(rows: int) -> int:
-    """Inverted lists for so many rows: 4 sqrt(n)."""
+    """Choose the number of inverted lists for n rows: 4 sqrt(n)."""
     return max(1, min(math.isqrt(16 * rows), rows // 8))
 
 
-def vectors(rows: Rows, element: int, which: Tensor | slice) -> "np.ndarray[Any, Any]":
-    """Unit rows of one element as this faiss takes them: float32 on the CPU."""
+def unit_vectors(rows: Rows, element: int, which: Tensor | slice) -> "np.ndarray[Any, Any]":
+    """Convert unit rows of one batch element to what this faiss takes: float32 on the CPU."""
     return unit_rows(rows, element, which if isinstance(which, slice) else which.to(rows.memory.device)).cpu().numpy()

@@ -1,4 +1,4 @@
-"""Indexes of libraries that cannot change a row, kept right by a rebuild now and then: `faiss-hnsw`, `kd-forest` (and `faiss_gpu.py`)."""
+"""Indexes of libraries that cannot change a row, rebuilt after many writes: `faiss-hnsw`, `kd-forest` (and `faiss_gpu.py`)."""
 
 import importlib.util
 from abc import abstractmethod
@@ -12,107 +12,106 @@ from torch.nn import functional
 
 from mann_bench.kernels.index.base import Index, Rows, is_real, unit_rows
 
-Search = Callable[[Tensor, int], Tensor]  # unit queries [R, W] float32, how many -> rows int64 [R, k]
+Search = Callable[[Tensor, int], Tensor]  # (unit queries [R, W] float32, k) -> rows int64 [R, k]
 
 
 class Rebuilt(Index):
-    """A library's index of the rows as they were, and an exact search of those written since; built anew when they are many.
+    """A library's index of the rows at the last build, plus an exact search of those written since.
 
-    Rolling a pass back makes its rows old again, so that training never rebuilds: only passes that stand do.
+    It is rebuilt when more than N / 16 rows (at least 1,024) per batch element have been written. Rollback takes its rows off the
+    list again: training does not rebuild, inference does.
     """
 
-    on_cpu: ClassVar[bool] = True  # where the library takes vectors: on the CPU, or where the memory is
+    on_cpu: ClassVar[bool] = True  # whether the library takes vectors on the CPU, or on the device of the memory
 
     def __init__(self) -> None:
-        self.search: list[Search] | None = None  # one an element; none while no row is live; None: not built, or saved and loaded since
-        self.built = 0  # rows of an element that were live at the build
-        self.changes: dict[int, int] = {}  # rows, counted over all elements, to writes since the build that stand
+        self.search: list[Search] | None = None  # one per batch element, none without candidates; None: to be built
+        self.built = 0  # number of candidates at the build
+        self.changes: dict[int, int] = {}  # row (element * N + row) -> writes since the build that are not undone
 
     @abstractmethod
-    def build_one(self, vectors: Tensor) -> Search:
-        """Index unit vectors float32 [n, W] of one element."""
+    def build_element(self, vectors: Tensor) -> Search:
+        """Index unit vectors float32 [n, W] of one batch element."""
 
     def build(self, rows: Rows) -> None:
-        """One index an element, on one thread."""
         self.changes, self.search, self.built = {}, [], rows.num_candidates
         if is_real(rows.memory) and rows.num_candidates:
             self.search = [
-                self.build_one(self._place(unit_rows(rows, element, slice(rows.num_candidates)))) for element in range(len(rows.memory))
+                self.build_element(self._place(unit_rows(rows, element, slice(rows.num_candidates)))) for element in range(len(rows.memory))
             ]
 
     def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
-        """The library's answer without the rows written since, and those."""
+        """Search the library's index without the rows written since the build, and search those exactly."""
         if self.search is None:
             self.build(rows)
-        asked = self._place(functional.normalize(queries.detach(), dim=-1).float())
+        units = self._place(functional.normalize(queries.detach(), dim=-1).float())
         if not self.changes and self.search and rows.num_candidates >= self.built:
-            answers = torch.stack([search(own, min(reads, rows.num_candidates)) for search, own in zip(self.search, asked, strict=True)])
+            answers = torch.stack([search(part, min(reads, rows.num_candidates)) for search, part in zip(self.search, units, strict=True)])
             return functional.pad(answers, (0, reads - answers.shape[2]), value=-1).to(queries.device)
-        changed = torch.tensor(sorted(self.changes), dtype=torch.int64, device=asked.device)
-        found = [self._query_one(rows, element, own, changed, reads) for element, own in enumerate(asked)]
-        return torch.stack(found).to(queries.device)
+        changed = torch.tensor(sorted(self.changes), dtype=torch.int64, device=units.device)
+        nearest = [self._query_element(rows, element, part, changed, reads) for element, part in enumerate(units)]
+        return torch.stack(nearest).to(queries.device)
 
-    def _query_one(self, rows: Rows, element: int, queries: Tensor, changed: Tensor, reads: int) -> Tensor:
+    def _query_element(self, rows: Rows, element: int, queries: Tensor, changed: Tensor, reads: int) -> Tensor:
         slots = rows.memory.shape[1]
-        own = changed[(changed >= element * slots) & (changed < (element + 1) * slots)] - element * slots
-        own = own[own < rows.num_candidates]
-        candidates = own.expand(len(queries), -1)
+        written = changed[(changed >= element * slots) & (changed < (element + 1) * slots)] - element * slots
+        written = written[written < rows.num_candidates]
+        candidates = written.expand(len(queries), -1)
         if self.search:
             old = self.search[element](queries, min(2 * reads, self.built))
-            candidates = torch.cat([old.masked_fill(torch.isin(old, own) | (old >= rows.num_candidates), -1), candidates], dim=1)
+            candidates = torch.cat([old.masked_fill(torch.isin(old, written) | (old >= rows.num_candidates), -1), candidates], dim=1)
         vectors = self._place(unit_rows(rows, element, candidates.clamp_min(0).to(rows.memory.device)))
         scores = torch.einsum("rw,rnw->rn", queries, vectors).masked_fill(candidates < 0, -torch.inf)
         best = scores.topk(min(reads, scores.shape[1]), dim=1)
-        rows_found = candidates.gather(1, best.indices).masked_fill(best.values == -torch.inf, -1)
-        return functional.pad(rows_found, (0, reads - rows_found.shape[1]), value=-1)
+        nearest = candidates.gather(1, best.indices).masked_fill(best.values == -torch.inf, -1)
+        return functional.pad(nearest, (0, reads - nearest.shape[1]), value=-1)
 
-    def update(self, rows: Rows, written: Tensor) -> "Written":
-        """Note the rows; if they are many by now, build anew."""
-        places = written + torch.arange(len(written), device=written.device)[:, None] * rows.memory.shape[1]
-        change = Written(self, places[written >= 0].unique().tolist())
+    def update(self, rows: Rows, written: Tensor) -> "WrittenMark":
+        """Mark the rows as written; rebuild if that makes too many."""
+        flat = written + torch.arange(len(written), device=written.device)[:, None] * rows.memory.shape[1]
+        change = WrittenMark(self, flat[written >= 0].unique().tolist())
         if len(self.changes) > len(rows.memory) * max(1024, rows.memory.shape[1] // 16):
             self.build(rows)
         return change
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "search": None}  # a library's own objects need not be picklable: they are built again when first used
+        return {**self.__dict__, "search": None}  # a library's objects need not be picklable; they are rebuilt at the next query
 
     def _place(self, tensor: Tensor) -> Tensor:
         return tensor.cpu() if self.on_cpu else tensor
 
 
-class Written:
-    """Rows that an index takes for changed since its build."""
+class WrittenMark:
+    """The mark of rows as written since the build."""
 
     def __init__(self, index: Rebuilt, rows: list[int]) -> None:
-        self.index, self.rows, self.made = index, rows, False
+        self.index, self.rows, self.marked = index, rows, False
         self.toggle()
 
     def toggle(self) -> None:
-        """Take them for changed, or no longer; counts below zero are of rows that a build found changed and that are old again."""
-        step = -1 if self.made else 1
+        """Set or remove the mark. A negative count is a row that was dirty at the last build and has been rolled back since."""
+        step = -1 if self.marked else 1
         for row in self.rows:
             count = self.index.changes.get(row, 0) + step
             if count:
                 self.index.changes[row] = count
             else:
                 del self.index.changes[row]
-        self.made = not self.made
+        self.marked = not self.marked
 
 
 class FaissHnsw(Rebuilt):
-    """faiss's navigable small-world graph (Malkov & Yashunin 2018): rows can be added to it but neither changed nor removed."""
+    """faiss's navigable small-world graph (Malkov & Yashunin 2018), which accepts new rows but no changes."""
 
-    links: ClassVar[int] = 16
-    explored: ClassVar[int] = 64
+    links: ClassVar[int] = 16  # per row
+    explored: ClassVar[int] = 64  # candidates held during a search
 
     @classmethod
     def why_not(cls, device: str = "cpu") -> str | None:
-        """faiss, on the CPU."""
         return faiss_missing()
 
-    def build_one(self, vectors: Tensor) -> Search:
-        """One thread a call: with two, single queries take many times as long."""
+    def build_element(self, vectors: Tensor) -> Search:
+        """Build on one thread, which faiss then also uses for queries: with two, single queries take many times as long."""
         import faiss
 
         faiss.omp_set_num_threads(1)
@@ -122,7 +121,7 @@ class FaissHnsw(Rebuilt):
         return lambda queries, count: torch.from_numpy(graph.search(queries.numpy(), count)[1])
 
     def outside_bytes(self, rows: Rows) -> int:
-        """The vectors, 2 M links on the lowest level and a little above."""
+        """The vectors, and 2 M links per row on the lowest level and a few above."""
         batch, slots, width = rows.memory.shape
         return batch * slots * (4 * width + 4 * 2 * self.links + 24)
 
@@ -131,31 +130,30 @@ class KdForest(Rebuilt):
     """The paper's index: FLANN's randomized k-d forest of 4 trees, 32 checks a query (Rae et al. 2016, figure 1), as OpenCV ships it."""
 
     trees: ClassVar[int] = 4
-    checks: ClassVar[int] = 32
+    checks: ClassVar[int] = 32  # leaves visited per query
 
     @classmethod
     def why_not(cls, device: str = "cpu") -> str | None:
-        """OpenCV."""
         return None if importlib.util.find_spec("cv2") else "kd-forest needs OpenCV, which ships FLANN: pip install 'mann-bench[flann]'"
 
-    def build_one(self, vectors: Tensor) -> Search:
-        """The Euclidean distance of unit vectors orders as the cosine does."""
+    def build_element(self, vectors: Tensor) -> Search:
+        """Build over unit vectors, whose Euclidean distance orders as the cosine does."""
         import cv2
 
         array = vectors.numpy()
         forest: Any = cv2.flann.Index(array, {"algorithm": 1, "trees": self.trees})
 
-        def search(queries: Tensor, count: int, kept: np.ndarray = array) -> Tensor:  # FLANN reads on in the vectors
+        def search(queries: Tensor, count: int, kept: np.ndarray = array) -> Tensor:  # FLANN keeps reading the vectors
             return torch.from_numpy(forest.knnSearch(queries.numpy(), count, params={"checks": self.checks})[0]).long()
 
         return search
 
     def outside_bytes(self, rows: Rows) -> int:
-        """The vectors, and about two nodes of 32 bytes a row and tree."""
+        """The vectors, and about two nodes of 32 bytes per row and tree."""
         batch, slots, width = rows.memory.shape
         return batch * slots * (4 * width + 2 * 32 * self.trees)
 
 
 def faiss_missing() -> str | None:
-    """What to install for faiss, or None; asked without importing it."""
+    """Return what to install for faiss, or None, without importing it."""
     return None if importlib.util.find_spec("faiss") else "faiss is not installed: pip install faiss-cpu (or 'mann-bench[cpu]')"

@@ -1,4 +1,4 @@
-"""Searches that look at every candidate: of all N rows (`exact`), or of those written since reset only (`live`)."""
+"""Exhaustive search: over all N rows (`exact`), or only over those written since reset (`live`)."""
 
 from typing import ClassVar
 
@@ -14,19 +14,17 @@ class Exact(Index):
     scan_all: ClassVar[bool] = True
 
     def build(self, rows: Rows) -> None:
-        """The rows themselves are the index."""
+        """Do nothing: the rows themselves are the index."""
 
     def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
-        """Exact; of equal rows the first."""
         search = ops_for(self, rows).topk_content
-        found: Tensor = search(rows.memory, rows.norms, queries, reads, rows.num_candidates, scan_all=self.scan_all)
-        return found
+        nearest: Tensor = search(rows.memory, rows.norms, queries, reads, rows.num_candidates, scan_all=self.scan_all)
+        return nearest
 
     def update(self, rows: Rows, written: Tensor) -> None:
-        """Nothing to follow."""
+        """Do nothing: there is no structure to update."""
 
     def for_sequence(self) -> tuple[dict[str, int], dict[str, Tensor]]:
-        """No buffers."""
         return {"scan_all": int(self.scan_all)}, {}
 
 

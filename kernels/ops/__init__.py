@@ -1,8 +1,7 @@
-"""The sparse memory operations on native kernels: names and signatures are those of `kernels/reference`, their plain twins.
+"""The sparse memory operations on native kernels, with the names and signatures of their plain twins in `kernels/reference`.
 
-Each is a torch operator `torch.ops.mann_bench.*` with a fake kernel, so that it composes with torch.compile. `sparse_read` is
-differentiable, the others change their arguments in place or return row numbers. Bad arguments are a ValueError that says what was
-expected and what came.
+Each is a torch operator `torch.ops.mann_bench.*` with a fake kernel, so it composes with torch.compile. `sparse_read` is differentiable.
+The others change their arguments in place or return row numbers. A bad argument is a ValueError that says what was expected and what came.
 """
 
 from mann_bench.kernels.ops.content import topk_content

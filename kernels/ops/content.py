@@ -7,7 +7,7 @@ from mann_bench.kernels.native.call import scratch
 from mann_bench.kernels.native.registration import operator
 from mann_bench.kernels.ops.operator import Call, threads_for
 
-SHARES = 4  # of the rows, for each thread
+PARTS_PER_THREAD = 4  # of the rows, so that a late or slow thread takes fewer
 
 
 def topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, num_candidates: int, *, scan_all: bool = True) -> Tensor:
@@ -49,10 +49,10 @@ def _topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, num_ca
 
 
 def parts_of_rows(device: torch.device, batch: int, threads: int) -> int:
-    """Blocks that share the rows of one element: enough that threads, or a GPU's processors, that are late or slow take fewer of them."""
+    """Choose into how many parts to divide the rows of one batch element, for CPU threads or the multiprocessors of a GPU."""
     if device.type == "cuda":
         threads = torch.cuda.get_device_properties(device).multi_processor_count
-    return max(1, SHARES * threads // max(1, batch)) if threads > 1 else 1
+    return max(1, PARTS_PER_THREAD * threads // max(1, batch)) if threads > 1 else 1
 
 
 def _like(memory, norms, queries, k, num_candidates, scan_all):  # type: ignore[no-untyped-def]

@@ -12,30 +12,39 @@ from mann_bench.kernels.reference import SparseLinks
 
 @dataclass
 class LinkUndo:
-    """What one update overwrote; `made` says whether the update stands."""
+    """What one update overwrote."""
 
     links: SparseLinks
     journal: tuple[Tensor, ...]
-    made: bool = True
+    stands: bool = True  # whether the update is in effect
 
     def toggle(self) -> None:
-        """Put the overwritten rows back, bit for bit, keeping what stood there: a second call makes the update again."""
-        self.made = not self.made
-        _link_swap_op(*_matrices(self.links), *self.journal, self.made)
+        """Undo the update, bit for bit, or redo it: exchange the overwritten rows with the present ones."""
+        self.stands = not self.stands
+        _link_swap_op(*_matrices(self.links), *self.journal, self.stands)
 
 
 def link_update(links: SparseLinks, precedence: tuple[Tensor, Tensor], write: tuple[Tensor, Tensor]) -> LinkUndo:
-    """One write's effect on both matrices in place, O(L^2) entries (Rae et al. 2016, eq 19, 20, zero diagonal).
+    """Apply one write to both matrices in place, O(L^2) entries (Rae et al. 2016, eq 19, 20, zero diagonal).
 
-    precedence: p_{t-1} and write: w_t, both as (rows int64 [B, L] distinct or -1, values [B, L]). Each row keeps its L largest entries.
+    Each matrix row keeps its L largest entries.
+
+    Args:
+        precedence: p_{t-1} as (rows int64 [B, L] distinct or -1, values [B, L]).
+        write: w_t in the same form.
     """
     return LinkUndo(links, _link_update_op(*_matrices(links), *precedence, *write))
 
 
 def link_read(links: SparseLinks, index: Tensor, weights: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Forward and backward weights `f = N w` and `b = P w` (eq 21, 22) as sparse vectors with repeated columns, -1: none.
+    """Compute forward and backward weights `f = N w` and `b = P w` (eq 21, 22) as sparse vectors with repeated columns. No gradient.
 
-    index int64 [B, R, K] (-1: none), weights [B, R, K] -> two pairs (columns int64 [B, R, K*L], values [B, R, K*L]). Links are constants.
+    Args:
+        index: int64 [B, R, K] rows last read, -1: none.
+        weights: [B, R, K].
+
+    Returns:
+        f and b, each as (columns int64 [B, R, K*L], -1: none; values [B, R, K*L]).
     """
     columns, values = _link_read_op(*_matrices(links), index, weights.detach())
     return (columns[0], values[0]), (columns[1], values[1])
@@ -44,11 +53,17 @@ def link_read(links: SparseLinks, index: Tensor, weights: Tensor) -> tuple[tuple
 def link_steps(
     links: SparseLinks, precedence: tuple[Tensor, Tensor], written: Tensor, weights: Tensor, index: Tensor, read_weights: Tensor
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """The link work of T steps in one call: each links the K_L largest of its write, moves the precedence on (eq 11), and reads both ways.
+    """Do the link work of T steps in one call: link the L largest weights of each write, advance the precedence (eq 11), read both ways.
 
-    precedence before the first step as (rows int64 [B, L], values [B, L]); written int64 [T, B, 1 + R K] distinct or -1, weights alike: the
-    write of each step; index int64 [T, B, R, K], read_weights alike -> forward and backward as (columns int64 [T, B, R, K L], values), and
-    the precedence after the last step.
+    Args:
+        precedence: before the first step, as (rows int64 [B, L], values [B, L]).
+        written: int64 [T, B, 1 + R*K] rows of each write, distinct or -1.
+        weights: [T, B, 1 + R*K] of each write.
+        index: int64 [T, B, R, K] rows read.
+        read_weights: [T, B, R, K].
+
+    Returns:
+        Forward and backward weights, each as (columns int64 [T, B, R, K*L], values), and the precedence after the last step.
     """
     columns, values, rows, last = _link_steps_op(*_matrices(links), *precedence, written, weights, index, read_weights)
     return (columns[:, 0], values[:, 0]), (columns[:, 1], values[:, 1]), (rows, last)
@@ -145,7 +160,7 @@ def _link_steps(
     index, written, previous = index.contiguous(), written.contiguous(), previous.contiguous()
     call.rows_in_range({"index": index, "written": written, "precedence rows": previous}, slots)
     places = (start.unsqueeze(1).repeat(1, 2, 1) for start in (previous.int(), previous_weights))
-    rows, precedence = places  # [B, 2, L]: before and after a step, in turn
+    rows, precedence = places  # [B, 2, L]: the two alternate as before and after a step
     columns = index.new_empty(steps, 2, batch, heads, reads * entries)
     values = weights.new_empty(columns.shape)
     numbers = 12 * entries**2 + 4 * entries + 3 * written.shape[2]
@@ -189,7 +204,7 @@ def _journal_like(after_columns, after_values, *others):  # type: ignore[no-unty
         after_columns.new_empty(batch, entries),
         after_columns.new_empty(batch, entries),
         after_columns.new_empty(batch, entries, entries),
-        after_values.new_zeros(batch, entries, entries),  # zeros: where no row is there, nothing is written
+        after_values.new_zeros(batch, entries, entries),  # zeros: entries without a row are not written
         after_columns.new_zeros(batch, 2 * entries, entries),
         after_values.new_zeros(batch, 2 * entries, entries),
     )

@@ -1,4 +1,4 @@
-"""`LruRing` on native kernels; twin: `kernels/reference/lru_ring.py`, whose state it keeps."""
+"""`LruRing` on native kernels; twin: `kernels/reference/lru_ring.py`, with the same state."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ class LruRing(reference.LruRing):
     """Least recently used order of `rows` rows for each of `batch` elements: `pop`, `touch` and `undo` are one native call each."""
 
     def pop(self) -> Tensor:
-        """Least recently used row of each element, int64 [B]; it becomes the most recently used one."""
+        """Take the least recently used row of each batch element, int64 [B]; it becomes the most recently used one."""
         self.reserve(1)
         rows, old_last, self.head = _lru_pop_op(self.last, self.queue, self.head, self.start, self.tail)
         self._log(rows.unsqueeze(1), old_last)
@@ -56,7 +56,7 @@ def _lru_pop(last: Tensor, queue: Tensor, head: Tensor, start: Tensor | None, ta
     if start is not None:
         call.expect("start", start, torch.int32, B=batch, N=slots)
     _room(call, sizes, 1)
-    head = head.clone()  # marks keep the old one
+    head = head.clone()  # marks refer to the old tensor
     rows, old_last = head.new_empty(batch), last.new_empty(batch, 1)
     changed = {"ring_last": last, "ring_queue": queue, "ring_head": head, "index": rows, "old_last": old_last}
     call.run("mb_lru_pop", sizes, {} if start is None else {"ring_start": start}, changed)
@@ -72,7 +72,7 @@ def _lru_undo(last: Tensor, queue: Tensor, old_last: Tensor, tail: int) -> None:
 
 
 def _ring(op: str, last: Tensor, queue: Tensor, tail: int) -> tuple[Call, dict[str, int]]:
-    call = Call(op, torch.empty(0, device=last.device))  # a ring has no numbers: any build will do
+    call = Call(op, torch.empty(0, device=last.device))  # a ring has no floats: any build will do
     batch, slots = call.expect("last", last, torch.int32, B=None, N=None)
     _, places = call.expect("queue", queue, torch.int32, B=batch, places=None)
     return call, {"batch": batch, "slots": slots, "threads": 1, "ring_tail": tail, "queue_stride": places}

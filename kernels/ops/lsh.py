@@ -19,7 +19,7 @@ from mann_bench.kernels.reference.lsh import LINE, LshTables
 
 @dataclass
 class LshUndo:
-    """What one update of rows int64 [B, n] overwrote; `made` says whether the update stands."""
+    """What one update of rows int64 [B, n] overwrote."""
 
     tables: LshTables
     memory: Tensor
@@ -27,12 +27,12 @@ class LshUndo:
     places: Tensor  # [B, n, tables, 2] int32 place of its table that was emptied, then filled, -1: none
     entries: Tensor  # [B, n, tables, 2] int64 what was there
     codes: Tensor  # [B, n, tables] int32 codes before
-    made: bool = True
+    stands: bool = True  # whether the update is in effect
 
     def toggle(self) -> None:
-        """Undo the update, bit for bit, or make it again."""
-        self.made = not self.made
-        _lsh_swap_op(*self.tables.tensors(), self.memory, self.rows, self.places, self.entries, self.codes, self.made)
+        """Undo the update, bit for bit, or redo it."""
+        self.stands = not self.stands
+        _lsh_swap_op(*self.tables.tensors(), self.memory, self.rows, self.places, self.entries, self.codes, self.stands)
 
 
 def lsh_fill(tables: LshTables, memory: Tensor, num_candidates: int) -> None:
@@ -41,13 +41,15 @@ def lsh_fill(tables: LshTables, memory: Tensor, num_candidates: int) -> None:
 
 
 def lsh_update(tables: LshTables, memory: Tensor, rows: Tensor) -> LshUndo:
-    """Bring the tables up to rows int64 [B, n] of memory [B, N, W] (-1: none, repeats allowed) as they stand now."""
+    """Update the tables for the present content of rows int64 [B, n] (-1: none, repeats allowed) of memory [B, N, W]."""
     return LshUndo(tables, memory, rows, *_lsh_update_op(*tables.tensors(), memory, rows))
 
 
 def lsh_query(tables: LshTables, memory: Tensor, queries: Tensor, k: int, rerank: int) -> Tensor:
-    """The k most similar rows to each of queries [B, R, W] among the `rerank` candidates of the buckets probed whose sketches are nearest,
-    best first, of equal ones the first found; int64 [B, R, k], -1 where there are fewer.
+    """Find the k rows most similar to each of queries [B, R, W]. Only the `rerank` probed entries with the nearest sketches are scored.
+
+    Returns:
+        int64 [B, R, k], best first, of equal rows the one found first; -1 where there are fewer.
     """
     return _lsh_query_op(*tables.tensors(), memory, queries, k, rerank)
 
@@ -108,19 +110,19 @@ def _lsh_query(
 
 
 def prepare_query(tables: LshTables, memory: Tensor, queries: Tensor, k: int, rerank: int) -> Callable[[Tensor], Tensor]:
-    """`lsh_query` for queries of one shape on the CPU, checked and packed once: a search takes less time than checking what it is given."""
+    """Make `lsh_query` for queries of one shape on the CPU. Arguments are checked and packed once, which takes longer than a search."""
     call, sizes, inputs, changed = _querying(tables.planes, tables.probe_masks, tables.buckets, tables.codes, memory, queries, k, rerank)
     buffers = {**inputs, **changed, "scratch": memory.new_empty(sizes["batch"], sizes["scratch_stride"], dtype=call.real)}
     arguments = pack(",".join(buffers), list(buffers.values()), in_order(sizes), call.which.numbers)
     address, search = ctypes.byref(arguments), build.load(*call.which[:2], emulate=call.which.emulate).mb_lsh_query
-    shape, found = queries.shape, (*queries.shape[:2], k)
+    shape, index_shape = queries.shape, (*queries.shape[:2], k)
 
     def query(queries: Tensor, held: object = buffers) -> Tensor:
         if queries.shape != shape or queries.dtype is not call.real or not queries.is_contiguous():
             raise ValueError(
                 f"lsh_query: queries: expected contiguous {call.real} {list(shape)}, got {queries.dtype} {list(queries.shape)}"
             )
-        index = torch.empty(found, dtype=torch.int64, device="cpu")
+        index = torch.empty(index_shape, dtype=torch.int64, device="cpu")
         arguments.queries, arguments.index = queries.data_ptr(), index.data_ptr()
         search(address)
         return index
@@ -148,7 +150,7 @@ _LOG = ("log_offsets", "log_entries", "log_codes")
 def _tables(
     op: str, planes: Tensor, probe_masks: Tensor, buckets: Tensor, codes: Tensor, memory: Tensor
 ) -> tuple[Call, dict[str, int], dict[str, Tensor], dict[str, Tensor]]:
-    """The call, its sizes, the buffers that stay as they are, and those of the tables."""
+    """Check the tables; returns the call, its sizes, the buffers it only reads, and those it changes."""
     call = Call(op, planes, memory)
     batch, slots, width = call.expect("memory", memory, call.store, B=None, N=None, W=None)
     _, tables, number, capacity = call.expect("buckets", buckets, torch.int64, B=batch, tables=None, buckets=None, capacity=None)
@@ -166,13 +168,13 @@ def _tables(
 
 
 def _fixed(sizes: dict[str, int]) -> tuple[tuple[str, int], ...]:
-    """What the sizes of scratch depend on: not how many elements or rows there are."""
+    """Drop the sizes that the size of the scratch does not depend on."""
     return tuple((name, size) for name, size in sizes.items() if name not in ("batch", "slots", "threads"))
 
 
 @functools.lru_cache
 def _scratch(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device) -> tuple[int, int, int]:
-    """Numbers of scratch: to hash rows, of each part; to update and to query, of each element."""
+    """Return the sizes of the scratch, in numbers: to hash rows per part; to update and to query per batch element."""
     numbers = torch.empty(3, dtype=torch.int64, device=device)
     run_named("mb_lsh_scratch", which, {"index": numbers}, {**dict(sizes), "batch": 1})
     hashing, updating, querying = numbers.tolist()

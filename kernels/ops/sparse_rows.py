@@ -9,24 +9,39 @@ from mann_bench.kernels.reference import WriteJournal
 
 
 def sparse_read(memory: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sum of K rows a head (Rae et al. 2016, eq 4): memory [B, N, W] (may be bfloat16), index int64 [B, R, K] (negative: none),
-    weights [B, R, K] -> [B, R, W]. Differentiable in memory (a dense gradient) and weights.
+    """Compute a weighted sum of K rows a head (Rae et al. 2016, eq 4); differentiable in memory (a dense gradient) and weights.
+
+    Args:
+        memory: [B, N, W], may be bfloat16.
+        index: int64 [B, R, K], negative: none.
+        weights: [B, R, K].
+
+    Returns:
+        [B, R, W].
     """
     return _sparse_read_op(memory, index, weights)
 
 
 def sparse_write(memory: Tensor, norms: Tensor, index: Tensor, weights: Tensor, values: Tensor, erased: Tensor) -> WriteJournal:
-    """In place `M = M - E + A` (Rae et al. 2016, eq 8): head by head, wipe its erased row, then add `weights * value` to its rows.
+    """Write `M = M - E + A` in place (Rae et al. 2016, eq 8): head by head, wipe its erased row, then add `weights * value` to its rows.
 
-    memory [B, N, W] (may be bfloat16), norms [B, N] (kept equal to `row_norms(memory)`), index int64 [B, H, S] (entries with weight 0 may
-    name any row), weights [B, H, S], values [B, H, W], erased int64 [B, H] (negative: none). Returns the journal that `rollback` takes.
+    Args:
+        memory: [B, N, W], may be bfloat16.
+        norms: [B, N], updated to `row_norms(memory)`.
+        index: int64 [B, V, S], rows that each of the V write heads adds to; an entry with weight 0 may name any row.
+        weights: [B, V, S].
+        values: [B, V, W].
+        erased: int64 [B, V], negative: none.
+
+    Returns:
+        The journal with which `rollback` undoes the write.
     """
     expect_no_gradient("sparse_write", memory=memory, weights=weights, values=values)
     return WriteJournal(*_sparse_write_op(memory, norms, index, weights, values, erased))
 
 
 def rollback(memory: Tensor, norms: Tensor, journal: WriteJournal) -> WriteJournal:
-    """Undo a `sparse_write` exactly; returns the journal of what was undone, so that a second `rollback` re-applies it."""
+    """Undo a `sparse_write` exactly; returns a journal with which a second `rollback` redoes it."""
     expect_no_gradient("rollback", memory=memory)
     return WriteJournal(journal.rows, *_rollback_op(memory, norms, journal.rows, journal.content, journal.norms))
 
@@ -38,12 +53,12 @@ def _sparse_read(memory: Tensor, index: Tensor, weights: Tensor) -> Tensor:
     return out
 
 
-def _sparse_read_back(memory: Tensor, index: Tensor, weights: Tensor, grad: Tensor, of_memory: bool) -> tuple[Tensor, Tensor]:
+def _sparse_read_back(memory: Tensor, index: Tensor, weights: Tensor, grad: Tensor, with_memory_grad: bool) -> tuple[Tensor, Tensor]:
     call, sizes, inputs = _reading(memory, index, weights)
     call.expect("grad", grad, call.real, B=sizes["batch"], R=sizes["heads"], W=sizes["width"])
     out = weights.new_empty(weights.shape)
-    gradient = weights.new_zeros(memory.shape if of_memory else 0)
-    changed = {"out": out, "row_gradient": gradient} if of_memory else {"out": out}
+    gradient = weights.new_zeros(memory.shape if with_memory_grad else 0)
+    changed = {"out": out, "row_gradient": gradient} if with_memory_grad else {"out": out}
     call.run("mb_sparse_read_back", sizes, {**inputs, "values": grad.contiguous()}, changed)
     return gradient, out
 
@@ -66,12 +81,12 @@ def _sparse_write(
     call = Call("sparse_write", norms, memory)
     batch, slots, width = call.expect("memory", memory, call.store, B=None, N=None, W=None)
     call.expect("norms", norms, call.real, B=batch, N=slots)
-    _, heads, support = call.expect("index", index, torch.int64, B=batch, H=None, S=None)
-    call.expect("weights", weights, call.real, B=batch, H=heads, S=support)
-    call.expect("values", values, call.real, B=batch, H=heads, W=width)
-    call.expect("erased", erased, torch.int64, B=batch, H=heads)
+    _, heads, support = call.expect("index", index, torch.int64, B=batch, V=None, S=None)
+    call.expect("weights", weights, call.real, B=batch, V=heads, S=support)
+    call.expect("values", values, call.real, B=batch, V=heads, W=width)
+    call.expect("erased", erased, torch.int64, B=batch, V=heads)
     if support < 1:
-        raise ValueError(f"sparse_write: index: expected at least one row a head (S >= 1), got [B, H, S] = {list(index.shape)}")
+        raise ValueError(f"sparse_write: index: expected at least one row a head (S >= 1), got [B, V, S] = {list(index.shape)}")
     index, erased = index.contiguous(), erased.contiguous()
     call.rows_in_range({"index": index}, slots, none=False)
     call.rows_in_range({"erased": erased}, slots)
@@ -115,8 +130,8 @@ def _read_like(memory, index, weights):  # type: ignore[no-untyped-def]
     return weights.new_empty(*index.shape[:2], memory.shape[2])
 
 
-def _gradients_like(memory, index, weights, grad, of_memory):  # type: ignore[no-untyped-def]
-    return weights.new_empty(memory.shape if of_memory else 0), weights.new_empty(weights.shape)
+def _gradients_like(memory, index, weights, grad, with_memory_grad):  # type: ignore[no-untyped-def]
+    return weights.new_empty(memory.shape if with_memory_grad else 0), weights.new_empty(weights.shape)
 
 
 _sparse_read_op = operator(_sparse_read, _read_like)
@@ -125,14 +140,14 @@ _sparse_write_op = operator(_sparse_write, _journal_like, changes=("memory", "no
 _rollback_op = operator(_rollback, _copies_like, changes=("memory", "norms"))
 
 
-def _keep(ctx, inputs, output):  # type: ignore[no-untyped-def]
+def _save_inputs(ctx, inputs, output):  # type: ignore[no-untyped-def]
     ctx.save_for_backward(*inputs)
 
 
 def _read_gradients(ctx, grad):  # type: ignore[no-untyped-def]
     memory, index, weights = ctx.saved_tensors
-    gradient, of_weights = _sparse_read_back_op(memory, index, weights, grad, ctx.needs_input_grad[0])
-    return gradient.to(memory.dtype) if ctx.needs_input_grad[0] else None, None, of_weights
+    gradient, grad_weights = _sparse_read_back_op(memory, index, weights, grad, ctx.needs_input_grad[0])
+    return gradient.to(memory.dtype) if ctx.needs_input_grad[0] else None, None, grad_weights
 
 
-torch.library.register_autograd("mann_bench::sparse_read", _read_gradients, setup_context=_keep)
+torch.library.register_autograd("mann_bench::sparse_read", _read_gradients, setup_context=_save_inputs)

@@ -1,4 +1,4 @@
-"""The readable truth of every sparse operation, in plain torch: any device, any float dtype. Fast paths are held against these."""
+"""Reference of every sparse operation in plain torch, on any device and in any float dtype; fast paths are tested against it."""
 
 from mann_bench.kernels.reference.content import EPSILON, cosine_to_rows, row_norms, topk_content
 from mann_bench.kernels.reference.links import LinkUndo, SparseLinks, add_sparse, largest_entries, link_read, link_steps, link_update

@@ -12,7 +12,7 @@ def row_norms(rows: Tensor) -> Tensor:
 
 
 def cosine_to_rows(queries: Tensor, rows: Tensor) -> Tensor:
-    """Similarity of each query to its own rows: `[B, R, W]`, `[B, R, K, W]` -> `[B, R, K]`. Differentiable in both."""
+    """Compute the cosine of each query [B, R, W] to its K rows [B, R, K, W] -> [B, R, K]. Differentiable in both."""
     dots = torch.einsum("brw,brkw->brk", queries, rows)
     return dots / (row_norms(rows) * row_norms(queries).unsqueeze(-1))
 
@@ -35,6 +35,6 @@ def topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, num_can
     scores = queries @ rows.to(queries.dtype).transpose(1, 2) / norms[:, None, : rows.shape[1]]
     if scan_all and num_candidates < memory.shape[1]:
         scores[:, :, num_candidates:] = -torch.inf
-    found = min(k, num_candidates)
-    best = scores.topk(found, dim=-1).indices if found else scores.new_empty(*scores.shape[:2], 0, dtype=torch.int64)
-    return torch.nn.functional.pad(best, (0, k - found), value=-1)
+    count = min(k, num_candidates)
+    best = scores.topk(count, dim=-1).indices if count else scores.new_empty(*scores.shape[:2], 0, dtype=torch.int64)
+    return torch.nn.functional.pad(best, (0, k - count), value=-1)

@@ -1,7 +1,7 @@
 """SDNC's temporal links: two row-sparse matrices with K_L entries a row (Rae et al. 2016, supplement D, eq 17-22).
 
-`after(i, j)` is N of the paper, how strongly row i was written right after row j; `before` is P, its transpose. A row of `before`
-lists what followed, so a forward read walks rows of `before` and a backward read rows of `after`. No N x N anything.
+`after(i, j)` is N of the paper: how strongly row i was written right after row j. `before` is P, its transpose. A row of `before` lists the
+rows written next, so a forward read uses rows of `before` and a backward read rows of `after`. No matrix of N x N entries is stored.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass
 class SparseLinks:
-    """Both link matrices and the precedence, `L` = K_L entries a row; a missing entry has column -1 and value 0."""
+    """Both link matrices, with L (K_L in the paper) entries a row; a missing entry has column -1 and value 0."""
 
     after_columns: Tensor  # [B, N, L] int32
     after_values: Tensor  # [B, N, L]
@@ -22,7 +22,7 @@ class SparseLinks:
 
     @classmethod
     def empty(cls, batch: int, rows: int, entries: int, dtype: torch.dtype, device: torch.device | str | None = None) -> Self:
-        """No links yet (eq 17, 18), on torch's default device unless told otherwise."""
+        """Make matrices without links (eq 17, 18), by default on torch's default device."""
         columns = torch.full((batch, rows, entries), -1, dtype=torch.int32, device=device)
         values = torch.zeros(batch, rows, entries, dtype=dtype, device=device)
         return cls(columns, values, columns.clone(), values.clone())
@@ -30,12 +30,12 @@ class SparseLinks:
 
 @dataclass
 class LinkUndo:
-    """What one update overwrote, in the order it did: (target, rows [B, S], old [B, S, L])."""
+    """What one update overwrote, in order: (target, rows [B, S], old [B, S, L])."""
 
     overwritten: list[tuple[Tensor, Tensor, Tensor]]
 
     def toggle(self) -> None:
-        """Put the overwritten rows back, bit for bit, keeping what stood there: a second call makes the update again."""
+        """Undo the update, bit for bit, or redo it: exchange the overwritten rows with the present ones."""
         undone = []
         for target, rows, old in reversed(self.overwritten):
             undone.append((target, rows, gather_link(target, rows)))
@@ -46,7 +46,7 @@ class LinkUndo:
 
 
 def largest_entries(columns: Tensor, values: Tensor, entries: int) -> tuple[Tensor, Tensor]:
-    """The `entries` largest of a sparse vector: int64 [..., S], [..., S] -> [..., entries]; zero values become column -1."""
+    """Keep the `entries` largest values of a sparse vector: int64 [..., S], [..., S] -> [..., entries]; zero values get column -1."""
     if values.shape[-1] < entries:
         missing = entries - values.shape[-1]
         columns = torch.nn.functional.pad(columns, (0, missing), value=-1)
@@ -57,7 +57,7 @@ def largest_entries(columns: Tensor, values: Tensor, entries: int) -> tuple[Tens
 
 
 def add_sparse(columns: Tensor, values: Tensor, more_columns: Tensor, more_values: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of two sparse vectors with distinct columns each: [..., S], [..., S'] -> [..., S + S']; a shared column stands once."""
+    """Add two sparse vectors, each with distinct columns: [..., S], [..., S'] -> [..., S + S']; a shared column has one entry."""
     same = (columns.unsqueeze(-1) == more_columns.unsqueeze(-2)) & (columns >= 0).unsqueeze(-1)  # [..., S, S']
     summed = values + (same * more_values.unsqueeze(-2)).sum(-1)
     fresh = torch.where(same.any(dim=-2), 0, more_values)
@@ -65,10 +65,13 @@ def add_sparse(columns: Tensor, values: Tensor, more_columns: Tensor, more_value
 
 
 def link_update(links: SparseLinks, precedence: tuple[Tensor, Tensor], write: tuple[Tensor, Tensor]) -> LinkUndo:
-    """One write's effect on both matrices in place, O(L^2) entries (eq 19, 20, zero diagonal).
+    """Apply one write to both matrices in place, O(L^2) entries (eq 19, 20, zero diagonal).
 
-    precedence: p_{t-1} and write: w_t, both as (rows int64 [B, L] distinct or -1, values [B, L]). Each row keeps its L largest
-    entries. Decaying a column j of `before` is done through row j of `after`, whose columns name the rows that hold it.
+    Each matrix row keeps its L largest entries. The rows of `before` that hold column j, which decays, are the columns of row j of `after`.
+
+    Args:
+        precedence: p_{t-1} as (rows int64 [B, L] distinct or -1, values [B, L]).
+        write: w_t in the same form.
     """
     written, weights = write
     previous, previous_weights = precedence
@@ -106,9 +109,14 @@ def link_update(links: SparseLinks, precedence: tuple[Tensor, Tensor], write: tu
 
 
 def link_read(links: SparseLinks, index: Tensor, weights: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Forward and backward weights `f = N w` and `b = P w` (eq 21, 22) as sparse vectors with repeated columns.
+    """Compute forward and backward weights `f = N w` and `b = P w` (eq 21, 22) as sparse vectors with repeated columns.
 
-    index int64 [B, R, K] (-1: none), weights [B, R, K] -> two pairs (columns int64 [B, R, K*L], values [B, R, K*L]).
+    Args:
+        index: int64 [B, R, K] rows last read, -1: none.
+        weights: [B, R, K].
+
+    Returns:
+        f and b, each as (columns int64 [B, R, K*L], values [B, R, K*L]).
     """
     forward = _weighted_rows(links.before_columns, links.before_values, index, weights)
     backward = _weighted_rows(links.after_columns, links.after_values, index, weights)
@@ -118,11 +126,17 @@ def link_read(links: SparseLinks, index: Tensor, weights: Tensor) -> tuple[tuple
 def link_steps(
     links: SparseLinks, precedence: tuple[Tensor, Tensor], written: Tensor, weights: Tensor, index: Tensor, read_weights: Tensor
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """The link work of T steps: each links the K_L largest of its write, moves the precedence on (eq 11), and reads both ways.
+    """Do the link work of T steps: link the L largest weights of each write, advance the precedence (eq 11), read both ways.
 
-    precedence before the first step as (rows int64 [B, L], values [B, L]); written int64 [T, B, 1 + R K] distinct or -1, weights alike: the
-    write of each step; index int64 [T, B, R, K], read_weights alike -> forward and backward as (columns int64 [T, B, R, K L], values), and
-    the precedence after the last step.
+    Args:
+        precedence: before the first step, as (rows int64 [B, L], values [B, L]).
+        written: int64 [T, B, 1 + R*K] rows of each write, distinct or -1.
+        weights: [T, B, 1 + R*K] of each write.
+        index: int64 [T, B, R, K] rows read.
+        read_weights: [T, B, R, K].
+
+    Returns:
+        Forward and backward weights, each as (columns int64 [T, B, R, K*L], values), and the precedence after the last step.
     """
     entries, reads = links.after_columns.shape[2], []
     for rows, strengths, sources, source_weights in zip(written, weights, index, read_weights, strict=True):
@@ -137,7 +151,7 @@ def link_steps(
 
 
 def gather_link(matrix: Tensor, rows: Tensor) -> Tensor:
-    """matrix [B, N, L], rows int64 [B, S] (negative: row 0) -> [B, S, L]."""
+    """Copy rows int64 [B, S] (negative: row 0) of matrix [B, N, L] -> [B, S, L]."""
     return matrix.gather(1, rows.clamp_min(0).unsqueeze(-1).expand(-1, -1, matrix.shape[2]))
 
 

@@ -1,8 +1,8 @@
 """Order of last access in O(1): the paper's circular list (Rae et al. 2016, A.3) kept as a lazy queue.
 
-Accessing a row appends it to a queue and remembers that position as the row's last one; the least recently used row is the first
-queue entry that is still its row's last position. Earlier entries of the row are stale and skipped when popped. The order is
-exactly that of the linked list, an access is one append, and undoing a pass is a truncation.
+An access appends the row to a queue and stores the queue position as the row's last one. The least recently used row is the first queue
+entry whose position is still the last of its row. Earlier entries of a row are stale and are skipped. The order is that of the linked list.
+An access is one append, and undoing a pass is a truncation.
 """
 
 import copy
@@ -13,12 +13,12 @@ from typing import Self
 import torch
 from torch import Tensor
 
-_WINDOW = 16  # queue entries examined at once when looking for the next valid one
+_WINDOW = 16  # queue entries examined at once in the search for one that is not stale
 
 
 @dataclass
 class RingMark:
-    """Where the ring stood: enough, with the undo log, to return there."""
+    """A point in the history of the ring; with the undo log, enough to return there."""
 
     head: Tensor  # [B] next queue position to examine
     tail: int  # queue positions used, the same for the whole batch
@@ -56,17 +56,17 @@ class LruRing:
         return ring
 
     def pop(self) -> Tensor:
-        """Least recently used row of each element, int64 [B]; it becomes the most recently used one."""
+        """Take the least recently used row of each batch element, int64 [B]; it becomes the most recently used one."""
         window = torch.arange(_WINDOW, device=self.head.device)
         while True:
             positions = self.head[:, None] + window  # [B, window]
-            held = self._row_at(positions)
-            valid = (held >= 0) & (self.last.gather(1, held.clamp_min(0)) == positions)
-            found, offset = valid.max(dim=1)
-            if bool(found.all()):
+            rows = self._row_at(positions)
+            valid = (rows >= 0) & (self.last.gather(1, rows.clamp_min(0)) == positions)
+            has_valid, offset = valid.max(dim=1)
+            if bool(has_valid.all()):
                 break
-            self.head = self.head + torch.where(found, 0, _WINDOW)
-        row = held.gather(1, offset[:, None])  # [B, 1]
+            self.head = self.head + torch.where(has_valid, 0, _WINDOW)
+        row = rows.gather(1, offset[:, None])  # [B, 1]
         self.head = self.head + offset + 1
         self._append(row)
         return row[:, 0]
@@ -76,11 +76,11 @@ class LruRing:
         self._append(torch.where(mask, rows, -1))
 
     def order(self) -> Tensor:
-        """All rows from least to most recently used, int64 [B, N]; O(N log N), for tests and compaction."""
+        """List all rows from least to most recently used, int64 [B, N]; O(N log N), for tests and compaction."""
         return self.last.argsort(dim=1)
 
     def begin(self, *, log: bool) -> RingMark:
-        """Start a pass, logging if it is to be undone. A queue grown past 2N is compacted, which keeps an access O(1) amortized."""
+        """Start a pass; `log` records what undoes it. A queue longer than 2N is compacted, so that an access is O(1) amortized."""
         if self.tail > 3 * self.rows + 1024:
             self.start = self.order().int()
             self.last = self.start.long().argsort(dim=1).int()
@@ -89,7 +89,7 @@ class LruRing:
         return RingMark(self.head, self.tail)
 
     def end_log(self) -> list[tuple[Tensor, Tensor]]:
-        """Stop logging; what is returned undoes everything since `begin`."""
+        """Stop logging and return the log, with which `undo` takes back everything since `begin`."""
         log, self._undo = self._undo or [], None
         return log
 
@@ -100,13 +100,13 @@ class LruRing:
         self.head, self.tail = mark.head, mark.tail
 
     def redo(self, end: RingMark) -> None:
-        """After `undo`, return to where the undone pass had ended."""
+        """Redo an undone pass, of which `end` is the mark after it."""
         begin, self.tail = self.tail, end.tail
         self.head = end.head
         self._remember(self.queue[:, begin - self.rows : end.tail - self.rows].long(), begin)
 
     def reserve(self, appends: int) -> None:
-        """Make room for so many more appends, by whoever writes to the queue itself."""
+        """Grow the queue for so many more appends; for kernels that write to it directly."""
         needed = self.tail + appends - self.rows
         if needed > self.queue.shape[1]:
             grown = self.queue.new_empty(self.queue.shape[0], max(1024, 2 * needed))
@@ -114,7 +114,7 @@ class LruRing:
             self.queue = grown
 
     def mark(self) -> RingMark:
-        """Where the ring stands now."""
+        """Mark the present point."""
         return RingMark(self.head, self.tail)
 
     def _row_at(self, positions: Tensor) -> Tensor:
@@ -134,6 +134,5 @@ class LruRing:
 
     def _remember(self, rows: Tensor, begin: int) -> None:
         positions = torch.arange(begin, begin + rows.shape[1], dtype=torch.int32, device=rows.device).expand_as(rows)
-        self.last.scatter_reduce_(
-            1, rows.clamp_min(0), torch.where(rows >= 0, positions, -1), "amax"
-        )  # a row accessed twice: the later position
+        # amax: of a row accessed twice, the later position
+        self.last.scatter_reduce_(1, rows.clamp_min(0), torch.where(rows >= 0, positions, -1), "amax")

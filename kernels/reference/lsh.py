@@ -1,8 +1,8 @@
 """A hash index over the rows of a memory, updated in place: tables of random hyperplane buckets (Charikar 2002), several probes a table
 (Lv et al. 2007), and in each bucket entry a sketch of its row, so that few candidates are scored (asymmetric distance: Dong et al. 2008).
 
-A table's code of a row is the signs of `bits` projections and names a bucket of `capacity` entries `row << 32 | sketch`, -1: empty. A row
-that finds its bucket full takes the place `row % capacity`; who stood there is lost to that table until it is written again.
+The code of a row in a table is the signs of `bits` projections; it names a bucket of `capacity` entries `row << 32 | sketch`, -1: empty.
+A row whose bucket is full replaces entry `row % capacity`; the replaced row is lost to that table until it is written again.
 """
 
 import math
@@ -17,13 +17,13 @@ from mann_bench.kernels.native.huge_pages import on_huge_pages
 from mann_bench.kernels.reference.content import EPSILON
 
 SKETCH_BITS = 32
-LINE = 8  # entries a cache line: capacities are multiples of it
-FARTHEST = 63  # a candidate whose sketch is further away than this is none
-REACH = 12  # how many of the least certain bits probes flip
+LINE = 8  # entries per cache line; capacities are multiples of it
+FARTHEST = 63  # largest sketch distance of a candidate
+REACH = 12  # number of least certain bits that probes flip
 
 
 class LshSizes(NamedTuple):
-    """`tables` of 2^bits buckets of `capacity` entries; a query looks into `probes` buckets of each and scores `rerank` rows."""
+    """`tables` of 2^bits buckets of `capacity` entries; a query searches `probes` buckets of each table and scores `rerank` rows."""
 
     tables: int
     bits: int
@@ -45,7 +45,7 @@ class LshTables:
     def empty(
         cls, batch: int, slots: int, width: int, sizes: LshSizes, dtype: torch.dtype, device: torch.device | str | None = None
     ) -> Self:
-        """No rows yet. The hyperplanes of a table are orthogonal as far as W goes, the same on any device; ValueError for bad sizes."""
+        """Make empty tables; ValueError for bad sizes. Up to W hyperplanes of a table are orthogonal; they are the same on any device."""
         tables, bits, capacity, probes, rerank = sizes
         if min(tables, capacity, probes, rerank) < 1 or not 0 <= bits <= 24 or capacity % LINE or probes > 1 << min(bits, REACH):
             raise ValueError(
@@ -60,38 +60,38 @@ class LshTables:
 
     @staticmethod
     def directions(width: int, sizes: LshSizes, dtype: torch.dtype, device: torch.device | str) -> tuple[Tensor, Tensor]:
-        """Hyperplanes and probe masks of an index of these sizes, always the same."""
+        """Make hyperplanes and probe masks, always the same for the same sizes."""
         generator = torch.Generator().manual_seed(0)
         planes = torch.cat([_directions(width, count, generator) for count in (*[sizes.bits] * sizes.tables, SKETCH_BITS)], dim=1)
         return planes.to(device, dtype).contiguous(), probe_masks(sizes.bits, sizes.probes).to(device)
 
     def tensors(self) -> list[Tensor]:
-        """All buffers."""
+        """List all buffers."""
         return [self.planes, self.probe_masks, self.buckets, self.codes]
 
 
 @dataclass
 class LshUndo:
-    """What one update of rows int64 [B, n] overwrote, -1: nothing; `made` says whether the update stands."""
+    """What one update of rows int64 [B, n] overwrote, -1: nothing."""
 
     tables: LshTables
     rows: Tensor
     places: Tensor  # [B, n, tables, 2] int32 place of its table that was emptied, then filled
     entries: Tensor  # [B, n, tables, 2] int64 what was there
     codes: Tensor  # [B, n, tables] int32 codes before
-    made: bool = True
+    stands: bool = True  # whether the update is in effect
 
     def toggle(self) -> None:
-        """Undo the update, bit for bit, or make it again."""
+        """Undo the update, bit for bit, or redo it."""
         count = self.rows.shape[1]
-        for e in range(count) if not self.made else reversed(range(count)):
-            for half in (0, 1) if not self.made else (1, 0):
+        for e in range(count) if not self.stands else reversed(range(count)):
+            for half in (0, 1) if not self.stands else (1, 0):
                 places = self.places[:, e, :, half]
                 self.entries[:, e, :, half] = _exchange(self.tables.buckets, places, self.entries[:, e, :, half])
             element, present = _present(self.rows[:, e])
             row = self.rows[present, e]
             self.codes[present, e], self.tables.codes[element, row] = self.tables.codes[element, row], self.codes[present, e].clone()
-        self.made = not self.made
+        self.stands = not self.stands
 
 
 def lsh_fill(tables: LshTables, memory: Tensor, num_candidates: int) -> None:
@@ -104,15 +104,16 @@ def lsh_fill(tables: LshTables, memory: Tensor, num_candidates: int) -> None:
             code = codes[element, :, table]
             order = code.argsort(stable=True)
             starts = torch.searchsorted(code[order].contiguous(), code[order].contiguous())
-            earlier = torch.empty_like(row).scatter_(0, order, row - starts)  # rows of the same bucket that came before
+            earlier = torch.empty_like(row).scatter_(0, order, row - starts)  # number of earlier rows in the same bucket
             place = torch.where(earlier < capacity, earlier, row % capacity)
             entries = (row << 32) | sketches[element]
             flat = tables.buckets[element, table].view(-1)
-            flat.scatter_reduce_(0, code * capacity + place, entries, "amax")  # the last to take a place has the largest entry
+            # amax: of several rows for one entry the last stays, which has the largest number
+            flat.scatter_reduce_(0, code * capacity + place, entries, "amax")
 
 
 def lsh_update(tables: LshTables, memory: Tensor, rows: Tensor) -> LshUndo:
-    """Bring the tables up to rows int64 [B, n] of memory [B, N, W] (-1: none, repeats allowed) as they stand now."""
+    """Update the tables for the present content of rows int64 [B, n] (-1: none, repeats allowed) of memory [B, N, W]."""
     batch, count = rows.shape
     number, _, capacity = tables.buckets.shape[1:]
     undo = LshUndo(
@@ -129,8 +130,8 @@ def lsh_update(tables: LshTables, memory: Tensor, rows: Tensor) -> LshUndo:
         row, present = rows[:, e], rows[:, e, None] >= 0
         after = codes[:, e]
         before = torch.where(present, tables.codes[element, row.clamp_min(0)].long(), -1)
-        own = tables.buckets[element[:, None], table, before.clamp_min(0)]  # [B, tables, capacity]
-        stands, at = (((own >> 32) == row[:, None, None]) & (before >= 0).unsqueeze(2)).max(dim=2)
+        bucket = tables.buckets[element[:, None], table, before.clamp_min(0)]  # [B, tables, capacity]
+        stands, at = (((bucket >> 32) == row[:, None, None]) & (before >= 0).unsqueeze(2)).max(dim=2)
         stays = stands & (before == after)
         emptied = torch.where(present & stands & ~stays, before * capacity + at, -1)
         undo.places[:, e, :, 0] = emptied
@@ -148,14 +149,16 @@ def lsh_update(tables: LshTables, memory: Tensor, rows: Tensor) -> LshUndo:
 
 
 def lsh_query(tables: LshTables, memory: Tensor, queries: Tensor, k: int, rerank: int) -> Tensor:
-    """The k most similar rows to each of queries [B, R, W] among the `rerank` candidates of the buckets probed whose sketches are nearest,
-    best first, of equal ones the first found; int64 [B, R, k], -1 where there are fewer.
+    """Find the k rows most similar to each of queries [B, R, W]. Only the `rerank` probed entries with the nearest sketches are scored.
+
+    Returns:
+        int64 [B, R, k], best first, of equal rows the one found first; -1 where there are fewer.
     """
     number, buckets, _ = tables.buckets.shape[1:]
     bits = buckets.bit_length() - 1
     projections = queries.to(tables.planes.dtype) @ tables.planes
     margins = projections[..., : number * bits].unflatten(-1, (number, bits))
-    found = torch.full((*queries.shape[:2], k), -1, dtype=torch.int64, device=queries.device)
+    index = torch.full((*queries.shape[:2], k), -1, dtype=torch.int64, device=queries.device)
     table = torch.arange(number, device=queries.device)[:, None]
     for b, r in [(b, r) for b in range(queries.shape[0]) for r in range(queries.shape[1])]:
         entries = tables.buckets[b][table, _probed(margins[b, r], tables.probe_masks)].flatten()  # by table, probe, place
@@ -168,14 +171,14 @@ def lsh_query(tables: LshTables, memory: Tensor, queries: Tensor, k: int, rerank
         for i in scores.argsort(descending=True, stable=True).tolist():
             if scores[i] == scores[i] and int(rows[i]) not in best:
                 best.append(int(rows[i]))
-        found[b, r, : len(best[:k])] = found.new_tensor(best[:k])
-    return found
+        index[b, r, : len(best[:k])] = index.new_tensor(best[:k])
+    return index
 
 
 def probe_masks(bits: int, probes: int) -> Tensor:
-    """int32 [probes]: sets of a query's least certain bits to flip, as bits of a number, the likeliest to hold a near row first.
+    """Choose the bits that each probe flips, the probe likeliest to find a near row first: int32 [probes], bit i is the i-th least certain.
 
-    A set costs the sum of the squared margins of its bits, which are put at the quantiles of a normal distribution (Lv et al. 2007, 4.4).
+    The cost of a set is the sum of its squared margins, which are taken as quantiles of a normal distribution (Lv et al. 2007, 4.4).
     """
     reach = min(bits, REACH)
     costs = [NormalDist().inv_cdf(0.5 + (bit + 0.5) / (2 * bits)) ** 2 for bit in range(reach)]
@@ -184,7 +187,7 @@ def probe_masks(bits: int, probes: int) -> Tensor:
 
 
 def _directions(width: int, count: int, generator: torch.Generator) -> Tensor:
-    """`count` random unit vectors, [W, count], orthogonal in groups of W."""
+    """Draw `count` random unit vectors, [W, count], orthogonal in groups of W."""
     normal = [torch.randn(width, width, generator=generator, device="cpu") for _ in range(math.ceil(count / width))]
     groups = [torch.linalg.qr(matrix).Q for matrix in normal]
     return torch.cat(groups, dim=1)[:, :count] if groups else torch.empty(width, 0, device="cpu")
@@ -204,13 +207,13 @@ def _hash(tables: LshTables, vectors: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _present(row: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows int64 [B], -1: none -> the elements that have one, and where they are."""
+    """Rows int64 [B], -1: none -> numbers of the batch elements that have a row, and a mask of them [B]."""
     present = row >= 0
     return present.nonzero()[:, 0], present
 
 
 def _exchange(buckets: Tensor, places: Tensor, entries: Tensor) -> Tensor:
-    """Put entries [B, tables] at places [B, tables] of their tables (-1: nowhere, the entry is returned); returns what was there."""
+    """Store entries [B, tables] at places [B, tables] of their tables and return the old ones; at place -1 the entry itself is returned."""
     flat = buckets.flatten(2)
     old = flat.gather(2, places.long().clamp_min(0).unsqueeze(2)).squeeze(2)
     new = torch.where(places >= 0, entries, old)
@@ -219,7 +222,10 @@ def _exchange(buckets: Tensor, places: Tensor, entries: Tensor) -> Tensor:
 
 
 def _probed(margins: Tensor, masks: Tensor) -> Tensor:
-    """Buckets to look into: projections [tables, bits] -> int64 [tables, probes]. Margins count to 18 bits, so that no two are alike."""
+    """Choose the buckets to search: projections [tables, bits] -> int64 [tables, probes].
+
+    Bits are ordered by margin; its lowest 5 bits are replaced by the number of the bit, so that there are no ties.
+    """
     bits = margins.shape[1]
     place = torch.arange(bits, dtype=torch.int32, device=margins.device)
     order = ((margins.abs().float().view(torch.int32) & ~31) | place).argsort(dim=1)  # [tables, bits] least certain first
@@ -229,9 +235,9 @@ def _probed(margins: Tensor, masks: Tensor) -> Tensor:
 
 
 def _distances(entries: Tensor, projections: Tensor) -> Tensor:
-    """How far entries int64 [n] are from the query with these projections onto the sketch's hyperplanes; beyond FARTHEST for empty places.
+    """Compute the distance of the sketches of entries int64 [n] from a query, given its projections; beyond FARTHEST for empty entries.
 
-    A sign that differs counts 0 to 3: by how many of 1/3, 1 and 5/3 of the mean its projection exceeds.
+    A differing sign adds 0 to 3: how many of 1/3, 1 and 5/3 times the mean projection this one exceeds.
     """
     margins, total = projections.abs(), projections.abs().sum()
     certainty = sum((margins > total * float(2 * degree + 1) / (3 * SKETCH_BITS)).long() for degree in range(3))

@@ -1,4 +1,4 @@
-"""What a pass of given sizes needs, found out once for them: its buffers, each block of which is one allocation, and its scratch."""
+"""Buffer shapes and packed allocations of one pass, cached per size."""
 
 import functools
 from array import array
@@ -14,7 +14,7 @@ Shape = tuple[int, ...]
 
 
 class Plan(NamedTuple):
-    """Shapes of the buffers that torch works on too, and blocks of the others: a name as `arguments.pack` takes it, how many numbers."""
+    """Shapes of the buffers that torch also works on; the others are packed into blocks: (name for `arguments.pack`, length in numbers)."""
 
     which: str
     sizes: "array[int]"  # in the order of `arguments.SIZES`
@@ -24,7 +24,7 @@ class Plan(NamedTuple):
     interface: Shape
     cell_inputs: Shape
     y: Shape
-    tape: tuple[str, int]  # all else that is kept, and scratch
+    tape: tuple[str, int]  # everything else saved for backward, and scratch
     lines: tuple[str, int]  # of the memory gradient; of a short pass, also what its gradients of the weights are made of
     grads: tuple[str, int]  # of carry, cell and read weights, from step to step
     touched: int  # rows of an element that a pass can touch
@@ -33,10 +33,15 @@ class Plan(NamedTuple):
 
 @functools.lru_cache
 def plan(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device, short: bool) -> Plan:
-    """Of passes of these sizes: all by name but where memory and ring stand at the start. `short`: see `sequence.is_short`."""
+    """Plan passes of these sizes.
+
+    Args:
+        sizes: by name, without those that change from call to call (`SequencePass`).
+        short: see `autograd.is_short`.
+    """
     size = dict(sizes)
-    lengths = ("steps", "batch", "taped")  # scratch is alike for all
-    element, part = scratch(which, tuple(one for one in sizes if one[0] not in lengths), device)
+    not_for_scratch = ("steps", "batch", "taped")  # the size of the scratch does not depend on them
+    element, part = scratch(which, tuple((name, value) for name, value in sizes if name not in not_for_scratch), device)
     tape, lines = tape_shapes(size), line_shapes(size)
     carry, gates, interface = tape.pop("carry"), tape["gates"], tape["interface"]
     along, of_input = (carry[0] - 1, carry[1]), (carry[0] - 1, *gates[1:])
@@ -55,15 +60,15 @@ def plan(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device,
 
 
 def support(size: Mapping[str, int]) -> int:
-    """S: rows that a write head takes over from the step before."""
+    """S: rows read in the step before that a write head adds to."""
     return size["reads"] * (1 if size["write_heads"] == size["heads"] else size["heads"])
 
 
 def tape_shapes(size: Mapping[str, int]) -> dict[str, Shape]:
-    """What is kept of a pass."""
+    """Name the buffers saved for backward, with their shapes; without a tape, those of two steps."""
     steps, batch, hidden, width = size["steps"], size["batch"], size["hidden"], size["width"]
     heads, reads, writers, links = size["heads"], size["reads"], size["write_heads"], size.get("links", 0)
-    places = steps if size["taped"] else 2  # without a tape two places serve in turn
+    places = steps if size["taped"] else 2  # without a tape two places alternate
     states = places + 1 if size["taped"] else 2
     interface = heads * (width + size["strength"] + size.get("modes", 0)) + writers * (width + 2)
     entries = writers * (1 + support(size))
@@ -110,7 +115,7 @@ def tape_shapes(size: Mapping[str, int]) -> dict[str, Shape]:
 
 
 def line_shapes(size: Mapping[str, int]) -> dict[str, Shape]:
-    """A line of the memory gradient for each touched row, found by hashing: 4 bytes an access, nothing of size N."""
+    """Name the buffers of the hash table from touched rows to slots of the memory gradient: 4 bytes an access, nothing of size N."""
     steps, batch = size["steps"], size["batch"]
     accesses = size["write_heads"] * (1 + support(size)) + size["heads"] * size["reads"] * (2 if size.get("links") else 1)
     table_size = 1 << (2 * (steps + 1) * accesses - 1).bit_length()

@@ -139,7 +139,7 @@ class IndexWorkload(Workload):
         return {"found": y.double()} | named
 
     def recall(self) -> float | None:
-        """Of the K nearest rows to `JUDGED` queries."""
+        """Of the K nearest rows to `QUERIES` queries."""
         if self.operation not in ("query", "aged"):
             return None
         return recall_of(self.state.index, self.state, self.case.heads, self.case.reads, self.generator)
