@@ -89,7 +89,8 @@ def erase_and_add(memory: Tensor, weights: Tensor, erase: Tensor, add: Tensor) -
     memory [B, N, W], weights [B, V, N], erase and add [B, V, W] -> [B, N, W]. Backward needs the old memory, which the previous step
     holds anyway, and recomputes the erase factors: one memory copy a step instead of three.
     """
-    return _EraseAndAdd.apply(memory, weights, erase, add)
+    new_memory: Tensor = _EraseAndAdd.apply(memory, weights, erase, add)
+    return new_memory
 
 
 class _EraseAndAdd(torch.autograd.Function):

@@ -26,7 +26,7 @@ class DAMMemory(State):
     ledger_causes: ClassVar[Mapping[str, str]] = {"memory": "memory", "usage": "ring_and_usage"}
 
 
-class DAM(DenseMANN):
+class DAM(DenseMANN[DAMMemory]):
     """Writes go to the rows each head read last, with its dense weights, and to the row of least usage, which is wiped first.
 
     The choice of the least used row carries no gradient.

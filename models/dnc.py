@@ -35,7 +35,7 @@ class DNCMemory(State):
     ledger_causes: ClassVar[Mapping[str, str]] = {"memory": "memory", "usage": "ring_and_usage", "link": "link", "precedence": "link"}
 
 
-class DNC(DenseMANN):
+class DNC(DenseMANN[DNCMemory]):
     """One write head, R read heads, in DeepMind's published order: usage, write, link, read.
 
     Args:

@@ -166,7 +166,7 @@ class DenseMANN(MANN[M]):
         """Run one time step, compiled or not."""
         return (self.compiled_step or super().step)(x_t, controller, memory)
 
-    def unroll(self, x: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
+    def unroll(self, x: Tensor, state: MANNState[M]) -> tuple[Tensor, MANNState[M]]:
         """Run all steps, in checkpointed segments or as one."""
         if not (self.checkpoint and torch.is_grad_enabled()):
             return super().unroll(x, state)

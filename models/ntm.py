@@ -25,7 +25,7 @@ class NTMMemory(State):
     ledger_causes: ClassVar[Mapping[str, str]] = {"memory": "memory"}
 
 
-class NTM(DenseMANN):
+class NTM(DenseMANN[NTMMemory]):
     """Within a step the write heads address and change the memory first, then the read heads address and read the new one.
 
     Key strength beta is a softplus, sharpening gamma 1 + softplus, gates are sigmoids. Weights start focused on row 0: with an empty

@@ -23,7 +23,8 @@ def topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, num_can
     Returns:
         int64 [B, R, k], -1 where there are fewer candidates.
     """
-    return _topk_content_op(memory, norms, queries, k, num_candidates, scan_all)
+    index: Tensor = _topk_content_op(memory, norms, queries, k, num_candidates, scan_all)
+    return index
 
 
 def _topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, num_candidates: int, scan_all: bool) -> Tensor:

@@ -198,7 +198,7 @@ def _links(
     return call, {"batch": batch, "slots": slots, "links": entries, "threads": 1}, buffers
 
 
-def _journal_like(after_columns, after_values, *others):  # type: ignore[no-untyped-def]
+def _journal_like(after_columns: Tensor, after_values: Tensor, *others: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     batch, _, entries = after_columns.shape
     return (
         after_columns.new_empty(batch, entries),

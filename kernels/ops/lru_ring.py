@@ -15,6 +15,7 @@ class LruRing(reference.LruRing):
     def pop(self) -> Tensor:
         """Take the least recently used row of each batch element, int64 [B]; it becomes the most recently used one."""
         self.reserve(1)
+        rows: Tensor
         rows, old_last, self.head = _lru_pop_op(self.last, self.queue, self.head, self.start, self.tail)
         self._log(rows.unsqueeze(1), old_last)
         return rows

@@ -51,7 +51,8 @@ def lsh_query(tables: LshTables, memory: Tensor, queries: Tensor, k: int, rerank
     Returns:
         int64 [B, R, k], best first, of equal rows the one found first; -1 where there are fewer.
     """
-    return _lsh_query_op(*tables.tensors(), memory, queries, k, rerank)
+    index: Tensor = _lsh_query_op(*tables.tensors(), memory, queries, k, rerank)
+    return index
 
 
 def _lsh_fill(planes: Tensor, probe_masks: Tensor, buckets: Tensor, codes: Tensor, memory: Tensor, num_candidates: int) -> None:
@@ -181,7 +182,9 @@ def _scratch(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.dev
     return hashing, updating, querying
 
 
-def _log_like(planes, probe_masks, buckets, codes, memory, rows):  # type: ignore[no-untyped-def]
+def _log_like(
+    planes: Tensor, probe_masks: Tensor, buckets: Tensor, codes: Tensor, memory: Tensor, rows: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     batch, count, tables = rows.shape[0], rows.shape[1], buckets.shape[1]
     shape = (batch, count, tables)
     return codes.new_full((*shape, 2), -1), buckets.new_full((*shape, 2), -1), codes.new_full(shape, -1)

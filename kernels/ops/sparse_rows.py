@@ -19,7 +19,8 @@ def sparse_read(memory: Tensor, index: Tensor, weights: Tensor) -> Tensor:
     Returns:
         [B, R, W].
     """
-    return _sparse_read_op(memory, index, weights)
+    reads: Tensor = _sparse_read_op(memory, index, weights)
+    return reads
 
 
 def sparse_write(memory: Tensor, norms: Tensor, index: Tensor, weights: Tensor, values: Tensor, erased: Tensor) -> WriteJournal:

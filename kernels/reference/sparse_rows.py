@@ -20,7 +20,8 @@ class WriteJournal:
 def gather_rows(memory: Tensor, rows: Tensor) -> Tensor:
     """Copy rows int64 [B, ...] of memory [B, N, W] -> [B, ..., W]."""
     flat = rows.flatten(1).unsqueeze(-1).expand(-1, -1, memory.shape[2])
-    return memory.gather(1, flat).unflatten(1, rows.shape[1:])
+    copies: Tensor = memory.gather(1, flat).unflatten(1, rows.shape[1:])
+    return copies
 
 
 def sparse_read(memory: Tensor, index: Tensor, weights: Tensor) -> Tensor:

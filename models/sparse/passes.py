@@ -142,6 +142,7 @@ def gather(current: StepwisePass, rows: Tensor) -> Tensor:
     """Copy rows int64 [B, R, K] of the memory as it stands, with their gradient: [B, R, K, W]."""
     if not current.recorded:
         return gather_rows(current.memory.memory, rows).to(current.memory.norms.dtype)
+    values: Tensor
     values, current.token = _GatherRows.apply(current.token, current, rows, current.record_access(rows))
     return values
 
@@ -159,7 +160,8 @@ def attach_outputs(current: StepwisePass, *outputs: Tensor) -> tuple[Tensor, ...
     if not current.recorded:
         return outputs
     token, current.token = current.token, current.token.detach()  # an attached token would refer back to this pass: a reference cycle
-    return _AttachOutputs.apply(token, *outputs)
+    attached: tuple[Tensor, ...] = _AttachOutputs.apply(token, *outputs)
+    return attached
 
 
 def update_index(current: StepwisePass, written: Tensor) -> None:
