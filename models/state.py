@@ -96,5 +96,5 @@ def initial_rows(batch: int, slots: int, word_size: int, fill: Fill, seed: int, 
     generator = torch.Generator().manual_seed(seed)
     for element in rows:
         for part in element.split(2**16):  # the float32 draws of a large memory need not be held whole
-            part.copy_(torch.randn(part.shape, generator=generator).mul_(word_size**-0.5))
+            part.copy_(torch.randn(part.shape, generator=generator, device="cpu").mul_(word_size**-0.5))
     return rows

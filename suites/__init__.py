@@ -1,1 +1,1 @@
-"""What is measured: sweep files (`*.toml`) and the task sequences that models run on."""
+"""What is measured: suites (`*.toml`), tasks, and workloads other than models."""

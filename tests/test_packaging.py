@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 from setuptools import find_packages
+from setuptools.config.pyprojecttoml import read_configuration
 
 import mann_bench
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("models", "kernels", "suites", "reports")
+NOT_INSTALLED = ("tests", "docs", ".ci")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -23,7 +25,7 @@ def packages():
 def test_every_folder_with_code_is_packaged():
     tracked = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
     folders = {Path(path).parent for path in tracked} - {Path("suites/micro")}  # a pytest front end, which is not installed
-    assert set(packages().values()) == {folder for folder in folders if folder.parts[:1] != ("tests",) and folder != Path()}
+    assert set(packages().values()) == {folder for folder in folders if folder != Path() and folder.parts[0] not in NOT_INSTALLED}
 
 
 def test_files_that_are_no_python_are_packaged_too():
@@ -46,4 +48,7 @@ def test_symlinks(name):
 
 
 def test_version_is_the_package_version():
-    assert PROJECT["project"]["version"] == mann_bench.__version__
+    """It is written in `mann_bench/__init__.py`; the package, the citation and the changelog agree with it."""
+    assert read_configuration(ROOT / "pyproject.toml")["project"]["version"] == mann_bench.__version__
+    assert f"\nversion: {mann_bench.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## [{mann_bench.__version__}] - " in (ROOT / "CHANGELOG.md").read_text()

@@ -1,132 +1,194 @@
-// The sizes and buffers of a call, for every entry point alike; unused ones are 0. Python reads what stands below as KIND-of-name to build the
-// same structure, so they are said here once: sizes first. Shapes in the project's letters; E = V (1 + S) written rows a step, F = R K read rows.
+// The sizes and buffers of a call. All entry points take the same structure; what one does not read is 0. Python builds
+// its mirror from the lines `TYPE name;` below, in this order, so every field takes 64 bits and the sizes come first.
+//
+// Shapes: T steps, B batch, N slots, W width, R read heads, K rows read a head, V write heads, H hidden, X inputs,
+// Y outputs, P interface size, L links a row, C = H + R W carry size, S rows a write head adds to (K, or R K if V is 1
+// but R is not), E = V (1 + S) rows written a step, F = R K rows read a step, M = V (2 + S) + F ring appends a step.
 #pragma once
 
-#include "real.h"
-
-#define MB_ARGUMENTS                                                                                                                   \
-    SIZE(steps)            /* T */                                                                                                     \
-    SIZE(batch)            /* B */                                                                                                     \
-    SIZE(hidden)           /* H */                                                                                                     \
-    SIZE(slots)            /* N */                                                                                                     \
-    SIZE(width)            /* W */                                                                                                     \
-    SIZE(heads)            /* R */                                                                                                     \
-    SIZE(reads)            /* K */                                                                                                     \
-    SIZE(writers)          /* V: write heads, 1 or R */                                                                                \
-    SIZE(modes)            /* read modes a head: 3 for SDNC, else 0 */                                                                 \
-    SIZE(strength)         /* 1: a head has a key strength */                                                                          \
-    SIZE(gated)            /* 1: the unused row is wiped only if written with more than delta */                                       \
-    SIZE(scan_all)         /* 1: score all N rows (exact), 0: the live ones */                                                         \
-    SIZE(taped)            /* 1: keep what backward needs; 0: tapes have two places, used in turn */                                   \
-    SIZE(threads)          /* CPU threads over the batch */                                                                            \
-    SIZE(live)             /* candidate rows before the first step */                                                                  \
-    SIZE(ring_tail)        /* queue positions used before the first step */                                                            \
-    SIZE(queue_stride)     /* places of a queue */                                                                                     \
-    SIZE(scratch_stride)   /* numbers of scratch an element has */                                                                     \
-    SIZE(input_size)       /* X */                                                                                                     \
-    SIZE(output_size)      /* Y */                                                                                                     \
-    SIZE(parts)            /* blocks that search the rows of one element, 0 or 1: its own */                                           \
-    SIZE(step)             /* t, of entry points that are called for one step */                                                       \
-    SIZE(table_size)       /* a power of two */                                                                                        \
-    SIZE(line_stride)      /* lines an element has room for */                                                                         \
-    SIZE(tables) SIZE(bits) SIZE(capacity) SIZE(probes) SIZE(rerank) /* lsh; capacity: a multiple of 8 */                              \
-    SIZE(updated)          /* lsh alone: rows of an update, [B, updated] in `rows` */                                                  \
-    SIZE(links)            /* sdnc: K_L, 0 for SAM */                                                                                  \
-    REAL(input)            /* [T, B, 4H] W_x x_t + biases; of a pass with `y` out */                                                   \
-    REAL(weight_ih)        /* [4H, X + RW] LSTM weights of [x_t, r_{t-1}] */                                                           \
-    REAL(weight_hh)        /* [4H, H] */                                                                                               \
-    REAL(bias_ih) REAL(bias_hh) /* [4H]; for `input` */                                                                                \
-    REAL(interface_weight) /* [P, H] */                                                                                                \
-    REAL(carry_columns)    /* [H + RW, 4H] both LSTM weights of [h_{t-1}, r_{t-1}] transposed; null: they are read as they are */      \
-    REAL(interface_columns) /* [H, P] the interface's, too */                                                                          \
-    REAL(interface_bias)   /* [P] */                                                                                                   \
-    REAL(output_weight)    /* [Y, H + RW] */                                                                                           \
-    REAL(output_bias)      /* [Y] */                                                                                                   \
-    REAL(y)                /* [T, B, Y]; null: the caller's work */                                                                    \
-    REAL(x)                /* [T, B, X] */                                                                                             \
-    REAL(first_hidden) REAL(first_reads)      /* [B, H], [B, RW]: states before the first step, given by the caller */                 \
-    REAL(first_cell)       /* [B, H] */                                                                                                \
-    INT64(first_read_index) REAL(first_read_weights) /* [B, R, K] */                                                                   \
-    INT64(first_precedence_rows) REAL(first_precedence) /* sdnc: [B, L] */                                                             \
-    REAL(last_hidden) REAL(last_reads) REAL(last_cell) /* the same after the last step, for the caller */                              \
-    INT64(last_read_index) REAL(last_read_weights)                                                                                     \
-    INT64(last_precedence_rows) REAL(last_precedence)                                                                                  \
-    REAL(carry)            /* [T + 1, B, H + RW] h_t and r_t; 0: the start */                                                          \
-    REAL(cell)             /* [T + 1, B, H] */                                                                                         \
-    REAL(gates)            /* [T, B, 4H] activated: input, forget, cell, output */                                                     \
-    REAL(interface)        /* [T, B, P] activated */                                                                                   \
-    INT32(read_index)      /* [T + 1, B, R, K] rows read, -1: none; 0: before the first step */                                        \
-    REAL(read_weights)     /* [T + 1, B, R, K] */                                                                                      \
-    REAL(similarity)       /* [T, B, R, K] cosines */                                                                                  \
-    INT32(written)         /* [T, B, V, 1 + S] rows written, the unused one first, -1: none */                                         \
-    STORE(old_rows)        /* [T, B, V, 1 + S, W] what they held: swapped by rollback */                                               \
-    REAL(old_norms)        /* [T, B, V, 1 + S] */                                                                                      \
-    INT32(old_last)        /* [T, B, M] ring positions overwritten */                                                                  \
-    STORE(memory)          /* [B, N, W] */                                                                                             \
-    REAL(norms)            /* [B, N] sqrt(|row|^2 + eps) */                                                                            \
-    INT32(ring_last)       /* [B, N] last queue position of each row */                                                                \
-    INT32(ring_queue)      /* [B, stride] */                                                                                           \
-    INT32(ring_start)      /* [B, N] order before the queue; null: 0..N-1 */                                                           \
-    INT64(first_ring_head) INT64(ring_head) /* [B] next queue position to examine, as it was before the first step and as it is */     \
-    REAL(scratch)          /* [B, scratch_stride] */                                                                                   \
-    REAL(part_scores)      /* [B, parts, R, K] the best of each part */                                                                \
-    INT32(part_rows)       /* [B, parts, R, K] */                                                                                      \
-    REAL(part_scratch)     /* [B, parts, lists of a block, 2 R K] */                                                                   \
-    INT32(lines)           /* [T + 1, B, E + F] line of the memory gradient of each access */                                          \
-    INT32(line_keys)       /* [B, 2, table_size] hash table: row, line */                                                              \
-    INT32(line_count)      /* [B] lines taken */                                                                                       \
-    REAL(row_gradient)     /* [B, line_stride, W] gradient of the memory over touched rows */                                          \
-    REAL(grad_features)    /* [T, B, H + RW] gradient of the carry of each step by the output */                                       \
-    REAL(grad_y)           /* [T, B, Y] */                                                                                             \
-    REAL(grad_carry)       /* [B, H + RW] of the last carry; at return of the first */                                                 \
-    REAL(grad_cell)        /* [B, H] of the last cell; at return of the first */                                                       \
-    REAL(grad_weights)     /* [B, R, K] of the last read weights; at return of those before the first step */                          \
-    REAL(grad_gates)       /* [T, B, 4H] out, = grad of input */                                                                       \
-    REAL(grad_interface)   /* [T, B, P] out */                                                                                         \
-    REAL(cell_inputs)      /* [T, B, X + RW] out: [x_t, r_{t-1}], what the gradient of weight_ih is a product with */                  \
-    REAL(grad_weight_ih) REAL(grad_weight_hh) /* as the weights, like those below; null, as grad_y then: the caller's work */          \
-    REAL(grad_bias_ih) REAL(grad_bias_hh)                                                                                              \
-    REAL(grad_interface_weight) REAL(grad_interface_bias)                                                                              \
-    REAL(grad_output_weight) REAL(grad_output_bias)                                                                                    \
-    INT64(index)           /* single ops: rows [B, R, K] or [B, V, S], -1: none */                                                     \
-    REAL(queries)          /* single ops: [B, R, W] */                                                                                 \
-    REAL(weights)          /* single ops: [B, R, K], [B, V, S] or [B, L] */                                                            \
-    REAL(values)           /* single ops: [B, R, W] or [B, V, W] */                                                                    \
-    INT64(erased)          /* single ops: [B, V], -1: none */                                                                          \
-    REAL(out)              /* single ops: the result */                                                                                \
-    INT64(rows)            /* single ops: [B, E] rows of a journal; [B, L] rows of a precedence; [2, B, R, K L] columns read */        \
-    REAL(planes)           /* lsh: [W, tables * bits + 32] hyperplanes of the tables, then of the sketch */                            \
-    INT32(probe_masks)     /* lsh: [probes] which of the least certain bits a probe flips */                                           \
-    INT64(buckets)         /* lsh: [B, tables, 2^bits, capacity] row and sketch, -1: empty */                                          \
-    INT32(codes)           /* lsh: [B, N, tables] bucket of a row, -1: none */                                                         \
-    INT32(sketches)        /* lsh alone: [B, N] while the tables are filled */                                                         \
-    INT32(log_places)      /* lsh: [T, B, E, tables, 2] bucket entries overwritten, -1: none */                                        \
-    INT64(log_entries)     /* lsh: [T, B, E, tables, 2] what they held: swapped by rollback */                                         \
-    INT32(log_codes)       /* lsh: [T, B, E, tables] codes overwritten */                                                              \
-    INT32(after_columns) REAL(after_values)   /* sdnc: [B, N, L] row i was written after which */                                      \
-    INT32(before_columns) REAL(before_values) /* sdnc: [B, N, L] row i was written before which */                                     \
-    INT32(precedence_rows) REAL(precedence)   /* sdnc: [T + 1, B, L] */                                                                \
-    INT32(linked_rows)     /* sdnc: [T, B, L] rows of the write, its L largest */                                                      \
-    INT32(decayed_places) REAL(decayed_values)   /* sdnc: [T, B, L L] entries of before */                                             \
-    INT32(old_columns) REAL(old_values)          /* sdnc: [T, B, 2 L, L] rows of before, then of after */                              \
-    INT32(content_index) REAL(content_weights)   /* sdnc: [T, B, R, K] */                                                              \
-    REAL(mode_parts)       /* sdnc: [T, B, R, K, 2] backward and forward weight of each row read */                                    \
-    INT64(clocks)          /* [B, phases + 1] clocks.h, by the first element of a crew; null: none is kept */
+#include "block/real.h"
 
 namespace mb {
 
-struct Arguments {
-#define SIZE(name) int64_t name;
-#define REAL(name) Real* name;
-#define STORE(name) Store* name;
-#define INT32(name) int32_t* name;
-#define INT64(name) int64_t* name;
-    MB_ARGUMENTS
-#undef SIZE
-#undef REAL
-#undef STORE
-#undef INT32
-#undef INT64
+struct Sizes {
+    int64_t steps;           // T
+    int64_t batch;           // B
+    int64_t hidden;          // H
+    int64_t slots;           // N
+    int64_t width;           // W
+    int64_t heads;           // R
+    int64_t reads;           // K
+    int64_t write_heads;     // V: 1 or R
+    int64_t modes;           // read modes a head: 3 for SDNC, else 0
+    int64_t strength;        // 1: a head has a key strength
+    int64_t gated;           // 1: erase the unused row only if it is written with more than delta
+    int64_t scan_all;        // 1: score all N rows (exact), 0: only the candidates
+    int64_t taped;           // 1: keep a tape for backward; 0: tapes hold two steps, used alternately
+    int64_t threads;         // CPU threads over the batch
+    int64_t num_candidates;  // candidate rows before the first step
+    int64_t ring_tail;       // queue positions used before the first step
+    int64_t queue_stride;    // queue entries allocated an element
+    int64_t scratch_stride;  // Reals of scratch an element
+    int64_t input_size;      // X
+    int64_t output_size;     // Y
+    int64_t parts;           // blocks that search the rows of one element; 0 or 1: only its own
+    int64_t step;            // t, of entry points that run one step
+    int64_t table_size;      // of slot_hash, a power of two
+    int64_t touched_stride;  // rows of row_gradient an element
+    int64_t tables;          // LSH: 0: no LSH
+    int64_t bits;            // LSH: bits of a bucket number
+    int64_t capacity;        // LSH: entries of a bucket, a multiple of 8
+    int64_t probes;          // LSH: buckets probed a table
+    int64_t rerank;          // LSH: candidates scored exactly
+    int64_t updated;         // single LSH ops: rows of an update, [B, updated] in `rows`
+    int64_t links;           // L, 0 for SAM
 };
+
+struct Weights {
+    Real* weight_ih;          // [4H, X + R W] LSTM weights of [x_t, r_{t-1}]
+    Real* weight_hh;          // [4H, H]
+    Real* bias_ih;            // [4H]
+    Real* bias_hh;            // [4H]
+    Real* interface_weight;   // [P, H]
+    Real* interface_bias;     // [P]
+    Real* output_weight;      // [Y, C]
+    Real* output_bias;        // [Y]
+    Real* carry_columns;      // [C, 4H] transposed LSTM weights of [h_{t-1}, r_{t-1}]; null: use weight_hh, weight_ih
+    Real* interface_columns;  // [H, P] interface_weight transposed; null with carry_columns
+};
+
+// Inputs and outputs of a pass, and the states before its first and after its last step.
+struct PassStates {
+    Real* x;                         // [T, B, X]
+    Real* input;                     // [T, B, 4H] W_x x_t + biases; written by `input` if y is given
+    Real* y;                         // [T, B, Y]; null: the caller applies the output layer
+    Real* first_hidden;              // [B, H]
+    Real* first_reads;               // [B, R W]
+    Real* first_cell;                // [B, H]
+    int64_t* first_read_index;       // [B, R, K]
+    Real* first_read_weights;        // [B, R, K]
+    int64_t* first_precedence_rows;  // SDNC: [B, L]
+    Real* first_precedence;          // SDNC: [B, L]
+    Real* last_hidden;
+    Real* last_reads;
+    Real* last_cell;
+    int64_t* last_read_index;
+    Real* last_read_weights;
+    int64_t* last_precedence_rows;
+    Real* last_precedence;
+};
+
+// What forward keeps for backward. Without a tape (taped = 0) all but the carry hold two steps.
+struct Tape {
+    Real* carry;          // [T + 1, B, C] h_t and r_t; 0: before the first step
+    Real* cell;           // [T + 1, B, H]
+    Real* gates;          // [T, B, 4H] activated: input, forget, cell, output
+    Real* interface;      // [T, B, P] activated
+    int32_t* read_index;  // [T + 1, B, R, K] rows read, -1: none; 0: before the first step
+    Real* read_weights;   // [T + 1, B, R, K]
+    Real* similarity;     // [T, B, R, K] cosines
+    int32_t* written;     // [T, B, V, 1 + S] rows written, the unused one first, -1: none
+    Store* old_rows;      // [T, B, V, 1 + S, W] their content before; undo exchanges it with the memory
+    Real* old_norms;      // [T, B, V, 1 + S]
+    int32_t* old_last;    // [T, B, M] entries of ring_last before
+};
+
+struct Memory {
+    Store* memory;  // [B, N, W]
+    Real* norms;    // [B, N] sqrt(|row|^2 + epsilon)
+};
+
+struct Ring {
+    int32_t* ring_last;        // [B, N] last queue position of each row
+    int32_t* ring_queue;       // [B, queue_stride]
+    int32_t* ring_start;       // [B, N] order before the queue; null: 0..N-1
+    int64_t* first_ring_head;  // [B] next queue position to examine, before the first step
+    int64_t* ring_head;        // [B] the same, now
+};
+
+// Scratch, and the results of blocks that share the search of one element's rows.
+struct Scratch {
+    Real* scratch;       // [B, scratch_stride]
+    Real* part_scores;   // [B, parts, R, K] best of each part
+    int32_t* part_rows;  // [B, parts, R, K]
+    Real* part_scratch;  // [B, parts, lane tiles of a block, 2 R K]
+    int64_t* clocks;     // [B, phases + 1] ns, by the first element of a batch tile; null: not measured
+};
+
+// Gradients. The gradient of the memory is held for touched rows only, each in a slot found by hashing.
+struct Gradients {
+    int32_t* touched_slot;   // [T + 1, B, accesses] slot in row_gradient of each access
+    int32_t* slot_hash;      // [B, 2, table_size] hash table: row, slot
+    int32_t* touched_count;  // [B] slots in use
+    Real* row_gradient;      // [B, touched_stride, W]
+    Real* grad_features;     // [T, B, C] gradient of the carry from the output layer
+    Real* grad_y;            // [T, B, Y]
+    Real* grad_carry;        // [B, C] in: of the last carry; out: of the first
+    Real* grad_cell;         // [B, H] in: of the last cell; out: of the first
+    Real* grad_weights;      // [B, R, K] in: of the last read weights; out: of the first
+    Real* grad_gates;        // [T, B, 4H] out, also the gradient of `input`
+    Real* grad_interface;    // [T, B, P] out
+    Real* cell_inputs;       // [T, B, X + R W] out: [x_t, r_{t-1}], right factor of the gradient of weight_ih
+    Real* grad_weight_ih;    // from here: shaped as the weights; null, as grad_y: the caller computes them
+    Real* grad_weight_hh;
+    Real* grad_bias_ih;
+    Real* grad_bias_hh;
+    Real* grad_interface_weight;
+    Real* grad_interface_bias;
+    Real* grad_output_weight;
+    Real* grad_output_bias;
+};
+
+// Inputs and outputs of single ops.
+struct SingleOp {
+    int64_t* index;   // rows [B, R, K] or [B, V, S], -1: none
+    Real* queries;    // [B, R, W]
+    Real* weights;    // [B, R, K], [B, V, S] or [B, L]
+    Real* values;     // [B, R, W] or [B, V, W]
+    int64_t* erased;  // [B, V], -1: none
+    Real* out;        // the result
+    int64_t* rows;    // [B, E] rows of a journal; [B, L] rows of a precedence; [2, B, R, K L] columns read
+};
+
+struct LshTables {
+    Real* planes;          // [W, tables * bits + 32] hyperplanes of the tables, then of the sketch
+    int32_t* probe_masks;  // [probes] which of the least certain bits a probe flips
+    int64_t* buckets;      // [B, tables, 2^bits, capacity] row and sketch, -1: empty
+    int32_t* codes;        // [B, N, tables] bucket of a row, -1: none
+    int32_t* sketches;     // single ops: [B, N] while the tables are filled
+    int32_t* log_offsets;  // [T, B, E, tables, 2] bucket entries overwritten, -1: none
+    int64_t* log_entries;  // [T, B, E, tables, 2] their content before; undo exchanges it with the buckets
+    int32_t* log_codes;    // [T, B, E, tables] codes before
+};
+
+// SDNC's link matrices, with L entries a row, and their tape.
+struct LinkMatrices {
+    int32_t* after_columns;    // [B, N, L] row i was written after which
+    Real* after_values;        // [B, N, L]
+    int32_t* before_columns;   // [B, N, L] row i was written before which
+    Real* before_values;       // [B, N, L]
+    int32_t* precedence_rows;  // [T + 1, B, L]
+    Real* precedence;          // [T + 1, B, L]
+    int32_t* linked_rows;      // [T, B, L] rows of the write, its L largest
+    int32_t* decayed_offsets;  // [T, B, L L] entries of `before` that were decayed
+    Real* decayed_values;      // [T, B, L L] their values before
+    int32_t* old_columns;      // [T, B, 2 L, L] rows of `before`, then of `after`
+    Real* old_values;          // [T, B, 2 L, L]
+    int32_t* content_index;    // [T, B, R, K]
+    Real* content_weights;     // [T, B, R, K]
+    Real* mode_parts;          // [T, B, R, K, 2] backward and forward weight of each row read
+};
+
+struct Arguments : Sizes,
+                   Weights,
+                   PassStates,
+                   Tape,
+                   Memory,
+                   Ring,
+                   Scratch,
+                   Gradients,
+                   SingleOp,
+                   LshTables,
+                   LinkMatrices {};
 
 }  // namespace mb

@@ -1,77 +1,103 @@
-// The entry points, named once for the processor and the GPU: host.cpp makes functions of them and device.cu kernels, both called mb_NAME.
-// Each is what one block does for one item of work.
+// The entry points, listed once for CPU and GPU: host.cpp makes a function of each, device.cu a kernel, both called
+// mb_NAME. Each is what one block does for one item of work.
 #pragma once
 
-#include "lsh_ops.h"
-#include "ops.h"
-#include "products.h"
-#include "sequence_back.h"
+#include "memory/lsh_ops.h"
+#include "memory/ops.h"
+#include "sequence/backward.h"
+#include "sequence/forward.h"
+#include "sequence/products.h"
 
-// ENTRY with a name and its items of work: one for each element of the batch, for each crew of them, or many for each that share its rows. In mb::entries as
-// template <int known> void NAME(const Block&, const Arguments&, int64_t item); known: the word size if it is a common one, so that the compiler
-// knows it, else 0.
-#define MB_ENTRIES                            \
-    ENTRY(scratch, a.batch)                   \
-    ENTRY(input, a.batch)                     \
-    ENTRY(forward, crews(a))                  \
-    ENTRY(forward_step, a.batch)              \
-    ENTRY(search_part, a.batch * a.parts)     \
-    ENTRY(output, a.batch)                    \
-    ENTRY(output_back, a.batch)               \
-    ENTRY(backward, crews(a))                 \
-    ENTRY(weight_gradients, a.batch)          \
-    ENTRY(undo, a.batch)                      \
-    ENTRY(redo, a.batch)                      \
-    ENTRY(lsh_scratch, a.batch)               \
-    ENTRY(lsh_hash, a.batch * a.parts)        \
-    ENTRY(lsh_fill, a.batch * a.parts)        \
-    ENTRY(lsh_update, a.batch)                \
-    ENTRY(lsh_undo, a.batch)                  \
-    ENTRY(lsh_redo, a.batch)                  \
-    ENTRY(lsh_query, a.batch)                 \
-    MB_OPS
+// MB_ENTRY(name, items): an entry point and how many items of work it has: one per batch element, one per batch tile,
+// or `parts` per element. Each is a function template <int fixed_width> void name(const Block&, const Arguments&,
+// int64_t item) in mb::entries; fixed_width is the word size if the compiler is to know it, else 0.
+// clang-format off
+#define MB_ENTRIES                          \
+    MB_ENTRY(scratch, a.batch)              \
+    MB_ENTRY(input, a.batch)                \
+    MB_ENTRY(forward, num_batch_tiles(a))   \
+    MB_ENTRY(forward_step, a.batch)         \
+    MB_ENTRY(search_part, a.batch * a.parts)\
+    MB_ENTRY(output, a.batch)               \
+    MB_ENTRY(output_back, a.batch)          \
+    MB_ENTRY(backward, num_batch_tiles(a))  \
+    MB_ENTRY(weight_gradients, a.batch)     \
+    MB_ENTRY(undo, a.batch)                 \
+    MB_ENTRY(redo, a.batch)                 \
+    MB_ENTRY(lsh_scratch, a.batch)          \
+    MB_ENTRY(lsh_hash, a.batch * a.parts)   \
+    MB_ENTRY(lsh_fill, a.batch * a.parts)   \
+    MB_ENTRY(lsh_update, a.batch)           \
+    MB_ENTRY(lsh_undo, a.batch)             \
+    MB_ENTRY(lsh_redo, a.batch)             \
+    MB_ENTRY(lsh_query, a.batch)            \
+    MB_ENTRY(topk_part, a.batch * a.parts)  \
+    MB_ENTRY(topk_merge, a.batch)           \
+    MB_ENTRY(sparse_read, a.batch)          \
+    MB_ENTRY(sparse_read_back, a.batch)     \
+    MB_ENTRY(sparse_write, a.batch)         \
+    MB_ENTRY(rollback, a.batch)             \
+    MB_ENTRY(lru_touch, a.batch)            \
+    MB_ENTRY(lru_pop, a.batch)              \
+    MB_ENTRY(lru_undo, a.batch)             \
+    MB_ENTRY(link_update, a.batch)          \
+    MB_ENTRY(link_swap, a.batch)            \
+    MB_ENTRY(link_read, a.batch)            \
+    MB_ENTRY(link_steps, a.batch)
+// clang-format on
 
 namespace mb::entries {
 
-MB_FN int64_t crews(const Arguments& a) { return Forward<0>::crews(a); }
+// Whole passes read Sizes, Weights, PassStates, Tape, Memory, Ring, Scratch, and LshTables or LinkMatrices if they are
+// used; backward also Gradients.
 
-// Numbers of scratch that a sequence needs for an element and for each of its parts, to `index`.
-template <int known> MB_FN void scratch(const Block& block, const Arguments& a, int64_t) {
-    block.one([&] { a.index[0] = Sequence<known>::scratch_size(a), a.index[1] = best_scratch(a.heads, a.reads); });
-}
-
-template <int known> MB_FN void forward(const Block& block, const Arguments& a, int64_t item) {
-    Forward<known>(block, a, Forward<known>::first_of(a, item), Forward<known>::first_of(a, item + 1)).run();
+// To `index`: Reals of scratch that a pass needs for an element, and for each part. Reads Sizes.
+template <int fixed_width>
+MB_FN void scratch(const Block& block, const Arguments& a, int64_t) {
+    block.on_leader([&] { a.index[0] = Element::scratch_size(a), a.index[1] = topk_scratch(a.heads, a.reads); });
 }
 
-// `forward` in pieces, so that many blocks may search the rows of one element: forward_step of steps 0..T, search_part of 0..T-1 in between.
-template <int known> MB_FN void forward_step(const Block& block, const Arguments& a, int64_t item) {
-    Forward<known> crew(block, a, item, item + 1);
-    Sequence<known>& sequence = crew.members.at[0];
-    sequence.clocks.start(block);
-    if (a.step > 0) sequence.read(a.step - 1);
-    else sequence.begin();
-    if (a.step < a.steps) crew.controller(a.step), sequence.write(a.step);
-    else sequence.end();
-}
-template <int known> MB_FN void search_part(const Block& block, const Arguments& a, int64_t item) {
-    Sequence<known>(block, a, item / a.parts).search_part(a.step, item % a.parts);
+template <int fixed_width>
+MB_FN void forward(const Block& block, const Arguments& a, int64_t tile) {
+    Forward<fixed_width>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
 }
 
-template <int known> MB_FN void backward(const Block& block, const Arguments& a, int64_t item) {
-    Backward<known>(block, a, Backward<known>::first_of(a, item), Backward<known>::first_of(a, item + 1)).run();
+// `forward` in pieces, so that many blocks can search the rows of one element: forward_step of steps 0..T, with
+// search_part of step t between those of t and t + 1.
+template <int fixed_width>
+MB_FN void forward_step(const Block& block, const Arguments& a, int64_t item) {
+    Forward<fixed_width> tile(block, a, item, item + 1);
+    ForwardElement<fixed_width>& element = tile.elements.at[0];
+    element.clocks.start(block);
+    if (a.step > 0)
+        element.read(a.step - 1);
+    else
+        element.load_first_states();
+    if (a.step < a.steps)
+        tile.controller(a.step), element.write(a.step);
+    else
+        element.store_last_states();
 }
-template <int known> MB_FN void input(const Block& block, const Arguments& a, int64_t item) { mb::input(block, a, item); }
-template <int known> MB_FN void output(const Block& block, const Arguments& a, int64_t item) { mb::output(block, a, item); }
-template <int known> MB_FN void output_back(const Block& block, const Arguments& a, int64_t item) { mb::output_back(block, a, item); }
-template <int known> MB_FN void weight_gradients(const Block& block, const Arguments& a, int64_t item) { mb::weight_gradients(block, a, item); }
-template <int known> MB_FN void undo(const Block& block, const Arguments& a, int64_t item) {
-    Sequence<known> sequence(block, a, item);
-    for (int64_t t = a.steps; t-- > 0;) sequence.swap_step(t, false);
+template <int fixed_width>
+MB_FN void search_part(const Block& block, const Arguments& a, int64_t item) {
+    ForwardElement<fixed_width>(block, a, item / a.parts).search_part(a.step, item % a.parts);
 }
-template <int known> MB_FN void redo(const Block& block, const Arguments& a, int64_t item) {
-    Sequence<known> sequence(block, a, item);
-    for (int64_t t = 0; t < a.steps; ++t) sequence.swap_step(t, true);
+
+template <int fixed_width>
+MB_FN void backward(const Block& block, const Arguments& a, int64_t tile) {
+    Backward<fixed_width>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
+}
+
+// Undo or redo a whole pass. Reads Sizes, Tape, Memory, Ring, LshTables and LinkMatrices.
+template <int fixed_width>
+MB_FN void undo(const Block& block, const Arguments& a, int64_t item) {
+    Element element(block, a, item, fixed_width ? fixed_width : a.width);
+    for (int64_t t = a.steps; t-- > 0;) element.undo_or_redo_step(t, false);
+}
+template <int fixed_width>
+MB_FN void redo(const Block& block, const Arguments& a, int64_t item) {
+    Element element(block, a, item, fixed_width ? fixed_width : a.width);
+    for (int64_t t = 0; t < a.steps; ++t) element.undo_or_redo_step(t, true);
 }
 
 }  // namespace mb::entries

@@ -84,7 +84,9 @@ class FaissGpuIvf(Rebuilt):
     def build_one(self, vectors: Tensor) -> Search:
         """4 sqrt(n) lists, by the centroids of a sample, as `faiss-ivf` has them."""
         faiss = library()
-        sample = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(0))[: FaissIvf.sample].to(vectors.device)
+        sample = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(0), device="cpu")[: FaissIvf.sample].to(
+            vectors.device
+        )
         with torch.cuda.device_of(vectors):
             config = faiss.GpuIndexIVFFlatConfig()
             config.device = max(0, vectors.get_device())

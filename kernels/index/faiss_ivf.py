@@ -47,9 +47,9 @@ class FaissIvf(Index):
             index.cp.niter, index.cp.min_points_per_centroid, index.cp.verbose = self.rounds, 1, False
             generator = torch.Generator().manual_seed(0)
             if rows.live >= number:
-                index.train(vectors(rows, element, torch.randperm(rows.live, generator=generator)[: self.sample]))
+                index.train(vectors(rows, element, torch.randperm(rows.live, generator=generator, device="cpu")[: self.sample]))
             else:
-                quantizer.add(torch.nn.functional.normalize(torch.randn(number, width, generator=generator), dim=1).numpy())
+                quantizer.add(torch.nn.functional.normalize(torch.randn(number, width, generator=generator, device="cpu"), dim=1).numpy())
                 index.is_trained = True
             index.nprobe = self.probes
             index.set_direct_map_type(faiss.DirectMap.Array)

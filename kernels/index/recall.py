@@ -14,9 +14,10 @@ FEWEST_JUDGED = 16  # of each element
 
 def queries_near(rows: Rows, which: Tensor, generator: torch.Generator) -> Tensor:
     """Stored rows int64 [..., B, R] plus Gaussian noise: [..., B, R, W] of unit length."""
-    element = torch.arange(which.shape[-2])[:, None]
-    stored = functional.normalize(rows.memory[element.to(rows.memory.device), which.to(rows.memory.device)].to(rows.norms.dtype), dim=-1)
-    noise = torch.randn(stored.shape, generator=generator) * (NOISE * stored.shape[-1] ** -0.5)
+    device = rows.memory.device
+    element = torch.arange(which.shape[-2], device=device)[:, None]
+    stored = functional.normalize(rows.memory[element, which.to(device)].to(rows.norms.dtype), dim=-1)
+    noise = torch.randn(stored.shape, generator=generator, device="cpu") * (NOISE * stored.shape[-1] ** -0.5)
     return functional.normalize(stored + noise.to(stored), dim=-1)
 
 
@@ -24,7 +25,7 @@ def recall_of(index: Index, rows: Rows, heads: int, reads: int, generator: torch
     """Part of the K nearest live rows that is found for about `JUDGED` queries, shared out among the elements and asked R at a time."""
     batch = len(rows.memory)
     of_element = max(FEWEST_JUDGED, JUDGED // batch)
-    judged = queries_near(rows, torch.randint(rows.live, (batch, of_element), generator=generator), generator)
+    judged = queries_near(rows, torch.randint(rows.live, (batch, of_element), generator=generator, device="cpu"), generator)
     hits = 0.0
     for queries in judged.split(heads, dim=1):
         expected = topk_content(rows.memory, rows.norms, queries.contiguous(), reads, rows.live)

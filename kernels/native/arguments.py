@@ -4,22 +4,16 @@ import ctypes
 import functools
 import math
 import operator
-import re
 from array import array
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-SOURCES = Path(__file__).resolve().parents[1] / "csrc"
-KINDS: dict[str, str] = {
-    name: kind
-    for kind, name in re.findall(
-        r"\b(SIZE|REAL|STORE|INT32|INT64)\((\w+)\)", (SOURCES / "arguments.h").read_text().partition("namespace")[0]
-    )
-}
+from mann_bench.kernels.native.headers import argument_types
+
+KINDS = argument_types()
 SIZES = tuple(name for name, kind in KINDS.items() if kind == "SIZE")  # they stand first
 PLACES = {name: place for place, name in enumerate(KINDS)}
 _NO_BUFFERS = array("q", [0] * (len(KINDS) - len(SIZES)))
@@ -39,7 +33,7 @@ class Numbers(NamedTuple):
 
     def of(self, name: str) -> torch.dtype:
         """The type of a buffer."""
-        return {"REAL": self.real, "STORE": self.store, "INT32": torch.int32, "INT64": torch.int64}[KINDS[name]]
+        return {"Real": self.real, "Store": self.store, "int32_t": torch.int32, "int64_t": torch.int64}[KINDS[name]]
 
 
 def in_one_block(shapes: Mapping[str, Sequence[int]], numbers: Numbers) -> tuple[str, int]:

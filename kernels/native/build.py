@@ -16,7 +16,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from mann_bench.kernels.native.arguments import SOURCES, Arguments
+from mann_bench.kernels.native.arguments import Arguments
+from mann_bench.kernels.native.headers import SOURCES
 
 FLAGS = ("-std=c++17", "-fPIC", "-shared", "-fno-strict-aliasing")
 # Not -ffast-math: only the sums that say so are reordered into SIMD, NaN keeps its meaning, and the process's floating-point mode its own.
@@ -56,8 +57,9 @@ def flags(real: str = "float32", store: str | None = None, *, emulate: bool = Fa
 def build_hash(main: Path, *settings: str) -> str:
     """16 hex digits that change with the headers, the file compiled, and what else the result depends on: flags, compiler, processor."""
     digest = hashlib.sha256("\0".join(settings).encode())
-    for source in (*sorted(SOURCES.glob("*.h")), main):
-        digest.update(source.name.encode() + source.read_bytes())
+    for header in sorted(SOURCES.rglob("*.h")):
+        digest.update(header.relative_to(SOURCES).as_posix().encode() + header.read_bytes())
+    digest.update(main.name.encode() + main.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -94,7 +96,7 @@ def build(chosen: tuple[str, ...]) -> Path:
     """The library made with these flags, compiled if it is not in the cache; BuildError with the compiler's words if that fails."""
 
     def make(made: Path) -> None:
-        compile_with(compiler(), *chosen, "-o", str(made), str(MAIN), "-lpthread")
+        compile_with(compiler(), *chosen, f"-I{SOURCES}", "-o", str(made), str(MAIN), "-lpthread")
         made.write_bytes(sealed(made.read_bytes()))
 
     return cached(library_path(chosen).name, make)

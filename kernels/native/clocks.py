@@ -1,6 +1,5 @@
-"""Time of each phase inside native sequence calls, by the kernels' own clocks (`csrc/clocks.h`), which run only where asked for."""
+"""Time of each phase inside native sequence calls, by the kernels' own clocks (`csrc/sequence/clocks.h`), which run only on request."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mann_bench.kernels.native.arguments import SOURCES
+from mann_bench.kernels.native.headers import phases
 
-PHASES = tuple(re.findall(r"\bPHASE\((\w+)\)", (SOURCES / "clocks.h").read_text().partition("define MB_PHASES")[2].partition("\n")[0]))
+PHASES = phases()
 
 
 @dataclass

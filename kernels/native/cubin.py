@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mann_bench.kernels.native import build
-from mann_bench.kernels.native.arguments import SOURCES, Arguments
+from mann_bench.kernels.native.arguments import Arguments
+from mann_bench.kernels.native.headers import SOURCES
 
 MAIN = SOURCES / "device.cu"
 THREADS = 512  # of a block
@@ -55,7 +56,7 @@ def nvcc() -> Compiler:
 
     def compile_(macros: list[str], arch: str, made: Path) -> None:
         defined = [f"-D{macro}" for macro in macros]
-        build.compile_with(command, "-cubin", "-std=c++17", f"-arch={arch}", *defined, "-o", str(made), str(MAIN))
+        build.compile_with(command, "-cubin", "-std=c++17", f"-arch={arch}", *defined, f"-I{SOURCES}", "-o", str(made), str(MAIN))
 
     return Compiler(build.version(command), compile_)
 
@@ -75,7 +76,7 @@ def compiler() -> Compiler:
 def macros(real: str, store: str, width: int) -> list[str]:
     """What one build defines: number types, and the word size if it is a known one."""
     chosen = [f"MB_REAL={build.REALS[real]}", f"MB_THREADS={THREADS}", f"MB_ARGUMENTS_BYTES={ctypes.sizeof(Arguments)}"]
-    return [*chosen, f"MB_KNOWN={width if width in KNOWN_WIDTHS else 0}", *(["MB_STORE_BF16"] if store == "bfloat16" else [])]
+    return [*chosen, f"MB_FIXED_WIDTH={width if width in KNOWN_WIDTHS else 0}", *(["MB_STORE_BF16"] if store == "bfloat16" else [])]
 
 
 def compile_kernels(arch: str, real: str = "float32", store: str = "float32", width: int = 32, by: Compiler | None = None) -> Path:

@@ -5,19 +5,15 @@ A launch waits for nothing and reads nothing back, so that it can be part of a C
 
 import ctypes
 import functools
-import re
 
 import torch
 
-from mann_bench.kernels.native import build
-from mann_bench.kernels.native import cubin as cuda
-from mann_bench.kernels.native.arguments import SOURCES, Arguments
+from mann_bench.kernels.native import build, cubin
+from mann_bench.kernels.native.arguments import Arguments
+from mann_bench.kernels.native.headers import entry_points
 
 ALIGNMENT_BYTES = 16
-# Entry points by name, and how many items each has. A crew is one element.
-ENTRIES = {
-    name: items for header in sorted(SOURCES.glob("*.h")) for name, items in re.findall(r"\bENTRY\((\w+), ([^)]+\)?)\)", header.read_text())
-}
+ENTRIES = entry_points()  # on a GPU a batch tile is one element
 
 
 class DriverError(RuntimeError):
@@ -32,7 +28,7 @@ def why_not(real: str = "float32", store: str = "float32", width: int = 32) -> s
     if not torch.cuda.is_available():
         return "torch finds no NVIDIA GPU or driver"
     try:
-        cuda.compile_kernels(architecture(torch.cuda.current_device()), real, store, width)
+        cubin.compile_kernels(architecture(torch.cuda.current_device()), real, store, width)
     except build.BuildError as error:
         return str(error)
     return None
@@ -51,12 +47,12 @@ def launch(entry: str, arguments: Arguments, real: str, store: str, device: torc
         return
     index = torch.cuda.current_device() if device.index is None else device.index
     aligned = (arguments.memory or 0) % ALIGNMENT_BYTES == 0  # rows of a known width are read four numbers at a time
-    width = arguments.width if arguments.width in cuda.KNOWN_WIDTHS and aligned else 0
+    width = arguments.width if arguments.width in cubin.KNOWN_WIDTHS and aligned else 0
     kernel = _kernel(entry, index, real, store, width)
     stream = ctypes.c_void_p(torch.cuda.current_stream(index).cuda_stream)
     parameters = (ctypes.c_void_p * 1)(ctypes.addressof(arguments))  # the driver copies what they point to before it returns
     with _Context(index):
-        _call("cuLaunchKernel", kernel, items, 1, 1, cuda.THREADS, 1, 1, 0, stream, parameters, None)
+        _call("cuLaunchKernel", kernel, items, 1, 1, cubin.THREADS, 1, 1, 0, stream, parameters, None)
 
 
 class _Context:
@@ -89,9 +85,9 @@ def _kernel(entry: str, device: int, real: str, store: str, width: int) -> ctype
 
 @functools.cache
 def _module(device: int, real: str, store: str, width: int) -> ctypes.c_void_p:
-    module, cubin = ctypes.c_void_p(), cuda.compile_kernels(architecture(device), real, store, width)
+    module, image = ctypes.c_void_p(), cubin.compile_kernels(architecture(device), real, store, width)
     with _Context(device):
-        _call("cuModuleLoadData", ctypes.byref(module), cubin.read_bytes())
+        _call("cuModuleLoadData", ctypes.byref(module), image.read_bytes())
     return module
 
 

@@ -31,7 +31,7 @@ def _topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, live: 
         raise ValueError(f"topk_content: live: expected a number of rows from 0 to N = {slots}, got {live}")
     threads = threads_for(batch * (slots if scan_all else live) * width * memory.element_size())
     parts = parts_of_rows(memory.device, batch, threads)
-    sizes = {"batch": batch, "slots": slots, "width": width, "heads": heads, "reads": k, "scan_all": int(scan_all), "live": live}
+    sizes = {"batch": batch, "slots": slots, "width": width, "heads": heads, "reads": k, "scan_all": int(scan_all), "num_candidates": live}
     sizes |= {"threads": threads, "parts": parts}
     inputs = {"memory": memory, "norms": norms, "queries": queries.contiguous()}
     _, part_numbers = scratch(call.which, (("heads", heads), ("reads", k)), memory.device)

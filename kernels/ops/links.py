@@ -84,7 +84,7 @@ def _link_update(
     return journal
 
 
-_JOURNAL = ("linked_rows", "precedence_rows", "decayed_places", "decayed_values", "old_columns", "old_values")
+_JOURNAL = ("linked_rows", "precedence_rows", "decayed_offsets", "decayed_values", "old_columns", "old_values")
 
 
 def _link_swap(

@@ -60,8 +60,8 @@ def _lsh_fill(planes: Tensor, probe_masks: Tensor, buckets: Tensor, codes: Tenso
     parts = parts_of_rows(memory.device, sizes["batch"], threads)
     numbers = _scratch(call.which, _fixed(sizes), memory.device)[0]
     changed |= {"sketches": codes.new_empty(codes.shape[:2]), "part_scratch": planes.new_empty(sizes["batch"], parts, numbers)}
-    call.run("mb_lsh_hash", {**sizes, "live": live, "threads": threads, "parts": parts}, inputs, changed)
-    call.run("mb_lsh_fill", {**sizes, "live": live, "threads": threads, "parts": sizes["tables"]}, inputs, changed)
+    call.run("mb_lsh_hash", {**sizes, "num_candidates": live, "threads": threads, "parts": parts}, inputs, changed)
+    call.run("mb_lsh_fill", {**sizes, "num_candidates": live, "threads": threads, "parts": sizes["tables"]}, inputs, changed)
 
 
 def _lsh_update(
@@ -120,7 +120,7 @@ def prepare_query(tables: LshTables, memory: Tensor, queries: Tensor, k: int, re
             raise ValueError(
                 f"lsh_query: queries: expected contiguous {call.real} {list(shape)}, got {queries.dtype} {list(queries.shape)}"
             )
-        index = torch.empty(found, dtype=torch.int64)
+        index = torch.empty(found, dtype=torch.int64, device="cpu")
         arguments.queries, arguments.index = queries.data_ptr(), index.data_ptr()
         search(address)
         return index
@@ -142,7 +142,7 @@ def _querying(
     return call, sizes, inputs, changed
 
 
-_LOG = ("log_places", "log_entries", "log_codes")
+_LOG = ("log_offsets", "log_entries", "log_codes")
 
 
 def _tables(

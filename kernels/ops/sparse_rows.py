@@ -77,7 +77,7 @@ def _sparse_write(
     call.rows_in_range({"erased": erased}, slots)
     entries = heads * (support + 1)
     rows, old_rows, old_norms = index.new_empty(batch, entries), memory.new_empty(batch, entries, width), norms.new_empty(batch, entries)
-    sizes = {"batch": batch, "slots": slots, "width": width, "writers": heads, "reads": support}
+    sizes = {"batch": batch, "slots": slots, "width": width, "write_heads": heads, "reads": support}
     sizes["threads"] = threads_for(4 * old_rows.nbytes)
     inputs = {"index": index, "weights": weights.contiguous(), "values": values.contiguous(), "erased": erased}
     changed = {"memory": memory, "norms": norms, "rows": rows, "old_rows": old_rows, "old_norms": old_norms}

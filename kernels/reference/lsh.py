@@ -52,13 +52,14 @@ class LshTables:
                 f"sizes: expected tables, rerank >= 1, 0 to 24 bits, a capacity that is a multiple of {LINE}, 1 to 2^min(bits, {REACH}) "
                 f"probes, got {sizes}"
             )
+        device = torch.get_default_device() if device is None else device
         planes, masks = cls.directions(width, sizes, dtype, device)
         buckets = torch.empty(batch, tables, 1 << bits, capacity, dtype=torch.int64, device=device)
         codes = torch.empty(batch, slots, tables, dtype=torch.int32, device=device)
         return cls(planes, masks, on_huge_pages(buckets).fill_(-1), on_huge_pages(codes).fill_(-1))
 
     @staticmethod
-    def directions(width: int, sizes: LshSizes, dtype: torch.dtype, device: torch.device | str | None) -> tuple[Tensor, Tensor]:
+    def directions(width: int, sizes: LshSizes, dtype: torch.dtype, device: torch.device | str) -> tuple[Tensor, Tensor]:
         """Hyperplanes and probe masks of an index of these sizes, always the same."""
         generator = torch.Generator().manual_seed(0)
         planes = torch.cat([_directions(width, count, generator) for count in (*[sizes.bits] * sizes.tables, SKETCH_BITS)], dim=1)
@@ -167,7 +168,7 @@ def lsh_query(tables: LshTables, memory: Tensor, queries: Tensor, k: int, rerank
         for i in scores.argsort(descending=True, stable=True).tolist():
             if scores[i] == scores[i] and int(rows[i]) not in best:
                 best.append(int(rows[i]))
-        found[b, r, : len(best[:k])] = torch.tensor(best[:k], dtype=torch.int64)
+        found[b, r, : len(best[:k])] = found.new_tensor(best[:k])
     return found
 
 
@@ -179,13 +180,14 @@ def probe_masks(bits: int, probes: int) -> Tensor:
     reach = min(bits, REACH)
     costs = [NormalDist().inv_cdf(0.5 + (bit + 0.5) / (2 * bits)) ** 2 for bit in range(reach)]
     by_cost = sorted(range(1 << reach), key=lambda mask: (sum(cost for bit, cost in enumerate(costs) if mask >> bit & 1), mask))
-    return torch.tensor(by_cost[:probes], dtype=torch.int32)
+    return torch.tensor(by_cost[:probes], dtype=torch.int32, device="cpu")
 
 
 def _directions(width: int, count: int, generator: torch.Generator) -> Tensor:
     """`count` random unit vectors, [W, count], orthogonal in groups of W."""
-    groups = [torch.linalg.qr(torch.randn(width, width, generator=generator)).Q for _ in range(math.ceil(count / width))]
-    return torch.cat(groups, dim=1)[:, :count] if groups else torch.empty(width, 0)
+    normal = [torch.randn(width, width, generator=generator, device="cpu") for _ in range(math.ceil(count / width))]
+    groups = [torch.linalg.qr(matrix).Q for matrix in normal]
+    return torch.cat(groups, dim=1)[:, :count] if groups else torch.empty(width, 0, device="cpu")
 
 
 def _signs(projections: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """`sam_sequence`: all T steps of SAM or SDNC in one native call, the LSTM controller inside, forward and backward.
 
 `SequencePass` owns the buffers of one pass over one memory, its tape, and knows how to run it, take it back and make it again.
-Equations: Rae et al. 2016, section 3 and supplements A and D; kernel text: `csrc/sequence.h`. C = H + R W is the carry: h_t and all reads.
+Equations: Rae et al. 2016, section 3 and supplements A and D; kernel text: `csrc/sequence/`. C = H + R W is the carry: h_t and all reads.
 """
 
 from collections.abc import Mapping, Sequence
@@ -80,14 +80,14 @@ class SequencePass:
         for of_state, grad in zip(self._of_states(states), last, strict=True) if any(grad is not None for grad in last) else ():
             if grad is not None:
                 of_state.copy_(grad)
-        sizes["line_stride"] = min(sizes["slots"], sizes["live"] + sizes["steps"] * sizes["writers"], self.plan.touched)
-        self._set({"line_stride": sizes["line_stride"]})
+        sizes["touched_stride"] = min(sizes["slots"], sizes["num_candidates"] + sizes["steps"] * sizes["write_heads"], self.plan.touched)
+        self._set({"touched_stride": sizes["touched_stride"]})
         grad_gates = new(self.plan.gates)
         changed = {
             "grad_gates": grad_gates,
             self.plan.grads[0]: states,
             self.plan.lines[0]: new(self.plan.lines[1]),
-            "row_gradient": new(sizes["batch"], sizes["line_stride"], sizes["width"]),
+            "row_gradient": new(sizes["batch"], sizes["touched_stride"], sizes["width"]),
             **self._clocks("backward"),
         }
         of_weights = self._short_backward(grad_y, changed) if self.short else self._long_backward(grad_y, changed)
@@ -170,7 +170,7 @@ class SequencePass:
     def _search(self) -> dict[str, Tensor]:
         """Where blocks that share the search of an element's rows leave what they found."""
         sizes, batch = self.sizes, self.sizes["batch"]
-        rows = sizes["slots"] if sizes["scan_all"] else sizes["live"] + sizes["steps"] * sizes["writers"]
+        rows = sizes["slots"] if sizes["scan_all"] else sizes["num_candidates"] + sizes["steps"] * sizes["write_heads"]
         parts = 1 if sizes.get("tables") else search_parts(min(rows, sizes["slots"]), batch, self.device)
         if parts == 1:
             return {}

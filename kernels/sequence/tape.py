@@ -45,10 +45,10 @@ def plan(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device,
         lines |= {"grad_interface": interface, "cell_inputs": cell_inputs, "grad_features": (*along, carry[2])}
     tape["scratch"] = (size["batch"], element)
     grads = {"grad_carry": carry[1:], "grad_cell": tape["cell"][1:], "grad_weights": tape["read_weights"][1:]}
-    order = in_order({**size, "table_size": lines["line_keys"][2], "scratch_stride": element})
+    order = in_order({**size, "table_size": lines["slot_hash"][2], "scratch_stride": element})
     tape_block, line_block, grad_block = (in_one_block(shapes, which.numbers) for shapes in (tape, lines, grads))
     read = size["heads"] * size["reads"]
-    touched = read + size["steps"] * (size["writers"] + read * (2 if size.get("links") else 1))
+    touched = read + size["steps"] * (size["write_heads"] + read * (2 if size.get("links") else 1))
     return Plan(
         str(which), array("q", order), of_input, carry, gates, interface, cell_inputs, y, tape_block, line_block, grad_block, touched, part
     )
@@ -56,13 +56,13 @@ def plan(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device,
 
 def support(size: Mapping[str, int]) -> int:
     """S: rows that a write head takes over from the step before."""
-    return size["reads"] * (1 if size["writers"] == size["heads"] else size["heads"])
+    return size["reads"] * (1 if size["write_heads"] == size["heads"] else size["heads"])
 
 
 def tape_shapes(size: Mapping[str, int]) -> dict[str, Shape]:
     """What is kept of a pass."""
     steps, batch, hidden, width = size["steps"], size["batch"], size["hidden"], size["width"]
-    heads, reads, writers, links = size["heads"], size["reads"], size["writers"], size.get("links", 0)
+    heads, reads, writers, links = size["heads"], size["reads"], size["write_heads"], size.get("links", 0)
     places = steps if size["taped"] else 2  # without a tape two places serve in turn
     states = places + 1 if size["taped"] else 2
     interface = heads * (width + size["strength"] + size.get("modes", 0)) + writers * (width + 2)
@@ -94,7 +94,7 @@ def tape_shapes(size: Mapping[str, int]) -> dict[str, Shape]:
     }
     if links:
         tape |= {
-            "decayed_places": (steps, batch, links * links),
+            "decayed_offsets": (steps, batch, links * links),
             "decayed_values": (steps, batch, links * links),
             "old_columns": (steps, batch, 2 * links, links),
             "old_values": (steps, batch, 2 * links, links),
@@ -102,7 +102,7 @@ def tape_shapes(size: Mapping[str, int]) -> dict[str, Shape]:
         }
     if tables := size.get("tables"):
         tape |= {
-            "log_places": (steps, batch, entries, tables, 2),
+            "log_offsets": (steps, batch, entries, tables, 2),
             "log_entries": (steps, batch, entries, tables, 2),
             "log_codes": (steps, batch, entries, tables),
         }
@@ -112,6 +112,6 @@ def tape_shapes(size: Mapping[str, int]) -> dict[str, Shape]:
 def line_shapes(size: Mapping[str, int]) -> dict[str, Shape]:
     """A line of the memory gradient for each touched row, found by hashing: 4 bytes an access, nothing of size N."""
     steps, batch = size["steps"], size["batch"]
-    accesses = size["writers"] * (1 + support(size)) + size["heads"] * size["reads"] * (2 if size.get("links") else 1)
+    accesses = size["write_heads"] * (1 + support(size)) + size["heads"] * size["reads"] * (2 if size.get("links") else 1)
     table_size = 1 << (2 * (steps + 1) * accesses - 1).bit_length()
-    return {"lines": (steps + 1, batch, accesses), "line_keys": (batch, 2, table_size), "line_count": (batch,)}
+    return {"touched_slot": (steps + 1, batch, accesses), "slot_hash": (batch, 2, table_size), "touched_count": (batch,)}

@@ -1,4 +1,4 @@
-"""A case: one point of a benchmark, frozen, validated, with a stable id."""
+"""A case: one point of a benchmark. It is immutable, validated, and has an id that is the same on every machine."""
 
 import hashlib
 import json
@@ -11,14 +11,16 @@ from mann_bench.data.units import format_slots
 
 Mode = Literal["train", "infer"]
 Fill = Literal["empty", "full"]
-CURVE = ("model", "variant", "kernels", "index")  # the fields that tell one line of a plot, or one side of a comparison, from another
+CURVE = ("model", "variant", "kernels", "index")  # fields that distinguish the curves of a plot
 
 
 class Case(BaseModel):
-    """Everything that decides what is measured. Letters in brackets are the project's shape letters.
+    """Everything that decides what is measured. Descriptions name the project's shape letters.
 
-    `fill="full"` starts from N random rows, all of them candidates of a read (the honest workload for claims about N); `empty`
-    starts at zero, where only written rows are candidates. `mode="train"` is forward and backward, `infer` forward alone.
+    Attributes:
+        fill: "full" starts from N random rows, all of them candidates of a read (the workload for claims about N); "empty" starts from
+            zeros, where only written rows are candidates.
+        mode: "train" is forward and backward, "infer" forward alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,7 +52,7 @@ class Case(BaseModel):
 
     @property
     def case_id(self) -> str:
-        """The same case has the same id on every machine."""
+        """Hash of all fields: the same case has the same id on every machine."""
         return stable_id(self)
 
     @property
@@ -60,7 +62,7 @@ class Case(BaseModel):
 
     @property
     def label(self) -> str:
-        """The case in a few words: `sam lsh N=1M train`."""
+        """Short description: `sam lsh N=1M train`."""
         options = ("" if self.kernels == "auto" else f" {self.kernels}") + ("" if self.index == "exact" else f" {self.index}")
         return f"{self.name}{options} N={format_slots(self.slots)} {self.mode}"
 
@@ -71,6 +73,6 @@ def full_name(model: str, variant: str) -> str:
 
 
 def stable_id(fields: BaseModel, without: Collection[str] = ()) -> str:
-    """16 hex digits of SHA-256 over the canonical JSON, `without` some of the fields."""
+    """16 hex digits of SHA-256 over the canonical JSON of all fields but those in `without`."""
     canonical = json.dumps(fields.model_dump(exclude=set(without)), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

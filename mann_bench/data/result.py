@@ -1,4 +1,4 @@
-"""What a measurement is: immutable data, schema 1, one JSON object a line in `RUN/results.jsonl`. Formatting lives elsewhere."""
+"""What a measurement is: immutable data of schema 1, stored as JSON lines in `RUN/results.jsonl` (`store.py`). It does no formatting."""
 
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -50,7 +50,7 @@ class Interval(Record):
 
 
 class Samples(Interval):
-    """Every sample in the order it was taken, in milliseconds, and its summary."""
+    """All samples in the order of measurement, in milliseconds, and their summary."""
 
     min: float
     count: int
@@ -58,7 +58,7 @@ class Samples(Interval):
 
 
 class Sensors(Record):
-    """A GPU's own sensors at one moment; None: this card or driver does not say. `slowdowns`: why its clock is held down."""
+    """One reading of a GPU's sensors; None where the card or driver has none. `slowdowns`: reasons for a reduced clock."""
 
     sm_clock_mhz: int | None = None
     memory_clock_mhz: int | None = None
@@ -69,12 +69,17 @@ class Sensors(Record):
 
 
 class Timing(Record):
-    """`pass_ms`: one call over T steps (train: forward and backward); `step_ms` = pass_ms / T; `device_ms`: CUDA events, else None.
+    """Time of a case.
 
-    `first_ms`: what came before all this, the first step and first pass with all that they build and compile. `round_counts`: how many
-    of the samples each round took. `issue_share`: median part of a pass until the host had issued all its work (CUDA); near 1 the host,
-    not the device, sets the pace. `cache`: whether the last-level cache was emptied before each pass. `sensors`: before the first
-    round and after each.
+    Attributes:
+        pass_ms: one pass over T steps (in training forward and backward), wall clock.
+        step_ms: pass_ms / T.
+        device_ms: one pass between CUDA events; None on a CPU.
+        first_ms: the first step and the first pass, with all that they build and compile.
+        round_counts: number of samples of each round.
+        issue_share: median part of a pass until the host had issued all its work (CUDA). Near 1, the host limits the speed, not the GPU.
+        cache: "flushed" if the last-level cache was flushed before each pass.
+        sensors: readings before the first round and after each round.
     """
 
     pass_ms: Samples
@@ -90,10 +95,18 @@ class Timing(Record):
 
 
 class Memory(Record):
-    """Allocator bytes of one pass. `peak_bytes` counts from the start of the process, `start_bytes` is what was held before the pass,
-    `tape_bytes` what forward leaves for backward, `bytes_per_step` its slope over T (with its 95% interval, from `_low` to `_high`),
-    `state_bytes` the memory and all that goes with it, `leaked_bytes` what the pass left behind that nothing known holds. The causes of
-    the `ledger` (`mann_bench.measure.ledger`) are as of the peak and sum to it.
+    """Memory of one pass, in bytes of torch's allocator unless said otherwise.
+
+    Attributes:
+        peak_bytes: absolute peak, what was held before the pass included.
+        start_bytes: held before the pass.
+        tape_bytes: saved for backward at the end of forward.
+        bytes_per_step: slope of tape_bytes over T, with its 95% interval from `_low` to `_high`.
+        state_bytes: the model's memory and what belongs to it (index, links, usage).
+        ledger: bytes by cause (`mann_bench.measure.ledger`) at the time of the peak; they sum to it.
+        leaked_bytes: left behind by the pass, but held by no known object.
+        rss_peak_bytes: peak of the process's resident memory.
+        nvml_peak_bytes: GPU memory of the process as the driver counts it; None if it cannot be read.
     """
 
     peak_bytes: int
@@ -110,7 +123,7 @@ class Memory(Record):
 
 
 class Check(Record):
-    """The correctness gate: the same model, op or index at a small N against its reference."""
+    """Outcome of the correctness gate: a model, op or index against its reference at a small size."""
 
     compared_with: str
     max_rel_err: float

@@ -1,16 +1,16 @@
-"""A suite: a TOML file of axes, fixed values and budgets, expanded to cases.
+"""A suite: a TOML file of axes, fixed values and a budget, which expands to cases.
 
 name = "quick"
 description = "..."
-interleave = ["threads"]     # cases that differ in these are timed in turn too; in model, variant, kernels and index they always are
+interleave = ["threads"]     # cases that differ in these fields are timed in turn, as are those that differ in CURVE
 [fixed]                      # any field of a case
 steps = 16
 [[sweep]]                    # the product of all lists; `models` may name variants (ntm-checkpointed)
 models = ["ntm", "sam"]
 slots = ["64", "1k"]
 [budget]
-case_seconds = 60            # one case, all in
-memory = "8G"                # one case, above what an idle process holds
+case_seconds = 60            # limit of one case, everything included
+memory = "8G"                # limit of one case, above what an idle process holds
 """
 
 import itertools
@@ -28,7 +28,7 @@ from mann_bench.data.units import parse_size
 
 
 class Budget(BaseModel):
-    """What one case may take, and how exactly it is to be timed."""
+    """Limits of one case, and how precisely to time it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,27 +46,27 @@ class Budget(BaseModel):
 
 
 class Suite(BaseModel):
-    """A named list of cases under one budget; `text` is the file as written, `interleave` fields that a comparison goes across."""
+    """A named list of cases with one budget. `text` is the file as written; cases that differ in `interleave` are timed in turn."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
-    description: str
+    description: str = ""
     cases: list[Case]
-    budget: Budget
-    text: str
+    budget: Budget = Field(default_factory=Budget)
+    text: str = ""
     interleave: tuple[str, ...] = ()
 
 
 def suite_names() -> list[str]:
-    """The suites that ship."""
+    """Names of the suites that come with the package."""
     return sorted(
         entry.name.removesuffix(".toml") for entry in resources.files("mann_bench.suites").iterdir() if entry.name.endswith(".toml")
     )
 
 
 def load_suite(name: str) -> Suite:
-    """A shipped suite by name or a TOML file by path; UsageError naming the file and the key at fault."""
+    """Load a suite of the package by name, or a TOML file by path; UsageError that names the file and the key at fault."""
     if name.endswith(".toml"):
         path = Path(name)
         if not path.is_file():
@@ -82,7 +82,7 @@ def load_suite(name: str) -> Suite:
 
 
 def parse_suite(text: str, source: str) -> Suite:
-    """The suite that a TOML text describes; `source` is what errors call it."""
+    """Parse the TOML text of a suite; `source` is its name in error messages."""
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -125,17 +125,23 @@ def _expand(suite: str, fixed: dict[str, Any], sweep: dict[str, Any], source: st
 
 
 def select(suite: Suite, *, models: list[str], slots: list[int], changes: dict[str, Any]) -> Suite:
-    """The suite for other models or slots, or with fields of all cases changed; a model it does not hold takes its widest sweep."""
+    """Change a suite.
+
+    Args:
+        models: keep only these; one that the suite lacks gets the sizes of all its cases.
+        slots: memory sizes instead of the suite's.
+        changes: new values of fields in all cases.
+    """
     cases = suite.cases
     if models:
-        chosen = []
+        selected = []
         for name in models:
             model, variant = split_variant(name)
             find_model(model)
-            own = [case for case in cases if (case.model, case.variant) == (model, variant)]
+            existing = [case for case in cases if (case.model, case.variant) == (model, variant)]
             template = {case.model_copy(update={"model": model, "variant": variant, "index": "exact"}) for case in cases}
-            chosen += own or sorted(template, key=lambda case: case.slots)
-        cases = chosen
+            selected += existing or sorted(template, key=lambda case: case.slots)
+        cases = selected
     if slots:
         templates = {case.model_copy(update={"slots": slots[0]}): None for case in cases}
         cases = [case.model_copy(update={"slots": size}) for size in slots for case in templates]

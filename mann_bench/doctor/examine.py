@@ -1,4 +1,4 @@
-"""What this machine can do: every part the suite may use, whether it is there, and what to install if not."""
+"""Examine this machine: each part that measurements may use, whether it is there, and what to install if not."""
 
 import importlib
 import time
@@ -21,11 +21,11 @@ class Finding(NamedTuple):
 
 
 def examine() -> list[Finding]:
-    """All findings, the essential first."""
+    """Examine all parts, the essential ones first."""
     facts = environment.fingerprint()
     limit = facts["memory_limit_bytes"]
     memory = format_bytes(facts["ram_bytes"]) + (f", this process may use {format_bytes(limit)}" if limit else "")
-    found = [
+    findings = [
         Finding("python", "ok", facts["python"]),
         Finding("torch", "ok", facts["torch"]),
         Finding("cpu", "ok", f"{facts['cpu']}, {facts['usable_threads']} of {facts['threads']} threads usable"),
@@ -33,17 +33,17 @@ def examine() -> list[Finding]:
         _huge_pages(facts["huge_pages"]),
     ]
     if facts["gpus"]:
-        found += [
+        findings += [
             Finding("gpu", "ok", f"{gpu['name']}, {format_bytes(gpu['memory_bytes'])}, driver {gpu['driver']}") for gpu in facts["gpus"]
         ]
     else:
-        found.append(Finding("gpu", "missing", "no NVIDIA driver: cases on cuda are recorded as unavailable"))
+        findings.append(Finding("gpu", "missing", "no NVIDIA driver: cases on cuda are recorded as unavailable"))
     if facts["compiler"]:
-        found.append(Finding("c++ compiler", "ok", facts["compiler"]))
+        findings.append(Finding("c++ compiler", "ok", facts["compiler"]))
     else:
-        found.append(Finding("c++ compiler", "missing", "install g++ or clang++ (or set CXX); without one only kernels=torch runs"))
-    found += [_native_kernels(), _cuda_compiler(), _cuda_kernels(), _faiss(), _faiss_gpu()]
-    return found
+        findings.append(Finding("c++ compiler", "missing", "install g++ or clang++ (or set CXX); without one only kernels=torch runs"))
+    findings += [_native_kernels(), _cuda_compiler(), _cuda_kernels(), _faiss(), _faiss_gpu()]
+    return findings
 
 
 def _huge_pages(setting: str | None) -> Finding:
@@ -57,15 +57,15 @@ def _huge_pages(setting: str | None) -> Finding:
 
 
 def _native_kernels() -> Finding:
-    """Builds them if they are not in the cache yet."""
+    """Load the native kernels; they are built if they are not in the cache."""
     began = time.monotonic()
     try:
         path = build.library_path(build.flags())
-        was_there = path.is_file()
+        in_cache = path.is_file()
         build.load()
     except BuildError as error:
         return Finding("native kernels", "missing", f"{error}; models and ops run as kernels=torch")
-    when = "in the cache" if was_there else f"built in {time.monotonic() - began:.0f} s"
+    when = "in the cache" if in_cache else f"built in {time.monotonic() - began:.0f} s"
     return Finding("native kernels", "ok", f"build {path.stem} by {build.compiler()}, {when}: {path.parent}")
 
 
@@ -89,6 +89,5 @@ def _faiss() -> Finding:
 
 
 def _faiss_gpu() -> Finding:
-    """Of an index that searches rows on a GPU."""
     reason = find_index("faiss-gpu-exact").why_not("cuda")
     return Finding("faiss on a gpu", "missing" if reason else "ok", reason or "indexes faiss-gpu-exact, faiss-gpu-ivf")

@@ -1,4 +1,4 @@
-"""Does measuring work here? Ceilings of this machine, and planted faults that must be found: a 3% slowdown, an 8 MiB leak."""
+"""Check that measuring works on this machine: measure its ceilings, and plant faults that must be found (a 3% slowdown, an 8 MiB leak)."""
 
 import statistics
 from collections.abc import Callable
@@ -15,39 +15,39 @@ from mann_bench.measure.memory import measure_pass
 from mann_bench.measure.timing import median_interval, sample
 from mann_bench.measure.workload import Workload
 
-ROUNDS = 40  # turns of a comparison, doubled up to three times on a machine that needs it
-SAMPLES_S = 0.03  # a case and turn
-PLANTED = 0.03
+ROUNDS = 40  # of a comparison; doubled up to three times while its interval is too wide
+SAMPLES_S = 0.03  # time of samples of each side in a round
+PLANTED = 0.03  # relative slowdown
 LEAK_BYTES = 8 * 2**20
-OVERHEAD = 0.02
+OVERHEAD = 0.02  # relative time that timing may add
 COPY_BYTES = 2**28
 MATRIX = 1024
 Pass = Callable[[], None]
 
 
 class Ratio(NamedTuple):
-    """How many times as long the second takes as the first, with the 95% interval over `turns` turns."""
+    """Time of the second over time of the first, with its 95% interval over the rounds."""
 
     value: float
     low: float
     high: float
-    turns: int
+    rounds: int
 
     @property
     def half_width(self) -> float:
-        """The smallest difference from 1 that this comparison can tell from none."""
+        """The smallest difference from 1 that this comparison can detect."""
         return (self.high - self.low) / 2
 
 
 def selftest() -> list[Finding]:
-    """All findings; state "failed" for a planted fault that was missed or a ceiling that could not be measured."""
+    """Run all checks; state "failed" marks a planted fault that was missed."""
     torch.set_num_threads(1)
     device = Cpu()
     return [*ceilings(device), *planted_slowdown(device), planted_leak(), overhead(device)]
 
 
 def ceilings(device: Device, copy_bytes: int = COPY_BYTES, matrix: int = MATRIX) -> list[Finding]:
-    """Bytes a second of copies and operations a second of a matrix product, one thread: what no kernel here can exceed."""
+    """Measure copy bandwidth and matrix product rate of one thread, which no kernel here can exceed."""
     source, target = torch.ones(copy_bytes // 4), torch.empty(copy_bytes // 4)
     a, b, c = (torch.ones(matrix, matrix) for _ in range(3))
     copies = sample(device, lambda: void(target.copy_(source)), lambda: None, 1.0, 0.02).wall_ms
@@ -59,36 +59,35 @@ def ceilings(device: Device, copy_bytes: int = COPY_BYTES, matrix: int = MATRIX)
 
 
 def planted_slowdown(device: Device, work: Callable[[int], Pass] | None = None, rounds: int = ROUNDS) -> list[Finding]:
-    """The same work twice must compare as the same, and 3% more of it as slower; the smallest change that could be seen."""
+    """Compare equal work, which must be found the same, and 3% more work, which must be found slower."""
     make = work or _products
     same = in_turn(device, make(100), make(100), rounds)
     slower = in_turn(device, make(100), make(round(100 * (1 + PLANTED))), rounds)
-    alike = same.low <= 1 <= same.high or abs(same.value - 1) < PLANTED / 3
-    found = slower.low > 1
-    of_same, of_slower = (f"{(r.value - 1) * 100:+.1f}% [{(r.low - 1) * 100:+.1f}, {(r.high - 1) * 100:+.1f}]" for r in (same, slower))
+    same_ok = same.low <= 1 <= same.high or abs(same.value - 1) < PLANTED / 3
+    slower_ok = slower.low > 1
+    same_text, slower_text = (f"{(r.value - 1) * 100:+.1f}% [{(r.low - 1) * 100:+.1f}, {(r.high - 1) * 100:+.1f}]" for r in (same, slower))
     remedy = "; the machine is too busy: stop what else runs, or expect to see larger changes only"
-    turns = f"{same.turns} turns of {SAMPLES_S * 1e3:.0f} ms on one core"
+    effort = f"{same.rounds} rounds of {SAMPLES_S * 1e3:.0f} ms on one core"
     return [
-        Finding("same work", "ok" if alike else "failed", of_same + ("" if alike else remedy)),
-        Finding("3% more work", "ok" if found else "failed", of_slower + ("" if found else remedy)),
-        Finding("smallest change", "ok", f"{same.half_width:.1%} can be seen in {turns}"),
+        Finding("same work", "ok" if same_ok else "failed", same_text + ("" if same_ok else remedy)),
+        Finding("3% more work", "ok" if slower_ok else "failed", slower_text + ("" if slower_ok else remedy)),
+        Finding("smallest change", "ok", f"{same.half_width:.1%} can be detected in {effort}"),
     ]
 
 
 def planted_leak() -> Finding:
-    """A pass that keeps 8 MiB must be told from one that does not."""
-    clean, leaky = (_grown(_Passes(leak_bytes)) for leak_bytes in (0, LEAK_BYTES))
-    found = clean == 0 and leaky == LEAK_BYTES
-    said = f"{format_bytes(leaky)} found where {format_bytes(LEAK_BYTES)} leak, {format_bytes(clean)} where nothing does"
-    return Finding("8 MiB leak", "ok" if found else "failed", said)
+    """Measure a pass that leaks 8 MiB and one that leaks nothing."""
+    clean, leaky = (_leaked_bytes(_Leaking(leak_bytes)) for leak_bytes in (0, LEAK_BYTES))
+    detail = f"{format_bytes(leaky)} found where {format_bytes(LEAK_BYTES)} leak, {format_bytes(clean)} where nothing does"
+    return Finding("8 MiB leak", "ok" if clean == 0 and leaky == LEAK_BYTES else "failed", detail)
 
 
 def overhead(device: Device, rounds: int = ROUNDS) -> Finding:
-    """What the timing pass takes beyond a bare loop over the same work, timed in turn; memory is measured in a pass of its own."""
+    """Compare `sample` with a bare loop over the same work, in turn: the time that timing itself adds."""
     work = _products(20)
     ratios = []
     for number in range(rounds):
-        taken: dict[bool, float] = {}
+        pass_s: dict[bool, float] = {}
         for measured in (True, False) if number % 2 else (False, True):
             began = device.clock()
             if measured:
@@ -98,17 +97,18 @@ def overhead(device: Device, rounds: int = ROUNDS) -> Finding:
                 while device.clock() - began < SAMPLES_S:
                     work()
                     passes += 1
-            taken[measured] = (device.clock() - began) / passes
-        ratios.append(taken[True] / taken[False])
+            pass_s[measured] = (device.clock() - began) / passes
+        ratios.append(pass_s[True] / pass_s[False])
     ratio = Ratio(*median_interval(ratios), rounds)
-    said = f"{(ratio.value - 1) * 100:+.2f}% [{(ratio.low - 1) * 100:+.2f}, {(ratio.high - 1) * 100:+.2f}] over a bare loop"
-    return Finding("timing overhead", "ok" if ratio.low - 1 < OVERHEAD else "failed", f"{said}; memory is measured in a pass of its own")
+    detail = f"{(ratio.value - 1) * 100:+.2f}% [{(ratio.low - 1) * 100:+.2f}, {(ratio.high - 1) * 100:+.2f}] over a bare loop"
+    return Finding("timing overhead", "ok" if ratio.low - 1 < OVERHEAD else "failed", f"{detail}; memory is measured in a pass of its own")
 
 
 def in_turn(device: Device, first: Pass, second: Pass, rounds: int) -> Ratio:
-    """Both timed in turn, A B B A; the ratio of their medians in each turn, so that drift between turns cancels.
+    """Time both in turn, A B B A, and take the ratio of their medians in each round, so that drift between rounds cancels.
 
-    `rounds` turns, and up to eight times as many until the interval is narrow enough for the planted change.
+    Args:
+        rounds: how many at least; up to eight times as many until the interval is narrow enough for the planted slowdown.
     """
     for one_pass in (first, second):
         device.time(one_pass)
@@ -116,7 +116,7 @@ def in_turn(device: Device, first: Pass, second: Pass, rounds: int) -> Ratio:
     while True:
         number = len(ratios)
         order = (first, second) if number % 2 == 0 else (second, first)
-        medians = {one: statistics.median(sample(device, one, lambda: None, SAMPLES_S, 0.0).wall_ms) for one in order}
+        medians = {work: statistics.median(sample(device, work, lambda: None, SAMPLES_S, 0.0).wall_ms) for work in order}
         ratios.append(medians[second] / medians[first])
         ratio = Ratio(*median_interval(ratios), len(ratios))
         if len(ratios) in (rounds, 2 * rounds, 4 * rounds) and ratio.half_width < PLANTED / 2:
@@ -126,11 +126,11 @@ def in_turn(device: Device, first: Pass, second: Pass, rounds: int) -> Ratio:
 
 
 def void(_: Any) -> None:
-    """Drop a result."""
+    """Discard a result."""
 
 
 def _products(count: int) -> Pass:
-    """Work in proportion to `count`, some ten microseconds each."""
+    """`count` small matrix products, of some ten microseconds each."""
     a = torch.ones(96, 96)
     out = torch.empty_like(a)
 
@@ -146,20 +146,19 @@ def _rate(amount: int, times_ms: list[float], unit: str) -> str:
     return f"{median:.3g} {unit} [{high:.3g}, {low:.3g}]"
 
 
-class _Passes(Workload):
-    """Needs 1 MiB for a moment and leaves `leak_bytes` behind."""
+class _Leaking(Workload):
+    """Passes that allocate 1 MiB for a moment and leak `leak_bytes`."""
 
     def __init__(self, leak_bytes: int) -> None:
         super().__init__(Case(suite="selftest", model="leak", slots=1, mode="infer"))
         self.leak_bytes, self.kept = leak_bytes, list[Tensor]()
 
     def forward(self, steps: int | None = None) -> tuple[Tensor, None]:
-        """One pass."""
         if self.leak_bytes:
             self.kept.append(torch.ones(self.leak_bytes // 4))
         return torch.ones(2**18).sum(), None
 
 
-def _grown(workload: Workload) -> int:
+def _leaked_bytes(workload: Workload) -> int:
     measure_pass(workload)
     return measure_pass(workload).grown_bytes

@@ -1,1 +1,1 @@
-"""Learning: training runs on the task suite, their curricula, checkpoints and comparisons."""
+"""Learning: training runs on tasks, with curricula, checkpoints and held-out evaluation."""

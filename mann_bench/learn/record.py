@@ -1,4 +1,4 @@
-"""What a training run is and what it leaves: one JSON object a line in `RUN/learning.jsonl`, beside `RUN/run.json`."""
+"""Data of training runs: the case, and the result that is stored as one JSON line in `RUN/learning.jsonl`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,22 +10,22 @@ from mann_bench.data.case import full_name, stable_id
 from mann_bench.data.result import Backend, Record, StoredRecord
 from mann_bench.data.store import RecordKind
 
-LIMITS = ("sequences", "seconds")  # a run can go on beyond these and is the same run
+LIMITS = ("sequences", "seconds")  # not part of a run's identity: a run can go on with larger ones
 
 Status = Literal["ok", "budget", "oom", "diverged", "error", "unavailable"]
 
 
 class LearningCase(Record):
-    """Everything that decides a training run, except when it ends by the clock. Letters in brackets are the project's shape letters.
+    """All that determines a training run, and its limits.
 
-    A batch is of one level, drawn uniformly from `levels`; with `curriculum="exponential"` from levels[0] to h, where h starts at
+    A batch has one level, drawn uniformly from `levels`. With `curriculum="exponential"` it is drawn from levels[0] to h; h starts at
     `first_level` and doubles, up to levels[1], each time the mean loss of `patience` batches is under `curriculum_threshold`.
-    Losses are in bits per bit asked for (per answer, where answers are classes).
+    Losses are in bits per bit due (per answer, where answers are classes).
     """
 
     task: str = Field(min_length=1, description="a built-in name, or package.module:factory")
     task_options: dict[str, int] = Field(default_factory=dict, description="arguments of the task, as {'value_bits': 48}")
-    data: str | None = Field(None, description="fingerprint of the data that the task draws from; None where it draws bits")
+    data: str | None = Field(None, description="fingerprint of the task's data; None where its sequences are random bits")
     model: str = Field(min_length=1, description="a built-in name, an entry point, or package.module:factory")
     variant: str = "plain"
     kernels: str = "auto"
@@ -40,19 +40,19 @@ class LearningCase(Record):
     optimizer: Literal["rmsprop", "adam"] = "adam"
     learning_rate: float = Field(1e-3, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1, description="of RMSProp; of Adam it is beta_1")
-    clip: float = Field(10.0, gt=0, description="largest norm of the whole gradient")
+    clip: float = Field(10.0, gt=0, description="largest norm of the gradient of all parameters")
     curriculum: Literal["none", "exponential"] = "none"
     curriculum_threshold: float = Field(0.01, gt=0)
-    patience: int = Field(100, ge=1, description="batches whose mean loss is judged, by the curriculum and by `goal`")
+    patience: int = Field(100, ge=1, description="batches whose mean loss the curriculum and `goal` use")
     first_level: int = Field(1, ge=1, description="h at the start of a curriculum")
     levels: tuple[int, int] = Field(description="lowest and highest level trained on")
-    goal: float = Field(0.02, gt=0, description="mean loss that counts as learned; at levels[1], where there is a curriculum")
-    sequences: int | None = Field(None, ge=1, description="training ends after these")
-    seconds: float | None = Field(None, gt=0, description="training ends after these seconds of wall time, resumed ones added up")
+    goal: float = Field(0.02, gt=0, description="mean loss that counts as learned; with a curriculum, at h = levels[1]")
+    sequences: int | None = Field(None, ge=1, description="limit of sequences trained on")
+    seconds: float | None = Field(None, gt=0, description="limit of training time, summed over resumed parts")
     stop_at_goal: bool = True
     device: str = "cpu"
     threads: int = Field(1, ge=1)
-    memory_bytes: int | None = Field(None, ge=1, description="what the process may allocate beyond what it starts with")
+    memory_bytes: int | None = Field(None, ge=1, description="limit of what the process allocates after its start")
 
     @model_validator(mode="after")
     def _ends(self) -> "LearningCase":
@@ -65,26 +65,26 @@ class LearningCase(Record):
 
     @property
     def case_id(self) -> str:
-        """The same case has the same id on every machine."""
+        """Id of the case, the same on every machine."""
         return stable_id(self)
 
     @property
     def run_id(self) -> str:
-        """The same whatever the limits are: a run that reached one can go on to a larger one."""
+        """Id of the run, the same for all limits: a run that reached one can go on with a larger one."""
         return stable_id(self, without=LIMITS)
 
     def is_over(self, sequences: int, wall_s: float) -> bool:
-        """Whether a limit is reached after so many sequences and seconds of training."""
+        """Whether a limit is reached after this much training."""
         return (self.sequences is not None and sequences >= self.sequences) or (self.seconds is not None and wall_s >= self.seconds)
 
     @property
     def name(self) -> str:
-        """The model as it is asked for on the command line: `ntm-checkpointed`."""
+        """Model and variant as on the command line: `ntm-checkpointed`."""
         return full_name(self.model, self.variant)
 
     @property
     def curve(self) -> tuple[str, str, str, str]:
-        """What a line in a plot is, its seeds taken together: (model, variant, kernels, index)."""
+        """The line of a plot that the run is part of, with its other seeds: (model, variant, kernels, index)."""
         return (self.model, self.variant, self.kernels, self.index)
 
 
@@ -128,42 +128,31 @@ class LearningOptions:
 
 
 class CurvePoint(Record):
-    """Means over the batches since the point before.
+    """Means over the batches since the previous point."""
 
-    `level`: h, the highest level drawn from; `loss`: bits per bit asked for; `errors`: wrong bits a sequence (`answer="bits"`) or the share
-    of wrong answers (`"class"`); `wall_s`: seconds of training until here, without those that a killed process lost.
-    """
-
-    sequences: int
-    wall_s: float
-    level: int
-    loss: float
-    errors: float
+    sequences: int  # trained on until here
+    wall_s: float  # seconds of training until here, without those that a killed process lost
+    level: int  # h, the highest level drawn
+    loss: float  # bits per bit due
+    errors: float  # wrong bits a sequence (`answer="bits"`), or the share of wrong answers (`"class"`)
 
 
 class Evaluation(Record):
-    """Error on held-out sequences of one level after training; `group=None` counts all answers, else those of one group.
-
-    `error` and `chance` in the unit of `CurvePoint.errors`; `sequences` is how many were counted. `error=None`: `reason` says why it could
-    not be measured, as out of memory.
-    """
+    """Error on held-out sequences of one level after training. `error` and `chance` have the unit of `CurvePoint.errors`."""
 
     level: int
-    group: int | None = None
-    error: float | None
+    group: int | None = None  # None: all answers
+    error: float | None  # None: could not be measured, for the `reason` given
     chance: float | None = None
-    sequences: int
+    sequences: int  # evaluated
     reason: str | None = None
 
 
 class LearningResult(StoredRecord):
     """One training run and its outcome.
 
-    `ok`: the goal was reached; `budget`: the limit of sequences or seconds was. `oom`, `diverged` (a loss or a gradient that is no number)
-    and `error` keep what was learned until then; `reason` says what happened. `sequences_to_goal`: None where the goal was not reached.
-    `level` is the highest h. `peak_bytes`: the process's high-water mark. `level_means`: what one unit of a level is, as "pairs".
-    `evaluations` are on the test's sequences; `validation`, on others, is to choose among seeds by: the error of all answers at `level`.
-    `evaluation_seconds`: the most that one level was given.
+    `status` is `ok` where the goal was reached, `budget` where a limit was reached first. Results with `oom`, `diverged` (a loss or
+    gradient is infinite or NaN) and `error` keep the curve until then.
     """
 
     status: Status
@@ -171,39 +160,39 @@ class LearningResult(StoredRecord):
     case: LearningCase
     backend: Backend | None = Field(None, alias="ran")
     answer: Literal["bits", "class"] | None = None
-    level_means: str | None = None
+    level_means: str | None = None  # unit of the level, as "pairs"
     curve: list[CurvePoint] = Field(default_factory=list)
-    evaluations: list[Evaluation] = Field(default_factory=list)
-    validation: Evaluation | None = None
-    evaluation_seconds: float | None = None
+    evaluations: list[Evaluation] = Field(default_factory=list)  # on test sequences
+    validation: Evaluation | None = None  # on other sequences, all answers at `level`: for the choice of a run among seeds
+    evaluation_seconds: float | None = None  # time limit of each evaluated level
     sequences: int = 0
-    sequences_to_goal: int | None = None
+    sequences_to_goal: int | None = None  # None: the goal was not reached
     seconds_to_goal: float | None = None
-    level: int | None = None
+    level: int | None = None  # the highest h
     parameters: int | None = None
-    peak_bytes: int | None = None
-    resumed: int = Field(0, description="how often it went on from a checkpoint")
+    peak_bytes: int | None = None  # peak resident memory of the process; on a GPU, peak bytes allocated there
+    resumed: int = Field(0, description="how often the run resumed from a checkpoint")
     started_at: str
     wall_s: float
 
     @property
     def run_id(self) -> str:
-        """Of the case, whatever its limits."""
+        """Id of the case's run, the same for all limits."""
         return self.case.run_id
 
     def fulfils(self, case: LearningCase) -> bool:
-        """Whether nothing is left to train for a case of the same run, whose limits may be larger."""
-        by_limit = self.status == "budget" or (self.status == "ok" and not self.case.stop_at_goal)
-        return not by_limit or case.is_over(self.sequences, self.wall_s)
+        """Whether a case of the same run, whose limits may be larger, has nothing left to train."""
+        ended_by_limit = self.status == "budget" or (self.status == "ok" and not self.case.stop_at_goal)
+        return not ended_by_limit or case.is_over(self.sequences, self.wall_s)
 
 
 LEARNING: RecordKind[LearningResult] = RecordKind("learning.jsonl", "learn", LearningResult.model_validate)
 
 
 def furthest(results: Iterable[LearningResult]) -> dict[str, LearningResult]:
-    """The record of each run, by `run_id`, that was trained the longest; of equals the last."""
-    found: dict[str, LearningResult] = {}
+    """The result of each run, by `run_id`, that was trained on the most sequences; the last of equals."""
+    longest: dict[str, LearningResult] = {}
     for result in results:
-        if result.run_id not in found or result.sequences >= found[result.run_id].sequences:
-            found[result.run_id] = result
-    return found
+        if result.run_id not in longest or result.sequences >= longest[result.run_id].sequences:
+            longest[result.run_id] = result
+    return longest

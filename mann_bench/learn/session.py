@@ -1,4 +1,4 @@
-"""Many training runs, some at a time, each in a process of its own: progress shown, every finished run stored at once."""
+"""A session of training runs: several at a time, each in its own process. Progress is shown; a finished run is stored at once."""
 
 import errno
 import selectors
@@ -23,30 +23,40 @@ from mann_bench.run.process import WorkerProcess
 from mann_bench.run.replies import Failure
 from mann_bench.run.runner import why_unavailable
 
-STOP_S = 30.0  # a process that is asked to stop finishes its batch and writes a checkpoint
-PLAIN_S = 30.0  # between two lines of a run where there is no terminal
+STOP_S = 30.0  # time for a process to finish its batch and write a checkpoint, after it was asked to stop
+LINE_S = 30.0  # time between two progress lines of a run where the output is no terminal
 
 
 class TrainingProcess(WorkerProcess):
-    """A worker that trains."""
+    """A process that trains (`mann_bench.learn.worker`)."""
 
     MODULE = "mann_bench.learn.worker"
 
 
-@dataclass
+@dataclass(eq=False)
 class Running:
-    """A run under way."""
+    """A run in progress."""
 
     case: LearningCase
     process: TrainingProcess
     checkpoint: Path
     started_at: str = field(default_factory=now)
-    shown: TaskID | None = None
-    printed_s: float = field(default_factory=time.monotonic)
+    bar: TaskID | None = None
+    printed_s: float = field(default_factory=time.monotonic)  # when the last progress line was printed
 
 
 class LearningSession:
-    """The runs of one folder."""
+    """The runs of one folder.
+
+    Args:
+        data: folder or archive that the task reads.
+        path: folder of the results.
+        every_s: seconds between checkpoints.
+        evaluation_s: time limit of each evaluated level.
+
+    Raises:
+        UsageError: as `RecordFolder`.
+    """
 
     def __init__(
         self,
@@ -62,16 +72,20 @@ class LearningSession:
         self.cases, self.data, self.path, self.console = cases, data, path, console
         self.every_s, self.evaluation_s = every_s, evaluation_s
         self.folder = RecordFolder(path, describe(cases, data), LEARNING, resume=resume)
-        before = furthest(self.folder.records)
-        self.done = {case.run_id: before[case.run_id] for case in cases if case.run_id in before and before[case.run_id].fulfils(case)}
+        stored = furthest(self.folder.records)
+        self.done = {case.run_id: stored[case.run_id] for case in cases if case.run_id in stored and stored[case.run_id].fulfils(case)}
         self.statuses: Counter[str] = Counter(result.status for result in self.done.values())
-        self.running: dict[int, Running] = {}
+        self.running: dict[int, Running] = {}  # by the file descriptor of the process's messages
         self.selector = selectors.DefaultSelector()
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[told]}"))
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[text]}"))
         self.bars = Progress(*columns, console=console, transient=True) if console.is_terminal else None
 
     def run(self, jobs: int) -> Counter[str]:
-        """Run what the folder does not hold yet, `jobs` at a time; how many runs ended with each status, earlier ones included."""
+        """Make the runs that the folder does not hold yet, `jobs` at a time.
+
+        Returns:
+            How many runs ended with each status, earlier ones included.
+        """
         waiting = deque(case for case in self.cases if case.run_id not in self.done)
         if self.done:
             self.console.print(f"{len(self.done)} of {len(self.cases)} runs are there already", markup=False)
@@ -80,98 +94,93 @@ class LearningSession:
             with self.bars or nullcontext():
                 while waiting or self.running:
                     while waiting and len(self.running) < jobs:
-                        self.begin(waiting.popleft())
+                        self.start(waiting.popleft())
                     for key, _ in self.selector.select(timeout=1.0):
-                        one = self.running[key.fd]
-                        for message in one.process.read():
-                            self.take(one, message)
+                        run = self.running[key.fd]
+                        for message in run.process.read():
+                            self.handle(run, message)
         finally:
-            self.end()
+            self.close()
         return self.statuses
 
-    def begin(self, case: LearningCase) -> None:
-        """Start a run, or record why it cannot be."""
+    def start(self, case: LearningCase) -> None:
+        """Start a run, or store why it cannot run here."""
         if missing := why_unavailable(case.device, case.variant, case.index):
             self.store(case, now(), {"status": "unavailable", "reason": missing, "wall_s": 0.0})
             return
-        checkpoint = self.checkpoint(case)
-        one = Running(case, TrainingProcess(case.threads), checkpoint)
+        run = Running(case, TrainingProcess(case.threads), self.path / "checkpoints" / f"{case.run_id}.pt")
         data = str(self.data.resolve()) if self.data else None
         times = {"every_s": self.every_s, "evaluation_s": self.evaluation_s}
-        one.process.send({"case": case.model_dump(), "data": data, "checkpoint": str(checkpoint), **times})
-        self.running[one.process.fileno()] = one
-        self.selector.register(one.process, selectors.EVENT_READ)
+        run.process.send({"case": case.model_dump(), "data": data, "checkpoint": str(run.checkpoint), **times})
+        self.running[run.process.fileno()] = run
+        self.selector.register(run.process, selectors.EVENT_READ)
         if self.bars:
-            one.shown = self.bars.add_task(label(case), total=1.0, told="starting")
+            run.bar = self.bars.add_task(label(case), total=1.0, text="starting")
 
-    def checkpoint(self, case: LearningCase) -> Path:
-        """Where a run goes on from."""
-        return self.path / "checkpoints" / f"{case.run_id}.pt"
-
-    def take(self, one: Running, message: dict[str, Any] | Failure) -> None:
-        """One message of a run."""
+    def handle(self, run: Running, message: dict[str, Any] | Failure) -> None:
+        """Handle one message of a run (`mann_bench.learn.worker`), or the death of its process."""
         if isinstance(message, Failure):
-            if one.process in (other.process for other in self.running.values()):  # its process has died
-                self.leave(one)
-                self.store(one.case, one.started_at, {**left_behind(one), "status": message.status, "reason": message.reason})
+            if run in self.running.values():  # not yet finished by an earlier message
+                self.finish(run)
+                self.store(run.case, run.started_at, {**left_behind(run), "status": message.status, "reason": message.reason})
         elif "progress" in message:
-            self.show(one, message["progress"])
+            self.show(run, message["progress"])
         elif "evaluating" in message:
-            if self.bars and one.shown is not None:
-                self.bars.update(one.shown, told=f"evaluating level {message['evaluating']}")
-        elif "stopped" in message:  # by somebody else's signal
-            self.leave(one)
-            self.console.print(f"{label(one.case)}: stopped, and left a checkpoint", markup=False)
+            if self.bars and run.bar is not None:
+                self.bars.update(run.bar, text=f"evaluating level {message['evaluating']}")
+        elif "stopped" in message:  # by a signal that is not ours
+            self.finish(run)
+            self.console.print(f"{label(run.case)}: stopped, and left a checkpoint", markup=False)
         elif "disk" in message:
             raise OSError(errno.ENOSPC, message["disk"])
         elif "result" in message:
-            self.leave(one)
-            self.store(one.case, one.started_at, message["result"])
+            self.finish(run)
+            self.store(run.case, run.started_at, message["result"])
 
-    def leave(self, one: Running) -> None:
-        """A run's process is done with."""
-        self.selector.unregister(one.process)
-        del self.running[one.process.fileno()]
-        one.process.kill()
-        if self.bars and one.shown is not None:
-            self.bars.remove_task(one.shown)
+    def finish(self, run: Running) -> None:
+        """End the process of a run and remove its progress bar."""
+        self.selector.unregister(run.process)
+        del self.running[run.process.fileno()]
+        run.process.kill()
+        if self.bars and run.bar is not None:
+            self.bars.remove_task(run.bar)
 
     def store(self, case: LearningCase, started_at: str, outcome: dict[str, Any]) -> None:
-        """Put a finished run on disk, then say so."""
+        """Store the result of a finished run, then print a line about it."""
         result = LearningResult(case_id=case.case_id, case=case, started_at=started_at, **outcome)
         self.folder.append(result)
         self.statuses[result.status] += 1
         self.console.print(f"[{sum(self.statuses.values())}/{len(self.cases)}] {line(result)}", markup=False, soft_wrap=True)
 
-    def show(self, one: Running, progress: dict[str, Any]) -> None:
-        """A run's live line; where there is no terminal a line now and then."""
-        told = (
+    def show(self, run: Running, progress: dict[str, Any]) -> None:
+        """Update the progress bar of a run; without a terminal, print a line every `LINE_S` seconds."""
+        text = (
             f"loss {progress['loss']:.3f}  level {progress['level']:,}  "
             f"{progress['sequences']:,} sequences  {progress['rate']:,.0f}/s  {progress['wall_s']:,.0f} s"
         )
-        case = one.case
-        parts = [progress["sequences"] / (case.sequences or float("inf")), progress["wall_s"] / (case.seconds or float("inf"))]
-        if self.bars and one.shown is not None:
-            self.bars.update(one.shown, completed=max(parts), told=told)
-        elif time.monotonic() - one.printed_s >= PLAIN_S:
-            one.printed_s = time.monotonic()
-            self.console.print(f"{label(case)}: {told}", markup=False, soft_wrap=True)
+        case = run.case
+        shares = [progress["sequences"] / (case.sequences or float("inf")), progress["wall_s"] / (case.seconds or float("inf"))]
+        if self.bars and run.bar is not None:
+            self.bars.update(run.bar, completed=max(shares), text=text)
+        elif time.monotonic() - run.printed_s >= LINE_S:
+            run.printed_s = time.monotonic()
+            self.console.print(f"{label(case)}: {text}", markup=False, soft_wrap=True)
 
-    def end(self) -> None:
-        """Ask what still runs to write a checkpoint and stop, and let others write here."""
-        for one in self.running.values():
-            one.process.stop()
+    def close(self) -> None:
+        """Ask running processes to write a checkpoint and stop; release the folder."""
+        for run in self.running.values():
+            run.process.stop()
         deadline = time.monotonic() + STOP_S
-        for one in self.running.values():
-            one.process.wait(max(0.0, deadline - time.monotonic()))
-            one.process.kill()
+        for run in self.running.values():
+            run.process.wait(max(0.0, deadline - time.monotonic()))
+            run.process.kill()
         self.running.clear()
         self.selector.close()
         self.folder.close()
 
 
 def describe(cases: list[LearningCase], data: Path | None) -> dict[str, Any]:
-    """What `run.json` holds."""
+    """Content of `run.json`."""
     return {
         "schema": SCHEMA,
         "suite": "learning",
@@ -184,37 +193,38 @@ def describe(cases: list[LearningCase], data: Path | None) -> dict[str, Any]:
     }
 
 
-def left_behind(one: Running) -> dict[str, Any]:
-    """What is known of a run whose process died: its last checkpoint."""
+def left_behind(run: Running) -> dict[str, Any]:
+    """Fields of a `LearningResult` from the last checkpoint of a run whose process died."""
     try:
-        content = load_checkpoint(one.checkpoint, one.case)
+        checkpoint = load_checkpoint(run.checkpoint, run.case)
     except (OSError, ValueError, RuntimeError):
         return {"wall_s": 0.0}
     return {
-        "curve": content["curve"],
-        "sequences": content["step"] * one.case.batch,
-        "level": content["curriculum"]["level"],
-        "wall_s": round(content["wall_s"], 3),
-        "resumed": content["resumed"],
+        "curve": checkpoint["curve"],
+        "sequences": checkpoint["step"] * run.case.batch,
+        "level": checkpoint["curriculum"]["level"],
+        "wall_s": round(checkpoint["wall_s"], 3),
+        "resumed": checkpoint["resumed"],
     }
 
 
 def label(case: LearningCase) -> str:
-    """A run in a few words, for people."""
+    """`sam N=64k seed 0`."""
     size = f" N={format_slots(case.slots)}" if find_model(case.model).uses_slots else ""
     return f"{case.name}{size} seed {case.seed}"
 
 
 def line(result: LearningResult) -> str:
-    """A finished run in one line."""
-    told = [f"{label(result.case)}: {result.status}" + (f" ({result.reason})" if result.reason else "")]
+    """Describe a finished run in one line."""
+    parts = [f"{label(result.case)}: {result.status}" + (f" ({result.reason})" if result.reason else "")]
     if result.curve:
         last = result.curve[-1]
-        told.append(f"loss {last.loss:.3f}, level {last.level:,}, {result.sequences:,} sequences in {result.wall_s:,.0f} s")
+        parts.append(f"loss {last.loss:.3f}, level {last.level:,}, {result.sequences:,} sequences in {result.wall_s:,.0f} s")
     if result.sequences_to_goal is not None and result.seconds_to_goal is not None:
-        told.append(f"goal after {result.sequences_to_goal:,} ({result.seconds_to_goal:,.0f} s)")
-    tested = [one for one in result.evaluations if one.group is None and one.level == result.level and one.error is not None]
-    for one in tested:
-        unit = "bits" if result.answer == "bits" else "of answers"
-        told.append(f"held out at level {one.level:,}: {one.error:.3g} {unit} wrong" + (f", chance {one.chance:.3g}" if one.chance else ""))
-    return "; ".join(told)
+        parts.append(f"goal after {result.sequences_to_goal:,} ({result.seconds_to_goal:,.0f} s)")
+    for test in result.evaluations:
+        if test.group is None and test.level == result.level and test.error is not None:
+            unit = "bits" if result.answer == "bits" else "of answers"
+            chance = f", chance {test.chance:.3g}" if test.chance else ""
+            parts.append(f"held out at level {test.level:,}: {test.error:.3g} {unit} wrong{chance}")
+    return "; ".join(parts)

@@ -1,1 +1,1 @@
-"""Measures one case in one process: workload, correctness gate, time, memory, profile, and predictions of them."""
+"""Measure one case in this process: workload, correctness gate, time, memory, profile; and predict time and memory."""

@@ -154,7 +154,7 @@ def call_each_step(workload: ModelWorkload) -> Callable[[], tuple[Any, Any]]:
     def forward() -> tuple[Any, Any]:
         outputs, state = [], workload.state
         with torch.set_grad_enabled(workload.case.mode == "train"):
-            for x_t in named_steps(workload.inputs.split(1)):
+            for x_t in named_steps(torch.split(workload.inputs, 1)):
                 y, state = workload.model(x_t, state)
                 outputs.append(y)
             return torch.cat(outputs), state
@@ -251,7 +251,8 @@ def nvml_per_step(workload: ModelWorkload) -> list[int]:
 
     cell = getattr(workload.model, "controller", None)
     hook = cell.register_forward_hook(note) if isinstance(cell, torch.nn.LSTMCell) else None
-    with torch.autograd.profiler.emit_nvtx():  # under Nsight, the phases appear as ranges
+    nvtx_ranges: Any = torch.autograd.profiler.emit_nvtx  # under Nsight, the phases appear as ranges
+    with nvtx_ranges():
         workload.run_pass()
     note()
     workload.clear()
@@ -262,12 +263,13 @@ def nvml_per_step(workload: ModelWorkload) -> list[int]:
 
 def snapshot(workload: ModelWorkload, path: Path) -> None:
     """Write the CUDA allocator's history of one pass, for PyTorch's viewer (pytorch.org/memory_viz)."""
-    torch.cuda.memory._record_memory_history(max_entries=10**6)
+    allocator: Any = torch.cuda.memory
+    allocator._record_memory_history(max_entries=10**6)
     try:
         workload.run_pass()
-        torch.cuda.memory._dump_snapshot(str(path))
+        allocator._dump_snapshot(str(path))
     finally:
-        torch.cuda.memory._record_memory_history(enabled=None)
+        allocator._record_memory_history(enabled=None)
     workload.clear()
 
 

@@ -185,7 +185,8 @@ class ModelWorkload(Workload):
     def forward(self, steps: int | None = None) -> tuple[Tensor, Any]:
         x = self.inputs if steps is None else self.inputs[:steps]
         if self.case.mode == "train":
-            return self.model(x, self.state)
+            y, state = self.model(x, self.state)
+            return y, state
         with torch.no_grad():
             y, self.state = self.model(x, self.state)
         return y, self.state
@@ -210,7 +211,7 @@ class ModelWorkload(Workload):
         return recall_of(index, rows, self.case.heads, self.case.reads, torch.Generator().manual_seed(self.case.seed))
 
     def backward(self, y: Tensor) -> None:
-        self.loss(y).backward()
+        torch.autograd.backward(self.loss(y))
 
     def clear(self) -> None:
         self.model.zero_grad(set_to_none=True)

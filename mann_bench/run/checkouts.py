@@ -1,7 +1,7 @@
-"""The same cases on two states of the code, side by side: from git worktrees, with nothing installed again.
+"""Run the same cases on two states of the code side by side, from git worktrees; nothing is installed.
 
-A worker process started in a checkout imports that checkout's code. What the two must share is the worker's commands (`mann_bench.worker`);
-a field of a case that an older commit does not know is only sent where it differs from its default.
+A worker process started in a checkout imports that checkout's code. Both must understand the worker's commands (`mann_bench.worker`).
+Fields of a case are only sent if they differ from their default, because an older commit may not know them.
 """
 
 import contextlib
@@ -17,23 +17,23 @@ from mann_bench.data.result import Result
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
 from mann_bench.machine.environment import git_commit
-from mann_bench.run.runner import StoppedCurves, fit_batches, precheck, record_refusal, run_side_by_side
+from mann_bench.run.runner import StoppedCurves, fit_batches, not_started, precheck, run_side_by_side
 from mann_bench.run.session import describe, line
 
-TURN_S = 0.05  # samples of one side before the other's turn
-FEWEST_PROCESSES = 2  # a side and case, where more than one was asked for
+ROUND_S = 0.05  # time of samples of one side in a round
+FEWEST_PROCESSES = 2  # for each side and case, unless fewer are allowed
 
 
 @dataclass(frozen=True)
 class Checkout:
-    """A folder holding the project at one state; `name` is what the user called it."""
+    """A folder that holds the project in one state; `name` is as the user wrote it."""
 
     name: str
     path: Path
 
     @property
     def folder_name(self) -> str:
-        """Where its results go: `main-1b9aa13`, or `working-tree` for a folder that is not at a commit."""
+        """Name of the folder for its results: `main-1b9aa13`, or `working-tree` for a folder without commits."""
         commit = git_commit(self.path)
         name = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in self.name).strip("-") or "working-tree"
         return f"{name}-{commit['commit'][:7]}" if commit else name
@@ -41,8 +41,10 @@ class Checkout:
 
 @contextlib.contextmanager
 def checked_out(name: str) -> Iterator[Checkout]:
-    """A git ref of the repository around the current folder in a worktree of its own, removed afterwards; a folder holding the project as
-    it is, uncommitted changes and all. UsageError for anything else.
+    """Check out a git ref of the repository around the current folder into a temporary worktree. A folder is used as it is.
+
+    Raises:
+        UsageError: the name is neither, or the commit has no worker.
     """
     if (Path(name) / "mann_bench" / "worker.py").is_file():
         yield Checkout(name, Path(name).resolve())
@@ -57,7 +59,7 @@ def checked_out(name: str) -> Iterator[Checkout]:
             raise UsageError(f"compare: git could not check out {name!r}; does `git worktree add` work here?")
         try:
             if not (path / "mann_bench" / "worker.py").is_file():
-                raise UsageError(f"compare: expected mann_bench/run/worker.py at {name!r}, got a commit without it")
+                raise UsageError(f"compare: expected mann_bench/worker.py at {name!r}, got a commit without it")
             yield Checkout(name, path)
         finally:
             _git(Path(root), "worktree", "remove", "--force", str(path))
@@ -71,14 +73,21 @@ def run_at_both(
     enough: Callable[[list[Result], list[Result]], bool],
     announce: Callable[[str], None],
 ) -> tuple[Path, Path]:
-    """Run every case at both checkouts, timed in turn (A B B A), into one run folder a side; the folders.
+    """Run each case at both checkouts, timed in turn (A B, B A, ...) in many short rounds, so that both sides meet the same moments.
 
-    Each case at least twice and up to `processes` times, until its results of both sides are `enough`; each time in new processes, because
-    a process may be lucky as a whole: where its memory lies changes its times. Turns are short, so that both meet the same moments of the
-    machine.
+    A case is repeated in new processes, because all times of a process may be shifted: they depend on where its memory lies.
+
+    Args:
+        out: folder for the two run folders.
+        processes: how often a case is run at most; the least is FEWEST_PROCESSES.
+        enough: whether a case's results of both sides suffice.
+        announce: called with each result as a line.
+
+    Returns:
+        The run folders of both sides.
     """
-    turns = max(suite.budget.rounds, round(suite.budget.timing_seconds / TURN_S))
-    suite = suite.model_copy(update={"budget": suite.budget.model_copy(update={"rounds": turns})})
+    rounds = max(suite.budget.rounds, round(suite.budget.timing_seconds / ROUND_S))
+    suite = suite.model_copy(update={"budget": suite.budget.model_copy(update={"rounds": rounds})})
     names = [side.folder_name for side in sides]
     names = [f"{letter}-{name}" for letter, name in zip("ab", names, strict=True)] if names[0] == names[1] else names
     descriptions = [describe(suite) for _ in sides]
@@ -86,23 +95,23 @@ def run_at_both(
         description["environment"]["git"] = git_commit(side.path)
     folders = [RunFolder(out / name, text, resume=False) for name, text in zip(names, descriptions, strict=True)]
     try:
-        broken = StoppedCurves([])
+        stopped = StoppedCurves([])
         for number, case in enumerate(suite.cases, 1):
-            had: tuple[list[Result], list[Result]] = ([], [])
+            results: tuple[list[Result], list[Result]] = ([], [])
             for process in range(processes):
-                if process >= FEWEST_PROCESSES and enough(*had):
+                if process >= FEWEST_PROCESSES and enough(*results):
                     break
-                refusal = precheck(case, suite.budget, broken)
-                if refusal is not None:
-                    results = [record_refusal(case, refusal)] * 2
+                failure = precheck(case, suite.budget, stopped)
+                if failure is not None:
+                    pair = [not_started(case, failure)] * 2
                 else:
-                    order = [0, 1] if process % 2 == 0 else [1, 0]  # who starts first takes turns
-                    ran = list(_run_pair(case, suite.budget, [sides[i].path for i in order]))
-                    results = [ran[order.index(i)] for i in range(2)]
-                for folder, side, result, so_far in zip(folders, sides, results, had, strict=True):
+                    order = [0, 1] if process % 2 == 0 else [1, 0]  # sides alternate in starting first
+                    in_order = list(_run_pair(case, suite.budget, [sides[i].path for i in order]))
+                    pair = [in_order[order.index(i)] for i in range(2)]
+                for folder, side, result, side_results in zip(folders, sides, pair, results, strict=True):
                     folder.append(result)
-                    so_far.append(result)
-                    broken.note(result)
+                    side_results.append(result)
+                    stopped.note(result)
                     announce(f"[{number}/{len(suite.cases)}] {side.name}: {line(result)}")
     finally:
         for folder in folders:

@@ -1,6 +1,6 @@
-"""The largest memory that a model can train or infer with inside a budget of bytes and time: predicted, then measured by bisection.
+"""The largest N that a model can train or infer with inside a budget of bytes and time: predicted, then measured by bisection.
 
-Each probe is a case in a process of its own; running out of memory or time is its result, not an accident.
+Each probe is a case in a process of its own, which may run out of memory or time.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,16 +13,23 @@ from mann_bench.data.units import format_slots
 from mann_bench.measure.predict import predict, predicted_bytes
 from mann_bench.run.runner import run_side_by_side
 
-RESOLUTION = 1.1  # the smallest that fails is at most so many times the largest that fits
+RESOLUTION = 1.1  # ratio of the smallest N that fails and the largest that fits at which the search ends
 MOST_PROBES = 32
 MOST_SLOTS = 2**31
-START = 1024  # where a model that predicts nothing begins
+START = 1024  # first N for a model without a formula
 
 Probe = Callable[[Case], Result]
 
 
 class Largest(NamedTuple):
-    """`slots`: the largest N that fitted, 0 if none did; `predicted`: by formula alone, None if there is none; `why`: what stopped it."""
+    """The answer of a search.
+
+    Attributes:
+        slots: largest N that fitted; 0 if none did.
+        predicted: largest N by formula; None if there is no formula.
+        why: what stopped the search.
+        fitted: the result at `slots`.
+    """
 
     slots: int
     predicted: int | None
@@ -31,20 +38,20 @@ class Largest(NamedTuple):
 
 
 def predicted_largest(case: Case, budget: Budget) -> int | None:
-    """Largest N whose predicted bytes and seconds are inside the budget; None for a model without a formula, 0 if nothing fits."""
+    """Largest N whose predicted bytes and seconds are inside the budget; 0 if none is, None for a model without a formula."""
     if predicted_bytes(case) is None:
         return None
-    patient = budget.model_copy(update={"case_seconds": float("inf")})
+    unlimited = budget.model_copy(update={"case_seconds": float("inf")})
 
     def fits(slots: int) -> bool:
-        prediction = predict(case.model_copy(update={"slots": slots}), patient)
+        prediction = predict(case.model_copy(update={"slots": slots}), unlimited)
         return (prediction.total_bytes or 0) <= budget.memory and prediction.seconds <= budget.case_seconds
 
     least = smallest(case)
     if not fits(least):
         return 0
     low, high = least, 2 * least
-    while high < MOST_SLOTS and fits(high):  # from below: far beyond the budget some predictions overflow
+    while high < MOST_SLOTS and fits(high):  # upwards, because some predictions overflow far beyond the budget
         low, high = high, min(2 * high, MOST_SLOTS)
     while high - low > low // 64 + 1:
         middle = (low + high) // 2
@@ -53,7 +60,14 @@ def predicted_largest(case: Case, budget: Budget) -> int | None:
 
 
 def find_largest(case: Case, budget: Budget, probe: Probe, step_ms: float | None = None) -> Iterator[Result | Largest]:
-    """Probe sizes from the predicted one; yields each probe's result and, last, the answer. `step_ms`: time that a step may take."""
+    """Search for the largest N, beginning at the predicted one.
+
+    Args:
+        step_ms: time that a step may take; no limit by default.
+
+    Yields:
+        The result of each probe and, last, the answer.
+    """
     predicted = predicted_largest(case, budget)
     least = smallest(case)
     size = max(least, predicted or START)
@@ -63,8 +77,8 @@ def find_largest(case: Case, budget: Budget, probe: Probe, step_ms: float | None
     for _ in range(MOST_PROBES):
         result = probe(case.model_copy(update={"slots": size}))
         yield result
-        if result.status not in ("ok", "oom", "timeout"):  # a fault of the model or the machine, which another size will not mend
-            why, failed = _words(result, step_ms), result
+        if result.status not in ("ok", "oom", "timeout"):  # a fault of model or machine, which another size does not change
+            why, failed = _stop_reason(result, step_ms), result
             break
         if isinstance(result, Measured) and why_not(result, step_ms) is None:
             fitted = result
@@ -74,13 +88,13 @@ def find_largest(case: Case, budget: Budget, probe: Probe, step_ms: float | None
             size = min(MOST_SLOTS, 2 * size)
         elif fitted is None:
             if size == least:
-                why = _words(failed, step_ms)
+                why = _stop_reason(failed, step_ms)
                 break
             size = max(least, size // 2)
         else:
             low, high = fitted.case.slots, failed.case.slots
             if high <= max(low + 1, RESOLUTION * low):
-                why = _words(failed, step_ms)
+                why = _stop_reason(failed, step_ms)
                 break
             size = max(low + 1, round((low * high) ** 0.5))
         if fitted is not None and fitted.case.slots >= MOST_SLOTS:
@@ -90,7 +104,7 @@ def find_largest(case: Case, budget: Budget, probe: Probe, step_ms: float | None
 
 
 def measured_probe(budget: Budget) -> Probe:
-    """A probe that runs the case under the budget, in a process of its own."""
+    """Make a probe that runs a case inside the budget, in a process of its own."""
     short = budget.model_copy(update={"rounds": 1, "timing_seconds": min(budget.timing_seconds, 1.0)})
 
     def probe(case: Case) -> Result:
@@ -100,7 +114,7 @@ def measured_probe(budget: Budget) -> Probe:
 
 
 def why_not(result: Result, step_ms: float | None) -> str | None:
-    """Why a probe does not fit, or None."""
+    """Why a result does not fit, or None."""
     if result.status != "ok":
         return f"{result.status}: {result.reason}"
     if step_ms is not None and result.time.step_ms.median > step_ms:
@@ -109,9 +123,9 @@ def why_not(result: Result, step_ms: float | None) -> str | None:
 
 
 def smallest(case: Case) -> int:
-    """Fewest rows that every model accepts at these sizes."""
+    """Smallest N that every model accepts at these sizes."""
     return max(2 * case.heads, case.reads)
 
 
-def _words(result: Result, step_ms: float | None) -> str:
+def _stop_reason(result: Result, step_ms: float | None) -> str:
     return f"N = {format_slots(result.case.slots)}: {why_not(result, step_ms)}"

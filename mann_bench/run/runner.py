@@ -23,10 +23,10 @@ from mann_bench.measure.timing import FEWEST, Round, summarize
 from mann_bench.run.process import WorkerProcess
 from mann_bench.run.replies import Failure, Prepared, ReplyT
 
-HEAP_OVERHEAD = 4  # times what is predicted: what backward works with, and what a heap of GiB blocks cannot use again
+HEAP_OVERHEAD = 4  # safety factor on predicted bytes: backward temporaries, and fragmentation of a heap of GiB blocks
 GPU_HEAP_OVERHEAD = 1.3  # the same on a GPU, whose allocator works with smaller blocks
-GPU_PROCESS_BYTES = 2**30  # CUDA context and libraries of a process, and what its allocator keeps
-USABLE_MEMORY = 0.8  # of what is free now, for workers living side by side
+GPU_PROCESS_BYTES = 2**30  # CUDA context and libraries of a process, and what its allocator caches
+USABLE_MEMORY = 0.8  # part of the free memory that workers side by side may take
 
 Announce = Callable[[str], None]
 
@@ -82,33 +82,33 @@ class _RunningCase:
 
 
 def run_suite(suite: Suite, folder: RunFolder, announce: Announce = lambda text: None) -> Iterator[Result]:
-    """Run the cases that `folder` does not hold yet; each result is on disk before it is yielded.
+    """Run the cases that the folder does not hold yet. Each result is on disk before it is yielded.
 
-    A curve that broke its budget there is not taken up again.
+    Larger N of a curve that ran out of memory or time, in this run or an earlier one of the folder, are skipped.
     """
-    broken = StoppedCurves(folder.records)
+    stopped = StoppedCurves(folder.records)
     for comparison in comparisons(suite.cases, suite.interleave):
         to_run = []
         for case in comparison:
             if case.case_id in folder.finished:
                 continue
-            refusal = precheck(case, suite.budget, broken)
-            if refusal is None:
+            failure = precheck(case, suite.budget, stopped)
+            if failure is None:
                 to_run.append(case)
                 continue
-            result = record_refusal(case, refusal)
-            broken.note(result)
+            result = not_started(case, failure)
+            stopped.note(result)
             folder.append(result)
             yield result
         for batch in fit_batches(to_run, suite.budget):
             for result in run_side_by_side(batch, suite.budget, announce):
-                broken.note(result)
+                stopped.note(result)
                 folder.append(result)
                 yield result
 
 
 def comparisons(cases: list[Case], interleave: tuple[str, ...] = ()) -> list[list[Case]]:
-    """Cases that differ in what is compared only (and in the fields of `interleave`), in order of first appearance."""
+    """Group the cases that differ only in the fields of CURVE and of `interleave`; groups are in order of first appearance."""
     groups: dict[str, list[Case]] = {}
     for case in cases:
         groups.setdefault(case.model_dump_json(exclude={*CURVE, *interleave}), []).append(case)
@@ -116,7 +116,7 @@ def comparisons(cases: list[Case], interleave: tuple[str, ...] = ()) -> list[lis
 
 
 class StoppedCurves:
-    """Where each curve stopped growing: the smallest N at which it ran out of memory or time."""
+    """For each curve the smallest N at which it ran out of memory or time."""
 
     def __init__(self, results: Iterable[Result]) -> None:
         self._stopped: dict[str, Result] = {}
@@ -124,13 +124,13 @@ class StoppedCurves:
             self.note(result)
 
     def note(self, result: Result) -> None:
-        """Take a result into account."""
+        """Register a result."""
         curve = self._curve(result.case)
         if result.status in ("oom", "timeout") or (result.status == "skipped" and curve not in self._stopped):
             self._stopped.setdefault(curve, result)
 
     def reason(self, case: Case) -> str | None:
-        """Why a case is not tried, or None."""
+        """Why a case need not be tried, or None."""
         stop = self._stopped.get(self._curve(case))
         if stop is None or case.slots <= stop.case.slots:
             return None
@@ -141,12 +141,12 @@ class StoppedCurves:
         return case.model_dump_json(exclude={"slots"})
 
 
-def precheck(case: Case, budget: Budget, broken: StoppedCurves) -> Failure | None:
-    """Why a case is not even started, or None."""
+def precheck(case: Case, budget: Budget, stopped: StoppedCurves) -> Failure | None:
+    """Why a case should not be started, or None: the machine lacks something, its curve has stopped, or it would not fit."""
     if missing := why_unavailable(case.device, case.variant, case.index):
         return Failure(status="unavailable", reason=missing)
-    if stopped := broken.reason(case):
-        return Failure(status="skipped", reason=stopped)
+    if stop_reason := stopped.reason(case):
+        return Failure(status="skipped", reason=stop_reason)
     size_bytes = predict(case, budget).total_bytes
     if size_bytes is not None and case.device == "cpu" and size_bytes > budget.memory:
         reason = f"predicted {format_bytes(size_bytes)}, the budget is {format_bytes(budget.memory)}"
@@ -159,7 +159,7 @@ def why_unavailable(device: str, variant: str, index: str) -> str | None:
     missing = why_no_device(device)
     if missing is None and variant == "compiled" and compiler() is None:
         missing = "torch.compile needs a C++ compiler: install g++ or clang++, or set CXX"
-    with contextlib.suppress(ValueError):  # an index that there is not: its own process says so
+    with contextlib.suppress(ValueError):  # an unknown index: the case's own process reports it
         missing = missing or find_index(index).why_not(device)
     return missing
 
@@ -218,9 +218,9 @@ def _time_round(running: list[_RunningCase], budget: Budget, announce: Announce)
                 item.rounds.append(finished)
 
 
-def record_refusal(case: Case, refusal: Failure) -> Result:
-    """The result of a case that was not even started."""
-    return _not_measured(case, refusal, now(), 0.0)
+def not_started(case: Case, failure: Failure) -> Result:
+    """The result of a case that `precheck` refused."""
+    return _not_measured(case, failure, now(), 0.0)
 
 
 def _not_measured(case: Case, failure: Failure, started_at: str, wall_s: float, prepared: Prepared | None = None) -> NotMeasured:
@@ -239,16 +239,16 @@ def _not_measured(case: Case, failure: Failure, started_at: str, wall_s: float, 
 
 
 def fit_batches(cases: list[Case], budget: Budget) -> Iterator[list[Case]]:
-    """Split a comparison into sets whose predicted bytes fit their device together; a case alone always may try."""
+    """Split a comparison into batches whose predicted bytes fit their device together. A case that fits nowhere is a batch of its own."""
     batch: list[Case] = []
-    held = 0.0
+    batch_bytes = 0.0
     for case in cases:
         predicted_bytes = predict(case, budget).total_bytes or 0
         size_bytes = predicted_bytes * HEAP_OVERHEAD if case.device == "cpu" else predicted_bytes * GPU_HEAP_OVERHEAD + GPU_PROCESS_BYTES
-        if batch and held + size_bytes > USABLE_MEMORY * free_bytes(case.device):
+        if batch and batch_bytes + size_bytes > USABLE_MEMORY * free_bytes(case.device):
             yield batch
-            batch, held = [], 0.0
+            batch, batch_bytes = [], 0.0
         batch.append(case)
-        held += size_bytes
+        batch_bytes += size_bytes
     if batch:
         yield batch

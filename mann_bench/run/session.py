@@ -1,4 +1,4 @@
-"""One `mann-bench run`: opens the folder, runs what is missing, shows progress."""
+"""`mann-bench run` and `largest`: open the run folder, run what is missing, show progress."""
 
 from collections import Counter
 from contextlib import nullcontext
@@ -21,7 +21,7 @@ from mann_bench.run.runner import run_suite
 
 
 def describe(suite: Suite) -> dict[str, Any]:
-    """What `run.json` holds: the suite as written, its cases in order, and where and when they ran."""
+    """The content of `run.json`: the suite as written, the ids of its cases in order, and where and when they run."""
     return {
         "schema": SCHEMA,
         "suite": suite.name,
@@ -34,7 +34,7 @@ def describe(suite: Suite) -> dict[str, Any]:
 
 
 def run_and_store(suite: Suite, path: Path, *, resume: bool, console: Console) -> Counter[str]:
-    """Run the suite into a folder; how many cases ended with each status, earlier ones included."""
+    """Run a suite into a folder; returns how many cases have each status, earlier ones included."""
     folder = RunFolder(path, describe(suite), resume=resume)
     try:
         statuses = Counter(result.status for result in folder.records)
@@ -57,7 +57,7 @@ def run_and_store(suite: Suite, path: Path, *, resume: bool, console: Console) -
 
 
 def search_and_store(cases: list[Case], budget: Budget, step_ms: float | None, path: Path, console: Console) -> list[dict[str, Any]]:
-    """Find the largest N of each case's model; every probe is stored as a result. A line for each: predicted, measured, why not more."""
+    """Find the largest N for each case and store every probe as a result; return a row per case: predicted, measured, what stopped it."""
     suite = Suite(name="largest", description="The largest memory inside a budget.", cases=[], budget=budget, text="")
     folder = RunFolder(path, describe(suite), resume=False)
     rows = []

@@ -96,7 +96,12 @@ class Worker:
 
 
 def limit_memory(device: str, budget_bytes: int) -> None:
-    """Let this process allocate `budget_bytes` more than it holds now, of a GPU's memory in all; beyond, allocations fail cleanly."""
+    """Limit this process, so that allocations beyond the budget fail cleanly.
+
+    Args:
+        device: torch's name of the device whose memory is limited.
+        budget_bytes: on a CPU, bytes above what the process holds now; on a GPU, bytes in all.
+    """
     if device.startswith("cuda"):
         total_bytes = torch.cuda.get_device_properties(device).total_memory
         # This call refuses "cuda" without a number; None stands for the current GPU.
@@ -112,9 +117,7 @@ def limit_memory(device: str, budget_bytes: int) -> None:
 
 
 def start_threads() -> None:
-    """Start the threads of torch's team and of its profiler now. At a limit of memory they could not be, and their libraries then end the
-    process, each in a way of its own.
-    """
+    """Start torch's OpenMP threads and those of its profiler: under RLIMIT_DATA their creation may fail, and OpenMP or Kineto abort."""
     torch.ones(torch.get_num_threads() * 2**16).exp()
     with recording("cpu"):
         pass

@@ -79,14 +79,14 @@ def run(model: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         "width": model.word_size,
         "heads": heads,
         "reads": reads,
-        "writers": writers,
+        "write_heads": writers,
         "strength": int(model.strength),
         "gated": int(model.erase == "gated"),
         "taped": int(taped),
         **more_sizes,
         **index_sizes,
     }
-    now = {"live": rows.live, "ring_tail": ring.tail, "queue_stride": ring.queue.shape[1], "threads": torch.get_num_threads()}
+    now = {"num_candidates": rows.live, "ring_tail": ring.tail, "queue_stride": ring.queue.shape[1], "threads": torch.get_num_threads()}
     buffers |= {"memory": rows.memory, "norms": rows.norms, **index_buffers}
     buffers |= {"ring_last": ring.last, "ring_queue": ring.queue, "first_ring_head": ring.head, "ring_head": head}
     if ring.start is not None:

@@ -1,4 +1,4 @@
-"""Micro-benchmarks of a model's training step, thin over the workloads of the suites: `pytest suites/micro --benchmark-only`."""
+"""Micro-benchmarks of a model's training step, with the workloads of the suites: `pytest suites/micro --benchmark-only`."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from mann_bench.data.case import Case
 from mann_bench.measure.workload import make_workload
 
-STEPS = 16  # of a pass, which is what a round times: divide by it
+STEPS = 16  # steps of the pass that a round times: divide the times by it
 MODELS = [
     *(("lstm", "torch", 1024), ("ntm", "torch", 1024), ("dam", "torch", 1024), ("dnc", "torch", 256)),
     *((model, kernels, 16384) for model in ("sam", "sdnc") for kernels in ("native", "torch")),
@@ -17,7 +17,7 @@ MODELS = [
 
 @pytest.mark.parametrize(("model", "kernels", "slots"), MODELS, ids=[f"{model}-{kernels}" for model, kernels, _ in MODELS])
 def test_training_pass(benchmark: Any, model: str, kernels: str, slots: int) -> None:
-    """Forward and backward over 16 steps, batch 1, one thread, full memory."""
+    """Time forward and backward over 16 steps, batch 1, one thread, full memory."""
     torch.set_num_threads(1)
     workload = make_workload(Case(suite="micro", model=model, slots=slots, steps=STEPS, kernels=kernels))
     if workload.backend["kernels"] != kernels:

@@ -1,1 +1,1 @@
-"""Regressions over the history, for asv (`asv.conf.json`): the same measuring core, every number the lower the better."""
+"""Benchmarks for asv (`asv.conf.json`), which finds regressions in the history of commits. All numbers: lower is better."""

@@ -1,17 +1,18 @@
-"""The points asv tracks: cases of `regression.toml`, each run in processes of its own by the suite's runner.
+"""Points that asv tracks: the cases of `regression.toml`, each measured in processes of its own by the suite's runner.
 
-All cases are measured once a commit (`setup_cache`), in turn and twice over, so that a slow minute falls on all of them; the benchmarks
-below only say what of it to track. A sample of time is the median of a quarter of a process's passes: passes that follow each other are
-not independent, and asv's test believes samples to be. What a commit cannot run is NaN, which asv shows as n/a.
+All cases are measured once a commit (`setup_cache`), interleaved and in two processes each, so that a slow minute falls on all of them.
+The benchmarks below only select what to track. A sample of time is the median of a quarter of a process's passes: asv's test assumes
+independent samples, and passes that follow each other are not. What a commit cannot run is NaN, which asv shows as n/a.
 
-asv runs this file against the code of other commits: it uses as little of it as it can.
+asv runs this file against the code of other commits, older ones too: it uses as little of that code as possible.
 """
 
 import math
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 try:
     from mann_bench.data.result import parse_result
@@ -26,43 +27,44 @@ except ModuleNotFoundError:  # a commit before 0.2.0
 
 SOURCE = Path(__file__).parent / "regression.toml"
 PROCESSES = 2
-PARTS = 4  # of a process's passes
+PARTS = 4  # samples that the passes of a process are divided into
 NAMES = [
     *("lstm 1k", "ntm 1k", "ntm-checkpointed 1k", "dam 1k", "dnc 256"),
     *("sam 16k", "sdnc 16k", "sam infer 16k", "sdnc infer 16k", "sam torch 16k", "sam lsh 64k"),
 ]
-TRAINED = [name for name in NAMES if "infer" not in name]  # only training keeps something for backward
-FAST = ["sam 16k", "sdnc 16k", "sam lsh 64k"]  # held against the readable reference before they are timed
+TRAINED = [name for name in NAMES if "infer" not in name]  # only training saves bytes for backward
+FAST = ["sam 16k", "sdnc 16k", "sam lsh 64k"]  # compared with the plain reference before they are timed
 INDEXED = ["sam lsh 64k"]
 
-Stored = dict[str, list[dict[str, Any]]]
+Stored = dict[str, list[dict[str, Any]]]  # results by the name of the case, one for each process
+Track = TypeVar("Track", bound=Callable[..., Any])
 
 
 def name_of(case: dict[str, Any]) -> str:
-    """`sam infer 16k`: what tells a case of the suite from the others."""
+    """Short name of a case, as `sam infer 16k`: its model, the fields that differ from the default, its slots."""
     words = [case["model"] if case["variant"] == "plain" else f"{case['model']}-{case['variant']}"]
-    words += [case[field] for field, usual in (("kernels", "auto"), ("index", "exact"), ("mode", "train")) if case[field] != usual]
+    words += [case[field] for field, default in (("kernels", "auto"), ("index", "exact"), ("mode", "train")) if case[field] != default]
     return " ".join([*words, f"{case['slots'] // 1024}k" if case["slots"] >= 1024 else str(case["slots"])])
 
 
 def measure_all() -> Stored:
-    """Results of every case by name, one for each process."""
+    """Measure every case in each of `PROCESSES` processes; results by the name of the case."""
     suite = parse_suite(SOURCE.read_text(), SOURCE.name)
-    found: Stored = {}
+    stored: Stored = {}
     for _ in range(PROCESSES):
         for cases in comparisons(suite.cases):
             for result in run_side_by_side(cases, suite.budget, lambda text: None):
                 name = name_of(result.case.model_dump())
-                found.setdefault(name, []).append(result.model_dump(by_alias=True))
+                stored.setdefault(name, []).append(result.model_dump(by_alias=True))
                 if result.status != "ok":
                     print(f"{name}: {result.status}: {result.reason}", file=sys.stderr)
-    if not any(result["status"] == "ok" for results in found.values() for result in results):
-        raise RuntimeError(f"no case could be measured: {next(iter(found.values()))[0]['reason']}")
-    return found
+    if not any(result["status"] == "ok" for results in stored.values() for result in results):
+        raise RuntimeError(f"no case could be measured: {next(iter(stored.values()))[0]['reason']}")
+    return stored
 
 
 def times_ms(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """asv's form of samples, milliseconds a step; no samples where a process failed."""
+    """Milliseconds a step in asv's format; one NaN where a process failed."""
     samples = []
     for result in map(parse_result, results):
         if result.time is None:
@@ -74,7 +76,7 @@ def times_ms(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def worst(results: list[dict[str, Any]], *path: str) -> float:
-    """The largest of one number over the processes; NaN where one has none."""
+    """Largest value of a field (by its path of keys) over the processes; NaN where a process has none."""
     values = []
     for result in results:
         value: Any = result
@@ -84,14 +86,24 @@ def worst(results: list[dict[str, Any]], *path: str) -> float:
     return math.nan if any(map(math.isnan, values)) else max(values)
 
 
+def unit(name: str) -> Callable[[Track], Track]:
+    """Tell asv the unit of a benchmark."""
+
+    def mark(track: Track) -> Track:
+        track.unit = name  # type: ignore[attr-defined]
+        return track
+
+    return mark
+
+
 class Tracked:
-    """What all have in common: one measurement a commit."""
+    """Base of the benchmarks: they share one measurement a commit."""
 
     param_names = ("case",)
     timeout = 1800.0
 
     def setup_cache(self) -> Stored:
-        """Measure; asv keeps what is returned for all benchmarks below."""
+        """Measure; asv passes the return value to all benchmarks."""
         return measure_all()
 
 
@@ -100,49 +112,43 @@ class Steps(Tracked):
 
     params = (NAMES,)
 
+    @unit("ms")
     def track_step_ms(self, stored: Stored, case: str) -> dict[str, Any]:
-        """Milliseconds a step."""
         return times_ms(stored[case])
 
+    @unit("bytes")
     def track_peak_bytes(self, stored: Stored, case: str) -> float:
-        """Peak of allocated bytes: model, memory and pass."""
+        """Peak of all allocated bytes: model, memory and pass."""
         return worst(stored[case], "memory", "peak_bytes")
-
-    track_step_ms.unit = "ms"  # type: ignore[attr-defined]
-    track_peak_bytes.unit = "bytes"  # type: ignore[attr-defined]
 
 
 class Tape(Tracked):
-    """What training keeps for backward."""
+    """Memory of backward."""
 
     params = (TRAINED,)
 
+    @unit("bytes")
     def track_bytes_per_step(self, stored: Stored, case: str) -> float:
-        """Bytes each further step keeps."""
+        """Bytes saved for backward per step."""
         return worst(stored[case], "memory", "bytes_per_step")
-
-    track_bytes_per_step.unit = "bytes"  # type: ignore[attr-defined]
 
 
 class Error(Tracked):
-    """How far the fast paths are from the readable reference."""
+    """Error of the fast paths."""
 
     params = (FAST,)
 
+    @unit("relative RMS")
     def track_relative_error(self, stored: Stored, case: str) -> float:
-        """Largest relative RMS over outputs and gradients."""
+        """Largest difference from the plain reference over outputs and gradients."""
         return worst(stored[case], "check", "max_rel_err")
-
-    track_relative_error.unit = "relative RMS"  # type: ignore[attr-defined]
 
 
 class Missed(Tracked):
-    """What an approximate index does not find."""
+    """Rows that an approximate index misses."""
 
     params = (INDEXED,)
 
+    @unit("1 - recall")
     def track_missed(self, stored: Stored, case: str) -> float:
-        """1 - recall@K."""
         return 1 - worst(stored[case], "recall")
-
-    track_missed.unit = "1 - recall"  # type: ignore[attr-defined]

@@ -1,1 +1,1 @@
-"""What suites measure that is no model: single operations and indexes."""
+"""Workloads other than models: single ops and indexes."""

@@ -1,8 +1,8 @@
-"""What an index does, as workloads: `index:query`, `index:update`, `index:build`, and `index:aged`, queries after many writes.
+"""Operations of an index as workloads: `index:query`, `index:update`, `index:build`, and `index:aged`, which is queries after many writes.
 
 The memory is N unit rows in random directions, the hard case: no row is near another. A query is a stored row plus Gaussian noise of length
-0.57 (0.1 a coordinate at W = 32). A call is what a step of SAM asks for: R queries of K rows, or following R (K + 1) written rows; a pass
-is T calls. `recall` is the part of the true K nearest rows that is found.
+0.57 (0.1 a coordinate at W = 32). A call is what a step of SAM needs: R queries for K rows, or an update after R (K + 1) written rows.
+A pass is T calls. Recall is the share of the true K nearest rows that a query returns.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from mann_bench.kernels.index import Index, make_index, ops_for, queries_near, r
 from mann_bench.kernels.reference import row_norms
 from mann_bench.measure.workload import SMALL_STEPS, Workload
 
-AGED = 4  # 1 / the part of the rows that has been written when queries are made in old age
-SMALL_SLOTS = 1009  # more than the hash index scans exactly, and prime
+AGED = 4  # 1 / the share of rows that are written before the queries of `index:aged`
+SMALL_SLOTS = 1009  # a prime, above the number of rows that the hash index scans exactly
 
 
 @dataclass
@@ -33,49 +33,49 @@ class IndexedRows:
     index: Index
 
     def write(self, rows: Tensor, content: Tensor) -> None:
-        """Change rows int64 [B, n] to [B, n, W]; the index is not told."""
+        """Set rows int64 [B, n] to content [B, n, W], without an update of the index."""
         element = torch.arange(len(rows), device=rows.device)[:, None]
         self.memory[element, rows], self.norms[element, rows] = content, row_norms(content)
 
     def tensors(self) -> list[Tensor]:
-        """Rows, norms, index."""
+        """Tensors of memory, norms and index."""
         return [self.memory, self.norms, *self.index.tensors()]
 
     @property
     def outside_bytes(self) -> int:
-        """Of a library's index."""
+        """Bytes that a library's index allocates outside torch."""
         return self.index.outside_bytes(self)
 
 
 class IndexWorkload(Workload):
-    """One thing that an index does, over a full memory."""
+    """One operation of an index over a full memory."""
 
     state: IndexedRows
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)
-        self.does = case.model.partition(":")[2]
+        self.operation = case.model.partition(":")[2]
         self.state = indexed_rows(case, self.dtype)
         self.generator = torch.Generator().manual_seed(case.seed + 1)
         self.queries: tuple[Tensor, ...] = ()
         self.rows = torch.empty(0, dtype=torch.int64)
         shape = (case.steps, case.batch, case.heads)
-        if self.does in ("query", "aged"):
+        if self.operation in ("query", "aged"):
             self.queries = queries_near(self.state, torch.randint(case.slots, shape, generator=self.generator), self.generator).unbind()
-        if self.does == "update":
+        if self.operation == "update":
             self.rows = torch.randint(case.slots, (*shape[:2], case.heads * (case.reads + 1)), generator=self.generator).to(case.device)
-        if self.does == "aged":
-            self._grow_old()
-        self.swaps: list[Any] = []
+        if self.operation == "aged":
+            self._age()
+        self.changes: list[Any] = []
 
     @classmethod
     def names(cls) -> list[str]:
-        """What is measured of an index."""
+        """Names of the operations."""
         return ["query", "update", "build", "aged"]
 
     @classmethod
     def predicted_bytes(cls, case: Case) -> dict[str, int] | None:
-        """Rows and index."""
+        """Bytes of rows and index."""
         with FakeTensorMode():
             state = indexed_rows(case.model_copy(update={"device": "meta"}), getattr(torch, case.dtype))
             return {"state": sum(t.numel() * t.element_size() for t in state.tensors()) + state.outside_bytes}
@@ -89,7 +89,7 @@ class IndexWorkload(Workload):
 
     @property
     def twin(self) -> tuple[Case, Case] | None:
-        """Native kernels must agree with their twins; what a library finds is judged by its recall."""
+        """The torch twin of native kernels; a library's index is judged by its recall instead."""
         if self.backend["kernels"] != "native":
             return None
         small = self.case.model_copy(update={"slots": min(self.case.slots, SMALL_SLOTS), "steps": SMALL_STEPS, "mode": "train"})
@@ -100,34 +100,34 @@ class IndexWorkload(Workload):
         return [*self.queries, self.rows]
 
     def forward(self, steps: int | None = None) -> tuple[Tensor, Any]:
-        """T calls, or one build."""
+        """Make T calls; y is the rows of the last query, int64 [B, R, K], or a placeholder."""
         state, case = self.state, self.case
-        found = torch.zeros(1)
+        y = torch.zeros(1)
         for t in range(case.steps if steps is None else steps):
-            if self.does == "build":
+            if self.operation == "build":
                 state.index.build(state)
-            elif self.does == "update":
-                self.swaps.append(state.index.update(state, self.rows[t]))
+            elif self.operation == "update":
+                self.changes.append(state.index.update(state, self.rows[t]))
             else:
-                found = state.index.query(state, self.queries[t], case.reads)
-        return found, state
+                y = state.index.query(state, self.queries[t], case.reads)
+        return y, state
 
     def backward(self, y: Tensor) -> None:
-        """Take the updates back."""
-        for swap in reversed(self.swaps):
-            if swap is not None:
-                swap.swap()
-        self.swaps = []
+        """Undo the updates."""
+        for change in reversed(self.changes):
+            if change is not None:
+                change.swap()
+        self.changes = []
 
     def clear(self) -> None:
-        """New content for the rows that the next pass is to follow."""
-        self.swaps = []
-        if self.does == "update":
+        """Write new content to the rows that the next pass updates."""
+        self.changes = []
+        if self.operation == "update":
             for rows in self.rows:
                 self.state.write(rows, self._directions(*rows.shape))
 
     def observables(self) -> dict[str, Tensor]:
-        """Rows found, and the index as it stands after updates, undone or not."""
+        """Rows of the last query, and the index after the updates and after their undo."""
         self.clear()
         y, state = self.forward()
         after = [tensor.double() for tensor in state.index.tensors()]
@@ -137,25 +137,26 @@ class IndexWorkload(Workload):
 
     def recall(self) -> float | None:
         """Of the K nearest rows to `JUDGED` queries."""
-        if self.does not in ("query", "aged"):
+        if self.operation not in ("query", "aged"):
             return None
         return recall_of(self.state.index, self.state, self.case.heads, self.case.reads, self.generator)
 
     def _directions(self, *shape: int) -> Tensor:
+        """Unit rows in random directions [*shape, W]."""
         rows = torch.randn(*shape, self.case.word_size, generator=self.generator)
         return functional.normalize(rows, dim=-1).to(self.case.device, self.dtype)
 
-    def _grow_old(self) -> None:
-        """Write N / `AGED` rows, as many at a time as a step of SAM does."""
-        case, at_once = self.case, self.case.heads * (self.case.reads + 1)
-        for _ in range(case.slots // AGED // at_once):
-            rows = torch.randint(case.slots, (case.batch, at_once), generator=self.generator).to(case.device)
-            self.state.write(rows, self._directions(case.batch, at_once))
+    def _age(self) -> None:
+        """Write N / `AGED` rows and update the index, as many at a time as a step of SAM writes."""
+        case, count = self.case, self.case.heads * (self.case.reads + 1)
+        for _ in range(case.slots // AGED // count):
+            rows = torch.randint(case.slots, (case.batch, count), generator=self.generator).to(case.device)
+            self.state.write(rows, self._directions(case.batch, count))
             self.state.index.update(self.state, rows)
 
 
 def indexed_rows(case: Case, dtype: torch.dtype) -> IndexedRows:
-    """N unit rows in random directions, indexed."""
+    """Make N unit rows in random directions and their index."""
     index = make_index(case.index, case.device)
     index.native = case.kernels != "torch"
     generator = torch.Generator().manual_seed(case.seed)

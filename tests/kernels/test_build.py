@@ -83,6 +83,12 @@ def test_the_kernels_build_where_there_is_a_compiler():
     assert build.why_not() is None
 
 
+@pytest.mark.parametrize(("real", "store"), [("float32", None), ("float64", None), ("float32", "bfloat16")])
+def test_the_cpu_build_has_no_warnings(library, real, store):
+    warnings = ("-Wall", "-Wextra", "-Werror", "-fsyntax-only")
+    build.compile_with(build.compiler(), *build.flags(real, store), *warnings, f"-I{build.SOURCES}", str(build.MAIN))
+
+
 def test_an_interrupted_compile_leaves_nothing_half_made(stand_in, cache):
     log = stand_in('head -c 5000 "$LIBRARY" > "$2"; sleep 60')
     process = start()

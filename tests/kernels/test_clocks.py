@@ -46,7 +46,7 @@ def test_a_pass_under_clocks(kind, index, more, batch, steps):
 
 
 def test_blocks_side_by_side():
-    """Of three crews that two threads work on, half of their time passed; the second call took none."""
+    """Of three batch tiles that two threads work on, half of their time passed; the second call took none."""
     clocks = Clocks()
     one = clocks.start("forward", 4, torch.device("cpu"))["clocks"]
     clocks.start("forward", 4, torch.device("cpu"))

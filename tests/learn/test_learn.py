@@ -1,4 +1,4 @@
-"""`mann-bench learn` as a user meets it: plans, errors, storage, a stop and going on."""
+"""`mann-bench learn` from the command line: plans, errors, storage, stop and resume."""
 
 import json
 import os
@@ -6,6 +6,8 @@ import resource
 import signal
 import subprocess
 import sys
+import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,33 @@ def test_options_are_read():
     assert rates == {"sam": 1e-3, "ntm": 1e-4}
 
 
+def test_every_option_reaches_the_case(monkeypatch, tmp_path):
+    options = {
+        **{"curriculum": "exponential", "curriculum_threshold": 0.3, "patience": 7, "first_level": 2, "goal": 0.1},
+        **{"word_size": 9, "heads": 3, "reads": 2, "hidden": 11, "batch": 5, "optimizer": "rmsprop", "momentum": 0.8, "clip": 2.0},
+        **{"kernels": "torch", "index": "lsh", "device": "cpu", "threads": 2},
+    }
+    parsed = ["--levels", "2-9", "--slots", "1k", "--sequences", "2k", "--budget", "2m", "--learning-rate", "2e-3", "--memory", "1G"]
+    parsed += ["--task-option", "bits=5", "--past-goal"]
+    arguments = [word for name, value in options.items() for word in ("--" + name.replace("_", "-"), str(value))]
+    cases = []
+
+    def session(planned_cases, *_, **__):
+        cases.extend(planned_cases)
+        sys.exit(0)
+
+    monkeypatch.setattr("mann_bench.learn.session.LearningSession", session)
+    monkeypatch.setattr(sys, "argv", ["mann-bench", "learn", "copy", "--models", "sam", "--seeds", "1", *arguments, *parsed])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code == 0
+    (case,) = cases
+    options |= {"levels": (2, 9), "slots": 1024, "sequences": 2048, "seconds": 120, "learning_rate": 2e-3, "memory_bytes": 2**30}
+    options |= {"task_options": {"bits": 5}, "stop_at_goal": False}
+    assert {name: getattr(case, name) for name in options} == options
+    assert set(options) == {field.name for field in fields(LearningOptions)} - {"learning_rates"} | {"learning_rate"}
+
+
 def planned(models, seeds=(0,), **options):
     return plan("copy", find_task("copy"), models, seeds, LearningOptions(sequences=100, **options))
 
@@ -130,7 +159,7 @@ def test_runs_are_stored_and_a_finished_folder_has_nothing_left_to_do(tmp_path):
     assert {(result.case.model, result.case.seed) for result in results} == {("sam", 0), ("sam", 1), ("lstm", 0), ("lstm", 1)}
     for result in results:
         assert [point.sequences for point in result.curve] == [200, 400]
-        assert [one.level for one in result.evaluations] == [1, 2, 4, 10, 20]
+        assert [evaluation.level for evaluation in result.evaluations] == [1, 2, 4, 10, 20]
         assert (result.peak_bytes or 0) > 10**7
         assert result.backend is not None
         assert result.validation is not None
@@ -168,10 +197,11 @@ def test_stopped_runs_go_on(tmp_path):
     driver = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True)
     while not list(out.glob("checkpoints/*.pt")):
         assert driver.poll() is None
+        time.sleep(0.01)
     driver.send_signal(signal.SIGINT)
-    _, said = driver.communicate(timeout=60)
-    assert driver.returncode == 130, said
-    assert f"--out {out} --resume" in said
+    _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 130, errors
+    assert f"--out {out} --resume" in errors
     assert not (out / "learning.jsonl").exists()
     done = run(*arguments, "--resume")
     assert done.returncode == 0, done.stderr

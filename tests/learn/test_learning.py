@@ -1,4 +1,4 @@
-"""Models learn. The reduced runs can fail: without the memory's read in the output they do not pass."""
+"""Models learn reduced tasks. Without the memory's read in the output these tests fail."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A training run: its parts in one process, and a process that is killed again and again."""
+"""Training runs: curriculum, trainer and evaluation in one process, and a process that is killed and resumed."""
 
 import itertools
 import random
@@ -33,9 +33,9 @@ def without_time(points):
 
 
 def after(batches):
-    """A `stop` that lets so many batches through."""
-    asked = itertools.count()
-    return lambda: next(asked) == batches
+    """A `should_stop` that lets so many batches through."""
+    calls = itertools.count()
+    return lambda: next(calls) == batches
 
 
 def learned_start(**sizes):
@@ -44,7 +44,7 @@ def learned_start(**sizes):
 
 
 class TestCurriculum:
-    """Levels and goal from made-up losses."""
+    """Levels and the goal for given losses."""
 
     def test_level_doubles_when_the_mean_of_the_last_losses_is_low(self):
         curriculum = Curriculum(small_case(curriculum="exponential", levels=(1, 12), patience=3, curriculum_threshold=0.1))
@@ -210,12 +210,12 @@ class TwoGroups(Task):
     def every(self, batch):
         assert self.held
         group = torch.tensor([[7, 7, 7, 8, 8]])
-        for some in group.split(batch, dim=1):
-            yield Batch(torch.zeros(*some.shape, 1), (some == 8).long(), torch.ones(some.shape), some)
+        for part in group.split(batch, dim=1):
+            yield Batch(torch.zeros(*part.shape, 1), (part == 8).long(), torch.ones(part.shape), part)
 
 
 class TestEvaluation:
-    """Held-out errors of models that have not learned anything yet."""
+    """Held-out errors of untrained models."""
 
     def test_same_sequences_whatever_was_trained_before(self):
         case = small_case()
@@ -226,10 +226,10 @@ class TestEvaluation:
         assert evaluate(first.model, case, task, 2, 60) == evaluate(again.model, case, task, 2, 60)
         assert validate(first.model, case, task, 2, 60) == validate(again.model, case, task, 2, 60)
         assert validate(first.model, case, task, 2, 60) != evaluate(first.model, case, task, 2, 60)[0]
-        (one,) = evaluate(first.model, case, task, 2, 60)
-        assert one.chance == 8
-        assert one.error == pytest.approx(8, rel=0.2)
-        assert one.sequences == 258
+        (evaluation,) = evaluate(first.model, case, task, 2, 60)
+        assert evaluation.chance == 8
+        assert evaluation.error == pytest.approx(8, rel=0.2)
+        assert evaluation.sequences == 258
 
     @pytest.mark.parametrize("model", ["sam", "ntm", "lstm"])
     def test_a_long_sequence_in_parts_is_one_sequence(self, model, monkeypatch):
@@ -245,8 +245,8 @@ class TestEvaluation:
         def hungry(x, state):
             raise MemoryError
 
-        (one,) = evaluate(hungry, trainer.case, trainer.task, 2, 60)
-        assert (one.error, one.reason) == (None, "out of memory")
+        (full,) = evaluate(hungry, trainer.case, trainer.task, 2, 60)
+        assert (full.error, full.reason) == (None, "out of memory")
         (late,) = evaluate(trainer.model, trainer.case, find_task("copy"), 2000, 0.0)
         assert late.error is None
         assert "a batch takes more" in str(late.reason)
@@ -262,7 +262,7 @@ class TestEvaluation:
         whole, *groups = evaluate(says_class_1, trainer.case, TwoGroups().held_out(), 1, 60)
         assert answered == [3, 2]  # each held-out sequence once
         assert (whole.group, whole.error, whole.chance, whole.sequences) == (None, 3 / 5, 0.5, 5)
-        assert [(one.group, one.error, one.chance) for one in groups] == [(7, 1.0, 0.25), (8, 0.0, 0.5)]
+        assert [(part.group, part.error, part.chance) for part in groups] == [(7, 1.0, 0.25), (8, 0.0, 0.5)]
         assert validate(says_class_1, trainer.case, TwoGroups(), 1, 60) is None  # no part of its own for that
 
     def test_levels(self):
@@ -272,7 +272,7 @@ class TestEvaluation:
 
 
 def finish(process, until=lambda message: False):
-    """Messages until the process is done or one that ends it."""
+    """Read messages until one that ends the run."""
     while True:
         for message in process.read():
             if until(message) or "result" in message or "status" in message:

@@ -89,5 +89,5 @@ def test_what_is_no_checkout(repository, monkeypatch):
             pass
     git(repository, "rm", "-r", "--quiet", "mann_bench")
     git(repository, "commit", "--quiet", "--message", "gone")
-    with pytest.raises(UsageError, match=r"expected mann_bench/run/worker.py at 'HEAD'"), checked_out("HEAD"):
+    with pytest.raises(UsageError, match=r"expected mann_bench/worker.py at 'HEAD'"), checked_out("HEAD"):
         pass

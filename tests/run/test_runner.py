@@ -132,13 +132,13 @@ def test_comparisons_differ_in_what_is_compared_only(suite):
 
 
 def test_broken_curves_and_refusals(suite, monkeypatch):
-    broken = StoppedCurves([make_result("ntm", 1024, status="oom", reason="full"), make_result("sam", 64, status="error", reason="bug")])
-    assert "stopped at N = 1k (oom: full)" in str(broken.reason(make_result("ntm", 4096).case))
-    assert broken.reason(make_result("ntm", 512).case) is None
-    assert broken.reason(make_result("ntm", 4096, mode="infer").case) is None
-    assert broken.reason(make_result("sam", 4096).case) is None
+    stopped = StoppedCurves([make_result("ntm", 1024, status="oom", reason="full"), make_result("sam", 64, status="error", reason="bug")])
+    assert "stopped at N = 1k (oom: full)" in str(stopped.reason(make_result("ntm", 4096).case))
+    assert stopped.reason(make_result("ntm", 512).case) is None
+    assert stopped.reason(make_result("ntm", 4096, mode="infer").case) is None
+    assert stopped.reason(make_result("sam", 4096).case) is None
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    refusal = precheck(make_result("sam", 64, device="cuda").case, suite.budget, broken)
+    refusal = precheck(make_result("sam", 64, device="cuda").case, suite.budget, stopped)
     assert refusal is not None
     assert refusal.status == "unavailable"
 

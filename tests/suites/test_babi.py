@@ -1,4 +1,4 @@
-"""Stories as words: nothing lost, answers where they are due, parts apart; made-up archives, and the real one where there is one."""
+"""bAbI: stories word by word, answers where they are due, separate parts; on made-up archives, and on the real one if present."""
 
 import io
 import tarfile
@@ -65,13 +65,13 @@ def test_a_story_word_by_word(data):
         assert batch.group is not None
         for b in range(batch.inputs.shape[1]):
             number = int(batch.group[0, b])
-            said = words_of(task, batch, b)
-            assert [s for s, _ in said[:5]] in [["mary", "went", "to", "the", place.lower()] for place in PLACES]
-            place = said[4][0]
+            words = words_of(task, batch, b)
+            assert [shown for shown, _ in words[:5]] in [["mary", "went", "to", "the", place.lower()] for place in PLACES]
+            place = words[4][0]
             answer = [("-", place), ("-", "no")] if number == 8 else [("-", place)]
             question = [(word, "") for word in ("where", "is", "mary", "?")]
             more = [(word, "") for word in ("john", "is", "in", "the", "park", ".")] if number == 2 else []
-            assert said[5:] == [(".", ""), *more, *question, *answer, *question, *answer]
+            assert words[5:] == [(".", ""), *more, *question, *answer, *question, *answer]
 
 
 def test_padding_is_silent_and_batches_are_seeded(data):
@@ -106,11 +106,11 @@ def test_a_question_is_wrong_if_any_of_its_words_is(data):
     mask = torch.tensor([0, 1, 1, 0, 1, 0, 0, 1.0])[:, None].repeat(1, 4)
     targets = torch.tensor([0, 3, 5, 0, 7, 0, 0, 2])[:, None].repeat(1, 4)
     batch = Batch(torch.zeros(8, 4, 16), targets, mask)
-    given = targets.clone()
-    given[1, 1] = 0  # first word
-    given[2, 2] = given[7, 2] = 0  # last word, and the last question
-    given[[0, 3, 5], 3] = 9  # where nothing is due
-    y = torch.nn.functional.one_hot(given, 16).float()
+    outputs = targets.clone()
+    outputs[1, 1] = 0  # first word
+    outputs[2, 2] = outputs[7, 2] = 0  # last word, and the last question
+    outputs[[0, 3, 5], 3] = 9  # where nothing is due
+    y = torch.nn.functional.one_hot(outputs, 16).float()
     assert task.due(batch)[:, 0].tolist() == [0, 0, 1, 0, 1, 0, 0, 1]
     assert task.wrong(y, batch).T.tolist() == [[0] * 8, [0, 0, 1, 0, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0, 0, 1], [0] * 8]
     assert float(task.loss(100 * y, batch)) == pytest.approx(3 * 100 / 4 / 4 / torch.log(torch.tensor(2.0)))  # 3 of 16 words
@@ -146,10 +146,10 @@ def test_real_stories():
     task = Babi(REAL_DATA)
     assert len(task.corpus.words) == 159  # Graves et al. 2016
     held_out = task.held_out()
-    asked = torch.zeros(21)
+    questions = torch.zeros(21)
     for batch in held_out.every(64):
         assert batch.group is not None
-        asked.index_add_(0, batch.group.flatten(), held_out.due(batch).flatten())
-    assert asked.tolist() == [0] + [1000] * 20
+        questions.index_add_(0, batch.group.flatten(), held_out.due(batch).flatten())
+    assert questions.tolist() == [0] + [1000] * 20
     two_words = sum(len(answer) > 1 for answer in held_out.corpus.counts["test", 19])
     assert two_words == len(held_out.corpus.counts["test", 19])

@@ -1,4 +1,4 @@
-"""Episodes: what is shown is what its label says, parts never mix, and the same seed gives the same episode."""
+"""Omniglot: labels match the drawings, the parts share no character, and the same seed gives the same episode."""
 
 import io
 import zipfile
@@ -61,7 +61,7 @@ def test_a_label_always_means_the_same_character_and_comes_a_step_late(data):
             assert int(batch.group[t, b]) == len(seen[label])
         assert [len(names) for names in seen.values()] == [10] * 3
         assert all(len(set(names)) == 1 for names in seen.values())
-        assert all(len(found) >= 5 for found in shades.values())  # 10 different drawings, of 10 shades, each of two drawings
+        assert all(len(values) >= 5 for values in shades.values())  # 10 different drawings, of 10 shades, each of two drawings
 
 
 def test_labels_and_characters_are_drawn_anew(data):

@@ -1,4 +1,4 @@
-"""The single ops as workloads: they go through gate and worker, the gate sees a wrong op, and their traffic is right."""
+"""Op workloads: passes repeat, native ops agree with their twins, the gate sees a wrong op, and traffic is counted right."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""asv's points: enough of them, each the lower the better, from the runner's results and nothing else."""
+"""asv's points: all cases are tracked, lower is better, and numbers come from the runner's results only."""
 
 import json
 import math
@@ -47,8 +47,8 @@ def test_times_are_a_sample_a_quarter_of_each_process():
     result = make_result()
     passes = result.time.pass_ms.model_copy(update={"samples": [float(i) for i in range(40)]})
     result = result.model_copy(update={"time": result.time.model_copy(update={"pass_ms": passes})})
-    found = points.times_ms(stored(result, result))
-    assert found == {"samples": [0.45, 1.45, 2.45, 3.45] * 2, "number": 1}
+    times = points.times_ms(stored(result, result))
+    assert times == {"samples": [0.45, 1.45, 2.45, 3.45] * 2, "number": 1}
 
 
 def test_what_failed_is_nan():
@@ -56,6 +56,11 @@ def test_what_failed_is_nan():
     assert math.isnan(points.times_ms(stored(make_result(), failed))["samples"][0])
     assert math.isnan(points.worst(stored(make_result(), failed), "memory", "peak_bytes"))
     assert math.isnan(points.worst(stored(make_result()), "check", "max_rel_err"))
+
+
+def test_every_benchmark_has_a_unit():
+    benchmarks = [getattr(group, name) for group in points.Tracked.__subclasses__() for name in vars(group) if name.startswith("track_")]
+    assert [benchmark.unit for benchmark in benchmarks] == ["ms", "bytes", "bytes", "relative RMS", "1 - recall"]
 
 
 def test_worst_of_the_processes_and_lower_is_better():
@@ -76,6 +81,7 @@ def missing_files(configuration):
 
 def test_configuration_names_what_exists():
     configuration = json.loads((ROOT / "asv.conf.json").read_text())
+    assert (ROOT / configuration["benchmark_dir"] / "points.py").samefile(points.__file__)
     assert missing_files(configuration) == []
     assert missing_files({**configuration, "benchmark_dir": "suites/gone"}) == ["suites/gone/__init__.py"]
     assert missing_files({**configuration, "install_command": ["pip --constraint {conf_dir}/gone.txt"]}) == ["gone.txt"]

@@ -1,6 +1,7 @@
-// Runs one entry point on arguments read from a file, each buffer in memory of its own, so that a sanitizer sees every access beyond it:
-// emulated ENTRY FILE [SOURCE LINE]. Changed buffers go back to the file. It runs the emu build, in which the barrier at a place can be left out,
-// and prints the places of all barriers met; with MB_WARPS the text for the GPU, a thread a lane, without __syncwarp if a third word is there.
+// Runs one entry point on arguments read from a file, each buffer in memory of its own, so that a sanitizer sees every
+// access beyond it: emulated ENTRY FILE [SOURCE LINE]. Changed buffers are written back to the file. It runs the emu
+// build, in which the barrier at SOURCE LINE can be left out, and prints the places of all barriers met. With MB_WARPS
+// it runs the code for the GPU, a thread a lane, without __syncwarp if there is a third argument.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -28,27 +29,26 @@ int64_t read_number(FILE* file) {
     return number;
 }
 
-template <class T> void read_buffer(FILE* file, T*& place) {
+// The address of a buffer as a number; 0 for null, which has a size of -1 in the file.
+int64_t read_buffer(FILE* file) {
     const int64_t bytes = read_number(file);
-    place = nullptr;
-    if (bytes < 0) return;
+    if (bytes < 0) return 0;
     void* data = std::malloc(static_cast<size_t>(bytes));
     if (fread(data, 1, static_cast<size_t>(bytes), file) != static_cast<size_t>(bytes)) std::exit(3);
     buffers.push_back({data, bytes});
-    place = static_cast<T*>(data);
+    return reinterpret_cast<int64_t>(data);
 }
 
 void run(const char* name, const Arguments& a) {
-#undef ENTRY
-    using entries::crews;
 #ifdef MB_WARPS
-#define ENTRY(entry, items) \
+#define MB_ENTRY(entry, items) \
     if (std::strcmp(name, "mb_" #entry) == 0) return launch(mb_##entry, a, items);
 #else
-#define ENTRY(entry, items) \
+#define MB_ENTRY(entry, items) \
     if (std::strcmp(name, "mb_" #entry) == 0) return mb_##entry(&a);
 #endif
     MB_ENTRIES
+#undef MB_ENTRY
     std::exit(4);
 }
 
@@ -57,19 +57,16 @@ void run(const char* name, const Arguments& a) {
 int main(int count, char** words) {
     if (count < 3) return 2;
     FILE* file = std::fopen(words[2], "rb");
-    Arguments arguments{};
-#define SIZE(name) arguments.name = read_number(file);
-#define BUFFER(name) read_buffer(file, arguments.name);
-#define REAL BUFFER
-#define STORE BUFFER
-#define INT32 BUFFER
-#define INT64 BUFFER
-    MB_ARGUMENTS
+    int64_t fields[sizeof(Arguments) / sizeof(int64_t)];  // sizes, then buffers
+    const int64_t num_sizes = read_number(file);
+    for (int64_t& field : fields) field = &field - fields < num_sizes ? read_number(file) : read_buffer(file);
+    Arguments arguments;
+    std::memcpy(&arguments, fields, sizeof arguments);
     std::fclose(file);
 #ifdef MB_WARPS
     without_syncwarp = count > 3;
 #else
-    if (count > 4) skipped_site = {words[3], std::atoi(words[4])};
+    if (count > 4) skipped_barrier = {words[3], std::atoi(words[4])};
 #endif
     run(words[1], arguments);
     file = std::fopen(words[2], "wb");
@@ -79,6 +76,6 @@ int main(int count, char** words) {
     }
     std::fclose(file);
 #ifndef MB_WARPS
-    for (const Site& site : sites_met) std::printf("%s %d\n", site.file, site.line);
+    for (const BarrierSite& site : barriers_met) std::printf("%s %d\n", site.file, site.line);
 #endif
 }

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from mann_bench.kernels import ops
 from mann_bench.kernels.native import build, call
-from mann_bench.kernels.native.arguments import KINDS, SOURCES, Arguments, pack, parse
+from mann_bench.kernels.native.arguments import KINDS, SIZES, Arguments, pack, parse
+from mann_bench.kernels.native.headers import SOURCES
 from mann_bench.kernels.sequence import tape as plan
 from mann_bench.models.sparse import native
 
 MAIN = Path(__file__).with_suffix(".cpp")
+WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-psabi")  # psabi: how SIMD vectors are passed, which no other library sees
 OPTIONS = {
     "TSAN_OPTIONS": "halt_on_error=1:exitcode=66",
     "ASAN_OPTIONS": "detect_leaks=0:exitcode=66",
@@ -35,9 +37,9 @@ class Emulator:
 
     def __init__(self, sanitizer: str, folder: Path, *, gpu_width: int | None = None) -> None:
         """gpu_width: run the text for the GPU, made for this known word size or 0."""
-        device = ("-DMB_WARPS", f"-DMB_KNOWN={gpu_width}", f"-DMB_ARGUMENTS_BYTES={ctypes.sizeof(Arguments)}")
+        device = ("-DMB_WARPS", f"-DMB_FIXED_WIDTH={gpu_width}", f"-DMB_ARGUMENTS_BYTES={ctypes.sizeof(Arguments)}")
         quickly = "-O0" if "undefined" in sanitizer else "-O1"  # to compile
-        flags: tuple[str, ...] = ("-std=c++17", quickly, "-g", "-w", "-DMB_REAL=float", f"-fsanitize={sanitizer}", f"-I{SOURCES}")
+        flags: tuple[str, ...] = ("-std=c++17", quickly, "-g", *WARNINGS, "-DMB_REAL=float", f"-fsanitize={sanitizer}", f"-I{SOURCES}")
         flags += ("-DMB_EMULATE",) if gpu_width is None else device
         command = build.compiler()
         others = [source.read_text() for source in (SOURCES / "host.cpp", SOURCES / "device.cu", MAIN.with_name("warps.h"))]
@@ -64,8 +66,9 @@ class Emulator:
     def execute(self, entry: str, arguments: Arguments, raw: Mapping[str, Tensor]) -> None:
         """One call: the bytes of each buffer go through a file, changed where they are written; SanitizerError with the report."""
         with self.file.open("wb") as file:
-            for name, kind in KINDS.items():
-                number = getattr(arguments, name) if kind == "SIZE" else len(raw[name]) if name in raw else -1
+            file.write(len(SIZES).to_bytes(8, "little"))
+            for name in KINDS:
+                number = getattr(arguments, name) if name in SIZES else len(raw[name]) if name in raw else -1
                 file.write(number.to_bytes(8, "little", signed=True))
                 if name in raw:
                     file.write(raw[name].numpy().tobytes())

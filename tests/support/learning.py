@@ -1,4 +1,4 @@
-"""Made-up training runs with planted outcomes, for tests of what is concluded from them: seeded numbers, nothing was trained."""
+"""Made-up training runs with known outcomes, for tests of the reports: seeded numbers, nothing was trained."""
 
 from typing import Any
 
@@ -23,7 +23,12 @@ def make_run(
     answer: Any = "bits",
     **changes: Any,
 ) -> LearningResult:
-    """A run whose loss halves every `half` sequences (each seed differs by up to 15%), each taking `ms`; its level doubles as often."""
+    """Make up a training run.
+
+    Args:
+        half: sequences in which the loss halves (varied by up to 15% between seeds), and with a curriculum the level doubles.
+        ms: milliseconds a sequence.
+    """
     case = LearningCase(**{"task": "recall", "model": model, "seed": seed, "levels": (2, 6), "sequences": 60_000, **changes})
     random = np.random.default_rng([seed, sum(map(ord, model))])
     half *= 1 + random.uniform(-0.15, 0.15)
@@ -62,13 +67,13 @@ def make_run(
 
 
 def fading(levels: list[int], trained: int, chance: float, steep: float = 1.0) -> list[Evaluation]:
-    """Errors that rise from near none, at the levels trained on, towards chance."""
+    """Errors that rise from near zero, at the levels trained on, to chance."""
     errors = [chance * (1 - 0.98 / (1 + (level / (4 * trained)) ** (2 * steep))) for level in levels]
     return [Evaluation(level=level, error=error, chance=chance, sequences=256) for level, error in zip(levels, errors, strict=True)]
 
 
 def instances(level: int, best: float) -> list[Evaluation]:
-    """Accuracy that rises with the instance number towards `best`."""
+    """Accuracy that rises with the instance number to `best`."""
     chance = 1 - 1 / level
     rows = [Evaluation(level=level, error=1 - best * 0.8, chance=chance, sequences=256)]
     for instance in range(1, 11):
@@ -86,7 +91,7 @@ def questions(scale: float) -> list[Evaluation]:
 
 
 def many_runs() -> list[LearningResult]:
-    """Five experiments: fixed levels, a curriculum, generalization, one-shot, bAbI; and runs that could not be made."""
+    """Runs of five experiments (fixed levels, a curriculum, generalization, one-shot, bAbI), and runs that failed."""
     seeds = range(3)
     runs = [
         make_run(model, seed, half=half, ms=ms, evaluations=fading([2, 4, 6, 12, 30, 60], 6, 24, steep), task_options={"value_bits": 48})

@@ -1,4 +1,4 @@
-"""Where tests find real data: environment variable MANN_BENCH_DATA names a folder with copies of Omniglot and bAbI as distributed."""
+"""Real data for tests: the environment variable MANN_BENCH_DATA names a folder with Omniglot and bAbI as distributed."""
 
 import os
 from pathlib import Path

@@ -1,5 +1,5 @@
-// CUDA's language on host threads, so that the kernels' own text for the GPU runs here under a sanitizer: one thread a lane, a real barrier for
-// each warp and for the block. A shuffle that not all lanes of a warp come to hangs, a missing __syncwarp is a race.
+// CUDA's language on host threads, so that the code for the GPU runs here under a sanitizer: one thread a lane, a real
+// barrier for each warp and for the block. A shuffle that not all lanes reach hangs; a missing __syncwarp is a race.
 #pragma once
 
 #include <pthread.h>
@@ -26,11 +26,11 @@ struct Index {
 };
 inline thread_local Index threadIdx, blockIdx;
 
-struct Warp {
+struct HostWarp {
     pthread_barrier_t barrier;
     char shuffled[32][8];
 };
-inline Warp warps[MB_THREADS / 32];
+inline HostWarp warps[MB_THREADS / 32];
 inline pthread_barrier_t whole_block;
 
 inline bool without_syncwarp = false;  // so that a test can show that a missing one is caught
@@ -40,17 +40,21 @@ inline void __syncthreads() { pthread_barrier_wait(&whole_block); }
 inline void __syncwarp() {
     if (!without_syncwarp) wait_for_warp();
 }
-template <class T> T __shfl_xor_sync(unsigned, T value, int offset) {
-    Warp& warp = warps[threadIdx.x / 32];
+template <class T>
+T __shfl_xor_sync(unsigned, T value, int offset) {
+    HostWarp& warp = warps[threadIdx.x / 32];
     std::memcpy(warp.shuffled[threadIdx.x % 32], &value, sizeof value);
     wait_for_warp();
     std::memcpy(&value, warp.shuffled[(threadIdx.x % 32) ^ offset], sizeof value);
     wait_for_warp();
     return value;
 }
-template <class T> T __ldcg(const T* place) { return *place; }
+template <class T>
+T __ldcg(const T* place) {
+    return *place;
+}
 inline unsigned __ballot_sync(unsigned, bool holds) {
-    Warp& warp = warps[threadIdx.x / 32];
+    HostWarp& warp = warps[threadIdx.x / 32];
     warp.shuffled[threadIdx.x % 32][0] = holds;
     wait_for_warp();
     unsigned holding = 0;
@@ -59,11 +63,12 @@ inline unsigned __ballot_sync(unsigned, bool holds) {
     return holding;
 }
 inline unsigned __match_any_sync(unsigned, int32_t value) {
-    Warp& warp = warps[threadIdx.x / 32];
+    HostWarp& warp = warps[threadIdx.x / 32];
     std::memcpy(warp.shuffled[threadIdx.x % 32], &value, sizeof value);
     wait_for_warp();
     unsigned same = 0;
-    for (int lane = 0; lane < 32; ++lane) same |= static_cast<unsigned>(std::memcmp(warp.shuffled[lane], &value, sizeof value) == 0) << lane;
+    for (int lane = 0; lane < 32; ++lane)
+        same |= static_cast<unsigned>(std::memcmp(warp.shuffled[lane], &value, sizeof value) == 0) << lane;
     wait_for_warp();
     return same;
 }
@@ -79,9 +84,10 @@ inline int __popcll(unsigned long long bits) { return __builtin_popcountll(bits)
 inline int __ffsll(long long bits) { return __builtin_ffsll(bits); }
 
 // Blocks run one after the other.
-template <class Arguments> void launch(void (*kernel)(Arguments), const Arguments& arguments, int64_t items) {
+template <class Arguments>
+void launch(void (*kernel)(Arguments), const Arguments& arguments, int64_t items) {
     pthread_barrier_init(&whole_block, nullptr, MB_THREADS);
-    for (Warp& warp : warps) pthread_barrier_init(&warp.barrier, nullptr, 32);
+    for (HostWarp& warp : warps) pthread_barrier_init(&warp.barrier, nullptr, 32);
     for (int64_t item = 0; item < items; ++item) {
         std::vector<std::thread> threads;
         for (int64_t i = 0; i < MB_THREADS; ++i)

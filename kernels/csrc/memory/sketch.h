@@ -1,17 +1,18 @@
-// What a bucket of the hash index holds: entries of a row and a sketch of it, 32 signs, eight entries a cache line. How far an entry is from a
-// query is the sum over the signs that differ of how certain the query is of them, 0 to 3: a sign is worth little where the projection is near
-// zero (Dong, Charikar & Li 2008, asymmetric distance). The distances of a line are a byte each of one number: eight are compared at once.
+// Bucket entries of the hash index: a row number and a 32-bit sketch, the signs of 32 projections; eight entries a
+// cache line. The distance of an entry from a query is the sum, over the signs that differ, of the query's certainty of
+// each, 0 to 3: a sign means little where the projection is near zero (Dong, Charikar & Li 2008, asymmetric distance).
+// The distances of a line are the bytes of one uint64, so that eight are compared at once.
 #pragma once
 
-#include "block.h"
+#include "block/block.h"
 #if defined(__AVX512VPOPCNTDQ__) && defined(__AVX512DQ__)
 #include <immintrin.h>
 #endif
 
 namespace mb {
 
-constexpr int64_t sketch_bits = 32, line_entries = 8, farthest = 63;  // no candidate is further away than that
-constexpr uint64_t no_row = 127;                                      // distance of an empty place
+constexpr int64_t sketch_bits = 32, entries_per_line = 8, max_distance = 63;
+constexpr uint64_t empty_distance = 127;  // of an empty entry
 
 MB_FN int32_t row_of(int64_t entry) { return static_cast<int32_t>(entry >> 32); }
 MB_FN int64_t make_entry(int64_t row, uint32_t sketch) { return (row << 32) | sketch; }
@@ -30,14 +31,14 @@ MB_FN int64_t lowest_bit(uint64_t bits) {
 #endif
 }
 
-// The signs of 32 projections as bits; a table takes the first `bits` of them.
+// The signs of 32 projections as bits; a table uses the first `bits`.
 MB_FN uint32_t signs(const Real* projections) {
     uint32_t code = 0;
     for (int64_t i = 0; i < sketch_bits; ++i) code |= static_cast<uint32_t>(projections[i] > 0) << i;
     return code;
 }
 
-// A query's sketch, and the signs that are certain to degree 1, 2 and 3: the projection is at least 1/3, 1, 5/3 of the mean one.
+// A query's sketch, and the signs certain to degree 1, 2 and 3: |projection| above 1/3, 1 and 5/3 of the mean.
 struct QuerySketch {
     uint32_t signs, certain[3];
 };
@@ -49,51 +50,56 @@ MB_FN QuerySketch sketch_query(const Real* projections) {
     for (int64_t degree = 0; degree < 3; ++degree) {
         const Real least = total * static_cast<Real>(2 * degree + 1) / static_cast<Real>(3 * sketch_bits);
         uint32_t bits = 0;
-        for (int64_t i = 0; i < sketch_bits; ++i) bits |= static_cast<uint32_t>((projections[i] < 0 ? -projections[i] : projections[i]) > least) << i;
+        for (int64_t i = 0; i < sketch_bits; ++i)
+            bits |= static_cast<uint32_t>((projections[i] < 0 ? -projections[i] : projections[i]) > least) << i;
         sketch.certain[degree] = bits;
     }
     return sketch;
 }
 
-// Both by a warp, of which a lane has a sign.
-MB_FN uint32_t signs(Group group, const Real* projections) {
-    return group.lanes_where([&](int64_t i) { return projections[i] > 0; });
+// Both by a warp, a lane a sign.
+MB_FN uint32_t signs(Warp warp, const Real* projections) {
+    return warp.ballot([&](int64_t i) { return projections[i] > 0; });
 }
-MB_FN QuerySketch sketch_query(Group group, const Real* projections) {
+MB_FN QuerySketch sketch_query(Warp warp, const Real* projections) {
     const auto size = [&](int64_t i) { return projections[i] < 0 ? -projections[i] : projections[i]; };
     Real total = 0;
     for (int64_t i = 0; i < sketch_bits; ++i) total += size(i);
-    QuerySketch sketch{signs(group, projections), {0, 0, 0}};
+    QuerySketch sketch{signs(warp, projections), {0, 0, 0}};
     for (int64_t degree = 0; degree < 3; ++degree) {
         const Real least = total * static_cast<Real>(2 * degree + 1) / static_cast<Real>(3 * sketch_bits);
-        sketch.certain[degree] = group.lanes_where([&](int64_t i) { return size(i) > least; });
+        sketch.certain[degree] = warp.ballot([&](int64_t i) { return size(i) > least; });
     }
     return sketch;
 }
 
+// The distances of the 8 entries of a line.
 MB_FN uint64_t line_distances(const int64_t* line, const QuerySketch& query) {
 #if defined(__AVX512VPOPCNTDQ__) && defined(__AVX512DQ__)
-    const __m512i entries = _mm512_loadu_si512(line), differing = _mm512_xor_si512(entries, _mm512_set1_epi64(query.signs));
-    const auto counted = [&](int64_t degree) { return _mm512_popcnt_epi64(_mm512_and_si512(differing, _mm512_set1_epi64(query.certain[degree]))); };
+    const __m512i entries = _mm512_loadu_si512(line),
+                  differing = _mm512_xor_si512(entries, _mm512_set1_epi64(query.signs));
+    const auto counted = [&](int64_t degree) {
+        return _mm512_popcnt_epi64(_mm512_and_si512(differing, _mm512_set1_epi64(query.certain[degree])));
+    };
     const __m512i sums = _mm512_add_epi64(_mm512_add_epi64(counted(0), counted(1)), counted(2));
-    const __m512i bytes = _mm512_mask_mov_epi64(sums, _mm512_movepi64_mask(entries), _mm512_set1_epi64(no_row));
+    const __m512i bytes = _mm512_mask_mov_epi64(sums, _mm512_movepi64_mask(entries), _mm512_set1_epi64(empty_distance));
     return static_cast<uint64_t>(_mm_cvtsi128_si64(_mm512_cvtepi64_epi8(bytes)));
 #else
     uint64_t distances = 0;
-    for (int64_t c = 0; c < line_entries; ++c) {
+    for (int64_t c = 0; c < entries_per_line; ++c) {
         const uint64_t differing = static_cast<uint32_t>(line[c]) ^ query.signs;
         int64_t sum = 0;
         for (int64_t degree = 0; degree < 3; ++degree) sum += count_bits(differing & query.certain[degree]);
-        distances |= (line[c] < 0 ? no_row : static_cast<uint64_t>(sum)) << (8 * c);
+        distances |= (line[c] < 0 ? empty_distance : static_cast<uint64_t>(sum)) << (8 * c);
     }
     return distances;
 #endif
 }
 
-// Of each byte the highest bit: set where the distance is at most `limit`.
+// The highest bit of each byte: set where the distance is at most `limit`.
 MB_FN uint64_t within(uint64_t distances, int64_t limit) {
-    constexpr uint64_t each = 0x0101010101010101u, highest = 0x8080808080808080u;
-    return ((static_cast<uint64_t>(limit) * each | highest) - distances) & highest;
+    constexpr uint64_t ones = 0x0101010101010101u, highest = 0x8080808080808080u;
+    return ((static_cast<uint64_t>(limit) * ones | highest) - distances) & highest;
 }
 
 }  // namespace mb

@@ -1,5 +1,5 @@
-// Number types of a build and the few functions of the controller. MB_REAL is float, or double for the exact tests; memory rows may be
-// stored as bfloat16 (MB_STORE_BF16) and are then computed with in MB_REAL.
+// Number types of a build and scalar functions. MB_REAL is float, or double for exact tests; memory rows may be stored
+// as bfloat16 (MB_STORE_BF16), all arithmetic is in MB_REAL.
 #pragma once
 
 #if defined(__CUDACC_RTC__)
@@ -19,7 +19,7 @@ typedef unsigned short uint16_t;
 #define MB_FN inline
 #endif
 
-// A few instructions, inlined always, so that a loop over them becomes SIMD; MB_INLINE says it of a lambda.
+// Always inlined, so that loops over it vectorize; MB_INLINE is the same for a lambda.
 #if defined(__CUDACC__)
 #define MB_LEAF MB_FN
 #define MB_INLINE
@@ -36,13 +36,6 @@ typedef unsigned short uint16_t;
 #define MB_INDEPENDENT
 #endif
 
-#if defined(__CUDACC__)
-#define MB_SUM(total)
-#else
-#define MB_TEXT(text) _Pragma(#text)
-#define MB_SUM(total) MB_TEXT(omp simd reduction(+ : total))
-#endif
-
 #ifndef MB_REAL
 #define MB_REAL float
 #endif
@@ -55,7 +48,10 @@ typedef MB_REAL Real;
 struct Bf16 {
     uint16_t bits;
     MB_FN Bf16& operator=(Real value) {
-        union { float number; uint32_t bits; } whole;
+        union {
+            float number;
+            uint32_t bits;
+        } whole;
         whole.number = static_cast<float>(value);
         const bool finite = (whole.bits & 0x7f800000u) != 0x7f800000u;
         bits = static_cast<uint16_t>((whole.bits + (finite ? 0x7fffu + ((whole.bits >> 16) & 1u) : 0u)) >> 16);
@@ -63,7 +59,10 @@ struct Bf16 {
         return *this;
     }
     MB_FN operator Real() const {
-        union { uint32_t bits; float number; } whole;
+        union {
+            uint32_t bits;
+            float number;
+        } whole;
         whole.bits = static_cast<uint32_t>(bits) << 16;
         return whole.number;
     }
@@ -77,12 +76,13 @@ typedef Real Store;
 
 MB_LEAF double exponential(double x) { return exp(x); }
 
-// exp to 2 ulp without a branch or a call, so that loops over it become SIMD: 2^n times a polynomial on [-ln2/2, ln2/2].
+// exp to 2 ulp without a branch or call, so that loops over it vectorize: 2^n times a polynomial on [-ln2/2, ln2/2].
 MB_LEAF float exponential(float x) {
 #if defined(__CUDACC__)
     return expf(x);
 #else
-    const float clamped = x > 88.0f ? 88.0f : (x > -87.0f ? x : -87.0f);  // of NaN too: no integer is made of one
+    // NaN is clamped too: it must not be converted to an integer
+    const float clamped = x > 88.0f ? 88.0f : (x > -87.0f ? x : -87.0f);
     const float whole = rintf(clamped * 1.44269504089f);
     const float rest = (clamped - whole * 0.693359375f) + whole * 2.12194440e-4f;
     float p = 1.9875691500e-4f;
@@ -101,7 +101,8 @@ MB_LEAF float exponential(float x) {
 
 MB_LEAF Real sigmoid(Real x) { return Real(1) / (Real(1) + exponential(-x)); }
 MB_LEAF Real hyperbolic_tangent(Real x) { return Real(2) / (Real(1) + exponential(Real(-2) * x)) - Real(1); }
-MB_LEAF Real softplus(Real x) { return x > Real(20) ? x : static_cast<Real>(log1p(exponential(x))); }  // as torch: linear above 20
+// As torch: linear above 20.
+MB_LEAF Real softplus(Real x) { return x > Real(20) ? x : static_cast<Real>(log1p(exponential(x))); }
 MB_LEAF Real square_root(Real x) { return static_cast<Real>(sqrt(x)); }
 
 constexpr Real epsilon = Real(1e-6);  // inside each norm, as kernels/reference/content.py

@@ -1,0 +1,55 @@
+// A block works on one batch element. Kernels are block-synchronous: all threads of a block run the same code, loops
+// are divided among them by `for_each` (a thread an item) and `for_each_by_warp` (a warp an item), and what one phase
+// writes the next may read only after `sync`. Three builds of the same code:
+//   cpu   a block is one thread; loops become SIMD; the batch is divided among threads        (default)
+//   emu   a block is 7 host threads with a real barrier: a missing `sync` is a detectable race (MB_EMULATE)
+//   cuda  a block is a CUDA thread block, a warp is 32 lanes                                   (nvcc, NVRTC)
+#pragma once
+
+#include "block/real.h"
+
+namespace mb {
+
+// A candidate row. Order: higher score, then lower row; row -1 loses. `position`: where it stands in the lists merged.
+struct ScoredRow {
+    Real score;
+    int32_t row;
+    int64_t position;
+
+    MB_FN void take_better(const ScoredRow& other) {
+        if (other.row >= 0 && (row < 0 || other.score > score || (other.score == score && other.row < row)))
+            *this = other;
+    }
+};
+
+struct StridedVector {
+    const Real* first;
+    int64_t step;
+    MB_FN Real operator[](int64_t k) const { return first[k * step]; }
+};
+
+// Right-hand sides of up to 4 batch elements: out[i] = start[i] + M v[i] (start null: 0), each weight loaded once for
+// all. For products with M^T, the elements of each v are `step` apart.
+struct RhsBatch {
+    static constexpr int max_count = 4;
+    Real* out[max_count];
+    const Real* start[max_count];
+    const Real* v[max_count];
+    int count = 0;
+    int64_t step = 1;
+
+    MB_FN StridedVector vector(int i) const { return StridedVector{v[i], step}; }
+    MB_FN void add(Real* to, const Real* from, const Real* vector) {
+        out[count] = to, start[count] = from, v[count] = vector, ++count;
+    }
+};
+
+}  // namespace mb
+
+#if defined(__CUDACC__)
+#include "block/cuda.h"
+#elif defined(MB_EMULATE)
+#include "block/emulated.h"
+#else
+#include "block/cpu.h"
+#endif

@@ -1,0 +1,136 @@
+// The emu build: a block is 7 host threads. A prime, because with 4 strided loops coincide and a missing barrier can
+// hide.
+#pragma once
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstring>
+#include <mutex>
+#include <vector>
+
+#include "block/one_lane.h"
+
+namespace mb {
+
+constexpr int64_t emulated_threads = 7;
+
+class Barrier {
+  public:
+    void wait() {
+        std::unique_lock<std::mutex> lock(mutex_);
+        const int64_t round = round_;
+        if (++waiting_ == emulated_threads) {
+            waiting_ = 0;
+            ++round_;
+            woken_.notify_all();
+        } else {
+            woken_.wait(lock, [&] { return round != round_; });
+        }
+    }
+
+  private:
+    std::mutex mutex_;
+    std::condition_variable woken_;
+    int64_t waiting_ = 0, round_ = 0;
+};
+
+struct Warp : OneLane<Warp> {
+    template <class F>
+    Real sum(int64_t n, F f) const {
+        Real total = 0;
+        for (int64_t i = 0; i < n; ++i) total += f(i);
+        return total;
+    }
+    static constexpr int64_t rows_per_warp = 2;
+    void matvec(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows,
+                int64_t columns) const {
+        Real* const out = x.out[0] + first;
+        const Real *const start = x.start[0] + first, *const v = x.v[0];
+        for (int64_t j = 0; j < rows; ++j)
+            out[j] = start[j] + sum(columns, [&](int64_t k) { return matrix[j * stride + k] * v[k]; });
+    }
+    static constexpr int64_t columns_per_warp = 2;
+    void matvec_transposed(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows,
+                           int64_t columns) const {
+        matvec_transposed(x.out[0] + first, x.start[0] ? x.start[0] + first : nullptr, matrix, stride, x.vector(0),
+                          rows, columns, first);
+    }
+    template <class V>
+    void matvec_transposed(Real* out, const Real* start, const Real* matrix, int64_t stride, V v, int64_t rows,
+                           int64_t columns, int64_t) const {
+        for (int64_t j = 0; j < columns; ++j) {
+            const Real product = sum(rows, [&](int64_t k) { return static_cast<Real>(v[k]) * matrix[k * stride + j]; });
+            out[j] = product + (start ? start[j] : Real(0));
+        }
+    }
+};
+
+struct LaneTile {
+    static constexpr int64_t lanes = 1, rows = 1;
+    int64_t thread;
+    int64_t rank() const { return thread; }
+    int64_t lane() const { return 0; }
+    template <class F>
+    void for_each_row_tile(int64_t first, int64_t end, F f) const {
+        for (int64_t i = first + thread; i < end; i += emulated_threads) f(i, 1);
+    }
+};
+template <int fixed_width>
+using RowTile = OneLaneRowTile<fixed_width, LaneTile>;
+
+// A barrier by its place in the source, so that a test can leave it out and show that a missing one is caught.
+struct BarrierSite {
+    const char* file;
+    int line;
+    bool operator==(const BarrierSite& other) const { return line == other.line && std::strcmp(file, other.file) == 0; }
+};
+inline BarrierSite skipped_barrier{"", 0};
+inline std::vector<BarrierSite> barriers_met;
+
+struct Block {
+    static constexpr int64_t num_lane_tiles = emulated_threads;
+    static constexpr int64_t tile_size = 1;  // elements of a batch tile
+    Barrier* barrier;
+    int64_t thread;
+
+    int64_t size() const { return emulated_threads; }
+    void sync(const char* file = __builtin_FILE(), int line = __builtin_LINE()) const {
+        const BarrierSite site{file, line};
+        const auto is_new = [&] {
+            return std::find(barriers_met.begin(), barriers_met.end(), site) == barriers_met.end();
+        };
+        if (thread == 0 && is_new()) barriers_met.push_back(site);
+        if (!(site == skipped_barrier)) barrier->wait();
+    }
+    template <class F>
+    void for_each_lane_tile(F f) const {
+        f(LaneTile{thread});
+    }
+    template <class F>
+    void for_each(int64_t n, F f) const {
+        for (int64_t i = thread; i < n; i += emulated_threads) f(i);
+    }
+    template <class F>
+    void for_each_by_warp(int64_t n, F f) const {
+        for (int64_t i = thread; i < n; i += emulated_threads) f(i, Warp{});
+    }
+    template <class F>
+    void on_leader(F f) const {
+        if (thread == 0) f();
+    }
+};
+
+inline bool try_insert(int32_t* place, int32_t empty, int32_t value) {
+    int32_t found = empty;
+    __atomic_compare_exchange_n(place, &found, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    return found == empty || found == value;
+}
+inline int32_t fetch_add(int32_t* counter) { return __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED); }
+inline void prefetch(const void*) {}
+
+inline void dot_rows(const Store* const* rows, const Real* query, int64_t width, Real* dots) {
+    dots[0] = 0;
+    for (int64_t w = 0; w < width; ++w) dots[0] += static_cast<Real>(rows[0][w]) * query[w];
+}
+
+}  // namespace mb

@@ -1,0 +1,92 @@
+// A warp of one lane: what the cpu and emu builds have in common.
+#pragma once
+
+#include <chrono>
+
+#include "block/block.h"
+
+namespace mb {
+
+inline int64_t now_ns() {
+    const auto now = std::chrono::steady_clock::now().time_since_epoch();
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
+}
+
+// The lanes of a warp that hold the same value: here only this one.
+struct MatchMask {
+    int64_t previous() const { return -1; }  // the lane before this one, -1: none
+    int64_t rank() const { return 0; }       // lanes before this one
+    int64_t last() const { return 0; }
+};
+
+// `Warp` adds sum, matvec and matvec_transposed, whose order of additions differs between the builds.
+template <class Warp>
+struct OneLane {
+    static constexpr int64_t lanes = 1;
+    int64_t lane() const { return 0; }
+    bool is_leader() const { return true; }
+    void sync() const {}
+    void argmax(ScoredRow&) const {}  // the best of all lanes, to every lane
+
+    template <class F>
+    void for_each(int64_t n, F f) const {
+        MB_INDEPENDENT
+        for (int64_t i = 0; i < n; ++i) f(i);
+    }
+    // f(i) for each i < n, then the sum of g(i).
+    template <class F, class G>
+    Real each_then_sum(int64_t n, F f, G g) const {
+        for_each(n, f);
+        return static_cast<const Warp*>(this)->sum(n, g);
+    }
+    // out[w] = sum_k weight(k) row(k)[w] over n rows; a null row is skipped.
+    template <class Weight, class Row>
+    void weighted_sum(Real* out, int64_t width, int64_t n, Weight weight, Row row) const {
+        for_each(width, [&](int64_t w) { out[w] = 0; });
+        for (int64_t k = 0; k < n; ++k) {
+            const auto* const values = row(k);
+            if (values == nullptr) continue;
+            const Real factor = weight(k);
+            for_each(width, [&](int64_t w) { out[w] += factor * static_cast<Real>(values[w]); });
+        }
+    }
+    // The first i < n for which `holds`, else n.
+    template <class F>
+    int64_t find_first(int64_t n, F holds) const {
+        int64_t i = 0;
+        while (i < n && !holds(i)) ++i;
+        return i;
+    }
+    // f(i), by the whole warp, for each i < n for which `holds`, in order.
+    template <class F, class G>
+    void for_each_where(int64_t n, F holds, G f) const {
+        for (int64_t i = 0; i < n; ++i)
+            if (holds(i)) f(i);
+    }
+    // Exclusive prefix count of `chosen` over lanes and earlier calls; advances `count`. Warp-collective.
+    int64_t exclusive_count(bool chosen, int64_t& count) const { return chosen ? count++ : count; }
+    // The lanes for which `holds`, as bits.
+    template <class F>
+    uint32_t ballot(F holds) const {
+        return holds(0);
+    }
+    MatchMask match_any(int32_t) const { return {}; }
+};
+
+// dots[j] = rows[j] . query, for the rows of a tile.
+inline void dot_rows(const Store* const* rows, const Real* query, int64_t width, Real* dots);
+
+// Rows of a scan that a lane tile scores together. Past the end, the last row is read again.
+template <int fixed_width, class LaneTile>
+struct OneLaneRowTile {
+    const Store* rows[LaneTile::rows];
+    OneLaneRowTile(const LaneTile&, const Store* memory, int64_t first, int64_t count, int64_t width) {
+        for (int64_t j = 0; j < LaneTile::rows; ++j)
+            rows[j] = memory + (first + (j < count ? j : count - 1)) * (fixed_width ? fixed_width : width);
+    }
+    void dot(const LaneTile&, const Real* query, int64_t width, Real* dots) const {
+        dot_rows(rows, query, fixed_width ? fixed_width : width, dots);
+    }
+};
+
+}  // namespace mb

@@ -1,0 +1,229 @@
+// SIMD for the cpu build: vectors of 64 bytes, whatever the processor's own width. Sums are written out, because
+// without -ffast-math the compiler may not reorder additions and would add one lane after the other.
+#pragma once
+
+#include "block/block.h"
+
+namespace mb {
+
+constexpr int64_t simd = 64 / sizeof(Real);
+typedef Real SimdVector __attribute__((vector_size(64)));
+typedef int32_t ShuffleIndex __attribute__((vector_size(16)));
+
+#if defined(__clang__)
+#define MB_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define MB_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, ShuffleIndex{__VA_ARGS__})
+#endif
+
+inline SimdVector load(const Real* from) {
+    SimdVector row;
+    __builtin_memcpy(&row, from, sizeof row);
+    return row;
+}
+inline SimdVector load(const Bf16* from) {
+    SimdVector row;
+    for (int64_t i = 0; i < simd; ++i) row[i] = static_cast<Real>(from[i]);
+    return row;
+}
+// GCC would load the vector again at every use.
+inline SimdVector keep_in_register(SimdVector row) {
+#if defined(__AVX512F__)
+    __asm__("" : "+v"(row));
+#endif
+    return row;
+}
+inline void store(Real* to, SimdVector row) { __builtin_memcpy(to, &row, sizeof row); }
+inline SimdVector broadcast(Real x) { return x - SimdVector{}; }  // x - 0 folds to x; x + 0 does not, because of -0
+
+typedef Real Half __attribute__((vector_size(32)));
+typedef Real Quarter __attribute__((vector_size(16)));
+
+// Adds the four quarters of a vector: lane i + lane i + n + ..., n = 4 floats or 2 doubles.
+inline Quarter fold(SimdVector row) {
+    Half halves[2];
+    __builtin_memcpy(halves, &row, sizeof row);
+    const Half half = halves[0] + halves[1];
+    Quarter quarters[2];
+    __builtin_memcpy(quarters, &half, sizeof half);
+    return quarters[0] + quarters[1];
+}
+
+inline Real sum_of(Quarter part) {
+    Real sum = 0;
+    for (int64_t i = 0; i < simd / 4; i += 2) sum += part[i] + part[i + 1];
+    return sum;
+}
+inline Real total(SimdVector row) { return sum_of(fold(row)); }
+
+// sums[i] = sum over part[i], for four.
+template <class Part>
+inline void four_totals(const Part* part, Real* sums) {
+    if constexpr (sizeof(Real) == 4) {
+        const Part ab = MB_SHUFFLE(part[0], part[1], 0, 4, 1, 5) + MB_SHUFFLE(part[0], part[1], 2, 6, 3, 7);
+        const Part cd = MB_SHUFFLE(part[2], part[3], 0, 4, 1, 5) + MB_SHUFFLE(part[2], part[3], 2, 6, 3, 7);
+        const Part four = MB_SHUFFLE(ab, cd, 0, 1, 4, 5) + MB_SHUFFLE(ab, cd, 2, 3, 6, 7);
+        __builtin_memcpy(sums, &four, sizeof four);
+    } else {
+        for (int i = 0; i < 4; ++i) sums[i] = part[i][0] + part[i][1];
+    }
+}
+
+// dots[i] = rows[i] . query, for four rows.
+inline void dot_rows(const Store* const* rows, const Real* query, int64_t width, Real* dots) {
+    Quarter part[4];
+    int64_t w = 0;
+    for (int i = 0; i < 4; ++i) {
+        SimdVector sum{};
+        for (w = 0; w + simd <= width; w += simd) sum += load(rows[i] + w) * load(query + w);
+        part[i] = fold(sum);
+    }
+    four_totals(part, dots);
+    for (; w < width; ++w)
+        for (int i = 0; i < 4; ++i) dots[i] += static_cast<Real>(rows[i][w]) * query[w];
+}
+
+// The last `simd` elements of v, all but the last `fresh` of them replaced by 0.
+inline SimdVector tail(const Real* v, int64_t columns, int64_t fresh) {
+    static const Real lane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return load(lane) >= broadcast(static_cast<Real>(simd - fresh)) ? load(v + columns - simd) : SimdVector{};
+}
+
+// out[j] = start[j] + sum_k matrix[j, k] v[k] for `at_once` rows at a time, from row j on; at least `simd` columns.
+// `ends`: the tails of the right-hand sides. Returns the first row not done.
+template <int num_rhs, int at_once>
+inline int64_t simd_matvec(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows,
+                           int64_t columns, const SimdVector* ends, int64_t j) {
+    for (; j + at_once <= rows; j += at_once) {
+        const Real* row = matrix + j * stride;
+        SimdVector sums[num_rhs][at_once];
+        for (int r = 0; r < at_once; ++r) {
+            const SimdVector end = load(row + r * stride + columns - simd);
+            for (int i = 0; i < num_rhs; ++i) sums[i][r] = end * ends[i];
+        }
+        for (int64_t k = 0; k + simd < columns; k += simd) {
+            SimdVector factors[num_rhs];
+            for (int i = 0; i < num_rhs; ++i) factors[i] = keep_in_register(load(x.v[i] + k));
+            for (int r = 0; r < at_once; ++r) {
+                const SimdVector part = keep_in_register(load(row + r * stride + k));
+                for (int i = 0; i < num_rhs; ++i) sums[i][r] += part * factors[i];
+            }
+        }
+        for (int i = 0; i < num_rhs; ++i) {
+            Real* const out = x.out[i] + first + j;
+            const Real* const start = x.start[i] + first + j;
+            if constexpr (at_once == 4) {
+                const Quarter part[4] = {fold(sums[i][0]), fold(sums[i][1]), fold(sums[i][2]), fold(sums[i][3])};
+                Real sum[4];
+                four_totals(part, sum);
+                for (int r = 0; r < 4; ++r) out[r] = start[r] + sum[r];
+            } else {
+                *out = *start + total(sums[i][0]);
+            }
+        }
+    }
+    return j;
+}
+template <int num_rhs>
+inline void simd_matvec(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows,
+                        int64_t columns) {
+    SimdVector ends[num_rhs];
+    for (int i = 0; i < num_rhs; ++i) ends[i] = tail(x.v[i], columns, (columns - 1) % simd + 1);
+    const int64_t done = simd_matvec<num_rhs, 4>(x, first, matrix, stride, rows, columns, ends, 0);
+    simd_matvec<num_rhs, 1>(x, first, matrix, stride, rows, columns, ends, done);
+}
+
+// With few columns, independent partial sums (chains) hide the latency of additions.
+constexpr int num_chains(int64_t vectors) {
+    return vectors == 1 ? 8 : vectors == 2 ? 4 : vectors == 3 ? 3 : vectors < 6 ? 2 : 1;
+}
+
+// out[j] = start[j] + sums[j]. The last vector overlaps the previous; its `fresh` rightmost lanes are new.
+// start null: 0.
+template <int vectors>
+inline void store_columns(Real* out, const Real* start, const SimdVector* sums, int64_t fresh) {
+    const int64_t end = (vectors - 1) * simd + fresh;
+    if constexpr (vectors > 1) {  // the overlapping lanes hold the same sums: storing them twice is harmless
+        const SimdVector last = start ? sums[vectors - 1] + load(start + end - simd) : sums[vectors - 1];
+        for (int j = 0; j < vectors - 1; ++j) store(out + j * simd, start ? sums[j] + load(start + j * simd) : sums[j]);
+        store(out + end - simd, last);
+    } else {  // lanes before may be done already, and `start` may be `out`
+        Real last[simd];
+        store(last, sums[0]);
+        for (int64_t j = 0; j < fresh; ++j) out[j] = last[simd - fresh + j] + (start ? start[j] : Real(0));
+    }
+}
+
+// out[j] = start[j] + sum_k v[k] matrix[k, j]. The last vector overlaps the previous: its `fresh` rightmost columns are
+// new.
+template <int vectors, int chains, class V>
+inline void simd_matvec_transposed(Real* out, const Real* start, const Real* matrix, int64_t stride, V v, int64_t rows,
+                                   int64_t fresh) {
+    SimdVector sums[chains][vectors] = {};
+    const int64_t back = simd - fresh;
+    const auto add = [&](int64_t k, SimdVector* into) {
+        const SimdVector factor = broadcast(static_cast<Real>(v[k]));
+        const Real* row = matrix + k * stride;
+        for (int j = 0; j < vectors - 1; ++j) into[j] += factor * load(row + j * simd);
+        into[vectors - 1] += factor * load(row + (vectors - 1) * simd - back);
+    };
+    int64_t k = 0;
+    for (; k + chains <= rows; k += chains)
+        for (int c = 0; c < chains; ++c) add(k + c, sums[c]);
+    for (; k < rows; ++k) add(k, sums[0]);
+    for (int c = 1; c < chains; ++c)
+        for (int j = 0; j < vectors; ++j) sums[0][j] += sums[c][j];
+    store_columns<vectors>(out, start, sums[0], fresh);
+}
+
+// The same for several right-hand sides. Chains run one after the other: the right-hand sides are independent anyway.
+template <int vectors, int num_rhs>
+inline void simd_matvec_transposed_batch(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride,
+                                         int64_t rows, int64_t fresh, int chains) {
+    SimdVector sums[num_rhs][vectors];
+    const int64_t back = simd - fresh, whole = rows / chains * chains, step = x.step;
+    for (int c = 0; c < chains; ++c) {
+        SimdVector chain[num_rhs][vectors] = {};
+        const auto add = [&](int64_t k) {
+            const Real* row = matrix + k * stride;
+            SimdVector part[vectors];
+            for (int j = 0; j < vectors; ++j)
+                part[j] = keep_in_register(load(row + j * simd - (j == vectors - 1 ? back : 0)));
+            for (int i = 0; i < num_rhs; ++i)
+                for (int j = 0; j < vectors; ++j) chain[i][j] += broadcast(x.v[i][k * step]) * part[j];
+        };
+        for (int64_t k = c; k < whole; k += chains) add(k);
+        for (int64_t k = whole; c == 0 && k < rows; ++k) add(k);
+        for (int i = 0; i < num_rhs; ++i)
+            for (int j = 0; j < vectors; ++j) sums[i][j] = c ? sums[i][j] + chain[i][j] : chain[i][j];
+    }
+    for (int i = 0; i < num_rhs; ++i)
+        store_columns<vectors>(x.out[i] + first, x.start[i] ? x.start[i] + first : nullptr, sums[i], fresh);
+}
+template <int num_rhs>
+inline void simd_matvec_transposed_batch(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride,
+                                         int64_t rows, int64_t vectors, int64_t fresh, int chains) {
+    switch (vectors) {
+        case 1:
+            return simd_matvec_transposed_batch<1, num_rhs>(x, first, matrix, stride, rows, fresh, chains);
+        case 2:
+            return simd_matvec_transposed_batch<2, num_rhs>(x, first, matrix, stride, rows, fresh, chains);
+        case 3:
+            return simd_matvec_transposed_batch<3, num_rhs>(x, first, matrix, stride, rows, fresh, chains);
+        default:
+            return simd_matvec_transposed_batch<4, num_rhs>(x, first, matrix, stride, rows, fresh, chains);
+    }
+}
+inline void simd_matvec_transposed_batch(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride,
+                                         int64_t rows, int64_t vectors, int64_t fresh, int chains) {
+    switch (x.count) {
+        case 2:
+            return simd_matvec_transposed_batch<2>(x, first, matrix, stride, rows, vectors, fresh, chains);
+        case 3:
+            return simd_matvec_transposed_batch<3>(x, first, matrix, stride, rows, vectors, fresh, chains);
+        default:
+            return simd_matvec_transposed_batch<4>(x, first, matrix, stride, rows, vectors, fresh, chains);
+    }
+}
+
+}  // namespace mb

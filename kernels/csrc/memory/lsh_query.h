@@ -1,0 +1,267 @@
+// Querying the hash tables: probe buckets, select the `rerank` candidates whose sketches are nearest, score those
+// exactly and keep the K best.
+#pragma once
+
+#include "memory/lsh.h"
+#include "memory/topk.h"
+
+namespace mb {
+
+template <int fixed_width>
+struct LshQuery {
+    const Block& block;
+    const Lsh& lsh;
+    const Arguments& a;
+    const Store* memory;
+    const Real* queries;                               // [R, W]
+    const int64_t heads, reads, width, probes, lines;  // probes of a head, lines of a bucket
+    // scratch
+    uint64_t* distances;    // [R, probes, lines], of the 8 entries of a line
+    Real* projections;      // [R, planes]
+    QuerySketch* sketches;  // [R]
+    int32_t* probed;        // [R, probes] codes
+    int32_t* selected;      // [R, rerank] rows, -1: none
+    Real* scores;           // [R, rerank]
+    Real* best;             // [R, K]
+
+    MB_FN LshQuery(const Block& block, const Lsh& lsh, const Store* memory, const Real* queries, int64_t heads,
+                   int64_t reads, Real* scratch)
+        : block(block),
+          lsh(lsh),
+          a(lsh.a),
+          memory(memory),
+          queries(queries),
+          heads(heads),
+          reads(reads),
+          width(fixed_width ? fixed_width : a.width),
+          probes(a.tables * a.probes),
+          lines(a.capacity / entries_per_line) {
+        const bool misaligned = reinterpret_cast<uint64_t>(scratch) & 4;
+        distances = reinterpret_cast<uint64_t*>(scratch + (misaligned ? 1 : 0));
+        projections = reinterpret_cast<Real*>(distances + heads * probes * lines);
+        sketches = reinterpret_cast<QuerySketch*>(projections + heads * lsh_planes(a));
+        probed = reinterpret_cast<int32_t*>(sketches + heads);
+        selected = probed + heads * probes;
+        scores = reinterpret_cast<Real*>(selected + heads * a.rerank);
+        best = scores + heads * a.rerank;
+    }
+
+    // index [R, K] of the best rows found, -1 where there are fewer.
+    MB_FN void run(int32_t* index) const {
+        lsh.project(block, heads, [&](int64_t r) { return queries + r * width; }, projections);
+        block.sync();
+        if constexpr (Warp::lanes == 1)
+            run_by_thread(index);
+        else
+            run_by_warp(index);
+    }
+
+  private:
+    MB_FN void prefetch_memory_row(int32_t row) const {
+        for (int64_t w = 0; w < width; w += 64 / static_cast<int64_t>(sizeof(Store)))
+            prefetch(memory + row * width + w);
+    }
+
+    MB_FN void run_by_thread(int32_t* index) const {
+        block.for_each(heads * a.tables, [&](int64_t i) {
+            const Real* projection = projections + i / a.tables * lsh_planes(a);
+            probe_codes(projection + i % a.tables * a.bits, probed + i * a.probes);
+            for (int64_t p = 0; p < a.probes; ++p) lsh.prefetch_bucket(i % a.tables, probed[i * a.probes + p]);
+            if (i % a.tables == 0) sketches[i / a.tables] = sketch_query(projection + a.tables * a.bits);
+        });
+        block.sync();
+        block.for_each(heads * a.tables, [&](int64_t i) {
+            const QuerySketch& sketch = sketches[i / a.tables];
+            for (int64_t p = i * a.probes; p < (i + 1) * a.probes; ++p) {
+                const int64_t* entries = lsh.bucket(i % a.tables, probed[p]);
+                for (int64_t c = 0; c < lines; ++c)
+                    distances[p * lines + c] = line_distances(entries + c * entries_per_line, sketch);
+            }
+        });
+        block.sync();
+        block.for_each(heads, [&](int64_t r) {
+            int32_t* const rows = selected + r * a.rerank;
+            select_nearest(distances + r * probes * lines, probed + r * probes, rows);
+            for (int64_t i = 0; i < a.rerank && rows[i] >= 0; ++i) prefetch_memory_row(rows[i]);
+        });
+        block.sync();
+        block.for_each_by_warp(heads * a.rerank, [&](int64_t i, Warp warp) {
+            if (selected[i] < 0) return;
+            const Score score = score_of(warp, memory + selected[i] * width, queries + i / a.rerank * width);
+            if (warp.is_leader()) scores[i] = score.value();
+        });
+        block.sync();
+        block.for_each(heads, [&](int64_t r) {
+            TopK top{best + r * reads, index + r * reads, reads};
+            top.clear();
+            for (int64_t i = r * a.rerank; i < (r + 1) * a.rerank && selected[i] >= 0; ++i) {
+                bool is_new = true;
+                for (int64_t k = 0; k < reads; ++k) is_new = is_new && top.rows[k] != selected[i];
+                if (is_new) top.push(scores[i], selected[i]);
+            }
+        });
+    }
+
+    MB_FN void run_by_warp(int32_t* index) const {
+        block.for_each_by_warp(heads * a.tables, [&](int64_t i, Warp warp) {
+            const Real* projection = projections + i / a.tables * lsh_planes(a);
+            probe_codes(warp, projection + i % a.tables * a.bits, probed + i * a.probes);
+            warp.sync();
+            warp.for_each(a.probes, [&](int64_t p) { lsh.prefetch_bucket(i % a.tables, probed[i * a.probes + p]); });
+            if (i % a.tables > 0) return;
+            const QuerySketch sketch = sketch_query(warp, projection + a.tables * a.bits);
+            if (warp.is_leader()) sketches[i / a.tables] = sketch;
+        });
+        block.sync();
+        block.for_each(heads * probes * lines, [&](int64_t i) {
+            const int64_t p = i / lines;
+            const BucketLine line = lsh.bucket_line(p / a.probes % a.tables, probed[p], i % lines);
+            distances[i] = line_distances(line.entries, sketches[p / probes]);
+        });
+        block.sync();
+        block.for_each_by_warp(heads, [&](int64_t r, Warp warp) {
+            int32_t* const rows = selected + r * a.rerank;
+            select_nearest(warp, distances + r * probes * lines, probed + r * probes, rows);
+            warp.sync();
+            warp.for_each(a.rerank, [&](int64_t i) {
+                if (rows[i] >= 0) prefetch_memory_row(rows[i]);
+            });
+        });
+        block.sync();
+        block.for_each(heads * reads, [&](int64_t i) { index[i] = -1; });
+        score_by_warp();
+        block.sync();
+        block.for_each(heads * a.rerank, [&](int64_t i) {  // rank = number of better scores, ties by position
+            const int64_t r = i / a.rerank;
+            int64_t rank = 0;
+            for (int64_t other = r * a.rerank; other < (r + 1) * a.rerank; ++other)
+                rank += scores[other] > scores[i] || (scores[other] == scores[i] && other < i);
+            if (scores[i] > lowest && rank < reads) index[r * reads + rank] = selected[i];
+        });
+    }
+
+    // Scores of the selected rows; a repeated row scores `lowest` but the first time.
+    MB_FN void score_by_warp() const {
+        constexpr int64_t at_once = 4;  // rows that a warp scores together, so that their loads overlap
+        const int64_t units = (a.rerank + at_once - 1) / at_once;
+        block.for_each_by_warp(heads * units, [&](int64_t unit, Warp warp) {
+            const int64_t r = unit / units, first = unit % units * at_once;
+            const int32_t* const rows = selected + r * a.rerank;
+            Score score{};  // of this lane's row
+            for (int64_t q = 0; q < at_once; ++q) {
+                const int32_t row = first + q < a.rerank ? rows[first + q] : -1;
+                const Score of_row = score_of(warp, memory + (row < 0 ? 0 : row) * width, queries + r * width);
+                if (warp.lane() == q) score = of_row;
+            }
+            bool is_new = false;
+            for (int64_t i = first; i < a.rerank && i < first + at_once; ++i) {
+                const auto same = [&](int64_t before) { return rows[before] == rows[i]; };
+                const bool first_time = rows[i] >= 0 && warp.find_first(i, same) == i;
+                if (warp.lane() == i - first) is_new = first_time;
+            }
+            const int64_t i = first + warp.lane();
+            if (warp.lane() < at_once && i < a.rerank) scores[r * a.rerank + i] = is_new ? score.value() : lowest;
+        });
+    }
+
+    // Cosine of a row with a query, without the query's norm.
+    struct Score {
+        Real dot, square;
+        MB_FN Real value() const { return dot / square_root(square + epsilon); }
+    };
+    MB_FN Score score_of(Warp warp, const Store* row, const Real* query) const {
+        const Real dot = warp.sum(width, [&](int64_t w) { return static_cast<Real>(row[w]) * query[w]; });
+        const Real square =
+            warp.sum(width, [&](int64_t w) { return static_cast<Real>(row[w]) * static_cast<Real>(row[w]); });
+        return Score{dot, square};
+    }
+
+    // Sort key of a bit by how certain its sign is: |margin|, made unique by the bit's number in the lowest five bits.
+    MB_FN static int32_t certainty_key(const Real* margins, int32_t bit) {
+        union {
+            float number;
+            int32_t bits;
+        } margin;
+        margin.number = static_cast<float>(margins[bit] < 0 ? -margins[bit] : margins[bit]);
+        return (margin.bits & ~31) | bit;
+    }
+
+    // The buckets to probe: the query's own, then those across the hyperplanes it is nearest to, in order of
+    // `probe_masks`.
+    MB_FN void probe_codes(const Real* margins, int32_t* probe) const {
+        int32_t keys[32], rank[32], order[32];
+        for (int32_t j = 0; j < 32; ++j) keys[j] = certainty_key(margins, j), rank[j] = 0;
+        for (int64_t i = 0; i < a.bits; ++i)
+            for (int64_t j = 0; j < 32; ++j) rank[j] += keys[i] < keys[j];
+        for (int32_t j = 0; j < a.bits; ++j) order[rank[j]] = j;
+        const int32_t code = lsh.code_of(margins);
+        for (int64_t p = 0; p < a.probes; ++p) {
+            int32_t flipped = 0;
+            for (uint32_t mask = static_cast<uint32_t>(a.probe_masks[p]); mask; mask &= mask - 1)
+                flipped |= 1 << order[lowest_bit(mask)];
+            probe[p] = code ^ flipped;
+        }
+    }
+    // The same by a warp, a lane a bit.
+    MB_FN void probe_codes(Warp warp, const Real* margins, int32_t* probe) const {
+        const int32_t own = certainty_key(margins, static_cast<int32_t>(warp.lane()));
+        const int32_t code = lsh.code_of(warp, margins);
+        int32_t rank = 0;
+        for (int32_t i = 0; i < a.bits; ++i) rank += certainty_key(margins, i) < own;
+        for (int64_t p = 0; p < a.probes; ++p) {
+            const uint32_t mask = static_cast<uint32_t>(a.probe_masks[p]);
+            const uint32_t flipped = warp.ballot([&](int64_t j) { return j < a.bits && (mask >> rank & 1); });
+            if (warp.lane() == p % Warp::lanes) probe[p] = code ^ static_cast<int32_t>(flipped);
+        }
+    }
+
+    // The `rerank` candidates with the smallest sketch distances, of the largest such distance the first ones; -1 after
+    // them.
+    MB_FN void select_nearest(const uint64_t* distances, const int32_t* probed, int32_t* rows) const {
+        const int64_t all = probes * lines;
+        const auto count = [&](int64_t limit) {
+            int64_t near = 0;
+            for (int64_t i = 0; i < all; ++i) near += count_bits(within(distances[i], limit));
+            return near;
+        };
+        int64_t limit = 0;  // the smallest distance within which there are `rerank` candidates
+        for (int64_t step = (max_distance + 1) / 2; step > 0; step /= 2)
+            if (count(limit + step - 1) < a.rerank) limit += step;
+        int64_t n = 0, at_limit = a.rerank - (limit > 0 ? count(limit - 1) : 0);  // candidates to take at that distance
+        for (int64_t p = 0; p < probes && n < a.rerank; ++p) {
+            const int64_t* entries = lsh.bucket(p / a.probes, probed[p]);
+            for (int64_t c = 0; c < lines; ++c)
+                for (uint64_t near = within(distances[p * lines + c], limit); near; near &= near - 1) {
+                    const int64_t at = lowest_bit(near) / 8;
+                    const bool nearer = static_cast<int64_t>(distances[p * lines + c] >> (8 * at) & 255) < limit;
+                    if (!nearer && at_limit-- <= 0) continue;
+                    rows[n++] = row_of(entries[c * entries_per_line + at]);
+                }
+        }
+        for (; n < a.rerank; ++n) rows[n] = -1;
+    }
+    // The same by a warp.
+    MB_FN void select_nearest(Warp warp, const uint64_t* distances, const int32_t* probed, int32_t* rows) const {
+        const int64_t all = probes * a.capacity / entries_per_line;
+        int64_t limit = 0, below = 0;  // as above, and how many candidates are nearer
+        for (int64_t step = (max_distance + 1) / 2; step > 0; step /= 2) {
+            const int64_t tried = limit + step - 1;
+            const Real near =
+                warp.sum(all, [&](int64_t i) { return static_cast<Real>(count_bits(within(distances[i], tried))); });
+            if (near < static_cast<Real>(a.rerank)) limit += step, below = static_cast<int64_t>(near);
+        }
+        int64_t n = 0, equal = 0;  // selected; seen at the distance `limit`
+        for (int64_t first = 0; first < all * entries_per_line && n < a.rerank; first += Warp::lanes) {
+            const int64_t i = first + warp.lane(), p = i / a.capacity;
+            const int64_t distance = i < all * entries_per_line ? reinterpret_cast<const unsigned char*>(distances)[i]
+                                                                : static_cast<int64_t>(empty_distance);
+            const int64_t before = warp.exclusive_count(distance == limit, equal);
+            const bool chosen = distance < limit || (distance == limit && before < a.rerank - below);
+            const int64_t position = warp.exclusive_count(chosen, n);
+            if (chosen) rows[position] = row_of(lsh.bucket(p / a.probes, probed[p])[i % a.capacity]);
+        }
+        warp.for_each(a.rerank - n, [&](int64_t i) { rows[n + i] = -1; });
+    }
+};
+
+}  // namespace mb

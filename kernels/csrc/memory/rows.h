@@ -1,0 +1,72 @@
+// Writing a few rows of a memory in place, and restoring them bit for bit (Rae et al. 2016, sections 3.2 and 3.4).
+#pragma once
+
+#include "arguments.h"
+#include "block/block.h"
+
+namespace mb {
+
+MB_FN int64_t support_size(const Arguments& a) { return a.write_heads == a.heads ? a.reads : a.heads * a.reads; }
+MB_FN int64_t written_size(const Arguments& a) { return a.write_heads * (1 + support_size(a)); }
+
+// row = (erase ? 0 : row) + weight * value. Old content and norm go to the journal, if there is one.
+MB_FN void write_row(const Warp& warp, Store* row, Real* norm, int64_t width, Real weight, const Real* value,
+                     bool erase, Store* old_row, Real* old_norm) {
+    const auto write = [&](int64_t w) {
+        const Store before = row[w];
+        if (old_row) old_row[w] = before;
+        row[w] = (erase ? Real(0) : static_cast<Real>(before)) + weight * value[w];
+    };
+    const Real square = warp.each_then_sum(
+        width, write, [&](int64_t w) { return static_cast<Real>(row[w]) * static_cast<Real>(row[w]); });
+    if (warp.is_leader()) {
+        if (old_norm) *old_norm = *norm;
+        *norm = square_root(square + epsilon);
+    }
+}
+
+// out [W] = sum of weight * row over K rows, -1: none (Rae et al. 2016, eq 4).
+template <class Index>
+MB_FN void read_rows(const Warp& warp, const Store* memory, const Index* index, const Real* weights, int64_t reads,
+                     int64_t width, Real* out) {
+    warp.weighted_sum(
+        out, width, reads, [&](int64_t k) { return weights[k]; },
+        [&](int64_t k) { return index[k] < 0 ? nullptr : memory + index[k] * width; });
+}
+
+template <class T>
+MB_FN void swap_values(T& x, T& y) {
+    const T old = x;
+    x = y;
+    y = old;
+}
+
+// f(warp, i) for each i < n whose row(i) is not -1. Entries of one row are handled serially by one warp.
+template <class Row, class F>
+MB_FN void for_each_distinct_row(const Block& block, int64_t n, Row row, F f) {
+    block.for_each_by_warp(n, [&](int64_t i, Warp warp) {
+        const int32_t own = row(i);
+        const auto same = [&](int64_t j) { return row(j) == own; };
+        if (own < 0) return;
+        if (block.size() == 1)
+            f(warp, i);  // serial anyway
+        else if (warp.find_first(n, same) == i)
+            warp.for_each_where(n, same, [&](int64_t j) { f(warp, j); });
+    });
+}
+
+// Exchange the rows written in a step with the journal: in reverse order to undo the writes, else (`forward`) to redo
+// them.
+MB_FN void swap_rows(const Block& block, const int32_t* written, int64_t entries, bool forward, Store* memory,
+                     Real* norms, int64_t width, Store* old_rows, Real* old_norms) {
+    const auto entry = [&](int64_t i) { return forward ? i : entries - 1 - i; };
+    for_each_distinct_row(
+        block, entries, [&](int64_t i) { return written[entry(i)]; },
+        [&](Warp warp, int64_t i) {
+            const int64_t e = entry(i), row = written[e];
+            warp.for_each(width, [&](int64_t w) { swap_values(memory[row * width + w], old_rows[e * width + w]); });
+            if (warp.is_leader()) swap_values(norms[row], old_norms[e]);
+        });
+}
+
+}  // namespace mb

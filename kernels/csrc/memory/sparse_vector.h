@@ -1,0 +1,79 @@
+// Sparse vectors as lists of (column, value): adding up equal columns, keeping the largest values. Column -1: no entry.
+#pragma once
+
+#include "memory/topk.h"
+
+namespace mb {
+
+// Add `value` at `column` to a vector of `count` entries with distinct columns.
+MB_FN void add_at_column(int32_t* columns, Real* values, int64_t& count, int32_t column, Real value) {
+    for (int64_t i = 0; i < count; ++i)
+        if (columns[i] == column) {
+            values[i] += value;
+            return;
+        }
+    columns[count] = column, values[count] = value, ++count;
+}
+
+// Keep the k largest of `count` values above zero, ties by position; column -1 and value 0 where there are fewer.
+MB_FN void keep_largest(const int32_t* columns, const Real* values, int64_t count, int32_t* kept_columns,
+                        Real* kept_values, int64_t k) {
+    TopK top{kept_values, kept_columns, k};
+    top.clear();
+    for (int64_t i = 0; i < count; ++i)
+        if (values[i] > 0) top.push(values[i], columns[i]);
+    for (int64_t i = 0; i < k; ++i)
+        if (top.rows[i] < 0) top.scores[i] = 0;
+}
+// The same by a warp, a lane an entry. The rank of a value is the number of larger ones, ties by position.
+MB_FN void keep_largest(const Warp& warp, const int32_t* columns, const Real* values, int64_t count,
+                        int32_t* kept_columns, Real* kept_values, int64_t k) {
+    warp.for_each(k, [&](int64_t i) { kept_columns[i] = -1, kept_values[i] = 0; });
+    warp.for_each(count, [&](int64_t i) {
+        const Real own = values[i];
+        if (!(own > 0)) return;
+        int64_t rank = 0;
+        for (int64_t j = 0; j < count; ++j) rank += values[j] > own || (values[j] == own && j < i);
+        if (rank < k) kept_columns[rank] = columns[i], kept_values[rank] = own;
+    });
+}
+
+// In place; the first `distinct` entries have distinct columns. Returns the number of entries left.
+MB_FN int64_t add_duplicates_by_thread(int32_t* columns, Real* values, int64_t count, int64_t distinct) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < count; ++i) {
+        if (columns[i] < 0) continue;
+        if (i < distinct)
+            columns[n] = columns[i], values[n] = values[i], ++n;
+        else
+            add_at_column(columns, values, n, columns[i], values[i]);
+    }
+    return n;
+}
+// sums [count]: of the first entry of each column, its sum; else 0.
+MB_FN void add_duplicates_by_warp(const Warp& warp, const int32_t* columns, const Real* values, int64_t count,
+                                  Real* sums) {
+    warp.for_each(count, [&](int64_t i) {
+        Real sum = 0;
+        bool is_first = columns[i] >= 0;
+        for (int64_t j = 0; j < count; ++j)
+            if (columns[j] == columns[i]) sum += values[j], is_first = is_first && j >= i;
+        sums[i] = is_first ? sum : 0;
+    });
+}
+
+// Add up entries of equal columns, of which the first `distinct` are distinct, and keep the k largest sums above zero,
+// ties by position. Overwrites the entries; scratch [count].
+MB_FN void add_duplicates_keep_largest(const Warp& warp, int32_t* columns, Real* values, int64_t count,
+                                       int64_t distinct, Real* scratch, int32_t* kept_columns, Real* kept_values,
+                                       int64_t k) {
+    if constexpr (Warp::lanes == 1) {
+        const int64_t n = add_duplicates_by_thread(columns, values, count, distinct);
+        keep_largest(columns, values, n, kept_columns, kept_values, k);
+    } else {
+        add_duplicates_by_warp(warp, columns, values, count, scratch);
+        keep_largest(warp, columns, scratch, count, kept_columns, kept_values, k);
+    }
+}
+
+}  // namespace mb

@@ -1,0 +1,89 @@
+// Content search: the K rows of largest cosine to each of R queries (Rae et al. 2016, section 3.1), ties by row number.
+// Each lane tile keeps lists of its own, which are then merged. Several blocks may search one memory, each a share of
+// its rows.
+#pragma once
+
+#include "arguments.h"
+#include "block/block.h"
+
+namespace mb {
+
+// The k best (score, row), best first; an empty entry has row -1.
+struct TopK {
+    Real* scores;
+    int32_t* rows;
+    int64_t k;
+
+    MB_FN void clear() {
+        for (int64_t i = 0; i < k; ++i) scores[i] = lowest, rows[i] = -1;
+    }
+    MB_FN void push(Real score, int32_t row) {
+        if (!(score > scores[k - 1])) return;
+        int64_t i = k - 1;
+        for (; i > 0 && score > scores[i - 1]; --i) scores[i] = scores[i - 1], rows[i] = rows[i - 1];
+        scores[i] = score, rows[i] = row;
+    }
+};
+
+MB_FN int64_t topk_scratch(int64_t heads, int64_t reads) { return 2 * Block::num_lane_tiles * heads * reads; }
+
+// Merge lists [lists, R, K] of scores and rows into the K best of each head [R, K], sorted by score, then row.
+// Overwrites the rows of the lists. Visible after the next sync.
+MB_FN void merge_topk(const Block& block, const Real* scores, int32_t* rows, int64_t lists, int64_t heads,
+                      int64_t reads, int32_t* index, Real* best_scores) {
+    block.for_each_by_warp(heads, [&](int64_t r, Warp warp) {
+        for (int64_t k = 0; k < reads; ++k) {
+            ScoredRow best{lowest, -1, -1};
+            for (int64_t i = warp.lane(); i < lists * reads; i += Warp::lanes) {
+                const int64_t at = (i / reads * heads + r) * reads + i % reads;
+                best.take_better(ScoredRow{scores[at], rows[at], at});
+            }
+            warp.argmax(best);
+            if (warp.is_leader()) {
+                index[r * reads + k] = best.row;
+                if (best_scores) best_scores[r * reads + k] = best.score;
+                if (best.row >= 0) rows[best.position] = -1;
+            }
+            warp.sync();
+        }
+    });
+}
+
+// The K best of rows [first, end) for each of R queries, -1 where there are fewer; rows from num_candidates on do not
+// count. Scratch: topk_scratch. Visible after the next sync.
+template <int fixed_width>
+MB_FN void scan_topk(const Block& block, const Store* memory, const Real* norms, int64_t first, int64_t end,
+                     int64_t num_candidates, const Real* queries, int64_t heads, int64_t reads, int64_t width,
+                     int32_t* index, Real* best_scores, Real* scratch) {
+    const int64_t n = fixed_width ? fixed_width : width;
+    Real* const scores = scratch;
+    int32_t* const rows = reinterpret_cast<int32_t*>(scratch + Block::num_lane_tiles * heads * reads);
+    block.for_each_lane_tile([&](LaneTile lane_tile) {
+        const int64_t own = lane_tile.rank() * heads * reads;
+        for (int64_t r = lane_tile.lane(); r < heads; r += LaneTile::lanes)
+            TopK{scores + own + r * reads, rows + own + r * reads, reads}.clear();
+        lane_tile.for_each_row_tile(first, end, [&](int64_t row, int64_t count) {
+            const RowTile<fixed_width> tile(lane_tile, memory, row, count, n);
+            Real scale[LaneTile::rows], dots[LaneTile::rows];
+            for (int j = 0; j < LaneTile::rows; ++j)
+                scale[j] = j < count && row + j < num_candidates ? Real(1) / norms[row + j] : Real(0);
+            for (int64_t r = 0; r < heads; ++r) {
+                tile.dot(lane_tile, queries + r * n, n, dots);
+                if (r % LaneTile::lanes != lane_tile.lane()) continue;
+                TopK best{scores + own + r * reads, rows + own + r * reads, reads};
+                const Real worst = best.scores[reads - 1];
+                int32_t better = 0;  // mostly none is, and nothing is pushed
+                for (int j = 0; j < LaneTile::rows; ++j) dots[j] *= scale[j], better |= dots[j] > worst;
+                for (int j = 0; j < LaneTile::rows && better; ++j)
+                    if (j < count && row + j < num_candidates) best.push(dots[j], static_cast<int32_t>(row + j));
+            }
+        });
+    });
+    block.sync();
+    const int64_t tiles = (end - first + LaneTile::rows - 1) / LaneTile::rows;
+    // Row tiles are dealt round-robin: with fewer than lane tiles, the remaining lists are empty.
+    merge_topk(block, scores, rows, tiles < Block::num_lane_tiles ? tiles : Block::num_lane_tiles, heads, reads, index,
+               best_scores);
+}
+
+}  // namespace mb

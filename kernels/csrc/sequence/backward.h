@@ -1,0 +1,283 @@
+// The recurrence backwards: gradients from the last step to the first. The memory is rolled back step by step, so that
+// it is in the state each gradient needs (Rae et al. 2016, section 3.4 and supplement A). Order of a step: read, write,
+// rollback, controller.
+#pragma once
+
+#include "block/matvec.h"
+#include "sequence/batch_tile.h"
+#include "sequence/element.h"
+
+namespace mb {
+
+template <int fixed_width>
+struct BackwardElement : Element {
+    MB_FN BackwardElement(const Block& block, const Arguments& a, int64_t element)
+        : Element(block, a, element, fixed_width ? fixed_width : a.width) {}
+
+    // The rows that step t accesses: E written, F read and, for SDNC, F found by content lookup.
+    MB_FN int64_t accesses() const { return E + F * (a.links ? 2 : 1); }
+    MB_FN int32_t row_accessed(int64_t t, int64_t i) const {
+        return i < E ? written(t)[i] : i < E + F ? read_index(t + 1)[i - E] : content_index(t)[i - E - F];
+    }
+    // Slots in row_gradient of those rows; t = T: of the rows read before the first step.
+    MB_FN int32_t* touched_slots(int64_t t) const { return a.touched_slot + (t * a.batch + b) * accesses(); }
+    MB_FN Real* gradient_row(int32_t slot) const { return a.row_gradient + (b * a.touched_stride + slot) * W; }
+
+    // Assign a slot of row_gradient to each row that the pass touched, through a hash table, so that nothing of size N
+    // is needed. Visible after the next sync.
+    MB_FN void assign_touched_slots() {
+        int32_t *const keys = a.slot_hash + b * 2 * a.table_size, *const slots = keys + a.table_size;
+        block.for_each(a.table_size, [&](int64_t place) { keys[place] = -1; });
+        block.on_leader([&] { a.touched_count[b] = 0; });
+        block.sync();
+        const auto find_place = [&](int32_t row) {
+            int64_t place = (static_cast<uint32_t>(row) * 2654435769u) & (a.table_size - 1);
+            while (!try_insert(keys + place, -1, row)) place = (place + 1) & (a.table_size - 1);
+            return place;
+        };
+        const int64_t n = accesses();
+        const auto row_of_access = [&](int64_t i) {
+            if (i < a.steps * n) return row_accessed(i / n, i % n);
+            return i - a.steps * n < F ? read_index(0)[i - a.steps * n] : -1;
+        };
+        block.for_each((a.steps + 1) * n, [&](int64_t i) {
+            const int32_t row = row_of_access(i);
+            if (row >= 0) find_place(row);
+        });
+        block.sync();
+        block.for_each(a.table_size, [&](int64_t place) {
+            if (keys[place] >= 0) slots[place] = fetch_add(a.touched_count + b);
+        });
+        block.sync();
+        block.for_each((a.steps + 1) * n, [&](int64_t i) {
+            const int32_t row = row_of_access(i);
+            touched_slots(i / n)[i % n] = row < 0 ? -1 : slots[find_place(row)];
+        });
+        block.for_each(a.touched_count[b] * W, [&](int64_t i) { gradient_row(0)[i] = 0; });
+    }
+
+    // [x_t, r_{t-1}]: the right factor of the gradient of weight_ih.
+    MB_FN void store_cell_inputs(int64_t t) {
+        const int64_t X = a.input_size;
+        Real* const out = a.cell_inputs + (t * a.batch + b) * (X + R * W);
+        const Real* const x = a.x + (t * a.batch + b) * X;
+        block.for_each(X, [&](int64_t j) { out[j] = x[j]; });
+        block.for_each(R * W, [&](int64_t j) { out[X + j] = carry(t)[H + j]; });
+    }
+
+    // Gradients of the memory and the interface from step t; the memory is rolled back to before it.
+    MB_FN void memory_backward(int64_t t) {
+        const Real* from_output = a.grad_features + (t * a.batch + b) * C;
+        Real* const last_weights = a.grad_weights + b * F;
+        block.for_each(C, [&](int64_t j) { grad_carry[j] += from_output[j]; });
+        store_cell_inputs(t);
+        gather_support(t);
+        read_backward(t, last_weights);
+        clocks.end_of(block, Phase::read);
+        write_backward(t, last_weights);
+        clocks.end_of(block, Phase::write);
+        undo_or_redo_step(t, false);
+        clocks.end_of(block, Phase::rollback);
+    }
+
+    // grad_weights [R, K], in: gradient of the read weights of t from the write of t+1.
+    MB_FN void read_backward(int64_t t, const Real* grad_weights) {
+        const Real *const p = interface(t), *const grad_reads = grad_carry + H;
+        const Real* const cosines = tape_at(a.similarity, t, F);
+        const int32_t *const index = read_index(t + 1), *const rows = content_index(t), *const slot = touched_slots(t);
+        const Real *const read = read_weights(t + 1), *const weights = content_weights(t);
+        Real* const grad_p = interface_gradient(t);
+        compute_query_norms(p);
+        block.for_each_by_warp(F, [&](int64_t i, Warp warp) {
+            const Store* row = memory + (index[i] < 0 ? 0 : index[i]) * W;
+            const Real* grad = grad_reads + i / K * W;
+            const Real dot = warp.sum(W, [&](int64_t w) { return static_cast<Real>(row[w]) * grad[w]; });
+            if (warp.is_leader()) grad_read[i] = index[i] < 0 ? 0 : dot + grad_weights[i];
+        });
+        block.sync();
+        block.for_each(R, [&](int64_t r) {
+            Real* const own = grad_content + r * K;
+            if (a.links)
+                mix_reads_backward(t, r, grad_p);
+            else
+                for (int64_t k = 0; k < K; ++k) own[k] = grad_read[r * K + k];
+            Real inner = 0, grad_beta = 0;
+            const Real beta = a.strength ? p[strengths + r] : 1;
+            for (int64_t k = 0; k < K; ++k) inner += weights[r * K + k] * own[k];
+            for (int64_t k = 0; k < K; ++k) {
+                const Real grad_score = weights[r * K + k] * (own[k] - inner);
+                grad_beta += grad_score * cosines[r * K + k];
+                own[k] = rows[r * K + k] < 0 ? 0 : beta * grad_score;
+            }
+            // the derivative of beta = 1 + softplus(z) is sigmoid(z) = 1 - exp(1 - beta)
+            if (a.strength) grad_p[strengths + r] = grad_beta * (1 - exponential(1 - beta));
+        });
+        block.sync();
+        block.for_each_by_warp(R, [&](int64_t r, Warp warp) {
+            const Real *const query = p + r * W, *const cosine = cosines + r * K, *const grad = grad_content + r * K;
+            const int32_t* const own = rows + r * K;
+            Real along = 0;  // component of the rows' gradients along the query
+            for (int64_t k = 0; k < K; ++k) along += own[k] < 0 ? Real(0) : grad[k] * cosine[k];
+            const Real to_query = along / (query_norms[r] * query_norms[r]);
+            warp.weighted_sum(
+                grad_p + r * W, W, K, [&](int64_t k) { return grad[k] / (norms[own[k]] * query_norms[r]); },
+                [&](int64_t k) { return own[k] < 0 ? nullptr : memory + own[k] * W; });
+            warp.for_each(W, [&](int64_t w) { grad_p[r * W + w] -= to_query * query[w]; });
+        });
+        for_each_distinct_row(
+            block, a.links ? 2 * F : F, [&](int64_t i) { return slot[E + i]; },
+            [&](Warp warp, int64_t i) {
+                Real* const grad = gradient_row(slot[E + i]);
+                const int64_t c = i % F, r = c / K;
+                if (i < F) {
+                    const Real weight = read[i];
+                    warp.for_each(W, [&](int64_t w) { grad[w] += weight * grad_reads[r * W + w]; });
+                }
+                if (!a.links || i >= F) {
+                    const Store* row = memory + rows[c] * W;
+                    const Real *const query = p + r * W, norm = norms[rows[c]];
+                    const Real to_query = grad_content[c] / (norm * query_norms[r]);
+                    const Real to_row = grad_content[c] * cosines[c] / (norm * norm);
+                    warp.for_each(
+                        W, [&](int64_t w) { grad[w] += to_query * query[w] - to_row * static_cast<Real>(row[w]); });
+                }
+            });
+        block.sync();
+    }
+
+    // SDNC's mixed read of head r: gradients of its modes and content weights. Links are constants.
+    MB_FN void mix_reads_backward(int64_t t, int64_t r, Real* grad_p) {
+        const Real* const parts = tape_at(a.mode_parts, t, 2 * F) + r * K * 2;
+        const Real* const mode = interface(t) + modes + 3 * r;
+        const int32_t *const index = read_index(t + 1) + r * K, *const rows = content_index(t) + r * K;
+        const Real* weights = content_weights(t) + r * K;
+        Real grads[3] = {0, 0, 0};
+        for (int64_t k = 0; k < K; ++k) grad_content[r * K + k] = 0;
+        for (int64_t k = 0; k < K; ++k) {
+            const Real grad = grad_read[r * K + k];
+            if (index[k] < 0) continue;
+            grads[0] += grad * parts[2 * k];
+            grads[2] += grad * parts[2 * k + 1];
+            for (int64_t j = 0; j < K; ++j)
+                if (rows[j] == index[k]) {
+                    grads[1] += grad * weights[j];
+                    grad_content[r * K + j] += grad * mode[1];
+                }
+        }
+        const Real inner = grads[0] * mode[0] + grads[1] * mode[1] + grads[2] * mode[2];
+        for (int64_t i = 0; i < 3; ++i) grad_p[modes + 3 * r + i] = mode[i] * (grads[i] - inner);
+    }
+
+    // grad_weights [R, K], out: gradient of the read weights of t-1 from this write.
+    MB_FN void write_backward(int64_t t, Real* grad_weights) {
+        const Real* const p = interface(t);
+        const int32_t *const rows = written(t), *const slot = touched_slots(t);
+        Real* const grad_p = interface_gradient(t);
+        // No gradient: a later head erases this row in the same step.
+        const auto has_gradient = [&](int64_t entry) {
+            for (int64_t v = entry / (1 + S) + 1; v < V; ++v)
+                if (rows[v * (1 + S)] == rows[entry] && erases(p, v)) return false;
+            return rows[entry] >= 0;
+        };
+        block.for_each_by_warp(E + V, [&](int64_t i, Warp warp) {
+            const int64_t v = i < E ? i / (1 + S) : i - E, head = v * (1 + S);
+            const Real* const value = p + values + v * W;
+            if (i < E) {
+                const Real* const grad = gradient_row(has_gradient(i) ? slot[i] : 0);
+                const Real dot = warp.sum(W, [&](int64_t w) { return grad[w] * value[w]; });
+                if (warp.is_leader()) dots[i] = has_gradient(i) ? dot : 0;
+                return;
+            }
+            warp.weighted_sum(
+                grad_p + values + v * W, W, 1 + S, [&](int64_t e) { return entry_weight(p, rows, v, e); },
+                [&](int64_t e) { return has_gradient(head + e) ? gradient_row(slot[head + e]) : nullptr; });
+        });
+        block.sync();
+        const auto dot_of = [&](int64_t v, int64_t s) {
+            return dots[v * (1 + S) + (support_rows[v * S + s] == rows[v * (1 + S)] ? 0 : 1 + s)];
+        };
+        block.for_each(V, [&](int64_t v) {
+            Real to_reads = 0;
+            const Real alpha = p[alphas + v], gamma = p[gammas + v], unused = dots[v * (1 + S)];
+            for (int64_t s = 0; s < S; ++s) to_reads += support_weights[v * S + s] * dot_of(v, s);
+            grad_p[alphas + v] = (gamma * to_reads + (1 - gamma) * unused) * alpha * (1 - alpha);
+            grad_p[gammas + v] = alpha * (to_reads - unused) * gamma * (1 - gamma);
+        });
+        block.for_each(V * S, [&](int64_t i) {
+            grad_support[i] = support_rows[i] < 0 ? 0 : to_read(p, i / S) * dot_of(i / S, i % S);
+        });
+        // M_t of an erased row does not depend on M_{t-1}.
+        for_each_distinct_row(
+            block, V, [&](int64_t v) { return erases(p, v) ? rows[v * (1 + S)] : -1; },
+            [&](Warp warp, int64_t v) {
+                Real* const grad = gradient_row(slot[v * (1 + S)]);
+                warp.for_each(W, [&](int64_t w) { grad[w] = 0; });
+            });
+        block.sync();
+        const int32_t* index = read_index(t);
+        block.for_each(F, [&](int64_t i) {
+            Real grad = grad_support[V < R ? 0 : i];
+            if (V < R) {  // a row read by several heads is in the support once, at its first position
+                int64_t first = 0;
+                while (index[first] != index[i]) ++first;
+                grad = grad_support[first] / static_cast<Real>(R);
+            }
+            grad_weights[i] = index[i] < 0 ? 0 : grad;
+        });
+    }
+
+    MB_FN Real* interface_gradient(int64_t t) const { return a.grad_interface + (t * a.batch + b) * P; }
+    MB_FN Real* gates_gradient(int64_t t) const { return a.grad_gates + (t * a.batch + b) * 4 * H; }
+
+    MB_FN void lstm_backward(int64_t t) {
+        const Real *const g = gates(t), *const before = cell(t), *const after = cell(t + 1);
+        Real *const grad_g = gates_gradient(t), *const grad_cell = a.grad_cell + b * H;
+        block.for_each(H, [&](int64_t j) {
+            const Real i = g[j], f = g[H + j], c = g[2 * H + j], o = g[3 * H + j],
+                       squashed = hyperbolic_tangent(after[j]);
+            const Real grad = grad_cell[j] + grad_hidden[j] * o * (1 - squashed * squashed);
+            grad_g[j] = grad * c * i * (1 - i);
+            grad_g[H + j] = grad * before[j] * f * (1 - f);
+            grad_g[2 * H + j] = grad * i * (1 - c * c);
+            grad_g[3 * H + j] = grad_hidden[j] * squashed * o * (1 - o);
+            grad_cell[j] = grad * f;
+        });
+    }
+};
+
+template <int fixed_width>
+struct Backward : BatchTile<BackwardElement<fixed_width>> {
+    typedef BackwardElement<fixed_width> Element;
+    typedef BatchTile<Element> Tile;
+    using Tile::Tile, Tile::block, Tile::a, Tile::clocks, Tile::for_each_element, Tile::rhs_of_all;
+
+    MB_FN void run() {
+        clocks().start(block);
+        for_each_element([](Element& element) { element.assign_touched_slots(); });
+        clocks().end_of(block, Phase::rest);
+        for (int64_t t = a.steps; t-- > 0;) {
+            for_each_element([&](Element& element) { element.memory_backward(t); });
+            controller_backward(t);
+        }
+    }
+
+    MB_FN void controller_backward(int64_t t) {
+        const int64_t H = a.hidden, RW = a.heads * a.width;
+        const RhsBatch hidden =
+            rhs_of_all([&](RhsBatch& x, Element& e) { x.add(e.grad_hidden, e.grad_carry, e.interface_gradient(t)); });
+        matvec_transposed(block, hidden, a.interface_weight, H, Element::interface_size(a), H);
+        block.sync();
+        for_each_element([&](Element& e) { e.lstm_backward(t); });
+        block.sync();
+        const RhsBatch before =
+            rhs_of_all([&](RhsBatch& x, Element& e) { x.add(e.grad_carry, nullptr, e.gates_gradient(t)); });
+        matvec_transposed(block, before, a.weight_hh, H, 4 * H, H);
+        const RhsBatch reads =
+            rhs_of_all([&](RhsBatch& x, Element& e) { x.add(e.grad_carry + H, nullptr, e.gates_gradient(t)); });
+        matvec_transposed(block, reads, a.weight_ih + a.input_size, a.input_size + RW, 4 * H, RW);
+        block.sync();
+        clocks().end_of(block, Phase::controller);
+    }
+};
+
+}  // namespace mb

@@ -1,0 +1,70 @@
+// The batch elements that a block steps through time together, so that each weight is loaded once for all of them. On a
+// GPU a tile is one element: blocks share a cache.
+#pragma once
+
+#include "arguments.h"
+#include "block/block.h"
+#include "sequence/clocks.h"
+
+namespace mb {
+
+// Fixed-size array of elements first .. first + count - 1; unused trailing entries alias the first one.
+template <class Element, int64_t size>
+struct Elements {
+    static_assert(size == 4, "");
+    Element at[4];
+    MB_FN Elements(const Block& block, const Arguments& a, int64_t first, int64_t count)
+        : at{Element(block, a, first), Element(block, a, first + (count > 1)),
+             Element(block, a, first + (count > 2 ? 2 : 0)), Element(block, a, first + (count > 3 ? 3 : 0))} {}
+};
+template <class Element>
+struct Elements<Element, 1> {
+    Element at[1];
+    MB_FN Elements(const Block& block, const Arguments& a, int64_t first, int64_t) : at{Element(block, a, first)} {}
+};
+
+// Tiles of a batch: as few as their size allows, but a multiple of the number of threads.
+MB_FN int64_t num_batch_tiles(const Arguments& a) {
+    const int64_t threads = a.threads < 1 ? 1 : a.threads, fewest = (a.batch + Block::tile_size - 1) / Block::tile_size;
+    const int64_t even = (fewest + threads - 1) / threads * threads;
+    return even < a.batch ? even : a.batch;
+}
+MB_FN int64_t first_of_tile(const Arguments& a, int64_t tile) { return tile * a.batch / num_batch_tiles(a); }
+
+template <class Element>
+struct BatchTile {
+    const Block& block;
+    const Arguments& a;
+    const int64_t first, count;
+    Elements<Element, Block::tile_size> elements;
+
+    // Elements first .. end - 1. The clocks of a tile are those of its first element.
+    MB_FN BatchTile(const Block& block, const Arguments& a, int64_t first, int64_t end)
+        : block(block),
+          a(a),
+          first(first),
+          count(Block::tile_size == 1 ? 1 : end - first),
+          elements(block, a, first, count) {
+        for_each_element([&](Element& element) { element.clocks = elements.at[0].clocks; });
+    }
+
+    MB_FN const Clocks& clocks() const { return elements.at[0].clocks; }
+
+    template <class F>
+    MB_FN void for_each_element(F f) {
+        if constexpr (Block::tile_size == 1) {
+            f(elements.at[0]);  // a constant index, so that the element can live in registers
+        } else {
+            for (int64_t i = 0; i < count; ++i) f(elements.at[i]);
+        }
+    }
+    // Right-hand sides of a product: add(batch, element) appends one for each element.
+    template <class F>
+    MB_FN RhsBatch rhs_of_all(F add) {
+        RhsBatch x;
+        for_each_element([&](Element& element) { add(x, element); });
+        return x;
+    }
+};
+
+}  // namespace mb

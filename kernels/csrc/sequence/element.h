@@ -1,0 +1,188 @@
+// The state of one batch element during a pass: its buffers, tape and scratch, and what forward and backward share,
+// with the undo of a step (Rae et al. 2016, section 3 and supplements A, D). Forward: forward.h, backward: backward.h.
+#pragma once
+
+#include "memory/links.h"
+#include "memory/lru.h"
+#include "memory/lsh_query.h"
+#include "memory/lsh_update.h"
+#include "memory/rows.h"
+#include "sequence/clocks.h"
+
+namespace mb {
+
+struct Element {
+    const Block& block;
+    const Arguments& a;
+    const int64_t b, H, W, R, K, V, S, P, C, E, F, M;  // b: the element; else as in arguments.h
+    Clocks clocks;
+    LruRing ring;
+    Lsh lsh;
+    Links links;
+    Store* const memory;
+    Real* const norms;
+    // offsets in the interface vector
+    int64_t strengths, values, alphas, gammas, modes;
+    // scratch; the gradients are backward's
+    Real *support_weights, *query_norms, *workspace;
+    int32_t* support_rows;
+    Real *grad_carry, *grad_hidden, *grad_read, *grad_content, *grad_support, *dots;
+
+    MB_FN static int64_t interface_size(const Arguments& a) {
+        return a.heads * (a.width + a.strength + a.modes) + a.write_heads * (a.width + 2);
+    }
+    MB_FN static int64_t ring_appends(const Arguments& a) {
+        return a.write_heads * (support_size(a) + 2) + a.heads * a.reads;
+    }
+    MB_FN static int64_t scratch_size(const Arguments& a) {
+        const int64_t support = a.write_heads * support_size(a), reads = a.heads * a.reads;
+        int64_t search = topk_scratch(a.heads, a.reads);
+        if (a.tables) search = lsh_scratch(a, written_size(a), a.heads, a.reads);
+        const int64_t linking = a.links ? links_scratch(a) + a.links * 2 : 0;
+        const int64_t backward = a.hidden + 3 * reads + support + written_size(a);
+        return 2 * support + written_size(a) + a.heads + backward + (search > linking ? search : linking) + 64;
+    }
+
+    // width: that of the arguments, or the same number as a constant known to the compiler.
+    MB_FN Element(const Block& block, const Arguments& a, int64_t element, int64_t width)
+        : block(block),
+          a(a),
+          b(element),
+          H(a.hidden),
+          W(width),
+          R(a.heads),
+          K(a.reads),
+          V(a.write_heads),
+          S(support_size(a)),
+          P(interface_size(a)),
+          C(a.hidden + a.heads * a.width),
+          E(written_size(a)),
+          F(a.heads * a.reads),
+          M(ring_appends(a)),
+          clocks(a.clocks, element),
+          ring(a, element, a.ring_tail, nullptr),
+          lsh(a, element),
+          links(a, element),
+          memory(a.memory + element * a.slots * W),
+          norms(a.norms + element * a.slots) {
+        strengths = R * W, values = strengths + (a.strength ? R : 0), alphas = values + V * W;
+        gammas = alphas + V, modes = gammas + V;
+        Real* next = a.scratch + element * a.scratch_stride;
+        const auto take = [&](int64_t n) {
+            Real* taken = next;
+            next += n;
+            return taken;
+        };
+        support_weights = take(V * S), query_norms = take(R);
+        support_rows = reinterpret_cast<int32_t*>(take(V * S));
+        grad_carry = a.grad_carry + b * C, grad_hidden = take(H), grad_read = take(F), grad_content = take(F);
+        grad_support = take(V * S), dots = take(E + F);
+        workspace = next;
+    }
+
+    // ---- tape ----
+
+    // Where step t of a tape [T, B, n] is kept: without a tape, steps alternate between two places.
+    template <class T>
+    MB_FN T* tape_at(T* tape, int64_t t, int64_t n) const {
+        return tape + ((a.taped ? t : t % 2) * a.batch + b) * n;
+    }
+    MB_FN Real* carry(int64_t t) const { return a.carry + (t * a.batch + b) * C; }
+    MB_FN Real* cell(int64_t t) const { return tape_at(a.cell, t, H); }
+    MB_FN Real* gates(int64_t t) const { return tape_at(a.gates, t, 4 * H); }
+    MB_FN Real* interface(int64_t t) const { return tape_at(a.interface, t, P); }
+    MB_FN int32_t* read_index(int64_t t) const { return tape_at(a.read_index, t, F); }  // 0: before the first step
+    MB_FN Real* read_weights(int64_t t) const { return tape_at(a.read_weights, t, F); }
+    MB_FN int32_t* content_index(int64_t t) const {
+        return a.links ? tape_at(a.content_index, t, F) : read_index(t + 1);
+    }
+    MB_FN Real* content_weights(int64_t t) const {
+        return a.links ? tape_at(a.content_weights, t, F) : read_weights(t + 1);
+    }
+    MB_FN int32_t* written(int64_t t) const { return tape_at(a.written, t, E); }
+    // Logs of step t, of passes with a tape.
+    MB_FN LshLog lsh_log(int64_t t) const {
+        return LshLog{tape_at(a.log_offsets, t, E * a.tables * 2), tape_at(a.log_entries, t, E * a.tables * 2),
+                      tape_at(a.log_codes, t, E * a.tables)};
+    }
+    MB_FN LinkLog link_log(int64_t t) const {
+        const int64_t L = a.links;
+        return LinkLog{tape_at(a.decayed_offsets, t, L * L), tape_at(a.decayed_values, t, L * L),
+                       tape_at(a.old_columns, t, 2 * L * L), tape_at(a.old_values, t, 2 * L * L)};
+    }
+
+    // ---- the write of a step ----
+
+    // Of interface vector p: the write weight of rows read before, and of the unused row.
+    MB_FN Real to_read(const Real* p, int64_t v) const { return p[alphas + v] * p[gammas + v]; }
+    MB_FN Real to_unused(const Real* p, int64_t v) const { return p[alphas + v] * (1 - p[gammas + v]); }
+    MB_FN bool erases(const Real* p, int64_t v) const { return !a.gated || to_unused(p, v) > delta; }
+
+    // Rows and weights [V, S] read in step t-1 that the write heads add to: each its own, or a single head the mean of
+    // all.
+    MB_FN void gather_support(int64_t t) {
+        const int32_t* index = read_index(t);
+        const Real* weights = read_weights(t);
+        block.for_each(V * S, [&](int64_t i) {
+            int32_t row = index[i];
+            Real weight = weights[i];
+            if (V < R) {
+                weight = 0;
+                for (int64_t j = 0; j < F; ++j) {
+                    if (index[j] != index[i]) continue;
+                    if (j < i) row = -1;
+                    weight += weights[j] / static_cast<Real>(R);
+                }
+            }
+            support_rows[i] = row;
+            support_weights[i] = row < 0 ? 0 : weight;
+        });
+        block.sync();
+    }
+
+    // Write weight of entry e of head v: 0 is the unused row, which may also be one that was read.
+    MB_FN Real entry_weight(const Real* p, const int32_t* rows, int64_t v, int64_t e) const {
+        if (e > 0) return to_read(p, v) * support_weights[v * S + e - 1];
+        Real weight = to_unused(p, v);
+        for (int64_t s = 0; s < S; ++s)
+            if (support_rows[v * S + s] == rows[v * (1 + S)]) weight += to_read(p, v) * support_weights[v * S + s];
+        return weight;
+    }
+
+    MB_FN void compute_query_norms(const Real* p) {
+        block.for_each_by_warp(R, [&](int64_t r, Warp warp) {
+            const Real square = warp.sum(W, [&](int64_t w) { return p[r * W + w] * p[r * W + w]; });
+            if (warp.is_leader()) query_norms[r] = square_root(square + epsilon);
+        });
+    }
+
+    // ---- undo ----
+
+    // Position the ring after `appended` appends of step t.
+    MB_FN void seek(int64_t t, int64_t appended) {
+        ring.tail = a.ring_tail + t * M + appended;
+        ring.old_last = a.taped ? tape_at(a.old_last, t, M) + appended : nullptr;
+    }
+
+    // Undo step t, or redo it if `forward`. The caller restores the ring head (undo) or the whole ring (redo).
+    MB_FN void undo_or_redo_step(int64_t t, bool forward) {
+        int32_t* const rows = written(t);
+        if (a.links && !forward) undo_or_redo_links(t, false);
+        if (a.tables) LshUpdate<int32_t>(block, lsh, rows, E, lsh_log(t)).undo_or_redo(forward);
+        swap_rows(block, rows, E, forward, memory, norms, W, tape_at(a.old_rows, t, E * W), tape_at(a.old_norms, t, E));
+        block.sync();
+        if (a.links && forward) undo_or_redo_links(t, true);
+        if (forward) return;
+        block.for_each_by_warp(1, [&](int64_t, Warp warp) {
+            seek(t, M);
+            ring.undo(warp, M, tape_at(a.old_last, t, M));
+        });
+    }
+
+    MB_FN void undo_or_redo_links(int64_t t, bool forward) {
+        const int64_t L = a.links;
+        links.undo_or_redo(block, tape_at(a.linked_rows, t, L), tape_at(a.precedence_rows, t, L), link_log(t), forward);
+    }
+};
+
+}  // namespace mb

@@ -1,0 +1,270 @@
+// The recurrence of SAM and SDNC over T steps, the LSTM controller inside (Rae et al. 2016, section 3 and supplements
+// A, D). Order of a step: controller, write, link, read.
+#pragma once
+
+#include "block/matvec.h"
+#include "sequence/batch_tile.h"
+#include "sequence/element.h"
+
+namespace mb {
+
+// fixed_width: the word size if the compiler is to know it, else 0.
+template <int fixed_width>
+struct ForwardElement : Element {
+    MB_FN ForwardElement(const Block& block, const Arguments& a, int64_t element)
+        : Element(block, a, element, fixed_width ? fixed_width : a.width) {}
+
+    MB_FN void load_first_states() {
+        block.for_each(
+            H, [&](int64_t j) { carry(0)[j] = a.first_hidden[b * H + j], cell(0)[j] = a.first_cell[b * H + j]; });
+        block.for_each(R * W, [&](int64_t j) { carry(0)[H + j] = a.first_reads[b * R * W + j]; });
+        block.for_each(F, [&](int64_t i) {
+            read_index(0)[i] = static_cast<int32_t>(a.first_read_index[b * F + i]);
+            read_weights(0)[i] = a.first_read_weights[b * F + i];
+        });
+        const int64_t L = a.links;
+        block.for_each(L, [&](int64_t i) {
+            tape_at(a.precedence_rows, 0, L)[i] = static_cast<int32_t>(a.first_precedence_rows[b * L + i]);
+            tape_at(a.precedence, 0, L)[i] = a.first_precedence[b * L + i];
+        });
+        block.for_each(1, [&](int64_t) { a.ring_head[b] = a.first_ring_head[b]; });
+        block.sync();
+    }
+    MB_FN void store_last_states() {
+        const int64_t T = a.steps, L = a.links;
+        block.for_each(H,
+                       [&](int64_t j) { a.last_hidden[b * H + j] = carry(T)[j], a.last_cell[b * H + j] = cell(T)[j]; });
+        block.for_each(R * W, [&](int64_t j) { a.last_reads[b * R * W + j] = carry(T)[H + j]; });
+        block.for_each(F, [&](int64_t i) {
+            a.last_read_index[b * F + i] = read_index(T)[i], a.last_read_weights[b * F + i] = read_weights(T)[i];
+        });
+        block.for_each(L, [&](int64_t i) {
+            a.last_precedence_rows[b * L + i] = tape_at(a.precedence_rows, T, L)[i];
+            a.last_precedence[b * L + i] = tape_at(a.precedence, T, L)[i];
+        });
+    }
+
+    // The LSTM cell of step t (Rae et al. 2016, supplement A): gates are activated in place.
+    MB_FN void lstm(int64_t t) {
+        Real *const g = gates(t), *const hidden = carry(t + 1);
+        const Real* before = cell(t);
+        Real* const after = cell(t + 1);
+        Real *const g_f = g + H, *const g_c = g + 2 * H, *const g_o = g + 3 * H;
+        // by value, so that the compiler knows that no store changes these pointers
+        block.for_each(H, [=](int64_t j) MB_INLINE {
+            const Real i = sigmoid(g[j]), f = sigmoid(g_f[j]), c = hyperbolic_tangent(g_c[j]), o = sigmoid(g_o[j]);
+            const Real next = f * before[j] + i * c;
+            g[j] = i, g_f[j] = f, g_c[j] = c, g_o[j] = o;
+            after[j] = next;
+            hidden[j] = o * hyperbolic_tangent(next);
+        });
+    }
+
+    // Visible after the next sync.
+    MB_FN void activate_interface(int64_t t) {
+        Real* const p = interface(t);
+        block.for_each(values - strengths, [&](int64_t r) { p[strengths + r] = 1 + softplus(p[strengths + r]); });
+        block.for_each(2 * V, [&](int64_t v) { p[alphas + v] = sigmoid(p[alphas + v]); });
+        block.for_each(a.modes ? R : 0, [&](int64_t r) {
+            Real* m = p + modes + 3 * r;
+            const Real top = m[0] > m[1] ? (m[0] > m[2] ? m[0] : m[2]) : (m[1] > m[2] ? m[1] : m[2]);
+            Real total = 0;
+            for (int64_t i = 0; i < 3; ++i) total += m[i] = exponential(m[i] - top);
+            for (int64_t i = 0; i < 3; ++i) m[i] /= total;
+        });
+    }
+
+    MB_FN void write(int64_t t) {
+        gather_support(t);
+        const Real* p = interface(t);
+        int32_t* const rows = written(t);
+        block.for_each_by_warp(1, [&](int64_t, Warp warp) {
+            seek(t, 0);
+            for (int64_t v = 0; v < V; ++v) {
+                const int32_t unused = ring.pop(warp);
+                if (warp.is_leader()) rows[v * (1 + S)] = unused;
+                ring.append(warp, 2 + S, [&](int64_t i) {
+                    if (i == 0) return unused;
+                    if (i > S) return to_unused(p, v) > delta ? unused : -1;
+                    const int64_t s = v * S + i - 1;
+                    return to_read(p, v) * support_weights[s] > delta ? support_rows[s] : -1;
+                });
+            }
+            warp.for_each(V, [&](int64_t v) { prefetch_row(ring.peek(v)); });  // the next step's unused rows
+        });
+        block.sync();
+        block.for_each(V * S, [&](int64_t i) {  // an unused row that was also read is written once, with both weights
+            const int64_t head = i / S * (1 + S);
+            rows[head + 1 + i % S] = support_rows[i] == rows[head] ? -1 : support_rows[i];
+        });
+        block.sync();
+        for_each_distinct_row(
+            block, E, [&](int64_t entry) { return rows[entry]; },
+            [&](Warp warp, int64_t entry) {
+                const int64_t row = rows[entry], v = entry / (1 + S), e = entry % (1 + S);
+                Store* old_row = a.taped ? tape_at(a.old_rows, t, E * W) + entry * W : nullptr;
+                Real* old_norm = a.taped ? tape_at(a.old_norms, t, E) + entry : nullptr;
+                write_row(warp, memory + row * W, norms + row, W, entry_weight(p, rows, v, e), p + values + v * W,
+                          e == 0 && erases(p, v), old_row, old_norm);
+            });
+        block.sync();
+        clocks.end_of(block, Phase::write);
+        if (a.tables) {
+            LshUpdate<int32_t>(block, lsh, rows, E, a.taped ? lsh_log(t) : LshLog{}).run(memory, workspace);
+            block.sync();
+            clocks.end_of(block, Phase::search);
+        }
+        if (a.links) link(t), clocks.end_of(block, Phase::link);
+    }
+
+    // Prefetch a row and its norm: a least recently used row is unlikely to be cached.
+    MB_FN void prefetch_row(int64_t row) {
+        if (row < 0) return;
+        prefetch(norms + row);
+        for (int64_t w = 0; w < W; w += 32 / static_cast<int64_t>(sizeof(Store))) prefetch(memory + row * W + w);
+    }
+
+    MB_FN void link(int64_t t) {
+        const int64_t L = a.links;
+        const Real* p = interface(t);
+        Real* const weights = dots;
+        block.for_each(E, [&](int64_t e) { weights[e] = entry_weight(p, written(t), 0, e); });
+        block.sync();
+        const Precedence before{tape_at(a.precedence_rows, t, L), tape_at(a.precedence, t, L)};
+        const Precedence after{tape_at(a.precedence_rows, t + 1, L), tape_at(a.precedence, t + 1, L)};
+        links.update(block, written(t), weights, E, before, after, tape_at(a.linked_rows, t, L),
+                     a.taped ? link_log(t) : LinkLog{}, workspace);
+        block.sync();
+    }
+
+    MB_FN void read(int64_t t) {
+        content_lookup(t);
+        if (a.links) {
+            links.mix(block, read_index(t), read_weights(t), content_index(t), content_weights(t), interface(t) + modes,
+                      read_index(t + 1), read_weights(t + 1), a.taped ? tape_at(a.mode_parts, t, 2 * F) : nullptr,
+                      workspace);
+            block.sync();
+            clocks.end_of(block, Phase::link);
+        }
+        const int32_t* index = read_index(t + 1);
+        const Real* weights = read_weights(t + 1);
+        Real* const reads = carry(t + 1) + H;
+        block.for_each_by_warp(R + 1, [&](int64_t r, Warp warp) {
+            if (r < R) {
+                read_rows(warp, memory, index + r * K, weights + r * K, K, W, reads + r * W);
+            } else {
+                seek(t, M - F);
+                ring.append(warp, F, [&](int64_t i) { return weights[i] > delta ? index[i] : -1; });
+            }
+        });
+        block.sync();
+        clocks.end_of(block, Phase::read);
+    }
+
+    // The K rows nearest to each query, their cosines, and the softmax of those.
+    MB_FN void content_lookup(int64_t t) {
+        const Real* p = interface(t);
+        int32_t* const rows = content_index(t);
+        Real* const weights = content_weights(t);
+        Real* const cosines = tape_at(a.similarity, t, F);
+        if (a.tables)
+            LshQuery<fixed_width>(block, lsh, memory, p, R, K, workspace).run(rows);
+        else if (a.parts > 1)
+            merge_topk(block, a.part_scores + b * a.parts * F, a.part_rows + b * a.parts * F, a.parts, R, K, rows,
+                       nullptr);
+        else
+            scan_topk<fixed_width>(block, memory, norms, 0, num_scored(t), num_candidates(t), p, R, K, W, rows, nullptr,
+                                   workspace);
+        compute_query_norms(p);
+        block.sync();
+        clocks.end_of(block, Phase::search);
+        block.for_each_by_warp(F, [&](int64_t i, Warp warp) {
+            if (rows[i] < 0) return;
+            const Store* row = memory + rows[i] * W;
+            const Real* query = p + i / K * W;
+            const Real dot = warp.sum(W, [&](int64_t w) { return static_cast<Real>(row[w]) * query[w]; });
+            if (warp.is_leader()) cosines[i] = dot / (norms[rows[i]] * query_norms[i / K]);
+        });
+        block.sync();
+        block.for_each(R, [&](int64_t r) {
+            const Real beta = a.strength ? p[strengths + r] : 1;
+            const int64_t first = r * K, end = first + K;
+            Real top = lowest, total = 0;
+            for (int64_t i = first; i < end; ++i) {
+                if (rows[i] < 0)
+                    cosines[i] = 0;
+                else if (beta * cosines[i] > top)
+                    top = beta * cosines[i];
+            }
+            for (int64_t i = first; i < end; ++i)
+                total += weights[i] = rows[i] < 0 ? Real(0) : exponential(beta * cosines[i] - top);
+            for (int64_t i = first; i < end; ++i) weights[i] = rows[i] < 0 ? Real(0) : weights[i] / total;
+        });
+        block.sync();
+        clocks.end_of(block, Phase::addressing);
+    }
+
+    // Candidate rows of the read of step t, and rows that are scored for it.
+    MB_FN int64_t num_candidates(int64_t t) const {
+        const int64_t written_to = a.num_candidates + (t + 1) * V;
+        return written_to < a.slots ? written_to : a.slots;
+    }
+    MB_FN int64_t num_scored(int64_t t) const { return a.scan_all ? a.slots : num_candidates(t); }
+
+    // One block's share of the search of step t; `content_lookup` merges the results of all parts.
+    MB_FN void search_part(int64_t t, int64_t part) {
+        const int64_t rows = num_scored(t), share = (rows + a.parts - 1) / a.parts, first = part * share;
+        const int64_t end = first + share < rows ? first + share : rows, offset = (b * a.parts + part) * F;
+        scan_topk<fixed_width>(block, memory, norms, first, end, num_candidates(t), interface(t), R, K, W,
+                               a.part_rows + offset, a.part_scores + offset,
+                               a.part_scratch + (b * a.parts + part) * topk_scratch(R, K));
+    }
+};
+
+template <int fixed_width>
+struct Forward : BatchTile<ForwardElement<fixed_width>> {
+    typedef ForwardElement<fixed_width> Element;
+    typedef BatchTile<Element> Tile;
+    using Tile::Tile, Tile::block, Tile::a, Tile::clocks, Tile::for_each_element, Tile::rhs_of_all;
+
+    MB_FN void run() {
+        clocks().start(block);
+        for_each_element([](Element& element) { element.load_first_states(); });
+        clocks().end_of(block, Phase::rest);
+        for (int64_t t = 0; t < a.steps; ++t) {
+            controller(t);
+            for_each_element([&](Element& element) { element.write(t), element.read(t); });
+        }
+        for_each_element([](Element& element) { element.store_last_states(); });
+    }
+
+    // The interface is visible after the next sync.
+    MB_FN void controller(int64_t t) {
+        const int64_t H = a.hidden, RW = a.heads * a.width, P = Element::interface_size(a);
+        const RhsBatch hidden = rhs_of_all(
+            [&](RhsBatch& x, Element& e) { x.add(e.gates(t), a.input + (t * a.batch + e.b) * 4 * H, e.carry(t)); });
+        if (a.carry_columns) {
+            matvec_transposed(block, hidden, a.carry_columns, 4 * H, H + RW, 4 * H);
+        } else {
+            matvec(block, hidden, a.weight_hh, H, 4 * H, H);
+            // No sync: the same thread owns a row here and in the product above.
+            const RhsBatch reads =
+                rhs_of_all([&](RhsBatch& x, Element& e) { x.add(e.gates(t), e.gates(t), e.carry(t) + H); });
+            matvec(block, reads, a.weight_ih + a.input_size, a.input_size + RW, 4 * H, RW);
+        }
+        block.sync();
+        for_each_element([&](Element& e) { e.lstm(t); });
+        block.sync();
+        const RhsBatch interface =
+            rhs_of_all([&](RhsBatch& x, Element& e) { x.add(e.interface(t), a.interface_bias, e.carry(t + 1)); });
+        if (a.carry_columns)
+            matvec_transposed(block, interface, a.interface_columns, P, H, P);
+        else
+            matvec(block, interface, a.interface_weight, H, P, H);
+        block.sync();
+        for_each_element([&](Element& e) { e.activate_interface(t); });
+        clocks().end_of(block, Phase::controller);
+    }
+};
+
+}  // namespace mb
