@@ -43,7 +43,7 @@ def full_state(model: Any, batch: int) -> Any:
     if rows is not None:
         for element in range(batch):
             rows.norms[element] = row_norms(rows.memory[element])
-        rows.live = model.slots
+        rows.num_candidates = model.slots
         rows.index.build(rows)
     return state
 

@@ -9,9 +9,10 @@ from mann_bench.models.dnc import DNC, DNCMemory
 from mann_bench.models.lstm import LSTM, LSTMState
 from mann_bench.models.mann import MANN, DenseMANN
 from mann_bench.models.ntm import NTM, NTMMemory
-from mann_bench.models.sam import SAM, SAMMemory
+from mann_bench.models.sam import SAM
 from mann_bench.models.sdnc import SDNC, SDNCMemory
 from mann_bench.models.sparse.memory import SparseMemory
+from mann_bench.models.sparse.state import SAMMemory
 from mann_bench.models.state import ControllerState, MANNState, State
 
 __all__ = [

@@ -1,6 +1,8 @@
 """DAM: Dense Access Memory, SAM's dense twin (Rae et al. 2016, section 3.2): the same writes, with read weights over all rows."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,7 +21,9 @@ class DAMMemory(State):
     memory: Tensor  # [B, N, W]
     usage: Tensor  # [B, N]
     read_weights: Tensor  # [B, R, N]
-    live: int  # rows 0..live-1 were written since reset: unwritten rows have usage 0 and are taken in row order
+    num_candidates: int  # rows 0..num_candidates-1 were written since reset: unwritten rows have usage 0 and are taken in row order
+
+    ledger_causes: ClassVar[Mapping[str, str]] = {"memory": "memory", "usage": "ring_and_usage"}
 
 
 class DAM(DenseMANN):
@@ -86,13 +90,13 @@ class DAM(DenseMANN):
         with phase("write"):
             rows = wipe_and_add(memory.memory, unused, write_weights, values.unflatten(1, (writers, width)))
 
-        live = min(self.slots, memory.live + writers)
+        num_candidates = min(self.slots, memory.num_candidates + writers)
         with phase("addressing"):
-            found = content_weights(rows[:, :live], queries.unflatten(1, (self.heads, width)), beta)
-            read_weights = functional.pad(found, (0, self.slots - live))
+            found = content_weights(rows[:, :num_candidates], queries.unflatten(1, (self.heads, width)), beta)
+            read_weights = functional.pad(found, (0, self.slots - num_candidates))
             usage = self.discount * memory.usage + (write_weights.sum(1) + read_weights.sum(1)).detach()
         with phase("read"):
-            return read_weights @ rows, DAMMemory(rows, usage, read_weights, live)
+            return read_weights @ rows, DAMMemory(rows, usage, read_weights, num_candidates)
 
     def least_used(self, usage: Tensor) -> Tensor:
         """A row of its own for each write head, the least used first, ties to the lowest row: usage [B, N] -> int64 [B, H]."""

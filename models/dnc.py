@@ -1,6 +1,8 @@
 """DNC: allocation, temporal links and read modes over a dense memory (Graves et al. 2016, Nature 538, Methods)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,6 +31,8 @@ class DNCMemory(State):
     precedence: Tensor  # [B, N]
     write_weights: Tensor  # [B, N]
     read_weights: Tensor  # [B, R, N]
+
+    ledger_causes: ClassVar[Mapping[str, str]] = {"memory": "memory", "usage": "ring_and_usage", "link": "link", "precedence": "link"}
 
 
 class DNC(DenseMANN):

@@ -8,7 +8,7 @@ A model is this wiring and one method, `access`: what the interface vector does 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Generic
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +16,23 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 from mann_bench.models.phases import phase, steps
-from mann_bench.models.state import ControllerState, Fill, MANNState, State
+from mann_bench.models.state import ControllerState, Fill, M, MANNState
 
 
-class MANN(nn.Module, ABC):
-    """Base of the memory-augmented models; sizes carry the names of a benchmark case.
+class MANN(nn.Module, ABC, Generic[M]):
+    """Base of the memory-augmented models; M is the type of the memory in their state.
 
-    input_size X, output_size Y, hidden H, slots N, word_size W, heads R; interface_size is the width of the vector that `access` takes.
-    Raises ValueError naming the argument, what was expected and what came.
+    Args:
+        input_size: X.
+        output_size: Y.
+        hidden: H, units of the controller.
+        slots: N, rows of the memory.
+        word_size: W, width of a row.
+        heads: R, read heads.
+        interface_size: P, width of the vector that `access` takes.
+
+    Raises:
+        ValueError: names the argument, what was expected and what came.
     """
 
     def __init__(
@@ -41,19 +50,24 @@ class MANN(nn.Module, ABC):
         self.output = nn.Linear(hidden + heads * word_size, output_size)
 
     @abstractmethod
-    def initial_memory(self, batch: int, fill: Fill, seed: int) -> State:
-        """The memory and all that goes with it at the start of a sequence."""
+    def initial_memory(self, batch: int, fill: Fill, seed: int) -> M:
+        """Make the memory of `initial_state`."""
 
     @abstractmethod
-    def access(self, interface: Tensor, memory: Any) -> tuple[Tensor, State]:
-        """One step: interface [B, P] and memory of t-1 -> reads [B, R, W] and memory of t."""
+    def access(self, interface: Tensor, memory: M) -> tuple[Tensor, M]:
+        """Run one step: interface [B, P] and memory of t-1 -> reads [B, R, W] and memory of t."""
 
     @abstractmethod
     def tape_bytes_per_step(self, batch: int) -> int:
-        """Bytes that one step of `access` keeps for backward, predicted from the sizes."""
+        """Predict the bytes that one step of `access` saves for backward."""
 
-    def initial_state(self, batch: int, fill: Fill = "empty", seed: int = 0) -> MANNState:
-        """State for a batch on the model's device and dtype; allocated once, kept and reused by the caller."""
+    def initial_state(self, batch: int, fill: Fill = "empty", seed: int = 0) -> MANNState[M]:
+        """Make a state for a batch, on the model's device and in its dtype.
+
+        Args:
+            fill: "empty" for a memory of zeros, "full" for random rows.
+            seed: of the random rows.
+        """
         check_at_least("batch", batch, 1)
         weight = self.output.weight
         controller = ControllerState(
@@ -61,37 +75,33 @@ class MANN(nn.Module, ABC):
             cell=weight.new_zeros(batch, self.hidden),
             reads=weight.new_zeros(batch, self.heads, self.word_size),
         )
-        return self.join(controller.detach(), self.initial_memory(batch, fill, seed))
+        return MANNState(controller.detach(), self.initial_memory(batch, fill, seed))
 
-    def join(self, controller: ControllerState, memory: State) -> MANNState:
-        """The model's own type of state."""
-        return MANNState(controller, memory)
-
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """x [T, B, X] -> y [T, B, Y] and the state after the last step; `state=None` starts from an empty memory."""
+    def forward(self, x: Tensor, state: MANNState[M] | None = None) -> tuple[Tensor, MANNState[M]]:
+        """Run a sequence: x [T, B, X] -> y [T, B, Y] and the state after the last step; without a state, from an empty memory."""
         check_input(x, self.input_size, self.output.weight)
         if state is None:
             state = self.initial_state(x.shape[1])
         self.check_state(state, x)
         return self.run(x, state)
 
-    def run(self, x: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
-        """All steps and the output layer."""
+    def run(self, x: Tensor, state: MANNState[M]) -> tuple[Tensor, MANNState[M]]:
+        """Run all steps and the output layer."""
         features, state = self.unroll(x, state)
         with phase("controller"):
             return self.output(features), state
 
-    def unroll(self, x: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
-        """All steps: x [T, B, X] -> hidden and reads of each step [T, B, H + R W], state."""
+    def unroll(self, x: Tensor, state: MANNState[M]) -> tuple[Tensor, MANNState[M]]:
+        """Run all steps: x [T, B, X] -> hidden state and reads of each step [T, B, H + R W], state."""
         controller, memory = state.controller, state.memory
         features = []
         for x_t in steps(x):
             controller, memory = self.step(x_t, controller, memory)
             features.append(torch.cat([controller.hidden, controller.reads.flatten(1)], dim=-1))
-        return torch.stack(features), self.join(controller, memory)
+        return torch.stack(features), MANNState(controller, memory)
 
-    def step(self, x_t: Tensor, controller: ControllerState, memory: State) -> tuple[ControllerState, State]:
-        """One time step: x_t [B, X]."""
+    def step(self, x_t: Tensor, controller: ControllerState, memory: M) -> tuple[ControllerState, M]:
+        """Run one time step: x_t [B, X]."""
         with phase("controller"):
             inputs = torch.cat([x_t, controller.reads.flatten(1)], dim=-1)
             hidden, cell = self.controller(inputs, (controller.hidden, controller.cell))
@@ -99,8 +109,8 @@ class MANN(nn.Module, ABC):
         reads, memory = self.access(interface, memory)
         return ControllerState(hidden, cell, reads), memory
 
-    def check_state(self, state: Any, x: Tensor) -> None:
-        """ValueError if the state is not one of this model's for this batch and device."""
+    def check_state(self, state: object, x: Tensor) -> None:
+        """ValueError unless the state is one of this model's, for the batch and device of x."""
         if not isinstance(state, MANNState):
             raise ValueError(f"state: expected one made by initial_state(batch), got {type(state).__name__}")
         expected = {"hidden": (x.shape[1], self.hidden), "reads": (x.shape[1], self.heads, self.word_size)}
@@ -118,7 +128,7 @@ class MANN(nn.Module, ABC):
             )
 
     def memory_bytes(self, batch: int, steps: int, mode: str) -> dict[str, int]:
-        """Predicted bytes by cause for one pass of `steps` steps; `mode` is "train" or "infer". Nothing of size N is allocated here."""
+        """Predict the bytes of one pass of `steps` steps, by cause; `mode` is "train" or "infer". Nothing of size N is allocated here."""
         item = self.output.weight.element_size()
         parameters = sum(p.numel() * p.element_size() for p in self.parameters())
         prediction = {"parameters": parameters, "state": self.state_bytes(batch)}
@@ -129,34 +139,35 @@ class MANN(nn.Module, ABC):
         return prediction
 
     def state_bytes(self, batch: int) -> int:
-        """Bytes of `initial_state(batch)`, computed on fake tensors: nothing is allocated."""
+        """Compute the bytes of `initial_state(batch)` on fake tensors: nothing is allocated."""
         with FakeTensorMode(allow_non_fake_inputs=True):
             return self.initial_state(batch).size_bytes
 
     def controller_tape_bytes(self, batch: int) -> int:
-        """Bytes a step that the LSTM cell and the linear layers keep for backward: inputs, four gates, cell, hidden, outputs."""
+        """Predict the bytes a step that LSTM cell and linear layers save for backward: inputs, four gates, cell, hidden, outputs."""
         reads = self.heads * self.word_size
         return batch * (self.input_size + reads + 10 * self.hidden + self.interface.out_features) * self.output.weight.element_size()
 
 
-class DenseMANN(MANN):
-    """A model that holds a new memory every step, so that autograd keeps O(N) bytes a step, and two ways to make that cheaper.
+class DenseMANN(MANN[M]):
+    """A model that makes a new memory every step, so that autograd saves O(N) bytes a step; two options make that cheaper.
 
-    checkpoint: keep the state of every sqrt(T)-th step only and recompute the steps between in backward (Chen et al. 2016).
-    compiled: `torch.compile` the step, which fuses its element-wise work; the first call of each size takes seconds to minutes.
+    Args:
+        checkpoint: save the state of every sqrt(T)-th step only, and recompute the steps between in backward (Chen et al. 2016).
+        compiled: `torch.compile` the step, which fuses its element-wise work; the first call of each size takes seconds to minutes.
     """
 
     def __init__(self, *, checkpoint: bool = False, compiled: bool = False, **sizes: int) -> None:
         super().__init__(**sizes)
         self.checkpoint = checkpoint
-        self.compiled_step: Callable[..., tuple[ControllerState, State]] | None = torch.compile(super().step) if compiled else None
+        self.compiled_step: Callable[..., tuple[ControllerState, M]] | None = torch.compile(super().step) if compiled else None
 
-    def step(self, x_t: Tensor, controller: ControllerState, memory: State) -> tuple[ControllerState, State]:
-        """One time step, compiled if asked for."""
+    def step(self, x_t: Tensor, controller: ControllerState, memory: M) -> tuple[ControllerState, M]:
+        """Run one time step, compiled or not."""
         return (self.compiled_step or super().step)(x_t, controller, memory)
 
     def unroll(self, x: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
-        """All steps, in checkpointed segments if asked for."""
+        """Run all steps, in checkpointed segments or as one."""
         if not (self.checkpoint and torch.is_grad_enabled()):
             return super().unroll(x, state)
         parts = []
@@ -166,9 +177,9 @@ class DenseMANN(MANN):
         return torch.cat(parts), state
 
     def memory_bytes(self, batch: int, steps: int, mode: str) -> dict[str, int]:
-        """As `MANN.memory_bytes`, and the workspace of a step's backward, about five states.
+        """Predict as `MANN.memory_bytes` does, plus the workspace of one step's backward: about five states.
 
-        Checkpointed: sqrt(T) states are kept, and a segment of sqrt(T) steps is recomputed at a time.
+        With checkpoints, sqrt(T) states are saved and one segment of sqrt(T) steps at a time is recomputed.
         """
         prediction = super().memory_bytes(batch, steps, mode)
         if mode == "train":

@@ -1,6 +1,8 @@
 """NTM: content and location addressing over a dense memory (Graves et al. 2014, "Neural Turing Machines", section 3)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,8 @@ class NTMMemory(State):
     memory: Tensor  # [B, N, W]
     read_weights: Tensor  # [B, R, N]
     write_weights: Tensor  # [B, H, N], H write heads
+
+    ledger_causes: ClassVar[Mapping[str, str]] = {"memory": "memory"}
 
 
 class NTM(DenseMANN):

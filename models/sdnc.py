@@ -1,7 +1,9 @@
 """SDNC: SAM with the DNC's temporal links kept row-sparse (Rae et al. 2016, supplement D): O(K_L^2) a step and no N x N anything."""
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -9,8 +11,10 @@ from torch import Tensor
 from mann_bench.kernels.reference import SparseLinks, add_sparse, largest_entries, link_read, link_update
 from mann_bench.models.mann import check_at_least
 from mann_bench.models.phases import phase
-from mann_bench.models.sam import DELTA, SAM, SAMMemory
-from mann_bench.models.sparse.memory import gather
+from mann_bench.models.sam import SAM
+from mann_bench.models.sparse import native
+from mann_bench.models.sparse.passes import gather
+from mann_bench.models.sparse.state import SAMMemory
 from mann_bench.models.state import Fill, State
 
 
@@ -19,20 +23,30 @@ class LinkState(SparseLinks, State):
     """The link matrices as part of a state: changed in place and rolled back with the memory."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class SDNCMemory(SAMMemory):
     """SAM's memory, the links, and the precedence as a sparse vector."""
 
-    links: LinkState = None  # type: ignore[assignment]  # dataclass fields after SAM's defaults need one
-    precedence_rows: Tensor = None  # type: ignore[assignment]  # [B, L] int64, -1: none
-    precedence_weights: Tensor = None  # type: ignore[assignment]  # [B, L]
+    links: LinkState
+    precedence_rows: Tensor  # [B, L] int64, -1: none
+    precedence_weights: Tensor  # [B, L]
+
+    ledger_causes: ClassVar[Mapping[str, str]] = {
+        **SAMMemory.ledger_causes,
+        **dict.fromkeys(("links", "precedence_rows", "precedence_weights"), "link"),
+    }
 
 
 class SDNC(SAM):
-    """One write with the mean of the heads' previous read weights, R read heads that mix content, forward and backward weights.
+    """One write with the mean of the heads' previous read weights; R read heads that mix content, forward and backward weights.
 
-    link_entries K_L: entries kept in a row of each link matrix and in the precedence. Links and precedence are constants for the
-    gradient; it flows through the read modes and the content weights. The mixed read keeps its K largest weights, not renormalised.
+    Links and precedence are constants for the gradient; it flows through the read modes and the content weights. The mixed read keeps its K
+    largest weights, not renormalised.
+
+    Args:
+        link_entries: K_L (L in shapes), entries kept in a row of each link matrix and in the precedence.
+        write_heads: 1; links order single writes.
+        options: as of `SAM`.
     """
 
     modes = 3  # a head's read modes: backward, content, forward
@@ -45,69 +59,90 @@ class SDNC(SAM):
         self.link_entries = link_entries
 
     def initial_memory(self, batch: int, fill: Fill, seed: int) -> SDNCMemory:
-        """SAM's start, no links, no precedence."""
-        start = super().initial_memory(batch, fill, seed)
-        norms = start.rows.norms
-        links = LinkState.empty(batch, self.slots, self.link_entries, norms.dtype, norms.device)
-        none = torch.full((batch, self.link_entries), -1, dtype=torch.int64, device=norms.device)
-        weights = norms.new_zeros(batch, self.link_entries)
-        return SDNCMemory(start.rows, start.index, start.weights, 0, None, links, none, weights)
+        memory = super().initial_memory(batch, fill, seed)
+        norms = memory.rows.norms
+        return SDNCMemory(
+            **vars(memory),
+            links=LinkState.empty(batch, self.slots, self.link_entries, norms.dtype, norms.device),
+            precedence_rows=torch.full((batch, self.link_entries), -1, dtype=torch.int64, device=norms.device),
+            precedence_weights=norms.new_zeros(batch, self.link_entries),
+        )
 
-    def native_start(self, memory: Any) -> tuple[dict[str, int], dict[str, Tensor], dict[str, Tensor]]:
-        """SAM's, and the links."""
-        sizes, buffers, start = super().native_start(memory)
-        links = {name: getattr(memory.links, name) for name in ("after_columns", "after_values", "before_columns", "before_values")}
-        start |= {"precedence_rows": memory.precedence_rows, "precedence": memory.precedence_weights}
-        return {**sizes, "links": self.link_entries, "modes": self.modes}, {**buffers, **links}, start
+    def native_inputs(self, memory: SAMMemory) -> native.ModelInputs:
+        assert isinstance(memory, SDNCMemory)
+        inputs = super().native_inputs(memory)
+        return native.ModelInputs(
+            sizes={**inputs.sizes, "links": self.link_entries, "modes": self.modes},
+            buffers={**inputs.buffers, **vars(memory.links)},
+            constant_states={
+                **inputs.constant_states,
+                "precedence_rows": memory.precedence_rows,
+                "precedence": memory.precedence_weights,
+            },
+        )
 
-    def native_end(self, memory: Any, last: dict[str, Tensor], weights: Tensor, position: int) -> Any:
-        """SAM's, links and precedence."""
-        precedence = last["precedence_rows"], last["precedence"]
-        return SDNCMemory(memory.rows, last["read_index"], weights, position, None, memory.links, *precedence)
+    def memory_after(self, memory: SAMMemory, constant_states: Mapping[str, Tensor], weights: Tensor, position: int) -> SDNCMemory:
+        assert isinstance(memory, SDNCMemory)
+        return SDNCMemory(
+            **vars(super().memory_after(memory, constant_states, weights, position)),
+            links=memory.links,
+            precedence_rows=constant_states["precedence_rows"],
+            precedence_weights=constant_states["precedence"],
+        )
 
-    def access(self, interface: Tensor, memory: SDNCMemory) -> tuple[Tensor, SDNCMemory]:  # type: ignore[override]
-        """Write, link, read."""
-        for_sam, modes = interface.split([interface.shape[1] - 3 * self.heads, 3 * self.heads], dim=1)
-        queries, strengths, values, write_gate, mix_gate = self.split_interface(for_sam)
+    def access(self, interface: Tensor, memory: SAMMemory) -> tuple[Tensor, SDNCMemory]:
+        """Run one step: write, link, read."""
+        assert isinstance(memory, SDNCMemory)
+        sam_interface, modes = interface.split([interface.shape[1] - 3 * self.heads, 3 * self.heads], dim=1)
+        queries, strengths, values, write_gate, mix_gate = self.split_interface(sam_interface)
         with phase("write"):
             written, weights = self.write(memory, values, write_gate, mix_gate)
         with phase("link"):
-            precedence = self.link(memory, written[:, 0], weights[:, 0])
+            precedence_rows, precedence_weights = self.link(memory, written[:, 0], weights[:, 0])
             forward, backward = link_read(memory.links, memory.index, memory.weights.detach())
-        found, looked_up, _ = self.look_up(memory, queries, strengths)
+        content_rows, content_weights, _ = self.content_lookup(memory, queries, strengths)
         with phase("addressing"):
             mode = torch.softmax(modes.unflatten(1, (self.heads, 3)), dim=-1)
-            columns = torch.cat([backward[0], found, forward[0]], dim=-1)  # [B, R, S]
-            parts = torch.cat([mode[..., :1] * backward[1], mode[..., 1:2] * looked_up, mode[..., 2:] * forward[1]], dim=-1)
-            index, read_weights = largest_of_sum(columns, parts, self.reads)
+            rows = torch.cat([backward[0], content_rows, forward[0]], dim=-1)  # [B, R, S]
+            parts = torch.cat([mode[..., :1] * backward[1], mode[..., 1:2] * content_weights, mode[..., 2:] * forward[1]], dim=-1)
+            index, read_weights = largest_of_sum(rows, parts, self.reads)
         with phase("read"):
             reads = self.weighted_read(memory, index, read_weights)
-        return reads, SDNCMemory(memory.rows, index, read_weights, memory.position, memory.current, memory.links, *precedence)
+        after = dataclasses.replace(
+            memory, index=index, weights=read_weights, precedence_rows=precedence_rows, precedence_weights=precedence_weights
+        )
+        return reads, after
 
     def link(self, memory: SDNCMemory, rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Update both link matrices with the K_L largest of the write weights [B, S]; returns the new precedence (eq 10, 19, 20)."""
+        """Update both link matrices with the K_L largest write weights (eq 10, 19, 20).
+
+        Args:
+            rows: int64 [B, S] that were written.
+            weights: [B, S].
+
+        Returns:
+            Rows int64 [B, L] and weights [B, L] of the new precedence.
+        """
         weights = weights.detach()
         present = torch.where(weights > 0, rows, -1)
-        columns, values = add_sparse(present[:, :-1], weights[:, :-1], present[:, -1:], weights[:, -1:])  # the unused row may be a read one
+        # The last entry is the least used row, which may be one of the rows read.
+        columns, values = add_sparse(present[:, :-1], weights[:, :-1], present[:, -1:], weights[:, -1:])
         written = largest_entries(columns, values, self.link_entries)
         undo = link_update(memory.links, (memory.precedence_rows, memory.precedence_weights), written)
-        assert memory.current is not None
-        if memory.current.log:
-            memory.current.also.append(undo)
+        if memory.running.recorded:
+            memory.running.side_changes.append(undo)
         decay = (1 - weights.sum(1, keepdim=True)).clamp_min(0)
         merged = add_sparse(memory.precedence_rows, memory.precedence_weights * decay, *written)
         return largest_entries(*merged, entries=self.link_entries)
 
     def weighted_read(self, memory: SDNCMemory, index: Tensor, weights: Tensor) -> Tensor:
-        """index int64 [B, R, K] (-1: none), weights [B, R, K] -> reads [B, R, W]; rows read with more than delta count as used."""
-        assert memory.current is not None
-        rows = gather(memory.current, index.clamp_min(0))
-        for head in range(self.heads):
-            memory.rows.ring.touch(index[:, head], (weights[:, head] > DELTA) & (index[:, head] >= 0))
+        """Read rows int64 [B, R, K] (-1: none) with weights [B, R, K] -> [B, R, W]; rows read with more than delta count as used."""
+        rows = gather(memory.running, index.clamp_min(0))
+        self.touch_read(memory, index, weights)
         return torch.einsum("brk,brkw->brw", weights, rows)
 
     def tape_bytes_per_step(self, batch: int) -> int:
-        """SAM's, the rows read once more, the overwritten link rows and the mix over supports: independent of N."""
+        """Predict as SAM does, plus rows read once more, overwritten link rows and the mixed read: independent of N."""
         item = self.output.weight.element_size()
         if self.kernels != "torch":
             reads, squares = self.heads * self.reads, 3 * self.link_entries**2
@@ -119,16 +154,21 @@ class SDNC(SAM):
         return super().tape_bytes_per_step(batch) + batch * (links + mix)
 
 
-def largest_of_sum(columns: Tensor, parts: Tensor, entries: int) -> tuple[Tensor, Tensor]:
-    """The `entries` largest of a sparse vector given in parts: int64 [B, R, S] with repeats and -1, [B, R, S] -> index, values [B, R, K].
+def largest_of_sum(rows: Tensor, parts: Tensor, entries: int) -> tuple[Tensor, Tensor]:
+    """Sum a sparse vector given in parts and keep its `entries` largest values; differentiable in `parts`.
 
-    Differentiable in `parts`; a missing entry has index -1 and value 0.
+    Args:
+        rows: int64 [B, R, S], with repeats; -1: no entry.
+        parts: [B, R, S], to be summed over equal rows.
+
+    Returns:
+        Index int64 [B, R, K] and values [B, R, K]; a missing entry has index -1 and value 0.
     """
-    same = (columns.unsqueeze(-1) == columns.unsqueeze(-2)) & (columns >= 0).unsqueeze(-1)  # [B, R, S, S]
+    same = (rows.unsqueeze(-1) == rows.unsqueeze(-2)) & (rows >= 0).unsqueeze(-1)  # [B, R, S, S]
     totals = (same * parts.detach().unsqueeze(-2)).sum(-1)
-    first = same.int().argmax(-1) == torch.arange(columns.shape[-1], device=columns.device)
-    best = torch.where(first & (columns >= 0), totals, 0).topk(entries, dim=-1)
-    chosen = best.values > 0
-    members = same.gather(-2, best.indices.unsqueeze(-1).expand(*best.indices.shape, columns.shape[-1])) & chosen.unsqueeze(-1)
-    values = torch.einsum("brks,brs->brk", members.to(parts.dtype), parts)
-    return torch.where(chosen, columns.gather(-1, best.indices), -1), values
+    first = same.int().argmax(-1) == torch.arange(rows.shape[-1], device=rows.device)
+    best = torch.where(first & (rows >= 0), totals, 0).topk(entries, dim=-1)
+    present = best.values > 0
+    addends = same.gather(-2, best.indices.unsqueeze(-1).expand(*best.indices.shape, rows.shape[-1])) & present.unsqueeze(-1)
+    values = torch.einsum("brks,brs->brk", addends.to(parts.dtype), parts)
+    return torch.where(present, rows.gather(-1, best.indices), -1), values

@@ -9,7 +9,7 @@ undo = index.update(rows, written)
 import importlib
 from collections.abc import Mapping
 
-from mann_bench.kernels.index.base import Index, Rows, Swap, Unavailable, ops_for
+from mann_bench.kernels.index.base import Index, Reversible, Rows, Unavailable, ops_for
 from mann_bench.kernels.index.faiss_gpu import FaissGpuExact, FaissGpuIvf
 from mann_bench.kernels.index.faiss_ivf import FaissIvf, FaissIvf64
 from mann_bench.kernels.index.lsh import Lsh, Lsh95, choose_sizes
@@ -36,8 +36,8 @@ __all__ = [
     "Index",
     "Lsh",
     "Rebuilt",
+    "Reversible",
     "Rows",
-    "Swap",
     "Unavailable",
     "choose_sizes",
     "find_index",

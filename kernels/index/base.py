@@ -1,7 +1,7 @@
 """What an index over the rows of a memory is: it finds rows near a query, follows the rows as they change, and can take that back."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import ClassVar, Protocol, Self
 
@@ -13,18 +13,18 @@ from mann_bench.kernels.native import build, driver
 
 
 class Rows(Protocol):
-    """The memory that an index is of. Rows 0..live-1 are candidates; rows become live in the order of their numbers."""
+    """The memory that an index is of. Rows 0..num_candidates-1 are candidates; rows become live in the order of their numbers."""
 
     memory: Tensor  # [B, N, W]
     norms: Tensor  # [B, N] sqrt(|row|^2 + eps), in the number type of the model
-    live: int
+    num_candidates: int
 
 
-class Swap(Protocol):
-    """A change made in place that can be undone and made again: each `swap` does the other."""
+class Reversible(Protocol):
+    """A change in place that can be undone and redone."""
 
-    def swap(self) -> None:
-        """Undo the change, or make it again."""
+    def toggle(self) -> None:
+        """Undo the change if it stands, else redo it."""
 
 
 class Unavailable(RuntimeError):
@@ -37,12 +37,9 @@ class Index(ABC):
     An index of your own subclasses this, and is used by its name as `package.module:Class`.
     """
 
-    rebuild_policy: ClassVar[str] = "never: rows are updated in place"
     in_sequence: ClassVar[bool] = False  # whether native sequences work on it themselves: `for_sequence` says how
     native = True  # whether it may use native kernels of ours
-
-    def __init__(self) -> None:
-        self.rebuild_s: list[float] = []  # what each rebuild of the whole index took, after the first build
+    ledger_causes: ClassVar[Mapping[str, str]] = {}  # all it holds counts as the memory declares that holds it: index
 
     @classmethod
     def why_not(cls, device: str = "cpu") -> str | None:
@@ -58,7 +55,7 @@ class Index(ABC):
         """The rows of largest cosine to each of queries [B, R, W], best first: int64 [B, R, K], -1 where there are fewer."""
 
     @abstractmethod
-    def update(self, rows: Rows, written: Tensor) -> Swap | None:
+    def update(self, rows: Rows, written: Tensor) -> Reversible | None:
         """Follow rows int64 [B, n] (-1: none, repeats allowed) that have been written; what undoes that once the rows are back, or None."""
 
     def tensors(self) -> list[Tensor]:
@@ -68,10 +65,6 @@ class Index(ABC):
     def outside_bytes(self, rows: Rows) -> int:
         """Bytes it holds outside of torch, predicted from the sizes."""
         return 0
-
-    def parameters(self) -> dict[str, int | float]:
-        """What it was set to."""
-        return {}
 
     def mapped(self, function: Callable[[Tensor], Tensor], rows: Rows) -> Self:
         """An index of the same kind over `rows`, a copy of its memory made by applying `function` to every tensor."""
@@ -105,14 +98,13 @@ def is_real(tensor: Tensor) -> bool:
     return not (tensor.is_meta or isinstance(tensor, FakeTensor))
 
 
-class Again:
-    """The change of an index that only looks at the rows: it follows the same ones once more, as they then are."""
+class Reindex:
+    """Undo or redo an update by indexing the same rows once more: they are already restored, or written again."""
 
     def __init__(self, index: Index, rows: Rows, written: Tensor) -> None:
         self.index, self.rows, self.written = index, rows, written
 
-    def swap(self) -> None:
-        """The rows have been put back, or forward again."""
+    def toggle(self) -> None:
         self.index.update(self.rows, self.written)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mann_bench.kernels.index.base import Again, Index, Rows, unit_rows
+from mann_bench.kernels.index.base import Index, Reindex, Rows, unit_rows
 from mann_bench.kernels.index.faiss_ivf import FaissIvf, list_count
 from mann_bench.kernels.index.rebuilt import Rebuilt, Search, faiss_missing
 
@@ -23,7 +23,6 @@ class FaissGpuExact(Index):
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self.unit: Tensor | None = None  # [B, N, W] float32
 
     @classmethod
@@ -40,7 +39,7 @@ class FaissGpuExact(Index):
     def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
         """Largest inner products, among the live rows."""
         assert self.unit is not None
-        count = min(reads, rows.live)
+        count = min(reads, rows.num_candidates)
         if not count:
             return torch.full((*queries.shape[:2], reads), -1, dtype=torch.int64, device=queries.device)
         faiss = library()
@@ -48,15 +47,15 @@ class FaissGpuExact(Index):
         found = []
         with torch.cuda.device_of(self.unit):
             for own, unit in zip(asked, self.unit, strict=True):
-                found.append(faiss.knn_gpu(resources(), own, unit[: rows.live], count, metric=faiss.METRIC_INNER_PRODUCT)[1])
+                found.append(faiss.knn_gpu(resources(), own, unit[: rows.num_candidates], count, metric=faiss.METRIC_INNER_PRODUCT)[1])
         return functional.pad(torch.stack(found), (0, reads - count), value=-1)
 
-    def update(self, rows: Rows, written: Tensor) -> Again:
+    def update(self, rows: Rows, written: Tensor) -> Reindex:
         """The rows written are divided anew; where there is none, row 0 is, to no effect."""
         assert self.unit is not None
         element, which = torch.arange(len(written), device=written.device)[:, None], written.clamp_min(0)
         self.unit[element, which] = unit_rows(rows, element, which)
-        return Again(self, rows, written)
+        return Reindex(self, rows, written)
 
     def tensors(self) -> list[Tensor]:
         """The unit rows."""
@@ -107,10 +106,6 @@ class FaissGpuIvf(Rebuilt):
         """Vectors and numbers of the rows, with the slack that growing lists have, the centroids, and what faiss works in."""
         batch, slots, width = rows.memory.shape
         return batch * (slots * 3 * (4 * width + 8) // 2 + list_count(slots) * 4 * width) + TEMPORARY_BYTES
-
-    def parameters(self) -> dict[str, int | float]:
-        """Lists a query looks through."""
-        return {"probes": self.probes}
 
 
 def faiss_gpu_missing(device: str) -> str | None:

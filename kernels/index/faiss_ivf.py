@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mann_bench.kernels.index.base import Again, Index, Rows, is_real, unit_rows
+from mann_bench.kernels.index.base import Index, Reindex, Rows, is_real, unit_rows
 from mann_bench.kernels.index.rebuilt import faiss_missing
 
 
@@ -24,7 +24,6 @@ class FaissIvf(Index):
     rounds: ClassVar[int] = 5
 
     def __init__(self) -> None:
-        super().__init__()
         self.lists: list[Any] = []  # one an element
 
     @classmethod
@@ -46,26 +45,26 @@ class FaissIvf(Index):
             index = faiss.IndexIVFFlat(quantizer, width, number, faiss.METRIC_INNER_PRODUCT)
             index.cp.niter, index.cp.min_points_per_centroid, index.cp.verbose = self.rounds, 1, False
             generator = torch.Generator().manual_seed(0)
-            if rows.live >= number:
-                index.train(vectors(rows, element, torch.randperm(rows.live, generator=generator, device="cpu")[: self.sample]))
+            if rows.num_candidates >= number:
+                index.train(vectors(rows, element, torch.randperm(rows.num_candidates, generator=generator, device="cpu")[: self.sample]))
             else:
                 quantizer.add(torch.nn.functional.normalize(torch.randn(number, width, generator=generator, device="cpu"), dim=1).numpy())
                 index.is_trained = True
             index.nprobe = self.probes
             index.set_direct_map_type(faiss.DirectMap.Array)
-            if rows.live:
-                index.add(vectors(rows, element, slice(rows.live)))
+            if rows.num_candidates:
+                index.add(vectors(rows, element, slice(rows.num_candidates)))
             self.lists.append(index)
 
     def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
         """Rows that are no longer live may still be listed and are left out."""
         asked = queries.detach().to("cpu", torch.float32).numpy()
         found = torch.from_numpy(np.stack([lists.search(own, reads)[1] for lists, own in zip(self.lists, asked, strict=True)]))
-        if any(lists.ntotal > rows.live for lists in self.lists):
-            found = found.masked_fill(found >= rows.live, -1)
+        if any(lists.ntotal > rows.num_candidates for lists in self.lists):
+            found = found.masked_fill(found >= rows.num_candidates, -1)
         return found.to(queries.device)
 
-    def update(self, rows: Rows, written: Tensor) -> Again:
+    def update(self, rows: Rows, written: Tensor) -> Reindex:
         """Rows that are listed change places; new ones are added in the order of their numbers, as an array direct map needs them."""
         for element, lists in enumerate(self.lists):
             changed = written[element].unique()
@@ -73,18 +72,14 @@ class FaissIvf(Index):
             listed = changed[changed < lists.ntotal]
             if len(listed):
                 lists.update_vectors(listed.numpy(), vectors(rows, element, listed))
-            if rows.live > lists.ntotal:
-                lists.add(vectors(rows, element, slice(lists.ntotal, rows.live)))
-        return Again(self, rows, written)
+            if rows.num_candidates > lists.ntotal:
+                lists.add(vectors(rows, element, slice(lists.ntotal, rows.num_candidates)))
+        return Reindex(self, rows, written)
 
     def outside_bytes(self, rows: Rows) -> int:
         """Vectors and numbers of the rows, with the slack that growing lists have, the direct map, the centroids."""
         batch, slots, width = rows.memory.shape
         return batch * (slots * (3 * (4 * width + 8) // 2 + 8) + list_count(slots) * 4 * width)
-
-    def parameters(self) -> dict[str, int | float]:
-        """Lists a query looks through."""
-        return {"probes": self.probes}
 
 
 class FaissIvf64(FaissIvf):

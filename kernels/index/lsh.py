@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mann_bench.kernels import ops, reference
-from mann_bench.kernels.index.base import Index, Rows, Swap, ops_for
+from mann_bench.kernels.index.base import Index, Reversible, Rows, ops_for
 from mann_bench.kernels.reference import LshSizes, LshTables
 from mann_bench.kernels.reference.lsh import LINE, REACH
 
@@ -50,7 +50,6 @@ class Lsh(Index):
     recall = 0.7  # the target for recall@1, see `choose_sizes`; more than the paper's k-d forest reaches
 
     def __init__(self, sizes: LshSizes | None = None) -> None:
-        super().__init__()
         self.sizes, self.chosen = sizes, sizes
         self.tables: LshTables | None = None
         self._prepared: tuple[tuple[Tensor, torch.Size, int], Callable[[Tensor], Tensor]] | None = None
@@ -61,7 +60,7 @@ class Lsh(Index):
         self.chosen = self.sizes or choose_sizes(slots, self.recall)
         self._prepared = None
         self.tables = LshTables.empty(batch, slots, width, self.chosen, rows.norms.dtype, rows.memory.device)
-        ops_for(self, rows).lsh_fill(self.tables, rows.memory, rows.live)
+        ops_for(self, rows).lsh_fill(self.tables, rows.memory, rows.num_candidates)
 
     def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
         """The best of the candidates, by their cosine."""
@@ -76,10 +75,10 @@ class Lsh(Index):
             self._prepared = (key, ops.lsh.prepare_query(self.tables, rows.memory, queries, reads, self.chosen.rerank))
         return self._prepared[1](queries.contiguous())
 
-    def update(self, rows: Rows, written: Tensor) -> Swap:
-        """In place; the swap restores every table to the bit."""
+    def update(self, rows: Rows, written: Tensor) -> Reversible:
+        """In place; `toggle` restores every table to the bit."""
         assert self.tables is not None
-        undo: Swap = ops_for(self, rows).lsh_update(self.tables, rows.memory, written)
+        undo: Reversible = ops_for(self, rows).lsh_update(self.tables, rows.memory, written)
         return undo
 
     def __getstate__(self) -> dict[str, Any]:
@@ -88,10 +87,6 @@ class Lsh(Index):
     def tensors(self) -> list[Tensor]:
         """Hyperplanes, buckets, codes."""
         return self.tables.tensors() if self.tables else []
-
-    def parameters(self) -> dict[str, int | float]:
-        """The sizes."""
-        return {} if self.chosen is None else self.chosen._asdict()
 
     def mapped(self, function: Callable[[Tensor], Tensor], rows: Rows) -> Self:
         """The same tables: a bucket that was full of other rows is so in the copy."""

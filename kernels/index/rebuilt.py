@@ -1,7 +1,6 @@
 """Indexes of libraries that cannot change a row, kept right by a rebuild now and then: `faiss-hnsw`, `kd-forest` (and `faiss_gpu.py`)."""
 
 import importlib.util
-import time
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -23,10 +22,8 @@ class Rebuilt(Index):
     """
 
     on_cpu: ClassVar[bool] = True  # where the library takes vectors: on the CPU, or where the memory is
-    rebuild_policy = "when more than N / 16 rows (at least 1,024) were written since the last build; until then those are searched exactly"
 
     def __init__(self) -> None:
-        super().__init__()
         self.search: list[Search] | None = None  # one an element; none while no row is live; None: not built, or saved and loaded since
         self.built = 0  # rows of an element that were live at the build
         self.changes: dict[int, int] = {}  # rows, counted over all elements, to writes since the build that stand
@@ -37,17 +34,19 @@ class Rebuilt(Index):
 
     def build(self, rows: Rows) -> None:
         """One index an element, on one thread."""
-        self.changes, self.search, self.built = {}, [], rows.live
-        if is_real(rows.memory) and rows.live:
-            self.search = [self.build_one(self._place(unit_rows(rows, element, slice(rows.live)))) for element in range(len(rows.memory))]
+        self.changes, self.search, self.built = {}, [], rows.num_candidates
+        if is_real(rows.memory) and rows.num_candidates:
+            self.search = [
+                self.build_one(self._place(unit_rows(rows, element, slice(rows.num_candidates)))) for element in range(len(rows.memory))
+            ]
 
     def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
         """The library's answer without the rows written since, and those."""
         if self.search is None:
             self.build(rows)
         asked = self._place(functional.normalize(queries.detach(), dim=-1).float())
-        if not self.changes and self.search and rows.live >= self.built:
-            answers = torch.stack([search(own, min(reads, rows.live)) for search, own in zip(self.search, asked, strict=True)])
+        if not self.changes and self.search and rows.num_candidates >= self.built:
+            answers = torch.stack([search(own, min(reads, rows.num_candidates)) for search, own in zip(self.search, asked, strict=True)])
             return functional.pad(answers, (0, reads - answers.shape[2]), value=-1).to(queries.device)
         changed = torch.tensor(sorted(self.changes), dtype=torch.int64, device=asked.device)
         found = [self._query_one(rows, element, own, changed, reads) for element, own in enumerate(asked)]
@@ -56,11 +55,11 @@ class Rebuilt(Index):
     def _query_one(self, rows: Rows, element: int, queries: Tensor, changed: Tensor, reads: int) -> Tensor:
         slots = rows.memory.shape[1]
         own = changed[(changed >= element * slots) & (changed < (element + 1) * slots)] - element * slots
-        own = own[own < rows.live]
+        own = own[own < rows.num_candidates]
         candidates = own.expand(len(queries), -1)
         if self.search:
             old = self.search[element](queries, min(2 * reads, self.built))
-            candidates = torch.cat([old.masked_fill(torch.isin(old, own) | (old >= rows.live), -1), candidates], dim=1)
+            candidates = torch.cat([old.masked_fill(torch.isin(old, own) | (old >= rows.num_candidates), -1), candidates], dim=1)
         vectors = self._place(unit_rows(rows, element, candidates.clamp_min(0).to(rows.memory.device)))
         scores = torch.einsum("rw,rnw->rn", queries, vectors).masked_fill(candidates < 0, -torch.inf)
         best = scores.topk(min(reads, scores.shape[1]), dim=1)
@@ -72,9 +71,7 @@ class Rebuilt(Index):
         places = written + torch.arange(len(written), device=written.device)[:, None] * rows.memory.shape[1]
         change = Written(self, places[written >= 0].unique().tolist())
         if len(self.changes) > len(rows.memory) * max(1024, rows.memory.shape[1] // 16):
-            start = time.perf_counter()
             self.build(rows)
-            self.rebuild_s.append(time.perf_counter() - start)
         return change
 
     def __getstate__(self) -> dict[str, Any]:
@@ -89,9 +86,9 @@ class Written:
 
     def __init__(self, index: Rebuilt, rows: list[int]) -> None:
         self.index, self.rows, self.made = index, rows, False
-        self.swap()
+        self.toggle()
 
-    def swap(self) -> None:
+    def toggle(self) -> None:
         """Take them for changed, or no longer; counts below zero are of rows that a build found changed and that are old again."""
         step = -1 if self.made else 1
         for row in self.rows:
@@ -129,10 +126,6 @@ class FaissHnsw(Rebuilt):
         batch, slots, width = rows.memory.shape
         return batch * slots * (4 * width + 4 * 2 * self.links + 24)
 
-    def parameters(self) -> dict[str, int | float]:
-        """Links a row, and candidates kept while searching."""
-        return {"links": self.links, "explored": self.explored}
-
 
 class KdForest(Rebuilt):
     """The paper's index: FLANN's randomized k-d forest of 4 trees, 32 checks a query (Rae et al. 2016, figure 1), as OpenCV ships it."""
@@ -161,10 +154,6 @@ class KdForest(Rebuilt):
         """The vectors, and about two nodes of 32 bytes a row and tree."""
         batch, slots, width = rows.memory.shape
         return batch * slots * (4 * width + 2 * 32 * self.trees)
-
-    def parameters(self) -> dict[str, int | float]:
-        """Trees, and leaves looked at."""
-        return {"trees": self.trees, "checks": self.checks}
 
 
 def faiss_missing() -> str | None:

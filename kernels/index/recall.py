@@ -25,10 +25,10 @@ def recall_of(index: Index, rows: Rows, heads: int, reads: int, generator: torch
     """Part of the K nearest live rows that is found for about `JUDGED` queries, shared out among the elements and asked R at a time."""
     batch = len(rows.memory)
     of_element = max(FEWEST_JUDGED, JUDGED // batch)
-    judged = queries_near(rows, torch.randint(rows.live, (batch, of_element), generator=generator, device="cpu"), generator)
+    judged = queries_near(rows, torch.randint(rows.num_candidates, (batch, of_element), generator=generator, device="cpu"), generator)
     hits = 0.0
     for queries in judged.split(heads, dim=1):
-        expected = topk_content(rows.memory, rows.norms, queries.contiguous(), reads, rows.live)
+        expected = topk_content(rows.memory, rows.norms, queries.contiguous(), reads, rows.num_candidates)
         found = index.query(rows, queries.contiguous(), reads)
         hits += float(((expected.unsqueeze(3) == found.unsqueeze(2)) & (expected >= 0).unsqueeze(3)).any(3).sum())
     return hits / (batch * of_element * reads)

@@ -19,7 +19,7 @@ class Exact(Index):
     def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
         """Exact; of equal rows the first."""
         search = ops_for(self, rows).topk_content
-        found: Tensor = search(rows.memory, rows.norms, queries, reads, rows.live, scan_all=self.scan_all)
+        found: Tensor = search(rows.memory, rows.norms, queries, reads, rows.num_candidates, scan_all=self.scan_all)
         return found
 
     def update(self, rows: Rows, written: Tensor) -> None:

@@ -10,29 +10,35 @@ from mann_bench.kernels.ops.operator import Call, threads_for
 SHARES = 4  # of the rows, for each thread
 
 
-def topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, live: int, *, scan_all: bool = True) -> Tensor:
-    """Rows most similar to each query, best first; of equal ones the first rows. A similarity that is not a number is none.
+def topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, num_candidates: int, *, scan_all: bool = True) -> Tensor:
+    """Find the k rows most similar to each query, best first; of equal rows the lower one. A row whose similarity is NaN is never found.
 
-    memory [B, N, W] (may be bfloat16), norms [B, N] (cached `row_norms(memory)`), queries [B, R, W]. Only rows `0..live-1` are candidates.
-    `scan_all` scores all N rows and leaves the others out (the `exact` index), else only the live ones are touched (`live`). The rows of an
-    element are shared out among threads that the batch leaves free. Returns int64 [B, R, k], -1 where there are fewer candidates.
+    Args:
+        memory: [B, N, W], may be bfloat16.
+        norms: [B, N], cached `row_norms(memory)`.
+        queries: [B, R, W].
+        num_candidates: rows `0..num_candidates-1` are candidates. Rows are first written in row order, so these were written since reset.
+        scan_all: score all N rows and mask the others (index `exact`), or touch only the candidates (index `live`).
+
+    Returns:
+        int64 [B, R, k], -1 where there are fewer candidates.
     """
-    return _topk_content_op(memory, norms, queries, k, live, scan_all)
+    return _topk_content_op(memory, norms, queries, k, num_candidates, scan_all)
 
 
-def _topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, live: int, scan_all: bool) -> Tensor:
+def _topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, num_candidates: int, scan_all: bool) -> Tensor:
     call = Call("topk_content", norms, memory)
     batch, slots, width = call.expect("memory", memory, call.store, B=None, N=None, W=None)
     call.expect("norms", norms, call.real, B=batch, N=slots)
     _, heads, _ = call.expect("queries", queries, call.real, B=batch, R=None, W=width)
     if k < 1:
         raise ValueError(f"topk_content: k: expected at least 1 row a head, got {k}")
-    if not 0 <= live <= slots:
-        raise ValueError(f"topk_content: live: expected a number of rows from 0 to N = {slots}, got {live}")
-    threads = threads_for(batch * (slots if scan_all else live) * width * memory.element_size())
+    if not 0 <= num_candidates <= slots:
+        raise ValueError(f"topk_content: num_candidates: expected a number of rows from 0 to N = {slots}, got {num_candidates}")
+    threads = threads_for(batch * (slots if scan_all else num_candidates) * width * memory.element_size())
     parts = parts_of_rows(memory.device, batch, threads)
-    sizes = {"batch": batch, "slots": slots, "width": width, "heads": heads, "reads": k, "scan_all": int(scan_all), "num_candidates": live}
-    sizes |= {"threads": threads, "parts": parts}
+    sizes = {"batch": batch, "slots": slots, "width": width, "heads": heads, "reads": k, "threads": threads, "parts": parts}
+    sizes |= {"scan_all": int(scan_all), "num_candidates": num_candidates}
     inputs = {"memory": memory, "norms": norms, "queries": queries.contiguous()}
     _, part_numbers = scratch(call.which, (("heads", heads), ("reads", k)), memory.device)
     index = memory.new_empty(batch, heads, k, dtype=torch.int64)
@@ -49,7 +55,7 @@ def parts_of_rows(device: torch.device, batch: int, threads: int) -> int:
     return max(1, SHARES * threads // max(1, batch)) if threads > 1 else 1
 
 
-def _like(memory, norms, queries, k, live, scan_all):  # type: ignore[no-untyped-def]
+def _like(memory, norms, queries, k, num_candidates, scan_all):  # type: ignore[no-untyped-def]
     return queries.new_empty(*queries.shape[:2], k, dtype=torch.int64)
 
 

@@ -18,7 +18,7 @@ class LinkUndo:
     journal: tuple[Tensor, ...]
     made: bool = True
 
-    def swap(self) -> None:
+    def toggle(self) -> None:
         """Put the overwritten rows back, bit for bit, keeping what stood there: a second call makes the update again."""
         self.made = not self.made
         _link_swap_op(*_matrices(self.links), *self.journal, self.made)

@@ -29,15 +29,15 @@ class LshUndo:
     codes: Tensor  # [B, n, tables] int32 codes before
     made: bool = True
 
-    def swap(self) -> None:
+    def toggle(self) -> None:
         """Undo the update, bit for bit, or make it again."""
         self.made = not self.made
         _lsh_swap_op(*self.tables.tensors(), self.memory, self.rows, self.places, self.entries, self.codes, self.made)
 
 
-def lsh_fill(tables: LshTables, memory: Tensor, live: int) -> None:
-    """Insert rows 0..live-1 of memory [B, N, W] into empty tables, as `lsh_update` of all of them in order would, on all threads."""
-    _lsh_fill_op(*tables.tensors(), memory, live)
+def lsh_fill(tables: LshTables, memory: Tensor, num_candidates: int) -> None:
+    """Insert rows 0..num_candidates-1 of memory [B, N, W] into empty tables as `lsh_update` of each in order would; uses all threads."""
+    _lsh_fill_op(*tables.tensors(), memory, num_candidates)
 
 
 def lsh_update(tables: LshTables, memory: Tensor, rows: Tensor) -> LshUndo:
@@ -52,16 +52,16 @@ def lsh_query(tables: LshTables, memory: Tensor, queries: Tensor, k: int, rerank
     return _lsh_query_op(*tables.tensors(), memory, queries, k, rerank)
 
 
-def _lsh_fill(planes: Tensor, probe_masks: Tensor, buckets: Tensor, codes: Tensor, memory: Tensor, live: int) -> None:
+def _lsh_fill(planes: Tensor, probe_masks: Tensor, buckets: Tensor, codes: Tensor, memory: Tensor, num_candidates: int) -> None:
     call, sizes, inputs, changed = _tables("lsh_fill", planes, probe_masks, buckets, codes, memory)
-    if not 0 <= live <= sizes["slots"]:
-        raise ValueError(f"lsh_fill: live: expected a number of rows from 0 to N = {sizes['slots']}, got {live}")
-    threads = threads_for(live * planes.nbytes)
+    if not 0 <= num_candidates <= sizes["slots"]:
+        raise ValueError(f"lsh_fill: num_candidates: expected a number of rows from 0 to N = {sizes['slots']}, got {num_candidates}")
+    threads = threads_for(num_candidates * planes.nbytes)
     parts = parts_of_rows(memory.device, sizes["batch"], threads)
     numbers = _scratch(call.which, _fixed(sizes), memory.device)[0]
     changed |= {"sketches": codes.new_empty(codes.shape[:2]), "part_scratch": planes.new_empty(sizes["batch"], parts, numbers)}
-    call.run("mb_lsh_hash", {**sizes, "num_candidates": live, "threads": threads, "parts": parts}, inputs, changed)
-    call.run("mb_lsh_fill", {**sizes, "num_candidates": live, "threads": threads, "parts": sizes["tables"]}, inputs, changed)
+    call.run("mb_lsh_hash", {**sizes, "num_candidates": num_candidates, "threads": threads, "parts": parts}, inputs, changed)
+    call.run("mb_lsh_fill", {**sizes, "num_candidates": num_candidates, "threads": threads, "parts": sizes["tables"]}, inputs, changed)
 
 
 def _lsh_update(

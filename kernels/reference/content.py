@@ -17,18 +17,24 @@ def cosine_to_rows(queries: Tensor, rows: Tensor) -> Tensor:
     return dots / (row_norms(rows) * row_norms(queries).unsqueeze(-1))
 
 
-def topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, live: int, *, scan_all: bool = True) -> Tensor:
-    """Rows most similar to each query, best first; among equals any may come first.
+def topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, num_candidates: int, *, scan_all: bool = True) -> Tensor:
+    """Find the k rows most similar to each query, best first; of equal rows any may come first.
 
-    memory [B, N, W] (may be bfloat16), norms [B, N] (cached `row_norms(memory)`), queries [B, R, W]. Only rows `0..live-1` are
-    candidates: rows are first written in row order, so these are the rows written since reset. `scan_all` scores all N rows and masks the
-    others (the `exact` index), else only the live ones are touched (`live`). Returns int64 [B, R, k], -1 where there are fewer candidates.
+    Args:
+        memory: [B, N, W], may be bfloat16.
+        norms: [B, N], cached `row_norms(memory)`.
+        queries: [B, R, W].
+        num_candidates: rows `0..num_candidates-1` are candidates. Rows are first written in row order, so these were written since reset.
+        scan_all: score all N rows and mask the others (index `exact`), or touch only the candidates (index `live`).
+
+    Returns:
+        int64 [B, R, k], -1 where there are fewer candidates.
     """
-    rows = memory if scan_all else memory[:, :live]
+    rows = memory if scan_all else memory[:, :num_candidates]
     # |q| scales a whole row of scores: it cannot change the order
     scores = queries @ rows.to(queries.dtype).transpose(1, 2) / norms[:, None, : rows.shape[1]]
-    if scan_all and live < memory.shape[1]:
-        scores[:, :, live:] = -torch.inf
-    found = min(k, live)
+    if scan_all and num_candidates < memory.shape[1]:
+        scores[:, :, num_candidates:] = -torch.inf
+    found = min(k, num_candidates)
     best = scores.topk(found, dim=-1).indices if found else scores.new_empty(*scores.shape[:2], 0, dtype=torch.int64)
     return torch.nn.functional.pad(best, (0, k - found), value=-1)

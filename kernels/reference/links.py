@@ -34,7 +34,7 @@ class LinkUndo:
 
     overwritten: list[tuple[Tensor, Tensor, Tensor]]
 
-    def swap(self) -> None:
+    def toggle(self) -> None:
         """Put the overwritten rows back, bit for bit, keeping what stood there: a second call makes the update again."""
         undone = []
         for target, rows, old in reversed(self.overwritten):

@@ -5,7 +5,10 @@ queue entry that is still its row's last position. Earlier entries of the row ar
 exactly that of the linked list, an access is one append, and undoing a pass is a truncation.
 """
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -21,20 +24,36 @@ class RingMark:
     tail: int  # queue positions used, the same for the whole batch
 
 
+@dataclass(init=False, eq=False)
 class LruRing:
     """Least recently used order of `rows` rows for each of `batch` elements; starts as 0, 1, ..., N-1.
 
-    Positions `0..N-1` are that start order and are not stored: position p < N holds row p until compaction.
+    Queue positions `0..N-1` hold that start order and are not stored: position p < N holds row p until compaction.
     """
+
+    rows: int  # N
+    last: Tensor  # [B, N] int32 last queue position of each row
+    queue: Tensor  # [B, capacity] int32 rows appended since the start, -1: no access
+    start: Tensor | None  # [B, N] int32 start order if it is not 0..N-1
+    head: Tensor  # [B] int64 next queue position to examine
+    tail: int  # queue positions used, those of the start order included
 
     def __init__(self, batch: int, rows: int, device: torch.device | str | None = None) -> None:
         self.rows = rows
-        self.last = torch.arange(rows, dtype=torch.int32, device=device).repeat(batch, 1)  # [B, N] last position of each row
-        self.queue = torch.empty(batch, 0, dtype=torch.int32, device=device)  # [B, capacity] rows appended since the start, -1: no access
-        self.start: Tensor | None = None  # [B, N] start order if it is not 0..N-1
-        self.head = torch.zeros(batch, dtype=torch.int64, device=device)  # [B]
+        self.last = torch.arange(rows, dtype=torch.int32, device=device).repeat(batch, 1)
+        self.queue = torch.empty(batch, 0, dtype=torch.int32, device=device)
+        self.start = None
+        self.head = torch.zeros(batch, dtype=torch.int64, device=device)
         self.tail = rows
-        self._undo: list[tuple[Tensor, Tensor]] | None = None
+        self._undo: list[tuple[Tensor, Tensor]] | None = None  # rows and their old `last`, one entry an append; None: no log
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Copy the ring, `function` applied to every tensor."""
+        ring = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(ring, name, function(value))
+        return ring
 
     def pop(self) -> Tensor:
         """Least recently used row of each element, int64 [B]; it becomes the most recently used one."""

@@ -81,7 +81,7 @@ class LshUndo:
     codes: Tensor  # [B, n, tables] int32 codes before
     made: bool = True
 
-    def swap(self) -> None:
+    def toggle(self) -> None:
         """Undo the update, bit for bit, or make it again."""
         count = self.rows.shape[1]
         for e in range(count) if not self.made else reversed(range(count)):
@@ -94,11 +94,11 @@ class LshUndo:
         self.made = not self.made
 
 
-def lsh_fill(tables: LshTables, memory: Tensor, live: int) -> None:
-    """Insert rows 0..live-1 of memory [B, N, W] into empty tables, as `lsh_update` of all of them in order would."""
-    codes, sketches = _hash(tables, memory[:, :live])
-    tables.codes[:, :live] = codes
-    capacity, row = tables.buckets.shape[3], torch.arange(live, device=memory.device)
+def lsh_fill(tables: LshTables, memory: Tensor, num_candidates: int) -> None:
+    """Insert rows 0..num_candidates-1 of memory [B, N, W] into empty tables, as `lsh_update` of all of them in order would."""
+    codes, sketches = _hash(tables, memory[:, :num_candidates])
+    tables.codes[:, :num_candidates] = codes
+    capacity, row = tables.buckets.shape[3], torch.arange(num_candidates, device=memory.device)
     for element in range(len(memory)):
         for table in range(tables.buckets.shape[1]):
             code = codes[element, :, table]

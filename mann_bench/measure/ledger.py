@@ -8,7 +8,7 @@ make it again), workspace (gone when the pass is over).
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -21,11 +21,6 @@ CAUSES = (
     "parameters", "gradients", "memory", "link", "ring_and_usage", "index", "state", "inputs", "tape", "workspace", "unattributed",
 )  # fmt: skip
 STATE_CAUSES = ("memory", "link", "ring_and_usage", "index", "state")
-# By the name of a tensor's own field, or of one that holds it.
-OF_TENSOR = {"memory": "memory", "norms": "memory", "usage": "ring_and_usage"}
-OF_TENSOR |= dict.fromkeys(("link", "precedence", "precedence_rows", "precedence_weights"), "link")
-OF_HOLDER = {"ring": "ring_and_usage", "links": "link", "index": "index"}
-OF_HOLDER |= dict.fromkeys(("last", "pending", "current"), "tape")  # passes that a state keeps
 Storages = dict[int, int]  # address to bytes
 
 
@@ -36,7 +31,7 @@ def owners(workload: Workload) -> dict[str, Storages]:
     found: dict[str, Storages] = {cause: {} for cause in CAUSES}
     tensors = [("parameters", tensor) for tensor in (*workload.parameters().values(), *buffers)]
     tensors += [("inputs", tensor) for tensor in workload.input_tensors()]
-    tensors += [(_cause_of(path), tensor) for path, tensor in named_tensors(workload.state)]
+    tensors += state_tensors(workload.state, workload.ledger_causes)
     seen: set[int] = set()
     for cause, tensor in tensors:
         for address, size_bytes in storages([tensor]).items():
@@ -52,16 +47,22 @@ def storages(tensors: Iterable[Tensor]) -> Storages:
     return {address: size_bytes for address, size_bytes in behind.items() if size_bytes}
 
 
-def named_tensors(state: Any) -> Iterator[tuple[tuple[str, ...], Tensor]]:
-    """Every tensor reachable through mappings, sequences, dataclasses and this project's own objects, with the names that lead to it;
-    those nearest first, so that what is reached in two ways goes by the shorter one.
+def state_tensors(state: Any, causes: Mapping[str, str]) -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor reachable from a state, with its cause.
+
+    The walk visits mappings, sequences, dataclasses and objects with `ledger_causes`, which maps attribute names to causes. An attribute
+    or entry without a declared cause has the cause of the object that holds it; the state itself has cause "state". The walk is breadth
+    first: a tensor that is reached in two ways comes first under the cause of the shorter way.
+
+    Args:
+        causes: declared causes of the state's own entries, if it is a mapping.
     """
-    waiting: deque[tuple[tuple[str, ...], Any]] = deque([((), state)])
+    waiting: deque[tuple[str, Mapping[str, str], Any]] = deque([("state", causes, state)])
     seen: set[int] = set()
     while waiting:
-        path, value = waiting.popleft()
+        cause, declared, value = waiting.popleft()
         if isinstance(value, Tensor):
-            yield path, value
+            yield cause, value
             continue
         if id(value) in seen:
             continue
@@ -70,11 +71,12 @@ def named_tensors(state: Any) -> Iterator[tuple[tuple[str, ...], Tensor]]:
             parts = list(value.items())
         elif isinstance(value, (list, tuple)):
             parts = list(enumerate(value))
-        elif dataclasses.is_dataclass(value) or type(value).__module__.startswith("mann_bench."):
+        elif dataclasses.is_dataclass(value) or hasattr(value, "ledger_causes"):
             parts = list(vars(value).items()) if hasattr(value, "__dict__") else []
+            declared = getattr(value, "ledger_causes", {})
         else:
             continue
-        waiting.extend(((*path, str(name)), part) for name, part in parts)
+        waiting.extend((declared.get(name, cause), {}, part) for name, part in parts)
 
 
 def gradients(workload: Workload) -> Storages:
@@ -102,8 +104,3 @@ def attribute(
             cause = "workspace"
         found[cause].append(block)
     return found
-
-
-def _cause_of(path: tuple[str, ...]) -> str:
-    holder = next((OF_HOLDER[name] for name in reversed(path[:-1]) if name in OF_HOLDER), None)
-    return holder or OF_TENSOR.get(path[-1] if path else "", "state")

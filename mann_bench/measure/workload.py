@@ -5,8 +5,8 @@ are models.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -26,9 +26,11 @@ class Workload(ABC):
 
     Attributes:
         state: what lives on between passes.
+        ledger_causes: causes of the tensors in a `state` that is a mapping, by name (`measure/ledger.py`).
     """
 
     state: Any = None
+    ledger_causes: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, case: Case) -> None:
         self.case = case
@@ -206,7 +208,7 @@ class ModelWorkload(Workload):
         """Recall of a sparse model's index on its memory; None if the search is exact or fewer than K rows are written."""
         rows: Any = getattr(getattr(self.state, "memory", None), "rows", None)
         index = getattr(rows, "index", None)
-        if not isinstance(index, Index) or isinstance(index, Exact) or rows.live < self.case.reads:
+        if not isinstance(index, Index) or isinstance(index, Exact) or rows.num_candidates < self.case.reads:
             return None
         return recall_of(index, rows, self.case.heads, self.case.reads, torch.Generator().manual_seed(self.case.seed))
 

@@ -3,39 +3,25 @@
 import functools
 import sys
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mann_bench.kernels.index import Index
 from mann_bench.kernels.native import build, driver
 from mann_bench.kernels.native.call import Build
-from mann_bench.kernels.sequence.autograd import SequencePass, Weights, sam_sequence
-from mann_bench.models.sparse.memory import Pass
-from mann_bench.models.state import ControllerState
-
-
-class NativePass(Pass):
-    """A pass made by one native call."""
-
-    logs_ring = False
-    sequence: SequencePass
-
-    def rollback(self) -> None:
-        """Undo the pass."""
-        self.sequence.undo()
-        self.finish()
-
-    def redo(self) -> None:
-        """Bring the memory forward again to the end of the pass, O(T)."""
-        self.sequence.redo()
-        super().redo()
+from mann_bench.kernels.sequence.autograd import DifferentiableStates, SequencePass, Weights, sam_sequence
+from mann_bench.models.sparse.memory import SparseMemory
+from mann_bench.models.sparse.passes import Pass
+from mann_bench.models.sparse.state import SAMMemory
+from mann_bench.models.state import ControllerState, MANNState
 
 
 def why_not(weight: Tensor, word_size: int, index: type[Index] | None = None) -> str | None:
-    """Why a model (or, without an index, an op) with this weight cannot run on native kernels here, or None."""
+    """Return why a model (or, without an index, an op) with this weight cannot run on native kernels here, or None."""
     if index is not None and not index.in_sequence:
         return f"{index.__name__} is a library's, used step by step"
     real = str(weight.dtype).removeprefix("torch.")
@@ -47,7 +33,7 @@ def why_not(weight: Tensor, word_size: int, index: type[Index] | None = None) ->
 
 
 def choose(kernels: str, weight: Tensor, word_size: int, index: type[Index] | None = None) -> str:
-    """The kernels that run where `kernels` was asked for; RuntimeWarning if native was and there is none."""
+    """Resolve `kernels` to what runs, "native" or "torch"; RuntimeWarning if "native" was asked for and cannot run."""
     if kernels == "torch":
         return "torch"
     reason = why_not(weight, word_size, index)
@@ -56,20 +42,85 @@ def choose(kernels: str, weight: Tensor, word_size: int, index: type[Index] | No
     return "torch" if reason else "native"
 
 
-def run(model: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-    """`SAM.run` as one native call: x [T, B, X] -> y [T, B, Y], state."""
+@dataclass
+class ModelInputs:
+    """What a kind of model adds to the arguments of the kernel, by the names of `csrc/arguments.h`."""
+
+    sizes: dict[str, int]
+    buffers: dict[str, Tensor]  # changed in place and rolled back
+    constant_states: dict[str, Tensor]  # states of the step before that receive no gradient
+
+
+class NativeModel(Protocol):
+    """What a native pass needs of a model: SAM and what is built on it."""
+
+    input_size: int
+    output_size: int
+    hidden: int
+    slots: int
+    word_size: int
+    heads: int
+    reads: int
+    write_heads: int
+    strength: bool
+    erase: str
+    controller: nn.LSTMCell
+    interface: nn.Linear
+    output: nn.Linear
+
+    def native_inputs(self, memory: SAMMemory) -> ModelInputs:
+        """Name the sizes, buffers and states that this kind of model adds."""
+
+    def memory_after(self, memory: SAMMemory, constant_states: Mapping[str, Tensor], weights: Tensor, position: int) -> SAMMemory:
+        """Make the memory after the pass."""
+
+
+class NativePass(Pass):
+    """A pass made by one native call, whose tape is in `sequence`."""
+
+    logs_ring = False
+    sequence: SequencePass
+
+    def rollback(self) -> None:
+        self.sequence.undo()
+        self.finish_rollback()
+
+    def replay(self) -> None:
+        self.sequence.redo()
+        super().replay()
+
+
+def run(model: NativeModel, x: Tensor, state: MANNState[SAMMemory]) -> tuple[Tensor, MANNState[SAMMemory]]:
+    """Run `SAM.run` as one native call: x [T, B, X] -> y [T, B, Y], state."""
     controller, memory = state.controller, state.memory
-    rows, ring, cell, interface, output = memory.rows, memory.rows.ring, model.controller, model.interface, model.output
-    steps, batch, _ = x.shape
-    heads, reads, writers = model.heads, model.reads, model.write_heads
-    taped = torch.is_grad_enabled()
-    current = rows.begin(NativePass, memory.position, log=taped)
-    ring_appends = steps * (writers * (2 + reads * (heads // writers)) + heads * reads)
-    ring.reserve(ring_appends)
-    head = torch.empty_like(ring.head)  # where the ring is after the pass: marks keep the old one, and so does a pass that fails
-    more_sizes, buffers, constant = model.native_start(memory)
+    rows, ring, steps = memory.rows, memory.rows.ring, len(x)
+    current = NativePass(rows, memory.position, recorded=torch.is_grad_enabled())
+    appends = steps * ring_appends(model)
+    ring.reserve(appends)
+    head = torch.empty_like(ring.head)  # of the ring after the pass; the old one stays with marks, and with the ring if the call fails
+    added = model.native_inputs(memory)
     index_sizes, index_buffers = rows.index.for_sequence()
-    sizes = {
+    sizes = {**model_sizes(model, steps, x.shape[1], taped=current.recorded), **added.sizes, **index_sizes}
+    buffers = {**added.buffers, **memory_buffers(rows, head), **index_buffers}
+    current.sequence = SequencePass(build_for(x.dtype, rows.memory.dtype), sizes, memory_sizes(rows), buffers)
+    before = DifferentiableStates(controller.hidden, controller.cell, controller.reads, memory.weights)
+    y, after, constant_states = sam_sequence(current.sequence, current, x, before, added.constant_states, model_weights(model))
+    ring.head = head
+    ring.tail += appends
+    rows.num_candidates = min(model.slots, rows.num_candidates + steps * model.write_heads)
+    memory = model.memory_after(memory, constant_states, after.read_weights, current.close())
+    return y, MANNState(ControllerState(after.hidden, after.cell, after.reads), memory)
+
+
+def ring_appends(model: NativeModel) -> int:
+    """Count the entries that one step appends to the ring's queue: per write the popped row and all written, then all rows read."""
+    support = model.reads * (model.heads // model.write_heads)
+    return model.write_heads * (2 + support) + model.heads * model.reads
+
+
+def model_sizes(model: NativeModel, steps: int, batch: int, *, taped: bool) -> dict[str, int]:
+    """Name the sizes that do not change between calls with sequences of one shape."""
+    return {
         "steps": steps,
         "batch": batch,
         "input_size": model.input_size,
@@ -77,45 +128,62 @@ def run(model: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         "hidden": model.hidden,
         "slots": model.slots,
         "width": model.word_size,
-        "heads": heads,
-        "reads": reads,
-        "write_heads": writers,
+        "heads": model.heads,
+        "reads": model.reads,
+        "write_heads": model.write_heads,
         "strength": int(model.strength),
         "gated": int(model.erase == "gated"),
         "taped": int(taped),
-        **more_sizes,
-        **index_sizes,
     }
-    now = {"num_candidates": rows.live, "ring_tail": ring.tail, "queue_stride": ring.queue.shape[1], "threads": torch.get_num_threads()}
-    buffers |= {"memory": rows.memory, "norms": rows.norms, **index_buffers}
-    buffers |= {"ring_last": ring.last, "ring_queue": ring.queue, "first_ring_head": ring.head, "ring_head": head}
-    if ring.start is not None:
-        buffers["ring_start"] = ring.start
-    current.sequence = SequencePass(build_for(x.dtype, rows.memory.dtype), sizes, now, buffers)
-    of_cell = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
-    weights = Weights(*of_cell, interface.weight, interface.bias, output.weight, output.bias)
-    before = (controller.hidden, controller.cell, controller.reads, memory.weights)
-    after_steps = sam_sequence(current, constant, x.contiguous(), [state.contiguous() for state in before], weights)
-    y, hidden, last_cell, last_reads, read_weights = after_steps
-    ring.head = head
-    ring.tail += ring_appends
-    rows.live = min(model.slots, rows.live + steps * writers)
-    after = model.native_end(memory, current.sequence.last, read_weights, rows.end(current))
-    return y, model.join(ControllerState(hidden, last_cell, last_reads), after)
+
+
+def memory_sizes(rows: SparseMemory) -> dict[str, int]:
+    """Name the sizes that change from call to call: where memory and ring stand."""
+    ring = rows.ring
+    return {
+        "num_candidates": rows.num_candidates,
+        "ring_tail": ring.tail,
+        "queue_stride": ring.queue.shape[1],
+        "threads": torch.get_num_threads(),
+    }
+
+
+def memory_buffers(rows: SparseMemory, head: Tensor) -> dict[str, Tensor]:
+    """Name the buffers of rows and ring; `head` [B] receives the ring's head after the pass."""
+    ring = rows.ring
+    buffers = {
+        "memory": rows.memory,
+        "norms": rows.norms,
+        "ring_last": ring.last,
+        "ring_queue": ring.queue,
+        "first_ring_head": ring.head,
+        "ring_head": head,
+    }
+    return buffers if ring.start is None else {**buffers, "ring_start": ring.start}
+
+
+def model_weights(model: NativeModel) -> Weights:
+    """Gather the parameters of controller, interface and output layer."""
+    cell, interface, output = model.controller, model.interface, model.output
+    controller = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+    return Weights(*controller, interface.weight, interface.bias, output.weight, output.bias)
 
 
 @functools.cache
 def build_for(real: torch.dtype, store: torch.dtype) -> Build:
-    """The build for these types of the model and of the memory rows."""
+    """The build for these dtypes of the model and of the memory rows."""
     return Build(str(real).removeprefix("torch."), str(store).removeprefix("torch."))
 
 
-def run_uncompiled() -> Callable[[Any, Tensor, Any], tuple[Tensor, Any]]:
-    """`run`, for which a compiled graph is left: the memory changes in place, behind its back. The compiler is not loaded for that."""
-    return _outside_of_graphs() if "torch._dynamo" in sys.modules else run
+Run = Callable[[NativeModel, Tensor, MANNState[SAMMemory]], tuple[Tensor, MANNState[SAMMemory]]]
+
+
+def run_uncompiled() -> Run:
+    """Return `run`, excluded from torch.compile because it mutates the memory. Without a compiler in use, torch._dynamo is not loaded."""
+    return _excluded_from_compile() if "torch._dynamo" in sys.modules else run
 
 
 @functools.cache
-def _outside_of_graphs() -> Callable[[Any, Tensor, Any], tuple[Tensor, Any]]:
-    uncompiled: Callable[[Any, Tensor, Any], tuple[Tensor, Any]] = torch.compiler.disable(run)
+def _excluded_from_compile() -> Run:
+    uncompiled: Run = torch.compiler.disable(run)
     return uncompiled

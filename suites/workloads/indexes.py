@@ -5,8 +5,9 @@ The memory is N unit rows in random directions, the hard case: no row is near an
 A pass is T calls. Recall is the share of the true K nearest rows that a query returns.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -29,8 +30,10 @@ class IndexedRows:
 
     memory: Tensor  # [B, N, W]
     norms: Tensor  # [B, N]
-    live: int
+    num_candidates: int
     index: Index
+
+    ledger_causes: ClassVar[Mapping[str, str]] = {"memory": "memory", "norms": "memory", "index": "index"}
 
     def write(self, rows: Tensor, content: Tensor) -> None:
         """Set rows int64 [B, n] to content [B, n, W], without an update of the index."""
@@ -116,7 +119,7 @@ class IndexWorkload(Workload):
         """Undo the updates."""
         for change in reversed(self.changes):
             if change is not None:
-                change.swap()
+                change.toggle()
         self.changes = []
 
     def clear(self) -> None:

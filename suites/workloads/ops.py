@@ -15,9 +15,10 @@ In a full memory, rows are drawn from all N; in an empty one, from the T R rows 
 `mann_bench.suites.workloads.traffic`.
 """
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -240,7 +241,7 @@ class LinkUpdate(Links):
 
     def undo(self) -> None:
         for change in reversed(self.results):
-            change.swap()
+            change.toggle()
 
     @property
     def last(self) -> Tensor:
@@ -291,6 +292,8 @@ OPS: dict[str, type[Op]] = {
 
 class OpWorkload(Workload):
     """`op:NAME`, native where the case's `kernels` ask for it (`native` or `auto`) and it can run."""
+
+    ledger_causes: ClassVar[Mapping[str, str]] = {"memory": "memory", "norms": "memory"}
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)

@@ -101,5 +101,5 @@ def test_the_hash_index_as_its_twin(size, index, dtype, gpu):
     got = ops.lsh_query(fast, memory.to(gpu), queries.to(gpu), reads, index.rerank).cpu()
     wanted = reference.lsh_query(plain, memory, queries, reads, index.rerank)
     assert float((got == wanted).double().mean()) >= (1.0 if dtype is torch.float64 else 0.9)
-    undo.swap()
+    undo.toggle()
     assert all(torch.equal(now, old) for now, old in zip(fast.tensors(), before, strict=True))

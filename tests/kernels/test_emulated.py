@@ -185,7 +185,7 @@ def test_lsh_text_for_the_gpu_is_exact(live, tmp_path_factory):
                 outcome += [t.clone() for t in (found, undo.places, undo.entries, undo.codes, tables.buckets, tables.codes)]
                 undos.append(undo)
             for undo in (*reversed(undos), *undos):
-                undo.swap()
+                undo.toggle()
                 outcome += [t.clone() for t in (undo.places, undo.entries, undo.codes, tables.buckets, tables.codes)]
         outcomes.append(outcome)
     assert all(torch.equal(expected, got) for expected, got in zip(*outcomes, strict=True))

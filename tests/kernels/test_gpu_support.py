@@ -79,7 +79,7 @@ def test_state_is_made_on_the_default_device(make):
 ON_GPU: Any = SimpleNamespace(  # a memory whose tensors say that they are on a GPU
     memory=SimpleNamespace(device=torch.device("cuda"), dtype=torch.bfloat16, shape=(1, 100, 20), is_meta=False),
     norms=SimpleNamespace(dtype=torch.float32),
-    live=100,
+    num_candidates=100,
 )
 
 

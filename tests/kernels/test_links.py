@@ -32,12 +32,12 @@ def test_update_keeps_zero_diagonal_row_sums_and_undoes_exactly():
         before = [t.clone() for t in before]
         undo = link_update(links, precedence, (rows, weights))
         after = [t.clone() for t in (links.after_columns, links.after_values, links.before_columns, links.before_values)]
-        undo.swap()
+        undo.toggle()
         assert all(
             torch.equal(a, b)
             for a, b in zip(before, (links.after_columns, links.after_values, links.before_columns, links.before_values), strict=True)
         )
-        undo.swap()
+        undo.toggle()
         assert all(
             torch.equal(a, b)
             for a, b in zip(after, (links.after_columns, links.after_values, links.before_columns, links.before_values), strict=True)

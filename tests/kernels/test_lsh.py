@@ -78,13 +78,13 @@ def test_native_equals_twin_to_the_bit(size, index, dtype, store, native):
 
     end = [t.clone() for t in plain.tensors()]
     for one, other, before in reversed(undos):
-        one.swap()
-        other.swap()
+        one.toggle()
+        other.toggle()
         assert_same(plain, fast)
         assert all(torch.equal(a, b) for a, b in zip(plain.tensors(), before, strict=True))
     for one, other, _ in undos:
-        one.swap()
-        other.swap()
+        one.toggle()
+        other.toggle()
     assert_same(plain, fast)
     assert all(torch.equal(a, b) for a, b in zip(plain.tensors(), end, strict=True))
 
@@ -146,5 +146,5 @@ def test_bad_sizes():
         ops.lsh_query(tables, memory[0], torch.randn(2, 1, 32), 1, 8)
     with pytest.raises(ValueError, match=r"queries: expected torch.float32 \[B = 2, R, W = 32\]"):
         ops.lsh_query(tables, memory, torch.randn(2, 1, 31), 1, 8)
-    with pytest.raises(ValueError, match="live: expected a number of rows from 0 to N = 64, got 65"):
+    with pytest.raises(ValueError, match="num_candidates: expected a number of rows from 0 to N = 64, got 65"):
         ops.lsh_fill(tables, memory, 65)

@@ -168,7 +168,7 @@ def test_links(batch, slots, entries, dtype):
             got, expected = (dense(getattr(x, f"{side}_columns"), getattr(x, f"{side}_values"), slots) for x in (linked, twin))
             close(got, expected, dtype)
         for state in (before, after):
-            undo.swap()
+            undo.toggle()
             assert all(torch.equal(a, b) for a, b in zip(vars(linked).values(), state, strict=True))
         index, read_weights = torch.randint(-1, slots, (batch, 2, 3)), torch.rand(batch, 2, 3, dtype=dtype)
         for got, expected in zip(ops.link_read(linked, index, read_weights), reference.link_read(twin, index, read_weights), strict=True):
@@ -334,7 +334,7 @@ def test_numbers_that_are_none_stay_in_their_place(value):
     linked, precedence = reference.SparseLinks.empty(2, 7, 5, torch.float32), (torch.arange(5).repeat(2, 1), torch.full((2, 5), value))
     before = [tensor.clone() for tensor in vars(linked).values()]
     undo = ops.link_update(linked, precedence, precedence)
-    undo.swap()
+    undo.toggle()
     assert all(torch.equal(a, b) for a, b in zip(vars(linked).values(), before, strict=True))
 
     memory, norms, index, weights, values, erased = arguments("sparse_write")

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from mann_bench.data.case import Case
-from mann_bench.measure.ledger import named_tensors, owners, storages
+from mann_bench.measure.ledger import owners, state_tensors, storages
 from mann_bench.measure.memory import build_recorded, fit_slope, held_by_cause, lengths, measure_memory, measure_pass
 from mann_bench.measure.predict import predicted_bytes
 from mann_bench.measure.trace import END, FORWARD
@@ -154,11 +154,11 @@ def test_predicted_peak_of_the_dense_models(name):
 def test_storages_are_counted_once_and_named():
     shared = torch.zeros(10)
     state = {"memory": [shared, shared[2:]], "b": (torch.zeros(5), 3, "text", torch.zeros(0))}
-    assert sum(storages(tensor for _, tensor in named_tensors(state)).values()) == 60
-    assert [path for path, _ in named_tensors(state)] == [("memory", "0"), ("memory", "1"), ("b", "0"), ("b", "3")]
+    assert sum(storages(tensor for _, tensor in state_tensors(state, {})).values()) == 60
+    assert [cause for cause, _ in state_tensors(state, {"memory": "memory"})] == ["memory", "memory", "state", "state"]
     cyclic: dict[str, object] = {"tensor": shared}
     cyclic["self"] = cyclic
-    assert len(list(named_tensors(cyclic))) == 1
+    assert len(list(state_tensors(cyclic, {}))) == 1
 
 
 def test_owners_of_a_state_of_links_and_rings():

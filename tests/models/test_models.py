@@ -40,7 +40,7 @@ def make(name: str, **changes: Any) -> Any:
 def everything(state: Any) -> list[Tensor]:
     rows = state.memory.rows
     links = state.memory.links.tensors() if hasattr(state.memory, "links") else []
-    return [rows.memory.clone(), rows.norms.clone(), rows.ring.order(), torch.tensor(rows.live), *(t.clone() for t in links)]
+    return [rows.memory.clone(), rows.norms.clone(), rows.ring.order(), torch.tensor(rows.num_candidates), *(t.clone() for t in links)]
 
 
 class Replay:

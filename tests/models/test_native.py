@@ -75,7 +75,7 @@ def states(state: Any) -> dict[str, Tensor]:
 def choices(state: Any) -> list[Any]:
     """The discrete part of a state: what was read, the order of use, the links."""
     memory = state.memory
-    rows = [memory.index.tolist(), memory.rows.ring.order().tolist(), memory.rows.live]
+    rows = [memory.index.tolist(), memory.rows.ring.order().tolist(), memory.rows.num_candidates]
     return rows + ([memory.precedence_rows.tolist(), memory.links.after_columns.tolist()] if hasattr(memory, "links") else [])
 
 

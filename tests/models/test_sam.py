@@ -25,7 +25,7 @@ def small(**changes: Any) -> SAM:
 
 def snapshot(state: Any) -> list[Tensor]:
     rows = state.memory.rows
-    return [rows.memory.clone(), rows.norms.clone(), rows.ring.order(), torch.tensor(rows.live)]
+    return [rows.memory.clone(), rows.norms.clone(), rows.ring.order(), torch.tensor(rows.num_candidates)]
 
 
 @pytest.mark.parametrize("fill", ["empty", "full"])

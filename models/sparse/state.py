@@ -1,0 +1,45 @@
+"""SAM's memory as the state of one sequence: the shared rows, and what belongs to this state alone."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from mann_bench.models.sparse.memory import SparseMemory
+from mann_bench.models.sparse.passes import StepwisePass
+from mann_bench.models.state import State
+
+
+@dataclass(kw_only=True)
+class SAMMemory(State):
+    """The shared memory and what the heads last read from it."""
+
+    rows: SparseMemory
+    index: Tensor  # [B, R, K] int64 rows last read, -1: none
+    weights: Tensor  # [B, R, K] their weights
+    position: int  # of the shared memory, for this state
+    current: StepwisePass | None = None  # the pass being run step by step
+
+    ledger_causes: ClassVar[Mapping[str, str]] = {"current": "tape"}
+
+    @property
+    def memory(self) -> Tensor:
+        """The rows themselves, [B, N, W]."""
+        return self.rows.memory
+
+    @property
+    def running(self) -> StepwisePass:
+        """The pass being run."""
+        assert self.current is not None
+        return self.current
+
+    def detach(self) -> "SAMMemory":
+        """Cut the history; a memory that backward has rolled back is brought forward again to this state."""
+        self.rows.replay_to(self.position)
+        return dataclasses.replace(self, weights=self.weights.detach())
+
+    def rollback(self) -> None:
+        """Undo the recorded pass that led to this state without running its backward, O(T)."""
+        self.rows.rollback()
