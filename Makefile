@@ -59,14 +59,17 @@ regress: setup
 	@$(BIN)/asv machine --yes >/dev/null
 	$(BIN)/asv continuous --factor 1.15 $(BASE) HEAD
 
-# Nothing is timed in the tests, so that they may run side by side: one process a core.
-PYTEST := $(BIN)/python -m pytest -n logical --dist worksteal
+# Tests run side by side, one process a core; those that measure real time come after, alone.
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := -n logical --dist worksteal
 
 test: setup
-	$(PYTEST)
+	$(PYTEST) $(PARALLEL) -m "not slow and not timed"
+	$(PYTEST) -m "timed and not slow"
 
 test-all: setup
-	$(PYTEST) -m "slow or not slow" --durations=40
+	$(PYTEST) $(PARALLEL) -m "not timed" --durations=40
+	$(PYTEST) -m timed --durations=40
 
 lint: setup
 	$(BIN)/ruff check .

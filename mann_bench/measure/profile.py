@@ -252,20 +252,22 @@ def nvml_per_step(workload: ModelWorkload) -> list[int]:
     cell = getattr(workload.model, "controller", None)
     hook = cell.register_forward_hook(note) if isinstance(cell, torch.nn.LSTMCell) else None
     nvtx_ranges: Any = torch.autograd.profiler.emit_nvtx  # under Nsight, the phases appear as ranges
-    with nvtx_ranges():
-        workload.run_pass()
+    try:
+        with nvtx_ranges():
+            workload.run_pass()
+    finally:
+        if hook is not None:
+            hook.remove()
     note()
     workload.clear()
-    if hook is not None:
-        hook.remove()
     return readings
 
 
 def snapshot(workload: ModelWorkload, path: Path) -> None:
     """Write the CUDA allocator's history of one pass, for PyTorch's viewer (pytorch.org/memory_viz)."""
     allocator: Any = torch.cuda.memory
-    allocator._record_memory_history(max_entries=10**6)
     try:
+        allocator._record_memory_history(max_entries=10**6)
         workload.run_pass()
         allocator._dump_snapshot(str(path))
     finally:

@@ -25,8 +25,8 @@ Verdict = Literal["FASTER", "SLOWER", "SAME", "INCONCLUSIVE", "BROKEN", "FIXED",
 
 SIGNIFICANCE_LEVEL = 0.05
 NOT_IN_TURN = (
-    "the runs were not timed in turn: a case is as unsure as the cases differ among themselves, and a change of all alike may be the "
-    "machine's; for two states of the code, compare A B --suite NAME times them in turn"
+    "the runs were not timed in turn: each interval is widened by the spread over cases, and a change common to all cases may be the "
+    "machine's; `compare A B --suite NAME` times two states of the code in turn"
 )
 SAME_START_S = 1.0  # starts are stored to the second
 MAX_RECALL_LOSS = 0.005  # a larger one is a warning
@@ -94,10 +94,10 @@ def compare_results(before: Iterable[Result], after: Iterable[Result]) -> tuple[
     if not shared:
         raise UsageError("compare: expected at least one case on both sides, got none; run the same suite with the same options twice")
     in_turn = {key: side_by_side(old[key], new[key]) for key in shared}
-    changes = {key: found for key in shared if (found := _change(old[key], new[key], in_turn[key]))}
+    changes = {key: result for key in shared if (result := _change(old[key], new[key], in_turn[key]))}
     apart = [key for key in changes if not in_turn[key]]
     changes |= zip(apart, widened([changes[key] for key in apart]), strict=True)
-    p_values = dict(zip(changes, corrected([found.p_value for found in changes.values()]), strict=True))
+    p_values = dict(zip(changes, corrected([each.p_value for each in changes.values()]), strict=True))
     cases = [_compare_case(old[key], new[key], changes.get(key), p_values.get(key), in_turn[key]) for key in shared]
     return cases, [old[k][0].case for k in old if k not in new], [new[k][0].case for k in new if k not in old]
 

@@ -15,7 +15,7 @@ def environment_differences(before: dict[str, Any], after: dict[str, Any]) -> tu
     """
     old, new = before.get("environment", {}), after.get("environment", {})
     if not old or not new:
-        return [], ["run.json without an environment: nobody knows whether both sides ran on the same machine"]
+        return [], ["run.json without an environment: both sides may have run on different machines"]
 
     def differing(names: Sequence[str]) -> list[str]:
         texts = ((name, _as_text(old.get(name)), _as_text(new.get(name))) for name in names)

@@ -1,5 +1,6 @@
 """The command line as a user meets it: exit codes, messages, survival."""
 
+import inspect
 import json
 import os
 import resource
@@ -7,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 
 import pytest
 
 from mann_bench.cli import app as cli
+from mann_bench.cli.options import expand
 from mann_bench.data.store import load_results
 
 SUITE = """
@@ -65,6 +68,40 @@ def fails(capsys, monkeypatch, *arguments):
 )
 def test_bad_usage_is_told_and_exits_2(capsys, monkeypatch, arguments, message):
     assert message in fails(capsys, monkeypatch, *arguments)
+
+
+def test_help_of_every_command_is_quick():
+    """Nothing that takes seconds to import is needed to show the options."""
+    program = """
+import sys
+from typer.testing import CliRunner
+from mann_bench.cli.app import app
+commands = [command.name for command in app.registered_commands]
+shown = [CliRunner().invoke(app, [*command, "--help"]) for command in [[], *([name] for name in commands)]]
+assert all(result.exit_code == 0 and "--help" in result.stdout for result in shown), shown
+print(len(shown), *({"torch", "pandas", "scipy", "matplotlib", "jinja2"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["11"], done.stdout + done.stderr
+
+
+def test_options_of_a_suite_are_those_of_the_command():
+    """`expand` puts the fields of a dataclass in the place of the parameter, and gives the command its object."""
+
+    @dataclass(frozen=True)
+    class Group:
+        first: int = 1
+        second: str = "b"
+
+    calls = []
+
+    def command(before: int, group: Group, after: bool = False) -> None:
+        calls.append((before, group, after))
+
+    expanded = expand(command)
+    assert list(inspect.signature(expanded).parameters) == ["before", "first", "second", "after"]
+    expanded(before=0, first=5, second="x", after=True)
+    assert calls == [(0, Group(5, "x"), True)]
 
 
 def test_malformed_toml(capsys, monkeypatch, tmp_path):

@@ -110,9 +110,9 @@ def test_nothing_waits(warm):
     model, state, x = warm
     torch.cuda.synchronize()
     with no_wait():
+        model(x, state)[1].memory.rollback()
         y, after = model(x, state)
         y.backward(torch.ones_like(y))
-        model(x, state)[1].memory.rollback()
         with torch.no_grad():
             model(x, after.detach())
 

@@ -27,6 +27,7 @@ def test_host_and_device_time_of_a_pass(issue_s, runs_s, wall_ms, device_ms):
     assert taken.issue_ms == pytest.approx(issue_s * 1e3)
 
 
+@pytest.mark.timed
 def test_a_sleep_of_known_length_on_the_real_clock():
     import time
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from mann_bench.data.case import Case
 from mann_bench.measure.ledger import CAUSES
-from mann_bench.measure.profile import Profile, profile_case
+from mann_bench.measure.profile import Profile, profile_case, snapshot
+from mann_bench.measure.workload import ModelWorkload
 from mann_bench.reports.profile.page import sentences, write_profile_page
 from mann_bench.run.profiling import profile_in_worker
 from mann_bench.run.replies import Failure
@@ -121,3 +122,19 @@ def test_a_profile_that_does_not_fit_is_data(tmp_path):
     failure = profile_in_worker(Case(suite="profile", model="ntm", slots=2**22, steps=5), tmp_path, 2**29, 120)
     assert isinstance(failure, Failure)
     assert failure.status == "oom"
+
+
+def test_the_history_of_the_allocator_is_always_ended(monkeypatch, tmp_path):
+    """Even where starting it fails halfway: it would slow whatever the process does next."""
+    calls = []
+
+    def record(enabled="all", max_entries=None):
+        calls.append(enabled)
+        if enabled is not None:
+            raise RuntimeError("started, and then something went wrong")
+
+    monkeypatch.setattr(torch.cuda.memory, "_record_memory_history", record)
+    workload = ModelWorkload(Case(suite="s", model="lstm", slots=4, steps=2))
+    with pytest.raises(RuntimeError, match="went wrong"):
+        snapshot(workload, tmp_path / "snapshot.pickle")
+    assert calls == ["all", None]

@@ -36,6 +36,7 @@ def record(pass_):
     return trace
 
 
+@pytest.mark.timed
 def test_time_goes_to_step_phase_and_direction():
     x = torch.ones(3, requires_grad=True)
 
@@ -112,6 +113,7 @@ def test_held_at_counts_a_block_from_its_birth_to_its_death():
     assert held_at(blocks, [0, 5, 6, 10, 19, 20, 99]) == [100, 110, 10, 11, 11, 1, 1]
 
 
+@pytest.mark.timed
 def test_phases_cost_nothing_without_a_profiler_and_change_no_number():
     model = NTM(input_size=4, output_size=3, slots=16)
     x = torch.randn(5, 1, 4)

@@ -10,17 +10,12 @@ from mann_bench.data.suite import load_suite
 from mann_bench.reports.claims.claim import Claim, load_claims, verdict_of
 from mann_bench.reports.claims.display import to_json
 from mann_bench.reports.claims.judge import NO_RUN, NO_TRAINING, judge_claims
-from mann_bench.reports.data.frame import load_frame
 from tests.support.results import make_result
 
 
 @pytest.fixture
-def judge(tmp_path):
-    def make(*results):
-        (tmp_path / "results.jsonl").write_text("".join(result.to_line() + "\n" for result in results))
-        return judge_claims(load_frame([tmp_path]))
-
-    return make
+def judge(frame_of):
+    return lambda *results: judge_claims(frame_of(*results))
 
 
 def named(judged, name):

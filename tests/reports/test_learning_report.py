@@ -17,6 +17,7 @@ from mann_bench.reports.learning.sentences import sentences
 from mann_bench.reports.learning.tables import tables_of
 from mann_bench.reports.pages import write_learning_report, write_reports
 from tests.support.learning import fading, instances, make_run, many_runs, questions
+from tests.support.pages import outside_urls
 from tests.support.results import make_result
 
 
@@ -234,8 +235,7 @@ def test_page_holds_everything(write, tmp_path):
     assert set(re.findall(r'href="#case-([0-9a-f]{16})"', page)) <= set(anchors)
     assert "kernels: no compiler" in page
     assert "Nothing was trained; the reasons are below." in page
-    outside = [url for url in re.findall(r"(?:href|src|url\()\s*=?\s*[\"']?(https?:[^\"')\s]+)", page) if "www.w3.org" not in url]
-    assert outside == []
+    assert outside_urls(page) == []
     assert {path.stem for path in (tmp_path / "out" / "plots").glob("*.svg")} >= {
         "loss-time-0",
         "levels-0",

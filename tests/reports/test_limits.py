@@ -5,18 +5,8 @@ import pytest
 from mann_bench.reports.analysis.max_slots import max_slots
 from mann_bench.reports.analysis.pareto import pareto_fronts
 from mann_bench.reports.analysis.scaling import scalings
-from mann_bench.reports.data.frame import load_frame
 from mann_bench.reports.data.quantity import QUANTITIES
 from tests.support.results import make_result
-
-
-@pytest.fixture
-def frame_of(tmp_path):
-    def make(*results):
-        (tmp_path / "results.jsonl").write_text("".join(result.to_line() + "\n" for result in results))
-        return load_frame([tmp_path])
-
-    return make
 
 
 def test_largest_within_budgets(frame_of):

@@ -12,15 +12,6 @@ from tests.support.results import make_result
 SIZES = [64, 256, 1024]
 
 
-@pytest.fixture
-def frame_of(tmp_path):
-    def make(*results):
-        (tmp_path / "results.jsonl").write_text("".join(result.to_line() + "\n" for result in results))
-        return load_frame([tmp_path])
-
-    return make
-
-
 def curves(sam_ms, ntm_ms):
     sam = [make_result("sam", n, ms=ms, per_step=100) for n, ms in zip(SIZES, sam_ms, strict=True)]
     return [*sam, *(make_result("ntm", n, ms=ms, per_step=n * 10) for n, ms in zip(SIZES, ntm_ms, strict=True))]

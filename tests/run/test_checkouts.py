@@ -50,6 +50,7 @@ def repository(tmp_path):
     return path
 
 
+@pytest.mark.timed
 def test_planted_slowdown_between_two_commits(repository):
     arguments = [
         "compare",

@@ -63,6 +63,7 @@ def suite(tmp_path, monkeypatch):
     return parse_suite(f'name = "bad"\n[[sweep]]\nmodels = [{models}, "lstm", "ntm"]\nslots = ["64", "4M"]\n{budget}', "bad.toml")
 
 
+@pytest.mark.timed
 def test_every_failure_is_data_and_the_sweep_goes_on(suite, tmp_path):
     folder = RunFolder(tmp_path / "run", {"case_ids": [], "suite": "bad"}, resume=False)
     yielded = list(run_suite(suite, folder))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from mann_bench.data.case import Case
 from mann_bench.data.suite import parse_suite
+from mann_bench.reports.data.frame import EXACT_INDEXES
 from mann_bench.suites.regression import points
 from tests.support.results import make_result
 
@@ -21,11 +24,23 @@ def stored(*results):
 
 
 def test_every_case_of_the_suite_has_its_name_and_none_twice():
-    cases = parse_suite(points.SOURCE.read_text(), "regression.toml").cases
-    names = [points.name_of(case.model_dump()) for case in cases]
-    assert sorted(names) == sorted(points.NAMES)
-    count = 2 * len(points.NAMES) + len(points.TRAINED) + len(points.FAST) + len(points.INDEXED)
-    assert 20 <= count <= 60
+    cases = {points.name_of(case.model_dump()): case for case in parse_suite(points.SOURCE.read_text(), "regression.toml").cases}
+    assert sorted(cases) == sorted(points.NAMES)
+    assert len(set(points.NAMES)) == len(points.NAMES)
+    assert [name for name in points.NAMES if cases[name].mode == "train"] == points.TRAINED
+    assert [name for name in points.NAMES if cases[name].index not in EXACT_INDEXES] == points.INDEXED
+    benchmarks = [kind for kind in vars(points).values() if isinstance(kind, type) and "params" in vars(kind)]
+    assert {kind.__name__ for kind in benchmarks} == {"Steps", "Tape", "Error", "Missed"}
+    tracked = [len(vars(kind)["params"][0]) for kind in benchmarks for name in vars(kind) if name.startswith("track_")]
+    assert 20 <= sum(tracked) <= 60
+
+
+@pytest.mark.parametrize(
+    "change", [{"variant": "checkpointed"}, {"kernels": "torch"}, {"index": "lsh"}, {"mode": "infer"}, {"slots": 2048}, {"slots": 1000}]
+)
+def test_cases_that_differ_have_different_names(change):
+    case = Case(suite="made-up", model="sam", slots=1024)
+    assert points.name_of({**case.model_dump(), **change}) != points.name_of(case.model_dump())
 
 
 def test_times_are_a_sample_a_quarter_of_each_process():
@@ -56,12 +71,20 @@ def test_worst_of_the_processes_and_lower_is_better():
     assert points.Missed().track_missed(cache, "sam lsh 64k") == pytest.approx(0.1)
 
 
+def missing_files(configuration):
+    """The files that asv's configuration names and that do not exist."""
+    commands = " ".join(configuration["build_command"] + configuration["install_command"])
+    named = [f"{configuration['benchmark_dir']}/__init__.py", *re.findall(r"\{conf_dir\}/(\S+)", commands)]
+    assert len(named) > 1, "the install command has no constraints: asv would install any torch"
+    return [name for name in named if not (ROOT / name).is_file()]
+
+
 def test_configuration_names_what_exists():
     configuration = json.loads((ROOT / "asv.conf.json").read_text())
-    assert (ROOT / configuration["benchmark_dir"] / "__init__.py").is_file()
     assert (ROOT / configuration["benchmark_dir"] / "points.py").samefile(points.__file__)
-    assert "{conf_dir}/constraints.txt" in configuration["install_command"][0]
-    assert (ROOT / "constraints.txt").is_file()
+    assert missing_files(configuration) == []
+    assert missing_files({**configuration, "benchmark_dir": "suites/gone"}) == ["suites/gone/__init__.py"]
+    assert missing_files({**configuration, "install_command": ["pip --constraint {conf_dir}/gone.txt"]}) == ["gone.txt"]
 
 
 @pytest.mark.slow
