@@ -73,7 +73,7 @@ def measure(name: str, model: Any, batch: int, steps: int, passes: int = 12) -> 
     line = f"{name:14} N={model.slots:>9} B={batch:<3} T={steps:<3} {wall_us:9.1f} us/step  host {host_us:7.1f}"
     if ON_GPU:
         line += f"  peak {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB"
-    if getattr(model, "kernels", "torch") != "torch":
+    if getattr(model, "backend", {}).get("kernels") == "native":
         with clocked() as clocks:
             train()
             synchronize()

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from mann_bench.kernels import ops, reference
-from mann_bench.kernels.native import build, driver
+from mann_bench.kernels.native import call
 
 
 class Rows(Protocol):
@@ -84,18 +84,11 @@ class Index(ABC):
 
 def ops_for(index: Index, rows: Rows) -> ModuleType:
     """`kernels.ops`, or their plain twins where there are no native kernels for this memory or the index is not to use them."""
-    real = str(rows.norms.dtype).removeprefix("torch.")
-    return ops if index.native and (not is_real(rows.memory) or why_not_native(rows, real) is None) else reference
-
-
-def why_not_native(rows: Rows, real: str) -> str | None:
-    """Return why no native kernels run for this memory and a model that computes in `real`, or None."""
-    device, store = rows.memory.device.type, str(rows.memory.dtype).removeprefix("torch.")
-    if device == "cpu":
-        return build.why_not(real)
-    if device == "cuda":
-        return driver.why_not(real, store, rows.memory.shape[2])
-    return f"there are no native kernels for {device}"
+    memory = rows.memory
+    if not index.native:
+        return reference
+    reason = call.why_not(memory.device, rows.norms.dtype, memory.dtype, memory.shape[2]) if is_real(memory) else None
+    return ops if reason is None else reference
 
 
 def is_real(tensor: Tensor) -> bool:

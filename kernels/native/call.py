@@ -14,6 +14,16 @@ from mann_bench.kernels.native.arguments import SIZES, Arguments, Numbers, pack
 from mann_bench.kernels.native.registration import operator
 
 
+def why_not(device: torch.device, real: torch.dtype, store: torch.dtype, width: int) -> str | None:
+    """Return why no native kernels run on a device, for a model that computes in `real` over rows [N, width] of `store`, or None."""
+    real_name, store_name = (str(dtype).removeprefix("torch.") for dtype in (real, store))
+    if real_name not in build.REALS:
+        return f"native kernels compute in {' or '.join(build.REALS)}, not in {real_name}"
+    if device.type == "cuda":
+        return driver.why_not(real_name, store_name, width)
+    return build.why_not(real_name) if device.type == "cpu" else f"there are no native kernels for {device.type}"
+
+
 class Build(NamedTuple):
     """Which build of the kernels: number type of the model and of the memory rows; on the CPU, whether blocks are emulated by threads."""
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mann_bench.kernels.index import Index
-from mann_bench.kernels.native import build, driver
+from mann_bench.kernels.native import call
 from mann_bench.kernels.native.call import Build
 from mann_bench.kernels.sequence.autograd import DifferentiableStates, SequencePass, Weights, sam_sequence
 from mann_bench.models.sparse.memory import SparseMemory
@@ -24,12 +24,7 @@ def why_not(weight: Tensor, word_size: int, index: type[Index] | None = None) ->
     """Return why a model (or, without an index, an op) with this weight cannot run on native kernels here, or None."""
     if index is not None and not index.in_sequence:
         return f"{index.__name__} is a library's, used step by step"
-    real = str(weight.dtype).removeprefix("torch.")
-    if real not in build.REALS:
-        return f"native kernels compute in {' or '.join(build.REALS)}, not in {real}"
-    if weight.device.type == "cuda":
-        return driver.why_not(real, real, word_size)
-    return build.why_not(real) if weight.device.type == "cpu" else f"there are no native kernels for {weight.device.type}"
+    return call.why_not(weight.device, weight.dtype, weight.dtype, word_size)
 
 
 def choose(kernels: str, weight: Tensor, word_size: int, index: type[Index] | None = None) -> str:
