@@ -25,6 +25,7 @@ import typer
 
 from mann_bench.cli.claims import claims
 from mann_bench.cli.compare import compare
+from mann_bench.cli.console import warnings_as_sentences
 from mann_bench.cli.doctor import doctor
 from mann_bench.cli.largest import largest
 from mann_bench.cli.learn import learn
@@ -51,7 +52,8 @@ def main() -> None:
     """Run the command line; bad input prints one sentence and exits with 2."""
     sys.path.append(os.getcwd())  # so that `--model my_module:factory` finds a file in the working directory
     try:
-        app()
+        with warnings_as_sentences():
+            app()
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

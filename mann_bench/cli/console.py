@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from mann_bench.data.errors import DISK_FULL
+from mann_bench.data.errors import DISK_FULL, StorageWarning
 
 console = Console(stderr=True)
 
@@ -36,6 +37,23 @@ def stoppable(folder: Path) -> Iterator[None]:
         message = f"error: {folder}: {os.strerror(error.errno)}; what finished is kept. Free some space. {advice}"
         console.print(message, markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
+
+
+@contextmanager
+def warnings_as_sentences() -> Iterator[None]:
+    """Print a StorageWarning as a sentence, without the line of code that it comes from."""
+    format_warning = warnings.formatwarning
+
+    def as_sentence(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+        if issubclass(category, StorageWarning):
+            return f"warning: {message}\n"
+        return format_warning(message, category, filename, lineno, line)
+
+    warnings.formatwarning = as_sentence
+    try:
+        yield
+    finally:
+        warnings.formatwarning = format_warning
 
 
 def summarize(what: str, results: Path, statuses: Counter[str], as_json: bool) -> None:

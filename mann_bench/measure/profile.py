@@ -22,7 +22,7 @@ from pydantic import Field
 from mann_bench.data.case import Case
 from mann_bench.data.result import Backend, Memory, Record
 from mann_bench.kernels.native.clocks import clocked
-from mann_bench.machine.environment import device_name
+from mann_bench.machine.devices import device_name
 from mann_bench.measure.device import open_device
 from mann_bench.measure.ledger import CAUSES
 from mann_bench.measure.memory import PassMemory, build_recorded, held_by_cause, lengths, measure_memory, measure_pass
