@@ -4,6 +4,7 @@ The twins of a sparse model are the dense models it approximates. The twin of a 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -176,7 +177,7 @@ def _pairs(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
     return pairs
 
 
-def _shared(subject: pd.DataFrame, twin: pd.DataFrame) -> list[int]:
+def _shared(subject: pd.DataFrame, twin: pd.DataFrame) -> list[Any]:
     """The N at which both were measured under the same conditions."""
     both = sorted(set(subject.index) & set(twin.index))
     return [n for n in both if subject.loc[n, "conditions"] == twin.loc[n, "conditions"]]

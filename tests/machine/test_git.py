@@ -31,14 +31,15 @@ def test_commit_and_changes(repository, tmp_path):
 
 def test_an_owner_that_git_refuses(repository, monkeypatch):
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-    error = git_commit(repository)["error"]
+    error = str(git_commit(repository))
+    assert error.startswith("{'error': ")
     assert "dubious ownership" in error
     assert "safe.directory" in error
 
 
 def test_no_commit_yet(tmp_path):
     run_git(tmp_path, "init", "--quiet")
-    assert "HEAD" in git_commit(tmp_path)["error"]
+    assert "ambiguous argument 'HEAD'" in str(git_commit(tmp_path))
 
 
 def test_no_git(repository, monkeypatch):
