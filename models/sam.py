@@ -88,7 +88,12 @@ class SAM(MANN[SAMMemory]):
     @property
     def backend(self) -> dict[str, str]:
         """What runs: `kernels` "native" or "torch", which may differ from the option, and the index."""
-        return {"kernels": native.choose(self.kernels, self.output.weight, self.word_size, self.index_kind), "index": self.index}
+        return {"kernels": native.choose_for(self), "index": self.index}
+
+    @property
+    def fallback(self) -> str | None:
+        """Why torch runs although native kernels may; None if they run or are not to."""
+        return None if self.kernels == "torch" else native.why_not_model(self)
 
     def initial_memory(self, batch: int, fill: Fill, seed: int) -> SAMMemory:
         weight = self.output.weight
@@ -120,6 +125,16 @@ class SAM(MANN[SAMMemory]):
         outputs = attach_outputs(current, features, controller.hidden, controller.cell, controller.reads, memory.weights)
         memory = dataclasses.replace(memory, weights=outputs[4], position=current.close(), current=None)
         return outputs[0], MANNState(ControllerState(*outputs[1:4]), memory)
+
+    def memory_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        read = (batch, self.heads, self.reads)
+        shared = dict.fromkeys(("rows.norms", "rows.ring.last"), (batch, self.slots))
+        return {**super().memory_shapes(batch), **shared, "index": read, "weights": read}
+
+    def check_state(self, state: object, x: Tensor) -> None:
+        super().check_state(state, x)
+        assert isinstance(state, MANNState)
+        state.memory.check_rows(self.slots)
 
     def native_inputs(self, memory: SAMMemory) -> native.ModelInputs:
         return native.ModelInputs(sizes={}, buffers={}, constant_states={"read_index": memory.index})
