@@ -146,7 +146,7 @@ def compiler() -> str | None:
     from mann_bench.kernels.native import build
 
     try:
-        return _first_line([build.compiler(), "--version"])
+        return build.version(build.compiler()).partition("\n")[0]
     except build.BuildError:
         return None
 
