@@ -187,7 +187,8 @@ class SAM(MANN[SAMMemory]):
         memory.rows.num_candidates = min(self.slots, memory.rows.num_candidates + self.write_heads)
 
         erased = least_used if self.erase == "always" else torch.where(to_unused > DELTA, least_used, -1)
-        index = torch.cat([previous.clamp_min(0), least_used.unsqueeze(-1)], dim=2)
+        # In the place of a row that was not there, with weight 0, the one that is written to anyway: 0 times NaN is NaN.
+        index = torch.cat([torch.where(previous < 0, least_used.unsqueeze(-1), previous), least_used.unsqueeze(-1)], dim=2)
         weights = torch.cat([to_read, to_unused.unsqueeze(-1)], dim=2)
         write(memory.running, index, weights, values, erased)
         others = torch.where(previous == least_used.unsqueeze(-1), -1, previous)  # the least used row may also be one read last
