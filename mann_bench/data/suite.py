@@ -71,7 +71,10 @@ def load_suite(name: str) -> Suite:
         path = Path(name)
         if not path.is_file():
             raise UsageError(f"suite: expected an existing file, got {name!r}")
-        text = path.read_text()
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{name}: not valid TOML, which is UTF-8 text: {error}; save the file as UTF-8") from error
     elif name in suite_names():
         text = resources.files("mann_bench.suites").joinpath(f"{name}.toml").read_text()
     else:
