@@ -131,7 +131,7 @@ class Check(Record):
 
 
 class Measured(StoredRecord):
-    """A case that was measured. `reason`: why other kernels ran than the case asks for, if so."""
+    """A case that was measured. `reason`: why other kernels ran than the case asks for, if so; `warnings`: what else to know of it."""
 
     status: Literal["ok"] = "ok"
     reason: str | None = None
@@ -141,12 +141,16 @@ class Measured(StoredRecord):
     memory: Memory
     check: Check | None = None
     recall: float | None = None
+    warnings: list[str] = Field(default_factory=list)
     started_at: str
     wall_s: float
 
 
 class NotMeasured(StoredRecord):
-    """A case without a time; `reason` says why in a sentence. The rest is what was known when it failed."""
+    """A case without a time; `reason` says why in a sentence. The rest is what was known when it failed.
+
+    `output`: the end of what its process printed.
+    """
 
     status: FailedStatus
     reason: str | None = None
@@ -156,6 +160,7 @@ class NotMeasured(StoredRecord):
     memory: Memory | None = None
     check: Check | None = None
     recall: float | None = None
+    output: str | None = None
     started_at: str
     wall_s: float
 

@@ -172,6 +172,7 @@ class LearningResult(StoredRecord):
     parameters: int | None = None
     peak_bytes: int | None = None  # peak resident memory of the process; on a GPU, peak bytes allocated there
     resumed: int = Field(0, description="how often the run resumed from a checkpoint")
+    output: str | None = None  # the end of what the process of a failed run printed
     started_at: str
     wall_s: float
 

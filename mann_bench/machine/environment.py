@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,11 @@ ALLOCATOR = {
 }
 
 
-def worker_environment(threads: int, checkout: Path | None = None) -> dict[str, str]:
-    """Environment variables of a worker process. With a `checkout`, it imports that folder's code before anything installed."""
-    path = [str(checkout), os.getcwd(), os.environ.get("PYTHONPATH", "")] if checkout else []
+def worker_environment(threads: int, path: Sequence[Path] = ()) -> dict[str, str]:
+    """Environment variables of a worker process. It imports from the folders of `path` first, and not from the current folder unasked."""
+    folders = os.pathsep.join(filter(None, [*map(str, path), os.environ.get("PYTHONPATH", "")]))
+    code = {"PYTHONSAFEPATH": "1", **({"PYTHONPATH": folders} if folders else {})}
     limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    code = {"PYTHONPATH": os.pathsep.join(filter(None, path)), "PYTHONSAFEPATH": "1"} if path else {}
     return {**os.environ, **ALLOCATOR, **limits, **code, "KINETO_LOG_LEVEL": "5", "PYTHONFAULTHANDLER": "1"}
 
 

@@ -55,9 +55,9 @@ def checked_out(name: str) -> Iterator[Checkout]:
         raise UsageError(f"compare: expected a git ref (of a repository around here) or a folder with a checkout, got {name!r}")
     with tempfile.TemporaryDirectory(prefix="mann-bench-") as temporary:
         path = Path(temporary) / commit[:12]
-        if _git(Path(root), "worktree", "add", "--detach", str(path), commit) is None:
-            raise UsageError(f"compare: git could not check out {name!r}; does `git worktree add` work here?")
         try:
+            if _git(Path(root), "worktree", "add", "--detach", str(path), commit) is None:
+                raise UsageError(f"compare: git could not check out {name!r}; does `git worktree add` work here?")
             if not (path / "mann_bench" / "worker.py").is_file():
                 raise UsageError(f"compare: expected mann_bench/worker.py at {name!r}, got a commit without it")
             yield Checkout(name, path)
@@ -120,10 +120,10 @@ def run_at_both(
 
 
 def _run_pair(case: Case, budget: Budget, checkouts: list[Path]) -> Iterator[Result]:
-    """Both side by side, or one after the other where memory does not hold both."""
+    """Both side by side, or one after the other where memory does not hold both. A second try of one alone would compare other moments."""
     waiting = iter(checkouts)
     for batch in fit_batches([case, case], budget):
-        yield from run_side_by_side(batch, budget, lambda text: None, [next(waiting) for _ in batch])
+        yield from run_side_by_side(batch, budget, lambda text: None, [next(waiting) for _ in batch], retry=False)
 
 
 def _git(where: Path, *arguments: str) -> str | None:
