@@ -18,11 +18,15 @@ pytestmark = pytest.mark.skipif(build.why_not() is not None, reason=f"no native 
 
 
 class TenTimes(nn.Linear):
+    """A layer that computes something else than its weights say."""
+
     def forward(self, x: Tensor) -> Tensor:
         return 10 * super().forward(x)
 
 
 class HardCell(nn.LSTMCell):
+    """A cell that does so."""
+
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Tensor]:
         hidden, cell = super().forward(x, state)
         return hidden.clamp(-0.1, 0.1), cell

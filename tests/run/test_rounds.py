@@ -18,8 +18,9 @@ class DriftingWorker:
     """Every pass takes 100 ms on a machine that slows by 2% a round; `dam` dies in its second round."""
 
     pass_ms = 100.0
+    output = "full, said dam"
 
-    def __init__(self, threads, checkout=None):
+    def __init__(self, threads, checkout=None, cpus=()):
         self.used_s, self.rounds, self.model = 0.0, 0, ""
 
     def wait_until_started(self):
@@ -50,6 +51,7 @@ def fake_workers(monkeypatch):
     CLOCK.now = 0
     CALLS.clear()
     monkeypatch.setattr("mann_bench.run.runner.WorkerProcess", DriftingWorker)
+    monkeypatch.setattr("mann_bench.run.runner.build_kernels", lambda dtypes: None)
 
 
 def run(*models, rounds):
@@ -88,7 +90,7 @@ def test_one_after_the_other_the_same_drift_is_taken_for_a_difference():
 
 def test_a_case_that_dies_in_a_later_round_leaves_the_others_be():
     dam, sam = run("dam", "sam", rounds=3)
-    assert (dam.status, dam.reason, dam.time) == ("oom", "full", None)
+    assert (dam.status, dam.reason, dam.time, dam.output) == ("oom", "full", None, "full, said dam")
     assert sam.status == "ok"
     assert CALLS.count("sam") == 3
     assert CALLS.count("dam") == 2
