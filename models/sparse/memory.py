@@ -101,7 +101,7 @@ class SparseMemory(State):
                 self.rollback()
                 raise RuntimeError(
                     "activation checkpointing (torch.utils.checkpoint) runs this pass again while its own backward is due, which one "
-                    "memory cannot do; it has been rolled back. Call the model outside of the checkpointed function (a pass saves only a few "
+                    "memory cannot do; it has been rolled back. Call the model outside of the checkpointed function (a pass saves a few "
                     "rows a step), or give checkpoint use_reentrant=True"
                 )
             raise RuntimeError(f"{PENDING}; for two passes at once make two states. A pass without backward runs under torch.no_grad()")

@@ -114,7 +114,7 @@ def test_tasks(name, defaults, tmp_path):
         task = find_task(name, data)
         batches = [task.sample(level, 3, torch.Generator("cpu").manual_seed(2)) for level in (task.first_level, task.levels[1])]
         batches += [*(task.held_out().every(5) or ())][:2]
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for number, batch in enumerate(batches):
             y = (batch.inputs.sum(-1, keepdim=True) + torch.arange(task.output_size, device="cpu")).sin()
             held = {**vars(batch), "y": y, "wrong": task.wrong(y, batch), "loss": task.loss(y, batch), "due": task.due(batch)}
