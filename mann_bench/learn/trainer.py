@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from mann_bench.data.case import Case
+from mann_bench.data.files import write_atomically
 from mann_bench.data.registry import find_model
-from mann_bench.data.store import write_atomically
 from mann_bench.learn.curriculum import Curriculum, CurriculumState
 from mann_bench.learn.record import CurvePoint, LearningCase
 from mann_bench.models import State

@@ -22,7 +22,7 @@ from mann_bench.data.errors import DISK_FULL
 from mann_bench.learn.evaluation import evaluate, levels_to_test, validate
 from mann_bench.learn.record import LearningCase
 from mann_bench.learn.trainer import DivergedError, Trainer
-from mann_bench.machine.environment import device_name
+from mann_bench.machine.devices import device_name
 from mann_bench.run.worker import is_out_of_memory, limit_memory, open_replies
 from mann_bench.suites.tasks import Task, find_task
 

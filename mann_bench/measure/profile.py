@@ -22,7 +22,7 @@ from pydantic import Field
 from mann_bench.data.case import Case
 from mann_bench.data.result import Backend, Memory, Record
 from mann_bench.kernels.native.clocks import clocked
-from mann_bench.machine.environment import device_name
+from mann_bench.machine.devices import device_name
 from mann_bench.measure.device import open_device
 from mann_bench.measure.ledger import CAUSES
 from mann_bench.measure.memory import PassMemory, build_recorded, held_by_cause, lengths, measure_memory, measure_pass
@@ -250,7 +250,8 @@ def nvml_per_step(workload: ModelWorkload) -> list[int]:
             readings.append(sensors.process_bytes)
 
     cell = getattr(workload.model, "controller", None)
-    hook = cell.register_forward_hook(note) if isinstance(cell, torch.nn.LSTMCell) else None
+    by_step = workload.backend["kernels"] != "native"  # native kernels would not run on a layer that has a hook
+    hook = cell.register_forward_hook(note) if by_step and isinstance(cell, torch.nn.LSTMCell) else None
     nvtx_ranges: Any = torch.autograd.profiler.emit_nvtx  # under Nsight, the phases appear as ranges
     try:
         with nvtx_ranges():

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mann_bench.data.errors import OUT_OF_MEMORY
-from mann_bench.machine.environment import worker_environment
+from mann_bench.machine.control_groups import oom_kills
+from mann_bench.machine.settings import worker_environment
 from mann_bench.run.replies import Failure, ReplyT, Started, decode_reply
 
 START_S = 300.0  # many processes may start at once on a busy machine
@@ -151,14 +152,3 @@ class WorkerProcess:
                 assert pipe is not None
                 pipe.close()
         self._errors.close()
-
-
-def oom_kills() -> int:
-    """Processes that the kernel's out-of-memory killer has ended so far in this control group, or on this machine if that is unknown."""
-    for path, key in (("/sys/fs/cgroup/memory.events", "oom_kill"), ("/proc/vmstat", "oom_kill")):
-        if Path(path).is_file():
-            for line in Path(path).read_text().splitlines():
-                name, _, value = line.partition(" ")
-                if name == key:
-                    return int(value)
-    return 0

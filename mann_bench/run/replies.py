@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mann_bench.data.fields import Text
 from mann_bench.data.result import Backend, Check, FailedStatus, Memory
 
 ReplyT = TypeVar("ReplyT", bound=BaseModel)
@@ -29,7 +30,7 @@ class Prepared(Reply):
 
     backend: Backend = Field(alias="ran")
     check: Check | None = None
-    reason: str | None = None
+    reason: Text | None = None
     recall: float | None = None
     memory: Memory
     first_ms: float | None = None
@@ -40,7 +41,7 @@ class Failure(Reply):
     """Why there is no other reply, or why a case is not even started. `check`: the comparison that failed, where it is `unverified`."""
 
     status: FailedStatus
-    reason: str
+    reason: Text
     check: Check | None = None
 
 

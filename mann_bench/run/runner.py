@@ -6,18 +6,23 @@ all of them.
 """
 
 import contextlib
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from mann_bench.data.case import CURVE, Case
+from mann_bench.data.errors import first_error
 from mann_bench.data.result import Measured, NotMeasured, Result, now
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
 from mann_bench.data.units import format_bytes, format_slots
 from mann_bench.kernels.index import find_index
-from mann_bench.machine.environment import compiler, free_bytes, why_no_device
+from mann_bench.machine.devices import free_bytes, why_no_device
+from mann_bench.machine.software import compiler
 from mann_bench.measure.predict import predict
 from mann_bench.measure.timing import FEWEST, Round, summarize
 from mann_bench.run.process import WorkerProcess
@@ -38,6 +43,7 @@ class _RunningCase:
     case: Case
     worker: WorkerProcess
     started_at: str
+    comparison: str
     prepared: Prepared | None = None
     rounds: list[Round] = field(default_factory=list)
     failure: Failure | None = None
@@ -64,21 +70,26 @@ class _RunningCase:
         prepared, wall_s = self.prepared, round(self.worker.used_s, 3)
         if self.failure is not None or prepared is None:
             assert self.failure is not None
-            return _not_measured(self.case, self.failure, self.started_at, wall_s, prepared)
-        return Measured(
-            case_id=self.case.case_id,
-            reason=prepared.reason,
-            case=self.case,
-            backend=prepared.backend,
-            time=summarize(
-                self.rounds, prepared.warmup_ms, self.case.steps, budget.target_ci, first_ms=prepared.first_ms, cache=budget.cache
-            ),
-            memory=prepared.memory,
-            check=prepared.check,
-            recall=prepared.recall,
-            started_at=self.started_at,
-            wall_s=wall_s,
-        )
+            return _not_measured(self.case, self.failure, self.started_at, wall_s, prepared, self.comparison)
+        try:
+            return Measured(
+                case_id=self.case.case_id,
+                reason=prepared.reason,
+                case=self.case,
+                backend=prepared.backend,
+                time=summarize(
+                    self.rounds, prepared.warmup_ms, self.case.steps, budget.target_ci, first_ms=prepared.first_ms, cache=budget.cache
+                ),
+                memory=prepared.memory,
+                check=prepared.check,
+                recall=prepared.recall,
+                started_at=self.started_at,
+                wall_s=wall_s,
+                comparison=self.comparison,
+            )
+        except ValidationError as error:  # a clock that stands still, say
+            failure = Failure(status="error", reason=f"its numbers make no sense: {first_error(error, show_input=False)}")
+            return _not_measured(self.case, failure, self.started_at, wall_s, prepared, self.comparison)
 
 
 def run_suite(suite: Suite, folder: RunFolder, announce: Announce = lambda text: None) -> Iterator[Result]:
@@ -98,13 +109,11 @@ def run_suite(suite: Suite, folder: RunFolder, announce: Announce = lambda text:
                 continue
             result = not_started(case, failure)
             stopped.note(result)
-            folder.append(result)
-            yield result
+            yield folder.append(result)
         for batch in fit_batches(to_run, suite.budget):
             for result in run_side_by_side(batch, suite.budget, announce):
                 stopped.note(result)
-                folder.append(result)
-                yield result
+                yield folder.append(result)
 
 
 def comparisons(cases: list[Case], interleave: tuple[str, ...] = ()) -> list[list[Case]]:
@@ -177,7 +186,10 @@ def run_side_by_side(
         The results in the order of the cases, after the last round.
     """
     folders = checkouts or [None] * len(cases)
-    running = [_RunningCase(case, WorkerProcess(case.threads, folder), now()) for case, folder in zip(cases, folders, strict=True)]
+    comparison = secrets.token_hex(8)
+    running = [
+        _RunningCase(case, WorkerProcess(case.threads, folder), now(), comparison) for case, folder in zip(cases, folders, strict=True)
+    ]
     try:
         for item in running:
             item.keep_failure(item.worker.wait_until_started())
@@ -223,7 +235,9 @@ def not_started(case: Case, failure: Failure) -> Result:
     return _not_measured(case, failure, now(), 0.0)
 
 
-def _not_measured(case: Case, failure: Failure, started_at: str, wall_s: float, prepared: Prepared | None = None) -> NotMeasured:
+def _not_measured(
+    case: Case, failure: Failure, started_at: str, wall_s: float, prepared: Prepared | None = None, comparison: str | None = None
+) -> NotMeasured:
     return NotMeasured(
         case_id=case.case_id,
         status=failure.status,
@@ -235,6 +249,7 @@ def _not_measured(case: Case, failure: Failure, started_at: str, wall_s: float, 
         recall=prepared.recall if prepared else None,
         started_at=started_at,
         wall_s=wall_s,
+        comparison=comparison,
     )
 
 

@@ -27,7 +27,7 @@ from mann_bench.data.case import Case
 from mann_bench.data.errors import OUT_OF_MEMORY
 from mann_bench.data.result import Backend
 from mann_bench.machine.cpus import pin_to_cpus
-from mann_bench.machine.environment import device_name
+from mann_bench.machine.devices import device_name
 from mann_bench.measure.device import open_device
 from mann_bench.measure.gate import check_workload
 from mann_bench.measure.memory import build_recorded, measure_memory

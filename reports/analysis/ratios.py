@@ -4,6 +4,7 @@ The twins of a sparse model are the dense models it approximates. The twin of a 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,8 @@ DENSE_TWINS = {"sam": ("ntm", "dam"), "sdnc": ("dnc",)}  # Rae et al. compare SA
 class Ratio:
     """How many times faster a curve is than its twin, and how many times less memory it takes, at one N.
 
-    The interval of the speed-up is the widest that the two medians' 95% intervals allow.
+    The interval of the speed-up is the widest that the two medians' 95% intervals allow. `in_turn`: whether both were timed in turn, or at
+    other moments of the run; None if the results do not say.
     """
 
     setting: str
@@ -35,6 +37,7 @@ class Ratio:
     subject_case: str
     twin_case: str
     twin_model: str
+    in_turn: bool | None
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,10 @@ class Crossover:
 
 
 def ratios(frame: pd.DataFrame) -> list[Ratio]:
-    """Compute the ratios of every pair of a curve and a twin at every N that both have."""
+    """Compute the ratios of every pair of a curve and a twin at every N that both have under the same conditions."""
     pairs = []
     for setting, subject, twin in _pairs(frame):
-        for n in sorted(set(subject.index) & set(twin.index)):
+        for n in _shared(subject, twin):
             a, b = subject.loc[n], twin.loc[n]
             pairs.append(
                 Ratio(
@@ -87,6 +90,7 @@ def ratios(frame: pd.DataFrame) -> list[Ratio]:
                     str(a["case_id"]),
                     str(b["case_id"]),
                     str(b["model"]),
+                    bool(a["comparison"] == b["comparison"]) if a["comparison"] and b["comparison"] else None,
                 )
             )
     return pairs
@@ -100,7 +104,7 @@ def crossovers(frame: pd.DataFrame, times: dict[tuple[str, str], Scaling]) -> li
     """
     overtakings = []
     for setting, subject, twin in _pairs(frame):
-        shared = sorted(set(subject.index) & set(twin.index))
+        shared = _shared(subject, twin)
         if not shared:
             continue
         names = (setting, str(subject["curve"].iloc[0]), str(twin["curve"].iloc[0]))
@@ -171,6 +175,12 @@ def _pairs(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
                 if _are_twins(subject.iloc[0], twin.iloc[0]):
                     pairs.append((str(setting), subject, twin))
     return pairs
+
+
+def _shared(subject: pd.DataFrame, twin: pd.DataFrame) -> list[Any]:
+    """The N at which both were measured under the same conditions."""
+    both = sorted(set(subject.index) & set(twin.index))
+    return [n for n in both if subject.loc[n, "conditions"] == twin.loc[n, "conditions"]]
 
 
 def _are_twins(subject: pd.Series, twin: pd.Series) -> bool:

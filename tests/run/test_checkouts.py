@@ -86,8 +86,17 @@ def test_what_is_no_checkout(repository, monkeypatch):
         assert here.path == repository
         assert here.folder_name.startswith("working-tree-")
     for name in ("no-such-ref", "--help"):
-        with pytest.raises(UsageError, match=f"expected a git ref .* got '{name}'"), checked_out(name):
+        with pytest.raises(UsageError, match=f"expected a git ref .* got '{name}' .*fatal: Needed a single revision"), checked_out(name):
             pass
+    refusals = {
+        ("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1"): r"dubious ownership.*safe\.directory",
+        ("PATH", ""): r"git cannot be run .*install it",
+    }
+    for variable, words in refusals.items():
+        with monkeypatch.context() as patch:
+            patch.setenv(*variable)
+            with pytest.raises(UsageError, match=words), checked_out("HEAD"):
+                pass
     git(repository, "rm", "-r", "--quiet", "mann_bench")
     git(repository, "commit", "--quiet", "--message", "gone")
     with pytest.raises(UsageError, match=r"expected mann_bench/worker.py at 'HEAD'"), checked_out("HEAD"):

@@ -17,6 +17,8 @@ CALLS: list[str] = []
 class DriftingWorker:
     """Every pass takes 100 ms on a machine that slows by 2% a round; `dam` dies in its second round."""
 
+    pass_ms = 100.0
+
     def __init__(self, threads, checkout=None):
         self.used_s, self.rounds, self.model = 0.0, 0, ""
 
@@ -34,7 +36,7 @@ class DriftingWorker:
         if self.model == "dam" and self.rounds == 2:
             return Failure(status="oom", reason="full")
         assert command["flush"] is False
-        return kind(passes=[PassTime(100 * (1 + 0.02 * CLOCK.now))] * 10)
+        return kind(passes=[PassTime(self.pass_ms * (1 + 0.02 * CLOCK.now))] * 10)
 
     def quit(self):
         pass
@@ -62,6 +64,21 @@ def test_steady_drift_cancels_between_cases_that_take_turns():
     assert first.time.pass_ms.ci_high - first.time.pass_ms.ci_low > 10  # and is not hidden
     assert first.time.round_counts == [10] * 4
     assert first.time.first_ms == 500
+
+
+def test_cases_that_take_turns_have_the_id_of_their_comparison():
+    dam, sam = run("dam", "sam", rounds=3)
+    assert dam.status == "oom"
+    assert dam.comparison == sam.comparison
+    [other] = run("sam", rounds=1)
+    assert None is not other.comparison != sam.comparison
+
+
+def test_numbers_that_make_no_sense_are_an_error_of_the_case(monkeypatch):
+    monkeypatch.setattr(DriftingWorker, "pass_ms", 0.0)  # a clock that stands still
+    [result] = run("sam", rounds=2)
+    assert result.status == "error"
+    assert result.reason == "its numbers make no sense: expected passes that take longer than 0 ms"
 
 
 def test_one_after_the_other_the_same_drift_is_taken_for_a_difference():
