@@ -148,7 +148,7 @@ def load(data: Path) -> Corpus:
     for path, content in files.members(data, ARCHIVES, FILE, WHAT):
         match = FILE.search(path)
         assert match is not None  # `members` yields only paths that match
-        texts.setdefault((int(match["task"]), match["part"]), {}).setdefault(match["set"], content.decode())
+        texts.setdefault((int(match["task"]), match["part"]), {}).setdefault(match["set"], _text(content, f"{data}: {path}"))
     missing = [f"qa{task} {part}" for task in TASKS for part in ("train", "test") if (task, part) not in texts]
     if missing:
         raise UsageError(f"{data}: expected qa1 to qa20, train and test, in en-10k, got no {', '.join(missing)}; fetch the archive again")
@@ -169,6 +169,13 @@ def load(data: Path) -> Corpus:
     starts = torch.tensor([*reader.starts, len(reader.shown)])
     shown, answers = (place[torch.tensor(flat, dtype=torch.int64)] for flat in (reader.shown, reader.answers))
     return Corpus(words, shown, answers, starts[:-1], starts.diff(), torch.tensor(tasks), torch.tensor(parts), counts)
+
+
+def _text(content: bytes, where: str) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{where}: expected a text in UTF-8, got other bytes ({error}); fetch the archive again") from error
 
 
 class _Reader:
