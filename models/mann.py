@@ -7,7 +7,8 @@ A model is this wiring and one method, `access`: what the interface vector does 
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Generic
 
 import torch
@@ -113,19 +114,14 @@ class MANN(nn.Module, ABC, Generic[M]):
         """ValueError unless the state is one of this model's, for the batch and device of x."""
         if not isinstance(state, MANNState):
             raise ValueError(f"state: expected one made by initial_state(batch), got {type(state).__name__}")
-        expected = {"hidden": (x.shape[1], self.hidden), "reads": (x.shape[1], self.heads, self.word_size)}
-        for name, shape in expected.items():
-            tensor = getattr(state.controller, name)
-            if tuple(tensor.shape) != shape or tensor.device != x.device or tensor.dtype != x.dtype:
-                got = f"{list(tensor.shape)} {tensor.dtype} on {tensor.device}"
-                raise ValueError(
-                    f"state.controller.{name}: expected {list(shape)} {x.dtype} on {x.device}, got {got}; make one with initial_state"
-                )
-        memory = getattr(state.memory, "memory", None)
-        if memory is not None and tuple(memory.shape) != (x.shape[1], self.slots, self.word_size):
-            raise ValueError(
-                f"state.memory: expected [{x.shape[1]}, {self.slots}, {self.word_size}], got {list(memory.shape)}; use initial_state"
-            )
+        batch = x.shape[1]
+        units, reads = (batch, self.hidden), (batch, self.heads, self.word_size)
+        check_tensors("state.controller", state.controller, {"hidden": units, "cell": units, "reads": reads}, x.device, x.dtype)
+        check_tensors("state.memory", state.memory, self.memory_shapes(batch), x.device)
+
+    def memory_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        """Shapes of the tensors of `initial_memory` by their names; a state with others is refused."""
+        return {"memory": (batch, self.slots, self.word_size)}
 
     def memory_bytes(self, batch: int, steps: int, mode: str) -> dict[str, int]:
         """Predict the bytes of one pass of `steps` steps, by cause; `mode` is "train" or "infer". Nothing of size N is allocated here."""
@@ -196,6 +192,21 @@ def check_at_least(name: str, value: int, least: int, why: str = "") -> None:
     """ValueError unless `value` is a whole number >= least."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name}: expected a whole number >= {least}{f' ({why})' if why else ''}, got {value!r}")
+
+
+def check_tensors(
+    name: str, state: object, shapes: Mapping[str, tuple[int, ...]], device: torch.device, dtype: torch.dtype | None = None
+) -> None:
+    """ValueError that names the first tensor of a state that has another shape than expected, or another device or dtype."""
+    for part, shape in shapes.items():
+        try:
+            tensor = attrgetter(part)(state)
+        except AttributeError:
+            raise ValueError(f"{name}: expected one with {part}, got a {type(state).__name__}; make one with initial_state") from None
+        if tensor.shape != shape or tensor.device != device or dtype not in (None, tensor.dtype):
+            wanted = f"{list(shape)}{f' {dtype}' if dtype else ''} on {device}"
+            got = f"{list(tensor.shape)}{f' {tensor.dtype}' if dtype else ''} on {tensor.device}"
+            raise ValueError(f"{name}.{part}: expected {wanted}, got {got}; make one with initial_state")
 
 
 def check_input(x: Tensor, input_size: int, weight: Tensor) -> None:

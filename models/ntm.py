@@ -81,6 +81,10 @@ class NTM(DenseMANN[NTMMemory]):
         read, write = (part.clone(memory_format=torch.contiguous_format) for part in focus.split([self.heads, self.write_heads], dim=1))
         return NTMMemory(rows, read, write)
 
+    def memory_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        heads = {"read_weights": self.heads, "write_weights": self.write_heads}
+        return {**super().memory_shapes(batch), **{name: (batch, count, self.slots) for name, count in heads.items()}}
+
     def access(self, interface: Tensor, memory: NTMMemory) -> tuple[Tensor, NTMMemory]:
         """Run one step: address, write, address, read ([N] eq 2-9)."""
         address_width = (self.heads + self.write_heads) * self.address_size

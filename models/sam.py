@@ -88,7 +88,12 @@ class SAM(MANN[SAMMemory]):
     @property
     def backend(self) -> dict[str, str]:
         """What runs: `kernels` "native" or "torch", which may differ from the option, and the index."""
-        return {"kernels": native.choose(self.kernels, self.output.weight, self.word_size, self.index_kind), "index": self.index}
+        return {"kernels": native.choose_for(self), "index": self.index}
+
+    @property
+    def fallback(self) -> str | None:
+        """Why torch runs although native kernels may; None if they run or are not to."""
+        return None if self.kernels == "torch" else native.why_not_model(self)
 
     def initial_memory(self, batch: int, fill: Fill, seed: int) -> SAMMemory:
         weight = self.output.weight
@@ -120,6 +125,16 @@ class SAM(MANN[SAMMemory]):
         outputs = attach_outputs(current, features, controller.hidden, controller.cell, controller.reads, memory.weights)
         memory = dataclasses.replace(memory, weights=outputs[4], position=current.close(), current=None)
         return outputs[0], MANNState(ControllerState(*outputs[1:4]), memory)
+
+    def memory_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        read = (batch, self.heads, self.reads)
+        shared = dict.fromkeys(("rows.norms", "rows.ring.last"), (batch, self.slots))
+        return {**super().memory_shapes(batch), **shared, "index": read, "weights": read}
+
+    def check_state(self, state: object, x: Tensor) -> None:
+        super().check_state(state, x)
+        assert isinstance(state, MANNState)
+        state.memory.check_rows(self.slots)
 
     def native_inputs(self, memory: SAMMemory) -> native.ModelInputs:
         return native.ModelInputs(sizes={}, buffers={}, constant_states={"read_index": memory.index})
@@ -172,7 +187,8 @@ class SAM(MANN[SAMMemory]):
         memory.rows.num_candidates = min(self.slots, memory.rows.num_candidates + self.write_heads)
 
         erased = least_used if self.erase == "always" else torch.where(to_unused > DELTA, least_used, -1)
-        index = torch.cat([previous.clamp_min(0), least_used.unsqueeze(-1)], dim=2)
+        # In the place of a row that was not there, with weight 0, the one that is written to anyway: 0 times NaN is NaN.
+        index = torch.cat([torch.where(previous < 0, least_used.unsqueeze(-1), previous), least_used.unsqueeze(-1)], dim=2)
         weights = torch.cat([to_read, to_unused.unsqueeze(-1)], dim=2)
         write(memory.running, index, weights, values, erased)
         others = torch.where(previous == least_used.unsqueeze(-1), -1, previous)  # the least used row may also be one read last

@@ -6,7 +6,7 @@ from torch import Tensor
 from mann_bench.kernels import reference
 from mann_bench.kernels.native.registration import operator
 from mann_bench.kernels.ops.operator import Call
-from mann_bench.kernels.reference.lru_ring import RingMark
+from mann_bench.kernels.reference.lru_ring import LARGEST, RingMark
 
 
 class LruRing(reference.LruRing):
@@ -80,7 +80,7 @@ def _ring(op: str, last: Tensor, queue: Tensor, tail: int) -> tuple[Call, dict[s
 
 
 def _room(call: Call, sizes: dict[str, int], appends: int) -> None:
-    low, high = sizes["slots"] - min(0, appends), sizes["slots"] + sizes["queue_stride"] - max(0, appends)
+    low, high = sizes["slots"] - min(0, appends), min(sizes["slots"] + sizes["queue_stride"], LARGEST) - max(0, appends)
     if not low <= sizes["ring_tail"] <= high:
         wanted = f"from {low} to {high} (N = {sizes['slots']}, {appends} accesses; LruRing.reserve makes room)"
         raise ValueError(f"{call.op}: tail: expected a place {wanted}, got {sizes['ring_tail']}")

@@ -18,24 +18,46 @@
 Sizes are written as people write them: 64k = 64 * 2^10, 1M = 2^20. Exit code 0: done; 1: something measured failed; 2: bad usage.
 """
 
-import os
+import functools
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import typer
 
 from mann_bench.cli.claims import claims
 from mann_bench.cli.compare import compare
-from mann_bench.cli.console import warnings_as_sentences
+from mann_bench.cli.console import tell, warnings_as_sentences
 from mann_bench.cli.doctor import doctor
 from mann_bench.cli.largest import largest
 from mann_bench.cli.learn import learn
 from mann_bench.cli.list import list_
 from mann_bench.cli.options import expand
+from mann_bench.cli.os_errors import explain, is_usage
 from mann_bench.cli.plan import plan
 from mann_bench.cli.profile import profile
 from mann_bench.cli.report import report
 from mann_bench.cli.run import run
+from mann_bench.cli.streams import lasting_streams, open_closed_streams
 from mann_bench.data.errors import UsageError
+
+
+def told(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command end bad usage and whatever the system refuses with one sentence and an exit code, never with a traceback."""
+
+    @functools.wraps(command)
+    def telling(**values: Any) -> None:
+        try:
+            command(**values)
+        except UsageError as error:
+            tell(f"error: {error}")
+            raise typer.Exit(2) from None
+        except OSError as error:
+            tell(f"error: {explain(error)}")
+            raise typer.Exit(2 if is_usage(error) else 1) from None
+
+    return telling
+
 
 app = typer.Typer(
     add_completion=False,
@@ -45,15 +67,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (run, plan, list_, doctor, report, compare, claims, profile, largest, learn):
-    app.command(command.__name__.rstrip("_"))(expand(command))
+    app.command(command.__name__.rstrip("_"))(told(expand(command)))
 
 
 def main() -> None:
-    """Run the command line; bad input prints one sentence and exits with 2."""
-    sys.path.append(os.getcwd())  # so that `--model my_module:factory` finds a file in the working directory
-    try:
-        with warnings_as_sentences():
-            app()
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    """Run the command line."""
+    open_closed_streams()
+    with lasting_streams(), warnings_as_sentences():
+        sys.path.append("")  # so that `--model my_module:factory` finds a file in the working directory
+        app()

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mann_bench.cli.options import AsJson
+from mann_bench.data.text import visible
 
 
 def claims(
@@ -26,4 +27,4 @@ def claims(
         print(json.dumps([to_json(verdict) for verdict in verdicts]))
         return
     for verdict in verdicts:
-        print(f"{to_text(verdict)}\n")
+        print(f"{visible(to_text(verdict))}\n")

@@ -1,17 +1,17 @@
 """`mann-bench compare`: two runs, or two states of the code, against each other."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from mann_bench.cli.console import console, wide_console
-from mann_bench.cli.options import UNCHANGED, AsJson, SuiteOptions, default_folder
+from mann_bench.cli.console import tell, wide_console, writing_to
+from mann_bench.cli.options import UNCHANGED, AsJson, SuiteOptions, new_folder
 from mann_bench.data.errors import UsageError
 from mann_bench.data.suite import Suite
+from mann_bench.data.text import shortened
 
 
 def compare(
@@ -36,12 +36,12 @@ def compare(
     limits = parse_limits(fail_on or [])
     smallest_change = parse_percent("--threshold", threshold)
     if suite:
-        folders = _run_both(before, after, options.load(suite), out or default_folder("compare"), processes, smallest_change)
+        folders = _run_both(before, after, options.load(suite), out, processes, smallest_change)
     else:
         folders = _existing(before), _existing(after)
     comparison = compare_runs(*folders, anyway=anyway)
     for warning in comparison.warnings:
-        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
+        tell(f"warning: {warning}")
     broken = violations(comparison.cases, limits)
     if as_json:
         rows = [to_json(case, smallest_change) for case in comparison.cases]
@@ -55,24 +55,19 @@ def compare(
         if suite:
             print(f"results: {folders[0]} {folders[1]}")
     for sentence in broken:
-        print(f"failed: {sentence}", file=sys.stderr)
+        tell(f"failed: {shortened(sentence)}")
     raise typer.Exit(1 if broken else 0)
 
 
-def _run_both(before: str, after: str, suite: Suite, out: Path, processes: int, smallest_change: float) -> tuple[Path, Path]:
+def _run_both(before: str, after: str, suite: Suite, out: Path | None, processes: int, smallest_change: float) -> tuple[Path, Path]:
     """Run the suite at both states of the code, in turn; return the two run folders."""
     from mann_bench.reports.compare.comparison import known_well
     from mann_bench.run.checkouts import checked_out, run_at_both
 
     with checked_out(before) as old, checked_out(after) as new:
-        return run_at_both(
-            suite,
-            (old, new),
-            out,
-            processes,
-            lambda a, b: known_well(a, b, smallest_change),
-            lambda text: console.print(text, markup=False, soft_wrap=True),
-        )
+        folder = out or new_folder("compare")
+        with writing_to(folder):
+            return run_at_both(suite, (old, new), folder, processes, lambda a, b: known_well(a, b, smallest_change), tell)
 
 
 def _existing(run: str) -> Path:

@@ -1,41 +1,62 @@
 """Printing of the commands, and the end of a run that was stopped."""
 
 import json
-import os
+import shlex
 import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
-from mann_bench.data.errors import DISK_FULL, StorageWarning
+from mann_bench.cli.os_errors import explain
+from mann_bench.data.errors import StorageWarning
+from mann_bench.data.text import visible
 
-console = Console(stderr=True)
+
+class PlainConsole(Console):
+    """A console that shows all text as it is: names and reasons are of others, and may hold markup or a terminal's escapes.
+
+    Nothing is highlighted either: rich's highlighter takes seconds for a reason of some 10,000 characters.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]  # all its options are passed on
+        """Render a text with what is not printable as escape sequences."""
+        return super().render_str(visible(text), **options)
+
+
+console = PlainConsole(stderr=True)
+
+
+def tell(text: str) -> None:
+    """Print a sentence on standard error, in one line however wide the terminal is."""
+    console.print(text, soft_wrap=True)
 
 
 def wide_console() -> Console:
     """Return a console for standard output; if piped, it is wide enough that no column is cut."""
-    return Console(width=None if sys.stdout.isatty() else 200)
+    return PlainConsole(width=None if sys.stdout.isatty() else 200)
 
 
 @contextmanager
 def stoppable(folder: Path) -> Iterator[None]:
-    """Turn Ctrl-C and a full disk into a sentence on how to resume the run, and an exit code."""
-    advice = f"Go on with the same command and: --out {folder} --resume"
+    """Turn Ctrl-C, a full disk and other errors of the system into a sentence on how to resume the run, and an exit code."""
+    advice = f"Go on with the same command and: --out {shlex.quote(str(folder))} --resume"
     try:
         yield
     except KeyboardInterrupt:
-        console.print(f"stopped; what finished is kept. {advice}", markup=False, soft_wrap=True)
+        tell(f"stopped; what finished is kept. {advice}")
         raise typer.Exit(130) from None
     except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        message = f"error: {folder}: {os.strerror(error.errno)}; what finished is kept. Free some space. {advice}"
-        console.print(message, markup=False, soft_wrap=True)
+        tell(f"error: {explain(error, folder)}; what finished is kept. {advice}")
         raise typer.Exit(1) from None
 
 
@@ -56,6 +77,17 @@ def warnings_as_sentences() -> Iterator[None]:
         warnings.formatwarning = format_warning
 
 
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Let an error of the system that names no file, as that of a full disk, name the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(folder)
+        raise
+
+
 def summarize(what: str, results: Path, statuses: Counter[str], as_json: bool) -> None:
     """Print the statuses of a run, its results file and the next command."""
     if as_json:
@@ -63,4 +95,4 @@ def summarize(what: str, results: Path, statuses: Counter[str], as_json: bool) -
         return
     print(f"{sum(statuses.values())} {what}: " + ", ".join(f"{count} {status}" for status, count in statuses.most_common()))
     print(f"results: {results}")
-    print(f"next:    mann-bench report {results.parent}")
+    print(f"next:    mann-bench report {shlex.quote(str(results.parent))}")

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from mann_bench.cli.console import console, wide_console
-from mann_bench.cli.options import AsJson, Device, Mode, Seed, Threads, default_folder, one_case
+from mann_bench.cli.console import console, wide_console, writing_to
+from mann_bench.cli.options import AsJson, Device, Mode, Seed, Threads, new_folder, one_case
 from mann_bench.data.suite import Budget
 from mann_bench.data.units import parse_size
 
@@ -35,8 +35,9 @@ def largest(
     fields = {"steps": steps, "batch": batch, "index": index}
     cases = [one_case("largest", model, "64", each, device, threads, seed, **fields) for model in models for each in modes]
     budget = Budget(memory=parse_size(memory), case_seconds=seconds)
-    folder = out or default_folder("largest")
-    rows = search_and_store(cases, budget, step_ms, folder, console)
+    folder = out or new_folder("largest")
+    with writing_to(folder):
+        rows = search_and_store(cases, budget, step_ms, folder, console)
     if as_json:
         print(json.dumps(rows))
     else:

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import psutil
 import typer
 
-from mann_bench.cli.console import console, stoppable, summarize
-from mann_bench.cli.options import AsJson, Device, OwnModel, default_folder, split_names
+from mann_bench.cli.console import console, stoppable, summarize, tell, writing_to
+from mann_bench.cli.options import AsJson, Device, OwnModel, new_folder, split_names, warn_of_threads
 from mann_bench.data.errors import UsageError
 from mann_bench.data.units import parse_seconds, parse_size
 from mann_bench.learn.record import LearningOptions
@@ -81,26 +81,28 @@ def learn(
     names = [*split_names(models), *(model or [])]
     if not names:
         raise UsageError("--models: expected at least one, got none")
+    warn_of_threads(threads)
     parsed: dict[str, Any] = {
         "task_options": options,
-        "levels": parse_levels(levels) if levels else None,
+        "levels": parse_levels(levels) if levels is not None else None,
         "stop_at_goal": not past_goal,
-        "sequences": parse_size(sequences) if sequences else None,
-        "seconds": parse_seconds(budget) if budget else None,
-        "slots": parse_size(slots) if slots else None,
-        "learning_rates": parse_rates(learning_rate, names) if learning_rate else {},
-        "memory_bytes": parse_size(memory) if memory else share_of_memory(),
+        "sequences": parse_size(sequences) if sequences is not None else None,
+        "seconds": parse_seconds(budget) if budget is not None else None,
+        "slots": parse_size(slots) if slots is not None else None,
+        "learning_rates": parse_rates(learning_rate, names) if learning_rate is not None else {},
+        "memory_bytes": parse_size(memory) if memory is not None else share_of_memory(),
     }
     unchanged = {field.name: context.params[field.name] for field in fields(LearningOptions) if field.name not in parsed}
     cases = plan(task, task_object, names, range(first_seed, first_seed + seeds), LearningOptions(**unchanged, **parsed))
     if equal_memory:
         cases, notes = with_equal_memory(cases, task_object)
         for note in notes:
-            console.print(f"equal memory: {note}", markup=False, soft_wrap=True)
-    folder = out or default_folder(f"learn-{task}")
+            tell(f"equal memory: {note}")
+    folder = out or new_folder(f"learn-{task}")
     jobs = jobs or max(1, usable_threads() // threads)
     times = {"every_s": checkpoint_seconds, "evaluation_s": evaluation_seconds}
-    session = LearningSession(cases, data, folder, resume=resume, console=console, **times)
+    with writing_to(folder):
+        session = LearningSession(cases, data, folder, resume=resume, console=console, **times)
     with stoppable(folder):
         statuses = session.run(jobs)
     summarize("runs", folder / "learning.jsonl", statuses, as_json)

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from mann_bench.cli.console import tell
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError, first_error
 from mann_bench.data.registry import MODEL_WORKLOAD, find_model, split_variant
@@ -32,9 +34,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a program t
 class SuiteOptions:
     """Options that change a suite. A command takes them as one parameter; `expand` makes them options of the command."""
 
-    models: Annotated[str, typer.Option(help="only these, comma-separated; a variant as ntm-checkpointed")] = ""
+    models: Annotated[str | None, typer.Option(help="only these, comma-separated; a variant as ntm-checkpointed")] = None
     model: OwnModel = None
-    slots: Annotated[str, typer.Option(help="memory sizes instead of the suite's, as 1k,64k,1M (k = 2^10, M = 2^20)")] = ""
+    slots: Annotated[str | None, typer.Option(help="memory sizes instead of the suite's, as 1k,64k,1M (k = 2^10, M = 2^20)")] = None
     device: Device = None
     threads: Threads = None
     mode: Mode = None
@@ -48,6 +50,10 @@ class SuiteOptions:
             raise UsageError(f"--mode: expected train or infer, got {self.mode!r}")
         names = [*split_names(self.models), *(self.model or [])]
         sizes = [parse_size(text) for text in split_names(self.slots)]
+        for option, text, values in (("--models", self.models, names), ("--slots", self.slots, sizes)):
+            if text is not None and not values:
+                raise UsageError(f"{option}: expected at least one, got none; leave the option out to take the suite's")
+        warn_of_threads(self.threads)
         changes = {"device": self.device, "threads": self.threads, "mode": self.mode, "seed": self.seed}
         changes = {name: value for name, value in changes.items() if value is not None}
         return select(load_suite(suite), models=names, slots=sizes, changes=changes)
@@ -79,14 +85,29 @@ def expand(command: Callable[..., None]) -> Callable[..., None]:
     return expanded
 
 
-def split_names(text: str) -> list[str]:
-    """Split a comma-separated list: `sam, ntm` -> ["sam", "ntm"]."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+def split_names(text: str | None) -> list[str]:
+    """Split a comma-separated list: `sam, ntm` -> ["sam", "ntm"]; None holds no names."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
-def default_folder(name: str) -> Path:
-    """Return `runs/NAME-DATE`, the folder of a command without --out."""
-    return Path("runs") / f"{name.replace(':', '-')}-{datetime.now():%Y%m%d-%H%M%S}"
+def warn_of_threads(threads: int | None) -> None:
+    """Warn if this machine has fewer processors than `--threads` asks for."""
+    if threads is not None and threads > (usable := usable_threads()):
+        tell(f"warning: --threads {threads}: only {usable} processors can be used here; threads that share one wait for each other")
+
+
+def new_folder(name: str) -> Path:
+    """Make and return `runs/NAME-DATE`, the folder of a command without --out; a number is added if another command has just made it."""
+    plain_name = re.sub(r"[^\w.-]+", "-", name)[:80]
+    stem = f"{plain_name}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder, number = Path("runs") / stem, 1
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+            folder = folder.with_name(f"{stem}-{number}")
 
 
 def one_case(
@@ -100,6 +121,7 @@ def one_case(
     check_device(device or "cpu")
     if missing := why_no_device(device or "cpu"):
         raise UsageError(f"--device: {missing}")
+    warn_of_threads(threads)
     fields |= {"mode": mode, "device": device, "seed": seed, "threads": threads or usable_threads()}
     try:
         return Case(

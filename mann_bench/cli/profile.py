@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from mann_bench.cli.console import console
-from mann_bench.cli.options import AsJson, Device, Mode, Seed, Threads, default_folder, one_case
+from mann_bench.cli.console import tell, writing_to
+from mann_bench.cli.options import AsJson, Device, Mode, Seed, Threads, new_folder, one_case
+from mann_bench.data.text import shortened, visible
 from mann_bench.data.units import parse_size
 
 
@@ -36,14 +37,16 @@ def profile(
 
     fields = {"steps": steps, "batch": batch, "kernels": kernels, "index": index, "fill": fill}
     case = one_case("profile", model, slots, mode, device, threads, seed, **fields)
-    folder = out or default_folder(f"profile-{case.model}")
-    profile = profile_in_worker(case, folder, parse_size(memory), seconds)
-    if isinstance(profile, Failure):
-        console.print(f"{profile.status}: {profile.reason}", markup=False, soft_wrap=True)
-        raise typer.Exit(1)
-    page = write_profile_page(profile, folder)
+    memory_bytes = parse_size(memory)
+    folder = out or new_folder(f"profile-{case.model}")
+    with writing_to(folder):
+        profile = profile_in_worker(case, folder, memory_bytes, seconds)
+        if isinstance(profile, Failure):
+            tell(f"{profile.status}: {shortened(profile.reason)}")
+            raise typer.Exit(1)
+        page = write_profile_page(profile, folder)
     if as_json:
         print(profile.model_dump_json(by_alias=True))
         return
-    print("\n".join(sentences(profile)))
+    print("\n".join(map(visible, sentences(profile))))
     print(f"page: {page}")

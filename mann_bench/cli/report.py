@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mann_bench.cli.console import writing_to
+
 
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders written by `mann-bench run` or `learn`")],
@@ -13,5 +15,8 @@ def report(
     """Write one self-contained HTML page, Markdown, CSV and plots from stored results."""
     from mann_bench.reports.pages import write_reports
 
-    for page in write_reports(runs, out or runs[0] / "report"):
+    folder = out or runs[0] / "report"
+    with writing_to(folder):
+        pages = write_reports(runs, folder)
+    for page in pages:
         print(f"report: {page}")

@@ -5,15 +5,15 @@ from typing import Annotated
 
 import typer
 
-from mann_bench.cli.console import console, stoppable, summarize
-from mann_bench.cli.options import AsJson, SuiteName, SuiteOptions, default_folder
+from mann_bench.cli.console import console, stoppable, summarize, writing_to
+from mann_bench.cli.options import AsJson, SuiteName, SuiteOptions, new_folder
 from mann_bench.data.errors import UsageError
 
 
 def run(
     suite: SuiteName,
     options: SuiteOptions,
-    rounds: Annotated[int | None, typer.Option(min=1, help="turns in which the cases of a comparison are timed")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="rounds of timing: in each, the cases of a comparison take turns")] = None,
     timing_seconds: Annotated[float | None, typer.Option(min=0.01, help="seconds of samples of one case, over all rounds")] = None,
     cache: Annotated[str | None, typer.Option(help="warm, or flushed before each pass")] = None,
     budget_seconds: Annotated[float | None, typer.Option(min=0.1, help="seconds one case may take, all in")] = None,
@@ -29,11 +29,14 @@ def run(
     budget = cases.budget.model_copy(update={name: value for name, value in changes.items() if value is not None})
     if resume and out is None:
         raise UsageError("--resume: expected --out FOLDER of the run to go on with, got none")
-    from mann_bench.run.session import run_and_store
+    from mann_bench.run.session import open_run, run_and_store
 
-    folder = out or default_folder(cases.name)
-    with stoppable(folder):
-        statuses = run_and_store(cases.model_copy(update={"budget": budget}), folder, resume=resume, console=console)
-    summarize("cases", folder / "results.jsonl", statuses, as_json)
+    planned = cases.model_copy(update={"budget": budget})
+    path = out or new_folder(planned.name)
+    with writing_to(path):
+        folder = open_run(planned, path, resume=resume)
+    with stoppable(path):
+        statuses = run_and_store(planned, folder, console)
+    summarize("cases", folder.results_path, statuses, as_json)
     failed = statuses["error"] + statuses["unverified"]
     raise typer.Exit(1 if failed or not statuses["ok"] else 0)

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from mann_bench.data.registry import find_model
 from mann_bench.data.result import SCHEMA, now
 from mann_bench.data.store import RecordFolder
+from mann_bench.data.text import shortened, visible
 from mann_bench.data.units import format_slots
 from mann_bench.learn.record import LEARNING, LearningCase, LearningResult, furthest
 from mann_bench.learn.trainer import load_checkpoint
@@ -77,7 +78,7 @@ class LearningSession:
         self.statuses: Counter[str] = Counter(result.status for result in self.done.values())
         self.running: dict[int, Running] = {}  # by the file descriptor of the process's messages
         self.selector = selectors.DefaultSelector()
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[text]}"))
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), TextColumn("{task.fields[text]}", markup=False))
         self.bars = Progress(*columns, console=console, transient=True) if console.is_terminal else None
 
     def run(self, jobs: int) -> Counter[str]:
@@ -88,7 +89,7 @@ class LearningSession:
         """
         waiting = deque(case for case in self.cases if case.run_id not in self.done)
         if self.done:
-            self.console.print(f"{len(self.done)} of {len(self.cases)} runs are there already", markup=False)
+            self.console.print(f"{len(self.done)} of {len(self.cases)} runs are there already")
         (self.path / "checkpoints").mkdir(exist_ok=True)
         try:
             with self.bars or nullcontext():
@@ -115,7 +116,7 @@ class LearningSession:
         self.running[run.process.fileno()] = run
         self.selector.register(run.process, selectors.EVENT_READ)
         if self.bars:
-            run.bar = self.bars.add_task(label(case), total=1.0, text="starting")
+            run.bar = self.bars.add_task(visible(label(case)), total=1.0, text="starting")
 
     def handle(self, run: Running, message: dict[str, Any] | Failure) -> None:
         """Handle one message of a run (`mann_bench.learn.worker`), or the death of its process."""
@@ -130,7 +131,7 @@ class LearningSession:
                 self.bars.update(run.bar, text=f"evaluating level {message['evaluating']}")
         elif "stopped" in message:  # by a signal that is not ours
             self.finish(run)
-            self.console.print(f"{label(run.case)}: stopped, and left a checkpoint", markup=False)
+            self.console.print(f"{label(run.case)}: stopped, and left a checkpoint")
         elif "disk" in message:
             raise OSError(errno.ENOSPC, message["disk"])
         elif "result" in message:
@@ -150,7 +151,7 @@ class LearningSession:
         result = LearningResult(case_id=case.case_id, case=case, started_at=started_at, **outcome)
         self.folder.append(result)
         self.statuses[result.status] += 1
-        self.console.print(f"[{sum(self.statuses.values())}/{len(self.cases)}] {line(result)}", markup=False, soft_wrap=True)
+        self.console.print(f"[{sum(self.statuses.values())}/{len(self.cases)}] {line(result)}", soft_wrap=True)
 
     def show(self, run: Running, progress: dict[str, Any]) -> None:
         """Update the progress bar of a run; without a terminal, print a line every `LINE_S` seconds."""
@@ -164,7 +165,7 @@ class LearningSession:
             self.bars.update(run.bar, completed=max(shares), text=text)
         elif time.monotonic() - run.printed_s >= LINE_S:
             run.printed_s = time.monotonic()
-            self.console.print(f"{label(case)}: {text}", markup=False, soft_wrap=True)
+            self.console.print(f"{label(case)}: {text}", soft_wrap=True)
 
     def close(self) -> None:
         """Ask running processes to write a checkpoint and stop; release the folder."""
@@ -216,7 +217,7 @@ def label(case: LearningCase) -> str:
 
 def line(result: LearningResult) -> str:
     """Describe a finished run in one line."""
-    parts = [f"{label(result.case)}: {result.status}" + (f" ({result.reason})" if result.reason else "")]
+    parts = [f"{label(result.case)}: {result.status}" + (f" ({shortened(result.reason)})" if result.reason else "")]
     if result.curve:
         last = result.curve[-1]
         parts.append(f"loss {last.loss:.3f}, level {last.level:,}, {result.sequences:,} sequences in {result.wall_s:,.0f} s")

@@ -250,7 +250,8 @@ def nvml_per_step(workload: ModelWorkload) -> list[int]:
             readings.append(sensors.process_bytes)
 
     cell = getattr(workload.model, "controller", None)
-    hook = cell.register_forward_hook(note) if isinstance(cell, torch.nn.LSTMCell) else None
+    by_step = workload.backend["kernels"] != "native"  # native kernels would not run on a layer that has a hook
+    hook = cell.register_forward_hook(note) if by_step and isinstance(cell, torch.nn.LSTMCell) else None
     nvtx_ranges: Any = torch.autograd.profiler.emit_nvtx  # under Nsight, the phases appear as ranges
     try:
         with nvtx_ranges():

@@ -12,6 +12,7 @@ from mann_bench.data.case import Case
 from mann_bench.data.result import SCHEMA, Result, now
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
+from mann_bench.data.text import shortened, visible
 from mann_bench.data.units import format_bytes
 from mann_bench.machine.environment import fingerprint
 from mann_bench.measure.advice import advise
@@ -33,24 +34,33 @@ def describe(suite: Suite) -> dict[str, Any]:
     }
 
 
-def run_and_store(suite: Suite, path: Path, *, resume: bool, console: Console) -> Counter[str]:
-    """Run a suite into a folder; returns how many cases have each status, earlier ones included."""
-    folder = RunFolder(path, describe(suite), resume=resume)
+def open_run(suite: Suite, path: Path, *, resume: bool) -> RunFolder:
+    """Open the folder of a suite's run; raises as `RunFolder`."""
+    return RunFolder(path, describe(suite), resume=resume)
+
+
+def run_and_store(suite: Suite, folder: RunFolder, console: Console) -> Counter[str]:
+    """Run a suite into its folder and close that; returns how many cases have each status, earlier ones included."""
     try:
         statuses = Counter(result.status for result in folder.records)
         if earlier := len(folder.records):
-            console.print(f"{earlier} of {len(suite.cases)} cases are there already", markup=False)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            console.print(f"{earlier} of {len(suite.cases)} cases are there already")
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
         with bar or nullcontext():
             task = bar.add_task("starting", total=len(suite.cases), completed=earlier) if bar else None
-            for result in run_suite(suite, folder, lambda text: bar.update(task, description=text) if bar and task is not None else None):
+
+            def announce(text: str) -> None:
+                if bar and task is not None:
+                    bar.update(task, description=visible(text))
+
+            for result in run_suite(suite, folder, announce):
                 statuses[result.status] += 1
                 if bar and task is not None:
                     bar.advance(task)
-                console.print(f"[{sum(statuses.values())}/{len(suite.cases)}] {line(result)}", markup=False, soft_wrap=True)
+                console.print(f"[{sum(statuses.values())}/{len(suite.cases)}] {line(result)}", soft_wrap=True)
                 for sentence in advise(result):
-                    console.print(f"    {sentence}", markup=False, soft_wrap=True)
+                    console.print(f"    {sentence}", soft_wrap=True)
     finally:
         folder.close()
     return Counter({str(status): count for status, count in statuses.items()})
@@ -66,7 +76,7 @@ def search_and_store(cases: list[Case], budget: Budget, step_ms: float | None, p
             for answer in find_largest(case, budget, measured_probe(budget), step_ms):
                 if not isinstance(answer, Largest):
                     folder.append(answer)
-                    console.print(line(answer), markup=False, soft_wrap=True)
+                    console.print(line(answer), soft_wrap=True)
                     continue
                 fitted = answer.fitted
                 rows.append(
@@ -77,7 +87,7 @@ def search_and_store(cases: list[Case], budget: Budget, step_ms: float | None, p
                         "measured N": answer.slots,
                         "ms a step": round(fitted.time.step_ms.median, 4) if fitted else None,
                         "peak": format_bytes(fitted.memory.peak_bytes) if fitted else None,
-                        "what stopped it": answer.why,
+                        "what stopped it": shortened(answer.why),
                     }
                 )
     finally:
@@ -88,10 +98,10 @@ def search_and_store(cases: list[Case], budget: Budget, step_ms: float | None, p
 def line(result: Result) -> str:
     """One line about a result: time and bytes per step, bandwidth where it is known; or why it was not measured."""
     if result.status != "ok":
-        return f"{result.case.label}: {result.status}: {result.reason}"
+        return f"{result.case.label}: {result.status}: {shortened(result.reason or 'no reason known')}"
     step = result.time.step_ms
     half_width = (step.ci_high - step.ci_low) / 2 / step.median
     text = f"{result.case.label}: {step.median:.3g} ms/step ±{half_width:.0%}, {result.memory.bytes_per_step:,.0f} bytes/step"
     if moved_bytes := workload_class(result.case.model).moved_bytes(result.case):
         text += f", {moved_bytes / step.median / 1e6:.3g} GB/s"
-    return f"{text}; {result.reason}" if result.reason else text
+    return f"{text}; {shortened(result.reason)}" if result.reason else text
