@@ -5,6 +5,7 @@ All random numbers of step n come from (seed, n), so a step is the same whenever
 
 import io
 import math
+import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -215,10 +216,15 @@ class Trainer:
 
 
 def load_checkpoint(path: Path, case: LearningCase) -> Checkpoint:
-    """Read what `Trainer.save` wrote. ValueError if the checkpoint is of another run."""
-    checkpoint: Checkpoint = torch.load(path, map_location=case.device, weights_only=True)
-    if checkpoint["run_id"] != case.run_id:
-        raise ValueError(f"{path}: expected a checkpoint of run {case.run_id}, got one of {checkpoint['run_id']}; remove it")
+    """Read what `Trainer.save` wrote; no code in the file is run. ValueError if it is no checkpoint, or one of another run."""
+    try:
+        checkpoint: Checkpoint = torch.load(path, map_location=case.device, weights_only=True)
+        run_id = checkpoint["run_id"]
+    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, RuntimeError) as error:
+        first_line = str(error).partition("\n")[0]
+        raise ValueError(f"{path}: expected a checkpoint of this trainer, got another file ({first_line}); remove it") from error
+    if run_id != case.run_id:
+        raise ValueError(f"{path}: expected a checkpoint of run {case.run_id}, got one of {run_id}; remove it")
     checkpoint["random"] = checkpoint["random"].cpu()
     return checkpoint
 

@@ -1,6 +1,7 @@
 """Training runs: curriculum, trainer and evaluation in one process, and a process that is killed and resumed."""
 
 import itertools
+import os
 import random
 import time
 
@@ -128,6 +129,27 @@ def test_checkpoint_of_another_case_is_refused(tmp_path):
     make(small_case()).run(tmp_path / "one.pt", should_stop=lambda: True)
     with pytest.raises(ValueError, match="expected a checkpoint of run"):
         make(small_case(seed=1)).load(tmp_path / "one.pt")
+
+
+class Hostile:
+    """An object whose unpickling runs code."""
+
+    def __reduce__(self):
+        return (os.mkdir, ("ran",))
+
+
+@pytest.mark.parametrize("kind", ["hostile", "list", "other", "empty", "text"])
+def test_a_file_that_is_no_checkpoint_is_told_as_that_and_runs_nothing(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "one.pt"
+    content = {"hostile": {"run_id": Hostile()}, "list": [1], "other": {"model": 1}}.get(kind)
+    if content is None:
+        path.write_text("" if kind == "empty" else "no checkpoint")
+    else:
+        torch.save(content, path)
+    with pytest.raises(ValueError, match=r"one\.pt: expected a checkpoint of this trainer, got another file .*; remove it"):
+        load_checkpoint(path, small_case())
+    assert [found.name for found in tmp_path.iterdir()] == ["one.pt"]
 
 
 class TestMemoryBetweenBatches:
