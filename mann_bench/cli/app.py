@@ -34,6 +34,7 @@ from mann_bench.cli.plan import plan
 from mann_bench.cli.profile import profile
 from mann_bench.cli.report import report
 from mann_bench.cli.run import run
+from mann_bench.cli.stopping import Stopped, stopped_by_signals
 from mann_bench.data.errors import UsageError
 
 app = typer.Typer(
@@ -48,10 +49,14 @@ for command in (run, plan, list_, doctor, report, compare, claims, profile, larg
 
 
 def main() -> None:
-    """Run the command line; bad input prints one sentence and exits with 2."""
+    """Run the command line; bad input prints one sentence and exits with 2, a signal to end with 128 and its number."""
     sys.path.append(os.getcwd())  # so that `--model my_module:factory` finds a file in the working directory
     try:
-        app()
+        with stopped_by_signals():
+            app()
+    except Stopped as stopped:
+        print(f"stopped by {stopped.name}; nothing runs on. Call the same command to begin again", file=sys.stderr)
+        sys.exit(stopped.exit_code)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

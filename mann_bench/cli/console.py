@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from mann_bench.cli.stopping import Stopped
 from mann_bench.data.errors import DISK_FULL
 
 console = Console(stderr=True)
@@ -23,13 +24,13 @@ def wide_console() -> Console:
 
 @contextmanager
 def stoppable(folder: Path) -> Iterator[None]:
-    """Turn Ctrl-C and a full disk into a sentence on how to resume the run, and an exit code."""
+    """Turn a signal to end (`stopping.py`) and a full disk into a sentence on how to resume the run, and an exit code."""
     advice = f"Go on with the same command and: --out {folder} --resume"
     try:
         yield
-    except KeyboardInterrupt:
-        console.print(f"stopped; what finished is kept. {advice}", markup=False, soft_wrap=True)
-        raise typer.Exit(130) from None
+    except Stopped as stopped:
+        console.print(f"stopped by {stopped.name}; what finished is kept. {advice}", markup=False, soft_wrap=True)
+        raise typer.Exit(stopped.exit_code) from None
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
