@@ -131,7 +131,10 @@ class Check(Record):
 
 
 class Measured(StoredRecord):
-    """A case that was measured. `reason`: why other kernels ran than the case asks for, if so; `warnings`: what else to know of it."""
+    """A case that was measured. `reason`: why other kernels ran than the case asks for, if so; `warnings`: what else to know of it.
+
+    `output` is of a `NotMeasured` only.
+    """
 
     status: Literal["ok"] = "ok"
     reason: str | None = None
@@ -142,6 +145,7 @@ class Measured(StoredRecord):
     check: Check | None = None
     recall: float | None = None
     warnings: list[str] = Field(default_factory=list)
+    output: None = None
     started_at: str
     wall_s: float
 
@@ -160,6 +164,7 @@ class NotMeasured(StoredRecord):
     memory: Memory | None = None
     check: Check | None = None
     recall: float | None = None
+    warnings: list[str] = Field(default_factory=list)
     output: str | None = None
     started_at: str
     wall_s: float
