@@ -161,7 +161,7 @@ class Measured(StoredRecord):
     """A case that was measured.
 
     `reason`: why other kernels ran than the case asks for, if so. `warnings`: what else to know of it. `comparison`: id of the set of cases
-    that were timed in turn with it.
+    that were timed in turn with it. `output` is of a `NotMeasured` only.
     """
 
     status: Literal["ok"] = "ok"
@@ -173,6 +173,7 @@ class Measured(StoredRecord):
     check: Check | None = None
     recall: float | None = None
     warnings: list[Text] = Field(default_factory=list)
+    output: None = None
     started_at: Moment
     wall_s: Duration
     comparison: Text | None = None
@@ -192,6 +193,7 @@ class NotMeasured(StoredRecord):
     memory: Memory | None = None
     check: Check | None = None
     recall: float | None = None
+    warnings: list[Text] = Field(default_factory=list)
     output: Text | None = None
     started_at: Moment
     wall_s: Duration

@@ -225,13 +225,12 @@ def result_of(run: Running, outcome: dict[str, Any]) -> LearningResult:
         outcome: fields of it, from the process; where they cannot be its fields, the run has failed.
     """
     known: dict[str, Any] = {"case_id": run.case.case_id, "case": run.case, "started_at": run.started_at}
-    if outcome.get("status") not in ("ok", "budget"):
-        known["output"] = run.process.output
+    output = None if outcome.get("status") in ("ok", "budget") else run.process.output
     try:
-        return LearningResult(**known, **outcome)
+        return LearningResult(**known, **outcome, output=output)
     except (ValidationError, TypeError) as error:  # TypeError: a field that is known already
         reason = one_line(f"expected a result of the training process, got one that cannot be stored: {text_of(error)}")
-        return LearningResult(**known, status="error", reason=reason, wall_s=0.0)
+        return LearningResult(**known, status="error", reason=reason, output=run.process.output, wall_s=0.0)
 
 
 def left_behind(run: Running) -> dict[str, Any]:

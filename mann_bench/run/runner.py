@@ -288,6 +288,7 @@ def _not_measured(
         memory=prepared.memory if prepared else None,
         check=prepared.check if prepared else failure.check,
         recall=prepared.recall if prepared else None,
+        warnings=prepared.warnings if prepared else [],
         output=output,
         started_at=started_at,
         wall_s=wall_s,
