@@ -73,8 +73,9 @@ class LearningSession:
         self.cases, self.data, self.path, self.console = cases, data, path, console
         self.every_s, self.evaluation_s = every_s, evaluation_s
         self.folder = RecordFolder(path, describe(cases, data), LEARNING, resume=resume)
-        stored = furthest(self.folder.records)
-        self.done = {case.run_id: stored[case.run_id] for case in cases if case.run_id in stored and stored[case.run_id].fulfils(case)}
+        self.stored = furthest(self.folder.records)
+        finished = (self.stored.get(case.run_id) for case in cases)
+        self.done = {result.run_id: result for case, result in zip(cases, finished, strict=True) if result and result.fulfils(case)}
         self.statuses: Counter[str] = Counter(result.status for result in self.done.values())
         self.running: dict[int, Running] = {}  # by the file descriptor of the process's messages
         self.selector = selectors.DefaultSelector()
@@ -109,7 +110,10 @@ class LearningSession:
         if missing := why_unavailable(case.device, case.variant, case.index):
             self.store(case, now(), {"status": "unavailable", "reason": missing, "wall_s": 0.0})
             return
-        run = Running(case, TrainingProcess(case.threads), self.path / "checkpoints" / f"{case.run_id}.pt")
+        checkpoint = (self.path / "checkpoints" / f"{case.run_id}.pt").absolute()  # a model may change the current folder
+        if case.run_id in self.stored and not checkpoint.exists():
+            self.console.print(f"{label(case)}: expected the checkpoint {checkpoint}, got none; the run starts anew", soft_wrap=True)
+        run = Running(case, TrainingProcess(case.threads), checkpoint)
         data = str(self.data.resolve()) if self.data else None
         times = {"every_s": self.every_s, "evaluation_s": self.evaluation_s}
         run.process.send({"case": case.model_dump(), "data": data, "checkpoint": str(run.checkpoint), **times})

@@ -21,7 +21,7 @@ import torch
 from mann_bench.data.errors import DISK_FULL
 from mann_bench.learn.evaluation import evaluate, levels_to_test, validate
 from mann_bench.learn.record import LearningCase
-from mann_bench.learn.trainer import DivergedError, Trainer
+from mann_bench.learn.trainer import DivergedError, Trainer, start_or_resume
 from mann_bench.machine.environment import device_name
 from mann_bench.run.worker import is_out_of_memory, limit_memory, open_replies
 from mann_bench.suites.tasks import Task, find_task
@@ -77,9 +77,7 @@ class TrainingWorker:
         trainer: Trainer | None = None
         reason = None
         try:
-            trainer = Trainer(case, task)
-            if checkpoint.exists():
-                trainer.load(checkpoint)
+            trainer, reason = start_or_resume(case, task, checkpoint)
             self.last_report = (time.monotonic(), trainer.sequences)
             status: str | None = trainer.run(checkpoint, every_s, self.report, lambda: self.stopped)
         except Exception as error:  # a user's model may raise anything: any failure of it is data
