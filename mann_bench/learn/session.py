@@ -80,8 +80,9 @@ class LearningSession:
         self.cases, self.data, self.path, self.console = cases, data, path, console
         self.every_s, self.evaluation_s = every_s, evaluation_s
         self.folder = RecordFolder(path, describe(cases, data), LEARNING, resume=resume)
-        stored = furthest(self.folder.records)
-        self.done = {case.run_id: stored[case.run_id] for case in cases if case.run_id in stored and stored[case.run_id].fulfils(case)}
+        self.stored = furthest(self.folder.records)
+        finished = (self.stored.get(case.run_id) for case in cases)
+        self.done = {result.run_id: result for case, result in zip(cases, finished, strict=True) if result and result.fulfils(case)}
         self.statuses: Counter[str] = Counter(result.status for result in self.done.values())
         self.waiting = deque(case for case in cases if case.run_id not in self.done)
         self.killed: set[str] = set()  # ids of the runs whose process was killed once
@@ -119,11 +120,14 @@ class LearningSession:
         if missing := why_unavailable(case.device, case.variant, case.index):
             self.store(LearningResult(case_id=case.case_id, case=case, started_at=now(), status="unavailable", reason=missing, wall_s=0.0))
             return
+        checkpoint = (self.path / "checkpoints" / f"{case.run_id}.pt").absolute()  # a model may change the current folder
+        if case.run_id in self.stored and not checkpoint.exists():
+            self.console.print(f"{label(case)}: expected the checkpoint {checkpoint}, got none; the run starts anew", soft_wrap=True)
         cpus = ReservedCpus(case.threads)
         if cpus.shared:
-            self.console.print(f"{label(case)}: no free processor: it shares those of other runs, and is slower", markup=False)
+            self.console.print(f"{label(case)}: no free processor: it shares those of other runs, and is slower", soft_wrap=True)
         process = TrainingProcess(case.threads, cpus=[] if cpus.shared else cpus.cpus)
-        run = Running(case, cpus, process, process.fileno(), self.path.resolve() / "checkpoints" / f"{case.run_id}.pt")
+        run = Running(case, cpus, process, process.fileno(), checkpoint)
         data = str(self.data.resolve()) if self.data else None
         times = {"every_s": self.every_s, "evaluation_s": self.evaluation_s}
         with contextlib.suppress(BrokenPipeError):  # it has ended, as will be seen

@@ -13,7 +13,7 @@ import torch
 from mann_bench.data.errors import DISK_FULL
 from mann_bench.learn.evaluation import evaluate, levels_to_test, validate
 from mann_bench.learn.record import LearningCase
-from mann_bench.learn.trainer import DivergedError, Trainer
+from mann_bench.learn.trainer import DivergedError, Trainer, start_or_resume
 from mann_bench.machine.devices import device_name
 from mann_bench.run.channel import Channel, open_channel
 from mann_bench.run.words import describe, one_line, print_exception
@@ -72,9 +72,8 @@ class TrainingWorker:
         trainer: Trainer | None = None
         reason = self.smaller_limit
         try:
-            trainer = Trainer(case, task)
-            if checkpoint.exists():
-                trainer.load(checkpoint)
+            trainer, started_anew = start_or_resume(case, task, checkpoint)
+            reason = "; ".join(filter(None, (self.smaller_limit, started_anew))) or None
             self.last_report = (time.monotonic(), trainer.sequences)
             status: str | None = trainer.run(checkpoint, every_s, self.report, lambda: self.stopped)
         except Exception as error:  # a user's model may raise anything: any failure of it is data
