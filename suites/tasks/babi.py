@@ -148,7 +148,7 @@ def load(data: Path) -> Corpus:
     for path, content in files.members(data, ARCHIVES, FILE, WHAT):
         match = FILE.search(path)
         assert match is not None  # `members` yields only paths that match
-        texts.setdefault((int(match["task"]), match["part"]), {}).setdefault(match["set"], content.decode())
+        texts.setdefault((int(match["task"]), match["part"]), {}).setdefault(match["set"], _text(content, f"{data}: {path}"))
     missing = [f"qa{task} {part}" for task in TASKS for part in ("train", "test") if (task, part) not in texts]
     if missing:
         raise UsageError(f"{data}: expected qa1 to qa20, train and test, in en-10k, got no {', '.join(missing)}; fetch the archive again")
@@ -174,6 +174,13 @@ def load(data: Path) -> Corpus:
 def whole(numbers: Sequence[int]) -> Tensor:
     """Whole numbers as int64 on the CPU."""
     return torch.tensor(numbers, dtype=torch.int64, device="cpu")
+
+
+def _text(content: bytes, where: str) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{where}: expected a text in UTF-8, got other bytes ({error}); fetch the archive again") from error
 
 
 class _Reader:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
@@ -32,6 +32,8 @@ TILT = math.pi / 16  # largest angle of a drawing
 SHIFT = 1 / SIDE  # largest shift of a drawing, in sides of the image: one pixel
 SHARES = {"train": 0.75, "validation": 0.125, "test": 0.125}  # shares of the characters
 SPLIT_SEED = 0
+MOST_SIDE = 1024  # pixels of a drawing's side; a small file may hold an image that fills the memory
+NO_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what PIL raises for other and for damaged files
 
 Part = Literal["train", "validation", "test"]
 
@@ -154,11 +156,7 @@ def load(data: Path) -> Tensor:
         drawings = images.setdefault((match["alphabet"], match["character"]), {})
         if match["drawing"] in drawings:
             continue  # the small sets are parts of the background set: count a drawing once
-        try:
-            image = Image.open(io.BytesIO(content)).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
-        except (UnidentifiedImageError, OSError) as error:
-            raise UsageError(f"{data}: {path}: expected a PNG image, got something else ({error}); fetch the images again") from error
-        drawings[match["drawing"]] = 255 - np.asarray(image)
+        drawings[match["drawing"]] = 255 - _shrunk(content, f"{data}: {path}")
     counts = {len(drawings) for drawings in images.values()}
     if len(counts) != 1 or min(counts) < INSTANCES:
         least, most = min(counts, default=0), max(counts, default=0)
@@ -167,6 +165,19 @@ def load(data: Path) -> Tensor:
             "fetch the images again"
         )
     return torch.from_numpy(np.stack([np.stack([images[key][name] for name in sorted(images[key])]) for key in sorted(images)]))
+
+
+def _shrunk(content: bytes, where: str) -> np.ndarray:
+    """The image in a file, 20 x 20 pixels; UsageError naming the file if it holds none, or one far larger than a drawing."""
+    try:
+        image = Image.open(io.BytesIO(content))  # reads no more than its size
+        size = image.size
+        small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX) if max(size) <= MOST_SIDE else None
+    except NO_IMAGE as error:
+        raise UsageError(f"{where}: expected a PNG image, got something else ({error}); fetch the images again") from error
+    if small is None:
+        raise UsageError(f"{where}: expected a drawing of 105 x 105 pixels, {MOST_SIDE} a side at most, got {size}; fetch the images again")
+    return np.asarray(small)
 
 
 def _bounds(part: Part, characters: int) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """Training runs: curriculum, trainer and evaluation in one process, and a process that is killed and resumed."""
 
 import itertools
+import os
 import random
 import time
 
@@ -13,7 +14,7 @@ from mann_bench.learn.curriculum import Curriculum
 from mann_bench.learn.evaluation import evaluate, levels_to_test, run_in_chunks, validate
 from mann_bench.learn.record import LearningCase
 from mann_bench.learn.session import TrainingProcess
-from mann_bench.learn.trainer import DivergedError, Trainer, load_checkpoint
+from mann_bench.learn.trainer import CheckpointError, DivergedError, Trainer, load_checkpoint
 from mann_bench.models import NTM
 from mann_bench.suites.tasks import Batch, Task, find_task
 
@@ -128,6 +129,27 @@ def test_checkpoint_of_another_case_is_refused(tmp_path):
     make(small_case()).run(tmp_path / "one.pt", should_stop=lambda: True)
     with pytest.raises(ValueError, match="expected a checkpoint of run"):
         make(small_case(seed=1)).load(tmp_path / "one.pt")
+
+
+class Hostile:
+    """An object whose unpickling runs code."""
+
+    def __reduce__(self):
+        return (os.mkdir, ("ran",))
+
+
+@pytest.mark.parametrize("kind", ["hostile", "list", "other", "empty", "text"])
+def test_a_file_that_is_no_checkpoint_is_told_as_that_and_runs_nothing(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "one.pt"
+    content = {"hostile": {"run_id": Hostile()}, "list": [1], "other": {"model": 1}}.get(kind)
+    if content is None:
+        path.write_text("" if kind == "empty" else "no checkpoint")
+    else:
+        torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"one\.pt: expected a checkpoint"):
+        load_checkpoint(path, small_case())
+    assert [found.name for found in tmp_path.iterdir()] == ["one.pt"]
 
 
 class TestMemoryBetweenBatches:
