@@ -120,9 +120,11 @@ class SAM(MANN[SAMMemory]):
 
     def needs_gradient(self, x: Tensor, state: MANNState[SAMMemory]) -> bool:
         """Whether parameters, input or state would receive a gradient."""
+        if self.output.weight.requires_grad:  # the usual case, found at once
+            return True
         controller = state.controller
         others = (x, controller.hidden, controller.cell, controller.reads, state.memory.weights)
-        return self.output.weight.requires_grad or any(t.requires_grad for t in others) or any(p.requires_grad for p in self.parameters())
+        return any(tensor.requires_grad for tensor in (*others, *self.parameters()))
 
     def run_and_roll_back(self, x: Tensor, state: MANNState[SAMMemory]) -> tuple[Tensor, MANNState[SAMMemory]]:
         """Run a pass that backward will run again from the same state, as reentrant activation checkpointing does."""

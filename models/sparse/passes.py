@@ -53,7 +53,7 @@ class Pass(ABC):
         """Undo the writes that still stand."""
 
     def roll_back_after_backward(self, _: Tensor | None = None) -> None:
-        """Within a backward, have the pass rolled back at its end unless its own gradients do that; a hook of a tensor."""
+        """Have the pass rolled back when the running backward ends, unless its gradients have done so. Serves as a hook of a tensor."""
         torch.autograd.Variable._execution_engine.queue_callback(self._roll_back_if_pending)
 
     def _roll_back_if_pending(self) -> None:

@@ -29,6 +29,8 @@ class Batch:
 class Task(ABC):
     """Sequences of any level. A task is immutable: all random numbers come from the generator passed to `sample`.
 
+    Batches are made on the CPU in float32 (`zeros`, `uniform`, `random_bits`): torch's defaults must not change them.
+
     Options, such as sizes, are keyword arguments of the constructor: whole numbers, each with a default.
     """
 

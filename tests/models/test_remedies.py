@@ -37,7 +37,7 @@ USES: dict[str, Callable[[Any, Any], Any]] = {
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 @sparse
 class TestABackwardIsDue:
-    """ "run it, or undo the pass with state.memory.rollback(); for two passes at once make two states"."""
+    """Run it, undo the pass with `state.memory.rollback()`, or make two states."""
 
     def refused(self, name: str, use: Callable[[Any, Any], Any]) -> tuple[Any, Any, torch.Tensor, Any]:
         model, state, y, after = pending(name)
@@ -72,7 +72,7 @@ def test_a_pass_without_backward_runs_under_no_grad(name):
 
 @sparse
 class TestAStaleState:
-    """ "Use the state that the last call returned, after backward its state.detach(); where there is none, make one with initial_state"."""
+    """Use the state that the last call returned, after backward its `state.detach()`; where there is none, one of `initial_state`."""
 
     def test_after_inference(self, name):
         model = make(name)
@@ -104,7 +104,7 @@ def test_a_backward_that_ran_or_was_undone_runs_again_with_the_model(name):
 
 @sparse
 def test_activation_checkpointing(name):
-    """ "Call the model outside of the checkpointed function, or give checkpoint use_reentrant=True"."""
+    """Call the model outside of the checkpointed function, or give `checkpoint` `use_reentrant=True`."""
     model, after, x = make(name), torch.nn.Tanh(), X.clone().requires_grad_()
     state = model.initial_state(2, fill="full")
 
@@ -128,7 +128,7 @@ def test_a_state_of_another_batch_or_kind_is_replaced_by_one_of_initial_state(na
 
 
 def test_ops():
-    """ "LruRing.reserve makes room"; "use LshTables.empty"; "call it under torch.no_grad(), or pass tensor.detach()"."""
+    """`LruRing.reserve` makes room; use `LshTables.empty`; call it under `torch.no_grad()`, or pass `tensor.detach()`."""
     ring = ops.LruRing(1, 4)
     touch = torch.ops.mann_bench.lru_touch
     with pytest.raises(ValueError, match=r"LruRing\.reserve makes room"):
