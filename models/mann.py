@@ -5,17 +5,19 @@
 A model is this wiring and one method, `access`: what the interface vector does to the memory and what it reads.
 """
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from operator import attrgetter
-from typing import Generic
+from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
+from mann_bench.models.modes import input_for, ordinary
 from mann_bench.models.phases import phase, steps
 from mann_bench.models.state import ControllerState, Fill, M, MANNState
 
@@ -71,20 +73,24 @@ class MANN(nn.Module, ABC, Generic[M]):
         """
         check_at_least("batch", batch, 1)
         weight = self.output.weight
-        controller = ControllerState(
-            hidden=weight.new_zeros(batch, self.hidden),
-            cell=weight.new_zeros(batch, self.hidden),
-            reads=weight.new_zeros(batch, self.heads, self.word_size),
-        )
-        return MANNState(controller.detach(), self.initial_memory(batch, fill, seed))
+        with ordinary(weight.device):
+            controller = ControllerState(
+                hidden=weight.new_zeros(batch, self.hidden),
+                cell=weight.new_zeros(batch, self.hidden),
+                reads=weight.new_zeros(batch, self.heads, self.word_size),
+            )
+            return MANNState(controller.detach(), self.initial_memory(batch, fill, seed))
 
     def forward(self, x: Tensor, state: MANNState[M] | None = None) -> tuple[Tensor, MANNState[M]]:
         """Run a sequence: x [T, B, X] -> y [T, B, Y] and the state after the last step; without a state, from an empty memory."""
-        check_input(x, self.input_size, self.output.weight)
-        if state is None:
-            state = self.initial_state(x.shape[1])
-        self.check_state(state, x)
-        return self.run(x, state)
+        weight = self.output.weight
+        x = input_for(weight, x)
+        check_input(x, self.input_size, weight)
+        with ordinary(weight.device):
+            if state is None:
+                state = self.initial_state(x.shape[1])
+            self.check_state(state, x)
+            return self.run(x, state)
 
     def run(self, x: Tensor, state: MANNState[M]) -> tuple[Tensor, MANNState[M]]:
         """Run all steps and the output layer."""
@@ -155,12 +161,13 @@ class DenseMANN(MANN[M]):
 
     def __init__(self, *, checkpoint: bool = False, compiled: bool = False, **sizes: int) -> None:
         super().__init__(**sizes)
-        self.checkpoint = checkpoint
-        self.compiled_step: Callable[..., tuple[ControllerState, M]] | None = torch.compile(super().step) if compiled else None
+        self.checkpoint, self.compiled = checkpoint, compiled
+        if compiled:
+            compiled_step()  # loads the compiler now, not in the first step
 
     def step(self, x_t: Tensor, controller: ControllerState, memory: M) -> tuple[ControllerState, M]:
         """Run one time step, compiled or not."""
-        return (self.compiled_step or super().step)(x_t, controller, memory)
+        return compiled_step()(self, x_t, controller, memory) if self.compiled else super().step(x_t, controller, memory)
 
     def unroll(self, x: Tensor, state: MANNState[M]) -> tuple[Tensor, MANNState[M]]:
         """Run all steps, in checkpointed segments or as one."""
@@ -186,6 +193,12 @@ class DenseMANN(MANN[M]):
                 prediction["workspace"] += segment * (prediction["tape"] // steps)
                 prediction["tape"] = math.ceil(steps / segment) * state
         return prediction
+
+
+@functools.cache
+def compiled_step() -> Callable[..., tuple[ControllerState, Any]]:
+    """`MANN.step`, compiled. No model holds it, so a copy of a model runs it with its own weights and can be pickled."""
+    return torch.compile(MANN.step)
 
 
 def check_at_least(name: str, value: int, least: int, why: str = "") -> None:

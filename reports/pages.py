@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from mann_bench.data.errors import UsageError
 from mann_bench.learn.record import LEARNING
 from mann_bench.reports.claims.display import claims_table
 from mann_bench.reports.claims.judge import judge_claims
@@ -43,6 +44,13 @@ def split_runs(runs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Return the folders of measurements and those of training runs.
 
     A folder that holds both is in both lists. One that holds neither counts as measurements, so that loading it raises the error.
+
+    Raises:
+        UsageError: a folder is named twice; each of its cases would count twice.
     """
+    places = [run.resolve() for run in runs]
+    for number, run in enumerate(runs):
+        if places[number] in places[:number]:
+            raise UsageError(f"{run}: expected each run once, got this one twice; leave the second out")
     trained = [run for run in runs if (run / LEARNING.file).is_file()]
     return [run for run in runs if run not in trained or (run / "results.jsonl").is_file()], trained

@@ -73,7 +73,7 @@ def _lru_undo(last: Tensor, queue: Tensor, old_last: Tensor, tail: int) -> None:
 
 
 def _ring(op: str, last: Tensor, queue: Tensor, tail: int) -> tuple[Call, dict[str, int]]:
-    call = Call(op, torch.empty(0, device=last.device))  # a ring has no floats: any build will do
+    call = Call(op, torch.empty(0, dtype=torch.float32, device=last.device))  # a ring has no floats: any build will do
     batch, slots = call.expect("last", last, torch.int32, B=None, N=None)
     _, places = call.expect("queue", queue, torch.int32, B=batch, places=None)
     return call, {"batch": batch, "slots": slots, "threads": 1, "ring_tail": tail, "queue_stride": places}

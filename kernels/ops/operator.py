@@ -65,7 +65,7 @@ def expect_no_gradient(op: str, **tensors: Tensor) -> None:
         if tensor.requires_grad and torch.is_grad_enabled():
             raise ValueError(
                 f"{op}: {name}: expected a tensor without gradient (it works in place), got requires_grad=True; call it under "
-                "torch.no_grad(), as the sequence kernels and SparseMemory do, which give the gradient themselves"
+                "torch.no_grad(), or pass tensor.detach()"
             )
 
 

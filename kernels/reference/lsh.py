@@ -193,9 +193,9 @@ def probe_masks(bits: int, probes: int) -> Tensor:
 
 def _directions(width: int, count: int, generator: torch.Generator) -> Tensor:
     """Draw `count` random unit vectors, [W, count], orthogonal in groups of W."""
-    normal = [torch.randn(width, width, generator=generator, device="cpu") for _ in range(math.ceil(count / width))]
+    normal = [torch.randn(width, width, generator=generator, dtype=torch.float32, device="cpu") for _ in range(math.ceil(count / width))]
     groups = [torch.linalg.qr(matrix).Q for matrix in normal]
-    return torch.cat(groups, dim=1)[:, :count] if groups else torch.empty(width, 0, device="cpu")
+    return torch.cat(groups, dim=1)[:, :count] if groups else torch.empty(width, 0, dtype=torch.float32, device="cpu")
 
 
 def _signs(projections: Tensor) -> Tensor:

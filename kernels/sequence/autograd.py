@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from mann_bench.kernels.autocast import without_autocast
 from mann_bench.kernels.native.arguments import PLACES
 from mann_bench.kernels.native.call import call
 from mann_bench.kernels.native.clocks import watching
@@ -262,7 +263,8 @@ class _SamSequence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_y, *grad_last):  # type: ignore[no-untyped-def]
         ctx.owner.require_pending()
-        grads = ctx.sequence.backward(grad_y, grad_last, ctx.needs_input_grad[3:8])
+        with without_autocast(ctx.sequence.device):
+            grads = ctx.sequence.backward(grad_y, grad_last, ctx.needs_input_grad[3:8])
         ctx.owner.finish_rollback()
         return None, None, None, *grads
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mann_bench.cli.os_errors import explain
+from mann_bench.cli.stopping import Stopped
 from mann_bench.data.errors import StorageWarning
 from mann_bench.data.text import visible
 
@@ -48,13 +49,13 @@ def wide_console() -> Console:
 
 @contextmanager
 def stoppable(folder: Path) -> Iterator[None]:
-    """Turn Ctrl-C, a full disk and other errors of the system into a sentence on how to resume the run, and an exit code."""
+    """Turn a signal to end (`stopping.py`) and errors of the system, as a full disk, into a sentence on how to resume, and an exit code."""
     advice = f"Go on with the same command and: --out {shlex.quote(str(folder))} --resume"
     try:
         yield
-    except KeyboardInterrupt:
-        tell(f"stopped; what finished is kept. {advice}")
-        raise typer.Exit(130) from None
+    except Stopped as stopped:
+        tell(f"stopped by {stopped.name}; what finished is kept. {advice}")
+        raise typer.Exit(stopped.exit_code) from None
     except OSError as error:
         tell(f"error: {explain(error, folder)}; what finished is kept. {advice}")
         raise typer.Exit(1) from None

@@ -161,7 +161,8 @@ class Check(Record):
 class Measured(StoredRecord):
     """A case that was measured.
 
-    `reason`: why other kernels ran than the case asks for, if so. `comparison`: id of the set of cases that were timed in turn with it.
+    `reason`: why other kernels ran than the case asks for, if so. `warnings`: what else to know of it. `comparison`: id of the set of cases
+    that were timed in turn with it. `output` is of a `NotMeasured` only.
     """
 
     status: Literal["ok"] = "ok"
@@ -172,13 +173,18 @@ class Measured(StoredRecord):
     memory: Memory
     check: Check | None = None
     recall: float | None = Field(None, ge=0, le=1)
+    warnings: list[Text] = Field(default_factory=list)
+    output: None = None
     started_at: Moment
     wall_s: Duration
     comparison: Text | None = None
 
 
 class NotMeasured(StoredRecord):
-    """A case without a time; `reason` says why in a sentence. The rest is what was known when it failed."""
+    """A case without a time; `reason` says why in a sentence. The rest is what was known when it failed.
+
+    `output`: the end of what its process printed.
+    """
 
     status: FailedStatus
     reason: Text | None = None
@@ -188,6 +194,8 @@ class NotMeasured(StoredRecord):
     memory: Memory | None = None
     check: Check | None = None
     recall: float | None = Field(None, ge=0, le=1)
+    warnings: list[Text] = Field(default_factory=list)
+    output: Text | None = None
     started_at: Moment
     wall_s: Duration
     comparison: Text | None = None

@@ -173,6 +173,7 @@ class LearningResult(StoredRecord):
     parameters: Whole | None = None
     peak_bytes: Whole | None = None  # peak resident memory of the process; on a GPU, peak bytes allocated there
     resumed: Whole = Field(0, description="how often the run resumed from a checkpoint")
+    output: Text | None = None  # the end of what the process of a failed run printed
     started_at: Moment
     wall_s: Duration
 

@@ -5,9 +5,7 @@ All random numbers of step n come from (seed, n), so a step is the same whenever
 
 import io
 import math
-import pickle
-import resource
-import sys
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +20,9 @@ from mann_bench.data.files import write_atomically
 from mann_bench.data.registry import find_model
 from mann_bench.learn.curriculum import Curriculum, CurriculumState
 from mann_bench.learn.record import CurvePoint, LearningCase
+from mann_bench.measure.memory import peak_rss_bytes
 from mann_bench.models import State
+from mann_bench.run.worker import is_out_of_memory
 from mann_bench.suites.tasks import Task
 
 POINT_BATCHES = 50  # batches of one point of the curve
@@ -31,6 +31,10 @@ TRAINING, TEST, VALIDATION = 0, 1, 2  # first number of a generator's seed, so t
 
 class DivergedError(ArithmeticError):
     """A loss or a gradient is infinite or NaN."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that a run cannot go on from: the message names the file and says why."""
 
 
 class Checkpoint(TypedDict):
@@ -181,8 +185,7 @@ class Trainer:
         """Peak resident memory of this process and of those it resumed from; on a GPU, peak bytes allocated there."""
         if self.case.device.startswith("cuda"):
             return max(self.earlier_peak_bytes, torch.cuda.max_memory_allocated(self.case.device))
-        unit = 1 if sys.platform == "darwin" else 1024
-        return max(self.earlier_peak_bytes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+        return max(self.earlier_peak_bytes, peak_rss_bytes())
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, whole or not at all."""
@@ -205,28 +208,54 @@ class Trainer:
         write_atomically(path, buffer.getvalue())
 
     def load(self, path: Path) -> None:
-        """Restore what `save` wrote."""
+        """Restore what `save` wrote. After a CheckpointError the trainer may be half restored: make another."""
         checkpoint = load_checkpoint(path, self.case)
-        self.model.load_state_dict(checkpoint["model"])
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.curriculum.restore(checkpoint["curriculum"])
-        torch.set_rng_state(checkpoint["random"])
-        self.curve = [CurvePoint(**point) for point in checkpoint["curve"]]
-        self.since_point, self.step, self.wall_s = checkpoint["since_point"], checkpoint["step"], checkpoint["wall_s"]
-        self.reached = checkpoint["goal"]
-        self.resumed, self.earlier_peak_bytes = checkpoint["resumed"] + 1, checkpoint["peak_bytes"]
+        try:
+            self.model.load_state_dict(checkpoint["model"])
+            self.optimizer.load_state_dict(checkpoint["optimizer"])
+            self.curriculum.restore(checkpoint["curriculum"])
+            torch.set_rng_state(checkpoint["random"])
+            self.curve = [CurvePoint(**point) for point in checkpoint["curve"]]
+            self.since_point, self.step, self.wall_s = checkpoint["since_point"], checkpoint["step"], checkpoint["wall_s"]
+            self.reached = checkpoint["goal"]
+            self.resumed, self.earlier_peak_bytes = checkpoint["resumed"] + 1, checkpoint["peak_bytes"]
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
+            if is_out_of_memory(error):
+                raise
+            raise CheckpointError(f"{path}: expected the tensors of this model, got others; has its code changed?") from error
+
+
+def start_or_resume(case: LearningCase, task: Task, checkpoint: Path) -> tuple[Trainer, str | None]:
+    """Make the trainer of a run, restored from its checkpoint if there is one.
+
+    Returns:
+        The trainer, and why the checkpoint could not be used, so that the run starts anew; None if it was used, or there is none.
+    """
+    for torn in checkpoint.parent.glob(f"{checkpoint.name}*.part"):  # of a process that was killed while it wrote
+        torn.unlink(missing_ok=True)
+    trainer = Trainer(case, task)
+    if not os.path.lexists(checkpoint):
+        return trainer, None
+    try:
+        trainer.load(checkpoint)
+    except CheckpointError as error:
+        return Trainer(case, task), f"{error}; the run started anew"
+    return trainer, None
 
 
 def load_checkpoint(path: Path, case: LearningCase) -> Checkpoint:
-    """Read what `Trainer.save` wrote; no code in the file is run. ValueError if it is no checkpoint, or one of another run."""
+    """Read what `Trainer.save` wrote. CheckpointError if the file is damaged, cannot be read, or is of another run."""
     try:
         checkpoint: Checkpoint = torch.load(path, map_location=case.device, weights_only=True)
-        run_id = checkpoint["run_id"]
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, RuntimeError) as error:
-        first_line = str(error).partition("\n")[0]
-        raise ValueError(f"{path}: expected a checkpoint of this trainer, got another file ({first_line}); remove it") from error
-    if run_id != case.run_id:
-        raise ValueError(f"{path}: expected a checkpoint of run {case.run_id}, got one of {run_id}; remove it")
+    except Exception as error:  # torch raises many types for a damaged file, some of which advise to run what is in it
+        if is_out_of_memory(error):
+            raise
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "it is damaged, or no checkpoint"
+        raise CheckpointError(f"{path}: expected a checkpoint, got a file that cannot be read: {reason}") from error
+    if not isinstance(checkpoint, dict) or not Checkpoint.__annotations__.keys() <= checkpoint.keys():
+        raise CheckpointError(f"{path}: expected a checkpoint of mann-bench, got a file of another program")
+    if checkpoint["run_id"] != case.run_id:
+        raise CheckpointError(f"{path}: expected a checkpoint of run {case.run_id}, got one of {checkpoint['run_id']}")
     checkpoint["random"] = checkpoint["random"].cpu()
     return checkpoint
 

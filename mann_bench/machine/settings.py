@@ -1,7 +1,7 @@
 """Settings that change how fast the same code runs: the allocator and environment variables, ours for workers and others in force."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mann_bench.data.fields import escape
@@ -27,11 +27,11 @@ PREFIXES = (
 PLACES = ("_DIR", "_PATH", "_HOME", "_FILE")  # where things lie is no setting; torch itself names a cache when it is first used
 
 
-def worker_environment(threads: int, checkout: Path | None = None) -> dict[str, str]:
-    """Environment variables of a worker process. With a `checkout`, it imports that folder's code before anything installed."""
-    path = [str(checkout), os.getcwd(), os.environ.get("PYTHONPATH", "")] if checkout else []
+def worker_environment(threads: int, path: Sequence[Path] = ()) -> dict[str, str]:
+    """Environment variables of a worker process. It imports from the folders of `path` first, and not from the current folder unasked."""
+    folders = os.pathsep.join(filter(None, [*map(str, path), os.environ.get("PYTHONPATH", "")]))
+    code = {"PYTHONSAFEPATH": "1", **({"PYTHONPATH": folders} if folders else {})}
     limits = dict.fromkeys(THREADS, str(threads))
-    code = {"PYTHONPATH": os.pathsep.join(filter(None, path)), "PYTHONSAFEPATH": "1"} if path else {}
     return {**os.environ, **ALLOCATOR, **limits, **code, "KINETO_LOG_LEVEL": "5", "PYTHONFAULTHANDLER": "1"}
 
 

@@ -58,10 +58,10 @@ def checked_out(name: str) -> Iterator[Checkout]:
     with tempfile.TemporaryDirectory(prefix="mann-bench-") as temporary:
         path = Path(temporary) / commit[:12]
         try:
-            run_git(root, "worktree", "add", "--detach", str(path), commit)
-        except GitError as error:
-            raise UsageError(f"compare: git could not check out {name!r} ({error}); does `git worktree add` work here?") from error
-        try:
+            try:
+                run_git(root, "worktree", "add", "--detach", str(path), commit)
+            except GitError as error:
+                raise UsageError(f"compare: git could not check out {name!r} ({error}); does `git worktree add` work here?") from error
             if not (path / "mann_bench" / "worker.py").is_file():
                 raise UsageError(f"compare: expected mann_bench/worker.py at {name!r}, got a commit without it")
             yield Checkout(name, path)
@@ -125,7 +125,7 @@ def run_at_both(
 
 
 def _run_pair(case: Case, budget: Budget, checkouts: list[Path]) -> Iterator[Result]:
-    """Both side by side, or one after the other where memory does not hold both."""
+    """Both side by side, or one after the other where memory does not hold both. A second try of one alone would compare other moments."""
     waiting = iter(checkouts)
     for batch in fit_batches([case, case], budget):
-        yield from run_side_by_side(batch, budget, lambda text: None, [next(waiting) for _ in batch])
+        yield from run_side_by_side(batch, budget, lambda text: None, [next(waiting) for _ in batch], retry=False)

@@ -22,8 +22,9 @@ DENSE_TWINS = {"sam": ("ntm", "dam"), "sdnc": ("dnc",)}  # Rae et al. compare SA
 class Ratio:
     """How many times faster a curve is than its twin, and how many times less memory it takes, at one N.
 
-    The interval of the speed-up is the widest that the two medians' 95% intervals allow. `in_turn`: whether both were timed in turn, or at
-    other moments of the run; None if the results do not say.
+    The interval of the speed-up is the widest that the two medians' 95% intervals allow. `tape_bytes`: what one more step keeps for
+    backward, of the curve and of the twin. `in_turn`: whether both were timed in turn, or at other moments of the run; None if the results
+    do not say.
     """
 
     setting: str
@@ -33,11 +34,17 @@ class Ratio:
     speedup: float
     speedup_low: float
     speedup_high: float
-    tape_ratio: float
+    tape_bytes: tuple[float, float]
     subject_case: str
     twin_case: str
     twin_model: str
     in_turn: bool | None
+
+    @property
+    def tape_ratio(self) -> float | None:
+        """The twin's bytes over the curve's; None where one of them keeps nothing."""
+        own_bytes, twin_bytes = self.tape_bytes
+        return twin_bytes / own_bytes if min(self.tape_bytes) > 0 else None
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ def ratios(frame: pd.DataFrame) -> list[Ratio]:
                     float(b["step_ms_median"] / a["step_ms_median"]),
                     float(b["step_ms_ci_low"] / a["step_ms_ci_high"]),
                     float(b["step_ms_ci_high"] / a["step_ms_ci_low"]),
-                    float(b["bytes_per_step"] / a["bytes_per_step"]) if a["bytes_per_step"] > 0 else float("nan"),
+                    (float(a["bytes_per_step"]), float(b["bytes_per_step"])),
                     str(a["case_id"]),
                     str(b["case_id"]),
                     str(b["model"]),
@@ -112,24 +119,25 @@ def crossovers(frame: pd.DataFrame, times: dict[tuple[str, str], Scaling]) -> li
         gain = np.log(b["step_ms_median"].to_numpy() / a["step_ms_median"].to_numpy())
         errors = np.hypot(TIME.measured_errors(a).to_numpy(), TIME.measured_errors(b).to_numpy())
         noise = np.random.default_rng(0).standard_normal((DRAWS, len(shared)))
-        resampled = [_overtakes(shared, gain + errors * draw) for draw in noise]
-        low, high = np.quantile(resampled, (0.025, 0.975), method="nearest")
-        slots = _overtakes(shared, gain)
+        low, high = np.quantile(_overtakes(shared, gain + errors * noise), (0.025, 0.975), method="nearest")
+        slots = float(_overtakes(shared, gain[None])[0])
         expected = _expected(times.get(names[:2]), times.get((setting, names[2])), shared[-1]) if np.isinf(slots) else None
         overtakings.append(Crossover(*names, slots, float(low), float(high), int(shared[0]), int(shared[-1]), expected))
     return overtakings
 
 
-def _overtakes(slots: list[int], gain: Floats) -> float:
-    """The N from which the gain (log of twin time / own time) stays positive; linear in log N between the sizes."""
-    behind = np.flatnonzero(gain <= 0)
-    if len(behind) == 0:
-        return 0.0
-    last = int(behind[-1])
-    if last == len(slots) - 1:
-        return float("inf")
-    fraction = -gain[last] / (gain[last + 1] - gain[last])
-    return float(slots[last] * (slots[last + 1] / slots[last]) ** fraction)
+def _overtakes(slots: list[int], gains: Floats) -> Floats:
+    """The N [draws] from which gains [draws, sizes] (log of twin time / own time) stay positive; linear in log N between the sizes.
+
+    0 where a gain is positive at every size, infinite where it is not at the last.
+    """
+    sizes, behind = np.array(slots, dtype=float), gains <= 0
+    last = len(sizes) - 1 - np.argmax(behind[:, ::-1], axis=1)
+    after = np.minimum(last + 1, len(sizes) - 1)
+    before_gain, after_gain = (np.take_along_axis(gains, at[:, None], axis=1)[:, 0] for at in (last, after))
+    with np.errstate(divide="ignore", invalid="ignore"):  # at the last size, where there is nothing after
+        crossing = sizes[last] * (sizes[after] / sizes[last]) ** (-before_gain / (after_gain - before_gain))
+    return np.where(~behind.any(axis=1), 0.0, np.where(behind[:, -1], np.inf, crossing))
 
 
 def _expected(subject: Scaling | None, twin: Scaling | None, after: int) -> tuple[float, float, float] | None:
@@ -167,13 +175,15 @@ def _pairs(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
     measured = frame[(frame["status"] == "ok") & frame["step_ms_median"].notna()]
     pairs = []
     for setting, part in measured.groupby("setting", sort=False):
-        curves = {
-            str(name): curve.drop_duplicates("slots").set_index("slots", drop=False) for name, curve in part.groupby("curve", sort=False)
-        }
-        for subject in curves.values():
-            for twin in curves.values():
-                if _are_twins(subject.iloc[0], twin.iloc[0]):
-                    pairs.append((str(setting), subject, twin))
+        curves = [curve.drop_duplicates("slots").set_index("slots", drop=False) for _, curve in part.groupby("curve", sort=False)]
+        by_kind: dict[tuple[str, ...], list[int]] = {}  # numbers of the curves that are twins of some kind of curve
+        for number, curve in enumerate(curves):
+            first = curve.iloc[0]
+            by_kind.setdefault(("dense", first["run"], first["model"]), []).append(number)
+            if first["ran_kernels"] == "torch":
+                by_kind.setdefault(("plain", *_same_but_kernels(first)), []).append(number)
+        for subject in curves:
+            pairs += [(str(setting), subject, curves[number]) for number in sorted(_twins(subject.iloc[0], by_kind))]
     return pairs
 
 
@@ -183,11 +193,13 @@ def _shared(subject: pd.DataFrame, twin: pd.DataFrame) -> list[Any]:
     return [n for n in both if subject.loc[n, "conditions"] == twin.loc[n, "conditions"]]
 
 
-def _are_twins(subject: pd.Series, twin: pd.Series) -> bool:
-    """Whether both were timed in one run and are a sparse and its dense model, or native and plain kernels of the same model."""
-    if subject["run"] != twin["run"]:
-        return False
-    if twin["model"] in DENSE_TWINS.get(str(subject["model"]), ()):
-        return True
-    same = all(subject[name] == twin[name] for name in ("model", "variant", "index"))
-    return same and subject["ran_kernels"] != "torch" and twin["ran_kernels"] == "torch"
+def _twins(subject: pd.Series, by_kind: dict[tuple[str, ...], list[int]]) -> set[int]:
+    """The curves timed in the same run that are the dense models of a sparse one, or the plain kernels of the same model."""
+    kinds = [("dense", subject["run"], model) for model in DENSE_TWINS.get(str(subject["model"]), ())]
+    if subject["ran_kernels"] != "torch":
+        kinds.append(("plain", *_same_but_kernels(subject)))
+    return {number for kind in kinds for number in by_kind.get(kind, ())}
+
+
+def _same_but_kernels(curve: pd.Series) -> tuple[str, ...]:
+    return tuple(curve[name] for name in ("run", "model", "variant", "index"))

@@ -29,6 +29,7 @@ MIN_SIZES = 3
 PRIOR = 4.0  # observations
 MAX_BREAKS = 2
 DRAWS = 400  # of the parametric bootstrap
+MAX_SLOTS = 2.0**80  # a limit that is reached at a larger N only is never reached
 BIC_MARGIN = 4.0  # the simplest order whose criterion is within this of the best is chosen
 MIN_SHARE = 0.2  # of the value at the largest N: an order whose leading term has less is rejected
 POWERS = {"O(N)": 1, "O(N^2)": 2}
@@ -108,20 +109,25 @@ class Growth:
 
     def largest_within(self, limit: float) -> tuple[float, float, float] | None:
         """Return the N at which the fitted curve reaches a limit, with its 95% interval; infinite if never, None if it starts above."""
-        best = _solve(self.order, np.array(self.coefficients), limit)
-        if best is None:
+        best = float(_solve(self.order, np.array([self.coefficients]), limit)[0])
+        if np.isnan(best):
             return None
-        resampled = [_solve(self.order, coefficients, limit) or 1.0 for coefficients in self.resampled]
-        low, high = np.quantile(resampled, (0.025, 0.975), method="nearest")
+        resampled = _solve(self.order, self.resampled, limit)
+        low, high = np.quantile(np.where(np.isnan(resampled), 1.0, resampled), (0.025, 0.975), method="nearest")
         return best, float(min(low, best)), float(max(high, best))
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """Both descriptions of one curve."""
+    """Both descriptions of one curve; one that is 0 at every N has no exponent."""
 
-    exponent: Exponent
+    exponent: Exponent | None
     growth: Growth
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether every value is 0."""
+        return not any(self.growth.values)
 
 
 def scalings(frame: pd.DataFrame, quantity: Quantity) -> dict[tuple[str, str], Scaling]:
@@ -129,9 +135,9 @@ def scalings(frame: pd.DataFrame, quantity: Quantity) -> dict[tuple[str, str], S
     fits = {}
     for (setting, curve), part in frame[frame["status"] == "ok"].groupby(["setting", "curve"], sort=False):
         errors = quantity.errors(part)
-        exponent, growth = (fit(part["slots"], part[quantity.column], errors) for fit in (fit_exponent, fit_growth))
-        if isinstance(exponent, Exponent) and isinstance(growth, Growth):
-            fits[str(setting), str(curve)] = Scaling(exponent, growth)
+        growth = fit_growth(part["slots"], part[quantity.column], errors)
+        if growth is not None:
+            fits[str(setting), str(curve)] = Scaling(fit_exponent(part["slots"], part[quantity.column], errors), growth)
     return fits
 
 
@@ -168,9 +174,14 @@ def fit_exponent(slots: pd.Series, values: pd.Series, errors: pd.Series | float)
 def fit_growth(slots: pd.Series, values: pd.Series, errors: pd.Series | float) -> Growth | None:
     """Fit the simplest order that explains the points about as well as the best does; None with fewer than three sizes.
 
+    Values that are all 0 are O(1). Among others, those that are 0 are left out: they have no logarithm.
+
     Args:
         errors: standard errors of log y.
     """
+    if (values == 0).all() and slots.nunique() >= MIN_SIZES:
+        sizes = tuple(sorted(map(float, slots)))
+        return Growth("O(1)", (0.0,), (), sizes, (0.0,) * len(sizes), (0.0,) * len(sizes))
     n, y, sigma = _usable(slots, values, errors)
     if len(np.unique(n)) < MIN_SIZES:
         return None
@@ -245,12 +256,18 @@ def value(order: str, coefficients: Floats, slots: float) -> float:
     return float((_terms(order, np.array([slots])) @ coefficients).item())
 
 
-def _solve(order: str, coefficients: Floats, limit: float) -> float | None:
-    """The N in [1, 2^80] at which the curve reaches a limit; None if it starts above, infinite if it ends below."""
+def _solve(order: str, coefficients: Floats, limit: float) -> Floats:
+    """The N [curves] in [1, MAX_SLOTS] at which curves reach a limit; NaN if one starts above, infinite if it ends below.
 
-    def excess(log_n: float) -> float:
-        return value(order, coefficients, 2.0**log_n) - limit
-
-    if excess(0) > 0:
-        return None
-    return float(2.0 ** optimize.brentq(excess, 0, 80)) if excess(80) > 0 else float("inf")
+    Args:
+        coefficients: [curves, terms of the order].
+    """
+    constant, first, second = np.pad(coefficients, ((0, 0), (0, 3 - coefficients.shape[1]))).T
+    left = limit - constant
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        if order == "O(log N)":
+            slots = np.exp2(left / first)
+        else:  # second N^2 + first N = left, solved so that neither may be 0 alone
+            slots = 2 * left / (first + np.sqrt(first**2 + 4 * second * np.maximum(left, 0)))
+    starts = (_terms(order, np.ones(1)) @ coefficients.T)[0]
+    return np.where(starts > limit, np.nan, np.where(np.isnan(slots) | (slots > MAX_SLOTS), np.inf, slots))

@@ -32,6 +32,9 @@ def _judge_pair(claim: Claim, subject: pd.Series, partner: pd.Series | None, set
         ours = partner if claim.kind == "ratio" else subject
         case_ids.append(str(partner["case_id"]))
         other, other_low, other_high = _quantity(claim.quantity, partner)
+        if claim.kind == "ratio" and not (value and other):
+            both = " and ".join(format_quantity(claim.quantity, size) for size in (value, other))
+            return ClaimVerdict(claim, "not run", how=_how(subject), remarks=(f"{both}: there is no ratio to zero.",))
         if claim.kind == "ratio":
             value, low, high = value / other, low / other_high, high / other_low
         else:

@@ -7,8 +7,10 @@ from typing import Any
 import pandas as pd
 
 from mann_bench.data.conditions import all_conditions
+from mann_bench.data.files import write_atomically
 from mann_bench.data.result import Result
 from mann_bench.data.store import RESULTS, iter_records, load_run
+from mann_bench.data.text import defused, one_line
 
 EXACT_INDEXES = ("exact", "live")  # searches that find every true neighbour
 
@@ -38,8 +40,14 @@ def environments(runs: Sequence[Path]) -> list[dict[str, Any]]:
 
 def run_names(runs: Sequence[Path]) -> list[str]:
     """Return the names of the folders, or their whole paths if two have the same name."""
-    names = [run.resolve().name for run in runs]
-    return names if len(set(names)) == len(names) else [str(run) for run in runs]
+    names = [one_line(run.resolve().name) for run in runs]
+    return names if len(set(names)) == len(names) else [one_line(str(run)) for run in runs]
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write a data frame as CSV; no text in it can act as a formula of a spreadsheet."""
+    texts = frame.map(lambda value: defused(value) if isinstance(value, str) else value)
+    write_atomically(path, texts.to_csv(index=False))
 
 
 def _row(run: str, result: Result) -> dict[str, Any]:
@@ -56,7 +64,7 @@ def _row(run: str, result: Result) -> dict[str, Any]:
     row["pass_bytes"] = float(memory.peak_bytes - memory.start_bytes) if memory else float("nan")
     row["recall"] = result.recall if result.recall is not None else float("nan")
     row["wall_s"] = result.wall_s
-    return row
+    return {name: one_line(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def _short_names(frame: pd.DataFrame) -> pd.Series:

@@ -1,6 +1,7 @@
 """What all plots share: style, colours, markers, labels at the ends of curves, and files that are equal for equal results."""
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.scale import SymmetricalLogTransform
 from matplotlib.ticker import FixedLocator, LogLocator
 
 # Dark on white. Any two are at least 20 CIE units apart for normal, red-blind and green-blind readers (seaborn's palette: 13).
@@ -51,11 +53,16 @@ def blank(title: str, subtitle: str = "", *, size: tuple[float, float] = (6.2, 4
     """
     figure = Figure(figsize=size, layout=None if subtitle else "constrained")
     axes = figure.subplots()
-    axes.set_title(f"{title}\n" if subtitle else title, loc="left", fontsize=11, fontweight="bold")
+    axes.set_title(literal(f"{title}\n" if subtitle else title), loc="left", fontsize=11, fontweight="bold")
     if subtitle:
         figure.subplots_adjust(left=0.135, right=0.645, bottom=0.125, top=0.87)
-        axes.text(0, 1.03, subtitle, transform=axes.transAxes, fontsize=8.5, color="#555555")
+        axes.text(0, 1.03, literal(subtitle), transform=axes.transAxes, fontsize=8.5, color="#555555")
     return figure, axes
+
+
+def literal(text: str) -> str:
+    """Return a text for matplotlib that holds no formula: it would read what stands between two dollar signs as one."""
+    return text.replace("$", r"\$")
 
 
 def color_of(model: str, number: int) -> str:
@@ -63,10 +70,28 @@ def color_of(model: str, number: int) -> str:
     return COLORS.get(model, OTHER_COLORS[number % len(OTHER_COLORS)])
 
 
+def log_y(axes: Axes, values: Sequence[float] | pd.Series) -> None:
+    """Make the y axis logarithmic. If a value is 0, zero is a marked line below the smallest value above it."""
+    positive = [value for value in values if value > 0]
+    if len(positive) == len(values):
+        axes.set_yscale("log")
+    else:
+        axes.set_yscale("symlog", linthresh=min(positive, default=1.0))
+        axes.axhline(0, color=FAINT, linewidth=1)
+
+
 def set_y_ticks(axes: Axes, base: float) -> None:
-    """Put the ticks of a logarithmic y axis at powers of `base`; an axis too short to hold two of them gets three even ticks."""
+    """Put the ticks of a logarithmic y axis at powers of `base`; an axis too short to hold two of them gets three even ticks.
+
+    On an axis with a zero (`log_y`), one is at zero.
+    """
     low, high = axes.get_ylim()
-    if high < low * base**2:
+    scale = axes.yaxis.get_transform()
+    if isinstance(scale, SymmetricalLogTransform):
+        first, last = (math.log(value, base) for value in (scale.linthresh, max(high, scale.linthresh)))
+        powers = [base**exponent for exponent in range(math.ceil(first - 1e-9), math.floor(last) + 1)] if high > scale.linthresh else []
+        axes.yaxis.set_major_locator(FixedLocator([0.0, *powers[:: 1 + len(powers) // 9]]))
+    elif high < low * base**2:
         step = (high / low) ** 0.25
         axes.yaxis.set_major_locator(FixedLocator([low * step**i for i in (1, 2, 3)]))
     else:
@@ -98,7 +123,7 @@ def label_ends(axes: Axes, ends: list[CurveEnd]) -> None:
         highest = heights[number] - LABEL_HEIGHT
     for end, height in zip(ends, heights, strict=True):
         axes.annotate(
-            end.text,
+            literal(end.text),
             xy=(end.x, end.y),
             xytext=(1.03, height),
             textcoords="axes fraction",
@@ -113,15 +138,21 @@ def label_ends(axes: Axes, ends: list[CurveEnd]) -> None:
 
 @styled
 def to_svg(figure: Figure) -> str:
-    """Return the figure as an `<svg>` element to stand inside a page."""
+    """Return the figure as an SVG file."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    content = text.getvalue()
-    return content[content.index("<svg") :]
+    return text.getvalue()
+
+
+def svg_element(svg: str) -> str:
+    """Return the `<svg>` element of an SVG file, to stand inside a page."""
+    return svg[svg.index("<svg") :]
 
 
 @styled
-def save(figure: Figure, stem: Path) -> None:
-    """Write `stem.svg` and `stem.png`."""
-    figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
+def save(figure: Figure, stem: Path) -> str:
+    """Write `stem.svg` and `stem.png`; return the text of the former. Drawing is what takes most of a page's time."""
+    svg = to_svg(figure)
+    stem.with_suffix(".svg").write_text(svg, encoding="utf-8")
     figure.savefig(stem.with_suffix(".png"), dpi=180, metadata={"Software": None})
+    return svg

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+LONG = 2000  # characters of a reason that are shown in a cell
+
 SortValue = str | float | int
 
 

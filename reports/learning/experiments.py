@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mann_bench.data.store import load_records
+from mann_bench.data.text import one_line
 from mann_bench.data.units import format_slots
 from mann_bench.learn.record import LEARNING, LearningCase, LearningResult, furthest
 
@@ -157,7 +158,7 @@ class Experiment:
     @cached_property
     def unit(self) -> str:
         """What a level counts, as "pairs"."""
-        return next((run.level_means for run in self.runs if run.level_means), "level")
+        return one_line(next((run.level_means for run in self.runs if run.level_means), "level"))
 
     @cached_property
     def counts_bits(self) -> bool:
@@ -201,7 +202,7 @@ def load_experiments(folders: Sequence[Path]) -> list[Experiment]:
     questions: dict[str, list[LearningResult]] = {}
     for result in results.values():
         questions.setdefault(repr([getattr(result.case, name) for name in SHARED]), []).append(result)
-    titles = [_title(runs[0].case, runs) for runs in questions.values()]
+    titles = [one_line(_title(runs[0].case, runs)) for runs in questions.values()]
     return [
         Experiment(title if titles.count(title) == 1 else f"{title}, goal {runs[0].case.goal:g}", _curves(runs))
         for title, runs in zip(titles, questions.values(), strict=True)
@@ -222,8 +223,10 @@ def ratio(base: Curve, subject: Curve, what: ToGoal) -> GoalRatio | None:
 
 def _reached_or_limit(curve: Curve, what: ToGoal) -> Floats:
     if what == "sequences":
-        return np.array([run.sequences_to_goal or run.sequences for run in curve.trained], dtype=float)
-    return np.array([run.seconds_to_goal or run.curve[-1].wall_s for run in curve.trained], dtype=float)
+        needs: list[tuple[float | None, float]] = [(run.sequences_to_goal, run.sequences) for run in curve.trained]
+    else:
+        needs = [(run.seconds_to_goal, run.curve[-1].wall_s) for run in curve.trained]
+    return np.array([limit if goal is None else goal for goal, limit in needs], dtype=float)
 
 
 def _median(values: Floats) -> float:
@@ -261,7 +264,7 @@ def _curves(results: list[LearningResult]) -> tuple[Curve, ...]:
     for result in results:
         settings.setdefault(repr(result.case.model_dump(exclude=VARIES)), []).append(result)
     groups = [sorted(runs, key=lambda run: run.case.seed) for runs in settings.values()]
-    return tuple(Curve(_name(runs[0].case, [group[0].case for group in groups]), tuple(runs)) for runs in groups)
+    return tuple(Curve(one_line(_name(runs[0].case, [group[0].case for group in groups])), tuple(runs)) for runs in groups)
 
 
 def _name(case: LearningCase, cases: list[LearningCase]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from mann_bench.reports.data.frame import environments
+from mann_bench.reports.data.frame import environments, write_csv
 from mann_bench.reports.html.page import environment_lines, save_plots, write_page
 from mann_bench.reports.learning.experiments import Experiment
 from mann_bench.reports.learning.plots import draw_all
@@ -28,7 +28,7 @@ def write_learning_page(experiments: Sequence[Experiment], runs: Sequence[Path],
         lines, tables = sentences(experiment), tables_of(experiment)
         sections.append({"title": experiment.title, "sentences": lines, "figures": figures, "tables": tables})
     for name, frame in frames(experiments).items():
-        frame.to_csv(out / f"{name}.csv", index=False)
+        write_csv(frame, out / f"{name}.csv")
     context = {
         "coverage": coverage(experiments),
         "sections": sections,

@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from mann_bench.data.units import format_duration
 from mann_bench.reports.html.page import Plot
-from mann_bench.reports.html.plots import FAINT, INK, MARKERS, CurveEnd, blank, color_of, label_ends, styled
+from mann_bench.reports.html.plots import FAINT, INK, MARKERS, CurveEnd, blank, color_of, label_ends, literal, styled
 from mann_bench.reports.learning.experiments import Curve, Experiment, X, Y
 
 LINES = ("-", "--", ":", "-.")  # for several curves of one model
@@ -63,7 +63,7 @@ def draw_training(experiment: Experiment, x: X, y: Y) -> Figure:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_locator(NullLocator())
     else:
-        axes.set_ylabel(experiment.unit)
+        axes.set_ylabel(literal(experiment.unit))
         integer_axis(axes.yaxis)
     if x == "wall_s":
         duration_axis(axes)
@@ -109,7 +109,7 @@ def draw_levels(experiment: Experiment, measured: pd.DataFrame) -> Figure:
     where: Any = {"xycoords": ("data", "axes fraction"), "xytext": (-3, 0), "textcoords": "offset points", "rotation": 90}
     axes.annotate("all trained on", (trained, 0.6), ha="right", va="center", fontsize=8, color=FAINT, **where)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel(f"{experiment.unit} (hollow: beyond what the curve was trained on)")
+    axes.set_xlabel(f"{literal(experiment.unit)} (hollow: beyond what the curve was trained on)")
     axes.set_ylabel("wrong bits a sequence" if experiment.counts_bits else "share of wrong answers")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     integer_axis(axes.xaxis, sorted(measured["level"].unique()))

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from mann_bench.data.text import shortened
 from mann_bench.data.units import format_bytes, format_duration, format_slots, format_times
-from mann_bench.reports.html.table import Cell, Column, Table
+from mann_bench.reports.html.table import LONG, Cell, Column, Table
 from mann_bench.reports.learning.babi import babi_table
 from mann_bench.reports.learning.experiments import Curve, Estimate, Experiment, ToGoal, ratio
 from mann_bench.reports.learning.selection import select
@@ -56,7 +57,7 @@ def curriculum_table(experiment: Experiment) -> Table:
     for curve in filter(lambda curve: curve.trained, experiment.curves):
         levels = curve.levels_at(seconds)
         sequences, time = curve.to_level(level, "sequences"), curve.to_level(level, "wall_s")
-        peak = max((run.peak_bytes for run in curve.trained if run.peak_bytes), default=0)
+        peak = max((run.peak_bytes for run in curve.trained if run.peak_bytes is not None), default=None)
         rows.append(
             (
                 Cell(curve.name),
@@ -65,7 +66,7 @@ def curriculum_table(experiment: Experiment) -> Table:
                 Cell(f"{levels[0]:,} to {levels[-1]:,} ({len(levels)})", levels[0]),
                 estimate_cell(sequences, whole),
                 estimate_cell(time, format_duration),
-                Cell(format_bytes(peak) if peak else "-", peak),
+                _bytes_cell(peak),
                 runs_cell(curve),
             )
         )
@@ -98,7 +99,7 @@ def level_table(experiment: Experiment) -> Table:
             times = level / experiment.trained_level(curve)
             chance = rows_at_level["chance"].dropna()
             if errors.empty:
-                shown = [Cell(str(rows_at_level["reason"].iloc[0] or "not measured")), Cell("-"), Cell("-")]
+                shown = [Cell(shortened(str(rows_at_level["reason"].iloc[0] or "not measured"))), Cell("-"), Cell("-")]
             else:
                 error, base = float(errors.median()), float(chance.iloc[0]) if len(chance) else float("nan")
                 shown = [
@@ -174,9 +175,9 @@ def run_table(experiments: Sequence[Experiment]) -> Table:
                 cells += [Cell(format_slots(case.slots), case.slots), Cell(f"{case.word_size}, {case.heads}, {case.reads}, {case.hidden}")]
                 cells += [Cell(f"{case.optimizer} {case.learning_rate:g}"), Cell(f"{run.sequences:,}", run.sequences)]
                 cells += [Cell(format_duration(trained_s), trained_s), Cell(f"{loss:.3g}" if run.curve else "-", loss if run.curve else "")]
-                cells += [Cell(f"{run.level:,}" if run.level else "-", run.level or ""), Cell(str(run.resumed), run.resumed)]
+                cells += [Cell("-") if run.level is None else Cell(f"{run.level:,}", run.level), Cell(str(run.resumed), run.resumed)]
                 backend = f"{run.backend.kernels}, {run.backend.index}" if run.backend else "-"
-                rows.append((*cells, Cell(backend), Cell(format_bytes(run.peak_bytes) if run.peak_bytes else "-", run.peak_bytes or "")))
+                rows.append((*cells, Cell(backend), _bytes_cell(run.peak_bytes)))
                 anchors.append(f"case-{run.case_id}")
     numbers = {"seed", "N", "sequences", "trained", "last loss", "level", "resumed", "peak memory"}
     heads = ("task", "curve", "seed", "ended", "N", "W, R, K, H", "optimizer", "sequences", "trained", "last loss", "level", "resumed")
@@ -188,7 +189,7 @@ def run_table(experiments: Sequence[Experiment]) -> Table:
 def unfinished_table(experiments: Sequence[Experiment]) -> Table:
     """Tabulate the runs that neither reached their goal nor a limit, and why."""
     rows = tuple(
-        (Cell(e.title), Cell(curve.name), Cell(str(run.case.seed)), Cell(run.status), Cell(run.reason or ""), runs_cell(curve))
+        (*map(Cell, (e.title, curve.name, str(run.case.seed), run.status, shortened(run.reason or "", LONG))), runs_cell(curve))
         for e in experiments
         for curve in e.curves
         for run in curve.runs
@@ -196,6 +197,10 @@ def unfinished_table(experiments: Sequence[Experiment]) -> Table:
     )
     heads = (Column("task"), Column("curve"), Column("seed", True), Column("status"), Column("reason", wraps=True), Column("runs"))
     return Table("Not trained to the end, and why", "What was learned until then is kept and shown above.", heads, rows)
+
+
+def _bytes_cell(size_bytes: int | None) -> Cell:
+    return Cell("-") if size_bytes is None else Cell(format_bytes(size_bytes), size_bytes)
 
 
 def runs_cell(curve: Curve) -> Cell:

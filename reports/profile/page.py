@@ -8,21 +8,21 @@ from mann_bench.measure.advice import advise_memory
 from mann_bench.measure.ledger import CAUSES, STATE_CAUSES
 from mann_bench.measure.profile import Profile
 from mann_bench.reports.html.page import write_page
-from mann_bench.reports.html.plots import to_svg
+from mann_bench.reports.html.plots import svg_element, to_svg
 from mann_bench.reports.profile import plots
 
 
 def write_profile_page(profile: Profile, folder: Path) -> Path:
     """Write profile.html into the folder; return its path."""
     figures = [draw(profile) for draw in (plots.draw_memory, plots.draw_time, plots.draw_phases)]
-    if profile.memory.tape_bytes:
+    if profile.case.mode == "train":
         figures.insert(1, plots.draw_tape(profile))
     context = {
         "title": f"{profile.case.name}, N = {format_slots(profile.case.slots)}",
         "setting": setting(profile),
         "verdicts": sentences(profile),
         "cautions": cautions(profile),
-        "figures": [to_svg(figure) for figure in figures],
+        "figures": [svg_element(to_svg(figure)) for figure in figures],
         "ledger": ledger_rows(profile),
         "phases": phase_rows(profile),
         "phases_of": profile.phases_of,
@@ -92,16 +92,19 @@ def ledger_rows(profile: Profile) -> list[dict[str, Any]]:
         if not size_bytes and not predicted_bytes:
             continue
         text = "" if predicted_bytes is None else format_bytes(predicted_bytes)
-        if predicted_bytes is None and of_state and cause in STATE_CAUSES:
+        if predicted_bytes is None and of_state is not None and cause in STATE_CAUSES:
             text = f"in {format_bytes(of_state)} of state"
         share = size_bytes / memory.peak_bytes
         rows.append({"cause": cause.replace("_", " "), "bytes": format_bytes(size_bytes), "share": share, "predicted": text})
-    total = sum((profile.predicted or {}).values())
-    text = format_bytes(total) if total else ""
+    text = "" if profile.predicted is None else format_bytes(sum(profile.predicted.values()))
     return [*rows, {"cause": "peak", "bytes": format_bytes(memory.peak_bytes), "share": 1.0, "predicted": text}]
 
 
 def phase_rows(profile: Profile) -> list[dict[str, Any]]:
     """Return the time of each phase and direction, largest share first."""
     rows = sorted(profile.phases, key=lambda row: -row.share)
-    return [{"phase": r.phase, "direction": r.direction, "host": r.host_ms, "device": r.device_ms, "share": r.share} for r in rows]
+    on_device = profile.case.device != "cpu"
+    return [
+        {"phase": r.phase, "direction": r.direction, "host": r.host_ms, "device": r.device_ms if on_device else None, "share": r.share}
+        for r in rows
+    ]

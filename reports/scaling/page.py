@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mann_bench.reports.data.frame import environments
+from mann_bench.reports.data.frame import environments, write_csv
 from mann_bench.reports.data.quantity import PASS, PEAK, TAPE, TIME, Quantity
 from mann_bench.reports.html.page import Plot, environment_lines, save_plots, write_page
 from mann_bench.reports.html.table import Table
@@ -26,7 +26,7 @@ def write_scaling_page(analysis: Analysis, runs: Sequence[Path], out: Path, firs
     for number, setting in enumerate(analysis.settings):
         suffix = f"-{number}" if len(analysis.settings) > 1 else ""
         figures[setting] = save_plots(draw_all(analysis, setting), out, where=setting, suffix=suffix)
-    analysis.frame.drop(columns=["setting"]).to_csv(out / "results.csv", index=False)
+    write_csv(analysis.frame.drop(columns=["setting"]), out / "results.csv")
     context = {
         "verdicts": {setting: sentences(analysis, setting) for setting in analysis.settings},
         "summaries": {setting: summary(analysis, setting) for setting in analysis.settings},
@@ -48,9 +48,11 @@ def draw_all(analysis: Analysis, setting: str) -> Iterator[Plot]:
             yield Plot(quantity.key, quantity.title, draw_quantity(frame, quantity, analysis.fits[quantity.key], setting))
 
     yield from against_slots(TAPE, TIME)
-    if any(ratio.setting == setting for ratio in analysis.ratios):
-        yield Plot("times_faster", "Times faster than the twin", draw_ratios(analysis.ratios, setting, "time"))
-        yield Plot("times_smaller", "Times less memory a step", draw_ratios(analysis.ratios, setting, "memory"))
+    ratios = [ratio for ratio in analysis.ratios if ratio.setting == setting]
+    if ratios:
+        yield Plot("times_faster", "Times faster than the twin", draw_ratios(ratios, setting, "time"))
+    if any(ratio.tape_ratio is not None for ratio in ratios):
+        yield Plot("times_smaller", "Times less memory a step", draw_ratios(ratios, setting, "memory"))
     yield from against_slots(PASS, PEAK)
     fronts = [(len(front.rows) + len(front.beaten), front) for front in analysis.fronts if front.setting == setting]
     if fronts:  # draw the largest N at which at least half of the curves ran

@@ -27,9 +27,10 @@ def coverage(analysis: Analysis) -> str:
 def _by_order(analysis: Analysis, setting: str, quantity: Quantity, about: str) -> str:
     """`The time a step takes does not grow with N for sam; it grows as O(N) for ntm, dam; ...`."""
     fits = {curve: fit for (fit_setting, curve), fit in analysis.fits[quantity.key].items() if fit_setting == setting}
-    groups = []
+    zero = ", ".join(curve for curve, fit in fits.items() if fit.is_zero)
+    groups = [f"is 0 at every N for {zero}"] if zero else []
     for order in ORDERS:
-        curves = ", ".join(curve for curve, fit in fits.items() if fit.growth.order == order)
+        curves = ", ".join(curve for curve, fit in fits.items() if fit.growth.order == order and not fit.is_zero)
         if curves:
             groups.append(f"does not grow with N for {curves}" if order == "O(1)" else f"grows as {order} for {curves}")
     return f"{about} {'; it '.join(groups)}." if groups else ""
@@ -52,23 +53,30 @@ def _duration(ms: float) -> str:
 def _against_twins(analysis: Analysis, setting: str) -> list[str]:
     """Compare each curve with each model among its twins, at the largest N that both ran at."""
     lines = []
-    pairs = [r for r in analysis.ratios if r.setting == setting]
-    for subject, model in dict.fromkeys((r.subject, r.twin_model) for r in pairs):
-        of_pair = [r for r in pairs if (r.subject, r.twin_model) == (subject, model)]
+    crossovers = {(c.subject, c.twin): c for c in analysis.crossovers if c.setting == setting}
+    pairs: dict[tuple[str, str], list[Ratio]] = {}
+    for ratio in analysis.ratios:
+        if ratio.setting == setting:
+            pairs.setdefault((ratio.subject, ratio.twin_model), []).append(ratio)
+    for (subject, model), of_pair in pairs.items():
         largest = max(r.slots for r in of_pair)
         at_largest = sorted((r for r in of_pair if r.slots == largest), key=lambda r: r.speedup)
         plain = next((r for r in at_largest if r.twin.split(" ")[0] == model), at_largest[0])
         text = f"At N = {format_slots(largest)}, the largest both ran at, {subject} is {_times(plain)}"
         if at_largest[0] is not plain:
             text += f", and {_times(at_largest[0])}, the fastest of its variants"
-        crossing = [c for c in analysis.crossovers if (c.setting, c.subject, c.twin) == (setting, subject, plain.twin)]
-        if crossing and 0 < crossing[0].slots < float("inf"):
-            text += f". It is faster than {plain.twin} {crossing[0].text}"
+        crossing = crossovers.get((subject, plain.twin))
+        if crossing is not None and 0 < crossing.slots < float("inf"):
+            text += f". It is faster than {plain.twin} {crossing.text}"
         lines.append(f"{text}.")
     return lines
 
 
 def _times(ratio: Ratio) -> str:
-    memory = f" and takes {format_times(ratio.tape_ratio)}x less memory a step" if ratio.tape_ratio > 0 else ""
+    if ratio.tape_ratio is not None:
+        memory = f" and takes {format_times(ratio.tape_ratio)}x less memory a step"
+    else:
+        own, twin = map(format_bytes, ratio.tape_bytes)
+        memory = f" and keeps {own} a step, {f'as {ratio.twin} does' if own == twin else f'{ratio.twin} {twin}'}"
     interval = f"[{format_times(ratio.speedup_low)}, {format_times(ratio.speedup_high)}]"
     return f"{format_times(ratio.speedup)}x {interval} as fast as {ratio.twin}{memory}"

@@ -5,11 +5,13 @@ from typing import Any
 
 import pandas as pd
 
+from mann_bench.data.text import shortened
 from mann_bench.data.units import format_bytes, format_slots, format_times
 from mann_bench.reports.analysis.max_slots import BUDGETS, MaxSlots
+from mann_bench.reports.analysis.ratios import Ratio
 from mann_bench.reports.data.frame import EXACT_INDEXES
 from mann_bench.reports.data.quantity import QUANTITIES, TAPE, TIME
-from mann_bench.reports.html.table import Cell, Column, Table
+from mann_bench.reports.html.table import LONG, Cell, Column, Table
 from mann_bench.reports.scaling.analysis import Analysis
 from mann_bench.reports.scaling.sentences import format_rate
 from mann_bench.reports.scaling.slots_plots import format_power
@@ -41,13 +43,16 @@ def tables(analysis: Analysis) -> list[Table]:
 def growth_table(analysis: Analysis) -> Table:
     """Tabulate order, rate and powers of every curve and quantity."""
     rows = []
+    measured = analysis.frame[analysis.frame["status"] == "ok"].sort_values("slots", kind="stable")
+    parts = {(str(setting), str(curve)): part for (setting, curve), part in measured.groupby(["setting", "curve"], sort=False)}
     for quantity in QUANTITIES:
         for (setting, curve), fit in analysis.fits[quantity.key].items():
-            part = analysis.frame
-            part = part[(part["setting"] == setting) & (part["curve"] == curve) & (part["status"] == "ok")].sort_values("slots")
-            powers = ", then ".join(
-                f"{format_power(s.value)} [{s.ci_low:.2f}, {s.ci_high:.2f}] to {format_slots(s.last_slots)}" for s in fit.exponent.segments
-            )
+            part = parts[setting, curve]
+            powers = Cell("0 at every N", "")
+            if fit.exponent is not None:
+                segments = ((format_power(s.value), f"[{s.ci_low:.2f}, {s.ci_high:.2f}]", s.last_slots) for s in fit.exponent.segments)
+                text = ", then ".join(f"{power} {interval} to {format_slots(last)}" for power, interval, last in segments)
+                powers = Cell(text, fit.exponent.value)
             rows.append(
                 (
                     Cell(quantity.title),
@@ -55,14 +60,15 @@ def growth_table(analysis: Analysis) -> Table:
                     Cell(curve),
                     Cell(fit.growth.verdict),
                     Cell(format_rate(fit.growth, quantity), fit.growth.coefficients[-1]),
-                    Cell(powers, fit.exponent.value),
+                    powers,
                     Cell("", len(part), tuple((format_slots(int(n)), c) for n, c in zip(part["slots"], part["case_id"], strict=True))),
                 )
             )
     note = (
         "Order: a + b g(N) with a, b >= 0 over the whole sweep, the simplest that explains it about as well as the best; rate: b of the "
         "leading term. Powers: lines on log-log axes, broken where the data ask for it, with the 95% interval of each exponent. Values may "
-        "differ from size to size by 10% (time, peaks) or 1% (memory a step) for reasons that are not growth."
+        "differ from size to size by 10% (time, peaks) or 1% (memory a step) for reasons that are not growth. "
+        "Of a curve with values above 0, those that are 0 are left out."
     )
     heads = ("quantity", "setting", "curve", "order", "rate", "powers, from small N to large", "cases, by N")
     return Table("Growth with N", note, tuple(Column(h, h == "rate", h.startswith("powers")) for h in heads), tuple(rows))
@@ -78,17 +84,26 @@ def ratio_table(analysis: Analysis) -> Table:
             Cell(format_slots(r.slots), r.slots),
             Cell(format_times(r.speedup), r.speedup),
             Cell(f"[{format_times(r.speedup_low)}, {format_times(r.speedup_high)}]{' *' if r.in_turn is False else ''}", r.speedup_low),
-            Cell(format_times(r.tape_ratio) if r.tape_ratio > 0 else "-", r.tape_ratio if r.tape_ratio > 0 else ""),
+            _tape_cell(r),
             Cell("", "", (("curve", r.subject_case), ("twin", r.twin_case))),
         )
         for r in analysis.ratios
     )
     note = (
         "Sparse against dense, native against plain torch; in one run, timed in turn where they fit the machine together; * at other "
-        "moments of the run. The interval takes both medians' 95% intervals at their worst. Memory: what one more step keeps for backward."
+        "moments of the run. The interval takes both medians' 95% intervals at their worst. Memory: what one more step keeps for backward; "
+        "where a side keeps nothing there is no ratio, and both are given."
     )
     heads = ("setting", "curve", "twin", "N", "times faster", "interval", "times less memory a step", "cases")
     return Table("Against the twin", note, tuple(Column(h, h in ("N", "times faster", "times less memory a step")) for h in heads), rows)
+
+
+def _tape_cell(ratio: Ratio) -> Cell:
+    """How many times less memory a step the curve takes, or the bytes of both sides."""
+    if ratio.tape_ratio is not None:
+        return Cell(format_times(ratio.tape_ratio), ratio.tape_ratio)
+    own, twin = map(format_bytes, ratio.tape_bytes)
+    return Cell(f"{own} : {twin}", "")
 
 
 def crossover_table(analysis: Analysis) -> Table:
@@ -178,7 +193,7 @@ def failure_table(frame: pd.DataFrame) -> Table:
             Cell(r["setting"]),
             Cell(format_slots(int(r["slots"])), r["slots"]),
             Cell(r["status"]),
-            Cell(r["reason"]),
+            Cell(shortened(r["reason"], LONG)),
             Cell(r["case_id"]),
         )
         for r in failed.to_dict("records")

@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mann_bench.data.units import format_bytes, format_slots
 from mann_bench.reports.analysis.pareto import ParetoFront
-from mann_bench.reports.html.plots import INK, blank, color_of, mark_cases, set_y_ticks, styled
+from mann_bench.reports.html.plots import INK, blank, color_of, literal, mark_cases, set_y_ticks, styled
 
 
 @styled
@@ -27,7 +27,7 @@ def draw_recall(frame: pd.DataFrame, setting: str) -> Figure | None:
         for _, row in curve.iterrows():
             text = f"{name} {format_slots(int(row['slots']))}"
             point = (row["step_ms_median"], row["recall"])
-            axes.annotate(text, point, (5, 4), textcoords="offset points", fontsize=7.5, color=color, annotation_clip=False)
+            axes.annotate(literal(text), point, (5, 4), textcoords="offset points", fontsize=7.5, color=color, annotation_clip=False)
     axes.set_ylim(0, 1.05)
     axes.set_xlabel("milliseconds a step")
     axes.set_ylabel("recall@K: share of the K best rows found")
@@ -50,7 +50,7 @@ def draw_front(front: ParetoFront, frame: pd.DataFrame) -> Figure:
         color = color_of(str(row["model"]), number)
         mark_cases(axes, [row["step_ms_median"]], [row["peak_bytes"]], color, number, [row["case_id"]])
         style: Any = {"fontsize": 8.5, "color": color, "fontweight": "bold" if best else "normal", "annotation_clip": False}
-        axes.annotate(row["curve"], (row["step_ms_median"], row["peak_bytes"]), (6, 4), textcoords="offset points", **style)
+        axes.annotate(literal(row["curve"]), (row["step_ms_median"], row["peak_bytes"]), (6, 4), textcoords="offset points", **style)
     axes.margins(0.15)
     axes.set_xlabel("milliseconds a step")
     axes.set_ylabel("peak memory in all")

@@ -59,7 +59,7 @@ def test_every_command_tells_every_kind(capsys, monkeypatch, tmp_path, command):
         (["run", "folder.toml"], "folder.toml'"),
         (["run", "file/suite.toml"], "file/suite.toml"),
         (["run", "x" * 300 + ".toml"], "File name too long; give a shorter name"),
-        (["run", "latin-1.toml"], "latin-1.toml: not valid TOML, which is UTF-8 text"),
+        (["run", "latin-1.toml"], "latin-1.toml: expected a text in UTF-8"),
         (["run", "quick", "--out", "file"], "file: Not a directory; name a folder: a part of this path is a file"),
         (["run", "quick", "--out", "file/run"], "file/run: Not a directory"),
         (["run", "quick", "--out", "/proc/run"], "/proc/run: No such file or directory; check the path"),

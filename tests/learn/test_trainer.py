@@ -14,7 +14,7 @@ from mann_bench.learn.curriculum import Curriculum
 from mann_bench.learn.evaluation import evaluate, levels_to_test, run_in_chunks, validate
 from mann_bench.learn.record import LearningCase
 from mann_bench.learn.session import TrainingProcess
-from mann_bench.learn.trainer import DivergedError, Trainer, load_checkpoint
+from mann_bench.learn.trainer import CheckpointError, DivergedError, Trainer, load_checkpoint
 from mann_bench.models import NTM
 from mann_bench.suites.tasks import Batch, Task, find_task
 
@@ -147,7 +147,7 @@ def test_a_file_that_is_no_checkpoint_is_told_as_that_and_runs_nothing(kind, tmp
         path.write_text("" if kind == "empty" else "no checkpoint")
     else:
         torch.save(content, path)
-    with pytest.raises(ValueError, match=r"one\.pt: expected a checkpoint of this trainer, got another file .*; remove it"):
+    with pytest.raises(CheckpointError, match=r"one\.pt: expected a checkpoint"):
         load_checkpoint(path, small_case())
     assert [found.name for found in tmp_path.iterdir()] == ["one.pt"]
 

@@ -18,11 +18,15 @@ pytestmark = pytest.mark.skipif(build.why_not() is not None, reason=f"no native 
 
 
 class TenTimes(nn.Linear):
+    """Ten times what its parameters say."""
+
     def forward(self, x: Tensor) -> Tensor:
         return 10 * super().forward(x)
 
 
 class HardCell(nn.LSTMCell):
+    """With a hidden state between bounds."""
+
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Tensor]:
         hidden, cell = super().forward(x, state)
         return hidden.clamp(-0.1, 0.1), cell

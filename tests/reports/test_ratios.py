@@ -29,6 +29,13 @@ def test_ratio_and_its_interval(frame_of):
     assert found[2].tape_ratio == pytest.approx(102.4)
 
 
+@pytest.mark.parametrize(("own", "twin"), [(0.0, 100.0), (100.0, 0.0), (0.0, 0.0)])
+def test_bytes_of_which_one_side_has_none_have_no_ratio(frame_of, own, twin):
+    (ratio,) = ratios(frame_of(make_result("sam", per_step=own), make_result("ntm", per_step=twin)))
+    assert ratio.tape_bytes == (own, twin)
+    assert ratio.tape_ratio is None
+
+
 def test_crossover_between_sizes(frame_of):
     found = crossover(frame_of(*curves([1, 1, 1], [0.5, 2, 8])))
     assert found.slots == pytest.approx(128)

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from mann_bench.data.errors import UsageError
+from mann_bench.reports.html.page import markdown_cell
 from mann_bench.reports.pages import write_report
 from mann_bench.reports.scaling.analysis import analyse
 from tests.support.pages import outside_urls
@@ -90,6 +91,58 @@ def test_awkward_results_still_give_a_page(run, tmp_path, results):
     for result in results:
         assert result.case_id in page
         assert (result.reason or "") in page
+
+
+def test_zero_is_measured(run, tmp_path):
+    """Passes that keep nothing for backward are drawn, tabled and put into words as 0."""
+    page = write_report([run(*sweep("lstm", 0), *(r for m in ("sam", "ntm") for r in zeros(m)))], tmp_path / "out").read_text()
+    plots = {path.name: path.read_text() for path in (tmp_path / "out" / "plots").glob("*.svg")}
+    assert "nothing measured" not in "".join(plots.values())
+    assert "sam  0<" in plots["memory_per_step.svg"]
+    assert "times_smaller.svg" not in plots
+    markdown = (tmp_path / "out" / "report.md").read_text()
+    assert "The memory each further step takes is 0 at every N for sam, ntm; it does not grow with N for lstm." in markdown
+    assert "| sam | O(1): 0 B |" in markdown
+    assert "as fast as ntm and keeps 0 B a step, as ntm does" in markdown
+    assert "| 0 B : 0 B |" in markdown
+    assert "0 B : 0 B" in page
+
+
+def test_zero_on_one_side_is_said_in_words(run, tmp_path):
+    write_report([run(*zeros("sam"), *sweep("ntm", 1))], tmp_path / "out")
+    markdown = (tmp_path / "out" / "report.md").read_text()
+    assert "as fast as ntm and keeps 0 B a step, ntm 400 KiB" in markdown
+    assert "| 0 B : 400 KiB |" in markdown
+
+
+def zeros(model):
+    return [make_result(model, n, ms=n / 50, per_step=0.0) for n in (64, 256, 1024, 4096)]
+
+
+EVIL = '=1+1|[x](javascript:x)$\\x$<b>\x1b[31m\n[/x] "quoted"'
+
+
+def test_text_of_others_is_shown_and_does_nothing(run, tmp_path):
+    """A name and a reason that would be a formula, HTML, a link, mathematics, or colours of a terminal."""
+    results = [make_result(f"m:{EVIL}", n, index=EVIL) for n in (64, 256, 1024)]
+    failed = make_result(EVIL, 2048, status="error", reason=EVIL + "x" * 10_000)
+    page = write_report([run(*results, failed)], tmp_path / "out").read_text()
+    assert "<b>" not in page
+    assert "\x1b" not in page
+    assert "... (8,0" in page
+    markdown = (tmp_path / "out" / "report.md").read_text()
+    tables = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert any("'=1+1/[x] (javascript:x)" in line for line in tables)
+    assert not any("<b>" in line or "](" in line for line in tables)
+    rows = list(csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines()))
+    assert {row["index"][:2] for row in rows} == {"'=", "ex"}
+    assert {row["reason"][:2] for row in rows} == {"'=", ""}
+
+
+@pytest.mark.parametrize("text", ["=cmd", "+1+cmd", "-1-cmd", "@sum", "-cmd"])
+def test_cells_that_a_spreadsheet_would_run(text):
+    assert markdown_cell(text) == f"'{text}"
+    assert [markdown_cell(own) for own in ("-", "-3 B", "-0.5", "+1")] == ["-", "-3 B", "-0.5", "+1"]
 
 
 def test_several_runs_in_one_report(run, tmp_path):

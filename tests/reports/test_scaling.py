@@ -99,9 +99,16 @@ def test_largest_within_a_limit():
     assert flat.largest_within(6) == (np.inf, np.inf, np.inf)
 
 
+def test_values_that_are_all_zero_are_constant():
+    growth = fit_growth(SLOTS, 0.0 * SLOTS, 0.1)
+    assert growth is not None
+    assert (growth.order, growth.coefficients) == ("O(1)", (0.0,))
+    assert fit_exponent(SLOTS, 0.0 * SLOTS, 0.1) is None
+
+
 def test_too_few_or_useless_points():
     for fit in (fit_exponent, fit_growth):
         assert fit(SLOTS[:2], SLOTS[:2], 0.1) is None
-        assert fit(SLOTS, 0.0 * SLOTS, 0.1) is None
+        assert fit(SLOTS[:2], 0.0 * SLOTS[:2], 0.1) is None
         assert fit(pd.Series([64, 64, 64]), pd.Series([1.0, 2, 3]), 0.1) is None
         assert fit(SLOTS, SLOTS.where(SLOTS > 1000), 0.1) is not None
