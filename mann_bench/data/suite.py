@@ -91,7 +91,7 @@ def _read(path: Path) -> str:
     except OSError as error:
         raise UsageError(f"suite: expected a file that can be read, got {str(path)!r}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not valid TOML, which is UTF-8 text ({error}); save it as UTF-8") from error
+        raise UsageError(f"{path}: expected a text in UTF-8, as TOML is, got other bytes ({error}); save it as UTF-8") from error
 
 
 def parse_suite(text: str, source: str) -> Suite:

@@ -102,7 +102,7 @@ def test_no_sweep_is_no_suite():
 def test_a_file_of_another_encoding(tmp_path, content):
     path = tmp_path / "mine.toml"
     path.write_bytes(content)
-    with pytest.raises(UsageError, match=r"mine\.toml: not valid TOML, which is UTF-8 text"):
+    with pytest.raises(UsageError, match=r"mine\.toml: expected a text in UTF-8"):
         load_suite(str(path))
 
 
