@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+LONGEST = 1e12  # ms, over thirty years; longer times and shorter ones than SHORTEST are no measurement, and plots overflow
+SHORTEST = 1e-15
 WORD = 2**63  # a column of a data frame, and torch, hold whole numbers below this
 
 
@@ -24,5 +26,6 @@ def _check_moment(text: str) -> str:
 Text = Annotated[str, BeforeValidator(escape)]
 Count = Annotated[int, Field(ge=1, lt=WORD)]
 Whole = Annotated[int, Field(ge=-WORD, lt=WORD)]
-Duration = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # the field's name says of what unit
+Real = Annotated[float, Field(ge=-WORD, le=WORD, allow_inf_nan=False)]
+Duration = Annotated[float, Field(ge=0, le=LONGEST, allow_inf_nan=False)]  # the field's name says of what unit
 Moment = Annotated[str, AfterValidator(_check_moment)]

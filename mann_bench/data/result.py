@@ -6,10 +6,10 @@ Numbers that make no sense (a time that is zero, negative or not finite) are ref
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from mann_bench.data.case import Case
-from mann_bench.data.fields import Count, Duration, Moment, Text, Whole
+from mann_bench.data.fields import SHORTEST, Count, Duration, Moment, Real, Text, Whole
 
 SCHEMA = 1
 FailedStatus = Literal["oom", "timeout", "error", "skipped", "unavailable", "unverified"]
@@ -114,8 +114,9 @@ class Timing(Record):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "Timing":
-        if min(self.pass_ms.ci_low, self.step_ms.ci_low, *self.pass_ms.samples) <= 0:
-            raise ValueError("expected passes that take longer than 0 ms")
+        shortest_ms = min(self.pass_ms.ci_low, self.step_ms.ci_low, *self.pass_ms.samples)
+        if shortest_ms < SHORTEST:
+            raise ValueError(f"expected passes that take some time, got {shortest_ms:g} ms")
         if self.round_counts and sum(self.round_counts) != len(self.pass_ms.samples):
             raise ValueError(f"round_counts: expected {len(self.pass_ms.samples)} samples in all, got {sum(self.round_counts)}")
         return self
@@ -139,9 +140,9 @@ class Memory(Record):
     peak_bytes: Whole
     start_bytes: Whole
     tape_bytes: Whole
-    bytes_per_step: FiniteFloat
-    bytes_per_step_low: FiniteFloat | None = None
-    bytes_per_step_high: FiniteFloat | None = None
+    bytes_per_step: Real
+    bytes_per_step_low: Real | None = None
+    bytes_per_step_high: Real | None = None
     state_bytes: Whole
     ledger: dict[str, Whole] = Field(default_factory=dict)
     leaked_bytes: Whole = 0
@@ -171,7 +172,7 @@ class Measured(StoredRecord):
     time: Timing
     memory: Memory
     check: Check | None = None
-    recall: float | None = None
+    recall: float | None = Field(None, ge=0, le=1)
     warnings: list[Text] = Field(default_factory=list)
     output: None = None
     started_at: Moment
@@ -192,7 +193,7 @@ class NotMeasured(StoredRecord):
     time: None = None
     memory: Memory | None = None
     check: Check | None = None
-    recall: float | None = None
+    recall: float | None = Field(None, ge=0, le=1)
     warnings: list[Text] = Field(default_factory=list)
     output: Text | None = None
     started_at: Moment

@@ -4,7 +4,6 @@ Other kinds of record are stored the same way in a file of their own (`RecordKin
 """
 
 import contextlib
-import errno
 import json
 import os
 import platform
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, Generic
 
 from mann_bench.data.conditions import PARTS, all_conditions, changes
-from mann_bench.data.errors import DISK_FULL, StorageWarning, UsageError
+from mann_bench.data.errors import StorageWarning, UsageError
 from mann_bench.data.files import open_locked, sync_folder, write_atomically
 from mann_bench.data.lines import LineReader, RecordKind, RecordT
 from mann_bench.data.result import SCHEMA, Result, parse_line, parse_result
@@ -90,25 +89,21 @@ class RecordFolder(Generic[RecordT]):
         resume: go on with the run that is in the folder; otherwise the folder must be new or empty.
 
     Raises:
-        UsageError: the folder holds something else, is locked, cannot be written, or holds a run of other cases.
+        UsageError: the folder holds something else, is locked, or holds a run of other cases.
+        OSError: it cannot be written.
     """
 
     def __init__(self, path: Path, description: dict[str, Any], kind: RecordKind[RecordT], *, resume: bool) -> None:
         self.path, self.kind = path, kind
         self.results_path = path / kind.file
+        run = self._existing_run(resume=resume)
+        path.mkdir(parents=True, exist_ok=True)
         try:
-            run = self._existing_run(resume=resume)
-            path.mkdir(parents=True, exist_ok=True)
             self._file = open_locked(self.results_path)
         except BlockingIOError as error:
             raise UsageError(f"--out {path}: another mann-bench is writing there; wait for it or name another folder") from error
-        except OSError as error:
-            raise self._not_writable(error) from error
         try:
             self._begin(run, json.loads(json.dumps(description)))  # as it will be read again
-        except OSError as error:
-            self.close()
-            raise self._not_writable(error) from error
         except BaseException:
             self.close()
             raise
@@ -218,11 +213,6 @@ class RecordFolder(Generic[RecordT]):
                 f"{self.results_path}: expected the file that this run opened, got none or another; "
                 "another mann-bench may be writing there: start again in another folder"
             )
-
-    def _not_writable(self, error: OSError) -> UsageError:
-        advice = "free some space and give the same command again" if error.errno in DISK_FULL else "see to its rights or name another"
-        what = "a file" if error.errno in (errno.ENOTDIR, errno.EEXIST) else os.strerror(error.errno or 0)
-        return UsageError(f"--out {self.path}: expected a folder that results can be written to, got: {what}; {advice}")
 
 
 class RunFolder(RecordFolder[Result]):

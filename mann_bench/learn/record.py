@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, FiniteFloat, model_validator
 
 from mann_bench.data.case import full_name, stable_id
-from mann_bench.data.fields import WORD, Count, Duration, Moment, Text, Whole
+from mann_bench.data.fields import WORD, Count, Duration, Moment, Real, Text, Whole
 from mann_bench.data.lines import RecordKind
 from mann_bench.data.result import Backend, Record, StoredRecord
 
@@ -134,8 +134,8 @@ class CurvePoint(Record):
     sequences: Count  # trained on until here
     wall_s: Duration  # seconds of training until here, without those that a killed process lost
     level: Count  # h, the highest level drawn
-    loss: float  # bits per bit due
-    errors: float  # wrong bits a sequence (`answer="bits"`), or the share of wrong answers (`"class"`)
+    loss: Real  # bits per bit due
+    errors: Real  # wrong bits a sequence (`answer="bits"`), or the share of wrong answers (`"class"`)
 
 
 class Evaluation(Record):
@@ -143,7 +143,7 @@ class Evaluation(Record):
 
     level: Count
     group: Whole | None = None  # None: all answers
-    error: float | None  # None: could not be measured, for the `reason` given
+    error: Real | None  # None: could not be measured, for the `reason` given
     chance: float | None = None
     sequences: Whole  # evaluated
     reason: Text | None = None

@@ -96,7 +96,7 @@ class _RunningCase:
             )
         except ValidationError as error:  # a clock that stands still, say
             failure = Failure(status="error", reason=f"its numbers make no sense: {first_error(error, show_input=False)}")
-            return _not_measured(self.case, failure, self.started_at, wall_s, prepared, self.comparison, self.worker.output)
+            return _not_measured(self.case, failure, self.started_at, wall_s, comparison=self.comparison, output=self.worker.output)
 
 
 def run_suite(suite: Suite, folder: RunFolder, announce: Announce = lambda text: None) -> Iterator[Result]:

@@ -202,7 +202,7 @@ def test_stopped_runs_go_on(tmp_path):
     _, errors = driver.communicate(timeout=60)
     assert driver.returncode == 130, errors
     assert f"--out {out} --resume" in errors
-    assert not (out / "learning.jsonl").exists()
+    assert not (out / "learning.jsonl").read_bytes()
     done = run(*arguments, "--resume")
     assert done.returncode == 0, done.stderr
     (result,) = load_records(out, LEARNING)
@@ -247,7 +247,7 @@ def test_a_record_says_whether_a_larger_limit_has_more_to_train():
 
     def fulfils(status, asked, **changes):
         ended = case(**changes)
-        fields: dict[str, Any] = {"sequences": 100, "wall_s": 9.0, "started_at": ""}
+        fields: dict[str, Any] = {"sequences": 100, "wall_s": 9.0, "started_at": "2026-01-01T00:00:00+00:00"}
         return LearningResult(case_id=ended.case_id, case=ended, status=status, **fields).fulfils(asked)
 
     assert fulfils("budget", case())

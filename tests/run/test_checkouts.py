@@ -109,7 +109,7 @@ def test_what_is_no_checkout(repository, monkeypatch):
 @pytest.mark.parametrize("moment", ["while git makes it", "inside"])
 def test_a_signal_leaves_no_worktree(repository, monkeypatch, moment):
     monkeypatch.chdir(repository)
-    run_git, paths = checkouts._git, []
+    run_git, paths = checkouts.run_git, []
 
     def interrupted(where, *arguments):
         done = run_git(where, *arguments)
@@ -123,7 +123,7 @@ def test_a_signal_leaves_no_worktree(repository, monkeypatch, moment):
         with checked_out("HEAD"):
             raise Stopped(signal.SIGTERM)
 
-    monkeypatch.setattr(checkouts, "_git", interrupted)
+    monkeypatch.setattr(checkouts, "run_git", interrupted)
     with pytest.raises(Stopped):
         work()
     assert not paths[0].exists()
