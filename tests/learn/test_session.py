@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from rich.console import Console
@@ -20,8 +21,8 @@ KILLED = Killed(status="error", reason="killed by SIGKILL")
 class ScriptedProcess:
     """Says what the script of its run holds, try after try: lines, or how it dies."""
 
-    scripts: dict[int, list[list[bytes | Failure]]] = {}  # by seed
-    commands: list[dict] = []
+    scripts: ClassVar[dict[int, list[list[bytes | Failure]]]] = {}  # by seed
+    commands: ClassVar[list[dict[str, Any]]] = []
 
     output = "its last words"
 
