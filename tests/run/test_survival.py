@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mann_bench.data.store import load_results
@@ -114,7 +115,10 @@ def control_group(limit_bytes):
 def test_doubling_until_the_kernel_kills_is_out_of_memory(models):
     with control_group(700 * 2**20) as group:
         worker = WorkerProcess(1)
-        (group / "cgroup.procs").write_text(str(worker._process.pid))
+        warden = psutil.Process(worker._process.pid)
+        (group / "cgroup.procs").write_text(str(warden.pid))
+        for child in warden.children():  # if it has started one already
+            (group / "cgroup.procs").write_text(str(child.pid))
         reply = prepare(worker, "Doubling", 2**40)
         worker.quit()
         assert reply == Failure(status="oom", reason="ended by the kernel's out-of-memory killer")
