@@ -58,7 +58,9 @@ class Sweep:
         command = [sys.executable, "-m", "mann_bench", "run", str(self.suite), "--out", str(self.out)]
         resume = ["--resume"] if (self.out / "run.json").exists() else []
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "MANN_BENCH_KILLS": self.mark}
-        return subprocess.Popen([*command, *resume], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        return subprocess.Popen(
+            [*command, *resume], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
 
     def processes(self) -> list[psutil.Process]:
         """Its processes that are alive."""
