@@ -6,10 +6,10 @@ one of several runs without using the test.
 
 import itertools
 import math
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from time import monotonic  # a model may replace that of the module
 from typing import Any
 
 import torch
@@ -54,14 +54,14 @@ def evaluate(model: Any, case: LearningCase, held_out: Task, level: int, seconds
     counts = Counts()
     whole_set = held_out.every(case.batch)
     batches = sample_batches(case, held_out, level, purpose) if whole_set is None else whole_set
-    deadline = time.monotonic() + seconds if whole_set is None else math.inf
+    deadline = monotonic() + seconds if whole_set is None else math.inf
     try:
         for batch in batches:
             y = run_in_chunks(model, batch.inputs.to(case.device), deadline)
             if y is None:
                 break
             counts.add(held_out, y.cpu(), batch)
-            if time.monotonic() > deadline:
+            if monotonic() > deadline:
                 break
     except Exception as error:
         if not is_out_of_memory(error):
@@ -86,7 +86,7 @@ def run_in_chunks(model: Any, inputs: Tensor, deadline: float) -> Tensor | None:
         for chunk in inputs.split(CHUNK_STEPS):
             y, state = model(chunk, state)
             outputs.append(y)
-            if time.monotonic() > deadline and sum(map(len, outputs)) < len(inputs):
+            if monotonic() > deadline and sum(map(len, outputs)) < len(inputs):
                 return None
     return torch.cat(outputs)
 

@@ -195,7 +195,7 @@ class LearningSession:
     def close(self) -> None:
         """Ask running processes to write a checkpoint and stop; release the folder."""
         if self.running:
-            self.console.print(f"stopping: {len(self.running)} runs write their checkpoints, within {STOP_S:.0f} s", markup=False)
+            self.console.print(f"stopping: up to {STOP_S:.0f} s for checkpoints of unfinished runs ({len(self.running)})", markup=False)
         for run in self.running.values():
             run.process.stop()
         deadline = time.monotonic() + STOP_S

@@ -6,9 +6,9 @@ All random numbers of step n come from (seed, n), so a step is the same whenever
 import io
 import math
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic  # a model may replace that of the module
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -99,17 +99,17 @@ class Trainer:
         Raises:
             DivergedError: and whatever an allocation that fails raises.
         """
-        started = saved = time.monotonic()
+        started = saved = monotonic()
         earlier_s = self.wall_s
         while (ending := self.ending()) is None and not should_stop():
             self.train_batch()
-            now = time.monotonic()
+            now = monotonic()
             self.wall_s = earlier_s + now - started
             self.note_progress()
             report(self)
             if now - saved >= every_s:
                 self.save(checkpoint)
-                saved = time.monotonic()
+                saved = monotonic()
         self.save(checkpoint)  # before the last point is closed: a run that resumes with a larger limit closes it later
         if ending is not None:
             self.close_point()

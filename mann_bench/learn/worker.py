@@ -4,8 +4,8 @@
 """
 
 import signal
-import time
 from pathlib import Path
+from time import monotonic  # a model may replace that of the module
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ class TrainingWorker:
         self.channel = channel
         self.smaller_limit: str | None = None  # that was there before the run's own
         self.stopped = self.evaluating = False
-        self.last_report = (time.monotonic(), 0)  # time, and sequences trained on by then
+        self.last_report = (monotonic(), 0)  # time, and sequences trained on by then
 
     def send(self, **message: Any) -> None:
         """Send one message to the driver."""
@@ -44,7 +44,7 @@ class TrainingWorker:
 
     def report(self, trainer: Trainer) -> None:
         """Send progress, at most every `REPORT_S` seconds."""
-        now, (last_s, last_sequences) = time.monotonic(), self.last_report
+        now, (last_s, last_sequences) = monotonic(), self.last_report
         if now - last_s < REPORT_S or not trainer.curriculum.recent:
             return
         self.last_report = (now, trainer.sequences)
@@ -74,7 +74,7 @@ class TrainingWorker:
         try:
             trainer, started_anew = start_or_resume(case, task, checkpoint)
             reason = "; ".join(filter(None, (self.smaller_limit, started_anew))) or None
-            self.last_report = (time.monotonic(), trainer.sequences)
+            self.last_report = (monotonic(), trainer.sequences)
             status: str | None = trainer.run(checkpoint, every_s, self.report, lambda: self.stopped)
         except Exception as error:  # a user's model may raise anything: any failure of it is data
             if isinstance(error, OSError) and error.errno in DISK_FULL:

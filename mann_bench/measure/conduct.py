@@ -19,7 +19,7 @@ from mann_bench.measure.workload import ModelWorkload, Workload
 
 SPIN_S = 0.05  # for threads of OpenMP to stop waiting for their next work, which they do spinning
 IDLE_S = 0.05  # in which nothing should run
-IDLE_SHARE = 0.5  # of a processor, that may be used in this time
+IDLE_SHARE = 0.2  # of a processor, that may be used in this time
 SLOW_S = 1.0  # a longer pass is no remembered answer
 
 SETTINGS: dict[str, Callable[[], Any]] = {
@@ -50,7 +50,8 @@ class Conduct:
         for name, before in self.settings.items():
             with contextlib.suppress(OSError):  # a working folder that is gone
                 if (now := SETTINGS[name]()) != before:
-                    found.append(f"the model changed {name} from {before} to {now}")
+                    values = "" if callable(before) or callable(now) else f" from {before} to {now}"
+                    found.append(f"the model changed {name}{values}")
         if count := len(threads() - self.threads):
             found.append(f"{count} threads of the model live on between its passes: they may work while others are timed")
         if count := len(processes() - self.processes):

@@ -10,10 +10,10 @@ Where the steps come from depends on the model (`Profile.how`):
 
 import bisect
 import statistics
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter  # a model may replace that of the module
 from typing import Any, Literal
 
 import torch
@@ -146,9 +146,9 @@ def time_pass(workload: ModelWorkload, steps: int) -> dict[str, float]:
     """Median wall-clock time in ms of forward and of backward over `steps` steps, without recording, to the end of the device's work."""
     device = open_device(workload.case.device)
     times_ms: dict[str, list[float]] = defaultdict(list)
-    began = time.perf_counter()
+    began = perf_counter()
     returned: list[Any] = []  # by forward, kept until its backward is over
-    while len(times_ms[FORWARD]) < PASSES and (not times_ms[FORWARD] or time.perf_counter() - began < POINT_S):
+    while len(times_ms[FORWARD]) < PASSES and (not times_ms[FORWARD] or perf_counter() - began < POINT_S):
         times_ms[FORWARD].append(device.time(lambda: returned.append(workload.forward(steps))).wall_ms)
         if workload.case.mode == "train":
             times_ms[BACKWARD].append(device.time(lambda: workload.backward(returned[0][0])).wall_ms)

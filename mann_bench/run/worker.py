@@ -77,7 +77,7 @@ class Worker:
         warmup_ms = warm_up(self.device, self.workload.run_pass, self.workload.clear, warmup_s)
         warnings = answers.findings(outputs[0], warmup_ms[-1])
         if (share := idle_share()) > IDLE_SHARE:
-            warnings.append(f"{share:.1f} processors are busy after a pass has returned: not all of its work is timed")
+            warnings.append(f"{share:.0%} of a processor is busy after a pass has returned: not all of its work is timed")
         return Prepared(
             backend=Backend(**backend, device_name=device_name(parsed.device)),
             check=check,

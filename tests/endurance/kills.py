@@ -1,14 +1,8 @@
-"""Kill sweeps and training runs at random moments, and check that nothing that was finished is lost.
+"""Kill a sweep again and again, at random, and go on with it: nothing that finished is lost, repeated or changed, and nothing runs on.
 
-    python -m tests.endurance.kills --sweeps 1000 --training 100 --out docs/results/endurance/kills.json
-
-A victim is started, and killed after a random time: its driver, one worker or all its processes at once, by a random signal. Then it is
-started again, as `make bench` does. After each kill the bytes of finished records must be as they were, and no process may run on. In the
-end every case has exactly one finished record, and training has given the same losses, bit for bit, as a run that nobody killed.
+python tests/endurance/kills.py KILLS [SEED]        prints what was done and found, as JSON; exits with 1 if something is wrong
 """
 
-import argparse
-import contextlib
 import json
 import os
 import random
@@ -24,184 +18,140 @@ from typing import Any
 
 import psutil
 
-from mann_bench.data.store import write_atomically
-
-SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-TARGETS = ("the driver", "one worker", "all processes")
-USAGE = 2  # exit code of a command that was refused
-FINISHED = ("ok", "budget")  # statuses that are final
-KILLS_A_RUN = 10
-MARK = "MANN_BENCH_ENDURANCE"  # environment variable by which the processes of a victim are found
-LONGEST_WAIT_S = 8.0  # from a start to a kill
-END_S = 120.0  # within which a driver ends: after a signal, or with all its cases
-GONE_S = 10.0  # within which all other processes are gone after their driver
-FAULTS = (
-    "finished records altered",
-    "cases lost or repeated",
-    "drivers that did not end",
-    "drivers that refused to go on",
-    "processes left running",
-    "curves that differ from an undisturbed run",
-)
-
-SWEEP = """
-name = "victim"
+ROOT = Path(__file__).resolve().parents[2]
+CASES = 6
+SUITE = f"""
+name = "kills"
 [fixed]
-steps = 4
-hidden = 8
+steps = 2
 [[sweep]]
 models = ["lstm"]
-slots = ["4", "8", "16"]
+slots = {[str(2**number) for number in range(2, 2 + CASES)]}
 [budget]
-case_seconds = 60
 timing_seconds = 0.05
+rounds = 1
 """
-TRAINING = ["copy", "--models", "lstm", "--seeds", "1", "--hidden", "8", "--levels", "1-2", "--batch", "4", "--sequences", "16k"]
-TRAINING += ["--past-goal", "--checkpoint-seconds", "0.5"]
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+TARGETS = ("driver", "worker", "all")
+MOMENTS = ("at once", "before a record", "at a record")
+ENDS_S = 20.0  # for everything to be gone
 
 
-class Victim:
-    """A command of `mann-bench` that is killed and started again until it is done.
+class Sweep:
+    """One sweep in a folder of its own. Its processes are known by a variable in their environment."""
 
-    Args:
-        folder: an empty folder for it.
-        arguments: without `--out` and `--resume`.
-        records: name of the file of its records.
-    """
-
-    def __init__(self, folder: Path, arguments: list[str], records: str) -> None:
-        self.folder, self.arguments = folder, arguments
-        self.out = folder / "out"
-        self.records = self.out / records
+    def __init__(self, folder: Path) -> None:
+        self.out, self.suite = folder / "run", folder / "kills.toml"
+        self.suite.write_text(SUITE)
         self.mark = uuid.uuid4().hex
+        self.kept = b""
+        self.faults: list[str] = []
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start it, or go on with what an earlier start has left."""
-        resume = ["--resume"] if (self.out / "run.json").is_file() else []
-        command = [sys.executable, "-m", "mann_bench", *self.arguments, "--out", str(self.out), *resume]
-        with (self.folder / "log").open("ab") as log:
-            return subprocess.Popen(command, env={**os.environ, MARK: self.mark}, start_new_session=True, stdout=log, stderr=log)
+    @property
+    def stored(self) -> bytes:
+        """The results so far."""
+        path = self.out / "results.jsonl"
+        return path.read_bytes() if path.exists() else b""
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        """Start it, or go on with it."""
+        command = [sys.executable, "-m", "mann_bench", "run", str(self.suite), "--out", str(self.out)]
+        resume = ["--resume"] if (self.out / "run.json").exists() else []
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "MANN_BENCH_KILLS": self.mark}
+        return subprocess.Popen(
+            [*command, *resume], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
 
     def processes(self) -> list[psutil.Process]:
-        """Its processes that run."""
+        """Its processes that are alive."""
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                if process.environ().get("MANN_BENCH_KILLS") == self.mark and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
-            except psutil.Error:  # it has ended meanwhile, or is another user's
+            except psutil.Error:
                 continue
         return found
 
-    def finished(self) -> bytes:
-        """The records in its file; an unfinished last line is none."""
-        content = self.records.read_bytes() if self.records.exists() else b""
-        return content[: content.rfind(b"\n") + 1]
-
-    def end_processes(self) -> bool:
-        """Wait until none of its processes runs, or end them after `GONE_S`; return whether that was necessary."""
-        deadline = time.monotonic() + GONE_S
-        while (left := self.processes()) and time.monotonic() < deadline:
+    def check(self, what: str) -> None:
+        """Nothing may run any more, and what was stored is as it was."""
+        until = time.monotonic() + ENDS_S
+        while (alive := self.processes()) and time.monotonic() < until:
             time.sleep(0.05)
-        for process in left:
-            process.kill()
-        return bool(left)
+        if alive:
+            self.faults.append(f"{what}: {len(alive)} processes run on")
+        stored = self.stored
+        if not stored.startswith(self.kept):
+            self.faults.append(f"{what}: earlier results have changed")
+        self.kept = stored[: stored.rfind(b"\n") + 1]
+        ids = [json.loads(line)["case_id"] for line in self.kept.splitlines()]
+        if len(ids) != len(set(ids)):
+            self.faults.append(f"{what}: a case is there twice")
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every case is there."""
+        return self.kept.count(b"\n") == CASES
 
 
-def send_signal(victim: Victim, driver: int, rng: random.Random) -> str:
-    """Send a random signal to a random target; return both in words."""
-    number, target = rng.choice(SIGNALS), rng.choice(TARGETS)
-    others = [process.pid for process in victim.processes() if process.pid != driver]
-    if target == "one worker" and not others:
-        target = "the driver"
-    pids = {"the driver": [driver], "one worker": [rng.choice(others or [driver])], "all processes": [driver, *others]}[target]
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-    return f"{number.name} to {target}"
+def wait_for_moment(sweep: Sweep, driver: "subprocess.Popen[bytes]", moment: str, chance: random.Random) -> None:
+    """Wait for the moment of a kill, or for the end of the sweep."""
+    if moment == "at once":
+        time.sleep(chance.uniform(0, 4))
+        return
+    records, size = chance.randrange(1, 3), len(sweep.stored)
+    while records and driver.poll() is None:
+        if (now := len(sweep.stored)) != size:
+            size, records = now, records - 1
+        time.sleep(0.0005)
+    if moment == "before a record":
+        time.sleep(chance.uniform(0, 1))
 
 
-def run_once(victim: Victim, rng: random.Random, counts: Counter[str], *, kill: bool) -> None:
-    """Start a victim, kill it after a random time if it still runs, and check what it leaves. `counts` gains what was done and faults."""
-    before = victim.finished()
-    driver = victim.start()
-    try:
-        driver.wait(rng.uniform(0.0, LONGEST_WAIT_S) if kill else END_S)
-    except subprocess.TimeoutExpired:
-        if kill:
-            counts["kills"] += 1
-            counts["kills before the first record"] += not victim.finished()
-            counts[send_signal(victim, driver.pid, rng)] += 1
-    try:
-        counts["drivers that refused to go on"] += driver.wait(END_S) == USAGE
-    except subprocess.TimeoutExpired:
-        counts["drivers that did not end"] += 1
-        driver.kill()
-        driver.wait()
-    counts["processes left running"] += victim.end_processes()
-    counts["finished records altered"] += not victim.finished().startswith(before)
+def kill(sweep: Sweep, driver: "subprocess.Popen[bytes]", target: str, number: signal.Signals, chance: random.Random) -> None:
+    """Send a signal to the driver, to one of the processes below it, or to all as a scheduler does."""
+    if target == "driver":
+        driver.send_signal(number)
+        return
+    processes = sweep.processes()
+    others = [process for process in processes if process.pid != driver.pid]
+    for process in processes if target == "all" else others and [chance.choice(others)]:
+        try:
+            process.send_signal(number)
+        except psutil.Error:
+            continue
 
 
-def run_to_the_end(victim: Victim, kills: int, rng: random.Random, counts: Counter[str]) -> list[dict[str, Any]]:
-    """Kill a victim at most `kills` times while it runs, let it end, and return its finished records."""
-    last = counts["kills"] + kills
-    undisturbed = 0
-    while undisturbed < 3:  # once is enough unless a worker's death left a case to be measured again
-        kill = counts["kills"] < last
-        run_once(victim, rng, counts, kill=kill)
-        undisturbed += not kill
-        records = [json.loads(line) for line in victim.finished().splitlines()]
-        plan = json.loads((victim.out / "run.json").read_text())["case_ids"] if (victim.out / "run.json").is_file() else []
-        finished = [record for record in records if record["status"] in FINISHED]
-        if plan and {record["case_id"] for record in finished} == set(plan):
-            break
-    counts["cases lost or repeated"] += sorted(record["case_id"] for record in finished) != sorted(plan)
-    return finished
-
-
-def sweeps(kills: int, rng: random.Random) -> Counter[str]:
-    """Kill sweeps `kills` times."""
-    counts: Counter[str] = Counter()
-    while counts["kills"] < kills:
+def run(kills: int, seed: int) -> dict[str, Any]:
+    """Make so many kills; return counts of what was done, and the faults found."""
+    chance = random.Random(seed)
+    done: Counter[str] = Counter()
+    faults: list[str] = []
+    while sum(done.values()) < kills:
         with tempfile.TemporaryDirectory() as folder:
-            suite = Path(folder) / "victim.toml"
-            suite.write_text(SWEEP)
-            victim = Victim(Path(folder), ["run", str(suite)], "results.jsonl")
-            run_to_the_end(victim, min(KILLS_A_RUN, kills - counts["kills"]), rng, counts)
-            counts["runs"] += 1
-    return counts
-
-
-def trainings(kills: int, rng: random.Random) -> Counter[str]:
-    """Kill training runs `kills` times."""
-    counts: Counter[str] = Counter()
-    expected = None
-    while counts["kills"] < kills or not expected:
-        with tempfile.TemporaryDirectory() as folder:
-            victim = Victim(Path(folder), ["learn", *TRAINING], "learning.jsonl")
-            records = run_to_the_end(victim, min(KILLS_A_RUN, kills - counts["kills"]) if expected else 0, rng, counts)
-            curves = [[(point["sequences"], point["loss"], point["level"]) for point in record["curve"]] for record in records]
-            expected = expected or curves  # of the first run, which is not disturbed
-            counts["curves that differ from an undisturbed run"] += curves != expected
-            counts["runs"] += 1
-    return counts
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the trials, write their counts as JSON, and return 1 if there was a fault."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sweeps", type=int, default=1000, help="kills of sweeps")
-    parser.add_argument("--training", type=int, default=100, help="kills of training runs")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True, help="file for the counts")
-    options = parser.parse_args(arguments)
-    began, rng = time.monotonic(), random.Random(options.seed)
-    counts = {"sweeps": sweeps(options.sweeps, rng), "training": trainings(options.training, rng)}
-    text = json.dumps({"seed": options.seed, "seconds": round(time.monotonic() - began), **counts}, indent=1, sort_keys=True)
-    write_atomically(options.out, text + "\n")
-    print(text)
-    return int(any(of[fault] for of in counts.values() for fault in FAULTS))
+            sweep = Sweep(Path(folder))
+            while not sweep.is_complete:
+                driver = sweep.start()
+                what = "no kill"
+                if sum(done.values()) < kills:
+                    target, number, moment = chance.choice(TARGETS), chance.choice(SIGNALS), chance.choice(MOMENTS)
+                    wait_for_moment(sweep, driver, moment, chance)
+                    kill(sweep, driver, target, number, chance)
+                    what = f"{number.name} to {target} {moment}"
+                    done[what] += 1
+                driver.wait(timeout=300)
+                sweep.check(what)
+                if what == "no kill" and not sweep.is_complete:
+                    sweep.faults.append(f"the sweep ended with {sweep.kept.count(chr(10).encode())} of {CASES} cases")
+                    break
+            statuses = Counter(json.loads(line)["status"] for line in sweep.kept.splitlines())
+            if set(statuses) - {"ok"}:
+                sweep.faults.append(f"cases ended as {dict(statuses)}")
+            faults += sweep.faults
+    return {"seed": seed, "kills": dict(done), "faults": faults}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    outcome = run(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    print(json.dumps(outcome, indent=1))
+    sys.exit(bool(outcome["faults"]))

@@ -1,16 +1,10 @@
-"""The short form of `tests.endurance.kills`."""
-
-import json
+"""The short form of `kills.py`."""
 
 import pytest
 
-from tests.endurance.kills import FAULTS, main
+from tests.endurance import kills
 
 
 @pytest.mark.slow
-def test_a_few_kills_lose_nothing(tmp_path):
-    assert main(["--sweeps", "6", "--training", "3", "--seed", "1", "--out", str(tmp_path / "kills.json")]) == 0
-    counts = json.loads((tmp_path / "kills.json").read_text())
-    assert counts["sweeps"]["kills"] == 6
-    assert counts["training"]["kills"] == 3
-    assert not any(counts[kind].get(fault) for kind in ("sweeps", "training") for fault in FAULTS)
+def test_a_few_kills():
+    assert kills.run(4, seed=1)["faults"] == []

@@ -198,9 +198,10 @@ def test_stopped_runs_go_on(tmp_path):
     while not list(out.glob("checkpoints/*.pt")):
         assert driver.poll() is None
         time.sleep(0.01)
-    driver.send_signal(signal.SIGINT)
+    driver.send_signal(signal.SIGTERM)
     _, errors = driver.communicate(timeout=60)
-    assert driver.returncode == 130, errors
+    assert driver.returncode == 143, errors
+    assert "stopped by SIGTERM" in errors
     assert f"--out {out} --resume" in errors
     assert not (out / "learning.jsonl").read_bytes()
     done = run(*arguments, "--resume")

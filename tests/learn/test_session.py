@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from rich.console import Console
@@ -22,7 +22,7 @@ class ScriptedProcess:
     """Says what the script of its run holds, try after try: lines, or how it dies."""
 
     scripts: ClassVar[dict[int, list[list[bytes | Failure]]]] = {}  # by seed
-    commands: ClassVar[list[dict]] = []
+    commands: ClassVar[list[dict[str, Any]]] = []
 
     output = "its last words"
 

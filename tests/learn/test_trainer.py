@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from mann_bench.learn.curriculum import Curriculum
 from mann_bench.learn.evaluation import evaluate, levels_to_test, run_in_chunks, validate
+from mann_bench.learn.messages import Message, decode_message
 from mann_bench.learn.record import LearningCase
 from mann_bench.learn.session import TrainingProcess
 from mann_bench.learn.trainer import CheckpointError, DivergedError, Trainer, load_checkpoint
@@ -293,12 +294,15 @@ class TestEvaluation:
         assert levels_to_test(small_case(levels=(1, 8), task="recall"), keys, 2) == [1, 2, 4]
 
 
-def finish(process, until=lambda message: False):
-    """Read messages until one that ends the run."""
+def finish(process):
+    """The result of a training process."""
     while True:
-        for message in process.read():
-            if until(message) or "result" in message or "status" in message:
-                return message
+        lines, death = process.receive()
+        for message in map(decode_message, lines):
+            assert isinstance(message, Message), message
+            if message.result is not None:
+                return message.result
+        assert death is None, death
 
 
 def test_killed_process_goes_on_to_the_same_curve(tmp_path):
@@ -318,7 +322,7 @@ def test_killed_process_goes_on_to_the_same_curve(tmp_path):
                     time.sleep(0.005)
                 time.sleep(dice.uniform(0, 0.2))
                 process.kill()
-        resumed, whole = finish(process)["result"], finish(control)["result"]
+        resumed, whole = finish(process), finish(control)
     finally:
         control.kill()
         process.kill()

@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mann_bench.data.case import Case
 from mann_bench.measure import conduct
@@ -78,7 +78,7 @@ class Honest(nn.Module):
     def __init__(self, input_size: int, output_size: int) -> None:
         super().__init__()
         self.layer = nn.Linear(input_size, output_size)
-        self.answers: dict[object, object] = {}
+        self.answers: dict[int, Tensor] = {}
 
     def forward(self, x, state=None):
         return self.layer(x), state
