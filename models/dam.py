@@ -78,6 +78,9 @@ class DAM(DenseMANN[DAMMemory]):
         weights = rows.new_zeros(batch, self.heads, self.slots)
         return DAMMemory(rows, rows.new_zeros(batch, self.slots), weights, self.slots if fill == "full" else 0)
 
+    def memory_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        return {**super().memory_shapes(batch), "usage": (batch, self.slots), "read_weights": (batch, self.heads, self.slots)}
+
     def access(self, interface: Tensor, memory: DAMMemory) -> tuple[Tensor, DAMMemory]:
         """Run one step: write, then read the new memory (eq 4-9 with dense weights)."""
         writers, width = self.write_heads, self.word_size

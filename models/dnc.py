@@ -77,6 +77,11 @@ class DNC(DenseMANN[DNCMemory]):
         link = rows.new_zeros(batch, self.slots, self.slots)
         return DNCMemory(rows, zeros, link, zeros.clone(), zeros.clone(), rows.new_zeros(batch, self.heads, self.slots))
 
+    def memory_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        vectors = dict.fromkeys(("usage", "precedence", "write_weights"), (batch, self.slots))
+        matrices = {"link": (batch, self.slots, self.slots), "read_weights": (batch, self.heads, self.slots)}
+        return {**super().memory_shapes(batch), **vectors, **matrices}
+
     def access(self, interface: Tensor, memory: DNCMemory) -> tuple[Tensor, DNCMemory]:
         """Run one step: usage, write, link, read; the interface vector has the paper's order."""
         heads, width = self.heads, self.word_size

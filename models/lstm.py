@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mann_bench.models.mann import check_at_least, check_input
+from mann_bench.models.modes import input_for, ordinary
 from mann_bench.models.phases import phase
 from mann_bench.models.state import Fill, State
 
@@ -31,17 +32,21 @@ class LSTM(nn.Module):
     def initial_state(self, batch: int, fill: Fill = "empty", seed: int = 0) -> LSTMState:
         """Make a state of zeros; `fill` and `seed` have no effect without a memory."""
         check_at_least("batch", batch, 1)
-        zeros = self.output.weight.detach().new_zeros(batch, self.hidden)
-        return LSTMState(zeros, zeros.clone())
+        weight = self.output.weight
+        with ordinary(weight.device):
+            zeros = weight.detach().new_zeros(batch, self.hidden)
+            return LSTMState(zeros, zeros.clone())
 
     def forward(self, x: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
         """Run a sequence: x [T, B, X] -> y [T, B, Y] and the state after the last step; without a state, from zeros."""
-        check_input(x, self.input_size, self.output.weight)
+        weight = self.output.weight
+        x = input_for(weight, x)
+        check_input(x, self.input_size, weight)
         state = self.initial_state(x.shape[1]) if state is None else state
         if not isinstance(state, LSTMState) or tuple(state.hidden.shape) != (x.shape[1], self.hidden) or state.hidden.device != x.device:
             got = list(state.hidden.shape) if isinstance(state, LSTMState) else type(state).__name__
             raise ValueError(f"state: expected an LSTMState of [{x.shape[1]}, {self.hidden}] on {x.device}, got {got}; use initial_state")
-        with phase("controller"):
+        with ordinary(weight.device), phase("controller"):
             hidden, (last, cell) = self.controller(x, (state.hidden.unsqueeze(0), state.cell.unsqueeze(0)))
             return self.output(hidden), LSTMState(last[0], cell[0])
 

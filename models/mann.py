@@ -5,16 +5,19 @@
 A model is this wiring and one method, `access`: what the interface vector does to the memory and what it reads.
 """
 
+import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Generic
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
+from mann_bench.models.modes import input_for, ordinary
 from mann_bench.models.phases import phase, steps
 from mann_bench.models.state import ControllerState, Fill, M, MANNState
 
@@ -70,20 +73,24 @@ class MANN(nn.Module, ABC, Generic[M]):
         """
         check_at_least("batch", batch, 1)
         weight = self.output.weight
-        controller = ControllerState(
-            hidden=weight.new_zeros(batch, self.hidden),
-            cell=weight.new_zeros(batch, self.hidden),
-            reads=weight.new_zeros(batch, self.heads, self.word_size),
-        )
-        return MANNState(controller.detach(), self.initial_memory(batch, fill, seed))
+        with ordinary(weight.device):
+            controller = ControllerState(
+                hidden=weight.new_zeros(batch, self.hidden),
+                cell=weight.new_zeros(batch, self.hidden),
+                reads=weight.new_zeros(batch, self.heads, self.word_size),
+            )
+            return MANNState(controller.detach(), self.initial_memory(batch, fill, seed))
 
     def forward(self, x: Tensor, state: MANNState[M] | None = None) -> tuple[Tensor, MANNState[M]]:
         """Run a sequence: x [T, B, X] -> y [T, B, Y] and the state after the last step; without a state, from an empty memory."""
-        check_input(x, self.input_size, self.output.weight)
-        if state is None:
-            state = self.initial_state(x.shape[1])
-        self.check_state(state, x)
-        return self.run(x, state)
+        weight = self.output.weight
+        x = input_for(weight, x)
+        check_input(x, self.input_size, weight)
+        with ordinary(weight.device):
+            if state is None:
+                state = self.initial_state(x.shape[1])
+            self.check_state(state, x)
+            return self.run(x, state)
 
     def run(self, x: Tensor, state: MANNState[M]) -> tuple[Tensor, MANNState[M]]:
         """Run all steps and the output layer."""
@@ -113,19 +120,14 @@ class MANN(nn.Module, ABC, Generic[M]):
         """ValueError unless the state is one of this model's, for the batch and device of x."""
         if not isinstance(state, MANNState):
             raise ValueError(f"state: expected one made by initial_state(batch), got {type(state).__name__}")
-        expected = {"hidden": (x.shape[1], self.hidden), "reads": (x.shape[1], self.heads, self.word_size)}
-        for name, shape in expected.items():
-            tensor = getattr(state.controller, name)
-            if tuple(tensor.shape) != shape or tensor.device != x.device or tensor.dtype != x.dtype:
-                got = f"{list(tensor.shape)} {tensor.dtype} on {tensor.device}"
-                raise ValueError(
-                    f"state.controller.{name}: expected {list(shape)} {x.dtype} on {x.device}, got {got}; make one with initial_state"
-                )
-        memory = getattr(state.memory, "memory", None)
-        if memory is not None and tuple(memory.shape) != (x.shape[1], self.slots, self.word_size):
-            raise ValueError(
-                f"state.memory: expected [{x.shape[1]}, {self.slots}, {self.word_size}], got {list(memory.shape)}; use initial_state"
-            )
+        batch = x.shape[1]
+        units, reads = (batch, self.hidden), (batch, self.heads, self.word_size)
+        check_tensors("state.controller", state.controller, {"hidden": units, "cell": units, "reads": reads}, x.device, x.dtype)
+        check_tensors("state.memory", state.memory, self.memory_shapes(batch), x.device)
+
+    def memory_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        """Shapes of the tensors of `initial_memory` by their names; a state with others is refused."""
+        return {"memory": (batch, self.slots, self.word_size)}
 
     def memory_bytes(self, batch: int, steps: int, mode: str) -> dict[str, int]:
         """Predict the bytes of one pass of `steps` steps, by cause; `mode` is "train" or "infer". Nothing of size N is allocated here."""
@@ -159,12 +161,13 @@ class DenseMANN(MANN[M]):
 
     def __init__(self, *, checkpoint: bool = False, compiled: bool = False, **sizes: int) -> None:
         super().__init__(**sizes)
-        self.checkpoint = checkpoint
-        self.compiled_step: Callable[..., tuple[ControllerState, M]] | None = torch.compile(super().step) if compiled else None
+        self.checkpoint, self.compiled = checkpoint, compiled
+        if compiled:
+            compiled_step()  # loads the compiler now, not in the first step
 
     def step(self, x_t: Tensor, controller: ControllerState, memory: M) -> tuple[ControllerState, M]:
         """Run one time step, compiled or not."""
-        return (self.compiled_step or super().step)(x_t, controller, memory)
+        return compiled_step()(self, x_t, controller, memory) if self.compiled else super().step(x_t, controller, memory)
 
     def unroll(self, x: Tensor, state: MANNState[M]) -> tuple[Tensor, MANNState[M]]:
         """Run all steps, in checkpointed segments or as one."""
@@ -192,10 +195,31 @@ class DenseMANN(MANN[M]):
         return prediction
 
 
+@functools.cache
+def compiled_step() -> Callable[..., tuple[ControllerState, Any]]:
+    """`MANN.step`, compiled. No model holds it, so a copy of a model runs it with its own weights and can be pickled."""
+    return torch.compile(MANN.step)
+
+
 def check_at_least(name: str, value: int, least: int, why: str = "") -> None:
     """ValueError unless `value` is a whole number >= least."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name}: expected a whole number >= {least}{f' ({why})' if why else ''}, got {value!r}")
+
+
+def check_tensors(
+    name: str, state: object, shapes: Mapping[str, tuple[int, ...]], device: torch.device, dtype: torch.dtype | None = None
+) -> None:
+    """ValueError that names the first tensor of a state that has another shape than expected, or another device or dtype."""
+    for part, shape in shapes.items():
+        try:
+            tensor = attrgetter(part)(state)
+        except AttributeError:
+            raise ValueError(f"{name}: expected one with {part}, got a {type(state).__name__}; make one with initial_state") from None
+        if tensor.shape != shape or tensor.device != device or dtype not in (None, tensor.dtype):
+            wanted = f"{list(shape)}{f' {dtype}' if dtype else ''} on {device}"
+            got = f"{list(tensor.shape)}{f' {tensor.dtype}' if dtype else ''} on {tensor.device}"
+            raise ValueError(f"{name}.{part}: expected {wanted}, got {got}; make one with initial_state")
 
 
 def check_input(x: Tensor, input_size: int, weight: Tensor) -> None:

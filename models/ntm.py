@@ -11,7 +11,7 @@ from torch.nn import functional
 from mann_bench.models.addressing import content_weights, erase_and_add, interpolate, sharpen, shift_convolve
 from mann_bench.models.mann import DenseMANN, check_at_least
 from mann_bench.models.phases import phase
-from mann_bench.models.state import Fill, State, initial_rows
+from mann_bench.models.state import Fill, State, check_fill, initial_rows
 
 
 @dataclass
@@ -71,15 +71,20 @@ class NTM(DenseMANN[NTMMemory]):
         self.start = nn.Parameter(torch.randn(slots, word_size) * word_size**-0.5) if learned_start else None
 
     def initial_memory(self, batch: int, fill: Fill, seed: int) -> NTMMemory:
-        weight = self.output.weight
-        rows = initial_rows(batch, self.slots, self.word_size, fill, seed, weight.device, weight.dtype)
-        if self.start is not None:
+        if self.start is None:
+            weight = self.output.weight
+            rows = initial_rows(batch, self.slots, self.word_size, fill, seed, weight.device, weight.dtype)
+        else:
+            check_fill(fill)
             rows = self.start.expand(batch, -1, -1)
-        focus = rows.new_zeros(batch, self.heads + self.write_heads, self.slots)
-        focus[:, :, 0] = 1
-        # Laid out as the weights of any later step are: a compiled step is compiled anew for other strides.
-        read, write = (part.clone(memory_format=torch.contiguous_format) for part in focus.split([self.heads, self.write_heads], dim=1))
+        # Two tensors, laid out as the weights of any later step are: a compiled step is compiled anew for other strides.
+        read, write = (rows.new_zeros(batch, heads, self.slots) for heads in (self.heads, self.write_heads))
+        read[:, :, 0] = write[:, :, 0] = 1
         return NTMMemory(rows, read, write)
+
+    def memory_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        heads = {"read_weights": self.heads, "write_weights": self.write_heads}
+        return {**super().memory_shapes(batch), **{name: (batch, count, self.slots) for name, count in heads.items()}}
 
     def access(self, interface: Tensor, memory: NTMMemory) -> tuple[Tensor, NTMMemory]:
         """Run one step: address, write, address, read ([N] eq 2-9)."""

@@ -13,6 +13,7 @@ from torch.nn import functional
 from mann_bench.kernels.index import find_index, make_index
 from mann_bench.kernels.reference import cosine_to_rows
 from mann_bench.models.mann import MANN, check_at_least
+from mann_bench.models.modes import in_function_forward
 from mann_bench.models.phases import phase
 from mann_bench.models.sparse import native
 from mann_bench.models.sparse.memory import SparseMemory
@@ -88,7 +89,12 @@ class SAM(MANN[SAMMemory]):
     @property
     def backend(self) -> dict[str, str]:
         """What runs: `kernels` "native" or "torch", which may differ from the option, and the index."""
-        return {"kernels": native.choose(self.kernels, self.output.weight, self.word_size, self.index_kind), "index": self.index}
+        return {"kernels": native.choose_for(self), "index": self.index}
+
+    @property
+    def fallback(self) -> str | None:
+        """Why torch runs although native kernels may; None if they run or are not to."""
+        return None if self.kernels == "torch" else native.why_not_model(self)
 
     def initial_memory(self, batch: int, fill: Fill, seed: int) -> SAMMemory:
         weight = self.output.weight
@@ -100,26 +106,64 @@ class SAM(MANN[SAMMemory]):
         return SAMMemory(rows=rows, index=nothing_read, weights=rows.norms.new_zeros(nothing_read.shape), position=0)
 
     def run(self, x: Tensor, state: MANNState[SAMMemory]) -> tuple[Tensor, MANNState[SAMMemory]]:
-        """Run all steps and the output layer, in one native call where that is possible."""
+        """Run all steps and the output layer, in one native call where that is possible; recorded if a backward can follow."""
+        gradients, needed = torch.is_grad_enabled(), self.needs_gradient(x, state)
+        if gradients and not needed:
+            with torch.no_grad():
+                return self.run(x, state)
+        if needed and not gradients and in_function_forward():
+            return self.run_and_roll_back(x, state)
         if self.backend["kernels"] != "native":
-            return super().run(x, state)
+            return self.run_stepwise(x, state)
         with phase("sequence"):
             return native.run_uncompiled()(self, x, state)
 
-    def unroll(self, x: Tensor, state: MANNState[SAMMemory]) -> tuple[Tensor, MANNState[SAMMemory]]:
-        """Run all steps as one pass over the shared memory, recorded for backward if gradients are on."""
+    def needs_gradient(self, x: Tensor, state: MANNState[SAMMemory]) -> bool:
+        """Whether parameters, input or state would receive a gradient."""
+        controller = state.controller
+        others = (x, controller.hidden, controller.cell, controller.reads, state.memory.weights)
+        return self.output.weight.requires_grad or any(t.requires_grad for t in others) or any(p.requires_grad for p in self.parameters())
+
+    def run_and_roll_back(self, x: Tensor, state: MANNState[SAMMemory]) -> tuple[Tensor, MANNState[SAMMemory]]:
+        """Run a pass that backward will run again from the same state, as reentrant activation checkpointing does."""
+        with torch.enable_grad():
+            y, after = self.run(x, state)
+        rows = state.memory.rows
+        rows.rollback()
+        rows.last = None  # its tape is what checkpointing saves
+        memory = dataclasses.replace(after.memory, weights=after.memory.weights.detach())
+        return y.detach(), MANNState(after.controller.detach(), memory)
+
+    def run_stepwise(self, x: Tensor, state: MANNState[SAMMemory]) -> tuple[Tensor, MANNState[SAMMemory]]:
+        """Run step by step in torch, as one pass over the shared memory."""
         memory = state.memory
         current = StepwisePass(memory.rows, memory.position, recorded=torch.is_grad_enabled())
         try:
-            features, state = super().unroll(x, MANNState(state.controller, dataclasses.replace(memory, current=current)))
+            y, state = super().run(x, MANNState(state.controller, dataclasses.replace(memory, current=current)))
         except BaseException:  # a half-run pass would leave the memory between two states
             current.close()
             memory.rows.rollback()
             raise
+        if current.recorded and y.requires_grad:  # a gradient of the output layer alone reaches nothing else of the pass
+            y.register_hook(current.roll_back_after_backward)
+        return y, MANNState(state.controller, dataclasses.replace(state.memory, position=current.close(), current=None))
+
+    def unroll(self, x: Tensor, state: MANNState[SAMMemory]) -> tuple[Tensor, MANNState[SAMMemory]]:
+        """Run all steps, so that a gradient of any output rolls back the whole pass."""
+        features, state = super().unroll(x, state)
         controller, memory = state.controller, state.memory
-        outputs = attach_outputs(current, features, controller.hidden, controller.cell, controller.reads, memory.weights)
-        memory = dataclasses.replace(memory, weights=outputs[4], position=current.close(), current=None)
-        return outputs[0], MANNState(ControllerState(*outputs[1:4]), memory)
+        outputs = attach_outputs(memory.running, features, controller.hidden, controller.cell, controller.reads, memory.weights)
+        return outputs[0], MANNState(ControllerState(*outputs[1:4]), dataclasses.replace(memory, weights=outputs[4]))
+
+    def memory_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        read = (batch, self.heads, self.reads)
+        shared = dict.fromkeys(("rows.norms", "rows.ring.last"), (batch, self.slots))
+        return {**super().memory_shapes(batch), **shared, "index": read, "weights": read}
+
+    def check_state(self, state: object, x: Tensor) -> None:
+        super().check_state(state, x)
+        assert isinstance(state, MANNState)
+        state.memory.check_rows(self.slots)
 
     def native_inputs(self, memory: SAMMemory) -> native.ModelInputs:
         return native.ModelInputs(sizes={}, buffers={}, constant_states={"read_index": memory.index})
@@ -172,7 +216,8 @@ class SAM(MANN[SAMMemory]):
         memory.rows.num_candidates = min(self.slots, memory.rows.num_candidates + self.write_heads)
 
         erased = least_used if self.erase == "always" else torch.where(to_unused > DELTA, least_used, -1)
-        index = torch.cat([previous.clamp_min(0), least_used.unsqueeze(-1)], dim=2)
+        # In the place of a row that was not there, with weight 0, the one that is written to anyway: 0 times NaN is NaN.
+        index = torch.cat([torch.where(previous < 0, least_used.unsqueeze(-1), previous), least_used.unsqueeze(-1)], dim=2)
         weights = torch.cat([to_read, to_unused.unsqueeze(-1)], dim=2)
         write(memory.running, index, weights, values, erased)
         others = torch.where(previous == least_used.unsqueeze(-1), -1, previous)  # the least used row may also be one read last

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from mann_bench.kernels.reference import SparseLinks, add_sparse, largest_entries, link_read, link_update
+from mann_bench.kernels.reference import SparseLinks, add_sparse, largest_entries, largest_first, link_read, link_update
 from mann_bench.models.mann import check_at_least
 from mann_bench.models.phases import phase
 from mann_bench.models.sam import SAM
@@ -35,6 +35,9 @@ class SDNCMemory(SAMMemory):
         **SAMMemory.ledger_causes,
         **dict.fromkeys(("links", "precedence_rows", "precedence_weights"), "link"),
     }
+
+    def row_lists(self) -> dict[str, Tensor]:
+        return {**super().row_lists(), "precedence_rows": self.precedence_rows}
 
 
 class SDNC(SAM):
@@ -67,6 +70,12 @@ class SDNC(SAM):
             precedence_rows=torch.full((batch, self.link_entries), -1, dtype=torch.int64, device=norms.device),
             precedence_weights=norms.new_zeros(batch, self.link_entries),
         )
+
+    def memory_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        names = ("after_columns", "after_values", "before_columns", "before_values")
+        links = dict.fromkeys((f"links.{name}" for name in names), (batch, self.slots, self.link_entries))
+        precedence = dict.fromkeys(("precedence_rows", "precedence_weights"), (batch, self.link_entries))
+        return {**super().memory_shapes(batch), **links, **precedence}
 
     def native_inputs(self, memory: SAMMemory) -> native.ModelInputs:
         assert isinstance(memory, SDNCMemory)
@@ -155,7 +164,7 @@ class SDNC(SAM):
 
 
 def largest_of_sum(rows: Tensor, parts: Tensor, entries: int) -> tuple[Tensor, Tensor]:
-    """Sum a sparse vector given in parts and keep its `entries` largest values; differentiable in `parts`.
+    """Sum a sparse vector given in parts and keep its `entries` largest values (`largest_first`); differentiable in `parts`.
 
     Args:
         rows: int64 [B, R, S], with repeats; -1: no entry.
@@ -165,10 +174,11 @@ def largest_of_sum(rows: Tensor, parts: Tensor, entries: int) -> tuple[Tensor, T
         Index int64 [B, R, K] and values [B, R, K]; a missing entry has index -1 and value 0.
     """
     same = (rows.unsqueeze(-1) == rows.unsqueeze(-2)) & (rows >= 0).unsqueeze(-1)  # [B, R, S, S]
-    totals = (same * parts.detach().unsqueeze(-2)).sum(-1)
+    totals = torch.where(same, parts.detach().unsqueeze(-2), 0).sum(-1)
     first = same.int().argmax(-1) == torch.arange(rows.shape[-1], device=rows.device)
-    best = torch.where(first & (rows >= 0), totals, 0).topk(entries, dim=-1)
-    present = best.values > 0
-    addends = same.gather(-2, best.indices.unsqueeze(-1).expand(*best.indices.shape, rows.shape[-1])) & present.unsqueeze(-1)
+    totals = torch.where(first & (rows >= 0), totals, 0)
+    best = largest_first(totals, rows, entries)
+    present = ~(totals.gather(-1, best) <= 0)
+    addends = same.gather(-2, best.unsqueeze(-1).expand(*best.shape, rows.shape[-1])) & present.unsqueeze(-1)
     values = torch.einsum("brks,brs->brk", addends.to(parts.dtype), parts)
-    return torch.where(present, rows.gather(-1, best.indices), -1), values
+    return torch.where(present, rows.gather(-1, best), -1), values

@@ -3,21 +3,24 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Literal, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from mann_bench.kernels.native.huge_pages import on_huge_pages
+from mann_bench.models.modes import outside_inference_mode
 
 Fill = Literal["empty", "full"]
+BLOCK = 2**16  # rows that are drawn or converted at a time, so that a large memory is never held twice
 
 
 @dataclass
 class State:
     """Base of all states: every tensor field is batch first, fields may be states themselves.
 
-    A state can be detached (the cut of truncated backpropagation), moved, sliced by batch (`state[2:5]`) and saved with `torch.save`.
+    A state can be detached (the cut of truncated backpropagation), moved, sliced by batch (`state[2:5]`), saved with `torch.save`, and
+    loaded with `torch.load`, whose default refuses unknown classes: a subclass is declared safe when it is defined.
 
     Attributes:
         ledger_causes: names of fields and the cause under which the memory ledger counts them (`mann_bench.measure.ledger.CAUSES`);
@@ -25,6 +28,10 @@ class State:
     """
 
     ledger_causes: ClassVar[Mapping[str, str]] = {}
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        torch.serialization.add_safe_globals([cls])
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Apply `function` to every tensor; returns a state of the same type."""
@@ -34,10 +41,15 @@ class State:
         """Return the same values without their autograd history."""
         return self._rebuild(Tensor.detach, lambda inner: inner.detach())
 
+    @outside_inference_mode()
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
-        """Copy to another device; `dtype` applies to floating tensors only."""
-        return self.map(lambda tensor: tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None, copy=True))
+        """Copy to another device; `dtype` applies to floating tensors only, and not to rows that are stored in a type of their own."""
+        return self._rebuild(
+            lambda tensor: tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None, copy=True),
+            lambda inner: inner.to(device, dtype),
+        )
 
+    @outside_inference_mode()
     def __getitem__(self, batch: slice) -> Self:
         """Copy some of the batch elements."""
         return self.map(lambda tensor: tensor[batch].clone())
@@ -97,13 +109,18 @@ class MANNState(State, Generic[M]):
 
 def initial_rows(batch: int, slots: int, word_size: int, fill: Fill, seed: int, device: torch.device | str, dtype: torch.dtype) -> Tensor:
     """Make the rows of a memory, [B, N, W]: zeros (`empty`) or normal with variance 1 / W (`full`), the same for a seed on any device."""
-    if fill not in ("empty", "full"):
-        raise ValueError(f"fill: expected 'empty' or 'full', got {fill!r}")
+    check_fill(fill)
     rows = on_huge_pages(torch.empty(batch, slots, word_size, device=device, dtype=dtype))
     if fill == "empty":
         return rows.zero_()
     generator = torch.Generator().manual_seed(seed)
     for element in rows:
-        for part in element.split(2**16):  # the float32 draws of a large memory need not be held whole
-            part.copy_(torch.randn(part.shape, generator=generator, device="cpu").mul_(word_size**-0.5))
+        for part in element.split(BLOCK):
+            part.copy_(torch.randn(part.shape, generator=generator, dtype=torch.float32, device="cpu").mul_(word_size**-0.5))
     return rows
+
+
+def check_fill(fill: Fill) -> None:
+    """ValueError unless `fill` names a start of a memory."""
+    if fill not in ("empty", "full"):
+        raise ValueError(f"fill: expected 'empty' or 'full', got {fill!r}")

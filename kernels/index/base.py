@@ -3,8 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
+import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
@@ -42,6 +43,10 @@ class Index(ABC):
     native = True  # whether it may use our native kernels
     ledger_causes: ClassVar[Mapping[str, str]] = {}  # its tensors have the cause of the field that holds it
 
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        torch.serialization.add_safe_globals([cls])  # `torch.load` accepts a saved state with its index
+
     @classmethod
     def why_not(cls, device: str = "cpu") -> str | None:
         """Return why this index cannot run here for rows on a device, and what to install; or None."""
@@ -74,6 +79,7 @@ class Index(ABC):
     def mapped(self, function: Callable[[Tensor], Tensor], rows: Rows) -> Self:
         """Make an index of the same kind over `rows`, a copy of its memory made by applying `function` to every tensor."""
         other = type(self)()
+        other.native = self.native
         other.build(rows)
         return other
 

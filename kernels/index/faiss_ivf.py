@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mann_bench.kernels.index.base import Index, Reindex, Rows, is_real, unit_rows
-from mann_bench.kernels.index.rebuilt import faiss_missing
+from mann_bench.kernels.index.rebuilt import faiss_missing, one_thread
 
 
 class FaissIvf(Index):
@@ -35,46 +35,61 @@ class FaissIvf(Index):
         self.lists = []
         if not is_real(rows.memory):
             return
-        faiss: Any = importlib.import_module("faiss")  # its stubs lack what its wrappers add
-
-        faiss.omp_set_num_threads(1)
         width, number = rows.memory.shape[2], list_count(rows.memory.shape[1])
-        for element in range(len(rows.memory)):
-            quantizer = faiss.IndexFlatIP(width)
-            index = faiss.IndexIVFFlat(quantizer, width, number, faiss.METRIC_INNER_PRODUCT)
-            index.cp.niter, index.cp.min_points_per_centroid, index.cp.verbose = self.rounds, 1, False
-            generator = torch.Generator().manual_seed(0)
-            if rows.num_candidates >= number:
-                sample = torch.randperm(rows.num_candidates, generator=generator, device="cpu")[: self.sample]
-                index.train(unit_vectors(rows, element, sample))
-            else:
-                quantizer.add(torch.nn.functional.normalize(torch.randn(number, width, generator=generator, device="cpu"), dim=1).numpy())
-                index.is_trained = True
-            index.nprobe = self.probes
-            index.set_direct_map_type(faiss.DirectMap.Array)
-            if rows.num_candidates:
-                index.add(unit_vectors(rows, element, slice(rows.num_candidates)))
-            self.lists.append(index)
+        with one_thread() as faiss:
+            for element in range(len(rows.memory)):
+                quantizer = faiss.IndexFlatIP(width)
+                index = faiss.IndexIVFFlat(quantizer, width, number, faiss.METRIC_INNER_PRODUCT)
+                index.cp.niter, index.cp.min_points_per_centroid, index.cp.verbose = self.rounds, 1, False
+                generator = torch.Generator().manual_seed(0)
+                if rows.num_candidates >= number:
+                    sample = torch.randperm(rows.num_candidates, generator=generator, device="cpu")[: self.sample]
+                    index.train(unit_vectors(rows, element, sample))
+                else:
+                    directions = torch.randn(number, width, generator=generator, dtype=torch.float32, device="cpu")
+                    quantizer.add(torch.nn.functional.normalize(directions, dim=1).numpy())
+                    index.is_trained = True
+                index.nprobe = self.probes
+                index.set_direct_map_type(faiss.DirectMap.Array)
+                if rows.num_candidates:
+                    index.add(unit_vectors(rows, element, slice(rows.num_candidates)))
+                self.lists.append(index)
 
     def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
         """Search the lists; rows that a rollback has removed from the candidates may still be listed and are dropped."""
         vectors = queries.detach().to("cpu", torch.float32).numpy()
-        nearest = torch.from_numpy(np.stack([lists.search(part, reads)[1] for lists, part in zip(self.lists, vectors, strict=True)]))
+        with one_thread():
+            found = [lists.search(part, reads)[1] for lists, part in zip(self.lists, vectors, strict=True)]
+        nearest = torch.from_numpy(np.stack(found))
         if any(lists.ntotal > rows.num_candidates for lists in self.lists):
             nearest = nearest.masked_fill(nearest >= rows.num_candidates, -1)
         return nearest.to(queries.device)
 
     def update(self, rows: Rows, written: Tensor) -> Reindex:
         """Move listed rows to their new lists; add new rows in the order of their numbers, as an array direct map requires."""
-        for element, lists in enumerate(self.lists):
-            changed = written[element].unique()
-            changed = changed[changed >= 0].cpu()
-            listed = changed[changed < lists.ntotal]
-            if len(listed):
-                lists.update_vectors(listed.numpy(), unit_vectors(rows, element, listed))
-            if rows.num_candidates > lists.ntotal:
-                lists.add(unit_vectors(rows, element, slice(lists.ntotal, rows.num_candidates)))
+        with one_thread():
+            for element, lists in enumerate(self.lists):
+                changed = written[element].unique()
+                changed = changed[changed >= 0].cpu()
+                listed = changed[changed < lists.ntotal]
+                if len(listed):
+                    lists.update_vectors(listed.numpy(), unit_vectors(rows, element, listed))
+                if rows.num_candidates > lists.ntotal:
+                    lists.add(unit_vectors(rows, element, slice(lists.ntotal, rows.num_candidates)))
         return Reindex(self, rows, written)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """faiss's own form of the lists, as tensors."""
+        if not self.lists:
+            return self.__dict__
+        faiss = importlib.import_module("faiss")
+        return {**self.__dict__, "lists": [torch.from_numpy(faiss.serialize_index(lists)) for lists in self.lists]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.lists:
+            faiss = importlib.import_module("faiss")
+            self.lists = [faiss.deserialize_index(lists.numpy()) for lists in self.lists]
 
     def outside_bytes(self, rows: Rows) -> int:
         """Vectors and numbers of the rows, with the slack of growing lists, the direct map and the centroids."""

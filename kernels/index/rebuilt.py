@@ -1,8 +1,10 @@
 """Indexes of libraries that cannot change a row, rebuilt after many writes: `faiss-hnsw`, `kd-forest` (and `faiss_gpu.py`)."""
 
+import importlib
 import importlib.util
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -111,14 +113,17 @@ class FaissHnsw(Rebuilt):
         return faiss_missing()
 
     def build_element(self, vectors: Tensor) -> Search:
-        """Build on one thread, which faiss then also uses for queries: with two, single queries take many times as long."""
-        import faiss
+        """Build and search on one thread: with two, single queries take many times as long."""
+        with one_thread() as faiss:
+            graph = faiss.IndexHNSWFlat(vectors.shape[1], self.links, faiss.METRIC_INNER_PRODUCT)
+            graph.hnsw.efSearch = self.explored
+            graph.add(vectors.numpy())
 
-        faiss.omp_set_num_threads(1)
-        graph = faiss.IndexHNSWFlat(vectors.shape[1], self.links, faiss.METRIC_INNER_PRODUCT)
-        graph.hnsw.efSearch = self.explored
-        graph.add(vectors.numpy())
-        return lambda queries, count: torch.from_numpy(graph.search(queries.numpy(), count)[1])
+        def search(queries: Tensor, count: int) -> Tensor:
+            with one_thread():
+                return torch.from_numpy(graph.search(queries.numpy(), count)[1])
+
+        return search
 
     def outside_bytes(self, rows: Rows) -> int:
         """The vectors, and 2 M links per row on the lowest level and a few above."""
@@ -152,6 +157,18 @@ class KdForest(Rebuilt):
         """The vectors, and about two nodes of 32 bytes per row and tree."""
         batch, slots, width = rows.memory.shape
         return batch * slots * (4 * width + 2 * 32 * self.trees)
+
+
+@contextmanager
+def one_thread() -> Iterator[Any]:
+    """Import faiss and hold it to one thread; afterwards it has as many as before, for whoever else uses it in this process."""
+    faiss: Any = importlib.import_module("faiss")  # its stubs lack what its wrappers add
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield faiss
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def faiss_missing() -> str | None:

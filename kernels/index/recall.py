@@ -17,7 +17,7 @@ def queries_near(rows: Rows, which: Tensor, generator: torch.Generator) -> Tenso
     device = rows.memory.device
     element = torch.arange(which.shape[-2], device=device)[:, None]
     stored = functional.normalize(rows.memory[element, which.to(device)].to(rows.norms.dtype), dim=-1)
-    noise = torch.randn(stored.shape, generator=generator, device="cpu") * (NOISE * stored.shape[-1] ** -0.5)
+    noise = torch.randn(stored.shape, generator=generator, dtype=torch.float32, device="cpu") * (NOISE * stored.shape[-1] ** -0.5)
     return functional.normalize(stored + noise.to(stored), dim=-1)
 
 

@@ -2,7 +2,7 @@
 
 A build is written beside its place and moved there whole, so that an interrupted or raced one leaves a sound cache: processes that
 build the same library at once each make a whole one and the last to finish stays. The folder is `MANN_BENCH_CACHE`, else
-`~/.cache/mann-bench`.
+`~/.cache/mann-bench`. A library is code that will run as this user, so neither it nor the folder may be one that another user can write.
 """
 
 import ctypes
@@ -10,9 +10,11 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +27,9 @@ FAST = ("-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-fno-trappi
 CHECKED = ("-O1", "-g", "-fno-omit-frame-pointer")
 MAIN = SOURCES / "host.cpp"
 SEAL_BYTES = 32
+UNFINISHED = "build-"  # begins the name of a folder in which a build is made
+COMPILE_S, VERSION_S = 600, 10  # the most that a compiler may take
+PROCESSOR_FACTS = ("model name", "flags", "Features", "CPU implementer", "CPU variant", "CPU part", "isa", "uarch")  # of x86, ARM, RISC-V
 REALS = {"float32": "float", "float64": "double"}
 
 
@@ -33,10 +38,19 @@ class BuildError(RuntimeError):
 
 
 def compiler() -> str:
-    """Path of the C++ compiler: $CXX, else the first of c++, g++, clang++; BuildError if there is none."""
-    for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
-        if name and (path := shutil.which(name)):
-            return path
+    """Command of the C++ compiler: $CXX, else the path of the first of c++, g++, clang++; BuildError if there is none."""
+    if chosen := os.environ.get("CXX"):
+        try:
+            program, *options = shlex.split(chosen)
+            path = shutil.which(program)
+        except ValueError:  # no words, or a quote that does not end
+            path = None
+        if path:
+            return shlex.join([path, *options])
+        raise BuildError(f"CXX: expected a C++ compiler, got {chosen!r}, which is no program that can be run; correct it or unset it")
+    for name in ("c++", "g++", "clang++"):
+        if path := shutil.which(name):
+            return shlex.quote(path)
     raise BuildError("no C++ compiler found: install g++ or clang++, or set CXX")
 
 
@@ -66,25 +80,65 @@ def build_hash(main: Path, *settings: str) -> str:
 def cached(name: str, make: Callable[[Path], None]) -> Path:
     """The file of that name in the cache; if it is not there, `make` writes it to the path it is given. BuildError if that cannot be."""
     target = cache_folder() / name
-    if target.is_file():
-        return target
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix="build-") as folder:
-            make(Path(folder) / name)
-            os.replace(Path(folder) / name, target)
-    except (OSError, subprocess.TimeoutExpired) as error:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not only_ours(target.parent):
+            raise BuildError(
+                f"{target.parent}: expected a folder of this user's that no other can write to, as what is built there is run; "
+                f"chmod 700 it if it is yours, or set MANN_BENCH_CACHE to a folder of yours"
+            )
+        if target.is_file() and only_ours(target):
+            return target
+        remove_old_builds(target.parent)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=UNFINISHED) as folder:
+            made = Path(folder) / name
+            make(made)
+            made.chmod(0o700)
+            os.replace(made, target)
+    except OSError as error:
         raise BuildError(
             f"the kernels could not be built in {target.parent}: {error}; set MANN_BENCH_CACHE to a folder of yours"
         ) from error
     return target
 
 
+def only_ours(path: Path) -> bool:
+    """Whether a file or folder is this user's and nobody else can write to it."""
+    found = path.stat()
+    return found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+
+def remove_old_builds(folder: Path) -> None:
+    """Remove what builds that were killed have left; one that still runs is younger."""
+    for left in folder.glob(f"{UNFINISHED}*"):
+        if left.stat().st_mtime < time.time() - 2 * COMPILE_S:
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def compile_with(command: str, *arguments: str) -> None:
     """Run a compiler; BuildError with its words if it fails."""
-    done = subprocess.run([command, *arguments], capture_output=True, text=True, timeout=600)
-    if done.returncode != 0:
-        raise BuildError(f"{command} could not compile the kernels: {done.stderr.strip()[-2000:]}")
+    code, _, words = run_compiler(command, *arguments, timeout_s=COMPILE_S)
+    if code != 0:
+        raise BuildError(f"{command} could not compile the kernels: {words.strip()[-2000:]}")
+
+
+def run_compiler(command: str, *arguments: str, timeout_s: float) -> tuple[int, str, str]:
+    """Exit code, output and errors of a compiler; BuildError in one sentence if it cannot be run or does not end."""
+    try:
+        done = subprocess.run(
+            [*shlex.split(command), *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=timeout_s,
+        )
+    except subprocess.TimeoutExpired:
+        raise BuildError(f"the compiler {command} did not end within {timeout_s:g} s; set CXX to another one") from None
+    except OSError as error:
+        raise BuildError(f"the compiler {command} cannot be run: {error}; set CXX to another one") from error
+    return done.returncode, done.stdout, done.stderr
 
 
 def library_path(chosen: tuple[str, ...]) -> Path:
@@ -161,16 +215,30 @@ def openmp_parallel() -> int | None:
     return None
 
 
-@functools.cache
 def version(command: str) -> str:
-    """What a compiler says it is."""
-    return subprocess.run([command, "--version"], capture_output=True, text=True, timeout=60).stdout
+    """What a compiler says it is; BuildError if it says nothing."""
+    said, wrong = _asked(command)
+    if wrong:
+        raise BuildError(wrong)
+    return said
+
+
+@functools.cache
+def _asked(command: str) -> tuple[str, str | None]:
+    """What a compiler says it is, or why it does not: a compiler that hangs is asked once in a process."""
+    try:
+        code, said, words = run_compiler(command, "--version", timeout_s=VERSION_S)
+    except BuildError as error:
+        return "", str(error)
+    wrong = f"the compiler {command} fails when asked for its --version: {words.strip()[-500:]}; set CXX to another one"
+    return said, wrong if code else None
 
 
 @functools.cache
 def processor() -> str:
-    """What `-march=native` depends on: the processor's name and its features."""
+    """What `-march=native` depends on: names and features of the processor and, where they differ, of all its cores."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    named = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines[:40]}
-    return "|".join((platform.machine(), named.get("model name", platform.processor()), named.get("flags", "")))
+    lines = [line.partition(":") for line in info.read_text().splitlines()] if info.is_file() else []
+    found = {(name.strip(), value.strip()) for name, _, value in lines}
+    facts = ["/".join(sorted(value for name, value in found if name == fact)) for fact in PROCESSOR_FACTS]
+    return "|".join((platform.machine(), *(facts if any(facts) else [platform.processor()])))

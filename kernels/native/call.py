@@ -1,22 +1,22 @@
-"""One custom operator through which the native entry points are called, so that autograd, torch.compile and profilers see them."""
+"""Calls of the native entry points, on the device of their tensors; as a torch operator where autograd, compilers or profilers look on."""
 
 import ctypes
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from mann_bench.kernels.native import build, driver
-from mann_bench.kernels.native.arguments import SIZES, Arguments, Numbers, pack
+from mann_bench.kernels.native.arguments import Arguments, in_order
+from mann_bench.kernels.native.layout import Build, Layout, of_buffers, pack
 from mann_bench.kernels.native.registration import operator
 
 
 def why_not(device: torch.device, real: torch.dtype, store: torch.dtype, width: int) -> str | None:
     """Return why no native kernels run on a device, for a model that computes in `real` over rows [N, width] of `store`, or None."""
-    real_name, store_name = (str(dtype).removeprefix("torch.") for dtype in (real, store))
+    real_name, store_name = name_of(real), name_of(store)
     if real_name not in build.REALS:
         return f"native kernels compute in {' or '.join(build.REALS)}, not in {real_name}"
     if device.type == "cuda":
@@ -24,56 +24,32 @@ def why_not(device: torch.device, real: torch.dtype, store: torch.dtype, width: 
     return build.why_not(real_name) if device.type == "cpu" else f"there are no native kernels for {device.type}"
 
 
-class Build(NamedTuple):
-    """Which build of the kernels: number type of the model and of the memory rows; on the CPU, whether blocks are emulated by threads."""
-
-    real: str = "float32"
-    store: str = "float32"
-    emulate: bool = False
-
-    @property
-    def numbers(self) -> Numbers:
-        """The types of its buffers."""
-        return _numbers(self)
-
-    def __str__(self) -> str:
-        return f"{self.real},{self.store},{self.emulate}"
-
-    @staticmethod
-    @functools.cache
-    def parse(text: str) -> "Build":
-        """The inverse of `str`."""
-        real, store, emulate = text.split(",")
-        return Build(real, store, emulate == "True")
-
-
 @functools.cache
-def _numbers(which: Build) -> Numbers:
-    return Numbers(getattr(torch, which.real), getattr(torch, which.store))
+def name_of(dtype: torch.dtype) -> str:
+    """Name a number type as `Build` does."""
+    return str(dtype).removeprefix("torch.")
 
 
-def native(entry: str, which: str, names: str, inputs: Sequence[Tensor], buffers: Sequence[Tensor], sizes: Sequence[int]) -> None:
-    """Run entry point `entry` of a build on inputs and on buffers changed in place, named as `arguments.pack` takes it; sizes in the order
-    of `SIZES`.
-    """
-    run(entry, Build.parse(which), names, [*inputs, *buffers], sizes)
+def native(entry: str, layout: str, inputs: Sequence[Tensor], buffers: Sequence[Tensor], sizes: Sequence[int]) -> None:
+    """Run entry point `entry` on inputs and on buffers changed in place, laid out as `Layout.text` says; sizes in the order of `SIZES`."""
+    run(entry, Layout.parse(layout), [*inputs, *buffers], sizes)
 
 
 _operator = operator(native, lambda *arguments: None, ("buffers",))
 
 
-def call(entry: str, which: str, names: str, inputs: Sequence[Tensor], buffers: Sequence[Tensor], sizes: Sequence[int]) -> None:
+def call(entry: str, layout: Layout, inputs: Sequence[Tensor], buffers: Sequence[Tensor], sizes: Sequence[int]) -> None:
     """`native`, through torch's dispatcher where something would see it there: it takes longer than a few steps of a sequence."""
     watched = torch.autograd.profiler._is_profiler_enabled or torch._C._len_torch_dispatch_stack() > 0
     if watched:
-        _operator(entry, which, names, inputs, buffers, list(sizes))
+        _operator(entry, layout.text, inputs, buffers, list(sizes))
     else:
-        native(entry, which, names, inputs, buffers, sizes)
+        run(entry, layout, [*inputs, *buffers], sizes)
 
 
-def run(entry: str, which: Build, names: str, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
+def run(entry: str, layout: Layout, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
     """What `native` does, on the device of the tensors."""
-    arguments, device = pack(names, tensors, sizes, which.numbers), device_of(tensors[0])
+    arguments, device, which = pack(layout, tensors, sizes), device_of(tensors[0]), layout.build
     if device.type == "cuda":
         for name in schedule(entry, arguments):
             driver.launch(name, arguments, which.real, which.store, device)
@@ -89,13 +65,8 @@ def device_of(tensor: Tensor) -> torch.device:
 
 
 def run_named(entry: str, which: Build, buffers: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
-    """`run` with its arguments by name; other sizes are 0."""
-    run(entry, which, ",".join(buffers), list(buffers.values()), in_order(sizes))
-
-
-def in_order(sizes: Mapping[str, int]) -> list[int]:
-    """Sizes by name in the order of `SIZES`; others are 0."""
-    return [sizes.get(name, 0) for name in SIZES]
+    """`run` with its arguments by name, whose shapes the caller has checked; other sizes are 0."""
+    run(entry, of_buffers(which, tuple(buffers)), list(buffers.values()), in_order(sizes))
 
 
 AROUND = {"mb_forward": ("mb_input", "mb_output"), "mb_backward": ("mb_output_back", "mb_weight_gradients")}

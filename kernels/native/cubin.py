@@ -6,6 +6,7 @@ The compiler is NVRTC through cuda-core where both are installed, else nvcc. The
 import ctypes
 import functools
 import importlib
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -50,9 +51,10 @@ def nvrtc() -> Compiler:
 
 def nvcc() -> Compiler:
     """nvcc; BuildError if there is none."""
-    command = shutil.which("nvcc")
-    if command is None:
+    path = shutil.which("nvcc")
+    if path is None:
         raise build.BuildError("nvcc: not on the PATH")
+    command = shlex.quote(path)
 
     def compile_(macros: list[str], arch: str, made: Path) -> None:
         defined = [f"-D{macro}" for macro in macros]

@@ -11,7 +11,7 @@ PARTS_PER_THREAD = 4  # of the rows, so that a late or slow thread takes fewer
 
 
 def topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, num_candidates: int, *, scan_all: bool = True) -> Tensor:
-    """Find the k rows most similar to each query, best first; of equal rows the lower one. A row whose similarity is NaN is never found.
+    """Find the k rows most similar to each query, best first, of equal rows the lower one. A row whose similarity is NaN comes first.
 
     Args:
         memory: [B, N, W], may be bfloat16.

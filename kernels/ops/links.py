@@ -8,6 +8,7 @@ from torch import Tensor
 from mann_bench.kernels.native.registration import operator
 from mann_bench.kernels.ops.operator import Call, threads_for
 from mann_bench.kernels.reference import SparseLinks
+from mann_bench.kernels.reference.lru_ring import LARGEST
 
 
 @dataclass
@@ -189,6 +190,8 @@ def _links(
     call.expect("links.before_values", before_values, call.real, **sizes)
     call.expect("links.after_columns", after_columns, torch.int32, **sizes)
     call.expect("links.before_columns", before_columns, torch.int32, **sizes)
+    if slots * entries > LARGEST:
+        raise ValueError(f"{op}: links: expected N L <= {LARGEST} (their places are int32), got {slots} x {entries}")
     buffers = {
         "after_columns": after_columns,
         "after_values": after_values,

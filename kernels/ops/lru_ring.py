@@ -6,7 +6,7 @@ from torch import Tensor
 from mann_bench.kernels import reference
 from mann_bench.kernels.native.registration import operator
 from mann_bench.kernels.ops.operator import Call
-from mann_bench.kernels.reference.lru_ring import RingMark
+from mann_bench.kernels.reference.lru_ring import LARGEST, RingMark
 
 
 class LruRing(reference.LruRing):
@@ -73,14 +73,14 @@ def _lru_undo(last: Tensor, queue: Tensor, old_last: Tensor, tail: int) -> None:
 
 
 def _ring(op: str, last: Tensor, queue: Tensor, tail: int) -> tuple[Call, dict[str, int]]:
-    call = Call(op, torch.empty(0, device=last.device))  # a ring has no floats: any build will do
+    call = Call(op, torch.empty(0, dtype=torch.float32, device=last.device))  # a ring has no floats: any build will do
     batch, slots = call.expect("last", last, torch.int32, B=None, N=None)
     _, places = call.expect("queue", queue, torch.int32, B=batch, places=None)
     return call, {"batch": batch, "slots": slots, "threads": 1, "ring_tail": tail, "queue_stride": places}
 
 
 def _room(call: Call, sizes: dict[str, int], appends: int) -> None:
-    low, high = sizes["slots"] - min(0, appends), sizes["slots"] + sizes["queue_stride"] - max(0, appends)
+    low, high = sizes["slots"] - min(0, appends), min(sizes["slots"] + sizes["queue_stride"], LARGEST) - max(0, appends)
     if not low <= sizes["ring_tail"] <= high:
         wanted = f"from {low} to {high} (N = {sizes['slots']}, {appends} accesses; LruRing.reserve makes room)"
         raise ValueError(f"{call.op}: tail: expected a place {wanted}, got {sizes['ring_tail']}")

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from mann_bench.kernels.native import build
-from mann_bench.kernels.native.arguments import pack
-from mann_bench.kernels.native.call import Build, in_order, run_named
+from mann_bench.kernels.native.arguments import in_order
+from mann_bench.kernels.native.call import run_named
+from mann_bench.kernels.native.layout import Build, of_buffers, pack
 from mann_bench.kernels.native.registration import operator
 from mann_bench.kernels.ops.content import parts_of_rows
 from mann_bench.kernels.ops.operator import Call, threads_for
+from mann_bench.kernels.reference.lru_ring import LARGEST
 from mann_bench.kernels.reference.lsh import LINE, LshTables
 
 
@@ -49,7 +51,7 @@ def lsh_query(tables: LshTables, memory: Tensor, queries: Tensor, k: int, rerank
     """Find the k rows most similar to each of queries [B, R, W]. Only the `rerank` probed entries with the nearest sketches are scored.
 
     Returns:
-        int64 [B, R, k], best first, of equal rows the one found first; -1 where there are fewer.
+        int64 [B, R, k], best first, of equal rows the lower one; -1 where there are fewer.
     """
     index: Tensor = _lsh_query_op(*tables.tensors(), memory, queries, k, rerank)
     return index
@@ -114,7 +116,7 @@ def prepare_query(tables: LshTables, memory: Tensor, queries: Tensor, k: int, re
     """Make `lsh_query` for queries of one shape on the CPU. Arguments are checked and packed once, which takes longer than a search."""
     call, sizes, inputs, changed = _querying(tables.planes, tables.probe_masks, tables.buckets, tables.codes, memory, queries, k, rerank)
     buffers = {**inputs, **changed, "scratch": memory.new_empty(sizes["batch"], sizes["scratch_stride"], dtype=call.real)}
-    arguments = pack(",".join(buffers), list(buffers.values()), in_order(sizes), call.which.numbers)
+    arguments = pack(of_buffers(call.which, tuple(buffers)), list(buffers.values()), in_order(sizes))
     address, search = ctypes.byref(arguments), build.load(*call.which[:2], emulate=call.which.emulate).mb_lsh_query
     shape, index_shape = queries.shape, (*queries.shape[:2], k)
 
@@ -156,10 +158,10 @@ def _tables(
     batch, slots, width = call.expect("memory", memory, call.store, B=None, N=None, W=None)
     _, tables, number, capacity = call.expect("buckets", buckets, torch.int64, B=batch, tables=None, buckets=None, capacity=None)
     bits = number.bit_length() - 1
-    if number != 1 << bits or capacity % LINE:
+    if number != 1 << bits or capacity % LINE or number * capacity > LARGEST:
         raise ValueError(
-            f"{op}: buckets: expected a power of two of them, of a multiple of {LINE} entries, got {number} of {capacity}; "
-            "use LshTables.empty"
+            f"{op}: buckets: expected a power of two of them, of a multiple of {LINE} entries, at most {LARGEST} in all, "
+            f"got {number} of {capacity}; use LshTables.empty"
         )
     call.expect("codes", codes, torch.int32, B=batch, N=slots, tables=tables)
     call.expect("planes", planes, call.real, W=width, planes=tables * bits + 32)

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from mann_bench.kernels.native import build, call
-from mann_bench.kernels.native.call import Build
+from mann_bench.kernels.native.layout import Build
+from mann_bench.kernels.reference.lru_ring import LARGEST
 
 BYTES_A_THREAD = 2**18  # less work is done before a second thread has started
 NAMES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
@@ -30,6 +31,8 @@ class Call:
         shape, expected = tensor.shape, tuple(sizes.values())
         fits = shape == expected or (len(shape) == len(expected) and all(e in (None, s) for e, s in zip(expected, shape, strict=True)))
         if fits and tensor.dtype is dtype and tensor.device == self.device:
+            if max(shape) > LARGEST:
+                raise ValueError(f"{self.op}: {name}: expected at most {LARGEST} of anything (row numbers are int32), got {list(shape)}")
             return shape
         letters = ", ".join(letter if size is None else f"{letter} = {size}" for letter, size in sizes.items())
         got = f"{tensor.dtype} {list(shape)} on {tensor.device}"
@@ -62,7 +65,7 @@ def expect_no_gradient(op: str, **tensors: Tensor) -> None:
         if tensor.requires_grad and torch.is_grad_enabled():
             raise ValueError(
                 f"{op}: {name}: expected a tensor without gradient (it works in place), got requires_grad=True; call it under "
-                "torch.no_grad(), as the sequence kernels and SparseMemory do, which give the gradient themselves"
+                "torch.no_grad(), or pass tensor.detach()"
             )
 
 

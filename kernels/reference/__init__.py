@@ -1,7 +1,16 @@
 """Reference of every sparse operation in plain torch, on any device and in any float dtype; fast paths are tested against it."""
 
 from mann_bench.kernels.reference.content import EPSILON, cosine_to_rows, row_norms, topk_content
-from mann_bench.kernels.reference.links import LinkUndo, SparseLinks, add_sparse, largest_entries, link_read, link_steps, link_update
+from mann_bench.kernels.reference.links import (
+    LinkUndo,
+    SparseLinks,
+    add_sparse,
+    largest_entries,
+    largest_first,
+    link_read,
+    link_steps,
+    link_update,
+)
 from mann_bench.kernels.reference.lru_ring import LruRing
 from mann_bench.kernels.reference.lsh import LshSizes, LshTables, LshUndo, lsh_fill, lsh_query, lsh_update
 from mann_bench.kernels.reference.sparse_rows import WriteJournal, erase_survivors, gather_rows, rollback, sparse_read, sparse_write
@@ -20,6 +29,7 @@ __all__ = [
     "erase_survivors",
     "gather_rows",
     "largest_entries",
+    "largest_first",
     "link_read",
     "link_steps",
     "link_update",

@@ -18,7 +18,7 @@ def cosine_to_rows(queries: Tensor, rows: Tensor) -> Tensor:
 
 
 def topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, num_candidates: int, *, scan_all: bool = True) -> Tensor:
-    """Find the k rows most similar to each query, best first; of equal rows any may come first.
+    """Find the k rows most similar to each query, best first, of equal rows the lower one. A row whose similarity is NaN comes first.
 
     Args:
         memory: [B, N, W], may be bfloat16.
@@ -36,5 +36,14 @@ def topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, num_can
     if scan_all and num_candidates < memory.shape[1]:
         scores[:, :, num_candidates:] = -torch.inf
     count = min(k, num_candidates)
-    best = scores.topk(count, dim=-1).indices if count else scores.new_empty(*scores.shape[:2], 0, dtype=torch.int64)
-    return torch.nn.functional.pad(best, (0, k - count), value=-1)
+    return torch.nn.functional.pad(_best(scores, count), (0, k - count), value=-1)
+
+
+def _best(scores: Tensor, count: int) -> Tensor:
+    """Places of the `count` largest scores [B, R, N]. torch.topk orders equal ones as it likes, a stable sort takes far longer."""
+    best = scores.topk(min(count + 1, scores.shape[-1]), dim=-1)
+    above, below = best.values[..., :-1], best.values[..., 1:]
+    if not bool(((above == below) | above.isnan()).any()):
+        return best.indices[..., :count]
+    ranked = torch.where(scores.isnan(), torch.inf, scores)
+    return ranked.sort(dim=-1, descending=True, stable=True).indices[..., :count]

@@ -10,6 +10,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from mann_bench.kernels.reference.lru_ring import LARGEST
+
 
 @dataclass
 class SparseLinks:
@@ -22,7 +24,9 @@ class SparseLinks:
 
     @classmethod
     def empty(cls, batch: int, rows: int, entries: int, dtype: torch.dtype, device: torch.device | str | None = None) -> Self:
-        """Make matrices without links (eq 17, 18), by default on torch's default device."""
+        """Make matrices without links (eq 17, 18), by default on torch's default device; ValueError if they are too large."""
+        if rows * entries > LARGEST:
+            raise ValueError(f"slots, link_entries: expected at most {LARGEST} links (their places are int32), got {rows} x {entries}")
         columns = torch.full((batch, rows, entries), -1, dtype=torch.int32, device=device)
         values = torch.zeros(batch, rows, entries, dtype=dtype, device=device)
         return cls(columns, values, columns.clone(), values.clone())
@@ -46,22 +50,32 @@ class LinkUndo:
 
 
 def largest_entries(columns: Tensor, values: Tensor, entries: int) -> tuple[Tensor, Tensor]:
-    """Keep the `entries` largest values of a sparse vector: int64 [..., S], [..., S] -> [..., entries]; zero values get column -1."""
+    """Keep the `entries` largest values of a sparse vector: int64 [..., S], [..., S] -> [..., entries]; zero values get column -1.
+
+    Of equal values that of the lower column is kept, NaN before all.
+    """
     if values.shape[-1] < entries:
         missing = entries - values.shape[-1]
         columns = torch.nn.functional.pad(columns, (0, missing), value=-1)
         values = torch.nn.functional.pad(values, (0, missing))
-    top = values.topk(entries, dim=-1)
-    kept = columns.gather(-1, top.indices)
-    return torch.where(top.values > 0, kept, -1), top.values.clamp_min(0)
+    best = largest_first(values, columns, entries)
+    kept = values.gather(-1, best)
+    return torch.where(kept <= 0, -1, columns.gather(-1, best)), kept.clamp_min(0)
+
+
+def largest_first(values: Tensor, columns: Tensor, count: int) -> Tensor:
+    """Places of the `count` largest of a few values [..., S], of equal ones that of the lower column; NaN counts as infinity."""
+    by_column = columns.argsort(dim=-1)
+    ranked = torch.where(values.isnan(), torch.inf, values).gather(-1, by_column)
+    return by_column.gather(-1, ranked.argsort(dim=-1, descending=True, stable=True)[..., :count])
 
 
 def add_sparse(columns: Tensor, values: Tensor, more_columns: Tensor, more_values: Tensor) -> tuple[Tensor, Tensor]:
     """Add two sparse vectors, each with distinct columns: [..., S], [..., S'] -> [..., S + S']; a shared column has one entry."""
     same = (columns.unsqueeze(-1) == more_columns.unsqueeze(-2)) & (columns >= 0).unsqueeze(-1)  # [..., S, S']
-    summed = values + (same * more_values.unsqueeze(-2)).sum(-1)
+    summed = values + torch.where(same, more_values.unsqueeze(-2), 0).sum(-1)
     fresh = torch.where(same.any(dim=-2), 0, more_values)
-    return torch.cat([columns, torch.where(fresh > 0, more_columns, -1)], -1), torch.cat([summed, fresh], -1)
+    return torch.cat([columns, torch.where(fresh <= 0, -1, more_columns)], -1), torch.cat([summed, fresh], -1)
 
 
 def link_update(links: SparseLinks, precedence: tuple[Tensor, Tensor], write: tuple[Tensor, Tensor]) -> LinkUndo:

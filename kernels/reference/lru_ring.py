@@ -13,7 +13,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
+LARGEST = 2**31 - 1  # rows and positions are int32
 _WINDOW = 16  # queue entries examined at once in the search for one that is not stale
+_SLACK = 1024  # a queue is compacted when it is longer than 2N and this
 
 
 @dataclass
@@ -39,6 +41,10 @@ class LruRing:
     tail: int  # queue positions used, those of the start order included
 
     def __init__(self, batch: int, rows: int, device: torch.device | str | None = None) -> None:
+        """Start in the order of the rows; ValueError for more than 715 million of them."""
+        most = (LARGEST - _SLACK) // 3
+        if rows > most:
+            raise ValueError(f"slots: expected at most {most} (the order of last access has int32 positions up to 3 N), got {rows}")
         self.rows = rows
         self.last = torch.arange(rows, dtype=torch.int32, device=device).repeat(batch, 1)
         self.queue = torch.empty(batch, 0, dtype=torch.int32, device=device)
@@ -81,7 +87,7 @@ class LruRing:
 
     def begin(self, *, log: bool) -> RingMark:
         """Start a pass; `log` records what undoes it. A queue longer than 2N is compacted, so that an access is O(1) amortized."""
-        if self.tail > 3 * self.rows + 1024:
+        if self.tail > 3 * self.rows + _SLACK:
             self.start = self.order().int()
             self.last = self.start.long().argsort(dim=1).int()
             self.head, self.tail = torch.zeros_like(self.head), self.rows
@@ -106,7 +112,9 @@ class LruRing:
         self._remember(self.queue[:, begin - self.rows : end.tail - self.rows].long(), begin)
 
     def reserve(self, appends: int) -> None:
-        """Grow the queue for so many more appends; for kernels that write to it directly."""
+        """Grow the queue for so many more appends, for kernels that write to it directly; ValueError if a pass makes too many."""
+        if self.tail + appends > LARGEST:
+            raise ValueError(f"expected a pass of at most {LARGEST - self.tail} accesses to rows, got {appends}; run fewer steps at once")
         needed = self.tail + appends - self.rows
         if needed > self.queue.shape[1]:
             grown = self.queue.new_empty(self.queue.shape[0], max(1024, 2 * needed))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mann_bench.kernels.native.huge_pages import on_huge_pages
 from mann_bench.kernels.reference.content import EPSILON
+from mann_bench.kernels.reference.lru_ring import LARGEST
 
 SKETCH_BITS = 32
 LINE = 8  # entries per cache line; capacities are multiples of it
@@ -52,6 +53,8 @@ class LshTables:
                 f"sizes: expected tables, rerank >= 1, 0 to 24 bits, a capacity that is a multiple of {LINE}, 1 to 2^min(bits, {REACH}) "
                 f"probes, got {sizes}"
             )
+        if slots > LARGEST or capacity << bits > LARGEST:
+            raise ValueError(f"slots, sizes: expected at most {LARGEST} rows, and entries a table, got {slots} and {capacity << bits}")
         device = torch.get_default_device() if device is None else device
         planes, masks = cls.directions(width, sizes, dtype, device)
         buckets = torch.empty(batch, tables, 1 << bits, capacity, dtype=torch.int64, device=device)
@@ -152,7 +155,8 @@ def lsh_query(tables: LshTables, memory: Tensor, queries: Tensor, k: int, rerank
     """Find the k rows most similar to each of queries [B, R, W]. Only the `rerank` probed entries with the nearest sketches are scored.
 
     Returns:
-        int64 [B, R, k], best first, of equal rows the one found first; -1 where there are fewer.
+        int64 [B, R, k], best first, of equal rows the lower one; -1 where there are fewer.
+        A query that is not finite and finds none reads row 0, so that what is read is not finite either.
     """
     number, buckets, _ = tables.buckets.shape[1:]
     bits = buckets.bit_length() - 1
@@ -167,11 +171,12 @@ def lsh_query(tables: LshTables, memory: Tensor, queries: Tensor, k: int, rerank
         rows = entries[nearest[distance[nearest] <= FARTHEST].sort().values] >> 32
         candidates = memory[b, rows].to(queries.dtype)
         scores = candidates @ queries[b, r] / torch.sqrt(candidates.square().sum(-1) + EPSILON)
-        best: list[int] = []
-        for i in scores.argsort(descending=True, stable=True).tolist():
-            if scores[i] == scores[i] and int(rows[i]) not in best:
-                best.append(int(rows[i]))
-        index[b, r, : len(best[:k])] = index.new_tensor(best[:k])
+        ranked = torch.where(scores.isnan(), torch.inf, scores).tolist()
+        by_score = sorted(zip(ranked, rows.tolist(), strict=True), key=lambda found: (-found[0], found[1]))
+        best = list(dict.fromkeys(row for _, row in by_score))[:k]
+        if not best and not bool(queries[b, r].isfinite().all()):
+            best = [0]
+        index[b, r, : len(best)] = index.new_tensor(best)
     return index
 
 
@@ -188,9 +193,9 @@ def probe_masks(bits: int, probes: int) -> Tensor:
 
 def _directions(width: int, count: int, generator: torch.Generator) -> Tensor:
     """Draw `count` random unit vectors, [W, count], orthogonal in groups of W."""
-    normal = [torch.randn(width, width, generator=generator, device="cpu") for _ in range(math.ceil(count / width))]
+    normal = [torch.randn(width, width, generator=generator, dtype=torch.float32, device="cpu") for _ in range(math.ceil(count / width))]
     groups = [torch.linalg.qr(matrix).Q for matrix in normal]
-    return torch.cat(groups, dim=1)[:, :count] if groups else torch.empty(width, 0, device="cpu")
+    return torch.cat(groups, dim=1)[:, :count] if groups else torch.empty(width, 0, dtype=torch.float32, device="cpu")
 
 
 def _signs(projections: Tensor) -> Tensor:

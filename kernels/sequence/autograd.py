@@ -12,10 +12,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from mann_bench.kernels.autocast import without_autocast
 from mann_bench.kernels.native.arguments import PLACES
-from mann_bench.kernels.native.call import Build, call
+from mann_bench.kernels.native.call import call
 from mann_bench.kernels.native.clocks import watching
-from mann_bench.kernels.sequence.tape import plan
+from mann_bench.kernels.native.layout import Build
+from mann_bench.kernels.sequence.tape import layout, plan
 
 
 class Weights(NamedTuple):
@@ -85,7 +87,7 @@ class SequencePass:
             constant: those without a gradient, by name: read_index, and for SDNC precedence_rows and precedence.
         """
         self.x, self.weights = x, weights
-        self.carry, self.tape = x.new_empty(self.plan.carry), x.new_empty(self.plan.tape[1])
+        self.carry, self.tape = x.new_empty(self.plan.shapes["carry"]), x.new_empty(self.plan.blocks["tape"].shape)
         first = {**before._asdict(), **constant}
         last = {name: torch.empty_like(state) for name, state in first.items()}
         after = DifferentiableStates(*(last[name] for name in DifferentiableStates._fields))
@@ -98,9 +100,9 @@ class SequencePass:
         }
         changed = {**{f"last_{name}": state for name, state in last.items()}, **self._search(), **self._clocks("forward")}
         if self.short:
-            y = x.new_empty(self.plan.y)
+            y = x.new_empty(self.plan.shapes["y"])
             others = {name: getattr(weights, name) for name in ("bias_ih", "bias_hh", "output_weight", "output_bias")}
-            changed |= {"input": x.new_empty(self.plan.input), "y": y}
+            changed |= {"input": x.new_empty(self.plan.shapes["input"]), "y": y}
             self._call("mb_forward", {**inputs, "x": x, **others}, changed)
             return y, after
         inputs["input"] = functional.linear(x, weights.weight_ih[:, : x.shape[2]], weights.bias_ih + weights.bias_hh)
@@ -118,20 +120,20 @@ class SequencePass:
         Returns:
             Gradients of x, of the states before the first step, and of the fields of `Weights`.
         """
-        sizes, new = self.sizes, self.carry.new_empty
-        grad_y = self.carry.new_zeros(self.plan.y) if grad_y is None else grad_y.contiguous()
-        states = grad_y.new_zeros(self.plan.grads[1])
+        sizes, shapes, blocks, new = self.sizes, self.plan.shapes, self.plan.blocks, self.carry.new_empty
+        grad_y = self.carry.new_zeros(shapes["y"]) if grad_y is None else grad_y.contiguous()
+        states = grad_y.new_zeros(blocks["grads"].shape)
         if any(grad is not None for grad in grad_last):
             for part, grad in zip(self._parts_of_states(states), grad_last, strict=True):
                 if grad is not None:
                     part.copy_(grad)
         sizes["touched_stride"] = min(sizes["slots"], sizes["num_candidates"] + sizes["steps"] * sizes["write_heads"], self.plan.touched)
         self._set({"touched_stride": sizes["touched_stride"]})
-        grad_gates = new(self.plan.gates)
+        grad_gates = new(shapes["grad_gates"])
         changed = {
             "grad_gates": grad_gates,
-            self.plan.grads[0]: states,
-            self.plan.lines[0]: new(self.plan.lines[1]),
+            "grads": states,
+            "lines": new(blocks["lines"].shape),
             "row_gradient": new(sizes["batch"], sizes["touched_stride"], sizes["width"]),
             **self._clocks("backward"),
         }
@@ -154,8 +156,8 @@ class SequencePass:
 
     def _long_backward(self, grad_y: Tensor, changed: Mapping[str, Tensor]) -> Weights:
         """Compute the gradients of the weights as matrix products after the native call."""
-        carry, hidden, weights = self.plan.carry[-1], self.sizes["hidden"], self.weights
-        grad_interface, cell_inputs = grad_y.new_empty(self.plan.interface), grad_y.new_empty(self.plan.cell_inputs)
+        carry, hidden, weights = self.carry.shape[-1], self.sizes["hidden"], self.weights
+        grad_interface, cell_inputs = (grad_y.new_empty(self.plan.shapes[name]) for name in ("grad_interface", "cell_inputs"))
         inputs = {"x": self.x, "grad_features": grad_y @ weights.output_weight, **self._matrices()}
         self._call("mb_backward", inputs, {**changed, "grad_interface": grad_interface, "cell_inputs": cell_inputs})
         gates, interface, output = (grad.flatten(0, 1) for grad in (changed["grad_gates"], grad_interface, grad_y))
@@ -181,8 +183,8 @@ class SequencePass:
         self._call("mb_redo", {}, {})
 
     def _call(self, entry: str, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> None:
-        buffers = {**self.memory, "carry": self.carry, self.plan.tape[0]: self.tape, **changed}
-        call(entry, self.plan.which, ",".join((*inputs, *buffers)), list(inputs.values()), list(buffers.values()), self.order)
+        buffers = {**self.memory, "carry": self.carry, "tape": self.tape, **changed}
+        call(entry, layout(self.plan, (*inputs, *buffers)), list(inputs.values()), list(buffers.values()), self.order)
 
     def _set(self, sizes: Mapping[str, int]) -> None:
         for name, size in sizes.items():
@@ -201,8 +203,8 @@ class SequencePass:
         return {"carry_columns": carry, "interface_columns": weights.interface_weight.t().contiguous()}
 
     def _parts_of_states(self, grads: Tensor) -> DifferentiableStates:
-        """Split the block of state gradients (`Plan.grads`) into views, one a state."""
-        sizes, (_, batch, carry) = self.sizes, self.plan.carry
+        """Split the block `grads` into views, one a state."""
+        sizes, (_, batch, carry) = self.sizes, self.carry.shape
         hidden, heads = sizes["hidden"], sizes["heads"]
         lengths = [batch * carry, batch * hidden, batch * heads * sizes["reads"]]
         carry_part, cell, weights = (part.view(batch, -1) for part in grads.split(lengths))
@@ -221,7 +223,7 @@ class SequencePass:
             return {}
         self._set({"parts": parts})
         scores = self.carry.new_empty(batch, parts, sizes["heads"], sizes["reads"])
-        part_scratch = scores.new_empty(batch, parts, self.plan.part_scratch)
+        part_scratch = scores.new_empty(batch, parts, self.plan.shapes["part_scratch"][2])
         return {"part_scores": scores, "part_rows": torch.empty_like(scores, dtype=torch.int32), "part_scratch": part_scratch}
 
 
@@ -261,7 +263,8 @@ class _SamSequence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_y, *grad_last):  # type: ignore[no-untyped-def]
         ctx.owner.require_pending()
-        grads = ctx.sequence.backward(grad_y, grad_last, ctx.needs_input_grad[3:8])
+        with without_autocast(ctx.sequence.device):
+            grads = ctx.sequence.backward(grad_y, grad_last, ctx.needs_input_grad[3:8])
         ctx.owner.finish_rollback()
         return None, None, None, *grads
 

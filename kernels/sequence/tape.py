@@ -1,34 +1,36 @@
-"""Buffer shapes and packed allocations of one pass, cached per size."""
+"""The plan of all passes of the same sizes: the shapes of their tensors, and which buffers are allocated together in one."""
 
 import functools
 from array import array
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 
-from mann_bench.kernels.native.arguments import in_one_block
-from mann_bench.kernels.native.call import Build, in_order, scratch
+from mann_bench.kernels.native.arguments import in_order
+from mann_bench.kernels.native.call import scratch
+from mann_bench.kernels.native.layout import Build, Layout, Shape, TensorLayout, of_block, of_buffer
+from mann_bench.kernels.sequence.shapes import call_shapes, line_shapes, memory_shapes, state_shapes, tape_shapes, weight_shapes
 
-Shape = tuple[int, ...]
 
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Passes of the same sizes.
 
-class Plan(NamedTuple):
-    """Shapes of the buffers that torch also works on; the others are packed into blocks: (name for `arguments.pack`, length in numbers)."""
+    Attributes:
+        sizes: in the order of `arguments.SIZES`.
+        shapes: of every tensor of a call but the blocks, by the name of its buffer.
+        blocks: tensors that hold several buffers. `tape`: what is saved for backward, apart from the carry, and scratch. `lines`: of the
+            memory gradient, of a short pass also what its gradients of the weights are made of. `grads`: gradients of carry, cell and
+            read weights, from step to step.
+        touched: rows of an element that a pass can touch.
+    """
 
-    which: str
-    sizes: "array[int]"  # in the order of `arguments.SIZES`
-    input: Shape
-    carry: Shape
-    gates: Shape
-    interface: Shape
-    cell_inputs: Shape
-    y: Shape
-    tape: tuple[str, int]  # everything else saved for backward, and scratch
-    lines: tuple[str, int]  # of the memory gradient; of a short pass, also what its gradients of the weights are made of
-    grads: tuple[str, int]  # of carry, cell and read weights, from step to step
-    touched: int  # rows of an element that a pass can touch
-    part_scratch: int
+    build: Build
+    sizes: "array[int]"
+    shapes: Mapping[str, Shape]
+    blocks: Mapping[str, TensorLayout]
+    touched: int
 
 
 @functools.lru_cache
@@ -42,81 +44,27 @@ def plan(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device,
     size = dict(sizes)
     not_for_scratch = ("steps", "batch", "taped")  # the size of the scratch does not depend on them
     element, part = scratch(which, tuple((name, value) for name, value in sizes if name not in not_for_scratch), device)
-    tape, lines = tape_shapes(size), line_shapes(size)
-    carry, gates, interface = tape.pop("carry"), tape["gates"], tape["interface"]
-    along, of_input = (carry[0] - 1, carry[1]), (carry[0] - 1, *gates[1:])
-    cell_inputs, y = (*along, size["input_size"] + size["heads"] * size["width"]), (*along, size["output_size"])
+    tape, lines, shapes = tape_shapes(size), line_shapes(size), call_shapes(size, part)
     if short:
-        lines |= {"grad_interface": interface, "cell_inputs": cell_inputs, "grad_features": (*along, carry[2])}
+        lines |= {name: shapes[name] for name in ("grad_interface", "cell_inputs", "grad_features")}
+    shapes["carry"] = carry = tape.pop("carry")
     tape["scratch"] = (size["batch"], element)
     grads = {"grad_carry": carry[1:], "grad_cell": tape["cell"][1:], "grad_weights": tape["read_weights"][1:]}
-    order = in_order({**size, "table_size": lines["slot_hash"][2], "scratch_stride": element})
-    tape_block, line_block, grad_block = (in_one_block(shapes, which.numbers) for shapes in (tape, lines, grads))
+    for name, shape in state_shapes(size).items():
+        shapes |= {f"first_{name}": shape, f"last_{name}": shape}
+    for name, shape in weight_shapes(size).items():
+        shapes |= {name: shape, f"grad_{name}": shape}
     read = size["heads"] * size["reads"]
-    touched = read + size["steps"] * (size["write_heads"] + read * (2 if size.get("links") else 1))
     return Plan(
-        str(which), array("q", order), of_input, carry, gates, interface, cell_inputs, y, tape_block, line_block, grad_block, touched, part
+        which,
+        array("q", in_order({**size, "table_size": lines["slot_hash"][2], "scratch_stride": element})),
+        {**shapes, **memory_shapes(size)},
+        {name: of_block(which, parts) for name, parts in (("tape", tape), ("lines", lines), ("grads", grads))},
+        touched=read + size["steps"] * (size["write_heads"] + read * (2 if size.get("links") else 1)),
     )
 
 
-def support(size: Mapping[str, int]) -> int:
-    """S: rows read in the step before that a write head adds to."""
-    return size["reads"] * (1 if size["write_heads"] == size["heads"] else size["heads"])
-
-
-def tape_shapes(size: Mapping[str, int]) -> dict[str, Shape]:
-    """Name the buffers saved for backward, with their shapes; without a tape, those of two steps."""
-    steps, batch, hidden, width = size["steps"], size["batch"], size["hidden"], size["width"]
-    heads, reads, writers, links = size["heads"], size["reads"], size["write_heads"], size.get("links", 0)
-    places = steps if size["taped"] else 2  # without a tape two places alternate
-    states = places + 1 if size["taped"] else 2
-    interface = heads * (width + size["strength"] + size.get("modes", 0)) + writers * (width + 2)
-    entries = writers * (1 + support(size))
-    tape: dict[str, Shape] = {
-        "carry": (steps + 1, batch, hidden + heads * width),
-        "cell": (states, batch, hidden),
-        "gates": (places, batch, 4 * hidden),
-        "interface": (places, batch, interface),
-        "read_index": (states, batch, heads, reads),
-        "read_weights": (states, batch, heads, reads),
-        "similarity": (places, batch, heads, reads),
-        "written": (places, batch, writers, 1 + support(size)),
-    }
-    if links:
-        tape |= {
-            "precedence_rows": (states, batch, links),
-            "precedence": (states, batch, links),
-            "linked_rows": (places, batch, links),
-            "content_index": (places, batch, heads, reads),
-            "content_weights": (places, batch, heads, reads),
-        }
-    if not size["taped"]:
-        return tape
-    tape |= {
-        "old_rows": (steps, batch, entries, width),
-        "old_norms": (steps, batch, entries),
-        "old_last": (steps, batch, writers * (support(size) + 2) + heads * reads),
-    }
-    if links:
-        tape |= {
-            "decayed_offsets": (steps, batch, links * links),
-            "decayed_values": (steps, batch, links * links),
-            "old_columns": (steps, batch, 2 * links, links),
-            "old_values": (steps, batch, 2 * links, links),
-            "mode_parts": (steps, batch, heads, reads, 2),
-        }
-    if tables := size.get("tables"):
-        tape |= {
-            "log_offsets": (steps, batch, entries, tables, 2),
-            "log_entries": (steps, batch, entries, tables, 2),
-            "log_codes": (steps, batch, entries, tables),
-        }
-    return tape
-
-
-def line_shapes(size: Mapping[str, int]) -> dict[str, Shape]:
-    """Name the buffers of the hash table from touched rows to slots of the memory gradient: 4 bytes an access, nothing of size N."""
-    steps, batch = size["steps"], size["batch"]
-    accesses = size["write_heads"] * (1 + support(size)) + size["heads"] * size["reads"] * (2 if size.get("links") else 1)
-    table_size = 1 << (2 * (steps + 1) * accesses - 1).bit_length()
-    return {"touched_slot": (steps + 1, batch, accesses), "slot_hash": (batch, 2, table_size), "touched_count": (batch,)}
+@functools.lru_cache(maxsize=512)
+def layout(of: Plan, names: tuple[str, ...]) -> Layout:
+    """Lay out a call of a pass with tensors of these names: buffers, or blocks of the plan."""
+    return Layout(of.build, [of.blocks.get(name) or of_buffer(of.build, name, of.shapes[name]) for name in names])

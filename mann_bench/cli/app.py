@@ -27,7 +27,7 @@ import typer
 
 from mann_bench.cli.claims import claims
 from mann_bench.cli.compare import compare
-from mann_bench.cli.console import tell
+from mann_bench.cli.console import tell, warnings_as_sentences
 from mann_bench.cli.doctor import doctor
 from mann_bench.cli.largest import largest
 from mann_bench.cli.learn import learn
@@ -38,6 +38,7 @@ from mann_bench.cli.plan import plan
 from mann_bench.cli.profile import profile
 from mann_bench.cli.report import report
 from mann_bench.cli.run import run
+from mann_bench.cli.stopping import Stopped, stopped_by_signals
 from mann_bench.cli.streams import lasting_streams, open_closed_streams
 from mann_bench.data.errors import UsageError
 
@@ -71,8 +72,13 @@ for command in (run, plan, list_, doctor, report, compare, claims, profile, larg
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; a signal to end it becomes one sentence, and 128 and its number as exit code."""
     open_closed_streams()
-    with lasting_streams():
+    with lasting_streams(), warnings_as_sentences():
         sys.path.append("")  # so that `--model my_module:factory` finds a file in the working directory
-        app()
+        try:
+            with stopped_by_signals():
+                app()
+        except Stopped as stopped:
+            tell(f"stopped by {stopped.name}; nothing runs on. Call the same command to begin again")
+            sys.exit(stopped.exit_code)

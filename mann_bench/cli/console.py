@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from rich.console import Console
 from rich.text import Text
 
 from mann_bench.cli.os_errors import explain
+from mann_bench.cli.stopping import Stopped
+from mann_bench.data.errors import StorageWarning
 from mann_bench.data.text import visible
 
 
@@ -46,16 +49,33 @@ def wide_console() -> Console:
 
 @contextmanager
 def stoppable(folder: Path) -> Iterator[None]:
-    """Turn Ctrl-C, a full disk and other errors of the system into a sentence on how to resume the run, and an exit code."""
+    """Turn a signal to end (`stopping.py`) and errors of the system, as a full disk, into a sentence on how to resume, and an exit code."""
     advice = f"Go on with the same command and: --out {shlex.quote(str(folder))} --resume"
     try:
         yield
-    except KeyboardInterrupt:
-        tell(f"stopped; what finished is kept. {advice}")
-        raise typer.Exit(130) from None
+    except Stopped as stopped:
+        tell(f"stopped by {stopped.name}; what finished is kept. {advice}")
+        raise typer.Exit(stopped.exit_code) from None
     except OSError as error:
         tell(f"error: {explain(error, folder)}; what finished is kept. {advice}")
         raise typer.Exit(1) from None
+
+
+@contextmanager
+def warnings_as_sentences() -> Iterator[None]:
+    """Print a StorageWarning as a sentence, without the line of code that it comes from."""
+    format_warning = warnings.formatwarning
+
+    def as_sentence(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+        if issubclass(category, StorageWarning):
+            return f"warning: {message}\n"
+        return format_warning(message, category, filename, lineno, line)
+
+    warnings.formatwarning = as_sentence
+    try:
+        yield
+    finally:
+        warnings.formatwarning = format_warning
 
 
 @contextmanager

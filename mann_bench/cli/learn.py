@@ -12,7 +12,9 @@ from mann_bench.cli.options import AsJson, Device, OwnModel, new_folder, split_n
 from mann_bench.data.errors import UsageError
 from mann_bench.data.units import parse_seconds, parse_size
 from mann_bench.learn.record import LearningOptions
-from mann_bench.machine.environment import check_device, memory_limit_bytes, usable_threads
+from mann_bench.machine.control_groups import memory_limit_bytes
+from mann_bench.machine.devices import check_device
+from mann_bench.machine.processor import usable_threads
 
 MEMORY_SHARE = 0.8  # part of the machine's memory that the runs share evenly, one run per processor
 

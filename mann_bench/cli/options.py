@@ -18,7 +18,8 @@ from mann_bench.data.errors import UsageError, first_error
 from mann_bench.data.registry import MODEL_WORKLOAD, find_model, split_variant
 from mann_bench.data.suite import Suite, load_suite, select
 from mann_bench.data.units import parse_size
-from mann_bench.machine.environment import check_device, usable_threads, why_no_device
+from mann_bench.machine.devices import check_device, why_no_device
+from mann_bench.machine.processor import usable_threads
 
 SuiteName = Annotated[str, typer.Argument(metavar="SUITE|FILE.toml", help="a shipped suite (`mann-bench list suites`) or a TOML file")]
 OwnModel = Annotated[list[str] | None, typer.Option(help="a model of your own, package.module:factory; may be repeated")]

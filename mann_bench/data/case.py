@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mann_bench.data.fields import WORD, Count, Text, Whole
 from mann_bench.data.units import format_slots
 
 Mode = Literal["train", "infer"]
@@ -25,25 +26,25 @@ class Case(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    suite: str
-    model: str = Field(min_length=1, description="a built-in name, an entry point, or package.module:factory")
-    variant: str = "plain"
-    kernels: str = "auto"
-    index: str = "exact"
-    slots: int = Field(ge=1, description="N")
-    word_size: int = Field(32, ge=1, description="W")
-    heads: int = Field(4, ge=1, description="R")
-    reads: int = Field(4, ge=1, description="K")
-    hidden: int = Field(100, ge=1, description="H")
-    batch: int = Field(1, ge=1, description="B")
-    steps: int = Field(10, ge=1, description="T")
-    input_size: int = Field(10, ge=3, description="X: data bits and two delimiter channels")
+    suite: Text
+    model: Text = Field(min_length=1, description="a built-in name, an entry point, or package.module:factory")
+    variant: Text = "plain"
+    kernels: Text = "auto"
+    index: Text = "exact"
+    slots: Count = Field(description="N")
+    word_size: Count = Field(32, description="W")
+    heads: Count = Field(4, description="R")
+    reads: Count = Field(4, description="K")
+    hidden: Count = Field(100, description="H")
+    batch: Count = Field(1, description="B")
+    steps: Count = Field(10, description="T")
+    input_size: int = Field(10, ge=3, lt=WORD, description="X: data bits and two delimiter channels")
     fill: Fill = "full"
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"
-    device: str = "cpu"
+    device: Text = "cpu"
     mode: Mode = "train"
-    threads: int = Field(1, ge=1)
-    seed: int = 0
+    threads: Count = 1
+    seed: Whole = 0
 
     @property
     def output_size(self) -> int:

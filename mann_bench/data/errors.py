@@ -1,4 +1,4 @@
-"""The exception that a user of the command line sees (expected, got, what to do next), and how to recognise some failures of a machine."""
+"""What a user of the command line sees (expected, got, what to do next), and how to recognise some failures of a machine."""
 
 import errno
 
@@ -12,8 +12,13 @@ class UsageError(ValueError):
     """Bad input from the user; the command line prints its message and exits with 2."""
 
 
+class StorageWarning(UserWarning):
+    """What a user should know of a run's folder, though the command goes on; the command line prints it as a sentence."""
+
+
 def first_error(error: ValidationError, *, show_input: bool = True) -> str:
     """The first of pydantic's complaints: `field: what is wrong, got value`."""
     first = error.errors()[0]
-    text = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    place = ".".join(map(str, first["loc"]))
+    text = ": ".join(filter(None, (place, first["msg"].removeprefix("Value error, "))))
     return f"{text}, got {first['input']!r}" if show_input else text

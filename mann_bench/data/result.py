@@ -1,27 +1,40 @@
-"""What a measurement is: immutable data of schema 1, stored as JSON lines in `RUN/results.jsonl` (`store.py`). It does no formatting."""
+"""What a measurement is: immutable data of schema 1, stored as JSON lines in `RUN/results.jsonl` (`store.py`). It does no formatting.
+
+Numbers that make no sense (a time that is zero, negative or not finite) are refused: no report could conclude anything from them.
+"""
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, model_validator
 
 from mann_bench.data.case import Case
+from mann_bench.data.fields import Count, Duration, Moment, Text, Whole
 
 SCHEMA = 1
 FailedStatus = Literal["oom", "timeout", "error", "skipped", "unavailable", "unverified"]
 
 
 class Record(BaseModel):
-    """Immutable data; unknown fields are an error. JSON has no infinity: it is stored as the string "Infinity"."""
+    """Immutable data; unknown fields are an error. JSON has no infinity and no NaN: they are stored as the strings "Infinity" and "NaN"."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, ser_json_inf_nan="strings")
 
 
 class StoredRecord(Record):
-    """What a run keeps of one case: one JSON line in a file of the run's folder (`mann_bench.data.store`)."""
+    """What a run keeps of one case: one JSON line in a file of the run's folder (`mann_bench.data.store`).
 
-    schema_: int = Field(SCHEMA, alias="schema")
-    case_id: str
+    Attributes:
+        host: name of the machine in its network.
+        conditions: number of the conditions it was measured under (`mann_bench.data.conditions`).
+        attempt: which record of its case in the folder this is, from 1.
+    """
+
+    schema_: int = Field(SCHEMA, alias="schema", le=SCHEMA)
+    case_id: Text
+    host: Text | None = None
+    conditions: int = Field(0, ge=0)
+    attempt: Count = 1
 
     @property
     def run_id(self) -> str:
@@ -36,25 +49,31 @@ class StoredRecord(Record):
 class Backend(Record):
     """The kernels, index and device that ran. They may differ from what the case asks for (`kernels="auto"`, a fallback)."""
 
-    kernels: str
-    index: str
-    device_name: str
+    kernels: Text
+    index: Text
+    device_name: Text
 
 
 class Interval(Record):
     """A median and its 95% confidence interval, in milliseconds."""
 
-    median: float
-    ci_low: float
-    ci_high: float
+    median: Duration
+    ci_low: Duration
+    ci_high: Duration
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> "Interval":
+        if not self.ci_low <= self.median <= self.ci_high:
+            raise ValueError(f"expected ci_low <= median <= ci_high, got {self.ci_low}, {self.median}, {self.ci_high}")
+        return self
 
 
 class Samples(Interval):
     """All samples in the order of measurement, in milliseconds, and their summary."""
 
-    min: float
-    count: int
-    samples: list[float]
+    min: Duration
+    count: Count
+    samples: list[Duration] = Field(min_length=1)
 
 
 class Sensors(Record):
@@ -64,7 +83,7 @@ class Sensors(Record):
     memory_clock_mhz: int | None = None
     power_w: float | None = None
     temperature_c: int | None = None
-    slowdowns: list[str] = Field(default_factory=list)
+    slowdowns: list[Text] = Field(default_factory=list)
     process_bytes: int | None = None
 
 
@@ -85,13 +104,21 @@ class Timing(Record):
     pass_ms: Samples
     step_ms: Interval
     device_ms: Samples | None = None
-    warmup_ms: list[float]
-    stop_reason: str
-    first_ms: float | None = None
-    round_counts: list[int] = Field(default_factory=list)
+    warmup_ms: list[Duration]
+    stop_reason: Text
+    first_ms: Duration | None = None
+    round_counts: list[Count] = Field(default_factory=list)
     issue_share: float | None = None
     cache: Literal["warm", "flushed"] = "warm"
     sensors: list[Sensors] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "Timing":
+        if min(self.pass_ms.ci_low, self.step_ms.ci_low, *self.pass_ms.samples) <= 0:
+            raise ValueError("expected passes that take longer than 0 ms")
+        if self.round_counts and sum(self.round_counts) != len(self.pass_ms.samples):
+            raise ValueError(f"round_counts: expected {len(self.pass_ms.samples)} samples in all, got {sum(self.round_counts)}")
+        return self
 
 
 class Memory(Record):
@@ -109,63 +136,82 @@ class Memory(Record):
         nvml_peak_bytes: GPU memory of the process as the driver counts it; None if it cannot be read.
     """
 
-    peak_bytes: int
-    start_bytes: int
-    tape_bytes: int
-    bytes_per_step: float
-    bytes_per_step_low: float | None = None
-    bytes_per_step_high: float | None = None
-    state_bytes: int
-    ledger: dict[str, int] = Field(default_factory=dict)
-    leaked_bytes: int = 0
-    rss_peak_bytes: int
-    nvml_peak_bytes: int | None = None
+    peak_bytes: Whole
+    start_bytes: Whole
+    tape_bytes: Whole
+    bytes_per_step: FiniteFloat
+    bytes_per_step_low: FiniteFloat | None = None
+    bytes_per_step_high: FiniteFloat | None = None
+    state_bytes: Whole
+    ledger: dict[str, Whole] = Field(default_factory=dict)
+    leaked_bytes: Whole = 0
+    rss_peak_bytes: Whole
+    nvml_peak_bytes: Whole | None = None
 
 
 class Check(Record):
     """Outcome of the correctness gate: a model, op or index against its reference at a small size."""
 
-    compared_with: str
+    compared_with: Text
     max_rel_err: float
     ok: bool
 
 
 class Measured(StoredRecord):
-    """A case that was measured. `reason`: why other kernels ran than the case asks for, if so."""
+    """A case that was measured.
+
+    `reason`: why other kernels ran than the case asks for, if so. `warnings`: what else to know of it. `comparison`: id of the set of cases
+    that were timed in turn with it. `output` is of a `NotMeasured` only.
+    """
 
     status: Literal["ok"] = "ok"
-    reason: str | None = None
+    reason: Text | None = None
     case: Case
     backend: Backend = Field(alias="ran")
     time: Timing
     memory: Memory
     check: Check | None = None
     recall: float | None = None
-    started_at: str
-    wall_s: float
+    warnings: list[Text] = Field(default_factory=list)
+    output: None = None
+    started_at: Moment
+    wall_s: Duration
+    comparison: Text | None = None
 
 
 class NotMeasured(StoredRecord):
-    """A case without a time; `reason` says why in a sentence. The rest is what was known when it failed."""
+    """A case without a time; `reason` says why in a sentence. The rest is what was known when it failed.
+
+    `output`: the end of what its process printed.
+    """
 
     status: FailedStatus
-    reason: str | None = None
+    reason: Text | None = None
     case: Case
     backend: Backend | None = Field(None, alias="ran")
     time: None = None
     memory: Memory | None = None
     check: Check | None = None
     recall: float | None = None
-    started_at: str
-    wall_s: float
+    warnings: list[Text] = Field(default_factory=list)
+    output: Text | None = None
+    started_at: Moment
+    wall_s: Duration
+    comparison: Text | None = None
 
 
 Result = Measured | NotMeasured
+_LINE: TypeAdapter[Result] = TypeAdapter(Annotated[Result, Field(discriminator="status")])
 
 
 def parse_result(fields: dict[str, Any]) -> Result:
-    """The result that a JSON object holds; pydantic's ValidationError if it holds none."""
+    """The result that a JSON object holds; pydantic's ValidationError, which names the field, if it holds none."""
     return Measured.model_validate(fields) if fields.get("status") == "ok" else NotMeasured.model_validate(fields)
+
+
+def parse_line(line: bytes) -> Result:
+    """The result in a line of JSON; pydantic's ValidationError if it holds none."""
+    return _LINE.validate_json(line)
 
 
 def now() -> str:

@@ -1,76 +1,59 @@
 """Results on disk: `RUN/run.json` describes the run, `RUN/results.jsonl` holds one finished case a line, each synced to disk at once.
 
-Other kinds of record are stored the same way in a file of their own (`RecordKind`).
+Other kinds of record are stored the same way in a file of their own (`RecordKind`). One writer at a time has a folder.
 """
 
-import fcntl
+import contextlib
+import errno
 import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+import platform
+import warnings
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
-from pydantic import ValidationError
+from mann_bench.data.conditions import PARTS, all_conditions, changes
+from mann_bench.data.errors import DISK_FULL, StorageWarning, UsageError
+from mann_bench.data.files import open_locked, sync_folder, write_atomically
+from mann_bench.data.lines import LineReader, RecordKind, RecordT
+from mann_bench.data.result import SCHEMA, Result, parse_line, parse_result
 
-from mann_bench.data.errors import UsageError, first_error
-from mann_bench.data.result import SCHEMA, Result, StoredRecord, parse_result
-
-RecordT = TypeVar("RecordT", bound=StoredRecord)
-
-
-@dataclass(frozen=True)
-class RecordKind(Generic[RecordT]):
-    """A kind of record: its file in a run's folder, the command of `mann-bench` that writes it, and how a JSON object becomes one."""
-
-    file: str
-    command: str
-    parse: Callable[[dict[str, Any]], RecordT]
-
-
-RESULTS: RecordKind[Result] = RecordKind("results.jsonl", "run", parse_result)
+RESULTS: RecordKind[Result] = RecordKind("results.jsonl", "run", parse_line, parse_result)
 
 
 def load_results(run: Path) -> list[Result]:
-    """Load all results of a run; raises as `load_records`."""
+    """Load all results of a run; raises and warns as `iter_records`."""
     return load_records(run, RESULTS)
 
 
 def load_records(run: Path, kind: RecordKind[RecordT]) -> list[RecordT]:
-    """Load all records of one kind. An incomplete last line, left by a run that was killed, is dropped.
+    """Load all records of one kind; raises and warns as `iter_records`."""
+    return list(iter_records(run, kind))
+
+
+def iter_records(run: Path, kind: RecordKind[RecordT]) -> Iterator[RecordT]:
+    """Load the records of one kind one by one. An incomplete last line, left by a run that was killed, is dropped.
+
+    Lines that hold no such record are left out; StorageWarning names file and line.
 
     Args:
         run: a run's folder, or the file itself.
 
     Raises:
-        UsageError: a line holds no such record, or there is none; the message names file and line.
+        UsageError: no line holds such a record, or a newer mann-bench wrote one.
     """
     path = run / kind.file if run.is_dir() else run
     if not path.is_file():
         raise UsageError(f"{run}: expected a run folder holding {kind.file}, got none; `mann-bench {kind.command}` writes one")
-    *lines, torn = path.read_bytes().split(b"\n")  # complete lines end with a newline
-    records = []
-    for number, line in enumerate(lines, 1):
-        where = f"{path}, line {number}"
-        try:
-            raw = json.loads(line)
-        except ValueError as error:
-            raise UsageError(
-                f"{where}: expected one JSON object, got {line[:60]!r}; delete the line or take the file from a backup"
-            ) from error
-        schema = raw.get("schema") if isinstance(raw, dict) else None
-        if not isinstance(schema, int):
-            raise UsageError(f"{where}: expected a mann-bench result with a schema number, got a foreign record; is this the right file?")
-        if schema > SCHEMA:
-            raise UsageError(f"{where}: expected schema <= {SCHEMA}, got {schema}; a newer mann-bench wrote this, upgrade to read it")
-        try:
-            records.append(kind.parse(raw))
-        except ValidationError as error:
-            raise UsageError(f"{where}: {first_error(error, show_input=False)}") from error
-    if not records:
-        what = "a half-written first line" if torn else "an empty file"
-        raise UsageError(f"{path}, line 1: expected at least one finished case, got {what}; run or --resume it first")
-    return records
+    lines = LineReader(path, kind)
+    yield from lines
+    if not lines.good:
+        what = "a half-written first line" if path.stat().st_size else "an empty file"
+        nothing = f"{path}, line 1: expected at least one finished case, got {what}; run or --resume it first"
+        raise UsageError(lines.broken[0] if lines.broken else nothing)
+    lines.warn()
 
 
 def load_run(run: Path) -> dict[str, Any]:
@@ -80,9 +63,9 @@ def load_run(run: Path) -> dict[str, Any]:
         return {}
     try:
         description = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: expected JSON, got something else ({error}); take the file from a backup, or remove it") from error
-    if not isinstance(description, dict) or not isinstance(description.get("environment", {}), dict):
+    if not isinstance(description, dict) or not _has_conditions(description):
         raise UsageError(f"{path}, line 1: expected what `mann-bench run` writes there, got a foreign file; is this the right folder?")
     schema = description.get("schema", SCHEMA)
     if not isinstance(schema, int) or schema > SCHEMA:
@@ -90,82 +73,157 @@ def load_run(run: Path) -> dict[str, Any]:
     return description
 
 
+def _has_conditions(description: dict[str, Any]) -> bool:
+    """Whether what `mann_bench.data.conditions` reads has the types that it expects."""
+    later = description.get("resumed", [])
+    parts = [description, *later] if isinstance(later, list) else [None]
+    return all(isinstance(part, dict) and all(isinstance(part.get(n, {}), dict) for n in ("environment", "budget")) for part in parts)
+
+
 class RecordFolder(Generic[RecordT]):
-    """The folder of a run that is being written; a lock keeps other processes out.
+    """The folder of a run that is being written; a lock on the file of its records keeps other processes out.
+
+    A run that was killed before `run.json` stood can be started again, with or without `resume`.
 
     Args:
         description: content of `run.json`.
         resume: go on with the run that is in the folder; otherwise the folder must be new or empty.
 
     Raises:
-        UsageError: the folder holds something else, is locked, or holds a run of other cases.
+        UsageError: the folder holds something else, is locked, cannot be written, or holds a run of other cases.
     """
 
     def __init__(self, path: Path, description: dict[str, Any], kind: RecordKind[RecordT], *, resume: bool) -> None:
-        self.path = path
+        self.path, self.kind = path, kind
         self.results_path = path / kind.file
-        existing = load_run(path) if path.exists() else {}
-        if path.exists() and any(path.iterdir()) and not resume:
-            what = "another run" if existing else "other files"
-            raise UsageError(
-                f"--out {path}: expected a new or empty folder, got one with {what}; add --resume to go on with it, or name another"
-            )
-        if resume and not existing:
-            raise UsageError(f"--resume {path}: expected a folder with run.json, got none; start without --resume")
-        path.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._lock)
+            run = self._existing_run(resume=resume)
+            path.mkdir(parents=True, exist_ok=True)
+            self._file = open_locked(self.results_path)
+        except BlockingIOError as error:
             raise UsageError(f"--out {path}: another mann-bench is writing there; wait for it or name another folder") from error
+        except OSError as error:
+            raise self._not_writable(error) from error
         try:
-            if not existing:
-                write_atomically(path / "run.json", json.dumps(description, indent=1))
-            self._drop_torn_line()
-            self.records = load_records(path, kind) if self._size() else []
-            if existing and not _same_plan(existing, description):
-                raise UsageError(
-                    f"--resume {path}: that run has {len(existing.get('case_ids', []))} cases of suite {existing.get('suite')!r}, "
-                    f"this command plans {len(description['case_ids'])} others of {description['suite']!r}; give the same suite and options"
-                )
-        except UsageError:
+            self._begin(run, json.loads(json.dumps(description)))  # as it will be read again
+        except OSError as error:
+            self.close()
+            raise self._not_writable(error) from error
+        except BaseException:
             self.close()
             raise
 
     @property
     def finished(self) -> set[str]:
         """Ids of the cases that have a record."""
-        return {record.case_id for record in self.records}
+        return set(self._attempts)
 
-    def append(self, record: RecordT) -> None:
-        """Store a record and sync it to disk. OSError on failure (a full disk), after which no part of the record is left."""
-        size_before = self._size()
+    def append(self, record: RecordT) -> RecordT:
+        """Store a record and sync it to disk.
+
+        Returns:
+            The record as stored: with the machine's name, and the numbers of its conditions and of its attempt.
+
+        Raises:
+            OSError: on failure (a full disk), after which no part of the record is left.
+            UsageError: the file was removed or replaced since it was opened: somebody else may write there.
+        """
+        self._note_conditions()
+        attempt = self._attempts[record.case_id] + 1
+        record = record.model_copy(update={"host": platform.node(), "conditions": self._conditions, "attempt": attempt})
         line = (record.to_line() + "\n").encode()
-        descriptor = os.open(self.results_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._check_place()
+        size_before = os.fstat(self._file).st_size
         try:
             written = 0
             while written < len(line):
-                written += os.write(descriptor, line[written:])
-            os.fsync(descriptor)
+                written += os.write(self._file, line[written:])
+            os.fsync(self._file)
         except OSError:
-            os.ftruncate(descriptor, size_before)
+            with contextlib.suppress(OSError):  # what is left then is a torn line, which readers drop
+                os.ftruncate(self._file, size_before)
             raise
-        finally:
-            os.close(descriptor)
         self.records.append(record)
+        self._attempts[record.case_id] = attempt
+        return record
 
     def close(self) -> None:
         """Release the lock."""
-        os.close(self._lock)
+        os.close(self._file)
 
-    def _size(self) -> int:
-        return self.results_path.stat().st_size if self.results_path.exists() else 0
+    def _existing_run(self, *, resume: bool) -> dict[str, Any]:
+        """`run.json` of the run to go on with; empty if the folder is new."""
+        if not self.path.exists():
+            if resume:
+                raise UsageError(f"--resume {self.path}: expected a folder with run.json, got none; start without --resume")
+            return {}
+        existing = load_run(self.path)
+        if existing and not resume:
+            raise UsageError(
+                f"--out {self.path}: expected a new or empty folder, got one with another run; "
+                "add --resume to go on with it, or name another"
+            )
+        if not existing and not all(map(self._is_left_over, self.path.iterdir())):
+            option = "--resume" if resume else "--out"
+            raise UsageError(
+                f"{option} {self.path}: expected a run or an empty folder, got other files without run.json; name another folder"
+            )
+        return existing
 
-    def _drop_torn_line(self) -> None:
-        if self._size():
-            content = self.results_path.read_bytes()
-            os.truncate(self.results_path, content.rfind(b"\n") + 1)
+    def _is_left_over(self, entry: Path) -> bool:
+        """Whether a file may be what a run leaves that is killed before `run.json` stands."""
+        torn = entry.name.startswith("run.json.") and entry.name.endswith(".part")
+        return torn or entry.name == ".lock" or (entry.name == self.kind.file and entry.stat().st_size == 0)
+
+    def _begin(self, run: dict[str, Any], description: dict[str, Any]) -> None:
+        """Load what the folder holds, check that it is the same run, and find the number of the present conditions."""
+        lines = LineReader(self.results_path, self.kind)
+        self.records = list(lines)
+        os.ftruncate(self._file, lines.whole_bytes)
+        lines.warn()
+        self._attempts = Counter(record.case_id for record in self.records)
+        if run and not _same_plan(run, description):
+            raise UsageError(
+                f"--resume {self.path}: that run has {len(run.get('case_ids', []))} cases of suite {run.get('suite')!r}, "
+                f"this command plans {len(description['case_ids'])} others of {description['suite']!r}; give the same suite and options"
+            )
+        self._run = run or description
+        self._now = {name: description[name] for name in PARTS if name in description}
+        known = all_conditions(self._run)
+        self._conditions = next((number for number, other in enumerate(known) if not changes(other, self._now)), len(known))
+        if self._conditions == len(known):
+            differing = "; ".join(changes(known[-1], self._now))
+            warnings.warn(
+                f"{self.path}: goes on under other conditions than before ({differing}); each result says which are its own",
+                StorageWarning,
+                stacklevel=4,
+            )
+        if not run:
+            write_atomically(self.path / "run.json", json.dumps(description, indent=1))
+        sync_folder(self.path)
+
+    def _note_conditions(self) -> None:
+        """Add the present conditions to `run.json` before the first record that was measured under them."""
+        if self._conditions == len(all_conditions(self._run)):
+            self._run["resumed"] = [*self._run.get("resumed", []), self._now]
+            write_atomically(self.path / "run.json", json.dumps(self._run, indent=1))
+
+    def _check_place(self) -> None:
+        """UsageError unless the open file is the one of that name: a removed file takes its lock with it."""
+        try:
+            same = os.path.samestat(os.fstat(self._file), self.results_path.stat())
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise UsageError(
+                f"{self.results_path}: expected the file that this run opened, got none or another; "
+                "another mann-bench may be writing there: start again in another folder"
+            )
+
+    def _not_writable(self, error: OSError) -> UsageError:
+        advice = "free some space and give the same command again" if error.errno in DISK_FULL else "see to its rights or name another"
+        what = "a file" if error.errno in (errno.ENOTDIR, errno.EEXIST) else os.strerror(error.errno or 0)
+        return UsageError(f"--out {self.path}: expected a folder that results can be written to, got: {what}; {advice}")
 
 
 class RunFolder(RecordFolder[Result]):
@@ -180,18 +238,3 @@ def _same_plan(existing: dict[str, Any], description: dict[str, Any]) -> bool:
     if existing.get("case_ids") == description["case_ids"]:
         return True
     return "run_ids" in existing and "run_ids" in description and set(existing["run_ids"]) == set(description["run_ids"])
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all, and sync it to disk."""
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -14,17 +14,21 @@ memory = "8G"                # limit of one case, above what an idle process hol
 """
 
 import itertools
+import re
 import tomllib
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError, first_error
+from mann_bench.data.fields import Count
 from mann_bench.data.registry import did_you_mean, find_model, split_variant
 from mann_bench.data.units import parse_size
+
+NAME = re.compile(r"(?!\.)[\w.-]{1,100}")  # of a suite: it names the folder of its results
 
 
 class Budget(BaseModel):
@@ -32,12 +36,12 @@ class Budget(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    case_seconds: float = Field(120, gt=0)
-    timing_seconds: float = Field(4, gt=0, description="samples are taken for at most this long, over all rounds")
-    memory: int = Field(8 * 2**30, gt=0, description="bytes")
-    rounds: int = Field(2, ge=1)
+    case_seconds: FiniteFloat = Field(120, gt=0)
+    timing_seconds: FiniteFloat = Field(4, gt=0, description="samples are taken for at most this long, over all rounds")
+    memory: Count = Field(8 * 2**30, description="bytes")
+    rounds: Count = 2
     cache: Literal["warm", "flushed"] = Field("warm", description="flushed: the last-level cache is emptied before each pass")
-    target_ci: float = Field(0.05, gt=0, description="relative half-width of the median's 95% interval at which timing stops")
+    target_ci: FiniteFloat = Field(0.05, gt=0, description="relative half-width of the median's 95% interval at which timing stops")
 
     @field_validator("memory", mode="before")
     @classmethod
@@ -68,13 +72,7 @@ def suite_names() -> list[str]:
 def load_suite(name: str) -> Suite:
     """Load a suite of the package by name, or a TOML file by path; UsageError that names the file and the key at fault."""
     if name.endswith(".toml"):
-        path = Path(name)
-        if not path.is_file():
-            raise UsageError(f"suite: expected an existing file, got {name!r}")
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{name}: not valid TOML, which is UTF-8 text: {error}; save the file as UTF-8") from error
+        text = _read(Path(name))
     elif name in suite_names():
         text = resources.files("mann_bench.suites").joinpath(f"{name}.toml").read_text()
     else:
@@ -84,28 +82,48 @@ def load_suite(name: str) -> Suite:
     return parse_suite(text, name)
 
 
+def _read(path: Path) -> str:
+    """The text of a suite's file; UsageError if there is none."""
+    if not path.is_file():
+        raise UsageError(f"suite: expected an existing file, got {str(path)!r}")
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"suite: expected a file that can be read, got {str(path)!r}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: expected a text in UTF-8, as TOML is, got other bytes ({error}); save it as UTF-8") from error
+
+
 def parse_suite(text: str, source: str) -> Suite:
     """Parse the TOML text of a suite; `source` is its name in error messages."""
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{source}: not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise UsageError(f"{source}: expected a suite of tables and lists, got lists nested too deep to be read") from error
     for key in raw:
         if key not in ("name", "description", "interleave", "fixed", "sweep", "budget"):
             raise UsageError(f"{source}: unknown key {key!r}; expected name, description, interleave, [fixed], [[sweep]], [budget]")
-    if not isinstance(raw.get("name"), str) or not isinstance(raw.get("sweep"), list):
+    name, sweeps, fixed, limits = (raw.get(key, default) for key, default in (("name", ""), ("sweep", []), ("fixed", {}), ("budget", {})))
+    if not isinstance(name, str) or not isinstance(sweeps, list) or not name or not sweeps:
         raise UsageError(f"{source}: expected a name and at least one [[sweep]] table")
+    if not NAME.fullmatch(name):
+        raise UsageError(f"{source}: name: expected letters, digits, '-', '_' and '.', 100 at most, got {name[:120]!r}")
+    for key, table in (("[fixed]", fixed), ("[budget]", limits), *(("[[sweep]]", sweep) for sweep in sweeps)):
+        if not isinstance(table, dict):
+            raise UsageError(f"{source}: {key}: expected a table, got {table!r}")
     try:
-        cases = [case for sweep in raw["sweep"] for case in _expand(raw["name"], raw.get("fixed", {}), sweep, source)]
-        budget = Budget(**raw.get("budget", {}))
+        cases = [case for sweep in sweeps for case in _expand(name, fixed, sweep, source)]
+        budget = Budget(**limits)
     except ValidationError as error:
         raise UsageError(f"{source}: {first_error(error)}") from error
     interleave = raw.get("interleave", [])
-    if not isinstance(interleave, list) or not set(interleave) <= set(Case.model_fields):
+    if not isinstance(interleave, list) or not all(isinstance(field, str) and field in Case.model_fields for field in interleave):
         raise UsageError(f"{source}: interleave: expected a list of fields of a case, got {interleave!r}")
     unique = list({case.case_id: case for case in cases}.values())
     description = str(raw.get("description", ""))
-    return Suite(name=raw["name"], description=description, cases=unique, budget=budget, text=text, interleave=tuple(interleave))
+    return Suite(name=name, description=description, cases=unique, budget=budget, text=text, interleave=tuple(interleave))
 
 
 def _expand(suite: str, fixed: dict[str, Any], sweep: dict[str, Any], source: str) -> list[Case]:
@@ -117,10 +135,13 @@ def _expand(suite: str, fixed: dict[str, Any], sweep: dict[str, Any], source: st
     if "models" not in axes or "slots" not in axes:
         raise UsageError(f"{source}: each [[sweep]] needs models and slots")
     lists = {key: value if isinstance(value, list) else [value] for key, value in axes.items()}
+    for key, values in lists.items():
+        if not values or not all(isinstance(value, str | int) and not isinstance(value, bool) for value in values):
+            raise UsageError(f"{source}: {key}: expected a text, a whole number or a list of these, got {axes[key]!r}")
     names = lists.pop("models")
     cases = []
     for slots, name, *rest in itertools.product(lists.pop("slots"), names, *lists.values()):
-        model, variant = split_variant(name)
+        model, variant = split_variant(str(name))
         find_model(model)
         fields = dict(zip(lists, rest, strict=True))
         cases.append(Case(**{"suite": suite, "model": model, "variant": variant, "slots": parse_size(slots), **fields}))
@@ -148,6 +169,9 @@ def select(suite: Suite, *, models: list[str], slots: list[int], changes: dict[s
     if slots:
         templates = {case.model_copy(update={"slots": slots[0]}): None for case in cases}
         cases = [case.model_copy(update={"slots": size}) for size in slots for case in templates]
-    cases = [Case(**{**case.model_dump(), **changes}) for case in cases]
+    try:
+        cases = [Case(**{**case.model_dump(), **changes}) for case in cases]
+    except ValidationError as error:
+        raise UsageError(f"--{first_error(error)}") from error
     unique = {case.case_id: case for case in cases}
     return suite.model_copy(update={"cases": list(unique.values())})

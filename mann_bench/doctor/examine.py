@@ -2,7 +2,7 @@
 
 import importlib
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mann_bench.data.units import format_bytes
 from mann_bench.kernels.index import find_index
@@ -24,18 +24,17 @@ def examine() -> list[Finding]:
     """Examine all parts, the essential ones first."""
     facts = environment.fingerprint()
     limit = facts["memory_limit_bytes"]
+    quota = f", a quota of {facts['cpu_quota']:g} processors" if facts["cpu_quota"] is not None else ""
     memory = format_bytes(facts["ram_bytes"]) + (f", this process may use {format_bytes(limit)}" if limit else "")
     findings = [
         Finding("python", "ok", facts["python"]),
         Finding("torch", "ok", facts["torch"]),
-        Finding("cpu", "ok", f"{facts['cpu']}, {facts['usable_threads']} of {facts['threads']} threads usable"),
+        Finding("cpu", "ok", f"{facts['cpu']}, {facts['usable_threads']} of {facts['threads']} threads usable{quota}"),
         Finding("memory", "ok", memory),
         _huge_pages(facts["huge_pages"]),
     ]
     if facts["gpus"]:
-        findings += [
-            Finding("gpu", "ok", f"{gpu['name']}, {format_bytes(gpu['memory_bytes'])}, driver {gpu['driver']}") for gpu in facts["gpus"]
-        ]
+        findings += [_gpu(gpu) for gpu in facts["gpus"]]
     else:
         findings.append(Finding("gpu", "missing", "no NVIDIA driver: cases on cuda are recorded as unavailable"))
     if facts["compiler"]:
@@ -44,6 +43,11 @@ def examine() -> list[Finding]:
         findings.append(Finding("c++ compiler", "missing", "install g++ or clang++ (or set CXX); without one only kernels=torch runs"))
     findings += [_native_kernels(), _cuda_compiler(), _cuda_kernels(), _faiss(), _faiss_gpu()]
     return findings
+
+
+def _gpu(facts: dict[str, Any]) -> Finding:
+    memory = format_bytes(facts["memory_bytes"]) if facts["memory_bytes"] is not None else "memory unknown"
+    return Finding("gpu", "ok", f"{facts['name']}, {memory}, driver {facts['driver']}")
 
 
 def _huge_pages(setting: str | None) -> Finding:

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
 from mann_bench.data.case import full_name, stable_id
+from mann_bench.data.fields import WORD, Count, Duration, Moment, Text, Whole
+from mann_bench.data.lines import RecordKind
 from mann_bench.data.result import Backend, Record, StoredRecord
-from mann_bench.data.store import RecordKind
 
 LIMITS = ("sequences", "seconds")  # not part of a run's identity: a run can go on with larger ones
 
@@ -23,41 +24,41 @@ class LearningCase(Record):
     Losses are in bits per bit due (per answer, where answers are classes).
     """
 
-    task: str = Field(min_length=1, description="a built-in name, or package.module:factory")
-    task_options: dict[str, int] = Field(default_factory=dict, description="arguments of the task, as {'value_bits': 48}")
-    data: str | None = Field(None, description="fingerprint of the task's data; None where its sequences are random bits")
-    model: str = Field(min_length=1, description="a built-in name, an entry point, or package.module:factory")
-    variant: str = "plain"
-    kernels: str = "auto"
-    index: str = "exact"
-    slots: int = Field(64, ge=1, description="N")
-    word_size: int = Field(32, ge=1, description="W")
-    heads: int = Field(4, ge=1, description="R")
-    reads: int = Field(4, ge=1, description="K")
-    hidden: int = Field(100, ge=1, description="H")
-    batch: int = Field(8, ge=1, description="B")
-    seed: int = Field(0, ge=0)
+    task: Text = Field(min_length=1, description="a built-in name, or package.module:factory")
+    task_options: dict[Text, Whole] = Field(default_factory=dict, description="arguments of the task, as {'value_bits': 48}")
+    data: Text | None = Field(None, description="fingerprint of the task's data; None where its sequences are random bits")
+    model: Text = Field(min_length=1, description="a built-in name, an entry point, or package.module:factory")
+    variant: Text = "plain"
+    kernels: Text = "auto"
+    index: Text = "exact"
+    slots: Count = Field(64, description="N")
+    word_size: Count = Field(32, description="W")
+    heads: Count = Field(4, description="R")
+    reads: Count = Field(4, description="K")
+    hidden: Count = Field(100, description="H")
+    batch: Count = Field(8, description="B")
+    seed: int = Field(0, ge=0, lt=WORD)
     optimizer: Literal["rmsprop", "adam"] = "adam"
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: FiniteFloat = Field(1e-3, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1, description="of RMSProp; of Adam it is beta_1")
-    clip: float = Field(10.0, gt=0, description="largest norm of the gradient of all parameters")
+    clip: FiniteFloat = Field(10.0, gt=0, description="largest norm of the gradient of all parameters")
     curriculum: Literal["none", "exponential"] = "none"
-    curriculum_threshold: float = Field(0.01, gt=0)
-    patience: int = Field(100, ge=1, description="batches whose mean loss the curriculum and `goal` use")
-    first_level: int = Field(1, ge=1, description="h at the start of a curriculum")
-    levels: tuple[int, int] = Field(description="lowest and highest level trained on")
-    goal: float = Field(0.02, gt=0, description="mean loss that counts as learned; with a curriculum, at h = levels[1]")
-    sequences: int | None = Field(None, ge=1, description="limit of sequences trained on")
-    seconds: float | None = Field(None, gt=0, description="limit of training time, summed over resumed parts")
+    curriculum_threshold: FiniteFloat = Field(0.01, gt=0)
+    patience: Count = Field(100, description="batches whose mean loss the curriculum and `goal` use")
+    first_level: Count = Field(1, description="h at the start of a curriculum")
+    levels: tuple[Count, Count] = Field(description="lowest and highest level trained on")
+    goal: FiniteFloat = Field(0.02, gt=0, description="mean loss that counts as learned; with a curriculum, at h = levels[1]")
+    sequences: Count | None = Field(None, description="limit of sequences trained on")
+    seconds: FiniteFloat | None = Field(None, gt=0, description="limit of training time, summed over resumed parts")
     stop_at_goal: bool = True
-    device: str = "cpu"
-    threads: int = Field(1, ge=1)
-    memory_bytes: int | None = Field(None, ge=1, description="limit of what the process allocates after its start")
+    device: Text = "cpu"
+    threads: Count = 1
+    memory_bytes: Count | None = Field(None, description="limit of what the process allocates after its start")
 
     @model_validator(mode="after")
     def _ends(self) -> "LearningCase":
         low, high = self.levels
-        if not 1 <= low <= high:
+        if low > high:
             raise ValueError(f"levels: expected 1 <= lowest <= highest, got {low} to {high}")
         if self.sequences is None and self.seconds is None:
             raise ValueError("expected a limit of sequences or of seconds, got neither")
@@ -130,9 +131,9 @@ class LearningOptions:
 class CurvePoint(Record):
     """Means over the batches since the previous point."""
 
-    sequences: int  # trained on until here
-    wall_s: float  # seconds of training until here, without those that a killed process lost
-    level: int  # h, the highest level drawn
+    sequences: Count  # trained on until here
+    wall_s: Duration  # seconds of training until here, without those that a killed process lost
+    level: Count  # h, the highest level drawn
     loss: float  # bits per bit due
     errors: float  # wrong bits a sequence (`answer="bits"`), or the share of wrong answers (`"class"`)
 
@@ -140,12 +141,12 @@ class CurvePoint(Record):
 class Evaluation(Record):
     """Error on held-out sequences of one level after training. `error` and `chance` have the unit of `CurvePoint.errors`."""
 
-    level: int
-    group: int | None = None  # None: all answers
+    level: Count
+    group: Whole | None = None  # None: all answers
     error: float | None  # None: could not be measured, for the `reason` given
     chance: float | None = None
-    sequences: int  # evaluated
-    reason: str | None = None
+    sequences: Whole  # evaluated
+    reason: Text | None = None
 
 
 class LearningResult(StoredRecord):
@@ -156,24 +157,25 @@ class LearningResult(StoredRecord):
     """
 
     status: Status
-    reason: str | None = None
+    reason: Text | None = None
     case: LearningCase
     backend: Backend | None = Field(None, alias="ran")
     answer: Literal["bits", "class"] | None = None
-    level_means: str | None = None  # unit of the level, as "pairs"
+    level_means: Text | None = None  # unit of the level, as "pairs"
     curve: list[CurvePoint] = Field(default_factory=list)
     evaluations: list[Evaluation] = Field(default_factory=list)  # on test sequences
     validation: Evaluation | None = None  # on other sequences, all answers at `level`: for the choice of a run among seeds
     evaluation_seconds: float | None = None  # time limit of each evaluated level
-    sequences: int = 0
-    sequences_to_goal: int | None = None  # None: the goal was not reached
-    seconds_to_goal: float | None = None
-    level: int | None = None  # the highest h
-    parameters: int | None = None
-    peak_bytes: int | None = None  # peak resident memory of the process; on a GPU, peak bytes allocated there
-    resumed: int = Field(0, description="how often the run resumed from a checkpoint")
-    started_at: str
-    wall_s: float
+    sequences: int = Field(0, ge=0, lt=WORD)
+    sequences_to_goal: Count | None = None  # None: the goal was not reached
+    seconds_to_goal: Duration | None = None
+    level: Count | None = None  # the highest h
+    parameters: Whole | None = None
+    peak_bytes: Whole | None = None  # peak resident memory of the process; on a GPU, peak bytes allocated there
+    resumed: Whole = Field(0, description="how often the run resumed from a checkpoint")
+    output: Text | None = None  # the end of what the process of a failed run printed
+    started_at: Moment
+    wall_s: Duration
 
     @property
     def run_id(self) -> str:
@@ -186,7 +188,9 @@ class LearningResult(StoredRecord):
         return not ended_by_limit or case.is_over(self.sequences, self.wall_s)
 
 
-LEARNING: RecordKind[LearningResult] = RecordKind("learning.jsonl", "learn", LearningResult.model_validate)
+LEARNING: RecordKind[LearningResult] = RecordKind(
+    "learning.jsonl", "learn", LearningResult.model_validate_json, LearningResult.model_validate
+)
 
 
 def furthest(results: Iterable[LearningResult]) -> dict[str, LearningResult]:

@@ -1,5 +1,6 @@
 """A session of training runs: several at a time, each in its own process. Progress is shown; a finished run is stored at once."""
 
+import contextlib
 import errno
 import selectors
 import time
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
@@ -17,12 +19,15 @@ from mann_bench.data.result import SCHEMA, now
 from mann_bench.data.store import RecordFolder
 from mann_bench.data.text import shortened, visible
 from mann_bench.data.units import format_slots
+from mann_bench.learn.messages import Message, TrainingProgress, decode_message
 from mann_bench.learn.record import LEARNING, LearningCase, LearningResult, furthest
 from mann_bench.learn.trainer import load_checkpoint
+from mann_bench.machine.cpus import ReservedCpus
 from mann_bench.machine.environment import fingerprint
 from mann_bench.run.process import WorkerProcess
-from mann_bench.run.replies import Failure
-from mann_bench.run.runner import why_unavailable
+from mann_bench.run.replies import Failure, Killed
+from mann_bench.run.runner import build_kernels, why_unavailable
+from mann_bench.run.words import one_line, text_of
 
 STOP_S = 30.0  # time for a process to finish its batch and write a checkpoint, after it was asked to stop
 LINE_S = 30.0  # time between two progress lines of a run where the output is no terminal
@@ -39,7 +44,9 @@ class Running:
     """A run in progress."""
 
     case: LearningCase
+    cpus: ReservedCpus
     process: TrainingProcess
+    descriptor: int  # that its messages arrive on
     checkpoint: Path
     started_at: str = field(default_factory=now)
     bar: TaskID | None = None
@@ -77,6 +84,8 @@ class LearningSession:
         finished = (self.stored.get(case.run_id) for case in cases)
         self.done = {result.run_id: result for case, result in zip(cases, finished, strict=True) if result and result.fulfils(case)}
         self.statuses: Counter[str] = Counter(result.status for result in self.done.values())
+        self.waiting = deque(case for case in cases if case.run_id not in self.done)
+        self.killed: set[str] = set()  # ids of the runs whose process was killed once
         self.running: dict[int, Running] = {}  # by the file descriptor of the process's messages
         self.selector = selectors.DefaultSelector()
         columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), TextColumn("{task.fields[text]}", markup=False))
@@ -88,18 +97,19 @@ class LearningSession:
         Returns:
             How many runs ended with each status, earlier ones included.
         """
-        waiting = deque(case for case in self.cases if case.run_id not in self.done)
         if self.done:
             self.console.print(f"{len(self.done)} of {len(self.cases)} runs are there already")
         (self.path / "checkpoints").mkdir(exist_ok=True)
+        build_kernels({"float32"})
         try:
             with self.bars or nullcontext():
-                while waiting or self.running:
-                    while waiting and len(self.running) < jobs:
-                        self.start(waiting.popleft())
+                while self.waiting or self.running:
+                    while self.waiting and len(self.running) < jobs:
+                        self.start(self.waiting.popleft())
                     for key, _ in self.selector.select(timeout=1.0):
                         run = self.running[key.fd]
-                        for message in run.process.read():
+                        lines, death = run.process.receive()
+                        for message in (*map(decode_message, lines), *filter(None, [death])):
                             self.handle(run, message)
         finally:
             self.close()
@@ -108,63 +118,74 @@ class LearningSession:
     def start(self, case: LearningCase) -> None:
         """Start a run, or store why it cannot run here."""
         if missing := why_unavailable(case.device, case.variant, case.index):
-            self.store(case, now(), {"status": "unavailable", "reason": missing, "wall_s": 0.0})
+            self.store(LearningResult(case_id=case.case_id, case=case, started_at=now(), status="unavailable", reason=missing, wall_s=0.0))
             return
-        checkpoint = (self.path / "checkpoints" / f"{case.run_id}.pt").absolute()  # a model may change the current folder
+        checkpoint = self.path.resolve() / "checkpoints" / f"{case.run_id}.pt"  # a model may change the current folder
         if case.run_id in self.stored and not checkpoint.exists():
             self.console.print(f"{label(case)}: expected the checkpoint {checkpoint}, got none; the run starts anew", soft_wrap=True)
-        run = Running(case, TrainingProcess(case.threads), checkpoint)
+        cpus = ReservedCpus(case.threads)
+        if cpus.shared:
+            self.console.print(f"{label(case)}: no free processor: it shares those of other runs, and is slower")
+        process = TrainingProcess(case.threads, cpus=[] if cpus.shared else cpus.cpus)
+        run = Running(case, cpus, process, process.fileno(), checkpoint)
         data = str(self.data.resolve()) if self.data else None
         times = {"every_s": self.every_s, "evaluation_s": self.evaluation_s}
-        run.process.send({"case": case.model_dump(), "data": data, "checkpoint": str(run.checkpoint), **times})
-        self.running[run.process.fileno()] = run
-        self.selector.register(run.process, selectors.EVENT_READ)
+        with contextlib.suppress(BrokenPipeError):  # it has ended, as will be seen
+            process.send({"case": case.model_dump(), "data": data, "checkpoint": str(run.checkpoint), **times})
+        self.running[run.descriptor] = run
+        self.selector.register(run.descriptor, selectors.EVENT_READ)
         if self.bars:
             run.bar = self.bars.add_task(visible(label(case)), total=1.0, text="starting")
 
-    def handle(self, run: Running, message: dict[str, Any] | Failure) -> None:
-        """Handle one message of a run (`mann_bench.learn.worker`), or the death of its process."""
-        if isinstance(message, Failure):
-            if run in self.running.values():  # not yet finished by an earlier message
-                self.finish(run)
-                self.store(run.case, run.started_at, {**left_behind(run), "status": message.status, "reason": message.reason})
-        elif "progress" in message:
-            self.show(run, message["progress"])
-        elif "evaluating" in message:
+    def handle(self, run: Running, message: Message | Failure) -> None:
+        """Handle one message of a run, or the failure of its process."""
+        if run not in self.running.values():  # an earlier message has finished it
+            return
+        if isinstance(message, Killed) and run.case.run_id not in self.killed:
+            self.finish(run)
+            self.killed.add(run.case.run_id)
+            self.waiting.append(run.case)
+            self.console.print(f"{label(run.case)}: {message.reason}; it will go on from its last checkpoint", markup=False)
+        elif isinstance(message, Failure):
+            self.finish(run)
+            self.store(result_of(run, {**left_behind(run), "status": message.status, "reason": message.reason}))
+        elif message.progress is not None:
+            self.show(run, message.progress)
+        elif message.evaluating is not None:
             if self.bars and run.bar is not None:
-                self.bars.update(run.bar, text=f"evaluating level {message['evaluating']}")
-        elif "stopped" in message:  # by a signal that is not ours
+                self.bars.update(run.bar, text=f"evaluating level {message.evaluating}")
+        elif message.stopped:  # by a signal that is not ours
             self.finish(run)
             self.console.print(f"{label(run.case)}: stopped, and left a checkpoint")
-        elif "disk" in message:
-            raise OSError(errno.ENOSPC, message["disk"])
-        elif "result" in message:
+        elif message.disk is not None:
+            raise OSError(errno.ENOSPC, message.disk)
+        elif message.result is not None:
             self.finish(run)
-            self.store(run.case, run.started_at, message["result"])
+            self.store(result_of(run, message.result))
 
     def finish(self, run: Running) -> None:
         """End the process of a run and remove its progress bar."""
-        self.selector.unregister(run.process)
-        del self.running[run.process.fileno()]
+        self.selector.unregister(run.descriptor)
+        del self.running[run.descriptor]
         run.process.kill()
+        run.cpus.release()
         if self.bars and run.bar is not None:
             self.bars.remove_task(run.bar)
 
-    def store(self, case: LearningCase, started_at: str, outcome: dict[str, Any]) -> None:
-        """Store the result of a finished run, then print a line about it."""
-        result = LearningResult(case_id=case.case_id, case=case, started_at=started_at, **outcome)
+    def store(self, result: LearningResult) -> None:
+        """Store a result, then print a line about it."""
         self.folder.append(result)
         self.statuses[result.status] += 1
         self.console.print(f"[{sum(self.statuses.values())}/{len(self.cases)}] {line(result)}", soft_wrap=True)
 
-    def show(self, run: Running, progress: dict[str, Any]) -> None:
+    def show(self, run: Running, progress: TrainingProgress) -> None:
         """Update the progress bar of a run; without a terminal, print a line every `LINE_S` seconds."""
         text = (
-            f"loss {progress['loss']:.3f}  level {progress['level']:,}  "
-            f"{progress['sequences']:,} sequences  {progress['rate']:,.0f}/s  {progress['wall_s']:,.0f} s"
+            f"loss {progress.loss:.3f}  level {progress.level:,}  "
+            f"{progress.sequences:,} sequences  {progress.rate:,.0f}/s  {progress.wall_s:,.0f} s"
         )
         case = run.case
-        shares = [progress["sequences"] / (case.sequences or float("inf")), progress["wall_s"] / (case.seconds or float("inf"))]
+        shares = [progress.sequences / (case.sequences or float("inf")), progress.wall_s / (case.seconds or float("inf"))]
         if self.bars and run.bar is not None:
             self.bars.update(run.bar, completed=max(shares), text=text)
         elif time.monotonic() - run.printed_s >= LINE_S:
@@ -173,12 +194,15 @@ class LearningSession:
 
     def close(self) -> None:
         """Ask running processes to write a checkpoint and stop; release the folder."""
+        if self.running:
+            self.console.print(f"stopping: {len(self.running)} runs write their checkpoints, within {STOP_S:.0f} s", markup=False)
         for run in self.running.values():
             run.process.stop()
         deadline = time.monotonic() + STOP_S
         for run in self.running.values():
             run.process.wait(max(0.0, deadline - time.monotonic()))
             run.process.kill()
+            run.cpus.release()
         self.running.clear()
         self.selector.close()
         self.folder.close()
@@ -198,19 +222,34 @@ def describe(cases: list[LearningCase], data: Path | None) -> dict[str, Any]:
     }
 
 
+def result_of(run: Running, outcome: dict[str, Any]) -> LearningResult:
+    """The result of a run whose process has ended.
+
+    Args:
+        outcome: fields of it, from the process; where they cannot be its fields, the run has failed.
+    """
+    known: dict[str, Any] = {"case_id": run.case.case_id, "case": run.case, "started_at": run.started_at}
+    output = None if outcome.get("status") in ("ok", "budget") else run.process.output
+    try:
+        return LearningResult(**known, **outcome, output=output)
+    except (ValidationError, TypeError) as error:  # TypeError: a field that is known already
+        reason = one_line(f"expected a result of the training process, got one that cannot be stored: {text_of(error)}")
+        return LearningResult(**known, status="error", reason=reason, output=run.process.output, wall_s=0.0)
+
+
 def left_behind(run: Running) -> dict[str, Any]:
-    """Fields of a `LearningResult` from the last checkpoint of a run whose process died."""
+    """Fields of a `LearningResult` from the last checkpoint of a run whose process died; none but the time without a sound checkpoint."""
     try:
         checkpoint = load_checkpoint(run.checkpoint, run.case)
-    except (OSError, ValueError, RuntimeError):
+        return {
+            "curve": checkpoint["curve"],
+            "sequences": checkpoint["step"] * run.case.batch,
+            "level": checkpoint["curriculum"]["level"],
+            "wall_s": round(checkpoint["wall_s"], 3),
+            "resumed": checkpoint["resumed"],
+        }
+    except Exception:  # torch.load has many for a damaged file
         return {"wall_s": 0.0}
-    return {
-        "curve": checkpoint["curve"],
-        "sequences": checkpoint["step"] * run.case.batch,
-        "level": checkpoint["curriculum"]["level"],
-        "wall_s": round(checkpoint["wall_s"], 3),
-        "resumed": checkpoint["resumed"],
-    }
 
 
 def label(case: LearningCase) -> str:

@@ -6,8 +6,6 @@ All random numbers of step n come from (seed, n), so a step is the same whenever
 import io
 import math
 import os
-import resource
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +16,11 @@ import torch
 from torch import Tensor
 
 from mann_bench.data.case import Case
+from mann_bench.data.files import write_atomically
 from mann_bench.data.registry import find_model
-from mann_bench.data.store import write_atomically
 from mann_bench.learn.curriculum import Curriculum, CurriculumState
 from mann_bench.learn.record import CurvePoint, LearningCase
+from mann_bench.measure.memory import peak_rss_bytes
 from mann_bench.models import State
 from mann_bench.run.worker import is_out_of_memory
 from mann_bench.suites.tasks import Task
@@ -186,8 +185,7 @@ class Trainer:
         """Peak resident memory of this process and of those it resumed from; on a GPU, peak bytes allocated there."""
         if self.case.device.startswith("cuda"):
             return max(self.earlier_peak_bytes, torch.cuda.max_memory_allocated(self.case.device))
-        unit = 1 if sys.platform == "darwin" else 1024
-        return max(self.earlier_peak_bytes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+        return max(self.earlier_peak_bytes, peak_rss_bytes())
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, whole or not at all."""

@@ -1,20 +1,12 @@
-"""The process of one training run. It reads one command and writes progress, then a result, all as JSON lines.
+"""The process of one training run. It reads one command and writes messages (`messages.py`), all as JSON lines.
 
-    {"case": {...}, "data": null, "checkpoint": "RUN/checkpoints/ID.pt", "every_s": 60, "evaluation_s": 60}
-
-{"progress": {"sequences": 12800, "level": 8, "loss": 0.31, "rate": 900.0}}    twice a second at most
-{"evaluating": 80}                                                             the level
-{"stopped": true}                                                              after SIGTERM, with a checkpoint
-{"result": {...}}                                                              fields of a `LearningResult`
-{"disk": "No space left on device"}                                            no checkpoint could be written
+{"case": {...}, "data": null, "checkpoint": "RUN/checkpoints/ID.pt", "every_s": 60, "evaluation_s": 60}
 """
 
-import json
 import signal
-import sys
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 
@@ -22,27 +14,30 @@ from mann_bench.data.errors import DISK_FULL
 from mann_bench.learn.evaluation import evaluate, levels_to_test, validate
 from mann_bench.learn.record import LearningCase
 from mann_bench.learn.trainer import DivergedError, Trainer, start_or_resume
-from mann_bench.machine.environment import device_name
-from mann_bench.run.worker import is_out_of_memory, limit_memory, open_replies
+from mann_bench.machine.devices import device_name
+from mann_bench.run.channel import Channel, open_channel
+from mann_bench.run.words import describe, one_line, print_exception
+from mann_bench.run.worker import is_out_of_memory, limit_memory
 from mann_bench.suites.tasks import Task, find_task
 
 REPORT_S = 0.5  # shortest time between two progress messages
 
 
 class TrainingWorker:
-    """One training run, and the stream that its messages go to."""
+    """One training run, and the channel that its messages go to."""
 
-    def __init__(self, replies: TextIO) -> None:
-        self.replies = replies
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.smaller_limit: str | None = None  # that was there before the run's own
         self.stopped = self.evaluating = False
         self.last_report = (time.monotonic(), 0)  # time, and sequences trained on by then
 
     def send(self, **message: Any) -> None:
         """Send one message to the driver."""
-        print(json.dumps(message), file=self.replies, flush=True)
+        self.channel.send(message)
 
     def stop(self, *_: Any) -> None:
-        """Handle SIGTERM: end after the current batch, with a checkpoint; or at once during evaluation, when a checkpoint is written."""
+        """Handle a signal: end after the current batch, with a checkpoint; or at once during evaluation, when a checkpoint is written."""
         self.stopped = True
         if self.evaluating:
             raise SystemExit
@@ -72,18 +67,20 @@ class TrainingWorker:
         """
         torch.set_num_threads(case.threads)
         if case.memory_bytes is not None:
-            limit_memory(case.device, case.memory_bytes)
+            self.smaller_limit = limit_memory(case.device, case.memory_bytes)
         task = find_task(case.task, data, case.task_options)
         trainer: Trainer | None = None
-        reason = None
+        reason = self.smaller_limit
         try:
-            trainer, reason = start_or_resume(case, task, checkpoint)
+            trainer, lost = start_or_resume(case, task, checkpoint)
+            reason = "; ".join(filter(None, (reason, lost))) or None
             self.last_report = (time.monotonic(), trainer.sequences)
             status: str | None = trainer.run(checkpoint, every_s, self.report, lambda: self.stopped)
         except Exception as error:  # a user's model may raise anything: any failure of it is data
             if isinstance(error, OSError) and error.errno in DISK_FULL:
                 self.send(disk=error.strerror)
                 return
+            print_exception(error)
             status, reason = self.failure(error, trainer)
         if status is None:
             self.send(stopped=True)
@@ -94,16 +91,16 @@ class TrainingWorker:
     def failure(self, error: Exception, trainer: Trainer | None) -> tuple[str, str]:
         """Status and reason of a run that an exception ended."""
         if isinstance(error, DivergedError):
-            return "diverged", str(error)
+            return "diverged", one_line(str(error))
         where = "while it was built"
         if trainer is not None:
             trainer.close_point()
             where = f"after {trainer.sequences:,} sequences, at level {trainer.drawn_level} ({trainer.task.level_means})"
         if is_out_of_memory(error):
             limit = trainer.case.memory_bytes if trainer else None
-            return "oom", f"out of memory {where}" + (f"; the limit is {limit / 2**30:.1f} GiB" if limit else "")
-        first_line = str(error).strip().partition("\n")[0]
-        return "error", f"{type(error).__name__}: {first_line} ({where})"
+            limit_text = self.smaller_limit or (f"the limit is {limit / 2**30:.1f} GiB" if limit else "")
+            return "oom", f"out of memory {where}" + (f"; {limit_text}" if limit_text else "")
+        return "error", f"{describe(error)} ({where})"
 
     def evaluate(self, trainer: Trainer, task: Task, seconds: float) -> dict[str, Any]:
         """Evaluate on validation and test sequences.
@@ -150,13 +147,13 @@ def outcome(trainer: Trainer | None) -> dict[str, Any]:
 
 def main() -> None:
     """Read one command and carry it out."""
-    sys.path.append("")  # a user's own model is found in the current folder
-    with open_replies() as replies:
-        worker = TrainingWorker(replies)
-        signal.signal(signal.SIGTERM, worker.stop)
-        command = json.loads(sys.stdin.readline())
-        data = Path(command["data"]) if command["data"] else None
-        worker.train(LearningCase(**command["case"]), data, Path(command["checkpoint"]), command["every_s"], command["evaluation_s"])
+    channel = open_channel()
+    worker = TrainingWorker(channel)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, worker.stop)
+    command = next(channel.commands())
+    data = Path(command["data"]) if command["data"] else None
+    worker.train(LearningCase(**command["case"]), data, Path(command["checkpoint"]), command["every_s"], command["evaluation_s"])
 
 
 if __name__ == "__main__":

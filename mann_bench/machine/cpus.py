@@ -1,25 +1,65 @@
-"""Pin a measuring process to processors: whatever threads it starts, they share these."""
+"""Processors for a measuring process: whatever threads it starts, they share these, and no other mann-bench is given them meanwhile."""
 
+import errno
 import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 
-def pin_to_cpus(threads: int) -> list[int]:
-    """Pin this process, and every thread and process it will start, to as many processors as it has threads.
+class ReservedCpus:
+    """Processors that this process has reserved among all that run mann-bench on this machine. They are free again when it ends.
 
-    Returns:
-        The processors; empty where a process cannot be pinned.
+    A processor is reserved by binding the socket of its name, of which Linux has one (an abstract address, which leaves no file).
+
+    Args:
+        threads: how many processors.
+
+    Attributes:
+        cpus: the processors; none where a process cannot be pinned.
+        shared: those of them that another mann-bench has reserved: there were not enough free ones.
     """
-    if not hasattr(os, "sched_setaffinity"):
-        return []
-    cpus = pick_cpus(sorted(os.sched_getaffinity(0)), threads)
-    os.sched_setaffinity(0, cpus)
-    return cpus
+
+    def __init__(self, threads: int) -> None:
+        usable = by_preference(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else []
+        self._names: list[socket.socket] = []
+        free: list[int] = []
+        for cpu in usable:
+            if len(free) < threads and self._reserve(cpu):
+                free.append(cpu)
+        taken = [cpu for cpu in usable if cpu not in free]
+        self.shared = sorted(taken[: max(0, threads - len(free))])
+        self.cpus = sorted(free + self.shared)
+
+    def _reserve(self, cpu: int) -> bool:
+        name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            name.bind(f"\0mann-bench-cpu-{cpu}")
+        except OSError as error:
+            name.close()
+            return error.errno != errno.EADDRINUSE  # where there are no such names, nothing is known of others
+        self._names.append(name)
+        return True
+
+    def release(self) -> None:
+        """Let others have them."""
+        for name in self._names:
+            name.close()
+
+    def __enter__(self) -> "ReservedCpus":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 def pick_cpus(usable: Sequence[int], threads: int) -> list[int]:
-    """Pick `threads` processors: one of each core before a second of any core; processor 0, which serves most interrupts, last."""
+    """Pick `threads` processors of those usable."""
+    return sorted(by_preference(usable)[:threads])
+
+
+def by_preference(usable: Sequence[int]) -> list[int]:
+    """One processor of each core before a second of any core; processor 0, which serves most interrupts, last."""
     ordered = [*(cpu for cpu in usable if cpu), *(cpu for cpu in usable if not cpu)]
     first_of_core: list[int] = []
     others: list[int] = []
@@ -28,7 +68,7 @@ def pick_cpus(usable: Sequence[int], threads: int) -> list[int]:
         core = siblings(cpu)
         (others if core in cores else first_of_core).append(cpu)
         cores.add(core)
-    return sorted([*first_of_core, *others][:threads])
+    return [*first_of_core, *others]
 
 
 def siblings(cpu: int) -> str:

@@ -17,7 +17,7 @@ LEAK_BYTES = 64 * 2**10  # growth per pass; less may be bookkeeping
 def advise(result: Result) -> list[str]:
     """All warnings about a result, the gravest first; none for a good measurement."""
     about_time = _advise_time(result.time) if result.time else []
-    return about_time + (advise_memory(result.memory) if result.memory else [])
+    return result.warnings + about_time + (advise_memory(result.memory) if result.memory else [])
 
 
 def _advise_time(time: Timing) -> list[str]:

@@ -1,5 +1,7 @@
 """The correctness gate: a fast path is timed only if it agrees with its plain reference at a small size."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -18,7 +20,7 @@ def check_workload(workload: Workload) -> Check | None:
         for name, value in reference.parameters().items():
             value.copy_(fast.parameters()[name])
     expected, got = reference.observables(), fast.observables()
-    max_error = max(relative_error(expected[name], got[name]) for name in expected)
+    max_error = max(relative_error(expected[name], got[name]) if name in got else math.inf for name in expected)
     return Check(
         compared_with=f"kernels={reference.case.kernels}, index={reference.case.index}",
         max_rel_err=max_error,
@@ -27,8 +29,11 @@ def check_workload(workload: Workload) -> Check | None:
 
 
 def relative_error(expected: Tensor, got: Tensor) -> float:
-    """RMS of the difference over RMS of the expected tensor; infinite if the shapes differ or a value is not finite."""
-    if expected.shape != got.shape or not bool(torch.isfinite(got).all()):
-        return float("inf")
+    """RMS of the difference over RMS of the expected tensor; infinite (never NaN) if shapes differ or a value of either is not finite."""
+    if expected.shape != got.shape or not all(bool(torch.isfinite(tensor).all()) for tensor in (expected, got)):
+        return math.inf
+    if not expected.numel():
+        return 0.0
     difference = (expected.double() - got.double()).square().mean().sqrt()
-    return float(difference / expected.double().square().mean().sqrt().clamp_min(1e-12))
+    error = float(difference / expected.double().square().mean().sqrt().clamp_min(1e-12))
+    return error if math.isfinite(error) else math.inf  # squares may overflow

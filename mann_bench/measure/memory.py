@@ -8,14 +8,19 @@ import resource
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from mann_bench.data.result import Memory
+from mann_bench.data.units import format_bytes
+from mann_bench.machine.devices import free_bytes
 from mann_bench.measure.device import open_device
 from mann_bench.measure.ledger import CAUSES, STATE_CAUSES, attribute, gradients, owners, storages
 from mann_bench.measure.trace import BACKWARD, BEFORE, END, FORWARD, NEVER, Block, Trace, held_at, mark, recording
 from mann_bench.measure.workload import Workload
 
+EVENT_BYTES, EVENT_BYTES_WITH_OPERATIONS = 2 * 2**10, 7 * 2**10  # of a recording, for each allocation and release in it
+ROOM = 0.7  # part of the free memory that a recording may take
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182}  # 97.5% quantiles of Student's t by degrees of freedom
 Forward = Callable[[], tuple[Any, Any]]
 W = TypeVar("W", bound=Workload)
@@ -85,7 +90,13 @@ def build_recorded(device: str, build: Callable[[], W]) -> tuple[W, int]:
 
 
 def measure_pass(
-    workload: Workload, steps: int | None = None, hidden_bytes: int = 0, forward: Forward | None = None, *, gpu_kernels: bool = False
+    workload: Workload,
+    steps: int | None = None,
+    hidden_bytes: int = 0,
+    forward: Forward | None = None,
+    *,
+    operations: bool = False,
+    gpu_kernels: bool = False,
 ) -> PassMemory:
     """Record one pass.
 
@@ -93,12 +104,12 @@ def measure_pass(
         steps: length of the pass; all steps by default.
         hidden_bytes: as `build_recorded` returns them.
         forward: run instead of the workload's own forward.
-        gpu_kernels: as for `recording`.
+        operations: as for `recording`, like gpu_kernels.
     """
     before = owners(workload)
     held = {address: size_bytes for part in before.values() for address, size_bytes in part.items()}
     training = workload.case.mode == "train"
-    with recording(workload.case.device, held, gpu_kernels=gpu_kernels) as trace:
+    with recording(workload.case.device, held, operations=operations, gpu_kernels=gpu_kernels) as trace:
         with mark(FORWARD):
             y, state = forward() if forward is not None else workload.forward(steps)
         with mark(BACKWARD):
@@ -120,7 +131,12 @@ def measure_memory(workload: Workload, hidden_bytes: int = 0) -> Memory:
     A pass must have run before, so that one-time allocations do not count. `hidden_bytes` as `build_recorded` returns them.
     """
     steps = workload.case.steps
-    tapes = [(length, measure_pass(workload, length).tape_bytes) for length in (*lengths(steps)[:-1], steps)]
+    rss_peak_bytes = peak_rss_bytes()  # before recordings, which take memory of their own
+    tapes = []
+    for length in lengths(steps):
+        measured = measure_pass(workload, length)
+        check_room(measured, length, steps, EVENT_BYTES)
+        tapes.append((length, measured.tape_bytes))
     whole = measure_pass(workload, steps, hidden_bytes)
     slope = fit_slope([*tapes, (steps, whole.tape_bytes)])
     outside = getattr(workload.state, "outside_bytes", 0)  # bytes of a library's index, which torch's allocator does not see
@@ -138,9 +154,23 @@ def measure_memory(workload: Workload, hidden_bytes: int = 0) -> Memory:
         state_bytes=state,
         ledger=ledger,
         leaked_bytes=whole.grown_bytes,
-        rss_peak_bytes=peak_rss_bytes(),
+        rss_peak_bytes=rss_peak_bytes,
         nvml_peak_bytes=sensors.process_bytes if sensors else None,
     )
+
+
+def check_room(measured: PassMemory, length: int, steps: int, event_bytes: int) -> None:
+    """Raise RuntimeError if recording a pass of `steps` would take most of the machine's memory, judged by a pass of `length`.
+
+    Args:
+        event_bytes: what the recording takes for each allocation and release.
+    """
+    needed_bytes, free = len(measured.trace.totals) * steps // length * event_bytes, free_bytes("cpu")
+    if needed_bytes > ROOM * free:
+        raise RuntimeError(
+            f"to record the memory of a pass of {steps} steps takes {format_bytes(needed_bytes)} beside it, and {format_bytes(free)} are "
+            "free; give fewer steps"
+        )
 
 
 def lengths(steps: int, points: int = 3) -> list[int]:
@@ -172,6 +202,9 @@ def held_by_cause(measured: PassMemory, moments_ns: Sequence[int]) -> dict[str, 
 
 
 def peak_rss_bytes() -> int:
-    """Peak of this process's resident memory."""
+    """Peak of this process's resident memory. That of getrusage includes the peak of the process that it was forked from."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -30,7 +30,7 @@ class Nvml:
             api = pynvml
         self._api = api
         api.nvmlInit()
-        self._handle = api.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+        self._handle = api.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
 
     def read(self) -> Sensors:
         """Read all sensors."""
@@ -42,7 +42,7 @@ class Nvml:
             memory_clock_mhz=self._ask(lambda: api.nvmlDeviceGetClockInfo(handle, api.NVML_CLOCK_MEM)),
             power_w=power_mw / 1000 if power_mw is not None else None,
             temperature_c=self._ask(lambda: api.nvmlDeviceGetTemperature(handle, api.NVML_TEMPERATURE_GPU)),
-            slowdowns=[words for name, words in SLOWDOWNS.items() if reasons & getattr(api, name)],
+            slowdowns=[words for name, words in SLOWDOWNS.items() if reasons & getattr(api, name, 0)],
             process_bytes=self.process_bytes(),
         )
 
@@ -55,5 +55,5 @@ class Nvml:
     def _ask(self, read_sensor: Callable[[], Any]) -> Any:
         try:
             return read_sensor()
-        except self._api.NVMLError:
+        except (self._api.NVMLError, AttributeError):  # the second: an older pynvml lacks the function
             return None

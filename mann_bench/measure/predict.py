@@ -41,10 +41,10 @@ def predict(case: Case, budget: Budget) -> Prediction:
 def predicted_bytes(case: Case) -> dict[str, int] | None:
     """Bytes of one pass by cause, as the case's workload predicts them.
 
-    None for a user's model, whose code only its own process may run, and for sizes or an index that cannot be built here: the case itself
-    will record why.
+    None for a user's model or index, whose code only its own process may run, and for sizes or an index that cannot be built here: the
+    case itself will record why.
     """
-    if case.model.partition(":")[0] not in KINDS and case.model not in BUILT_INS:
+    if (case.model.partition(":")[0] not in KINDS and case.model not in BUILT_INS) or ":" in case.index:
         return None
     try:
         return workload_class(case.model).predicted_bytes(case)

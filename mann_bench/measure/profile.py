@@ -22,10 +22,19 @@ from pydantic import Field
 from mann_bench.data.case import Case
 from mann_bench.data.result import Backend, Memory, Record
 from mann_bench.kernels.native.clocks import clocked
-from mann_bench.machine.environment import device_name
+from mann_bench.machine.devices import device_name
 from mann_bench.measure.device import open_device
 from mann_bench.measure.ledger import CAUSES
-from mann_bench.measure.memory import PassMemory, build_recorded, held_by_cause, lengths, measure_memory, measure_pass
+from mann_bench.measure.memory import (
+    EVENT_BYTES_WITH_OPERATIONS,
+    PassMemory,
+    build_recorded,
+    check_room,
+    held_by_cause,
+    lengths,
+    measure_memory,
+    measure_pass,
+)
 from mann_bench.measure.predict import predicted_bytes
 from mann_bench.measure.trace import BACKWARD, FORWARD, REST, held_at
 from mann_bench.measure.workload import ModelWorkload
@@ -102,7 +111,7 @@ def profile_case(case: Case, folder: Path) -> Profile:
     timed = measured
     if case.device.startswith("cuda"):
         # After all memory is measured: from here on the GPU's profiler is attached, which takes memory and time of its own.
-        timed = measure_pass(workload, hidden_bytes=hidden_bytes, gpu_kernels=True)
+        timed = measure_pass(workload, hidden_bytes=hidden_bytes, operations=True, gpu_kernels=True)
         nvml_bytes = nvml_per_step(workload)
         snapshot(workload, folder / "memory_snapshot.pickle")
         files.append("memory_snapshot.pickle")
@@ -250,7 +259,8 @@ def nvml_per_step(workload: ModelWorkload) -> list[int]:
             readings.append(sensors.process_bytes)
 
     cell = getattr(workload.model, "controller", None)
-    hook = cell.register_forward_hook(note) if isinstance(cell, torch.nn.LSTMCell) else None
+    by_step = workload.backend["kernels"] != "native"  # native kernels would not run on a layer that has a hook
+    hook = cell.register_forward_hook(note) if by_step and isinstance(cell, torch.nn.LSTMCell) else None
     nvtx_ranges: Any = torch.autograd.profiler.emit_nvtx  # under Nsight, the phases appear as ranges
     try:
         with nvtx_ranges():
@@ -277,13 +287,15 @@ def snapshot(workload: ModelWorkload, path: Path) -> None:
 
 def _record(workload: ModelWorkload, hidden_bytes: int) -> tuple[PassMemory, StepSource]:
     """Record a pass, with its steps visible if possible."""
-    measured = measure_pass(workload, hidden_bytes=hidden_bytes)
+    steps, length = workload.case.steps, lengths(workload.case.steps)[0]
+    check_room(measure_pass(workload, length), length, steps, EVENT_BYTES_WITH_OPERATIONS)
+    measured = measure_pass(workload, hidden_bytes=hidden_bytes, operations=True)
     if measured.trace.step_ends[FORWARD]:
         return measured, "steps of one pass"
     if workload.backend["kernels"] == "native":
         return measured, "passes of growing length"
     try:
-        return measure_pass(workload, hidden_bytes=hidden_bytes, forward=call_each_step(workload)), "one call a step"
+        return measure_pass(workload, hidden_bytes=hidden_bytes, forward=call_each_step(workload), operations=True), "one call a step"
     except (RuntimeError, ValueError):  # a module may insist on whole sequences
         workload.clear()
         return measured, "passes of growing length"

@@ -17,10 +17,11 @@ FEWEST = 5  # samples; an interval from fewer is not believed
 
 
 class Round(Record):
-    """The passes of one round in order, and sensor readings before and after them."""
+    """The passes of one round in order, sensor readings before and after them, and what the model has changed by then."""
 
     passes: list[PassTime]
     sensors: list[Sensors] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
 
     @property
     def wall_ms(self) -> list[float]:

@@ -14,11 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch.autograd.profiler import profile, record_function
+from torch._C._profiler import RecordScope
+from torch.autograd import _enable_profiler
+from torch.autograd.profiler import _run_on_profiler_start, profile, record_function
 
+from mann_bench.measure.limit import beside_the_limit
 from mann_bench.models.phases import PHASES, STEP
 
 FORWARD, BACKWARD, END = "forward", "backward", "end of pass"
+LAST = "end of recording"
 REST = "rest"  # the phase of time inside a step or pass but in no phase: Python between operations, the autograd engine
 NODE = "autograd::engine::evaluate_function: "
 CUDA_CALL = re.compile("cu(da)?[A-Z]")  # cudaLaunchKernel, cuLaunchKernel; no kernel, such as one of cutlass, is named like this
@@ -78,25 +82,47 @@ class Trace:
         self.profiler.export_chrome_trace(str(path))
 
 
+class _RangesAndMemory(profile):
+    """A profiler without operations, whose events take most of its memory and time."""
+
+    def _start_trace(self) -> None:
+        _run_on_profiler_start()
+        _enable_profiler(self.config(create_trace_id=False), self.kineto_activities, {RecordScope.USER_SCOPE})  # type: ignore[call-arg]
+
+
 @contextmanager
-def recording(device: str, held: Mapping[int, int] | None = None, *, gpu_kernels: bool = False) -> Iterator[Trace]:
+def recording(
+    device: str, held: Mapping[int, int] | None = None, *, operations: bool = False, gpu_kernels: bool = False
+) -> Iterator[Trace]:
     """Record what runs inside; the trace is filled when the block ends. Slows small operations several times over.
+
+    The recording's own memory does not count for a limit of this process.
 
     Args:
         device: whose allocations are recorded.
         held: blocks allocated before, address to bytes.
+        operations: record operations too, for the phases of backward and for `Trace.export`; takes three times the memory and time.
         gpu_kernels: record the kernels of a GPU too, for `ScopeTime.device_ns`. Allocations are reported without them, and starting the
             GPU's own profiler costs seconds and slows what is timed later in the process.
+
+    Raises:
+        RuntimeError: what ran inside has run torch's profiler itself.
     """
     cuda = device.startswith("cuda")
     gc.collect()  # garbage of earlier work would otherwise be released, and counted, inside
     trace = Trace([Block(address, size_bytes, BEFORE) for address, size_bytes in (held or {}).items()])
-    with profile(use_kineto=True, use_device="cuda" if cuda and gpu_kernels else None, profile_memory=True) as profiler:
-        yield trace
-    trace.profiler = profiler
-    assert profiler.kineto_results is not None
-    roots = profiler.kineto_results.experimental_event_tree()
-    _Reader(trace, "cuda" if cuda else "cpu").read(roots)
+    profiler_class = profile if operations or gpu_kernels else _RangesAndMemory
+    with beside_the_limit():
+        with profiler_class(use_kineto=True, use_device="cuda" if cuda and gpu_kernels else None, profile_memory=True) as profiler:
+            yield trace
+            with mark(LAST):
+                pass
+        trace.profiler = profiler
+        assert profiler.kineto_results is not None
+        roots = profiler.kineto_results.experimental_event_tree()
+        if not any(_name(root) == LAST for root in roots):  # a second profiler takes the place of the first and ends it
+            raise RuntimeError("the memory of a pass is recorded by torch's profiler, and the model runs that itself: only one can run")
+        _Reader(trace, "cuda" if cuda else "cpu").read(roots)
 
 
 def mark(name: str) -> record_function:

@@ -15,7 +15,6 @@ from torch.nn import functional
 from mann_bench.data.case import Case
 from mann_bench.data.registry import BENCHMARK_TASK, find_model, import_target
 from mann_bench.kernels.index import Exact, Index, recall_of
-from mann_bench.models.sparse import native
 
 SMALL_SLOTS = 97  # N of the correctness gate; prime, so that no block size of a fast path divides it
 SMALL_STEPS = 7  # T of the correctness gate
@@ -152,10 +151,8 @@ class ModelWorkload(Workload):
 
     @property
     def fallback(self) -> str | None:
-        """Why a model that has native kernels runs without them (`models.sparse.native.why_not`)."""
-        if self.case.kernels == "torch" or not hasattr(self.model, "kernels") or self.backend["kernels"] != "torch":
-            return None
-        return native.why_not(next(self.model.parameters()), self.case.word_size, getattr(self.model, "index_kind", None))
+        """Why a model that has native kernels runs without them, as it says itself in `fallback`."""
+        return getattr(self.model, "fallback", None)
 
     def parameters(self) -> dict[str, Tensor]:
         return dict(self.model.named_parameters())

@@ -5,7 +5,6 @@ Fields of a case are only sent if they differ from their default, because an old
 """
 
 import contextlib
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from mann_bench.data.errors import UsageError
 from mann_bench.data.result import Result
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
-from mann_bench.machine.environment import git_commit
+from mann_bench.machine.git import GitError, git_commit, run_git, why_unknown
 from mann_bench.run.runner import StoppedCurves, fit_batches, not_started, precheck, run_side_by_side
 from mann_bench.run.session import describe, line
 
@@ -36,7 +35,7 @@ class Checkout:
         """Name of the folder for its results: `main-1b9aa13`, or `working-tree` for a folder without commits."""
         commit = git_commit(self.path)
         name = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in self.name).strip("-") or "working-tree"
-        return f"{name}-{commit['commit'][:7]}" if commit else name
+        return f"{name}-{commit['commit'][:7]}" if commit and "commit" in commit else name
 
 
 @contextlib.contextmanager
@@ -49,20 +48,26 @@ def checked_out(name: str) -> Iterator[Checkout]:
     if (Path(name) / "mann_bench" / "worker.py").is_file():
         yield Checkout(name, Path(name).resolve())
         return
-    root = _git(Path.cwd(), "rev-parse", "--show-toplevel")
-    commit = _git(Path.cwd(), "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}") if root else None
-    if not root or not commit:
-        raise UsageError(f"compare: expected a git ref (of a repository around here) or a folder with a checkout, got {name!r}")
+    here = Path.cwd()
+    try:
+        root = Path(run_git(here, "rev-parse", "--show-toplevel"))
+        commit = run_git(here, "rev-parse", "--verify", f"{name}^{{commit}}")
+    except GitError as error:
+        expected = f"expected a git ref (of a repository around here) or a folder with a checkout, got {name!r}"
+        raise UsageError(f"compare: {expected} ({error}){why_unknown(here)}") from error
     with tempfile.TemporaryDirectory(prefix="mann-bench-") as temporary:
         path = Path(temporary) / commit[:12]
-        if _git(Path(root), "worktree", "add", "--detach", str(path), commit) is None:
-            raise UsageError(f"compare: git could not check out {name!r}; does `git worktree add` work here?")
         try:
+            try:
+                run_git(root, "worktree", "add", "--detach", str(path), commit)
+            except GitError as error:
+                raise UsageError(f"compare: git could not check out {name!r} ({error}); does `git worktree add` work here?") from error
             if not (path / "mann_bench" / "worker.py").is_file():
                 raise UsageError(f"compare: expected mann_bench/worker.py at {name!r}, got a commit without it")
             yield Checkout(name, path)
         finally:
-            _git(Path(root), "worktree", "remove", "--force", str(path))
+            with contextlib.suppress(GitError):
+                run_git(root, "worktree", "remove", "--force", str(path))
 
 
 def run_at_both(
@@ -120,12 +125,7 @@ def run_at_both(
 
 
 def _run_pair(case: Case, budget: Budget, checkouts: list[Path]) -> Iterator[Result]:
-    """Both side by side, or one after the other where memory does not hold both."""
+    """Both side by side, or one after the other where memory does not hold both. A second try of one alone would compare other moments."""
     waiting = iter(checkouts)
     for batch in fit_batches([case, case], budget):
-        yield from run_side_by_side(batch, budget, lambda text: None, [next(waiting) for _ in batch])
-
-
-def _git(where: Path, *arguments: str) -> str | None:
-    done = subprocess.run(["git", "-C", str(where), *arguments], capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else None
+        yield from run_side_by_side(batch, budget, lambda text: None, [next(waiting) for _ in batch], retry=False)

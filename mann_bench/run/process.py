@@ -3,46 +3,79 @@
 import contextlib
 import json
 import os
+import resource
 import selectors
 import signal
+import site
 import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from mann_bench.data.errors import OUT_OF_MEMORY
-from mann_bench.machine.environment import worker_environment
-from mann_bench.run.replies import Failure, ReplyT, Started, decode_reply
+from mann_bench.machine.control_groups import oom_kills
+from mann_bench.machine.settings import worker_environment
+from mann_bench.run import warden
+from mann_bench.run.replies import Failure, Killed, ReplyT, Started, decode_reply
+from mann_bench.run.words import last_words, printed_text
 
 START_S = 300.0  # many processes may start at once on a busy machine
-NOISE = ("USDT:", "[W", "[INFO")  # how lines on standard error begin that do not explain the end of a process
+END_S = 5.0  # for a process to end that was told to
+DESCRIPTORS = 4  # files that this process holds open for each worker
+SPARE_DESCRIPTORS = 24  # for all else, such as results, and what is open while a process starts
+FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)  # signals that do not come from a fault of the process
+OWN_CODE = Path(__file__).resolve().parents[2]
+# Runs a worker that takes THREADS only and talks over standard input and output.
+ON_STANDARD_PIPES = "import os, sys; os.dup2(int(sys.argv[1]), 0); os.dup2(int(sys.argv[2]), 1); os.execv(sys.executable, sys.argv[3:])"
 
 
 class WorkerProcess:
     """A worker process. If it hangs or dies, the answer to a command is a `Failure`.
 
+    It ends with this process, however that ends, and so does all that it started (`warden.py`).
+
     Args:
-        threads: processors that it may use.
+        threads: that it may use.
         checkout: folder whose code it runs; by default the code of this process.
+        cpus: processors that it may run on; by default all.
+
+    Attributes:
+        used_s: time that its commands have taken.
+        printed: the end of what it printed, once it has ended.
     """
 
     MODULE = "mann_bench.worker"
 
-    def __init__(self, threads: int, checkout: Path | None = None) -> None:
+    def __init__(self, threads: int, checkout: Path | None = None, cpus: Sequence[int] = ()) -> None:
         self.used_s = 0.0
+        self.printed = b""
         self._unread = b""
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the process
+        self._number = 0
+        self._code: int | None = None
         self._kills_before = oom_kills()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", self.MODULE, str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=worker_environment(threads, checkout),
-            start_new_session=True,  # Ctrl-C is for the driver, which then ends the workers itself
-        )
+        folder = checkout or OWN_CODE
+        self._is_old = not (folder / "mann_bench" / "run" / "channel.py").is_file()
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            commands, self._commands = pipe(theirs, ours)
+            self._replies, replies = pipe(ours, theirs)
+            ends = [str(commands.fileno()), str(replies.fileno())]
+            command = [sys.executable, "-m", self.MODULE, *ends]
+            path = [folder] if checkout or not is_installed(folder) else []
+            if self._is_old:
+                command = [sys.executable, "-c", ON_STANDARD_PIPES, *ends, sys.executable, "-m", self.MODULE, str(threads)]
+                path.append(Path.cwd())  # a new worker adds the current folder itself, as the last
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", warden.__file__, ",".join(map(str, cpus)), *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=(commands.fileno(), replies.fileno()),
+                env=worker_environment(threads, path),
+                start_new_session=True,  # Ctrl-C is for the driver, which then ends the workers itself
+            )
+            ours.pop_all()  # stays open
 
     def wait_until_started(self) -> Started | Failure:
         """Wait for its imports, which do not count as time of a case."""
@@ -57,108 +90,110 @@ class WorkerProcess:
             self.used_s += time.monotonic() - began
 
     def _ask(self, command: dict[str, Any], timeout_s: float, kind: type[ReplyT]) -> ReplyT | Failure:
-        assert self._process.stdout is not None
+        self._number += 1
         try:
-            self.send(command)
+            self.send(command if self._is_old else {"number": self._number, **command})
         except BrokenPipeError:
             return self._death()
-        received = b""
         deadline = time.monotonic() + timeout_s
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
-            while not received.endswith(b"\n"):
-                if not selector.select(max(0.0, deadline - time.monotonic())):
-                    self.kill()
-                    reason = f"no answer to {command['do']!r} within {timeout_s:.0f} s; the process was ended"
-                    return Failure(status="timeout", reason=reason)
-                part = os.read(self._process.stdout.fileno(), 2**16)
-                if not part:
-                    return self._death()
-                received += part
-        return decode_reply(received, kind)
+        while True:
+            if not wait_for(self, max(0.0, deadline - time.monotonic())):
+                self.kill()
+                reason = f"no answer to {command['do']!r} within {timeout_s:.0f} s; the process was ended"
+                return Failure(status="timeout", reason=reason)
+            lines, death = self.receive()
+            if len(lines) > 1:
+                return Failure(status="error", reason=f"expected one reply to {command['do']!r}, got {len(lines)}")
+            if lines:
+                return decode_reply(lines[0], kind, None if self._is_old else self._number)
+            if death is not None:
+                return death
 
     def send(self, command: dict[str, Any]) -> None:
         """Send a command without waiting for a reply; BrokenPipeError if the process has ended."""
-        assert self._process.stdin is not None
-        self._process.stdin.write((json.dumps(command) + "\n").encode())
-        self._process.stdin.flush()
+        self._commands.write((json.dumps(command) + "\n").encode())
 
     def fileno(self) -> int:
         """The descriptor that replies arrive on, to wait for several workers at once (`selectors`)."""
-        assert self._process.stdout is not None
-        return self._process.stdout.fileno()
+        return self._replies.fileno()
 
-    def read(self) -> list[dict[str, Any] | Failure]:
-        """Wait for output and return the complete messages in it. The last one is a `Failure` if the process has ended."""
+    def receive(self) -> tuple[list[bytes], Failure | None]:
+        """Wait for output. Returns the complete lines of it, and how the process ended if it has."""
         part = os.read(self.fileno(), 2**16)
         *lines, self._unread = (self._unread + part).split(b"\n")
-        messages: list[dict[str, Any] | Failure] = [json.loads(line) for line in lines]
-        return messages if part else [*messages, self._death()]
+        return lines, None if part else self._death()
 
     def stop(self) -> None:
         """Send SIGTERM: it ends as soon as it can."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._process.pid, signal.SIGTERM)
+        self._process.terminate()
 
-    def wait(self, seconds: float) -> bool:
-        """Wait for it to end by itself, and return whether it has. Its output meanwhile is discarded."""
+    def wait(self, seconds: float) -> None:
+        """Wait for it to end by itself. Its replies meanwhile are discarded."""
         deadline = time.monotonic() + seconds
-        while self._process.poll() is None and time.monotonic() < deadline:
-            with selectors.DefaultSelector() as selector:  # a full pipe would block it
-                selector.register(self, selectors.EVENT_READ)
-                if selector.select(min(0.1, seconds)) and not os.read(self.fileno(), 2**16):
-                    time.sleep(0.01)
-        return self._process.poll() is not None
+        while wait_for(self, max(0.0, deadline - time.monotonic())) and os.read(self.fileno(), 2**16):
+            pass  # a full pipe would block it
 
     def _death(self) -> Failure:
-        """How the process ended, from its exit code and the last line on its standard error."""
-        code = self._process.wait()
-        message = self._last_error_line()
-        if code == -signal.SIGKILL:
-            if oom_kills() > self._kills_before:
-                return Failure(status="oom", reason="ended by the kernel's out-of-memory killer")
-            return Failure(status="error", reason="killed by SIGKILL (kill -9)")
+        """How the process ended, from its exit code and what it printed last."""
+        self.kill()
+        assert self._code is not None
+        if self._code == -signal.SIGKILL and oom_kills() > self._kills_before:
+            return Failure(status="oom", reason="ended by the kernel's out-of-memory killer")
+        message = last_words(self.printed)
+        if -self._code in FROM_OUTSIDE:
+            return Killed(status="error", reason=f"killed by {signal.Signals(-self._code).name}")
         if any(sign in message for sign in OUT_OF_MEMORY):
             return Failure(status="oom", reason=f"an allocation failed outside torch: {message}")
-        end = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+        end = f"killed by {signal.Signals(-self._code).name}" if self._code < 0 else f"exited with code {self._code}"
         return Failure(status="error", reason=f"{end}{': ' + message if message else ''}")
 
-    def _last_error_line(self) -> str:
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").splitlines()
-        messages = [line.strip() for line in lines if line.strip() and not line.startswith(NOISE)]
-        return messages[-1] if messages else ""
+    @property
+    def output(self) -> str | None:
+        """The end of what it printed, once it has ended; None if it printed nothing."""
+        return printed_text(self.printed) or None
 
     def quit(self) -> None:
-        """Tell it to end, and kill it if it does not within 5 s."""
-        if self._process.poll() is not None:
-            self.kill()
-            return
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            assert self._process.stdin is not None
-            self._process.stdin.write(b'{"do": "quit"}\n')
-            self._process.stdin.close()
-            self._process.wait(timeout=5)
+        """Tell it to end, and kill it if it does not within `END_S`."""
+        if self._code is None:
+            with contextlib.suppress(OSError):
+                self.send({"do": "quit"})
+                self.wait(END_S)
         self.kill()
 
     def kill(self) -> None:
-        """Kill the process and all it started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            with contextlib.suppress(BrokenPipeError):
-                assert pipe is not None
-                pipe.close()
-        self._errors.close()
+        """Kill the process and all it started; nothing if it has ended."""
+        if self._code is not None:
+            return
+        try:
+            self.printed, _ = self._process.communicate(timeout=END_S)  # closes the warden's input, which ends the worker
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self.printed, _ = self._process.communicate()
+        self._code = self._process.returncode
+        self._commands.close()
+        self._replies.close()
 
 
-def oom_kills() -> int:
-    """Processes that the kernel's out-of-memory killer has ended so far in this control group, or on this machine if that is unknown."""
-    for path, key in (("/sys/fs/cgroup/memory.events", "oom_kill"), ("/proc/vmstat", "oom_kill")):
-        if Path(path).is_file():
-            for line in Path(path).read_text().splitlines():
-                name, _, value = line.partition(" ")
-                if name == key:
-                    return int(value)
-    return 0
+def most_workers(threads: int) -> int:
+    """How many workers, pinned to as many processors, this process may hold at once by its limit of open files; at least one."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    open_now = len(os.listdir("/dev/fd"))
+    return max(1, (limit - open_now - SPARE_DESCRIPTORS - threads) // DESCRIPTORS)
+
+
+def pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[FileIO, FileIO]:
+    """Open a pipe; each end is closed with the stack given for it."""
+    read, write = os.pipe()
+    return reader.enter_context(FileIO(read, "r")), writer.enter_context(FileIO(write, "w"))
+
+
+def wait_for(file: Any, seconds: float) -> bool:
+    """Whether there is something to read from a file, or its end, within so many seconds."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(file, selectors.EVENT_READ)
+        return bool(selector.select(seconds))
+
+
+def is_installed(folder: Path) -> bool:
+    """Whether Python finds the packages of a folder by itself, and after its own modules."""
+    return str(folder) in (*site.getsitepackages(), site.getusersitepackages())

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mann_bench.data.case import Case
-from mann_bench.data.store import write_atomically
+from mann_bench.data.files import write_atomically
 from mann_bench.measure.profile import Profile, StepPoint
 from mann_bench.run.process import WorkerProcess
 from mann_bench.run.replies import Failure, Reply

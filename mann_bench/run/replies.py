@@ -5,13 +5,16 @@ a `status` is a failure, whatever was asked.
 """
 
 import json
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from mann_bench.data.fields import Text
 from mann_bench.data.result import Backend, Check, FailedStatus, Memory
+from mann_bench.run.words import one_line
 
 ReplyT = TypeVar("ReplyT", bound=BaseModel)
+Sentence = Annotated[Text, AfterValidator(one_line)]
 
 
 class Reply(BaseModel):
@@ -25,31 +28,53 @@ class Started(Reply):
 
 
 class Prepared(Reply):
-    """A case is built, verified, measured for memory and warmed up. `reason`: why other kernels run than the case asks for, if so."""
+    """A case is built, verified, measured for memory and warmed up. `reason`: why other kernels run than the case asks for, if so.
+
+    `warnings`: what the model does besides computing (`measure/conduct.py`).
+    """
 
     backend: Backend = Field(alias="ran")
     check: Check | None = None
-    reason: str | None = None
+    reason: Sentence | None = None
     recall: float | None = None
     memory: Memory
     first_ms: float | None = None
     warmup_ms: list[float]
+    warnings: list[Sentence] = Field(default_factory=list)
 
 
 class Failure(Reply):
     """Why there is no other reply, or why a case is not even started. `check`: the comparison that failed, where it is `unverified`."""
 
     status: FailedStatus
-    reason: str
+    reason: Sentence
     check: Check | None = None
 
 
-def encode_reply(reply: BaseModel) -> str:
+class Killed(Failure):
+    """The worker was ended by a signal that anybody may send, such as the scheduler of a cluster: its case is worth another try."""
+
+
+def reply_fields(reply: BaseModel) -> dict[str, Any]:
     """The JSON object that is sent for a reply."""
-    return json.dumps(reply.model_dump(by_alias=True, exclude_none=isinstance(reply, Failure)))
+    return reply.model_dump(by_alias=True, exclude_none=isinstance(reply, Failure))
 
 
-def decode_reply(line: bytes, kind: type[ReplyT]) -> ReplyT | Failure:
-    """The reply in a line from a worker: of the kind that was asked for, or a failure."""
-    fields = json.loads(line)
-    return Failure.model_validate(fields) if "status" in fields else kind.model_validate(fields)
+def decode_reply(line: bytes, kind: type[ReplyT], number: int | None = None) -> ReplyT | Failure:
+    """The reply in a line from a worker: of the kind that was asked for, or a failure, which anything else is too.
+
+    Args:
+        number: of the command that it must answer; None: the worker does not know of numbers.
+    """
+    try:
+        message = json.loads(line)
+        if number is not None:
+            if message["number"] != number:
+                raise ValueError(f"an answer to command {message['number']} instead of {number}")
+            message = message["reply"]
+        return Failure.model_validate(message) if "status" in message else kind.model_validate(message)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:  # pydantic's ValidationError is a ValueError
+        got = f"{line[:60]!r} ({type(error).__name__})"
+        return Failure(
+            status="error", reason=f"expected a reply of the worker, got {got}; does the model write into files it did not open?"
+        )

@@ -6,22 +6,29 @@ all of them.
 """
 
 import contextlib
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from mann_bench.data.case import CURVE, Case
+from mann_bench.data.errors import first_error
 from mann_bench.data.result import Measured, NotMeasured, Result, now
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
 from mann_bench.data.units import format_bytes, format_slots
 from mann_bench.kernels.index import find_index
-from mann_bench.machine.environment import compiler, free_bytes, why_no_device
+from mann_bench.kernels.native import build
+from mann_bench.machine.cpus import ReservedCpus, pick_cpus
+from mann_bench.machine.devices import free_bytes, why_no_device
+from mann_bench.machine.software import compiler
 from mann_bench.measure.predict import predict
 from mann_bench.measure.timing import FEWEST, Round, summarize
-from mann_bench.run.process import WorkerProcess
-from mann_bench.run.replies import Failure, Prepared, ReplyT
+from mann_bench.run.process import WorkerProcess, most_workers
+from mann_bench.run.replies import Failure, Killed, Prepared, ReplyT
 
 HEAP_OVERHEAD = 4  # safety factor on predicted bytes: backward temporaries, and fragmentation of a heap of GiB blocks
 GPU_HEAP_OVERHEAD = 1.3  # the same on a GPU, whose allocator works with smaller blocks
@@ -31,13 +38,16 @@ USABLE_MEMORY = 0.8  # part of the free memory that workers side by side may tak
 Announce = Callable[[str], None]
 
 
-@dataclass
+@dataclass(eq=False)
 class _RunningCase:
     """A case that is being measured. After a failure its worker is gone and nothing more is asked of it."""
 
     case: Case
+    checkout: Path | None
     worker: WorkerProcess
     started_at: str
+    comparison: str
+    warnings: list[str]
     prepared: Prepared | None = None
     rounds: list[Round] = field(default_factory=list)
     failure: Failure | None = None
@@ -64,21 +74,29 @@ class _RunningCase:
         prepared, wall_s = self.prepared, round(self.worker.used_s, 3)
         if self.failure is not None or prepared is None:
             assert self.failure is not None
-            return _not_measured(self.case, self.failure, self.started_at, wall_s, prepared)
-        return Measured(
-            case_id=self.case.case_id,
-            reason=prepared.reason,
-            case=self.case,
-            backend=prepared.backend,
-            time=summarize(
-                self.rounds, prepared.warmup_ms, self.case.steps, budget.target_ci, first_ms=prepared.first_ms, cache=budget.cache
-            ),
-            memory=prepared.memory,
-            check=prepared.check,
-            recall=prepared.recall,
-            started_at=self.started_at,
-            wall_s=wall_s,
-        )
+            return _not_measured(self.case, self.failure, self.started_at, wall_s, prepared, self.comparison, self.worker.output)
+        try:
+            return Measured(
+                case_id=self.case.case_id,
+                reason=prepared.reason,
+                case=self.case,
+                backend=prepared.backend,
+                time=summarize(
+                    self.rounds, prepared.warmup_ms, self.case.steps, budget.target_ci, first_ms=prepared.first_ms, cache=budget.cache
+                ),
+                memory=prepared.memory,
+                check=prepared.check,
+                recall=prepared.recall,
+                warnings=list(
+                    dict.fromkeys([*self.warnings, *prepared.warnings, *(text for part in self.rounds for text in part.warnings)])
+                ),
+                started_at=self.started_at,
+                wall_s=wall_s,
+                comparison=self.comparison,
+            )
+        except ValidationError as error:  # a clock that stands still, say
+            failure = Failure(status="error", reason=f"its numbers make no sense: {first_error(error, show_input=False)}")
+            return _not_measured(self.case, failure, self.started_at, wall_s, prepared, self.comparison, self.worker.output)
 
 
 def run_suite(suite: Suite, folder: RunFolder, announce: Announce = lambda text: None) -> Iterator[Result]:
@@ -98,13 +116,11 @@ def run_suite(suite: Suite, folder: RunFolder, announce: Announce = lambda text:
                 continue
             result = not_started(case, failure)
             stopped.note(result)
-            folder.append(result)
-            yield result
+            yield folder.append(result)
         for batch in fit_batches(to_run, suite.budget):
             for result in run_side_by_side(batch, suite.budget, announce):
                 stopped.note(result)
-                folder.append(result)
-                yield result
+                yield folder.append(result)
 
 
 def comparisons(cases: list[Case], interleave: tuple[str, ...] = ()) -> list[list[Case]]:
@@ -165,20 +181,32 @@ def why_unavailable(device: str, variant: str, index: str) -> str | None:
 
 
 def run_side_by_side(
-    cases: list[Case], budget: Budget, announce: Announce, checkouts: Sequence[Path | None] | None = None
+    cases: list[Case],
+    budget: Budget,
+    announce: Announce,
+    checkouts: Sequence[Path | None] | None = None,
+    *,
+    retry: bool = True,
 ) -> Iterator[Result]:
     """Measure the cases of one comparison: prepare each in a worker of its own, then time them in turn, round by round.
 
     Args:
         announce: called with what is being done.
         checkouts: folder whose code each case runs; by default the code of this process.
+        retry: a case whose worker somebody kills (`Killed`) gets a second try, alone.
 
     Yields:
-        The results in the order of the cases, after the last round.
+        The results in the order of the cases, after the last round; those of second tries last.
     """
     folders = checkouts or [None] * len(cases)
-    running = [_RunningCase(case, WorkerProcess(case.threads, folder), now()) for case, folder in zip(cases, folders, strict=True)]
+    build_kernels({case.dtype for case in cases})
+    comparison = secrets.token_hex(8)
+    running: list[_RunningCase] = []
+    reserved = ReservedCpus(max(case.threads for case in cases))
     try:
+        for case, folder in zip(cases, folders, strict=True):
+            worker = WorkerProcess(case.threads, folder, pick_cpus(reserved.cpus, case.threads))
+            running.append(_RunningCase(case, folder, worker, now(), comparison, warnings=shared_cpus(reserved.shared)))
         for item in running:
             item.keep_failure(item.worker.wait_until_started())
         for item in running:
@@ -195,12 +223,31 @@ def run_side_by_side(
             if number >= FEWEST and all(item.failure or item.timed_s > budget.timing_seconds for item in running):
                 break  # a round takes at least one pass, however long that is
             _time_round(running if number % 2 == 0 else running[::-1], budget, announce)
+        killed = [item for item in running if retry and isinstance(item.failure, Killed)]
         for item in running:
-            item.worker.quit()
-            yield item.result(budget)
+            if item not in killed:
+                item.worker.quit()
+                yield item.result(budget)
     finally:
         for item in running:
             item.worker.kill()
+        reserved.release()
+    for item in killed:
+        yield from run_side_by_side([item.case], budget, announce, [item.checkout], retry=False)
+
+
+def build_kernels(dtypes: set[str]) -> None:
+    """Compile the native kernels that are not in the cache yet, so that no case's time goes into it. Cases tell why it cannot be."""
+    for dtype in dtypes:
+        real, store = ("float32", dtype) if dtype == "bfloat16" else (dtype, None)
+        with contextlib.suppress(build.BuildError):
+            build.build(build.flags(real, store))
+
+
+def shared_cpus(cpus: Sequence[int]) -> list[str]:
+    """A warning where another mann-bench measures on the same processors."""
+    names = ", ".join(map(str, cpus))
+    return [f"another mann-bench used processor {names} at the same time; rerun when it has ended, or give fewer --threads"] if cpus else []
 
 
 def _time_round(running: list[_RunningCase], budget: Budget, announce: Announce) -> None:
@@ -223,7 +270,15 @@ def not_started(case: Case, failure: Failure) -> Result:
     return _not_measured(case, failure, now(), 0.0)
 
 
-def _not_measured(case: Case, failure: Failure, started_at: str, wall_s: float, prepared: Prepared | None = None) -> NotMeasured:
+def _not_measured(
+    case: Case,
+    failure: Failure,
+    started_at: str,
+    wall_s: float,
+    prepared: Prepared | None = None,
+    comparison: str | None = None,
+    output: str | None = None,
+) -> NotMeasured:
     return NotMeasured(
         case_id=case.case_id,
         status=failure.status,
@@ -233,19 +288,25 @@ def _not_measured(case: Case, failure: Failure, started_at: str, wall_s: float, 
         memory=prepared.memory if prepared else None,
         check=prepared.check if prepared else failure.check,
         recall=prepared.recall if prepared else None,
+        warnings=prepared.warnings if prepared else [],
+        output=output,
         started_at=started_at,
         wall_s=wall_s,
+        comparison=comparison,
     )
 
 
 def fit_batches(cases: list[Case], budget: Budget) -> Iterator[list[Case]]:
-    """Split a comparison into batches whose predicted bytes fit their device together. A case that fits nowhere is a batch of its own."""
+    """Split a comparison into batches whose workers this machine can run together. A case that fits nowhere is a batch of its own.
+
+    Their predicted bytes fit their device, and this process may open the files that it needs for them.
+    """
     batch: list[Case] = []
     batch_bytes = 0.0
     for case in cases:
         predicted_bytes = predict(case, budget).total_bytes or 0
         size_bytes = predicted_bytes * HEAP_OVERHEAD if case.device == "cpu" else predicted_bytes * GPU_HEAP_OVERHEAD + GPU_PROCESS_BYTES
-        if batch and batch_bytes + size_bytes > USABLE_MEMORY * free_bytes(case.device):
+        if batch and (batch_bytes + size_bytes > USABLE_MEMORY * free_bytes(case.device) or len(batch) == most_workers(case.threads)):
             yield batch
             batch, batch_bytes = [], 0.0
         batch.append(case)

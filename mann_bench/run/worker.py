@@ -1,4 +1,4 @@
-"""A measuring process. `python -m mann_bench.worker THREADS` reads commands as JSON lines and writes one reply (`replies.py`) to each.
+"""A measuring process. It reads commands as JSON lines and writes one reply (`replies.py`) to each, over pipes of its own (`channel.py`).
 
     {"do": "start"}                                                               answered once everything is imported
     {"do": "prepare", "case": {...}, "memory_bytes": 8589934592, "warmup_s": 2}   build, verify, measure memory, warm up
@@ -9,16 +9,10 @@
 Each case has a process of its own: its allocator and its peaks start clean, and it can die without ending the run.
 """
 
-import ctypes
 import gc
-import json
-import os
-import resource
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from pydantic import BaseModel
@@ -26,23 +20,27 @@ from pydantic import BaseModel
 from mann_bench.data.case import Case
 from mann_bench.data.errors import OUT_OF_MEMORY
 from mann_bench.data.result import Backend
-from mann_bench.machine.cpus import pin_to_cpus
-from mann_bench.machine.environment import device_name
+from mann_bench.machine.devices import device_name
+from mann_bench.measure.conduct import IDLE_SHARE, Answers, Conduct, idle_share, keep_output
 from mann_bench.measure.device import open_device
 from mann_bench.measure.gate import check_workload
+from mann_bench.measure.limit import limit_data
 from mann_bench.measure.memory import build_recorded, measure_memory
 from mann_bench.measure.timing import Round, sample, warm_up
 from mann_bench.measure.trace import recording
 from mann_bench.measure.workload import Workload, make_workload
-from mann_bench.run.replies import Failure, Prepared, Started, encode_reply
-
-PARENT_DEATH = 1  # prctl's PR_SET_PDEATHSIG
+from mann_bench.run.channel import Channel, open_channel
+from mann_bench.run.replies import Failure, Prepared, Started, reply_fields
+from mann_bench.run.words import describe, print_exception, text_of
 
 
 class Worker:
     """One method for each command. It keeps the workload between commands."""
 
     workload: Workload
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
 
     def start(self) -> Started:
         """Answer that this process is ready."""
@@ -59,8 +57,10 @@ class Worker:
     def prepare(self, case: dict[str, Any], memory_bytes: int, warmup_s: float) -> Prepared | Failure:
         """Do everything that precedes timing."""
         parsed = self._begin(case, memory_bytes)
+        self.conduct = Conduct()
         self.device = open_device(parsed.device)
         self.workload, hidden_bytes = build_recorded(parsed.device, lambda: make_workload(parsed))
+        answers, outputs = Answers(self.workload), []
         first = self.device.time(self.workload.smoke_test)
         backend = self.workload.backend
         check = check_workload(self.workload)
@@ -68,52 +68,58 @@ class Worker:
             reason = f"differs from {check.compared_with} by {check.max_rel_err:.2g} (relative RMS) at a small size"
             return Failure(status="unverified", reason=reason, check=check)
         fallback = self.workload.fallback
-        first_ms = first.wall_ms + self.device.time(self.workload.run_pass).wall_ms
+        first_ms = first.wall_ms + self.device.time(lambda: outputs.append(keep_output(self.workload))).wall_ms
         self.workload.clear()
         memory = measure_memory(self.workload, hidden_bytes)
+        recall = self.workload.recall()
         gc.collect()
         gc.freeze()  # garbage collection during timing then skips the half a million objects that torch keeps
+        warmup_ms = warm_up(self.device, self.workload.run_pass, self.workload.clear, warmup_s)
+        warnings = answers.findings(outputs[0], warmup_ms[-1])
+        if (share := idle_share()) > IDLE_SHARE:
+            warnings.append(f"{share:.1f} processors are busy after a pass has returned: not all of its work is timed")
         return Prepared(
             backend=Backend(**backend, device_name=device_name(parsed.device)),
             check=check,
             reason=fallback and f"kernels={parsed.kernels} runs as torch: {fallback}",
-            recall=self.workload.recall(),
+            recall=recall,
             memory=memory,
             first_ms=first_ms,
-            warmup_ms=warm_up(self.device, self.workload.run_pass, self.workload.clear, warmup_s),
+            warmup_ms=warmup_ms,
+            warnings=[*self.warnings, *warnings],
         )
 
     def round(self, seconds: float, target: float, flush: bool) -> Round:
         """Time passes for one round."""
-        return sample(self.device, self.workload.run_pass, self.workload.clear, seconds, target, flush=flush)
+        timed = sample(self.device, self.workload.run_pass, self.workload.clear, seconds, target, flush=flush)
+        return timed.model_copy(update={"warnings": self.conduct.changes()})
 
     def _begin(self, case: dict[str, Any], memory_bytes: int) -> Case:
         """Parse the case and limit this process to its threads and memory."""
         parsed = Case(**case)
         torch.set_num_threads(parsed.threads)
-        limit_memory(parsed.device, memory_bytes)
+        smaller = limit_memory(parsed.device, memory_bytes)
+        self.warnings = [smaller] if smaller else []
         return parsed
 
 
-def limit_memory(device: str, budget_bytes: int) -> None:
+def limit_memory(device: str, budget_bytes: int) -> str | None:
     """Limit this process, so that allocations beyond the budget fail cleanly.
 
     Args:
         device: torch's name of the device whose memory is limited.
         budget_bytes: on a CPU, bytes above what the process holds now; on a GPU, bytes in all.
+
+    Returns:
+        A sentence if a limit was there already that leaves less: it stays.
     """
     if device.startswith("cuda"):
         total_bytes = torch.cuda.get_device_properties(device).total_memory
         # This call refuses "cuda" without a number; None stands for the current GPU.
         torch.cuda.set_per_process_memory_fraction(min(1.0, budget_bytes / total_bytes), torch.device(device).index)
-        return
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return
+        return None
     start_threads()
-    data_kib = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmData"))
-    limit = data_kib * 1024 + budget_bytes
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    return limit_data(budget_bytes)
 
 
 def start_threads() -> None:
@@ -125,40 +131,31 @@ def start_threads() -> None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an exception means that an allocation failed, on the CPU or a GPU."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(sign in str(error) for sign in OUT_OF_MEMORY)
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(sign in text_of(error) for sign in OUT_OF_MEMORY)
 
 
 def answer(worker: Worker, command: dict[str, Any]) -> BaseModel:
-    """Run one command; any exception becomes a `Failure`."""
+    """Run one command; any exception becomes a `Failure`, and what Python says of it is printed."""
     method: Callable[..., BaseModel] = getattr(worker, command.pop("do"))
     try:
         return method(**command)
     except Exception as error:  # a user's model may raise anything: that is a result too
-        first_line = str(error).strip().partition("\n")[0]
-        return Failure(status="oom" if is_out_of_memory(error) else "error", reason=f"{type(error).__name__}: {first_line}")
+        print_exception(error)
+        if is_out_of_memory(error):
+            return Failure(status="oom", reason="; ".join([describe(error), *worker.warnings]))
+        return Failure(status="error", reason=describe(error))
 
 
-def serve(commands: TextIO, replies: TextIO) -> None:
-    """Answer commands until `quit` or end of file."""
+def serve(channel: Channel) -> None:
+    """Answer commands until `quit` or the end of the pipe."""
     worker = Worker()
-    for line in commands:
-        command = json.loads(line)
+    for command in channel.commands():
         if command["do"] == "quit":
             return
-        print(encode_reply(answer(worker, command)), file=replies, flush=True)
-
-
-def open_replies() -> TextIO:
-    """Reserve standard output for replies: from here on, what a model prints goes to standard error. Also, die with the parent process."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PARENT_DEATH, signal.SIGKILL)
-    replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    return replies
+        number = command.pop("number")
+        channel.send({"number": number, "reply": reply_fields(answer(worker, command))})
 
 
 def main() -> None:
     """Run as a worker process."""
-    pin_to_cpus(int(sys.argv[1]))
-    with open_replies() as replies:
-        serve(sys.stdin, replies)
+    serve(open_channel())

@@ -30,9 +30,14 @@ import torch
 from torch import Tensor
 
 from mann_bench.kernels.index import Index
-from mann_bench.kernels.reference import LruRing, row_norms
+from mann_bench.kernels.reference import LruRing, LshSizes, LshTables, row_norms
 from mann_bench.kernels.reference.lru_ring import RingMark
-from mann_bench.models.state import Fill, State, initial_rows
+from mann_bench.models.modes import in_backward
+from mann_bench.models.state import BLOCK, Fill, State, initial_rows
+
+torch.serialization.add_safe_globals([LruRing, LshSizes, LshTables])  # held by saved memories, beside states and indexes
+
+PENDING = "this memory has a forward pass whose backward has not run: run it, or undo the pass with state.memory.rollback()"
 
 
 class Mark(NamedTuple):
@@ -85,22 +90,26 @@ class SparseMemory(State):
             storage: dtype of the rows.
         """
         rows = initial_rows(batch, slots, word_size, fill, seed, like.device, storage)
-        norms = torch.stack([row_norms(element.to(like.dtype)) for element in rows])
-        memory = cls(rows, norms, LruRing(batch, slots, rows.device), slots if fill == "full" else 0, index)
+        memory = cls(rows, norms_in_blocks(rows, like.dtype), LruRing(batch, slots, rows.device), slots if fill == "full" else 0, index)
         index.build(memory)
         return memory
 
     def begin(self, position: int) -> None:
         """Prepare for a pass of a state that stands at `position`; RuntimeError with the remedy if the memory is elsewhere or in use."""
         if self.pending is not None:
-            raise RuntimeError(
-                "this memory has a forward pass whose backward has not run: run it, or undo the pass with state.rollback(), or run "
-                "under torch.no_grad(); for two passes at once make two states"
-            )
+            if in_backward() and position == self.pending.start.position:
+                self.rollback()
+                raise RuntimeError(
+                    "activation checkpointing (torch.utils.checkpoint) runs this pass again while its own backward is due, which one "
+                    "memory cannot do; it has been rolled back. Call the model outside of the checkpointed function (a pass saves a few "
+                    "rows a step), or give checkpoint use_reentrant=True"
+                )
+            raise RuntimeError(f"{PENDING}; for two passes at once make two states. A pass without backward runs under torch.no_grad()")
         if position != self.position:
             raise RuntimeError(
-                "this state is stale: its memory has moved on to a later state (in-place inference) or was rolled back. Use the state that "
-                "the last call returned; after backward continue with state.detach()"
+                "this state is stale: its memory has moved on to a later state (in-place inference, also where it failed half way) or was "
+                "rolled back. Use the state that the last call returned, after backward its state.detach(); where there is none, make one "
+                "with initial_state"
             )
         self.last = None  # frees its tape before the next pass makes its own
 
@@ -133,12 +142,15 @@ class SparseMemory(State):
         """Return the memory itself: autograd never sees it."""
         return self
 
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        """Copy to another device; `dtype` applies to the numbers computed with, so that rows stored in a type of their own keep it."""
+        computed = self.norms.dtype
+        return self.map(lambda tensor: tensor.to(device=device, dtype=dtype if tensor.dtype == computed else None, copy=True))
+
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Copy the memory, `function` applied to every tensor; RuntimeError while a backward is due."""
         if self.pending is not None:
-            raise RuntimeError(
-                "this memory has a forward pass whose backward has not run: run it first, then move, slice or save the state"
-            )
+            raise RuntimeError(f"{PENDING}; then move or slice the state")
         ring = self.ring.map(function)
         copy = type(self)(
             function(self.memory), function(self.norms), ring, self.num_candidates, self.index, self.position, passes=self.passes
@@ -148,5 +160,15 @@ class SparseMemory(State):
 
     def __getstate__(self) -> dict[str, Any]:
         if self.pending is not None:
-            raise RuntimeError("this memory has a forward pass whose backward has not run: run it first, then save the state")
+            raise RuntimeError(f"{PENDING}; then save or copy the state")
         return {**self.__dict__, "last": None}
+
+
+def norms_in_blocks(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """Compute `row_norms` of rows [B, N, W] in a type, [B, N], without a copy of all rows in that type."""
+    norms = rows.new_empty(rows.shape[:2], dtype=dtype)
+    block = max(BLOCK, rows.shape[1] // 64)
+    for element, element_norms in zip(rows, norms, strict=True):
+        for part, part_norms in zip(element.split(block), element_norms.split(block), strict=True):
+            part_norms.copy_(row_norms(part.to(dtype)))
+    return norms

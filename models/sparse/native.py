@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mann_bench.kernels.index import Index
 from mann_bench.kernels.native import call
-from mann_bench.kernels.native.call import Build
-from mann_bench.kernels.sequence.autograd import DifferentiableStates, SequencePass, Weights, sam_sequence
+from mann_bench.kernels.native.layout import Build
+from mann_bench.kernels.sequence.autograd import DifferentiableStates, SequencePass, sam_sequence
+from mann_bench.models.sparse import layers
+from mann_bench.models.sparse.layers import Layered
 from mann_bench.models.sparse.memory import SparseMemory
 from mann_bench.models.sparse.passes import Pass
 from mann_bench.models.sparse.state import SAMMemory
@@ -27,14 +29,31 @@ def why_not(weight: Tensor, word_size: int, index: type[Index] | None = None) ->
     return call.why_not(weight.device, weight.dtype, weight.dtype, word_size)
 
 
-def choose(kernels: str, weight: Tensor, word_size: int, index: type[Index] | None = None) -> str:
-    """Resolve `kernels` to what runs, "native" or "torch"; RuntimeWarning if "native" was asked for and cannot run."""
-    if kernels == "torch":
-        return "torch"
-    reason = why_not(weight, word_size, index)
+def why_not_model(model: "NativeModel") -> str | None:
+    """Return why a model does not run on native kernels here, or None."""
+    return layers.why_not(model) or why_not(model.output.weight, model.word_size, model.index_kind)
+
+
+def choose(kernels: str, reason: str | None) -> str:
+    """Resolve `kernels` to what runs, "native" or "torch"; `reason`: why native kernels cannot run here.
+
+    Warns:
+        RuntimeWarning: "native" was asked for and cannot run.
+    """
     if reason and kernels == "native":
-        warnings.warn(f"kernels='native' runs as 'torch': {reason}", RuntimeWarning, stacklevel=3)
-    return "torch" if reason else "native"
+        warnings.warn(f"kernels='native' runs as 'torch': {reason}", RuntimeWarning, stacklevel=4)
+    return "torch" if reason or kernels == "torch" else "native"
+
+
+def choose_for(model: "NativeModel") -> str:
+    """Resolve what runs a model; ValueError if "native" was asked for and would not compute what the model does."""
+    if model.kernels == "torch":
+        return "torch"
+    if wrong := layers.why_not(model):
+        if model.kernels == "native":
+            raise ValueError(f"kernels='native' cannot run this model: {wrong}; use kernels='auto', which runs it on torch")
+        return "torch"
+    return choose(model.kernels, why_not(model.output.weight, model.word_size, model.index_kind))
 
 
 @dataclass
@@ -46,22 +65,14 @@ class ModelInputs:
     constant_states: dict[str, Tensor]  # states of the step before that receive no gradient
 
 
-class NativeModel(Protocol):
+class NativeModel(Layered, Protocol):
     """What a native pass needs of a model: SAM and what is built on it."""
 
-    input_size: int
-    output_size: int
-    hidden: int
+    kernels: str
+    index_kind: type[Index]
     slots: int
-    word_size: int
-    heads: int
     reads: int
-    write_heads: int
-    strength: bool
     erase: str
-    controller: nn.LSTMCell
-    interface: nn.Linear
-    output: nn.Linear
 
     def native_inputs(self, memory: SAMMemory) -> ModelInputs:
         """Name the sizes, buffers and states that this kind of model adds."""
@@ -99,7 +110,7 @@ def run(model: NativeModel, x: Tensor, state: MANNState[SAMMemory]) -> tuple[Ten
     buffers = {**added.buffers, **memory_buffers(rows, head), **index_buffers}
     current.sequence = SequencePass(build_for(x.dtype, rows.memory.dtype), sizes, memory_sizes(rows), buffers)
     before = DifferentiableStates(controller.hidden, controller.cell, controller.reads, memory.weights)
-    y, after, constant_states = sam_sequence(current.sequence, current, x, before, added.constant_states, model_weights(model))
+    y, after, constant_states = sam_sequence(current.sequence, current, x, before, added.constant_states, layers.weights(model))
     ring.head = head
     ring.tail += appends
     rows.num_candidates = min(model.slots, rows.num_candidates + steps * model.write_heads)
@@ -157,17 +168,13 @@ def memory_buffers(rows: SparseMemory, head: Tensor) -> dict[str, Tensor]:
     return buffers if ring.start is None else {**buffers, "ring_start": ring.start}
 
 
-def model_weights(model: NativeModel) -> Weights:
-    """Gather the parameters of controller, interface and output layer."""
-    cell, interface, output = model.controller, model.interface, model.output
-    controller = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
-    return Weights(*controller, interface.weight, interface.bias, output.weight, output.bias)
-
-
 @functools.cache
 def build_for(real: torch.dtype, store: torch.dtype) -> Build:
-    """The build for these dtypes of the model and of the memory rows."""
-    return Build(str(real).removeprefix("torch."), str(store).removeprefix("torch."))
+    """The build for these dtypes of the model and of the memory rows; ValueError if there is none for such rows."""
+    which = Build(call.name_of(real), call.name_of(store))
+    if which.store not in (which.real, "bfloat16"):
+        raise ValueError(f"state.memory: expected rows in {real} or torch.bfloat16, got {store}; make one with initial_state")
+    return which
 
 
 Run = Callable[[NativeModel, Tensor, MANNState[SAMMemory]], tuple[Tensor, MANNState[SAMMemory]]]

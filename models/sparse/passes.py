@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from mann_bench.kernels.index import Reversible
 from mann_bench.kernels.reference import WriteJournal, erase_survivors, gather_rows, rollback, sparse_write
+from mann_bench.models.modes import in_backward
 from mann_bench.models.sparse.memory import Mark, SparseMemory
 
 
@@ -38,6 +39,8 @@ class Pass(ABC):
         self.start = Mark(position, memory.num_candidates, memory.ring.begin(log=self.logs_ring and recorded))
         self.end = self.start
         self.ring_log: list[tuple[Tensor, Tensor]] = []
+        if recorded and in_backward():  # a function is recomputed there, perhaps only to what is in front of this pass
+            self.roll_back_after_backward()
 
     def close(self) -> int:
         """End the forward pass; returns the position of the state after it."""
@@ -49,6 +52,14 @@ class Pass(ABC):
     def rollback(self) -> None:
         """Undo the writes that still stand."""
 
+    def roll_back_after_backward(self, _: Tensor | None = None) -> None:
+        """Within a backward, have the pass rolled back at its end unless its own gradients do that; a hook of a tensor."""
+        torch.autograd.Variable._execution_engine.queue_callback(self._roll_back_if_pending)
+
+    def _roll_back_if_pending(self) -> None:
+        if self.memory.pending is self:
+            self.rollback()
+
     def replay(self) -> None:
         """After a complete rollback, bring the memory forward again to the end of the pass, O(T)."""
         self.memory.ring.redo(self.end.ring)
@@ -59,7 +70,7 @@ class Pass(ABC):
         if self.memory.pending is not self:
             raise RuntimeError(
                 "this backward belongs to a pass that the memory has left: backward ran already, or the pass was rolled back. "
-                "Run backward once, before anything else uses the memory"
+                "Run the model again, and its backward once, before anything else uses the memory"
             )
 
     def finish_rollback(self) -> None:
@@ -93,7 +104,7 @@ class StepwisePass(Pass):
         self.accessed: list[Tensor] = []  # rows of every write and read, as indices into the flattened [B * N], in order
         self.memory_grad: Tensor | None = None  # [U, W]
         self.grad_rows: list[Tensor] = []  # for each entry of `accessed`, its rows of `memory_grad`
-        self.token = torch.zeros((), device=memory.memory.device, requires_grad=True)
+        self.token = memory.norms.new_zeros((), requires_grad=True)
 
     def record_access(self, rows: Tensor) -> int:
         """Note an access to rows int64 [B, ...]; returns its number."""
@@ -116,12 +127,11 @@ class StepwisePass(Pass):
         write = self.writes[len(self.writes) - 1 - self.num_undone]
         write.journal = rollback(self.memory.memory, self.memory.norms, write.journal)
         self.num_undone += 1
-        if self.num_undone == len(self.writes):
-            self.finish_rollback()
 
     def rollback(self) -> None:
-        for _ in range(len(self.writes) - self.num_undone):
+        while self.num_undone < len(self.writes):
             self.undo_write()
+        self.finish_rollback()
 
     def finish_rollback(self) -> None:
         super().finish_rollback()
@@ -188,11 +198,11 @@ class _GatherRows(torch.autograd.Function):
 class _WriteRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx, token, weights, values, current, index, erased):  # type: ignore[no-untyped-def]
-        memory = current.memory
-        journal = sparse_write(memory.memory, memory.norms, index, weights, values, erased)
-        ctx.access = current.record_access(journal.rows)
+        memory, survives = current.memory, erase_survivors(index, erased)
         ctx.current, ctx.step = current, len(current.writes)
-        current.writes.append(Write(journal, index, erased, erase_survivors(index, erased)))
+        journal = sparse_write(memory.memory, memory.norms, index, weights, values, erased)
+        current.writes.append(Write(journal, index, erased, survives))  # at once: what fails from here on can be rolled back
+        ctx.access = current.record_access(journal.rows)
         ctx.save_for_backward(weights, values)
         return token.clone()
 
@@ -211,6 +221,8 @@ class _WriteRows(torch.autograd.Function):
         grad_values = torch.einsum("bhs,bhsw->bhw", weights, rows)
         memory_grad[grad_rows[:, support:][write.erased >= 0]] = 0  # M_t of a wiped row does not depend on M_{t-1}
         current.undo_write()
+        if current.num_undone == len(current.writes):
+            current.finish_rollback()
         return grad_token, grad_weights, grad_values, None, None, None
 
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from mann_bench.kernels.index.base import is_real
 from mann_bench.models.sparse.memory import SparseMemory
 from mann_bench.models.sparse.passes import StepwisePass
 from mann_bench.models.state import State
@@ -34,6 +35,17 @@ class SAMMemory(State):
         """The pass being run."""
         assert self.current is not None
         return self.current
+
+    def row_lists(self) -> dict[str, Tensor]:
+        """Name the tensors that hold row numbers."""
+        return {"index": self.index}
+
+    def check_rows(self, slots: int) -> None:
+        """ValueError for a row number that a memory of N rows does not have. On a GPU this would wait; native kernels then read no row."""
+        for name, rows in self.row_lists().items():
+            if rows.device.type == "cpu" and is_real(rows) and (largest := int(rows.max())) >= slots:
+                wanted = f"rows 0..{slots - 1} or -1 (none)"
+                raise ValueError(f"state.memory.{name}: expected {wanted}, got {largest}; make one with initial_state")
 
     def detach(self) -> "SAMMemory":
         """Cut the history; a memory that backward has rolled back is brought forward again to this state."""

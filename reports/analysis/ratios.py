@@ -4,6 +4,7 @@ The twins of a sparse model are the dense models it approximates. The twin of a 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,8 @@ class Ratio:
     """How many times faster a curve is than its twin, and how many times less memory it takes, at one N.
 
     The interval of the speed-up is the widest that the two medians' 95% intervals allow. `tape_bytes`: what one more step keeps for
-    backward, of the curve and of the twin.
+    backward, of the curve and of the twin. `in_turn`: whether both were timed in turn, or at other moments of the run; None if the
+    results do not say.
     """
 
     setting: str
@@ -36,6 +38,7 @@ class Ratio:
     subject_case: str
     twin_case: str
     twin_model: str
+    in_turn: bool | None
 
     @property
     def tape_ratio(self) -> float | None:
@@ -76,10 +79,10 @@ class Crossover:
 
 
 def ratios(frame: pd.DataFrame) -> list[Ratio]:
-    """Compute the ratios of every pair of a curve and a twin at every N that both have."""
+    """Compute the ratios of every pair of a curve and a twin at every N that both have under the same conditions."""
     pairs = []
     for setting, subject, twin in _pairs(frame):
-        for n in sorted(set(subject.index) & set(twin.index)):
+        for n in _shared(subject, twin):
             a, b = subject.loc[n], twin.loc[n]
             pairs.append(
                 Ratio(
@@ -94,6 +97,7 @@ def ratios(frame: pd.DataFrame) -> list[Ratio]:
                     str(a["case_id"]),
                     str(b["case_id"]),
                     str(b["model"]),
+                    bool(a["comparison"] == b["comparison"]) if a["comparison"] and b["comparison"] else None,
                 )
             )
     return pairs
@@ -107,7 +111,7 @@ def crossovers(frame: pd.DataFrame, times: dict[tuple[str, str], Scaling]) -> li
     """
     overtakings = []
     for setting, subject, twin in _pairs(frame):
-        shared = sorted(set(subject.index) & set(twin.index))
+        shared = _shared(subject, twin)
         if not shared:
             continue
         names = (setting, str(subject["curve"].iloc[0]), str(twin["curve"].iloc[0]))
@@ -181,6 +185,12 @@ def _pairs(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
         for subject in curves:
             pairs += [(str(setting), subject, curves[number]) for number in sorted(_twins(subject.iloc[0], by_kind))]
     return pairs
+
+
+def _shared(subject: pd.DataFrame, twin: pd.DataFrame) -> list[Any]:
+    """The N at which both were measured under the same conditions."""
+    both = sorted(set(subject.index) & set(twin.index))
+    return [n for n in both if subject.loc[n, "conditions"] == twin.loc[n, "conditions"]]
 
 
 def _twins(subject: pd.Series, by_kind: dict[tuple[str, ...], list[int]]) -> set[int]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from mann_bench.data.case import Case
+from mann_bench.data.conditions import conditions_of
 from mann_bench.data.errors import UsageError
 from mann_bench.data.result import Measured, Result
 from mann_bench.data.store import load_results, load_run
@@ -28,7 +29,7 @@ NOT_IN_TURN = (
     "the runs were not timed in turn: each interval is widened by the spread over cases, and a change common to all cases may be the "
     "machine's; `compare A B --suite NAME` times two states of the code in turn"
 )
-SAME_START_S = 1.0  # starts are stored to the second
+SAME_START_S = 1.0  # starts are stored to the second; results without the id of their comparison are judged by them
 MAX_RECALL_LOSS = 0.005  # a larger one is a warning
 BYTES = ("peak_bytes", "tape_bytes", "state_bytes", "bytes_per_step")
 
@@ -93,8 +94,8 @@ def compare_results(before: Iterable[Result], after: Iterable[Result]) -> tuple[
     shared = [key for key in old if key in new]
     if not shared:
         raise UsageError("compare: expected at least one case on both sides, got none; run the same suite with the same options twice")
-    in_turn = {key: side_by_side(old[key], new[key]) for key in shared}
-    changes = {key: result for key in shared if (result := _change(old[key], new[key], in_turn[key]))}
+    in_turn = {key: bool(pairs_in_turn(old[key], new[key])) for key in shared}
+    changes = {key: result for key in shared if (result := _change(old[key], new[key]))}
     apart = [key for key in changes if not in_turn[key]]
     changes |= zip(apart, widened([changes[key] for key in apart]), strict=True)
     p_values = dict(zip(changes, corrected([each.p_value for each in changes.values()]), strict=True))
@@ -104,7 +105,7 @@ def compare_results(before: Iterable[Result], after: Iterable[Result]) -> tuple[
 
 def known_well(before: Sequence[Result], after: Sequence[Result], threshold: float) -> bool:
     """Return whether one case needs no more processes: its ratio is known to half the threshold, or cannot be measured."""
-    time_change = _change(before, after, side_by_side(before, after))
+    time_change = _change(before, after)
     return time_change is None or time_change.high / time_change.low <= 1 + threshold
 
 
@@ -118,10 +119,10 @@ class Comparison:
 
 def compare_runs(before: Path, after: Path, *, anyway: bool = False) -> Comparison:
     """Compare two stored runs; UsageError if they ran on different machines, unless `anyway`."""
-    refused, warnings = environment_differences(load_run(before), load_run(after))
+    cases, only_before, only_after = compare_results(load_results(before), load_results(after))
+    refused, warnings = _condition_differences(before, after, cases)
     if refused and not anyway:
         raise UsageError(f"compare: expected two runs of one machine, got {'; '.join(refused)}; add --anyway to compare them all the same")
-    cases, only_before, only_after = compare_results(load_results(before), load_results(after))
     if not all(case.in_turn for case in cases):
         warnings.append(NOT_IN_TURN)
     warnings = refused + warnings
@@ -130,6 +131,18 @@ def compare_runs(before: Path, after: Path, *, anyway: bool = False) -> Comparis
         f"only in {side}: {', '.join(case.label for case in rest)}" for side, rest in (("A", only_before), ("B", only_after)) if rest
     ]
     return Comparison(cases, warnings)
+
+
+def _condition_differences(before: Path, after: Path, cases: Sequence[CaseComparison]) -> tuple[list[str], list[str]]:
+    """Differences between the conditions of the two sides of any case: reasons to refuse, and to warn."""
+    old, new = load_run(before), load_run(after)
+    refused: dict[str, None] = {}
+    warnings: dict[str, None] = {}
+    for a, b in dict.fromkeys((case.before.conditions, case.after.conditions) for case in cases):
+        of_machine, others = environment_differences(conditions_of(old, a), conditions_of(new, b))
+        refused |= dict.fromkeys(of_machine)
+        warnings |= dict.fromkeys(others)
+    return list(refused), list(warnings)
 
 
 def _by_case(results: Iterable[Result]) -> dict[str, list[Result]]:
@@ -152,21 +165,32 @@ def _step_ms(results: Sequence[Result]) -> float:
     return math.exp(statistics.fmean(log_median(r.time.pass_ms.samples) for r in results if r.status == "ok")) / results[0].case.steps
 
 
-def _change(before: Sequence[Result], after: Sequence[Result], in_turn: bool) -> Change | None:
-    if not all(isinstance(result, Measured) for result in (*before, *after)):
+def _change(before: Sequence[Result], after: Sequence[Result]) -> Change | None:
+    """The change of time, by the processes that were timed in turn if there are any; None if a process measured none."""
+    if not before or not after or not all(isinstance(result, Measured) for result in (*before, *after)):
         return None
-    times = ([result.time for result in side if isinstance(result, Measured)] for side in (before, after))
+    pairs = pairs_in_turn(before, after)
+    sides = zip(*pairs, strict=True) if pairs else (before, after)
+    times = ([result.time for result in side if isinstance(result, Measured)] for side in sides)
     old, new = ([split_rounds(time.pass_ms.samples, time.round_counts) for time in side] for side in times)
-    return change(old, new, side_by_side=in_turn) if old and new else None
+    return change(old, new, side_by_side=bool(pairs))
 
 
-def side_by_side(before: Sequence[Result], after: Sequence[Result]) -> bool:
-    """Return whether the processes of both sides started together in pairs, which were then timed in turn."""
+def pairs_in_turn(before: Sequence[Result], after: Sequence[Result]) -> list[tuple[Result, Result]]:
+    """The processes of both sides that were timed in turn, in pairs; none if the sides were measured apart.
+
+    Results that were timed in turn have the id of their comparison. Older results have none: if all their processes started together, pair
+    by pair, they were timed in turn.
+    """
+    if any(result.comparison for result in (*before, *after)):
+        of_comparison = {result.comparison: result for result in after if result.comparison}
+        return [(old, of_comparison[old.comparison]) for old in before if old.comparison in of_comparison]
 
     def start(result: Result) -> float:
         return datetime.fromisoformat(result.started_at).timestamp()
 
-    return all(abs(start(old) - start(new)) <= SAME_START_S for old, new in zip(before, after, strict=False))
+    pairs = list(zip(before, after, strict=False))
+    return pairs if all(abs(start(old) - start(new)) <= SAME_START_S for old, new in pairs) else []
 
 
 def _sizes(before: Sequence[Result], after: Sequence[Result]) -> dict[str, tuple[float, float]]:

@@ -1,33 +1,31 @@
-"""Whether two runs are comparable: the differences between their environments."""
+"""Whether two runs are comparable: the differences between the conditions that they were measured under."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
-MACHINE = ("cpu", "cores", "usable_threads", "gpus")  # if these differ, times say nothing about the code
-SOFTWARE = ("ram_bytes", "memory_limit_bytes", "huge_pages", "system", "python", "torch", "torch_cuda", "compiler", "allocator", "packages")
+from mann_bench.data.conditions import MACHINE, SOFTWARE, differences
+
+Facts = Mapping[str, Any]
 
 
-def environment_differences(before: dict[str, Any], after: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """Compare the environments of two `run.json`.
+def environment_differences(before: Facts, after: Facts) -> tuple[list[str], list[str]]:
+    """Compare two conditions (`mann_bench.data.conditions`).
 
     Returns:
         Differences of the machine, which are a reason to refuse a comparison, and of its settings and software, a reason to warn.
     """
-    old, new = before.get("environment", {}), after.get("environment", {})
+    old, new = (_without_this_package(side.get("environment", {})) for side in (before, after))
     if not old or not new:
         return [], ["run.json without an environment: both sides may have run on different machines"]
+    warnings = differences(old, new, SOFTWARE)
+    for name, side in (("A", old), ("B", new)):
+        git = side.get("git") or {}
+        warnings += [f"{name} had uncommitted changes"] if git.get("dirty") else []
+        warnings += [f"the commit of {name} is not known: {git['error']}"] if git.get("error") else []
+    return differences(old, new, MACHINE), warnings
 
-    def differing(names: Sequence[str]) -> list[str]:
-        texts = ((name, _as_text(old.get(name)), _as_text(new.get(name))) for name in names)
-        return [f"{name}: {a} and {b}" for name, a, b in texts if a != b]
 
-    dirty = [f"{name} had uncommitted changes" for name, side in (("A", old), ("B", new)) if (side.get("git") or {}).get("dirty")]
-    return differing(MACHINE), differing(SOFTWARE) + dirty
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, list):  # GPUs: only their names, not their free memory
-        return ", ".join(str(part.get("name", part)) if isinstance(part, dict) else str(part) for part in value) or "none"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {part}" for key, part in value.items() if key != "mann-bench")
-    return "unknown" if value is None else str(value)
+def _without_this_package(environment: Facts) -> Facts:
+    """The environment without the version of mann-bench, which is what a comparison is about."""
+    packages = {name: version for name, version in environment.get("packages", {}).items() if name != "mann-bench"}
+    return {**environment, "packages": packages} if "packages" in environment else environment

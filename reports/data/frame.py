@@ -6,8 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from mann_bench.data.conditions import all_conditions
+from mann_bench.data.files import write_atomically
 from mann_bench.data.result import Result
-from mann_bench.data.store import load_results, load_run, write_atomically
+from mann_bench.data.store import RESULTS, iter_records, load_run
 from mann_bench.data.text import defused, one_line
 
 EXACT_INDEXES = ("exact", "live")  # searches that find every true neighbour
@@ -18,15 +20,22 @@ def load_frame(runs: Sequence[Path]) -> pd.DataFrame:
 
     Column `run` names the run, `curve` the line in a plot, `setting` what all curves of one plot have in common.
     """
-    frame = pd.DataFrame([_row(name, result) for name, run in zip(run_names(runs), runs, strict=True) for result in load_results(run)])
+    named = list(zip(run_names(runs), runs, strict=True))
+    frame = pd.DataFrame([_row(name, result) for name, run in named for result in iter_records(run, RESULTS)])
     frame["curve"] = _short_names(frame)
     frame["setting"] = _settings(frame)
     return frame
 
 
 def environments(runs: Sequence[Path]) -> list[dict[str, Any]]:
-    """Load `run.json` of each run, with the run's name added as `run`."""
-    return [{"run": name, **load_run(run)} for name, run in zip(run_names(runs), runs, strict=True)]
+    """Load `run.json` of each run, with the run's name added as `run`; a run that went on under other conditions counts once for each."""
+    loaded = []
+    for name, run in zip(run_names(runs), runs, strict=True):
+        description = load_run(run)
+        for number, conditions in enumerate(all_conditions(description)):
+            title = name if number == 0 else f"{name}, resumed {conditions.get('started_at', '')}".strip()
+            loaded.append({**description, **conditions, "run": title})
+    return loaded
 
 
 def run_names(runs: Sequence[Path]) -> list[str]:
@@ -43,6 +52,7 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
 
 def _row(run: str, result: Result) -> dict[str, Any]:
     row: dict[str, Any] = {"run": run, "case_id": result.case_id, "status": result.status, "reason": result.reason or ""}
+    row |= {"conditions": result.conditions, "comparison": result.comparison or ""}
     row |= result.case.model_dump()
     backend, time, memory = result.backend, result.time, result.memory
     row |= {"ran_kernels": backend.kernels if backend else "", "device_name": backend.device_name if backend else ""}

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from mann_bench import __version__
-from mann_bench.data.store import write_atomically
+from mann_bench.data.files import write_atomically
 from mann_bench.data.text import defused, one_line, shortened
 from mann_bench.data.units import format_bytes
 from mann_bench.reports.html.plots import save, svg_element

@@ -6,7 +6,7 @@ The stories are the user's own copy of Weston et al. 2015, version 1.2: tasks_1-
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from mann_bench.data.errors import UsageError
 from mann_bench.suites.tasks import files
-from mann_bench.suites.tasks.task import Batch, Task
+from mann_bench.suites.tasks.task import Batch, Task, uniform
 
 WHAT = "bAbI (tasks_1-20_v1-2.tar.gz, from which en-10k and en are read)"
 ARCHIVES = r"tasks_1-20.*\.(tar\.\w+|tgz|zip)"
@@ -92,8 +92,8 @@ class Babi(Task):
     def sample(self, level: int, batch: int, generator: torch.Generator) -> Batch:
         """Draw B stories: inputs [T, B, words], targets, mask and group [T, B]; T is the length of the longest."""
         self.check_level(level)
-        tasks = torch.randint(len(TASKS), (batch,), generator=generator).tolist()
-        fractions = torch.rand(batch, generator=generator).tolist()
+        tasks = torch.randint(len(TASKS), (batch,), generator=generator, device="cpu").tolist()
+        fractions = uniform(batch, generator=generator).tolist()
         stories = [self.stories[task][int(fraction * len(self.stories[task]))] for task, fraction in zip(tasks, fractions, strict=True)]
         return self._batch(torch.stack(stories))
 
@@ -109,8 +109,8 @@ class Babi(Task):
 
     def wrong(self, y: Tensor, batch: Batch) -> Tensor:
         """1 at the last word of an answer with any wrong word [T, B]."""
-        any_wrong = torch.zeros(y.shape[1])  # [B], among the words of the current answer
         errors = super().wrong(y, batch)
+        any_wrong = errors.new_zeros(errors.shape[1])  # [B], among the words of the current answer
         for t, mask in enumerate(batch.mask):
             any_wrong = (any_wrong + errors[t]).clamp(max=1) * mask
             errors[t] = any_wrong
@@ -118,7 +118,7 @@ class Babi(Task):
 
     def _batch(self, stories: Tensor) -> Batch:
         corpus, lengths = self.corpus, self.corpus.lengths[stories]
-        t = torch.arange(int(lengths.max()))[:, None]
+        t = torch.arange(int(lengths.max()), device="cpu")[:, None]
         inside = t < lengths  # [T, B]
         position = torch.where(inside, corpus.starts[stories] + t, 0)
         shown, answers = corpus.shown[position], torch.where(inside, corpus.answers[position], -1)
@@ -148,7 +148,7 @@ def load(data: Path) -> Corpus:
     for path, content in files.members(data, ARCHIVES, FILE, WHAT):
         match = FILE.search(path)
         assert match is not None  # `members` yields only paths that match
-        texts.setdefault((int(match["task"]), match["part"]), {}).setdefault(match["set"], content.decode())
+        texts.setdefault((int(match["task"]), match["part"]), {}).setdefault(match["set"], _text(content, f"{data}: {path}"))
     missing = [f"qa{task} {part}" for task in TASKS for part in ("train", "test") if (task, part) not in texts]
     if missing:
         raise UsageError(f"{data}: expected qa1 to qa20, train and test, in en-10k, got no {', '.join(missing)}; fetch the archive again")
@@ -159,16 +159,28 @@ def load(data: Path) -> Corpus:
         by_set = texts[task, part]
         stories = reader.read(by_set.get("en-10k", by_set.get("en", "")), f"{data}: qa{task} {part}")
         tasks += [task] * stories
-        order = torch.randperm(stories, generator=torch.Generator().manual_seed(SPLIT_SEED)).tolist()
+        order = torch.randperm(stories, generator=torch.Generator().manual_seed(SPLIT_SEED), device="cpu").tolist()
         parts += [PARTS.index("test")] * stories if part == "test" else [int(rank < stories // VALIDATION) for rank in order]
     counts: dict[tuple[str, int], Counter[tuple[int, ...]]] = {(part, task): Counter() for part in PARTS for task in TASKS}
     for story, answer in reader.questions:
         counts[PARTS[parts[story]], tasks[story]][answer] += 1
     words = sorted(reader.numbers)
-    place = torch.tensor([words.index(word) for word in reader.numbers] + [-1], dtype=torch.int16)  # index -1 (nothing due) stays -1
-    starts = torch.tensor([*reader.starts, len(reader.shown)])
-    shown, answers = (place[torch.tensor(flat, dtype=torch.int64)] for flat in (reader.shown, reader.answers))
-    return Corpus(words, shown, answers, starts[:-1], starts.diff(), torch.tensor(tasks), torch.tensor(parts), counts)
+    place = whole([words.index(word) for word in reader.numbers] + [-1]).short()  # index -1 (nothing due) stays -1
+    starts = whole([*reader.starts, len(reader.shown)])
+    shown, answers = (place[whole(flat)] for flat in (reader.shown, reader.answers))
+    return Corpus(words, shown, answers, starts[:-1], starts.diff(), whole(tasks), whole(parts), counts)
+
+
+def whole(numbers: Sequence[int]) -> Tensor:
+    """Whole numbers as int64 on the CPU."""
+    return torch.tensor(numbers, dtype=torch.int64, device="cpu")
+
+
+def _text(content: bytes, where: str) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{where}: expected a text in UTF-8, got other bytes ({error}); fetch the archive again") from error
 
 
 class _Reader:

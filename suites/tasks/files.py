@@ -1,4 +1,7 @@
-"""Read data sets as they are distributed: archives, or the files unpacked from them, anywhere below a folder. Nothing is downloaded."""
+"""Read data sets as they are distributed: archives, or the files unpacked from them, anywhere below a folder. Nothing is downloaded.
+
+Archives are read in memory: nothing is unpacked to disk, so the names in them decide no place. Their sizes are limited.
+"""
 
 import hashlib
 import lzma
@@ -10,8 +13,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mann_bench.data.errors import UsageError
+from mann_bench.data.units import format_bytes
 
-DAMAGE = (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError)
+DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    lzma.LZMAError,
+    zlib.error,
+    EOFError,
+    OSError,
+    NotImplementedError,
+)  # last: an unknown compression
+MOST_FILE_BYTES = 64 * 2**20  # of one file; the largest of Omniglot and bAbI have some MiB
+MOST_UNPACKED_BYTES = 2 * 2**30  # of all in an archive
+ENCRYPTED = 1  # bit of a zip member's flags
 
 
 def members(data: Path, archives: str, wanted: re.Pattern[str], what: str) -> Iterator[tuple[str, bytes]]:
@@ -28,12 +43,11 @@ def members(data: Path, archives: str, wanted: re.Pattern[str], what: str) -> It
         its own order.
 
     Raises:
-        UsageError: nothing is there, or an archive is damaged.
+        UsageError: nothing is there, or an archive is damaged, encrypted or unpacks to too much.
     """
     for source in sources(data, archives, wanted, what):
         if source.is_dir():
-            for path in _matching(source, wanted):
-                yield path.relative_to(source).as_posix(), path.read_bytes()
+            yield from _of_folder(source, wanted)
             continue
         try:
             yield from _of_zip(source, wanted) if zipfile.is_zipfile(source) else _of_tar(source, wanted)
@@ -47,6 +61,8 @@ def sources(data: Path, archives: str, wanted: re.Pattern[str], what: str) -> li
         raise UsageError(f"--data {data}: expected a folder or archive with {what}, got a path that does not exist; name your copy")
     if data.is_file():
         return [data]
+    if not data.is_dir():
+        raise UsageError(f"--data {data}: expected a folder or archive with {what}, got a device or pipe; name your copy")
     unpacked = [data] if next(_matching(data, wanted), None) else []
     packed = sorted(path for path in data.rglob("*") if re.fullmatch(archives, path.name) and path.is_file())
     if not unpacked + packed:
@@ -63,13 +79,14 @@ def fingerprint(data: Path, archives: str, wanted: re.Pattern[str], what: str) -
     descriptions = []
     for source in sources(data, archives, wanted, what):
         if source.is_file():
-            name, content = source.name, source.read_bytes()
-            size_bytes = len(content)
+            with source.open("rb") as file:
+                name, size_bytes, digest = source.name, source.stat().st_size, hashlib.file_digest(file, "sha256")
         else:
             names_sizes = [(path.relative_to(source).as_posix(), path.stat().st_size) for path in _matching(source, wanted)]
-            name, content = f"{len(names_sizes)} files", "".join(f"{name} {size}\n" for name, size in names_sizes).encode()
-            size_bytes = sum(size for _, size in names_sizes)
-        descriptions.append(f"{name}, {size_bytes} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
+            listing = "".join(f"{name} {size}\n" for name, size in names_sizes)
+            digest = hashlib.sha256(listing.encode(errors="backslashreplace"))
+            name, size_bytes = f"{len(names_sizes)} files", sum(size for _, size in names_sizes)
+        descriptions.append(f"{name}, {size_bytes} bytes, sha256 {digest.hexdigest()}")
     return "; ".join(descriptions)
 
 
@@ -77,16 +94,40 @@ def _matching(folder: Path, wanted: re.Pattern[str]) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if wanted.search(path.as_posix()) and path.is_file())
 
 
+def _of_folder(folder: Path, wanted: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
+    for path in _matching(folder, wanted):
+        _check_size(folder, path.name, path.stat().st_size)
+        yield path.relative_to(folder).as_posix(), path.read_bytes()
+
+
 def _of_zip(path: Path, wanted: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
+    unpacked_bytes = 0
     with zipfile.ZipFile(path) as archive:
-        for name in sorted(filter(wanted.search, archive.namelist())):
-            yield name, archive.read(name)
+        for member in sorted((info for info in archive.infolist() if wanted.search(info.filename)), key=lambda info: info.filename):
+            if member.flag_bits & ENCRYPTED:
+                raise UsageError(f"{path}: expected files without a password, got an encrypted {member.filename}; decrypt the archive")
+            unpacked_bytes += member.file_size
+            _check_size(path, member.filename, member.file_size, unpacked_bytes)
+            yield member.filename, archive.read(member)  # never longer than it says
 
 
 def _of_tar(path: Path, wanted: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
     """Read in the archive's own order: a compressed tar can only be read forwards."""
     with tarfile.open(path) as archive:
         for member in archive:
-            content = archive.extractfile(member) if wanted.search(member.name) else None
+            is_wanted = wanted.search(member.name) is not None
+            if is_wanted and (member.issym() or member.islnk()):
+                raise UsageError(f"{path}: expected files, got {member.name}, a link to {member.linkname}; fetch it again")
+            _check_size(path, member.name, member.size if is_wanted else 0, member.offset_data + member.size)
+            content = archive.extractfile(member) if is_wanted else None
             if content is not None:
                 yield member.name, content.read()
+
+
+def _check_size(source: Path, name: str, size_bytes: int, unpacked_bytes: int = 0) -> None:
+    """UsageError if a file, or all that an archive unpacks to until then, is larger than any data set's."""
+    for what, size, most in ((name, size_bytes, MOST_FILE_BYTES), ("the archive", unpacked_bytes, MOST_UNPACKED_BYTES)):
+        if size > most:
+            raise UsageError(
+                f"{source}: expected {what} to unpack to at most {format_bytes(most)}, got {format_bytes(size)}; fetch it again"
+            )

@@ -40,7 +40,8 @@ class ItemRecall(Task):
         self.check_level(level)
         size = self.vectors
         items = random_bits(level * size, batch, self.bits, generator).unflatten(0, (level, size))  # [level, vectors, B, bits]
-        query_item, element = torch.randint(0, level - 1, (batch,), generator=generator), torch.arange(batch)
+        query_item = torch.randint(0, level - 1, (batch,), generator=generator, device="cpu")
+        element = torch.arange(batch, device="cpu")
         sequences = self.blank(self.steps(level), batch)
         chain = sequences.inputs[: (1 + size) * level].unflatten(0, (level, 1 + size))
         chain[:, 0, :, self.bits] = 1

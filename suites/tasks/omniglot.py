@@ -13,13 +13,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
 from mann_bench.data.errors import UsageError
 from mann_bench.suites.tasks import files
-from mann_bench.suites.tasks.task import Batch, Task
+from mann_bench.suites.tasks.task import Batch, Task, uniform, zeros
 
 WHAT = "Omniglot (images_background.zip, images_evaluation.zip or their small versions)"
 ARCHIVES = r"images_(background|evaluation)\w*\.zip"
@@ -32,6 +32,8 @@ TILT = math.pi / 16  # largest angle of a drawing
 SHIFT = 1 / SIDE  # largest shift of a drawing, in sides of the image: one pixel
 SHARES = {"train": 0.75, "validation": 0.125, "test": 0.125}  # shares of the characters
 SPLIT_SEED = 0
+MOST_SIDE = 1024  # pixels of a drawing's side; a small file may hold an image that fills the memory
+NO_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what PIL raises for other and for damaged files
 
 Part = Literal["train", "validation", "test"]
 
@@ -66,7 +68,7 @@ class Omniglot(Task):
         """
         images = load(data)
         bounds = _bounds(part, len(images))
-        shuffled = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED))
+        shuffled = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED), device="cpu")
         self.data, self.part, self.labels = data, part, labels
         self.fingerprint = files.fingerprint(data, ARCHIVES, DRAWING, WHAT)
         self.images = images[shuffled[slice(*bounds)]]  # uint8 [characters, drawings, 20, 20]
@@ -100,28 +102,28 @@ class Omniglot(Task):
 
         def sample_distinct(count: int, among: int, *shape: int) -> Tensor:
             """`count` distinct numbers below `among`: [*shape, count]."""
-            return torch.rand(*shape, among, generator=generator).argsort(-1)[..., :count]
+            return uniform(*shape, among, generator=generator).argsort(-1)[..., :count]
 
         classes, labels = sample_distinct(level, TURNS * characters, batch), sample_distinct(level, self.labels, batch)  # [B, level]
-        stretch = STRETCH ** (2 * torch.rand(batch, level, 2, generator=generator) - 1)
+        stretch = STRETCH ** (2 * uniform(batch, level, 2, generator=generator) - 1)
         drawing = sample_distinct(INSTANCES, drawings, batch, level)  # [B, level, 10]
         order = sample_distinct(self.steps(level), self.steps(level), batch)  # [B, T]
 
-        place = torch.arange(level).repeat_interleave(INSTANCES)[order]  # [B, T], of the step's character in the episode
+        place = torch.arange(level, device="cpu").repeat_interleave(INSTANCES)[order]  # [B, T], of the step's character in the episode
         shown = classes.gather(1, place)
         images = self.images[shown // TURNS, drawing.flatten(1).gather(1, order)].float() / 255  # [B, T, 20, 20]
-        turn = (shown % TURNS) * (math.pi / 2)
-        angle = turn + TILT * (2 * torch.rand(turn.shape, generator=generator) - 1)
-        shift = 2 * SHIFT * (2 * torch.rand(*turn.shape, 2, generator=generator) - 1)
+        turn = (shown % TURNS).float() * (math.pi / 2)
+        angle = turn + TILT * (2 * uniform(*turn.shape, generator=generator) - 1)
+        shift = 2 * SHIFT * (2 * uniform(*turn.shape, 2, generator=generator) - 1)
         stretch = stretch.gather(1, place[..., None].expand(-1, -1, 2))  # [B, T, 2]
         distorted = distort(images.flatten(0, 1), angle.flatten(), stretch.flatten(0, 1), shift.flatten(0, 1))
 
         targets = labels.gather(1, place).T  # [T, B]
-        inputs = torch.zeros(len(targets), batch, self.input_size)
+        inputs = zeros(len(targets), batch, self.input_size)
         inputs[..., : SIDE * SIDE] = distorted.view(batch, -1, SIDE * SIDE).transpose(0, 1)
         inputs[1:, :, SIDE * SIDE :] = functional.one_hot(targets[:-1], self.labels)
         instance = functional.one_hot(place, level).cumsum(1).gather(2, place[..., None])[..., 0].T  # [T, B], from 1
-        return Batch(inputs, targets, torch.ones(targets.shape), instance)
+        return Batch(inputs, targets, torch.ones_like(targets, dtype=torch.float32), instance)
 
 
 def distort(images: Tensor, angles: Tensor, stretch: Tensor, shift: Tensor) -> Tensor:
@@ -136,7 +138,8 @@ def distort(images: Tensor, angles: Tensor, stretch: Tensor, shift: Tensor) -> T
     Returns:
         Images [n, side, side].
     """
-    axis = (2 * torch.arange(images.shape[1]) + 1) / images.shape[1] - 1  # centres of the pixels, from -1 to 1
+    side = images.shape[1]
+    axis = (2 * torch.arange(side, dtype=images.dtype, device=images.device) + 1) / side - 1  # centres of the pixels, from -1 to 1
     cos, sin = angles.cos()[:, None, None], angles.sin()[:, None, None]
     x, y = axis - shift[:, 0, None, None], axis[:, None] - shift[:, 1, None, None]
     source = ((cos * x + sin * y) / stretch[:, 0, None, None], (cos * y - sin * x) / stretch[:, 1, None, None])
@@ -153,11 +156,7 @@ def load(data: Path) -> Tensor:
         drawings = images.setdefault((match["alphabet"], match["character"]), {})
         if match["drawing"] in drawings:
             continue  # the small sets are parts of the background set: count a drawing once
-        try:
-            image = Image.open(io.BytesIO(content)).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
-        except (UnidentifiedImageError, OSError) as error:
-            raise UsageError(f"{data}: {path}: expected a PNG image, got something else ({error}); fetch the images again") from error
-        drawings[match["drawing"]] = 255 - np.asarray(image)
+        drawings[match["drawing"]] = 255 - _shrunk(content, f"{data}: {path}")
     counts = {len(drawings) for drawings in images.values()}
     if len(counts) != 1 or min(counts) < INSTANCES:
         least, most = min(counts, default=0), max(counts, default=0)
@@ -166,6 +165,19 @@ def load(data: Path) -> Tensor:
             "fetch the images again"
         )
     return torch.from_numpy(np.stack([np.stack([images[key][name] for name in sorted(images[key])]) for key in sorted(images)]))
+
+
+def _shrunk(content: bytes, where: str) -> np.ndarray:
+    """The image in a file, 20 x 20 pixels; UsageError naming the file if it holds none, or one far larger than a drawing."""
+    try:
+        image = Image.open(io.BytesIO(content))  # reads no more than its size
+        size = image.size
+        small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX) if max(size) <= MOST_SIDE else None
+    except NO_IMAGE as error:
+        raise UsageError(f"{where}: expected a PNG image, got something else ({error}); fetch the images again") from error
+    if small is None:
+        raise UsageError(f"{where}: expected a drawing of 105 x 105 pixels, {MOST_SIDE} a side at most, got {size}; fetch the images again")
+    return np.asarray(small)
 
 
 def _bounds(part: Part, characters: int) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 import torch
 
-from mann_bench.suites.tasks.task import Batch, Task, check_option, random_bits
+from mann_bench.suites.tasks.task import Batch, Task, check_option, random_bits, uniform
 
 
 class PrioritySort(Task):
@@ -37,7 +37,7 @@ class PrioritySort(Task):
         """inputs [T, B, bits + 3], targets [T, B, bits], mask [T, B]."""
         self.check_level(level)
         vectors = random_bits(level, batch, self.bits, generator)
-        priority = 2 * torch.rand(level, batch, generator=generator) - 1
+        priority = 2 * uniform(level, batch, generator=generator) - 1
         order = priority.argsort(0, descending=True)[: self.vectors_due(level)]  # [due, B]
         sequences = self.blank(self.steps(level), batch)
         shown, delimiter, answer = slice(0, level), level, slice(level + 1, None)
@@ -45,5 +45,5 @@ class PrioritySort(Task):
         sequences.inputs[shown, :, self.bits] = priority
         sequences.inputs[shown, :, self.bits + 1] = 1
         sequences.inputs[delimiter, :, self.bits + 2] = 1
-        sequences.targets[answer], sequences.mask[answer] = vectors[order, torch.arange(batch)], 1
+        sequences.targets[answer], sequences.mask[answer] = vectors[order, torch.arange(batch, device="cpu")], 1
         return sequences

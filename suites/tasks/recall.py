@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mann_bench.suites.tasks.task import Batch, Task, check_option, random_bits
+from mann_bench.suites.tasks.task import Batch, Task, check_option, random_bits, uniform, zeros
 
 
 class Recall(Task):
@@ -45,7 +45,8 @@ class Recall(Task):
         self.check_level(level)
         keys = distinct_vectors(level, batch, self.key_bits, generator)
         values = random_bits(level, batch, self.value_bits, generator)
-        cued, element = torch.randint(0, level, (batch,), generator=generator), torch.arange(batch)
+        cued = torch.randint(0, level, (batch,), generator=generator, device="cpu")
+        element = torch.arange(batch, device="cpu")
         sequences, flags = self.blank(self.steps(level), batch), self.input_size - 2
         shown, cue = sequences.inputs[:-2], sequences.inputs[-2]
         if self.together:
@@ -60,12 +61,12 @@ class Recall(Task):
 def distinct_vectors(count: int, batch: int, bits: int, generator: torch.Generator) -> Tensor:
     """Draw random bit vectors of which no two of a batch element are equal, float [count, B, bits]."""
     if 2 * count > 2**bits:
-        numbers = torch.rand(batch, 2**bits, generator=generator).argsort(1)[:, :count]
+        numbers = uniform(batch, 2**bits, generator=generator).argsort(1)[:, :count]
     else:
-        numbers = torch.randint(2**bits, (batch, count), generator=generator)
+        numbers = torch.randint(2**bits, (batch, count), generator=generator, device="cpu")
         while (repeated := _repeated(numbers)).any():
-            numbers[repeated] = torch.randint(2**bits, (int(repeated.sum()),), generator=generator)
-    return (numbers.T.unsqueeze(-1) >> torch.arange(bits) & 1).float()
+            numbers[repeated] = torch.randint(2**bits, (int(repeated.sum()),), generator=generator, device="cpu")
+    return (numbers.T.unsqueeze(-1) >> torch.arange(bits, device="cpu") & 1).float()
 
 
 def _repeated(numbers: Tensor) -> Tensor:
@@ -90,9 +91,7 @@ def associative_recall(
     """
     generator = torch.Generator().manual_seed(seed)
     bits = input_size - 2
-    inputs = torch.zeros(steps, batch, input_size)
-    targets = torch.zeros(steps, batch, bits)
-    mask = torch.zeros(steps, batch)
+    inputs, targets, mask = zeros(steps, batch, input_size), zeros(steps, batch, bits), zeros(steps, batch)
     pairs = (steps - 2) // 2
     vectors = random_bits(steps, batch, bits, generator)
     if pairs < 1:
@@ -102,7 +101,8 @@ def associative_recall(
         cue, answer = 2 * pairs, 2 * pairs + 1  # steps
         inputs[:cue, :, :bits] = vectors[:cue]
         inputs[0:cue:2, :, bits] = 1
-        cued, element = torch.randint(0, pairs, (batch,), generator=generator), torch.arange(batch)
+        cued = torch.randint(0, pairs, (batch,), generator=generator, device="cpu")
+        element = torch.arange(batch, device="cpu")
         inputs[cue, :, :bits], inputs[cue, :, bits + 1] = vectors[2 * cued, element], 1
         targets[answer], mask[answer] = vectors[2 * cued + 1, element], 1
     return inputs.to(device, dtype), targets.to(device, dtype), mask.to(device, dtype)

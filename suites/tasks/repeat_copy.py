@@ -37,7 +37,7 @@ class RepeatCopy(Task):
     def sample(self, level: int, batch: int, generator: torch.Generator) -> Batch:
         """inputs [T, B, bits + 2], targets [T, B, bits + 1], mask [T, B]; T depends on the number of copies."""
         self.check_level(level)
-        copies = int(torch.randint(1, self.repeats + 1, (), generator=generator))
+        copies = int(torch.randint(1, self.repeats + 1, (), generator=generator, device="cpu"))
         vectors = random_bits(level, batch, self.bits, generator)
         sequences = self.blank(level + 1 + level * copies + 1, batch)
         shown, answer = slice(0, level), slice(level + 1, None)

@@ -106,12 +106,22 @@ class Task(ABC):
 
     def blank(self, steps: int, batch: int) -> Batch:
         """A batch of zeros, for a task whose answers are bits to fill in."""
-        return Batch(torch.zeros(steps, batch, self.input_size), torch.zeros(steps, batch, self.output_size), torch.zeros(steps, batch))
+        return Batch(zeros(steps, batch, self.input_size), zeros(steps, batch, self.output_size), zeros(steps, batch))
 
 
 def random_bits(steps: int, batch: int, bits: int, generator: torch.Generator) -> Tensor:
     """Draw fair bits, float [steps, B, bits]."""
-    return torch.randint(0, 2, (steps, batch, bits), generator=generator).float()
+    return torch.randint(0, 2, (steps, batch, bits), generator=generator, device="cpu").float()
+
+
+def zeros(*shape: int) -> Tensor:
+    """Make what a batch starts from: float32 on the CPU, whatever torch's defaults are."""
+    return torch.zeros(shape, dtype=torch.float32, device="cpu")
+
+
+def uniform(*shape: int, generator: torch.Generator) -> Tensor:
+    """Draw from U(0, 1), float32 on the CPU, whatever torch's defaults are."""
+    return torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu")
 
 
 def check_option(name: str, value: int, least: int, most: int | None = None) -> None:

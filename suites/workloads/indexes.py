@@ -61,12 +61,12 @@ class IndexWorkload(Workload):
         self.state = indexed_rows(case, self.dtype)
         self.generator = torch.Generator().manual_seed(case.seed + 1)
         self.queries: tuple[Tensor, ...] = ()
-        self.rows = torch.empty(0, dtype=torch.int64)
+        self.rows = torch.empty(0, dtype=torch.int64, device="cpu")
         shape = (case.steps, case.batch, case.heads)
         if self.operation in ("query", "aged"):
-            self.queries = queries_near(self.state, torch.randint(case.slots, shape, generator=self.generator), self.generator).unbind()
+            self.queries = queries_near(self.state, self._random_rows(*shape), self.generator).unbind()
         if self.operation == "update":
-            self.rows = torch.randint(case.slots, (*shape[:2], case.heads * (case.reads + 1)), generator=self.generator).to(case.device)
+            self.rows = self._random_rows(*shape[:2], case.heads * (case.reads + 1)).to(case.device)
         if self.operation == "aged":
             self._age()
         self.changes: list[Any] = []
@@ -105,7 +105,7 @@ class IndexWorkload(Workload):
     def forward(self, steps: int | None = None) -> tuple[Tensor, Any]:
         """Make T calls; y is the rows of the last query, int64 [B, R, K], or a placeholder."""
         state, case = self.state, self.case
-        y = torch.zeros(1)
+        y = torch.zeros(1, dtype=torch.float32, device="cpu")
         for t in range(case.steps if steps is None else steps):
             if self.operation == "build":
                 state.index.build(state)
@@ -144,16 +144,19 @@ class IndexWorkload(Workload):
             return None
         return recall_of(self.state.index, self.state, self.case.heads, self.case.reads, self.generator)
 
+    def _random_rows(self, *shape: int) -> Tensor:
+        """Numbers of rows, int64 on the CPU."""
+        return torch.randint(self.case.slots, shape, generator=self.generator, device="cpu")
+
     def _directions(self, *shape: int) -> Tensor:
         """Unit rows in random directions [*shape, W]."""
-        rows = torch.randn(*shape, self.case.word_size, generator=self.generator)
-        return functional.normalize(rows, dim=-1).to(self.case.device, self.dtype)
+        return random_directions(*shape, self.case.word_size, generator=self.generator).to(self.case.device, self.dtype)
 
     def _age(self) -> None:
         """Write N / `AGED` rows and update the index, as many at a time as a step of SAM writes."""
         case, count = self.case, self.case.heads * (self.case.reads + 1)
         for _ in range(case.slots // AGED // count):
-            rows = torch.randint(case.slots, (case.batch, count), generator=self.generator).to(case.device)
+            rows = self._random_rows(case.batch, count).to(case.device)
             self.state.write(rows, self._directions(case.batch, count))
             self.state.index.update(self.state, rows)
 
@@ -165,7 +168,12 @@ def indexed_rows(case: Case, dtype: torch.dtype) -> IndexedRows:
     generator = torch.Generator().manual_seed(case.seed)
     memory = torch.empty(case.batch, case.slots, case.word_size, dtype=dtype, device=case.device)
     for element in memory:
-        element.copy_(functional.normalize(torch.randn(case.slots, case.word_size, generator=generator), dim=-1))
+        element.copy_(random_directions(case.slots, case.word_size, generator=generator))
     rows = IndexedRows(memory, row_norms(memory), case.slots, index)
     index.build(rows)
     return rows
+
+
+def random_directions(*shape: int, generator: torch.Generator) -> Tensor:
+    """Draw rows of length 1 in random directions, float32 on the CPU."""
+    return functional.normalize(torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu"), dim=-1)

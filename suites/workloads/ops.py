@@ -300,7 +300,7 @@ class OpWorkload(Workload):
         name = case.model.partition(":")[2]
         real = torch.empty(0, dtype=torch.float64 if case.dtype == "float64" else torch.float32, device=case.device)
         self.why_torch = None if name == "copy" or case.kernels == "torch" else native.why_not(real, case.word_size)
-        self.kernels = "torch" if name == "copy" else native.choose(case.kernels, real, case.word_size)
+        self.kernels = "torch" if name == "copy" else native.choose(case.kernels, self.why_torch)
         self.op = OPS[name](case, ops if self.kernels == "native" else reference, self.dtype)
         self.state = self.op.state
 

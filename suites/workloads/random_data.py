@@ -23,23 +23,23 @@ class RandomData:
 
     def uniform(self, *shape: int) -> Tensor:
         """U(0, 1), real."""
-        return torch.rand(*shape, generator=self.generator).to(self.case.device, self.real)
+        return torch.rand(shape, generator=self.generator, dtype=torch.float32, device="cpu").to(self.case.device, self.real)
 
     def normal(self, *shape: int) -> Tensor:
         """N(0, 1), real."""
-        return torch.randn(*shape, generator=self.generator).to(self.case.device, self.real)
+        return torch.randn(shape, generator=self.generator, dtype=torch.float32, device="cpu").to(self.case.device, self.real)
 
     def rows(self, *shape: int) -> Tensor:
         """Numbers of rows that hold content, int64."""
-        return torch.randint(0, self.candidates, shape, generator=self.generator).to(self.case.device)
+        return torch.randint(0, self.candidates, shape, generator=self.generator, device="cpu").to(self.case.device)
 
     def distinct_rows(self, steps: int, count: int) -> Tensor:
         """`count` distinct rows for each step and batch element, -1 where there are too few: int64 [steps, B, count]."""
-        rows = torch.full((steps, self.case.batch, count), -1)
+        rows = torch.full((steps, self.case.batch, count), -1, device="cpu")
         for t in range(steps):
             for b in range(self.case.batch):
-                drawn = torch.randint(0, self.candidates, (4 * count,), generator=self.generator).unique()
-                drawn = drawn[torch.randperm(len(drawn), generator=self.generator)][:count]
+                drawn = torch.randint(0, self.candidates, (4 * count,), generator=self.generator, device="cpu").unique()
+                drawn = drawn[torch.randperm(len(drawn), generator=self.generator, device="cpu")][:count]
                 rows[t, b, : len(drawn)] = drawn
         return rows.to(self.case.device)
 

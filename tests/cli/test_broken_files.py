@@ -1,11 +1,17 @@
-"""Whatever is wrong with a results file, every command that reads one says which file, which line, and what to do; exit code 2."""
+"""Whatever is wrong with a results file, every command that reads one says which file, which line, and what to do.
+
+A file without any result ends the command with exit code 2. A broken line among others costs that line.
+"""
 
 import json
 import sys
+import warnings
 
 import pytest
 
 from mann_bench.cli import app as cli
+from mann_bench.cli.console import warnings_as_sentences
+from mann_bench.data.errors import StorageWarning
 from tests.support.results import make_result
 
 GOOD = make_result().to_line()
@@ -15,14 +21,17 @@ LATER_FIELD = json.dumps({**json.loads(GOOD), "colour": "blue"})
 BROKEN = {
     "empty": (b"", "line 1: expected at least one finished case, got an empty file"),
     "half-written-only-line": (GOOD[:99].encode(), "line 1: expected at least one finished case, got a half-written first line"),
-    "half-written-in-the-middle": (f"{GOOD}\n{GOOD[:99]}\n{GOOD}\n".encode(), "line 2: expected one JSON object"),
     "binary": (b"\x7fELF\xff\xfe\n", "line 1: expected one JSON object"),
-    "blank-line": (f"{GOOD}\n\n".encode(), "line 2: expected one JSON object"),
     "newer-schema": (f"{GOOD}\n{NEWER}\n".encode(), "line 2: expected schema <= 1, got 2; a newer mann-bench wrote this"),
     "foreign-object": (b'{"epoch": 1, "loss": 0.5}\n', "line 1: expected a mann-bench result with a schema number"),
-    "foreign-list": (b"[1, 2]\n", "line 1: expected a mann-bench result with a schema number"),
     "wrong-type": (f"{BAD_FIELD}\n".encode(), "line 1: wall_s: Input should be a valid number"),
     "unknown-field": (f"{LATER_FIELD}\n".encode(), "line 1: colour: Extra inputs are not permitted"),
+}
+LEFT_OUT = {
+    "half-written": (GOOD[:99], "expected one JSON object"),
+    "blank": ("", "expected one JSON object"),
+    "no time": (GOOD.replace('"median":10.0', '"median":NaN'), "time.pass_ms.median: Input should be a finite number"),
+    "null": (GOOD.replace('"wall_s":1.0', '"wall_s":null'), "wall_s: Input should be a valid number"),
 }
 RUN_JSON = {
     "half-written": ('{"suite": "qui', "run.json: expected JSON"),
@@ -46,6 +55,27 @@ def test_results(tmp_path, capsys, monkeypatch, command, kind):
     (tmp_path / "results.jsonl").write_bytes(content)
     error = says(capsys, monkeypatch, command, *[tmp_path] * (2 if command == "compare" else 1))
     assert f"{tmp_path / 'results.jsonl'}, {message}" in error
+
+
+@pytest.mark.parametrize("command", ["report", "claims", "compare"])
+def test_a_broken_line_among_others_costs_that_line(tmp_path, capsys, monkeypatch, command):
+    lines = [GOOD, *(line for line, _ in LEFT_OUT.values()), GOOD]
+    (tmp_path / "results.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    monkeypatch.setattr(sys, "argv", ["mann-bench", command, *[str(tmp_path)] * (2 if command == "compare" else 1)])
+    with pytest.warns(StorageWarning) as told, pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code == 0
+    sentences = {str(warning.message) for warning in told}
+    for number, (_, message) in enumerate(LEFT_OUT.values(), 2):
+        expected = f"{tmp_path / 'results.jsonl'}, line {number}: {message}"
+        assert sum(sentence.startswith(expected) for sentence in sentences) == 1
+
+
+def test_warnings_of_a_folder_are_printed_as_sentences():
+    with warnings_as_sentences():
+        assert warnings.formatwarning("a line is left out", StorageWarning, "store.py", 3) == "warning: a line is left out\n"
+        assert "store.py:3: UserWarning" in warnings.formatwarning("something else", UserWarning, "store.py", 3)
+    assert "store.py:3" in warnings.formatwarning("a line is left out", StorageWarning, "store.py", 3)
 
 
 @pytest.mark.parametrize("command", ["report", "compare"])

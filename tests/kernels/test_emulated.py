@@ -11,7 +11,8 @@ import torch
 
 from mann_bench.kernels import ops
 from mann_bench.kernels.native import build
-from mann_bench.kernels.native.call import Build, run_named
+from mann_bench.kernels.native.call import run_named
+from mann_bench.kernels.native.layout import Build
 from mann_bench.kernels.reference import LshSizes, LshTables
 from mann_bench.kernels.sequence import autograd as sequence
 from mann_bench.models import SAM, SDNC

@@ -149,6 +149,37 @@ def test_a_saved_library_is_built_again_when_first_used(name):
     assert recall(second, rows, rows.memory[:, 50:150].clone(), 1) == 1.0
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_library_has_as_many_threads_afterwards_as_before(name, threads):
+    index, rows = make_index(available(name)), Rows.random(2, 300, 8, 300)
+    faiss: Any = pytest.importorskip("faiss")
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(threads)
+    try:
+        for call in (
+            lambda: index.build(rows),
+            lambda: index.query(rows, near(rows, 3), 2),
+            lambda: index.update(rows, torch.tensor([[3], [5]])),
+            lambda: index.query(rows, near(rows, 3), 2),
+            lambda: pickle.loads(pickle.dumps(index)).query(rows, near(rows, 3), 2),
+        ):
+            call()
+            assert faiss.omp_get_max_threads() == threads
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def test_a_call_of_faiss_has_one_thread_and_gives_the_others_back_if_it_fails():
+    faiss: Any = pytest.importorskip("faiss")
+    threads = faiss.omp_get_max_threads()
+    with rebuilt.one_thread():
+        assert faiss.omp_get_max_threads() == 1
+    with pytest.raises(ValueError, match="inside"), rebuilt.one_thread():
+        raise ValueError("inside")
+    assert faiss.omp_get_max_threads() == threads
+
+
 @pytest.mark.parametrize("fill", ["empty", "full"])
 @pytest.mark.parametrize("name", [*LIBRARIES, "lsh"])
 def test_sam_equals_autograd_through_dense_copies(name, fill):
@@ -218,7 +249,7 @@ def test_state_is_sliced_and_saved_with_its_index(name, tmp_path):
     with torch.no_grad():
         _, state = model(x, model.initial_state(3, fill="full"))
         torch.save(state, tmp_path / "state.pt")
-        loaded = torch.load(tmp_path / "state.pt", weights_only=False)
+        loaded = torch.load(tmp_path / "state.pt")
         alone = [model(x[:, b : b + 1], loaded[b : b + 1])[0] for b in range(3)]
         moved, _ = model(x, state.to("cpu"))
         y, _ = model(x, state)

@@ -7,7 +7,7 @@ import torch
 
 from mann_bench.kernels import ops, reference
 from mann_bench.kernels.native import build
-from mann_bench.kernels.native.call import Build
+from mann_bench.kernels.native.layout import Build
 from mann_bench.kernels.reference import LshSizes, LshTables
 from mann_bench.kernels.reference.lsh import probe_masks
 

@@ -7,7 +7,7 @@ import torch
 
 from mann_bench.kernels import ops, reference
 from mann_bench.kernels.native import build
-from mann_bench.kernels.native.call import Build
+from mann_bench.kernels.native.layout import Build
 from mann_bench.kernels.ops import content, links, lru_ring, sparse_rows
 from mann_bench.kernels.reference import row_norms
 from tests.kernels.test_lru_ring import ROWS, replay

@@ -8,7 +8,7 @@ import torch
 
 from mann_bench.kernels import ops
 from mann_bench.kernels.native import build, call
-from mann_bench.kernels.native.call import Build
+from mann_bench.kernels.native.layout import Build
 from tests.kernels.test_ops import NAMES, arguments, operator
 from tests.support.emulated import Emulator
 

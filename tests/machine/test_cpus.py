@@ -1,4 +1,4 @@
-"""Processes are held to the processors they were given, however many threads they start."""
+"""Processors for measurements: which come first, and that no two runs get the same without knowing it."""
 
 import os
 import subprocess
@@ -7,29 +7,18 @@ import sys
 import pytest
 
 from mann_bench.machine import cpus
+from mann_bench.machine.cpus import ReservedCpus
 
-BOMB = """
-import hashlib, os, sys, threading, time
-from mann_bench.machine.cpus import pin_to_cpus
-pin_to_cpus(int(sys.argv[1]))
-block, until = bytes(10**6), time.monotonic() + 0.3
-def work():
-    while time.monotonic() < until:
-        hashlib.sha256(block)  # works without the interpreter's lock
-many = [threading.Thread(target=work) for _ in range(50)]
-began = time.monotonic()
-for thread in many: thread.start()
-for thread in many: thread.join()
-print(time.process_time() / (time.monotonic() - began), os.popen("nproc").read())
+MADE_UP = range(9000, 9004)  # processors of no machine, so that no run is disturbed
+
+HOLDER = """
+import os, sys
+from mann_bench.machine.cpus import ReservedCpus
+os.sched_getaffinity = lambda process: set(map(int, sys.argv[2:]))
+reserved = ReservedCpus(int(sys.argv[1]))
+print(*reserved.cpus, flush=True)
+sys.stdin.read()
 """
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin processes")
-def test_a_bomb_of_threads_and_its_children_stay_on_one_processor():
-    out = subprocess.run([sys.executable, "-c", BOMB, "1"], capture_output=True, text=True, timeout=60, check=True)
-    processors_used, of_a_child = out.stdout.split()
-    assert float(processors_used) < 1.3  # 50 free threads would keep all of them busy
-    assert of_a_child == "1"
 
 
 def test_cores_before_siblings_and_processor_0_last(monkeypatch):
@@ -39,3 +28,40 @@ def test_cores_before_siblings_and_processor_0_last(monkeypatch):
     assert cpus.pick_cpus(range(8), 5) == [1, 2, 3, 4, 6]
     assert cpus.pick_cpus(range(8), 99) == list(range(8))
     assert cpus.pick_cpus([0], 1) == [0]
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    if sys.platform != "linux":
+        pytest.skip("processors are reserved on Linux only")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(MADE_UP))
+    monkeypatch.setattr(cpus, "siblings", lambda cpu: f"{cpu // 2}")
+
+
+def test_each_run_gets_its_own_and_who_comes_too_late_knows(machine):
+    with ReservedCpus(1) as first, ReservedCpus(2) as second, ReservedCpus(2) as third, ReservedCpus(3) as fourth:
+        assert (first.cpus, first.shared) == ([9000], [])
+        assert (second.cpus, second.shared) == ([9001, 9002], [])
+        assert (third.cpus, third.shared) == ([9000, 9003], [9000])
+        assert (fourth.cpus, fourth.shared) == ([9000, 9001, 9002], [9000, 9001, 9002])
+    with ReservedCpus(9) as alone:
+        assert (alone.cpus, alone.shared) == (list(MADE_UP), [])
+
+
+def test_they_are_free_when_the_process_that_held_them_is_killed(machine):
+    command = [sys.executable, "-c", HOLDER, "3", *map(str, MADE_UP)]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    taken = [int(word) for word in holder.stdout.readline().split()]
+    with ReservedCpus(1) as mine:
+        assert set(mine.cpus) == set(MADE_UP) - set(taken)
+    holder.kill()
+    holder.communicate()
+    with ReservedCpus(4) as mine:
+        assert mine.shared == []
+
+
+def test_where_a_process_cannot_be_pinned_there_are_none(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    with ReservedCpus(2) as reserved:
+        assert (reserved.cpus, reserved.shared) == ([], [])

@@ -1,12 +1,16 @@
 """The gate lets a faithful fast path through and stops one that is wrong."""
 
+import math
+
+import pytest
 import torch
 
 from mann_bench.data.case import Case
+from mann_bench.data.result import Check
 from mann_bench.kernels import reference
 from mann_bench.kernels.reference import content
 from mann_bench.measure.gate import check_workload, relative_error
-from mann_bench.measure.workload import make_workload
+from mann_bench.measure.workload import ModelWorkload, make_workload
 
 
 def test_reference_needs_no_check():
@@ -28,7 +32,33 @@ def test_live_index_agrees_and_a_broken_one_is_caught(monkeypatch):
     assert not check.ok
 
 
-def test_not_finite_is_infinitely_wrong():
-    assert relative_error(torch.ones(2), torch.tensor([1.0, float("nan")])) == float("inf")
-    assert relative_error(torch.ones(2), torch.ones(3)) == float("inf")
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_not_finite_on_either_side_is_infinitely_wrong(bad):
+    good = torch.ones(2)
+    for expected, got in ((good, torch.tensor([1.0, bad])), (torch.tensor([1.0, bad]), good), (torch.tensor([bad, 1.0]),) * 2):
+        assert relative_error(expected, got) == math.inf
+
+
+def test_relative_error_of_what_is_comparable_and_what_is_not():
+    assert relative_error(torch.ones(2), torch.ones(3)) == math.inf
     assert relative_error(torch.ones(2), torch.ones(2)) == 0
+    assert relative_error(torch.ones(0), torch.ones(0)) == 0
+    assert relative_error(torch.full((2,), 1e200, dtype=torch.float64), torch.ones(2, dtype=torch.float64)) == math.inf  # squares overflow
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_one_bad_gradient_among_good_ones_is_unverified(order, monkeypatch):
+    """Whatever comes first: Python's max drops a NaN that does not. A gradient that is missing is no agreement."""
+    good, bad = torch.ones(2), torch.tensor([math.nan, 1.0])
+    workload = make_workload(Case(suite="s", model="sam", kernels="torch", index="live", slots=64))
+    for reference_side, fast_side in ((bad, good), (good, bad), (good, None)):
+        sides = iter([{"y": good, "grad": reference_side}, {"y": good, "grad": fast_side}])
+
+        def observables(self, sides=sides):
+            return {name: value for name, value in list(next(sides).items())[::order] if value is not None}
+
+        monkeypatch.setattr(ModelWorkload, "observables", observables)
+        check = check_workload(workload)
+        assert check is not None
+        assert (check.ok, check.max_rel_err) == (False, math.inf)
+        assert Check.model_validate_json(check.model_dump_json()) == check

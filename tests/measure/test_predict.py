@@ -22,3 +22,10 @@ def test_dtype_scales_and_other_peoples_models_are_not_built():
     assert double == 2 * single
     assert predict(Case(suite="s", model="os:abort", slots=1024), Budget()).total_bytes is None
     assert predict(Case(suite="s", model="sam", slots=4), Budget()).total_bytes is None
+
+
+def test_the_code_of_another_persons_index_is_not_run(tmp_path, monkeypatch):
+    (tmp_path / "hostile_index.py").write_text("raise SystemExit('ran')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for model in ("sam", "index:query"):
+        assert predict(Case(suite="s", model=model, slots=1024, index="hostile_index:Index"), Budget()).total_bytes is None

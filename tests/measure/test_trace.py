@@ -28,7 +28,7 @@ class Slow(torch.autograd.Function):
 
 
 def record(pass_):
-    with recording("cpu") as trace:
+    with recording("cpu", operations=True) as trace:
         with mark(FORWARD):
             y = pass_()
         with mark(BACKWARD):
@@ -195,7 +195,8 @@ def test_memory_of_a_gpu_is_recorded_without_its_profiler(gpu_kernels, use_devic
         asked.append(options.pop("use_device"))
         return torch.autograd.profiler.profile(**options)
 
-    monkeypatch.setattr("mann_bench.measure.trace.profile", profile)
+    for name in ("profile", "_RangesAndMemory"):
+        monkeypatch.setattr(f"mann_bench.measure.trace.{name}", profile)
     with recording("cuda", gpu_kernels=gpu_kernels):
         pass
     assert asked == [use_device]

@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mann_bench.kernels.native import build
 from mann_bench.kernels.native.call import call
+from mann_bench.kernels.native.layout import Layout
 from mann_bench.kernels.sequence import autograd as sequence
 from mann_bench.models import SAM, SDNC
 from mann_bench.models.sparse import native
@@ -237,9 +238,9 @@ def test_is_a_sound_torch_operator(name, monkeypatch):
     fast, _ = pair(name, torch.float32)
     calls: list[tuple[Any, ...]] = []
 
-    def record(entry: str, which: str, names: str, inputs: Any, buffers: Any, sizes: Any) -> None:
-        calls.append((entry, which, names, [tensor.clone() for tensor in inputs], [tensor.clone() for tensor in buffers], list(sizes)))
-        call(entry, which, names, inputs, buffers, sizes)
+    def record(entry: str, layout: Layout, inputs: Any, buffers: Any, sizes: Any) -> None:
+        calls.append((entry, layout.text, [tensor.clone() for tensor in inputs], [tensor.clone() for tensor in buffers], list(sizes)))
+        call(entry, layout, inputs, buffers, sizes)
 
     monkeypatch.setattr(sequence, "call", record)
     fast(torch.randn(3, 2, 5))[0].sum().backward()

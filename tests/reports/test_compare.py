@@ -65,6 +65,30 @@ def test_runs_made_apart_need_more_than_runs_timed_in_turn():
     assert {case.in_turn for case in compare_results(before, later)[0]} == {False}
 
 
+def of(comparison, result, **changes):
+    return result.model_copy(update={"comparison": comparison, **changes})
+
+
+def in_turn(before, after):
+    return [case.in_turn for case in compare_results(before, after)[0]]
+
+
+def test_separate_runs_that_start_in_the_same_second_were_not_timed_in_turn():
+    assert in_turn([of("x", timed())], [of("y", timed())]) == [False]
+    assert in_turn([of("x", timed())], [timed()]) == [False]
+    assert in_turn([of("x", timed())], [of("x", timed(), started_at="2026-01-01T00:10:00+00:00")]) == [True]
+    assert in_turn([timed()], [timed()]) == [True]  # results of older versions have no id
+
+
+def test_processes_are_paired_by_their_comparison():
+    """A line that could not be read leaves one side without its first process."""
+    before = [of(name, timed(factor=factor)) for name, factor in (("x", 1), ("y", 2), ("z", 1.5))]
+    after = [of(name, timed(factor=1.2 * factor)) for name, factor in (("y", 2), ("z", 1.5))]
+    assert verdicts(before, after) == ["SLOWER"]
+    assert in_turn(before, after) == [True]
+    assert known_well(before[1:], after, 0.05)
+
+
 def test_memory_to_the_byte():
     case = compare_results([make_result(per_step=1000)], [make_result(per_step=1001)])[0][0]
     assert case.larger() == ["peak_bytes", "tape_bytes", "bytes_per_step"]
@@ -104,11 +128,14 @@ def test_a_case_that_no_longer_runs_fails_any_limit():
     assert compare_results([make_result(status="oom")], [make_result(status="oom")])[0][0].verdict(0.05) == "NOT MEASURED"
 
 
-def write(folder, results, **environment):
+def facts(**environment):
+    return {"environment": {"cpu": "abacus", "torch": "2.13.0", "gpus": [], "git": {"commit": "abc", "dirty": False}, **environment}}
+
+
+def write(folder, results, resumed=(), **environment):
     folder.mkdir()
     (folder / "results.jsonl").write_text("".join(result.to_line() + "\n" for result in results))
-    facts = {"cpu": "abacus", "torch": "2.13.0", "gpus": [], "git": {"commit": "abc", "dirty": False}, **environment}
-    (folder / "run.json").write_text(json.dumps({"environment": facts}))
+    (folder / "run.json").write_text(json.dumps({**facts(**environment), "resumed": list(resumed)}))
     return folder
 
 
@@ -123,6 +150,34 @@ def test_other_machines_are_refused_and_other_software_warned_of(tmp_path):
     gpu = write(tmp_path / "gpu", [make_result()], gpus=[{"name": "H100", "memory_bytes": 1}])
     with pytest.raises(UsageError, match="gpus: none and H100"):
         compare_runs(one, gpu)
+
+
+def test_each_setting_that_differs_is_named(tmp_path):
+    packages, variables = {"numpy": "2.4", "mann-bench": "0.2"}, {"OMP_PROC_BIND": "true"}
+    one = write(tmp_path / "one", [make_result()], packages=packages, variables=variables, allocator_library="libc")
+    changed = {"packages": {**packages, "numpy": "2.5", "mann-bench": "0.3"}, "variables": {}, "allocator_library": "libjemalloc.so.2"}
+    other = write(tmp_path / "other", [make_result()], **changed)
+    assert compare_runs(one, other).warnings == [
+        "allocator_library: libc and libjemalloc.so.2",
+        "variables OMP_PROC_BIND: true and none",
+        "packages numpy: 2.4 and 2.5",
+    ]
+    older = write(tmp_path / "older", [make_result()])  # recorded neither
+    assert compare_runs(older, one).warnings == []
+    refused = write(tmp_path / "refused", [make_result()], git={"error": "fatal: detected dubious ownership"})
+    assert compare_runs(older, refused).warnings == ["the commit of B is not known: fatal: detected dubious ownership"]
+
+
+def test_cases_of_a_run_that_went_on_elsewhere_are_judged_by_their_own_machine(tmp_path):
+    here, there = make_result(), make_result("ntm")
+    moved = [here, there.model_copy(update={"conditions": 1})]
+    both = write(tmp_path / "both", moved, resumed=[facts(cpu="slide rule")])
+    assert compare_runs(both, write(tmp_path / "one", [here])).warnings == ["only in A: ntm N=64 train"]
+    with pytest.raises(UsageError, match=r"got cpu: slide rule and abacus; add --anyway"):
+        compare_runs(both, write(tmp_path / "other", [here, there]))
+    assert compare_runs(both, both).warnings == []
+    lost = write(tmp_path / "lost", [result.model_copy(update={"conditions": 7}) for result in moved])
+    assert compare_runs(both, lost).warnings == ["run.json without an environment: both sides may have run on different machines"]
 
 
 def test_cases_of_one_side_only(tmp_path):

@@ -83,3 +83,19 @@ def test_runs_are_not_compared_across_machines(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "results.jsonl").write_text("".join(make_result(model, n).to_line() + "\n" for n in SIZES))
     assert ratios(load_frame([tmp_path / "here", tmp_path / "there"])) == []
+
+
+def test_sizes_measured_under_other_conditions_are_not_compared(frame_of):
+    results = curves([1, 1, 1], [0.5, 2, 8])
+    results[-1] = results[-1].model_copy(update={"conditions": 1})
+    frame = frame_of(*results)
+    assert [r.slots for r in ratios(frame)] == SIZES[:-1]
+    assert crossover(frame).last_slots == SIZES[1]
+
+
+def test_what_was_timed_apart_is_marked(frame_of):
+    ids = ["x", "y", "", "x", "z", ""]
+    results = [
+        result.model_copy(update={"comparison": name or None}) for name, result in zip(ids, curves([1, 1, 1], [2, 2, 2]), strict=True)
+    ]
+    assert [r.in_turn for r in ratios(frame_of(*results))] == [True, False, None]

@@ -3,13 +3,16 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from mann_bench.cli.stopping import Stopped
 from mann_bench.data.errors import UsageError
+from mann_bench.run import checkouts
 from mann_bench.run.checkouts import checked_out
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,9 +89,42 @@ def test_what_is_no_checkout(repository, monkeypatch):
         assert here.path == repository
         assert here.folder_name.startswith("working-tree-")
     for name in ("no-such-ref", "--help"):
-        with pytest.raises(UsageError, match=f"expected a git ref .* got '{name}'"), checked_out(name):
+        with pytest.raises(UsageError, match=f"expected a git ref .* got '{name}' .*fatal: Needed a single revision"), checked_out(name):
             pass
+    refusals = {
+        ("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1"): r"dubious ownership.*safe\.directory",
+        ("PATH", ""): r"git cannot be run .*install it",
+    }
+    for variable, words in refusals.items():
+        with monkeypatch.context() as patch:
+            patch.setenv(*variable)
+            with pytest.raises(UsageError, match=words), checked_out("HEAD"):
+                pass
     git(repository, "rm", "-r", "--quiet", "mann_bench")
     git(repository, "commit", "--quiet", "--message", "gone")
     with pytest.raises(UsageError, match=r"expected mann_bench/worker.py at 'HEAD'"), checked_out("HEAD"):
         pass
+
+
+@pytest.mark.parametrize("moment", ["while git makes it", "inside"])
+def test_a_signal_leaves_no_worktree(repository, monkeypatch, moment):
+    monkeypatch.chdir(repository)
+    run_git, paths = checkouts._git, []
+
+    def interrupted(where, *arguments):
+        done = run_git(where, *arguments)
+        if arguments[:2] == ("worktree", "add"):
+            paths.append(Path(arguments[-2]))
+            if moment != "inside":
+                raise Stopped(signal.SIGTERM)
+        return done
+
+    def work():
+        with checked_out("HEAD"):
+            raise Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr(checkouts, "_git", interrupted)
+    with pytest.raises(Stopped):
+        work()
+    assert not paths[0].exists()
+    assert len(git(repository, "worktree", "list").splitlines()) == 1

@@ -4,9 +4,10 @@ import pytest
 
 from mann_bench.data.result import Measured
 from mann_bench.data.suite import Budget
+from mann_bench.measure.advice import advise
 from mann_bench.measure.device import PassTime
-from mann_bench.run.replies import Failure, Started
-from mann_bench.run.runner import run_side_by_side
+from mann_bench.run.replies import Failure, Killed, Started
+from mann_bench.run.runner import build_kernels, fit_batches, run_side_by_side
 from tests.support.fakes import FakeClock
 from tests.support.results import make_result
 
@@ -17,7 +18,10 @@ CALLS: list[str] = []
 class DriftingWorker:
     """Every pass takes 100 ms on a machine that slows by 2% a round; `dam` dies in its second round."""
 
-    def __init__(self, threads, checkout=None):
+    pass_ms = 100.0
+    output = "full, said dam"
+
+    def __init__(self, threads, checkout=None, cpus=()):
         self.used_s, self.rounds, self.model = 0.0, 0, ""
 
     def wait_until_started(self):
@@ -34,7 +38,7 @@ class DriftingWorker:
         if self.model == "dam" and self.rounds == 2:
             return Failure(status="oom", reason="full")
         assert command["flush"] is False
-        return kind(passes=[PassTime(100 * (1 + 0.02 * CLOCK.now))] * 10)
+        return kind(passes=[PassTime(self.pass_ms * (1 + 0.02 * CLOCK.now))] * 10)
 
     def quit(self):
         pass
@@ -48,6 +52,7 @@ def fake_workers(monkeypatch):
     CLOCK.now = 0
     CALLS.clear()
     monkeypatch.setattr("mann_bench.run.runner.WorkerProcess", DriftingWorker)
+    monkeypatch.setattr("mann_bench.run.runner.build_kernels", lambda dtypes: None)
 
 
 def run(*models, rounds):
@@ -64,6 +69,21 @@ def test_steady_drift_cancels_between_cases_that_take_turns():
     assert first.time.first_ms == 500
 
 
+def test_cases_that_take_turns_have_the_id_of_their_comparison():
+    dam, sam = run("dam", "sam", rounds=3)
+    assert dam.status == "oom"
+    assert dam.comparison == sam.comparison
+    [other] = run("sam", rounds=1)
+    assert None is not other.comparison != sam.comparison
+
+
+def test_numbers_that_make_no_sense_are_an_error_of_the_case(monkeypatch):
+    monkeypatch.setattr(DriftingWorker, "pass_ms", 0.0)  # a clock that stands still
+    [result] = run("sam", rounds=2)
+    assert result.status == "error"
+    assert result.reason == "its numbers make no sense: expected passes that take longer than 0 ms"
+
+
 def test_one_after_the_other_the_same_drift_is_taken_for_a_difference():
     [first], [second] = run("ntm", rounds=4), run("sam", rounds=4)
     assert second.time.pass_ms.median > 1.05 * first.time.pass_ms.median
@@ -71,7 +91,7 @@ def test_one_after_the_other_the_same_drift_is_taken_for_a_difference():
 
 def test_a_case_that_dies_in_a_later_round_leaves_the_others_be():
     dam, sam = run("dam", "sam", rounds=3)
-    assert (dam.status, dam.reason, dam.time) == ("oom", "full", None)
+    assert (dam.status, dam.reason, dam.time, dam.output) == ("oom", "full", None, "full, said dam")
     assert sam.status == "ok"
     assert CALLS.count("sam") == 3
     assert CALLS.count("dam") == 2
@@ -86,3 +106,82 @@ def test_many_rounds_end_with_the_time_but_never_before_the_fifth():
 
     assert 5 < rounds(9.5) < 10
     assert rounds(1.0) == 5
+
+
+class KilledOnceWorker(DriftingWorker):
+    """The first worker of `dam` is killed by somebody; or each, if `always`."""
+
+    always, killed = False, 0
+
+    def ask(self, command, timeout_s, kind):
+        if command["do"] == "round" and self.model == "dam" and (self.always or not type(self).killed):
+            type(self).killed += 1
+            return Killed(status="error", reason="killed by SIGTERM")
+        if self.model == "dam":
+            self.model = "ntm"  # it does not run out of memory here
+        return super().ask(command, timeout_s, kind)
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_case_whose_worker_somebody_kills_is_tried_once_more_after_the_others(monkeypatch, always):
+    monkeypatch.setattr("mann_bench.run.runner.WorkerProcess", KilledOnceWorker)
+    monkeypatch.setattr(KilledOnceWorker, "killed", 0)
+    monkeypatch.setattr(KilledOnceWorker, "always", always)
+    results = run("dam", "sam", rounds=2)
+    assert [(result.case.model, result.status) for result in results] == [("sam", "ok"), ("dam", "error" if always else "ok")]
+    assert KilledOnceWorker.killed == (2 if always else 1)
+
+
+def test_workers_that_were_started_are_ended_when_one_cannot_be(monkeypatch):
+    ended = []
+
+    class Refused(DriftingWorker):
+        def __init__(self, *arguments):
+            if len(CALLS) == 2:
+                raise OSError(24, "Too many open files")
+            CALLS.append("started")
+            super().__init__(*arguments)
+
+        def kill(self):
+            ended.append(self)
+
+    monkeypatch.setattr("mann_bench.run.runner.WorkerProcess", Refused)
+    with pytest.raises(OSError, match="Too many"):
+        run("ntm", "dam", "sam", rounds=1)
+    assert len(ended) == 2
+
+
+def test_batches_hold_no_more_workers_than_files_may_be_open(monkeypatch):
+    monkeypatch.setattr("mann_bench.run.runner.most_workers", lambda threads: 3)
+    cases = [make_result("lstm", slots).case for slots in range(1, 9)]
+    assert [len(batch) for batch in fit_batches(cases, Budget())] == [3, 3, 2]
+
+
+def test_a_result_tells_of_processors_that_it_shared(monkeypatch):
+    class Shared:
+        cpus, shared = [7], [7]
+
+        def __init__(self, threads):
+            pass
+
+        def release(self):
+            CALLS.append("released")
+
+    monkeypatch.setattr("mann_bench.run.runner.ReservedCpus", Shared)
+    [result] = run("ntm", rounds=1)
+    assert "another mann-bench used processor 7 at the same time" in advise(result)[0]
+    assert CALLS[-1] == "released"
+
+
+def test_kernels_are_built_before_the_time_of_a_case_begins(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr("mann_bench.run.runner.WorkerProcess", DriftingWorker)
+    monkeypatch.setattr("mann_bench.run.runner.build.build", CALLS.append)
+    run("ntm", rounds=1)
+    assert "-DMB_REAL=float" in CALLS[0]
+    build_kernels({"bfloat16", "float64"})
+    assert {flag for flags in CALLS[2:] for flag in flags if flag.startswith("-DMB")} == {
+        "-DMB_REAL=double",
+        "-DMB_REAL=float",
+        "-DMB_STORE_BF16",
+    }

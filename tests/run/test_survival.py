@@ -110,13 +110,27 @@ def control_group(limit_bytes):
             time.sleep(0.1)
 
 
+DRIVER = """
+import os, sys
+from pathlib import Path
+from mann_bench.run.process import WorkerProcess
+from mann_bench.run.replies import Prepared
+
+Path(sys.argv[1], "cgroup.procs").write_text(str(os.getpid()))
+worker = WorkerProcess(1)
+worker.wait_until_started()
+case = {"suite": "s", "model": "hungry:Doubling", "slots": 8, "steps": 2}
+print(worker.ask({"do": "prepare", "case": case, "memory_bytes": 2**40, "warmup_s": 0.1}, 100, Prepared).model_dump_json())
+"""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
 def test_doubling_until_the_kernel_kills_is_out_of_memory(models):
+    """Whole, as in a job: driver and worker are in the group, whose own count tells of the kill."""
     with control_group(700 * 2**20) as group:
-        worker = WorkerProcess(1)
-        (group / "cgroup.procs").write_text(str(worker._process.pid))
-        reply = prepare(worker, "Doubling", 2**40)
-        worker.quit()
+        done = subprocess.run([sys.executable, "-c", DRIVER, str(group)], capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+        reply = Failure.model_validate_json(done.stdout)
         assert reply == Failure(status="oom", reason="ended by the kernel's out-of-memory killer")
 
 

@@ -35,7 +35,7 @@ def write_archive(path, change=None):
         for name, text in contents.items():
             info = tarfile.TarInfo(f"tasks_1-20_v1-2/{name}")
             info.size = len(text)
-            archive.addfile(info, io.BytesIO(text.encode()))
+            archive.addfile(info, io.BytesIO(text.encode("latin-1")))
     return path
 
 
@@ -137,6 +137,8 @@ def test_useless_data_is_refused(tmp_path):
         Babi(spoil("tasks_1-20_b.tar.gz", lambda contents: contents.update({"en-10k/qa7_made-up_test.txt": "<html>\n"})))
     with pytest.raises(UsageError, match="qa7 test: expected stories, got an empty file"):
         Babi(spoil("tasks_1-20_c.tar.gz", lambda contents: contents.update({"en-10k/qa7_made-up_test.txt": ""})))
+    with pytest.raises(UsageError, match=r"qa7_made-up_test\.txt: expected a text in UTF-8"):
+        Babi(spoil("tasks_1-20_d.tar.gz", lambda contents: contents.update({"en-10k/qa7_made-up_test.txt": "caf\xe9"})))
     with pytest.raises(UsageError, match="--data"):
         find_task("babi")
 

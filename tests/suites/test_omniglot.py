@@ -129,6 +129,15 @@ def test_useless_data_is_refused(tmp_path):
         archive.writestr("images_background/Made-up/character01/0001_01.png", b"no image")
     with pytest.raises(UsageError, match=r"0001_01\.png: expected a PNG image"):
         Omniglot(tmp_path / "images_background_odd.zip")
+    for number, (sides, message) in enumerate(
+        {(2000, 10): "at most, got", (20_000, 20_000): "expected a PNG image, got something else"}.items()
+    ):
+        bomb = io.BytesIO()
+        Image.new("1", sides).save(bomb, "PNG")
+        with zipfile.ZipFile(tmp_path / f"images_background_bomb{number}.zip", "w") as archive:
+            archive.writestr("images_background/Made-up/character01/0001_01.png", bomb.getvalue())
+        with pytest.raises(UsageError, match=rf"0001_01\.png: .*{message}"):
+            Omniglot(tmp_path / f"images_background_bomb{number}.zip")
     with pytest.raises(UsageError, match="labels >= 2"):
         Omniglot(write_archive(tmp_path / "images_background.zip"), labels=1)
 

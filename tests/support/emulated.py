@@ -1,7 +1,6 @@
 """Native calls in processes of their own under a sanitizer: the emu build, 7 threads a block, or the text for the GPU, a thread a lane."""
 
 import ctypes
-import itertools
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,8 +13,9 @@ from torch import Tensor
 
 from mann_bench.kernels import ops
 from mann_bench.kernels.native import build, call
-from mann_bench.kernels.native.arguments import KINDS, SIZES, Arguments, pack, parse
+from mann_bench.kernels.native.arguments import KINDS, SIZES, Arguments
 from mann_bench.kernels.native.headers import SOURCES
+from mann_bench.kernels.native.layout import Build, Layout, pack
 from mann_bench.kernels.sequence import tape as plan
 from mann_bench.models.sparse import native
 
@@ -35,12 +35,12 @@ class SanitizerError(AssertionError):
 class Emulator:
     """`call.run` in such a process. Of each entry point: the last input in `calls`, the places of its barriers in `sites`."""
 
-    def __init__(self, sanitizer: str, folder: Path, *, gpu_width: int | None = None) -> None:
-        """gpu_width: run the text for the GPU, made for this known word size or 0."""
+    def __init__(self, sanitizer: str, folder: Path, *, gpu_width: int | None = None, real: str = "float32") -> None:
+        """gpu_width: run the text for the GPU, made for this known word size or 0; real: number type of the model."""
         device = ("-DMB_WARPS", f"-DMB_FIXED_WIDTH={gpu_width}", f"-DMB_ARGUMENTS_BYTES={ctypes.sizeof(Arguments)}")
         quickly = "-O0" if "undefined" in sanitizer else "-O1"  # to compile
-        flags: tuple[str, ...] = ("-std=c++17", quickly, "-g", *WARNINGS, "-DMB_REAL=float", f"-fsanitize={sanitizer}", f"-I{SOURCES}")
-        flags += ("-DMB_EMULATE",) if gpu_width is None else device
+        flags: tuple[str, ...] = ("-std=c++17", quickly, "-g", *WARNINGS, f"-fsanitize={sanitizer}", f"-I{SOURCES}")
+        flags += (f"-DMB_REAL={build.REALS[real]}", *(("-DMB_EMULATE",) if gpu_width is None else device))
         command = build.compiler()
         others = [source.read_text() for source in (SOURCES / "host.cpp", SOURCES / "device.cu", MAIN.with_name("warps.h"))]
         name = f"{build.build_hash(MAIN, *flags, build.version(command), *others)}.exe"
@@ -49,17 +49,15 @@ class Emulator:
         self.calls: dict[str, bytes] = {}
         self.sites: dict[str, list[str]] = {}  # "FILE LINE"
 
-    def run(self, entry: str, which: call.Build, names: str, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
+    def run(self, entry: str, layout: Layout, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
         """As `call.run`."""
-        arguments = pack(names, tensors, sizes, which.numbers)
-        bytes_of = [tensor.view(-1).view(torch.uint8) for tensor in tensors]
-        _, buffers = parse(names, which.numbers)
-        ends = [start if tensor == before else None for (_, before, _), (_, tensor, start) in itertools.pairwise([*buffers, (0, -1, 0)])]
-        placed = sorted(
-            ((place, bytes_of[tensor][start:end]) for (place, tensor, start), end in zip(buffers, ends, strict=True)),
-            key=lambda one: one[0],
-        )
-        raw = {list(KINDS)[place]: part for place, part in placed}
+        arguments = pack(layout, tensors, sizes)
+        parts: dict[str, Tensor] = {}
+        for held, tensor in zip(layout.tensors, tensors, strict=True):
+            ends = [*(first for _, first in held.buffers[1:]), None]
+            for (name, first), end in zip(held.buffers, ends, strict=True):
+                parts[name] = tensor.view(-1).view(torch.uint8)[first:end]
+        raw = {name: parts[name] for name in KINDS if name in parts}
         for name in call.schedule(entry, arguments):
             self.execute(name, arguments, raw)
 
@@ -95,7 +93,7 @@ class Emulator:
     def instead(self) -> Iterator["Emulator"]:
         """Inside, native calls of models and ops run here."""
 
-        emulated = partial(call.Build, emulate=True)
+        emulated = partial(Build, emulate=True)
         operators = patch.object(ops.operator, "Build", emulated)
         caches = (call.scratch, plan.plan, native.build_for)  # each build needs its own
         for cache in caches:

@@ -10,15 +10,14 @@
 
 namespace mb {
 
-// A candidate row. Order: higher score, then lower row; row -1 loses. `position`: where it stands in the lists merged.
+// A candidate row and its ranked score; row -1 loses. `position`: where it stands in the lists merged.
 struct ScoredRow {
     Real score;
     int32_t row;
     int64_t position;
 
     MB_FN void take_better(const ScoredRow& other) {
-        if (other.row >= 0 && (row < 0 || other.score > score || (other.score == score && other.row < row)))
-            *this = other;
+        if (other.row >= 0 && (row < 0 || comes_before(other.score, other.row, score, row))) *this = other;
     }
 };
 

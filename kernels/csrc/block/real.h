@@ -44,6 +44,15 @@ namespace mb {
 
 typedef MB_REAL Real;
 
+MB_FN float float_of_bits(uint32_t bits) {
+    union {
+        uint32_t bits;
+        float number;
+    } whole;
+    whole.bits = bits;
+    return whole.number;
+}
+
 // bfloat16 as bits, rounded to nearest even.
 struct Bf16 {
     uint16_t bits;
@@ -58,14 +67,7 @@ struct Bf16 {
         if (!finite && (whole.bits & 0x007fffffu)) bits |= 0x40;  // a NaN stays a NaN
         return *this;
     }
-    MB_FN operator Real() const {
-        union {
-            uint32_t bits;
-            float number;
-        } whole;
-        whole.bits = static_cast<uint32_t>(bits) << 16;
-        return whole.number;
-    }
+    MB_FN operator Real() const { return float_of_bits(static_cast<uint32_t>(bits) << 16); }
 };
 
 #ifdef MB_STORE_BF16
@@ -107,6 +109,15 @@ MB_LEAF Real square_root(Real x) { return static_cast<Real>(sqrt(x)); }
 
 constexpr Real epsilon = Real(1e-6);  // inside each norm, as kernels/reference/content.py
 constexpr Real delta = Real(0.005);   // an access with more weight than this counts as use
-constexpr Real lowest = Real(-3.0e38);
+
+MB_FN Real infinity() { return float_of_bits(0x7f800000u); }
+MB_FN Real not_a_number() { return float_of_bits(0x7fc00000u); }
+
+// The order of all that is searched: the higher score, of equal scores the lower row. NaN is ranked as infinity, so
+// that it is found and not lost.
+MB_FN Real ranked(Real score) { return score != score ? infinity() : score; }
+MB_FN bool comes_before(Real score, int32_t row, Real other_score, int32_t other_row) {
+    return score > other_score || (score == other_score && row < other_row);
+}
 
 }  // namespace mb

@@ -57,7 +57,7 @@ struct Links : LinkRows {
             warp.for_each(n, [&](int64_t i) { columns[i] = rows[i], values[i] = rows[i] < 0 ? Real(0) : weights[i]; });
             const Real total = warp.sum(n, [&](int64_t i) { return values[i]; });
             add_duplicates_keep_largest(warp, columns, values, n, 0, sums, linked, linked_weights, L);
-            const Real decay = total < 1 ? 1 - total : 0;
+            const Real decay = total > 1 ? 0 : 1 - total;
             warp.for_each(L, [&](int64_t i) {
                 columns[i] = previous.rows[i], values[i] = decay * previous.weights[i];
                 columns[L + i] = linked[i], values[L + i] = linked_weights[i];

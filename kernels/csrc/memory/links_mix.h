@@ -30,13 +30,16 @@ MB_FN void mix_by_thread(const Arguments& a, LinkRows m, MixInputs in, int32_t* 
     const int64_t K = a.reads, L = a.links, most = max_mixed_columns(a);
     Real *const back = scratch, *const forth = back + most, *const total = forth + most;
     int32_t* const columns = reinterpret_cast<int32_t*>(total + most);
-    int32_t* const positions = columns + most;
     int64_t count = 0;
+    const auto find = [&](int32_t column) {
+        int64_t i = 0;
+        while (i < count && columns[i] != column) ++i;
+        return i;
+    };
     const auto find_or_add = [&](int32_t column) {
-        for (int64_t i = 0; i < count; ++i)
-            if (columns[i] == column) return i;
-        columns[count] = column, back[count] = forth[count] = total[count] = 0;
-        return count++;
+        const int64_t i = find(column);
+        if (i == count) columns[i] = column, back[i] = forth[i] = total[i] = 0, ++count;
+        return i;
     };
     for (int64_t k = 0; k < K; ++k) {
         const int32_t row = in.content_index[k];
@@ -50,18 +53,11 @@ MB_FN void mix_by_thread(const Arguments& a, LinkRows m, MixInputs in, int32_t* 
             if (m.before_columns[q] >= 0) forth[find_or_add(m.before_columns[q])] += m.before_values[q] * weight;
         }
     }
-    for (int64_t i = 0; i < count; ++i) {
-        total[i] += in.modes[0] * back[i] + in.modes[2] * forth[i];
-        positions[i] = static_cast<int32_t>(i);
-    }
-    keep_largest(positions, total, count, index, weights, K);
-    for (int64_t k = 0; k < K; ++k) {
-        const int32_t position = index[k];
-        if (parts) {
-            parts[2 * k] = position < 0 ? 0 : back[position];
-            parts[2 * k + 1] = position < 0 ? 0 : forth[position];
-        }
-        if (position >= 0) index[k] = columns[position];
+    for (int64_t i = 0; i < count; ++i) total[i] += in.modes[0] * back[i] + in.modes[2] * forth[i];
+    keep_largest(columns, total, count, index, weights, K);
+    for (int64_t k = 0; parts && k < K; ++k) {
+        const int64_t i = find(index[k]);
+        parts[2 * k] = index[k] < 0 ? 0 : back[i], parts[2 * k + 1] = index[k] < 0 ? 0 : forth[i];
     }
 }
 

@@ -15,14 +15,14 @@ struct LshQuery {
     const Store* memory;
     const Real* queries;                               // [R, W]
     const int64_t heads, reads, width, probes, lines;  // probes of a head, lines of a bucket
-    // scratch
+    // scratch, the widest numbers first, so that all are aligned
     uint64_t* distances;    // [R, probes, lines], of the 8 entries of a line
     Real* projections;      // [R, planes]
+    Real* scores;           // [R, rerank]
+    Real* best;             // [R, K]
     QuerySketch* sketches;  // [R]
     int32_t* probed;        // [R, probes] codes
     int32_t* selected;      // [R, rerank] rows, -1: none
-    Real* scores;           // [R, rerank]
-    Real* best;             // [R, K]
 
     MB_FN LshQuery(const Block& block, const Lsh& lsh, const Store* memory, const Real* queries, int64_t heads,
                    int64_t reads, Real* scratch)
@@ -39,14 +39,15 @@ struct LshQuery {
         const bool misaligned = reinterpret_cast<uint64_t>(scratch) & 4;
         distances = reinterpret_cast<uint64_t*>(scratch + (misaligned ? 1 : 0));
         projections = reinterpret_cast<Real*>(distances + heads * probes * lines);
-        sketches = reinterpret_cast<QuerySketch*>(projections + heads * lsh_planes(a));
+        scores = projections + heads * lsh_planes(a);
+        best = scores + heads * a.rerank;
+        sketches = reinterpret_cast<QuerySketch*>(best + heads * reads);
         probed = reinterpret_cast<int32_t*>(sketches + heads);
         selected = probed + heads * probes;
-        scores = reinterpret_cast<Real*>(selected + heads * a.rerank);
-        best = scores + heads * a.rerank;
     }
 
-    // index [R, K] of the best rows found, -1 where there are fewer.
+    // index [R, K] of the best rows found, -1 where there are fewer. A query that is not finite and finds none reads
+    // row 0, so that what is read is not finite either.
     MB_FN void run(int32_t* index) const {
         lsh.project(block, heads, [&](int64_t r) { return queries + r * width; }, projections);
         block.sync();
@@ -99,6 +100,7 @@ struct LshQuery {
                 for (int64_t k = 0; k < reads; ++k) is_new = is_new && top.rows[k] != selected[i];
                 if (is_new) top.push(scores[i], selected[i]);
             }
+            if (top.rows[0] < 0 && !is_finite(queries + r * width)) top.rows[0] = 0;
         });
     }
 
@@ -131,16 +133,19 @@ struct LshQuery {
         block.for_each(heads * reads, [&](int64_t i) { index[i] = -1; });
         score_by_warp();
         block.sync();
-        block.for_each(heads * a.rerank, [&](int64_t i) {  // rank = number of better scores, ties by position
-            const int64_t r = i / a.rerank;
-            int64_t rank = 0;
-            for (int64_t other = r * a.rerank; other < (r + 1) * a.rerank; ++other)
-                rank += scores[other] > scores[i] || (scores[other] == scores[i] && other < i);
-            if (scores[i] > lowest && rank < reads) index[r * reads + rank] = selected[i];
-        });
+        block.for_each(heads * a.rerank,
+                       [&](int64_t i) {  // the rank of a row is the number of those that come before it
+                           const int64_t r = i / a.rerank;
+                           int64_t rank = 0;
+                           for (int64_t other = r * a.rerank; other < (r + 1) * a.rerank; ++other)
+                               rank += comes_before(scores[other], selected[other], scores[i], selected[i]);
+                           if (scores[i] == scores[i] && rank < reads) index[r * reads + rank] = selected[i];
+                           if (i % a.rerank == 0 && selected[i] < 0 && !is_finite(queries + r * width))
+                               index[r * reads] = 0;
+                       });
     }
 
-    // Scores of the selected rows; a repeated row scores `lowest` but the first time.
+    // Ranked scores of the selected rows; NaN of a repeated row but the first time, and where there is none.
     MB_FN void score_by_warp() const {
         constexpr int64_t at_once = 4;  // rows that a warp scores together, so that their loads overlap
         const int64_t units = (a.rerank + at_once - 1) / at_once;
@@ -160,8 +165,15 @@ struct LshQuery {
                 if (warp.lane() == i - first) is_new = first_time;
             }
             const int64_t i = first + warp.lane();
-            if (warp.lane() < at_once && i < a.rerank) scores[r * a.rerank + i] = is_new ? score.value() : lowest;
+            if (warp.lane() < at_once && i < a.rerank)
+                scores[r * a.rerank + i] = is_new ? ranked(score.value()) : not_a_number();
         });
+    }
+
+    MB_FN bool is_finite(const Real* query) const {
+        Real zero = 0;
+        for (int64_t w = 0; w < width; ++w) zero += Real(0) * query[w];
+        return zero == 0;
     }
 
     // Cosine of a row with a query, without the query's norm.

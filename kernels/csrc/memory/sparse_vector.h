@@ -1,7 +1,7 @@
 // Sparse vectors as lists of (column, value): adding up equal columns, keeping the largest values. Column -1: no entry.
 #pragma once
 
-#include "memory/topk.h"
+#include "block/block.h"
 
 namespace mb {
 
@@ -15,26 +15,33 @@ MB_FN void add_at_column(int32_t* columns, Real* values, int64_t& count, int32_t
     columns[count] = column, values[count] = value, ++count;
 }
 
-// Keep the k largest of `count` values above zero, ties by position; column -1 and value 0 where there are fewer.
+// Keep the k largest of `count` values that are not zero or less, of equal ones that of the lower column, NaN first
+// (`comes_before`); column -1 and value 0 where there are fewer.
 MB_FN void keep_largest(const int32_t* columns, const Real* values, int64_t count, int32_t* kept_columns,
                         Real* kept_values, int64_t k) {
-    TopK top{kept_values, kept_columns, k};
-    top.clear();
-    for (int64_t i = 0; i < count; ++i)
-        if (values[i] > 0) top.push(values[i], columns[i]);
-    for (int64_t i = 0; i < k; ++i)
-        if (top.rows[i] < 0) top.scores[i] = 0;
+    for (int64_t i = 0; i < k; ++i) kept_columns[i] = -1, kept_values[i] = 0;
+    for (int64_t i = 0; i < count; ++i) {
+        const Real own = ranked(values[i]);
+        const auto belongs_before = [&](int64_t j) {
+            return comes_before(own, columns[i], ranked(kept_values[j]), kept_columns[j]);
+        };
+        int64_t at = k - 1;
+        if (!(own > 0) || !belongs_before(at)) continue;
+        for (; at > 0 && belongs_before(at - 1); --at)
+            kept_values[at] = kept_values[at - 1], kept_columns[at] = kept_columns[at - 1];
+        kept_values[at] = values[i], kept_columns[at] = columns[i];
+    }
 }
-// The same by a warp, a lane an entry. The rank of a value is the number of larger ones, ties by position.
+// The same by a warp, a lane an entry. The rank of a value is the number of those that come before it.
 MB_FN void keep_largest(const Warp& warp, const int32_t* columns, const Real* values, int64_t count,
                         int32_t* kept_columns, Real* kept_values, int64_t k) {
     warp.for_each(k, [&](int64_t i) { kept_columns[i] = -1, kept_values[i] = 0; });
     warp.for_each(count, [&](int64_t i) {
-        const Real own = values[i];
+        const Real own = ranked(values[i]);
         if (!(own > 0)) return;
         int64_t rank = 0;
-        for (int64_t j = 0; j < count; ++j) rank += values[j] > own || (values[j] == own && j < i);
-        if (rank < k) kept_columns[rank] = columns[i], kept_values[rank] = own;
+        for (int64_t j = 0; j < count; ++j) rank += comes_before(ranked(values[j]), columns[j], own, columns[i]);
+        if (rank < k) kept_columns[rank] = columns[i], kept_values[rank] = values[i];
     });
 }
 
@@ -62,8 +69,8 @@ MB_FN void add_duplicates_by_warp(const Warp& warp, const int32_t* columns, cons
     });
 }
 
-// Add up entries of equal columns, of which the first `distinct` are distinct, and keep the k largest sums above zero,
-// ties by position. Overwrites the entries; scratch [count].
+// Add up entries of equal columns, of which the first `distinct` are distinct, and keep the k largest sums
+// (`keep_largest`). Overwrites the entries; scratch [count].
 MB_FN void add_duplicates_keep_largest(const Warp& warp, int32_t* columns, Real* values, int64_t count,
                                        int64_t distinct, Real* scratch, int32_t* kept_columns, Real* kept_values,
                                        int64_t k) {

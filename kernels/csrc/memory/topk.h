@@ -1,4 +1,4 @@
-// Content search: the K rows of largest cosine to each of R queries (Rae et al. 2016, section 3.1), ties by row number.
+// Content search: the K rows of largest cosine to each of R queries (Rae et al. 2016, section 3.1), best first.
 // Each lane tile keeps lists of its own, which are then merged. Several blocks may search one memory, each a share of
 // its rows.
 #pragma once
@@ -8,32 +8,36 @@
 
 namespace mb {
 
-// The k best (score, row), best first; an empty entry has row -1.
+// The k best (ranked score, row), best first. An empty entry has row -1 and score NaN: no score is `<=` that.
 struct TopK {
     Real* scores;
     int32_t* rows;
     int64_t k;
 
     MB_FN void clear() {
-        for (int64_t i = 0; i < k; ++i) scores[i] = lowest, rows[i] = -1;
+        for (int64_t i = 0; i < k; ++i) scores[i] = not_a_number(), rows[i] = -1;
     }
     MB_FN void push(Real score, int32_t row) {
-        if (!(score > scores[k - 1])) return;
+        const Real own = ranked(score);
+        const auto belongs_before = [&](int64_t i) {
+            return rows[i] < 0 || comes_before(own, row, scores[i], rows[i]);
+        };
         int64_t i = k - 1;
-        for (; i > 0 && score > scores[i - 1]; --i) scores[i] = scores[i - 1], rows[i] = rows[i - 1];
-        scores[i] = score, rows[i] = row;
+        if (!belongs_before(i)) return;
+        for (; i > 0 && belongs_before(i - 1); --i) scores[i] = scores[i - 1], rows[i] = rows[i - 1];
+        scores[i] = own, rows[i] = row;
     }
 };
 
 MB_FN int64_t topk_scratch(int64_t heads, int64_t reads) { return 2 * Block::num_lane_tiles * heads * reads; }
 
-// Merge lists [lists, R, K] of scores and rows into the K best of each head [R, K], sorted by score, then row.
+// Merge lists [lists, R, K] of scores and rows into the K best of each head [R, K], best first.
 // Overwrites the rows of the lists. Visible after the next sync.
 MB_FN void merge_topk(const Block& block, const Real* scores, int32_t* rows, int64_t lists, int64_t heads,
                       int64_t reads, int32_t* index, Real* best_scores) {
     block.for_each_by_warp(heads, [&](int64_t r, Warp warp) {
         for (int64_t k = 0; k < reads; ++k) {
-            ScoredRow best{lowest, -1, -1};
+            ScoredRow best{0, -1, -1};
             for (int64_t i = warp.lane(); i < lists * reads; i += Warp::lanes) {
                 const int64_t at = (i / reads * heads + r) * reads + i % reads;
                 best.take_better(ScoredRow{scores[at], rows[at], at});
@@ -73,7 +77,7 @@ MB_FN void scan_topk(const Block& block, const Store* memory, const Real* norms,
                 TopK best{scores + own + r * reads, rows + own + r * reads, reads};
                 const Real worst = best.scores[reads - 1];
                 int32_t better = 0;  // mostly none is, and nothing is pushed
-                for (int j = 0; j < LaneTile::rows; ++j) dots[j] *= scale[j], better |= dots[j] > worst;
+                for (int j = 0; j < LaneTile::rows; ++j) dots[j] *= scale[j], better |= !(dots[j] <= worst);
                 for (int j = 0; j < LaneTile::rows && better; ++j)
                     if (j < count && row + j < num_candidates) best.push(dots[j], static_cast<int32_t>(row + j));
             }

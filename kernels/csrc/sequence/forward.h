@@ -14,17 +14,19 @@ struct ForwardElement : Element {
     MB_FN ForwardElement(const Block& block, const Arguments& a, int64_t element)
         : Element(block, a, element, fixed_width ? fixed_width : a.width) {}
 
+    // A row that a state names. One that the memory does not have is none: a state can come from anywhere.
+    MB_FN int32_t row_of_state(int64_t row) const { return row >= 0 && row < a.slots ? static_cast<int32_t>(row) : -1; }
     MB_FN void load_first_states() {
         block.for_each(
             H, [&](int64_t j) { carry(0)[j] = a.first_hidden[b * H + j], cell(0)[j] = a.first_cell[b * H + j]; });
         block.for_each(R * W, [&](int64_t j) { carry(0)[H + j] = a.first_reads[b * R * W + j]; });
         block.for_each(F, [&](int64_t i) {
-            read_index(0)[i] = static_cast<int32_t>(a.first_read_index[b * F + i]);
+            read_index(0)[i] = row_of_state(a.first_read_index[b * F + i]);
             read_weights(0)[i] = a.first_read_weights[b * F + i];
         });
         const int64_t L = a.links;
         block.for_each(L, [&](int64_t i) {
-            tape_at(a.precedence_rows, 0, L)[i] = static_cast<int32_t>(a.first_precedence_rows[b * L + i]);
+            tape_at(a.precedence_rows, 0, L)[i] = row_of_state(a.first_precedence_rows[b * L + i]);
             tape_at(a.precedence, 0, L)[i] = a.first_precedence[b * L + i];
         });
         block.for_each(1, [&](int64_t) { a.ring_head[b] = a.first_ring_head[b]; });
@@ -189,7 +191,7 @@ struct ForwardElement : Element {
         block.for_each(R, [&](int64_t r) {
             const Real beta = a.strength ? p[strengths + r] : 1;
             const int64_t first = r * K, end = first + K;
-            Real top = lowest, total = 0;
+            Real top = -infinity(), total = 0;
             for (int64_t i = first; i < end; ++i) {
                 if (rows[i] < 0)
                     cosines[i] = 0;

@@ -1,0 +1,44 @@
+"""The worker's side of the two pipes that it shares with its driver: commands come in, replies go out, each a JSON object in a line.
+
+The pipes are the worker's own. Its standard input is empty and all that it prints, from the start of Python on, goes elsewhere
+(`warden.py`): nothing that a model or a site's Python reads or prints can be taken for a command or a reply.
+
+A command may have a `number`; its reply is then {"number": 3, "reply": {...}}.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+
+class Channel:
+    """The two pipes, by their file descriptors."""
+
+    def __init__(self, commands: int, replies: int) -> None:
+        for descriptor in (commands, replies):
+            os.set_inheritable(descriptor, False)  # they are for no program that a model starts
+        self._commands, self._replies = os.fdopen(commands, "rb"), os.fdopen(replies, "wb")
+        self._process = os.getpid()
+
+    def commands(self) -> Iterator[dict[str, Any]]:
+        """Yield the commands until the driver closes the pipe."""
+        for line in self._commands:
+            yield json.loads(line)
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message. In a copy of this process that a model has forked and that came back into this code: end it without a word."""
+        if os.getpid() != self._process:
+            os._exit(0)
+        self._replies.write(json.dumps(message).encode() + b"\n")
+        self._replies.flush()
+
+
+def open_channel() -> Channel:
+    """The channel of this worker process, whose arguments are the two descriptors. Also lets it import from the current folder.
+
+    The current folder comes last, so that a file of the user's hides no module of the project or of Python.
+    """
+    sys.path.append(os.getcwd())
+    return Channel(*map(int, sys.argv[1:]))

@@ -1,0 +1,112 @@
+"""The layers of a model as native kernels read them: only their parameters, so that a layer must be exactly of the type they know."""
+
+import functools
+import operator
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.modules.module import _has_any_global_hook
+
+from mann_bench.kernels.native import build, call
+from mann_bench.kernels.native.layout import Build, Layout, of_buffer
+from mann_bench.kernels.sequence.autograd import Weights
+from mann_bench.kernels.sequence.shapes import weight_shapes
+
+LAYERS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {  # in the order of `Weights`
+    "controller": (nn.LSTMCell, ("weight_ih", "weight_hh", "bias_ih", "bias_hh")),
+    "interface": (nn.Linear, ("weight", "bias")),
+    "output": (nn.Linear, ("weight", "bias")),
+}
+KINDS = {Tensor, nn.Parameter, FakeTensor}
+SIZES = operator.attrgetter("input_size", "output_size", "hidden", "word_size", "heads", "modes", "write_heads", "strength")
+HOOKS = operator.itemgetter("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+STEPWISE = (  # methods of the step-by-step reference that a native pass stands for
+    "unroll",
+    "step",
+    "access",
+    "split_interface",
+    "write",
+    "read",
+    "touch_read",
+    "content_lookup",
+    "link",
+    "weighted_read",
+)
+
+
+class Layered(Protocol):
+    """A model with the layers of `MANN`, and the sizes that their shapes follow from."""
+
+    input_size: int
+    output_size: int
+    hidden: int
+    word_size: int
+    heads: int
+    modes: int
+    write_heads: int
+    strength: bool
+    controller: nn.LSTMCell
+    interface: nn.Linear
+    output: nn.Linear
+
+
+def why_not(model: Layered) -> str | None:
+    """Return why native kernels would not compute what this model does, or None.
+
+    A hook of its parameters does no harm, as autograd runs those. Weights shared by two layers have one gradient, the sum.
+    """
+    modules: Any = vars(model)["_modules"]
+    for name, (kind, parameters) in LAYERS.items():
+        layer = modules[name]
+        if type(layer) is not kind:
+            return f"its layer {name} is of type {type(layer).__name__}, not torch.nn.{kind.__name__}"
+        own = vars(layer)
+        if any(HOOKS(own)):
+            return f"its layer {name} has hooks, which native kernels do not call"
+        if "forward" in own:
+            return f"its layer {name} has a method forward of its own"
+        for parameter in parameters:
+            if own["_parameters"].get(parameter) is None:
+                return f"its layer {name} has no {parameter}"
+    if _has_any_global_hook():
+        return "there are hooks of all modules, which native kernels do not call"
+    if method := replaced_method(type(model)):
+        return f"its method {method} is not that of the model whose steps native kernels compute"
+    return _wrong_weight(model)
+
+
+@functools.cache
+def replaced_method(kind: type) -> str | None:
+    """Find a step-by-step method that a class overrides but not `native_inputs`, with which a model says what native kernels compute."""
+    order = kind.__mro__
+
+    def definer(name: str) -> int:
+        return next((place for place, base in enumerate(order) if name in vars(base)), len(order))
+
+    return next((name for name in STEPWISE if definer(name) < definer("native_inputs")), None)
+
+
+def weights(model: Layered) -> Weights:
+    """Gather the parameters of controller, interface and output layer."""
+    modules: Any = vars(model)["_modules"]
+    return Weights(*(modules[name]._parameters[parameter] for name, (_, parameters) in LAYERS.items() for parameter in parameters))
+
+
+def _wrong_weight(model: Layered) -> str | None:
+    """Say of the first parameter that kernels cannot read what is wrong with it."""
+    found = weights(model)
+    if not KINDS.issuperset(map(type, found)):
+        other = next(type(weight).__name__ for weight in found if type(weight) not in KINDS)
+        return f"it has weights of type {other}, which native kernels cannot read"
+    real = call.name_of(found.output_weight.dtype)
+    if real not in build.REALS:
+        return f"native kernels compute in {' or '.join(build.REALS)}, not in {real}"
+    return _layout(real, SIZES(model)).misfit(found)
+
+
+@functools.lru_cache
+def _layout(real: str, sizes: tuple[int, ...]) -> Layout:
+    named = dict(zip(("input_size", "output_size", "hidden", "width", "heads", "modes", "write_heads", "strength"), sizes, strict=True))
+    which = Build(real, real)
+    return Layout(which, [of_buffer(which, name, shape) for name, shape in weight_shapes(named).items()])

@@ -1,0 +1,56 @@
+"""Signals that ask a command to end."""
+
+import contextlib
+import os
+import signal
+import threading
+
+import pytest
+
+from mann_bench.cli import app as cli
+from mann_bench.cli import stopping
+from mann_bench.cli.stopping import STOPPING, Stopped, stopped_by_signals
+
+
+@pytest.fixture(autouse=True)
+def main_thread():
+    assert threading.current_thread() is threading.main_thread()
+
+
+@pytest.mark.parametrize("number", STOPPING)
+def test_each_is_an_exception_that_no_handler_of_errors_catches(number):
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped) as stopped, stopped_by_signals(), contextlib.suppress(Exception):
+        os.kill(os.getpid(), number)
+    assert (stopped.value.name, stopped.value.exit_code) == (number.name, 128 + number)
+    assert signal.getsignal(number) is before
+
+
+def test_what_follows_soon_does_not_disturb_the_end_and_what_follows_later_hastens_it(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: clock[0])
+    with stopped_by_signals():
+        with pytest.raises(Stopped):
+            os.kill(os.getpid(), signal.SIGTERM)
+        clock[0] = 0.5
+        os.kill(os.getpid(), signal.SIGHUP)
+        clock[0] = 5.0
+        with pytest.raises(Stopped):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_what_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopped_by_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_command_says_what_ended_it(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "app", lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code == 143
+    assert "stopped by SIGTERM" in capsys.readouterr().err

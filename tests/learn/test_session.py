@@ -1,0 +1,119 @@
+"""A session of training runs, with scripted processes: what one of them says or does is no harm to the others."""
+
+import json
+import os
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from rich.console import Console
+
+from mann_bench.learn import session as module
+from mann_bench.learn.messages import Message, decode_message
+from mann_bench.learn.record import LearningCase
+from mann_bench.learn.session import LearningSession
+from mann_bench.run.replies import Failure, Killed
+
+GOOD = json.dumps({"result": {"status": "budget", "reason": None, "wall_s": 1.5, "sequences": 10}}).encode()
+KILLED = Killed(status="error", reason="killed by SIGKILL")
+
+
+class ScriptedProcess:
+    """Says what the script of its run holds, try after try: lines, or how it dies."""
+
+    scripts: ClassVar[dict[int, list[list[bytes | Failure]]]] = {}  # by seed
+    commands: ClassVar[list[dict]] = []
+
+    output = "its last words"
+
+    def __init__(self, threads, cpus=()):
+        self.ends = os.pipe()
+        os.write(self.ends[1], b"there is something to read")
+
+    def fileno(self):
+        return self.ends[0]
+
+    def send(self, command):
+        self.commands.append(command)
+        self.script = self.scripts[command["case"]["seed"]].pop(0)
+
+    def receive(self):
+        lines = [said for said in self.script if isinstance(said, bytes)]
+        return lines, next((said for said in self.script if isinstance(said, Failure)), None)
+
+    def kill(self):
+        for end in self.ends:
+            os.close(end)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "TrainingProcess", ScriptedProcess)
+    monkeypatch.setattr(module, "build_kernels", lambda dtypes: None)
+    monkeypatch.setattr(module, "fingerprint", dict)
+    ScriptedProcess.commands = []
+
+    def run_scripts(*scripts):
+        ScriptedProcess.scripts = {seed: list(script) for seed, script in enumerate(scripts)}
+        cases = [LearningCase(task="copy", model="lstm", seed=seed, levels=(1, 2), sequences=10) for seed in range(len(scripts))]
+        times = {"every_s": 60, "evaluation_s": 60}
+        session = LearningSession(cases, None, Path("out"), resume=False, console=Console(quiet=True), **times)
+        session.run(2)
+        return {result.case.seed: result for result in session.folder.records}
+
+    return run_scripts
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"made by print",
+        b"{}",
+        b'"\\ud800"',
+        b'{"sequences": 3}',
+        b'{"progress": {"sequences": "many"}}',
+        b'{"stopped": true, "evaluating": 3}',
+        b'{"result": 7}',
+        b'{"result": {"status": "won", "wall_s": 1}}',
+        b'{"result": {"status": "ok"}}',
+        b'{"result": {"case_id": "another", "status": "ok", "wall_s": 1}}',
+    ],
+)
+def test_a_strange_message_is_an_error_of_its_run(run, line):
+    results = run([[line]], [[GOOD]])
+    assert {seed: result.status for seed, result in results.items()} == {0: "error", 1: "budget"}
+    assert "expected a" in str(results[0].reason)
+    assert (results[0].output, results[1].output) == ("its last words", None)
+
+
+def test_what_comes_after_the_result_is_not_heard(run):
+    assert run([[GOOD, b"noise", GOOD, Failure(status="error", reason="exited with code 1")]])[0].status == "budget"
+
+
+def test_a_run_whose_process_somebody_kills_is_tried_once_more(run):
+    results = run([[KILLED], [GOOD]], [[KILLED], [KILLED]])
+    assert {seed: (result.status, result.reason) for seed, result in results.items()} == {
+        0: ("budget", None),
+        1: ("error", "killed by SIGKILL"),
+    }
+    assert [command["case"]["seed"] for command in ScriptedProcess.commands] == [0, 1, 0, 1]
+
+
+def test_a_process_that_changes_its_folder_still_writes_its_checkpoint_where_it_should(run, tmp_path):
+    run([[GOOD]])
+    checkpoint = Path(ScriptedProcess.commands[0]["checkpoint"])
+    assert checkpoint.is_relative_to(tmp_path.resolve() / "out" / "checkpoints")
+
+
+def test_a_damaged_checkpoint_of_a_run_that_died_is_no_harm(run, tmp_path, monkeypatch):
+    def damaged(*_):
+        raise EOFError
+
+    monkeypatch.setattr(module, "load_checkpoint", damaged)
+    assert run([[Failure(status="error", reason="exited with code 1: RuntimeError")]])[0].wall_s == 0
+
+
+def test_messages_have_one_key():
+    assert decode_message(b'{"evaluating": 3}') == Message(evaluating=3)
+    assert isinstance(decode_message(b'{"evaluating": 3, "disk": "full"}'), Failure)

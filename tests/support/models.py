@@ -1,0 +1,30 @@
+"""Every model at a small size, by name: the sparse ones on both kinds of kernels."""
+
+from typing import Any
+
+import torch
+
+from mann_bench.models import DAM, DNC, LSTM, NTM, SAM, SDNC
+
+SIZES: dict[str, Any] = {"input_size": 4, "output_size": 3, "hidden": 5}
+MEMORY: dict[str, Any] = {**SIZES, "word_size": 4, "heads": 2, "slots": 7}
+MODELS = {
+    "lstm": (LSTM, SIZES),
+    "ntm": (NTM, MEMORY),
+    "dam": (DAM, MEMORY),
+    "dnc": (DNC, MEMORY),
+    "sam": (SAM, {**MEMORY, "kernels": "torch"}),
+    "sdnc": (SDNC, {**MEMORY, "kernels": "torch"}),
+    "sam-native": (SAM, {**MEMORY, "kernels": "native"}),
+    "sdnc-native": (SDNC, {**MEMORY, "kernels": "native"}),
+}
+DENSE = ("ntm", "dam", "dnc")
+SPARSE = ("sam", "sdnc", "sam-native", "sdnc-native")
+
+
+def make(name: str, **changes: Any) -> Any:
+    model_type, sizes = MODELS[name]
+    model: Any = model_type(**{**sizes, **changes}).double()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model
