@@ -193,7 +193,7 @@ def failure_table(frame: pd.DataFrame) -> Table:
             Cell(r["setting"]),
             Cell(format_slots(int(r["slots"])), r["slots"]),
             Cell(r["status"]),
-            Cell(shortened(r["reason"], LONG)),
+            Cell(shortened(r["reason"], LONG), details=r["output"]),
             Cell(r["case_id"]),
         )
         for r in failed.to_dict("records")
