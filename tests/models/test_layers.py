@@ -18,14 +18,14 @@ pytestmark = pytest.mark.skipif(build.why_not() is not None, reason=f"no native 
 
 
 class TenTimes(nn.Linear):
-    """A layer that computes something else than its weights say."""
+    """Ten times what its parameters say."""
 
     def forward(self, x: Tensor) -> Tensor:
         return 10 * super().forward(x)
 
 
 class HardCell(nn.LSTMCell):
-    """A cell that does so."""
+    """With a hidden state between bounds."""
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Tensor]:
         hidden, cell = super().forward(x, state)
