@@ -29,7 +29,7 @@ class PlainConsole(Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **options)
 
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]  # all its options are passed on
+    def render_str(self, text: str, **options: Any) -> Text:
         """Render a text with what is not printable as escape sequences."""
         return super().render_str(visible(text), **options)
 

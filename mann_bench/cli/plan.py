@@ -2,9 +2,10 @@
 
 import json
 
+import typer
 from rich.table import Table
 
-from mann_bench.cli.console import wide_console
+from mann_bench.cli.console import tell, wide_console
 from mann_bench.cli.options import AsJson, SuiteName, SuiteOptions
 from mann_bench.data.units import format_bytes, format_slots
 
@@ -14,11 +15,13 @@ def plan(
     options: SuiteOptions,
     as_json: AsJson = False,
 ) -> None:
-    """Show the cases of a suite with predicted bytes and time; nothing is run."""
+    """Show the cases of a suite with predicted bytes and time, and those that can never be built; nothing is run."""
     planned = options.load(suite)
-    from mann_bench.measure.predict import predict
+    from mann_bench.measure.predict import predict, why_unbuildable
 
     predictions = [predict(case, planned.budget) for case in planned.cases]
+    planned_bytes = zip(planned.cases, predictions, strict=True)
+    problems = [why_unbuildable(case) if prediction.total_bytes is None else None for case, prediction in planned_bytes]
     if as_json:
         rows = [
             {
@@ -27,19 +30,23 @@ def plan(
                 "bytes": prediction.total_bytes,
                 "bytes_by_cause": prediction.bytes_by_cause,
                 "seconds": round(prediction.seconds, 1),
+                "problem": problem,
             }
-            for case, prediction in zip(planned.cases, predictions, strict=True)
+            for case, prediction, problem in zip(planned.cases, predictions, problems, strict=True)
         ]
         print(json.dumps(rows))
-        return
+        raise typer.Exit(1 if any(problems) else 0)
     table = Table("model", "variant", "kernels", "index", "N", "B", "T", "fill", "mode", "device", "predicted", "seconds", "")
-    for case, prediction in zip(planned.cases, predictions, strict=True):
+    for case, prediction, problem in zip(planned.cases, predictions, problems, strict=True):
         size_bytes = prediction.total_bytes
-        over = "over budget" if size_bytes is not None and size_bytes > planned.budget.memory else ""
+        remark = problem or ("over budget" if size_bytes is not None and size_bytes > planned.budget.memory else "")
         shape = (format_slots(case.slots), str(case.batch), str(case.steps), case.fill, case.mode, case.device)
         predicted = format_bytes(size_bytes) if size_bytes is not None else "unknown"
-        table.add_row(case.model, case.variant, case.kernels, case.index, *shape, predicted, f"{prediction.seconds:.0f}", over)
+        table.add_row(case.model, case.variant, case.kernels, case.index, *shape, predicted, f"{prediction.seconds:.0f}", remark)
     wide_console().print(table)
     total_s = sum(prediction.seconds for prediction in predictions)
     budget = format_bytes(planned.budget.memory)
     print(f"{len(planned.cases)} cases, about {total_s / 60:.0f} min, within a factor of three; memory budget {budget} a case")
+    for problem in dict.fromkeys(filter(None, problems)):
+        tell(f"error: {problem}")
+    raise typer.Exit(1 if any(problems) else 0)

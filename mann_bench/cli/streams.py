@@ -51,7 +51,7 @@ def lasting_streams() -> Iterator[None]:
     if hasattr(output, "reconfigure"):
         output.reconfigure(errors="backslashreplace")  # a terminal may lack a letter
     shown, progress = Stream(output, "standard output", may_be_lost=False), Stream(errors, "standard error", may_be_lost=True)
-    with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(progress):  # type: ignore[type-var]  # both act as text files
+    with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(progress):
         yield
 
 

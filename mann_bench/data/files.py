@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import secrets
 import warnings
 from pathlib import Path
 
@@ -9,10 +10,10 @@ from mann_bench.data.errors import StorageWarning
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all, and sync it to disk."""
-    temporary = path.with_name(path.name + ".part")
+    """Write a file whole or not at all, and sync it to disk. Of several writers at once, the last one's file stands whole."""
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())

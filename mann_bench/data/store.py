@@ -167,7 +167,8 @@ class RecordFolder(Generic[RecordT]):
 
     def _is_left_over(self, entry: Path) -> bool:
         """Whether a file may be what a run leaves that is killed before `run.json` stands."""
-        return entry.name in ("run.json.part", ".lock") or (entry.name == self.kind.file and entry.stat().st_size == 0)
+        torn = entry.name.startswith("run.json.") and entry.name.endswith(".part")
+        return torn or entry.name == ".lock" or (entry.name == self.kind.file and entry.stat().st_size == 0)
 
     def _begin(self, run: dict[str, Any], description: dict[str, Any]) -> None:
         """Load what the folder holds, check that it is the same run, and find the number of the present conditions."""

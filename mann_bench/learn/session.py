@@ -120,12 +120,12 @@ class LearningSession:
         if missing := why_unavailable(case.device, case.variant, case.index):
             self.store(LearningResult(case_id=case.case_id, case=case, started_at=now(), status="unavailable", reason=missing, wall_s=0.0))
             return
-        checkpoint = (self.path / "checkpoints" / f"{case.run_id}.pt").absolute()  # a model may change the current folder
+        checkpoint = self.path.resolve() / "checkpoints" / f"{case.run_id}.pt"  # a model may change the current folder
         if case.run_id in self.stored and not checkpoint.exists():
             self.console.print(f"{label(case)}: expected the checkpoint {checkpoint}, got none; the run starts anew", soft_wrap=True)
         cpus = ReservedCpus(case.threads)
         if cpus.shared:
-            self.console.print(f"{label(case)}: no free processor: it shares those of other runs, and is slower", soft_wrap=True)
+            self.console.print(f"{label(case)}: no free processor: it shares those of other runs, and is slower")
         process = TrainingProcess(case.threads, cpus=[] if cpus.shared else cpus.cpus)
         run = Running(case, cpus, process, process.fileno(), checkpoint)
         data = str(self.data.resolve()) if self.data else None

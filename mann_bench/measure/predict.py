@@ -1,9 +1,10 @@
 """Predict what a case takes before it runs: bytes by the model's own formula, time by a rough one."""
 
+import importlib.util
 from dataclasses import dataclass
 
 from mann_bench.data.case import Case
-from mann_bench.data.registry import BUILT_INS, KINDS
+from mann_bench.data.registry import BUILT_INS, KINDS, find_model
 from mann_bench.data.suite import Budget
 from mann_bench.kernels.index import Unavailable
 from mann_bench.measure.workload import workload_class
@@ -44,9 +45,31 @@ def predicted_bytes(case: Case) -> dict[str, int] | None:
     None for a user's model or index, whose code only its own process may run, and for sizes or an index that cannot be built here: the
     case itself will record why.
     """
-    if (case.model.partition(":")[0] not in KINDS and case.model not in BUILT_INS) or ":" in case.index:
+    if not is_own(case):
         return None
     try:
         return workload_class(case.model).predicted_bytes(case)
     except (ValueError, Unavailable):
         return None
+
+
+def why_unbuildable(case: Case) -> str | None:
+    """Why a case can never be built, whatever the machine: a name that does not exist, or sizes that do not fit; None if it can, as far
+    as is known without running a user's code."""
+    if not is_own(case):
+        targets = [name for name in (find_model(case.model).target, case.index) if ":" in name]
+        modules = [target.partition(":")[0].partition(".")[0] for target in targets]
+        missing = [f"there is no module {module!r} here" for module in modules if importlib.util.find_spec(module) is None]
+        return "; ".join(missing) or None
+    try:
+        workload_class(case.model).predicted_bytes(case)
+    except ValueError as error:
+        return str(error)
+    except Unavailable:
+        return None
+    return None
+
+
+def is_own(case: Case) -> bool:
+    """Whether the case runs no code but mann-bench's: its model is built in, an op or an index, and so is the index that it searches."""
+    return (case.model.partition(":")[0] in KINDS or case.model in BUILT_INS) and ":" not in case.index

@@ -23,8 +23,8 @@ class Ratio:
     """How many times faster a curve is than its twin, and how many times less memory it takes, at one N.
 
     The interval of the speed-up is the widest that the two medians' 95% intervals allow. `tape_bytes`: what one more step keeps for
-    backward, of the curve and of the twin. `in_turn`: whether both were timed in turn, or at other moments of the run; None if the results
-    do not say.
+    backward, of the curve and of the twin. `in_turn`: whether both were timed in turn, or at other moments of the run; None if the
+    results do not say.
     """
 
     setting: str

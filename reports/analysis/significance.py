@@ -1,9 +1,9 @@
 """Two sets of raw time samples: the ratio of their medians, its interval, and a test of whether they differ.
 
 Consecutive samples of one process are not independent: a busy second of the machine slows several of them. If two processes were timed
-in turn (A B B A), they share such seconds; the unit of resampling is then a turn of both, and the ratio within a turn is tested.
+in turn (A B B A), they share such seconds; the unit of resampling is then a round of both, and the ratio within a round is tested.
 Otherwise the unit is a block of consecutive samples, twice as long as their autocorrelation time. The bootstrap draws pairs of processes
-first and turns or blocks within them second, because a whole process may be faster than another by chance.
+first and rounds or blocks within them second, because a whole process may be faster than another by chance.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 Floats = NDArray[np.float64]
-Turns = Sequence[Sequence[float]]  # samples of one process, grouped by turn, in the order they were taken
-Processes = Sequence[Turns]
+Rounds = Sequence[Sequence[float]]  # samples of one process, grouped by round, in the order they were taken
+Processes = Sequence[Rounds]
 
 DRAWS = 2000
 MIN_BLOCKS = 6  # of one process, however strong its autocorrelation
-MIN_TURNS = 5  # with fewer, the ratios of the turns are too few to test
+MIN_ROUNDS = 5  # with fewer, the ratios of the rounds are too few to test
 MIN_CASES = 8  # with fewer, the spread over cases is unknown
 
 
@@ -39,17 +39,17 @@ def change(before: Processes, after: Processes, *, side_by_side: bool = True) ->
     The n-th processes of both sides form a pair; a process without a partner is left out.
 
     Args:
-        side_by_side: the processes of a pair were timed in turn. If both have the same number of turns, at least `MIN_TURNS`, their n-th
-            turns are compared by Wilcoxon's signed-rank test. Otherwise block medians, relative to the common level of the pair, are
+        side_by_side: the processes of a pair were timed in turn. If both have the same number of rounds, at least `MIN_ROUNDS`, their n-th
+            rounds are compared by Wilcoxon's signed-rank test. Otherwise block medians, relative to the common level of the pair, are
             compared by the test of Mann and Whitney (aligned ranks, Hodges and Lehmann 1962).
     """
     random = np.random.default_rng(0)  # fixed, so that equal samples give equal results
     pairs = list(zip(before, after, strict=False))
-    if side_by_side and all(len(old) == len(new) >= MIN_TURNS for old, new in pairs):
-        per_turn = [np.array([log_median(b) - log_median(a) for a, b in zip(old, new, strict=True)]) for old, new in pairs]
-        log_ratios = np.array([np.median(ratios) for ratios in per_turn])
-        resampled = np.stack([np.median(random.choice(ratios, (DRAWS, len(ratios))), axis=1) for ratios in per_turn])  # [pairs, DRAWS]
-        ratios = np.concatenate(per_turn)
+    if side_by_side and all(len(old) == len(new) >= MIN_ROUNDS for old, new in pairs):
+        per_round = [np.array([log_median(b) - log_median(a) for a, b in zip(old, new, strict=True)]) for old, new in pairs]
+        log_ratios = np.array([np.median(ratios) for ratios in per_round])
+        resampled = np.stack([np.median(random.choice(ratios, (DRAWS, len(ratios))), axis=1) for ratios in per_round])  # [pairs, DRAWS]
+        ratios = np.concatenate(per_round)
         p_value = float(stats.wilcoxon(ratios).pvalue) if ratios.any() else 1.0
     else:
         flat = [(np.concatenate(old), np.concatenate(new)) for old, new in pairs]

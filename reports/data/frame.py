@@ -10,7 +10,7 @@ from mann_bench.data.conditions import all_conditions
 from mann_bench.data.files import write_atomically
 from mann_bench.data.result import Result
 from mann_bench.data.store import RESULTS, iter_records, load_run
-from mann_bench.data.text import defused, one_line
+from mann_bench.data.text import defused, one_line, visible
 
 EXACT_INDEXES = ("exact", "live")  # searches that find every true neighbour
 
@@ -64,7 +64,9 @@ def _row(run: str, result: Result) -> dict[str, Any]:
     row["pass_bytes"] = float(memory.peak_bytes - memory.start_bytes) if memory else float("nan")
     row["recall"] = result.recall if result.recall is not None else float("nan")
     row["wall_s"] = result.wall_s
-    return {name: one_line(value) if isinstance(value, str) else value for name, value in row.items()}
+    return {name: one_line(value) if isinstance(value, str) else value for name, value in row.items()} | {
+        "output": visible(result.output or "")
+    }
 
 
 def _short_names(frame: pd.DataFrame) -> pd.Series:

@@ -9,11 +9,12 @@ SortValue = str | float | int
 
 @dataclass(frozen=True)
 class Cell:
-    """`text` is shown, `sort` is sorted by (default: the text); `cases` are links as (label, case id)."""
+    """`text` is shown, `sort` is sorted by (default: the text); `cases` are links as (label, case id); `details` unfold on a page."""
 
     text: str
     sort: SortValue = ""
     cases: tuple[tuple[str, str], ...] = ()
+    details: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mann_bench.data.text import shortened
+from mann_bench.data.text import shortened, visible
 from mann_bench.data.units import format_bytes, format_duration, format_slots, format_times
+from mann_bench.learn.record import LearningResult
 from mann_bench.reports.html.table import LONG, Cell, Column, Table
 from mann_bench.reports.learning.babi import babi_table
 from mann_bench.reports.learning.experiments import Curve, Estimate, Experiment, ToGoal, ratio
@@ -189,7 +190,7 @@ def run_table(experiments: Sequence[Experiment]) -> Table:
 def unfinished_table(experiments: Sequence[Experiment]) -> Table:
     """Tabulate the runs that neither reached their goal nor a limit, and why."""
     rows = tuple(
-        (*map(Cell, (e.title, curve.name, str(run.case.seed), run.status, shortened(run.reason or "", LONG))), runs_cell(curve))
+        (*map(Cell, (e.title, curve.name, str(run.case.seed), run.status)), _reason_cell(run), runs_cell(curve))
         for e in experiments
         for curve in e.curves
         for run in curve.runs
@@ -197,6 +198,10 @@ def unfinished_table(experiments: Sequence[Experiment]) -> Table:
     )
     heads = (Column("task"), Column("curve"), Column("seed", True), Column("status"), Column("reason", wraps=True), Column("runs"))
     return Table("Not trained to the end, and why", "What was learned until then is kept and shown above.", heads, rows)
+
+
+def _reason_cell(run: LearningResult) -> Cell:
+    return Cell(shortened(run.reason or "", LONG), details=visible(run.output or ""))
 
 
 def _bytes_cell(size_bytes: int | None) -> Cell:

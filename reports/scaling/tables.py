@@ -91,8 +91,8 @@ def ratio_table(analysis: Analysis) -> Table:
     )
     note = (
         "Sparse against dense, native against plain torch; in one run, timed in turn where they fit the machine together; * at other "
-        "moments of the run. The interval takes both medians' 95% intervals at their worst. Memory: what one more step keeps for backward; "
-        "where a side keeps nothing there is no ratio, and both are given."
+        "moments of the run. The interval takes both medians' 95% intervals at their worst. Memory: what one more step keeps for "
+        "backward; where a side keeps nothing there is no ratio, and both are given."
     )
     heads = ("setting", "curve", "twin", "N", "times faster", "interval", "times less memory a step", "cases")
     return Table("Against the twin", note, tuple(Column(h, h in ("N", "times faster", "times less memory a step")) for h in heads), rows)
@@ -193,7 +193,7 @@ def failure_table(frame: pd.DataFrame) -> Table:
             Cell(r["setting"]),
             Cell(format_slots(int(r["slots"])), r["slots"]),
             Cell(r["status"]),
-            Cell(shortened(r["reason"], LONG)),
+            Cell(shortened(r["reason"], LONG), details=r["output"]),
             Cell(r["case_id"]),
         )
         for r in failed.to_dict("records")

@@ -13,6 +13,7 @@ from mann_bench.cli import app as cli
 from mann_bench.cli.console import stoppable, writing_to
 from mann_bench.cli.os_errors import BAD_PATH
 from mann_bench.data.errors import DISK_FULL
+from tests.support.results import make_result
 
 # For each command: arguments that are right, and a function that it calls, which is made to fail.
 CALLS = {
@@ -60,13 +61,13 @@ def test_every_command_tells_every_kind(capsys, monkeypatch, tmp_path, command):
         (["run", "file/suite.toml"], "file/suite.toml"),
         (["run", "x" * 300 + ".toml"], "File name too long; give a shorter name"),
         (["run", "latin-1.toml"], "latin-1.toml: expected a text in UTF-8"),
-        (["run", "quick", "--out", "file"], "file: Not a directory; name a folder: a part of this path is a file"),
-        (["run", "quick", "--out", "file/run"], "file/run: Not a directory"),
-        (["run", "quick", "--out", "/proc/run"], "/proc/run: No such file or directory; check the path"),
+        (["run", "quick", "--out", "file"], "--out file: expected a folder that results can be written to"),
+        (["run", "quick", "--out", "file/run"], "--out file/run: expected a folder"),
+        (["run", "quick", "--out", "/proc/run"], "--out /proc/run: expected a folder"),
         (["report", "run", "--out", "file"], "Not a directory; name a folder"),
-        (["largest", "lstm", "--out", "file"], "file: Not a directory"),
+        (["largest", "lstm", "--out", "file"], "--out file: expected a folder"),
         (["profile", "lstm", "--out", "file"], "file: File exists; name another path"),
-        (["learn", "copy", "--models", "lstm", "--out", "file"], "file: Not a directory"),
+        (["learn", "copy", "--models", "lstm", "--out", "file"], "--out file: expected a folder"),
     ],
 )
 def test_paths_of_the_wrong_kind(capsys, monkeypatch, tmp_path, arguments, message):
@@ -75,8 +76,6 @@ def test_paths_of_the_wrong_kind(capsys, monkeypatch, tmp_path, arguments, messa
     Path("file").touch()
     Path("latin-1.toml").write_bytes('name = "é"'.encode("latin-1"))
     Path("run").mkdir()
-    from tests.support.results import make_result
-
     Path("run", "results.jsonl").write_text(make_result().to_line() + "\n")
     code, error = ended(capsys, monkeypatch, *arguments)
     assert (code, error.count("\n")) == (2, 1), error

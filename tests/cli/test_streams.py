@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -12,10 +13,11 @@ from mann_bench.cli import app as cli
 from mann_bench.cli.streams import Stream
 
 
-class Refusing:
-    """A text stream that refuses to be written to."""
+class Refusing(io.StringIO):
+    """A text stream that refuses to be written to, and has no descriptor."""
 
     def __init__(self, number):
+        super().__init__()
         self.number = number
 
     def write(self, text):
@@ -24,11 +26,8 @@ class Refusing:
     def flush(self):
         self.write("")
 
-    def isatty(self):
-        return False
-
-    def fileno(self):
-        raise OSError("it has no descriptor")
+    def close(self):
+        pass  # which would flush
 
 
 @pytest.mark.parametrize("number", [errno.EPIPE, errno.EIO, errno.ENOSPC])

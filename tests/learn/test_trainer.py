@@ -1,7 +1,5 @@
 """Training runs: curriculum, trainer and evaluation in one process, and a process that is killed and resumed."""
 
-import itertools
-import os
 import random
 import time
 
@@ -13,31 +11,15 @@ from torch.nn import functional
 from mann_bench.learn.curriculum import Curriculum
 from mann_bench.learn.evaluation import evaluate, levels_to_test, run_in_chunks, validate
 from mann_bench.learn.messages import Message, decode_message
-from mann_bench.learn.record import LearningCase
 from mann_bench.learn.session import TrainingProcess
-from mann_bench.learn.trainer import CheckpointError, DivergedError, Trainer, load_checkpoint
+from mann_bench.learn.trainer import DivergedError, load_checkpoint
 from mann_bench.models import NTM
 from mann_bench.suites.tasks import Batch, Task, find_task
-
-SMALL = {"slots": 11, "word_size": 5, "heads": 2, "reads": 3, "hidden": 7, "batch": 3, "index": "live", "levels": (1, 3), "task": "copy"}
-
-
-def small_case(**changes):
-    return LearningCase(**{**SMALL, "model": "sam", "sequences": 3 * 120, **changes})
-
-
-def make(case):
-    return Trainer(case, find_task(case.task, options=case.task_options))
+from tests.support.training import after, make, small_case
 
 
 def without_time(points):
     return [point.model_dump(exclude={"wall_s"}) for point in points]
-
-
-def after(batches):
-    """A `should_stop` that lets so many batches through."""
-    calls = itertools.count()
-    return lambda: next(calls) == batches
 
 
 def learned_start(**sizes):
@@ -124,33 +106,6 @@ def test_a_run_beyond_its_limit_is_bit_identical(limit, past_goal, tmp_path):
     assert without_time(longer.curve) == without_time(whole.curve)
     for (name, expected), got in zip(whole.model.state_dict().items(), longer.model.state_dict().values(), strict=True):
         assert torch.equal(expected, got), name
-
-
-def test_checkpoint_of_another_case_is_refused(tmp_path):
-    make(small_case()).run(tmp_path / "one.pt", should_stop=lambda: True)
-    with pytest.raises(ValueError, match="expected a checkpoint of run"):
-        make(small_case(seed=1)).load(tmp_path / "one.pt")
-
-
-class Hostile:
-    """An object whose unpickling runs code."""
-
-    def __reduce__(self):
-        return (os.mkdir, ("ran",))
-
-
-@pytest.mark.parametrize("kind", ["hostile", "list", "other", "empty", "text"])
-def test_a_file_that_is_no_checkpoint_is_told_as_that_and_runs_nothing(kind, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "one.pt"
-    content = {"hostile": {"run_id": Hostile()}, "list": [1], "other": {"model": 1}}.get(kind)
-    if content is None:
-        path.write_text("" if kind == "empty" else "no checkpoint")
-    else:
-        torch.save(content, path)
-    with pytest.raises(CheckpointError, match=r"one\.pt: expected a checkpoint"):
-        load_checkpoint(path, small_case())
-    assert [found.name for found in tmp_path.iterdir()] == ["one.pt"]
 
 
 class TestMemoryBetweenBatches:

@@ -7,7 +7,7 @@ import pytest
 
 from mann_bench.data.errors import UsageError
 from mann_bench.reports.html.page import markdown_cell
-from mann_bench.reports.pages import write_report
+from mann_bench.reports.pages import write_report, write_reports
 from mann_bench.reports.scaling.analysis import analyse
 from tests.support.pages import outside_urls
 from tests.support.results import make_result
@@ -32,7 +32,7 @@ def sweep(model, power, **changes):
 def test_verdicts_are_computed_from_the_results_file(run, tmp_path):
     folder = run(*sweep("sam", 0), *sweep("ntm", 1))
     fits = analyse([folder]).fits["memory_per_step"]
-    exponents = {curve: fit.exponent.value for (_, curve), fit in fits.items()}
+    exponents = {curve: fit.exponent.value for (_, curve), fit in fits.items() if fit.exponent}
     assert exponents == pytest.approx({"sam": 0, "ntm": 1}, abs=0.01)
     page = write_report([folder], tmp_path / "out").read_text()
     assert "The memory each further step takes does not grow with N for sam; it grows as O(N) for ntm." in page
@@ -68,6 +68,13 @@ def test_page_asks_nothing_of_a_network_and_escapes(run, tmp_path):
     assert "&lt;script&gt;alert" in page
     assert "abacus &lt;fast&gt;" in page
     assert outside_urls(page) == []
+
+
+def test_what_a_failed_case_printed_is_folded_and_escaped(run, tmp_path):
+    failed = make_result("lstm", 64, status="error", reason="it broke").model_copy(update={"output": "Traceback:\n  <b>line</b> \x1b[31m"})
+    page = write_report([run(*sweep("sam", 0), failed)], tmp_path / "out").read_text()
+    assert page.count("<details>") == 1
+    assert "<pre>Traceback:\n  &lt;b&gt;line&lt;/b&gt; \\x1b[31m</pre>" in page
 
 
 def test_same_results_same_page(run, tmp_path):
@@ -143,6 +150,14 @@ def test_text_of_others_is_shown_and_does_nothing(run, tmp_path):
 def test_cells_that_a_spreadsheet_would_run(text):
     assert markdown_cell(text) == f"'{text}"
     assert [markdown_cell(own) for own in ("-", "-3 B", "-0.5", "+1")] == ["-", "-3 B", "-0.5", "+1"]
+
+
+def test_a_run_named_twice_is_refused(run, tmp_path):
+    folder = run(make_result())
+    (tmp_path / "link").symlink_to(folder)
+    for again in (folder, tmp_path / "link"):
+        with pytest.raises(UsageError, match="expected each run once"):
+            write_reports([folder, again], tmp_path / "out")
 
 
 def test_several_runs_in_one_report(run, tmp_path):

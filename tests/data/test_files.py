@@ -1,0 +1,22 @@
+"""Files that are written whole or not at all."""
+
+import os
+
+from mann_bench.data.files import write_atomically
+
+
+def test_two_writers_do_not_mix(tmp_path, monkeypatch):
+    """One that begins while the other syncs writes a file of its own; each leaves the whole of its content."""
+    path, sync = tmp_path / "file", os.fsync
+    written = []
+
+    def second_writer(descriptor):
+        monkeypatch.setattr(os, "fsync", sync)
+        write_atomically(path, "second")
+        written.append(path.read_text())
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", second_writer)
+    write_atomically(path, "first one")
+    assert [*written, path.read_text()] == ["second", "first one"]
+    assert list(tmp_path.iterdir()) == [path]
