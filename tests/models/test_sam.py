@@ -140,7 +140,7 @@ def test_bad_input_and_state():
         model(x, model.initial_state(2))
     with pytest.raises(ValueError, match="state: expected one made by initial_state"):
         model(x, {"memory": 0})
-    with pytest.raises(ValueError, match=r"state.memory: expected \[1, 13, 6\]"):
+    with pytest.raises(ValueError, match=r"state.memory.memory: expected \[1, 13, 6\]"):
         model(x, small(slots=12).initial_state(1))
 
 
