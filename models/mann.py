@@ -211,15 +211,23 @@ def check_tensors(
     name: str, state: object, shapes: Mapping[str, tuple[int, ...]], device: torch.device, dtype: torch.dtype | None = None
 ) -> None:
     """ValueError that names the first tensor of a state that has another shape than expected, or another device or dtype."""
-    for part, shape in shapes.items():
-        try:
-            tensor = attrgetter(part)(state)
-        except AttributeError:
-            raise ValueError(f"{name}: expected one with {part}, got a {type(state).__name__}; make one with initial_state") from None
-        if tensor.shape != shape or tensor.device != device or dtype not in (None, tensor.dtype):
-            wanted = f"{list(shape)}{f' {dtype}' if dtype else ''} on {device}"
+    parts = tuple(shapes)
+    try:
+        tensors = _getter(parts)(state)
+    except AttributeError as error:
+        raise ValueError(f"{name}: expected one with {', '.join(parts)}, got {error}; make one with initial_state") from None
+    alike = [*map(_SHAPE, tensors)] == [*shapes.values()] and [*map(_DEVICE, tensors)].count(device) == len(tensors)
+    if alike and (dtype is None or all(tensor.dtype is dtype for tensor in tensors)):
+        return
+    for part, tensor in zip(parts, tensors, strict=True):
+        if tensor.shape != shapes[part] or tensor.device != device or dtype not in (None, tensor.dtype):
+            wanted = f"{list(shapes[part])}{f' {dtype}' if dtype else ''} on {device}"
             got = f"{list(tensor.shape)}{f' {tensor.dtype}' if dtype else ''} on {tensor.device}"
             raise ValueError(f"{name}.{part}: expected {wanted}, got {got}; make one with initial_state")
+
+
+_SHAPE, _DEVICE = attrgetter("shape"), attrgetter("device")
+_getter = functools.cache(lambda names: attrgetter(*names) if len(names) > 1 else lambda state: (attrgetter(*names)(state),))
 
 
 def check_input(x: Tensor, input_size: int, weight: Tensor) -> None:

@@ -158,9 +158,8 @@ class SAM(MANN[SAMMemory]):
         return outputs[0], MANNState(ControllerState(*outputs[1:4]), dataclasses.replace(memory, weights=outputs[4]))
 
     def memory_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
-        read = (batch, self.heads, self.reads)
-        shared = dict.fromkeys(("rows.norms", "rows.ring.last"), (batch, self.slots))
-        return {**super().memory_shapes(batch), **shared, "index": read, "weights": read}
+        read, slots = (batch, self.heads, self.reads), (batch, self.slots)
+        return {"index": read, "weights": read, "memory": (*slots, self.word_size), "rows.norms": slots, "rows.ring.last": slots}
 
     def check_state(self, state: object, x: Tensor) -> None:
         super().check_state(state, x)

@@ -72,10 +72,10 @@ class SDNC(SAM):
         )
 
     def memory_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
-        names = ("after_columns", "after_values", "before_columns", "before_values")
-        links = dict.fromkeys((f"links.{name}" for name in names), (batch, self.slots, self.link_entries))
-        precedence = dict.fromkeys(("precedence_rows", "precedence_weights"), (batch, self.link_entries))
-        return {**super().memory_shapes(batch), **links, **precedence}
+        links, precedence = (batch, self.slots, self.link_entries), (batch, self.link_entries)
+        matrices = ("links.after_columns", "links.after_values", "links.before_columns", "links.before_values")
+        vectors = ("precedence_rows", "precedence_weights")
+        return {**super().memory_shapes(batch), **dict.fromkeys(matrices, links), **dict.fromkeys(vectors, precedence)}
 
     def native_inputs(self, memory: SAMMemory) -> native.ModelInputs:
         assert isinstance(memory, SDNCMemory)

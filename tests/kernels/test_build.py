@@ -146,6 +146,95 @@ def test_a_folder_that_cannot_be_written_is_told(stand_in, cache):
         load()
 
 
+def test_a_folder_that_others_can_write_to_is_not_used(stand_in, cache, monkeypatch):
+    log = stand_in('cp "$LIBRARY" "$2"')
+    cache.mkdir()
+    cache.chmod(0o777)
+    with pytest.raises(build.BuildError, match=r"cache: expected a folder of this user's that no other can write to.*chmod 700"):
+        load()
+    cache.chmod(0o700)
+    monkeypatch.setattr(build.os, "geteuid", lambda: cache.stat().st_uid + 1)
+    with pytest.raises(build.BuildError, match="expected a folder of this user's"):
+        load()
+    assert log.read_text() == ""
+    assert list(cache.iterdir()) == []
+
+
+def test_a_library_that_others_can_write_is_built_again(stand_in, cache):
+    """And even where files are made for all to write, neither the folder nor the library is."""
+    log = stand_in('cp "$LIBRARY" "$2"; chmod 777 "$2"')
+    before = os.umask(0)
+    try:
+        path = build.build(build.flags())
+        assert [cache.stat().st_mode & 0o777, path.stat().st_mode & 0o777] == [0o700, 0o700]
+        path.chmod(0o666)
+        assert build.build(build.flags()) == path
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert log.read_text().splitlines() == ["compile", "compile"]
+
+
+def test_what_killed_builds_left_is_removed(stand_in, cache):
+    stand_in('cp "$LIBRARY" "$2"')
+    cache.mkdir(mode=0o700)
+    for name, age_s in (("build-old", 3600), ("build-young", 60)):
+        (cache / name).mkdir()
+        (cache / name / "half").write_text("")
+        os.utime(cache / name, (time.time() - age_s, time.time() - age_s))
+    path = build.build(build.flags())
+    assert {left.name for left in cache.iterdir()} == {"build-young", path.name}
+
+
+@pytest.mark.parametrize("chosen", ["/nowhere/g++", "no-such-compiler -O2", "", '"unfinished', "{text}"])
+def test_a_compiler_that_is_no_program_is_told(chosen, cache, tmp_path, monkeypatch):
+    (tmp_path / "text").write_text("not to be executed")
+    monkeypatch.setenv("CXX", chosen.format(text=tmp_path / "text") or " ")
+    with pytest.raises(build.BuildError, match=r"CXX: expected a C\+\+ compiler, got .*; correct it or unset it"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("#!/bin/sh\nsleep 60", "did not end within 0.2 s; set CXX to another one"),
+        ("#!/nowhere/sh", "cannot be run: .*; set CXX to another one"),
+        ("#!/bin/sh\necho out of order >&2; exit 3", "fails when asked for its --version: out of order; set CXX to another one"),
+    ],
+    ids=["hangs", "without interpreter", "fails"],
+)
+def test_a_compiler_that_does_not_say_what_it_is_is_asked_once(text, told, cache, tmp_path, monkeypatch):
+    script = tmp_path / "my c++"
+    script.write_text(text)
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", f"'{script}' -m64")
+    monkeypatch.setattr(build, "VERSION_S", 0.2)
+    for _ in range(2):
+        with pytest.raises(build.BuildError, match=f"the compiler '.*my c\\+\\+' -m64 {told}"):
+            load()
+    monkeypatch.setattr(build, "run_compiler", None)
+    assert fingerprint()["kernel_build"] is None
+
+
+def test_words_of_a_compiler_in_any_encoding(stand_in):
+    stand_in("printf 'error: \\377\\n' >&2; exit 1")
+    with pytest.raises(build.BuildError, match="could not compile the kernels: error: \N{REPLACEMENT CHARACTER}"):
+        load()
+
+
+ARM = "processor\t: {0}\nFeatures\t: fp asimd {1}\nCPU implementer\t: 0x41\nCPU variant\t: 0x1\nCPU part\t: {2}\n\n"
+
+
+def test_processors_with_other_features_have_other_names(monkeypatch):
+    names = []
+    texts = [ARM.format(0, *core) for core in (("crc32", "0xd0c"), ("sve", "0xd0c"), ("crc32", "0xd4f"))]
+    for text in (*texts, ARM.format(0, "crc32", "0xd0c") + ARM.format(1, "crc32", "0xd4f"), "model name\t: Z\nflags\t: avx\n"):
+        monkeypatch.setattr(build.Path, "read_text", lambda path, text=text: text)
+        names.append(build.processor.__wrapped__())
+    assert len(set(names)) == 5
+    assert names[0].endswith("|fp asimd crc32|0x41|0x1|0xd0c||")
+
+
 def test_the_hash_follows_source_flags_and_compiler(tmp_path, monkeypatch):
     (tmp_path / "a.h").write_text("int a;")
     (tmp_path / "main.cpp").write_text("int b;")

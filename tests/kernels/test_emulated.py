@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from mann_bench.kernels import ops
+from mann_bench.kernels import ops, reference
 from mann_bench.kernels.native import build
 from mann_bench.kernels.native.call import run_named
 from mann_bench.kernels.native.layout import Build
@@ -193,9 +193,40 @@ def test_lsh_text_for_the_gpu_is_exact(live, tmp_path_factory):
 
 
 def test_text_for_the_gpu_stays_in_bounds(tmp_path_factory):
-    lanes, model = _emulator("address,undefined", tmp_path_factory, gpu_width=0), make("sdnc")
+    """And what is no number comes out where it came in."""
+    lanes = _emulator("address,undefined", tmp_path_factory, gpu_width=0)
+    for name in ("sdnc", "sam-lsh"):
+        with lanes.instead():
+            found = every_entry(make(name), steps=3, poison=float("nan"))
+        assert bool(found[0][0].isfinite().all())
+        assert bool(found[0][:, 1].isfinite().all())
+        assert bool(found[0][1:, 0].isnan().all())
+
+
+@pytest.mark.parametrize("gpu_width", [None, 0], ids=["emu", "gpu"])
+def test_equal_rows_and_no_numbers_in_the_order_of_the_reference(gpu_width, tmp_path_factory):
+    """More equal rows than a list holds, in lists of many lanes and parts."""
+    lanes = _emulator("address,undefined", tmp_path_factory, gpu_width=gpu_width)
+    memory = torch.tensor([[1.0, 0, 0], [0, 2, 0], [0, 0, 0]])[torch.arange(2 * 131).view(2, 131) // 40 % 3]
+    memory[1, [17, 90]] = float("nan")
+    queries = torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 2, 0], [float("nan"), 0, 0]]).repeat(2, 1, 1)
+    arguments = memory, reference.row_norms(memory), queries, 9, 131
     with lanes.instead():
-        every_entry(model, steps=3, poison=float("nan"))
+        found = ops.topk_content(*arguments)
+    assert torch.equal(found, reference.topk_content(*arguments))
+
+
+def test_a_hash_index_in_double_precision_is_aligned(tmp_path_factory):
+    """With odd numbers of everything that is kept before numbers of eight bytes."""
+    addresses = _emulator("address,undefined", tmp_path_factory, real="float64")
+    memory, queries = torch.randn(1, 40, 5, dtype=torch.float64), torch.randn(1, 1, 5, dtype=torch.float64)
+    sizes = LshSizes(tables=3, bits=2, capacity=8, probes=3, rerank=8)
+    tables = LshTables.empty(1, 40, 5, sizes, torch.float64)
+    with addresses.instead():
+        ops.lsh_fill(tables, memory, 40)
+        ops.lsh_update(tables, memory, torch.arange(7)[None])
+        found = ops.lsh_query(tables, memory, queries, 3, sizes.rerank)
+    assert torch.equal(found, reference.lsh_query(tables, memory, queries, 3, sizes.rerank))
 
 
 HOSTILE = {"nan": float("nan"), "inf": float("inf"), "huge": 3e38, "tiny": 1e-45}

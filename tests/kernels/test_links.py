@@ -1,5 +1,6 @@
 """Row-sparse links: sums, cuts, invariants and exact undo."""
 
+import pytest
 import torch
 
 from mann_bench.kernels.reference import SparseLinks, add_sparse, largest_entries, link_read, link_update
@@ -52,3 +53,9 @@ def test_update_keeps_zero_diagonal_row_sums_and_undoes_exactly():
         forward, backward = link_read(links, rows.unsqueeze(1), weights.unsqueeze(1))
         assert float(backward[1].sum(-1).max()) <= 1 + 1e-5
         assert (forward[1] >= 0).all()
+
+
+def test_places_beyond_int32_are_refused():
+    with pytest.raises(ValueError, match=r"slots, link_entries: expected at most 2147483647 links .*, got 268435456 x 8"):
+        SparseLinks.empty(1, 2**28, 8, torch.float32, "meta")
+    assert SparseLinks.empty(1, 2**28 - 1, 8, torch.float32, "meta").after_values.shape == (1, 2**28 - 1, 8)

@@ -1,9 +1,11 @@
 """The lazy queue against a naive list, and its undo."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mann_bench.kernels import ops
 from mann_bench.kernels.reference import LruRing
 
 ROWS = 7
@@ -56,6 +58,15 @@ def test_compaction_keeps_the_order():
         naive.append(3)
     assert ring.tail < 3 * ROWS + 1024 + 8
     assert ring.order().tolist() == [naive, naive]
+
+
+@pytest.mark.parametrize("kind", [LruRing, ops.LruRing])
+def test_positions_beyond_int32_are_refused(kind):
+    with pytest.raises(ValueError, match=r"slots: expected at most 715827541 .*, got 715827542"):
+        kind(1, 715_827_542, device="meta")
+    ring = kind(1, 715_827_541, device="meta")
+    with pytest.raises(ValueError, match="expected a pass of at most 1431656106 accesses to rows, got 1431656107; run fewer steps"):
+        ring.reserve(2**31 - 1 - ring.rows + 1)
 
 
 def test_elements_are_independent():

@@ -141,6 +141,9 @@ def test_bad_sizes():
     for bad in (LshSizes(0, 4, 8, 1, 1), LshSizes(1, 25, 8, 1, 1), LshSizes(1, 4, 7, 1, 1), LshSizes(1, 1, 8, 3, 1)):
         with pytest.raises(ValueError, match="sizes: expected tables, rerank >= 1"):
             LshTables.empty(1, 10, 4, bad, torch.float32)
+    for slots, large in ((2**31, LshSizes(1, 4, 8, 1, 1)), (10, LshSizes(1, 24, 128, 1, 1))):
+        with pytest.raises(ValueError, match=f"slots, sizes: expected at most 2147483647 rows, .*, got {slots} and"):
+            LshTables.empty(1, slots, 4, large, torch.float32, "meta")
     memory, (tables, _) = make((2, 64, 32, 4, 4), LshSizes(3, 4, 8, 8, 16), torch.float32)
     with pytest.raises(ValueError, match=r"memory: expected torch.float32 \[B, N, W\]"):
         ops.lsh_query(tables, memory[0], torch.randn(2, 1, 32), 1, 8)

@@ -77,9 +77,9 @@ def test_all_scores_infinitely_low_are_still_found(search):
 
 def hashed(memory, search, live):
     """An index of one bucket for all rows, and one of a few buckets."""
-    slots = memory.shape[1]
+    batch, slots, width = memory.shape
     for sizes in (LshSizes(1, 0, 8 * -(-slots // 8), 1, slots), LshSizes(3, 2, 16, 4, 40)):
-        tables = LshTables.empty(*memory.shape, sizes, memory.dtype)
+        tables = LshTables.empty(batch, slots, width, sizes, memory.dtype)
         search.lsh_fill(tables, memory, live)
         yield tables, sizes
 

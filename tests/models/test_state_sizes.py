@@ -85,9 +85,9 @@ def test_rows_that_the_memory_does_not_have(part, kernels):
 @kernels
 def test_a_state_of_another_kind_of_model(kernels):
     state = SAM(**SIZES, kernels=kernels).initial_state(2)
-    assert refused(SDNC(**SIZES, kernels=kernels), state).startswith(
-        "state.memory: expected one with links.after_columns, got a SAMMemory;"
-    )
+    told = refused(SDNC(**SIZES, kernels=kernels), state)
+    assert told.startswith("state.memory: expected one with ")
+    assert told.endswith("got 'SAMMemory' object has no attribute 'links'; make one with initial_state")
 
 
 def smaller_codes(rows: Any) -> None:
