@@ -61,13 +61,13 @@ def test_every_command_tells_every_kind(capsys, monkeypatch, tmp_path, command):
         (["run", "file/suite.toml"], "file/suite.toml"),
         (["run", "x" * 300 + ".toml"], "File name too long; give a shorter name"),
         (["run", "latin-1.toml"], "latin-1.toml: expected a text in UTF-8"),
-        (["run", "quick", "--out", "file"], "--out file: expected a folder that results can be written to"),
-        (["run", "quick", "--out", "file/run"], "--out file/run: expected a folder"),
-        (["run", "quick", "--out", "/proc/run"], "--out /proc/run: expected a folder"),
+        (["run", "quick", "--out", "file"], "file: Not a directory; name a folder"),
+        (["run", "quick", "--out", "file/run"], "file/run: Not a directory; name a folder"),
+        (["run", "quick", "--out", "/proc/run"], "/proc/run: No such file or directory; check the path"),
         (["report", "run", "--out", "file"], "Not a directory; name a folder"),
-        (["largest", "lstm", "--out", "file"], "--out file: expected a folder"),
+        (["largest", "lstm", "--out", "file"], "file: Not a directory; name a folder"),
         (["profile", "lstm", "--out", "file"], "file: File exists; name another path"),
-        (["learn", "copy", "--models", "lstm", "--out", "file"], "--out file: expected a folder"),
+        (["learn", "copy", "--models", "lstm", "--out", "file"], "file: Not a directory; name a folder"),
     ],
 )
 def test_paths_of_the_wrong_kind(capsys, monkeypatch, tmp_path, arguments, message):
