@@ -27,7 +27,7 @@ from mann_bench.machine.environment import fingerprint
 from mann_bench.run.process import WorkerProcess
 from mann_bench.run.replies import Failure, Killed
 from mann_bench.run.runner import build_kernels, why_unavailable
-from mann_bench.run.words import one_line, text_of
+from mann_bench.run.words import reason_line, text_of
 
 STOP_S = 30.0  # time for a process to finish its batch and write a checkpoint, after it was asked to stop
 LINE_S = 30.0  # time between two progress lines of a run where the output is no terminal
@@ -233,7 +233,7 @@ def result_of(run: Running, outcome: dict[str, Any]) -> LearningResult:
     try:
         return LearningResult(**known, **outcome, output=output)
     except (ValidationError, TypeError) as error:  # TypeError: a field that is known already
-        reason = one_line(f"expected a result of the training process, got one that cannot be stored: {text_of(error)}")
+        reason = reason_line(f"expected a result of the training process, got one that cannot be stored: {text_of(error)}")
         return LearningResult(**known, status="error", reason=reason, output=run.process.output, wall_s=0.0)
 
 

@@ -16,7 +16,7 @@ from mann_bench.learn.record import LearningCase
 from mann_bench.learn.trainer import DivergedError, Trainer, start_or_resume
 from mann_bench.machine.devices import device_name
 from mann_bench.run.channel import Channel, open_channel
-from mann_bench.run.words import describe, one_line, print_exception
+from mann_bench.run.words import describe, print_exception, reason_line
 from mann_bench.run.worker import is_out_of_memory, limit_memory
 from mann_bench.suites.tasks import Task, find_task
 
@@ -91,7 +91,7 @@ class TrainingWorker:
     def failure(self, error: Exception, trainer: Trainer | None) -> tuple[str, str]:
         """Status and reason of a run that an exception ended."""
         if isinstance(error, DivergedError):
-            return "diverged", one_line(str(error))
+            return "diverged", reason_line(str(error))
         where = "while it was built"
         if trainer is not None:
             trainer.close_point()

@@ -11,10 +11,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mann_bench.data.fields import Text
 from mann_bench.data.result import Backend, Check, FailedStatus, Memory
-from mann_bench.run.words import one_line
+from mann_bench.run.words import reason_line
 
 ReplyT = TypeVar("ReplyT", bound=BaseModel)
-Sentence = Annotated[Text, AfterValidator(one_line)]
+Sentence = Annotated[Text, AfterValidator(reason_line)]
 
 
 class Reply(BaseModel):

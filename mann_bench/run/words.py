@@ -9,7 +9,7 @@ NOISE = ("USDT:", "[W", "[INFO")  # how lines begin that do not explain the end 
 FAULT_HANDLER = "Fatal Python error: "  # how the report of Python's fault handler begins
 
 
-def one_line(text: str) -> str:
+def reason_line(text: str) -> str:
     """The first line of a text, cut to `REASON_CHARACTERS`; what cannot be printed is replaced."""
     line = text.strip().partition("\n")[0][: REASON_CHARACTERS + 1]
     line = "".join(character if character.isprintable() else "?" for character in line)
@@ -26,7 +26,7 @@ def text_of(error: BaseException) -> str:
 
 def describe(error: BaseException) -> str:
     """`TypeError: what it says`, in one line."""
-    return one_line(f"{type(error).__name__}: {text_of(error)}")
+    return reason_line(f"{type(error).__name__}: {text_of(error)}")
 
 
 def print_exception(error: BaseException) -> None:
@@ -48,4 +48,4 @@ def last_words(printed: bytes) -> str:
     own, report = (own, report) if found else (text, "")
     lines = [line.strip() for line in own.splitlines() if line.strip() and not line.startswith(NOISE)]
     frames = [line.strip() for line in report.splitlines() if line.strip().startswith("File ")]
-    return one_line((lines[-1:] or frames[:1] or [""])[0])
+    return reason_line((lines[-1:] or frames[:1] or [""])[0])
