@@ -45,10 +45,10 @@ def test_cases_that_differ_have_different_names(change):
 
 def test_times_are_a_sample_a_quarter_of_each_process():
     result = make_result()
-    passes = result.time.pass_ms.model_copy(update={"samples": [float(i) for i in range(40)]})
+    passes = result.time.pass_ms.model_copy(update={"samples": [float(i) for i in range(1, 41)]})
     result = result.model_copy(update={"time": result.time.model_copy(update={"pass_ms": passes})})
     times = points.times_ms(stored(result, result))
-    assert times == {"samples": [0.45, 1.45, 2.45, 3.45] * 2, "number": 1}
+    assert times == {"samples": [0.55, 1.55, 2.55, 3.55] * 2, "number": 1}
 
 
 def test_what_failed_is_nan():
