@@ -1,157 +1,116 @@
-"""Kill a sweep again and again, at random, and go on with it: nothing that finished is lost, repeated or changed, and nothing runs on.
+"""Kill sweeps again and again, at random, and go on with them: nothing that finished is lost, repeated or changed, and nothing runs on.
 
-python tests/endurance/kills.py KILLS [SEED]        prints what was done and found, as JSON; exits with 1 if something is wrong
+python -m tests.endurance.kills KILLS [--seed N] [--jobs N] [--out FILE]        FILE: counts and faults as JSON, after every sweep
 """
 
+import argparse
 import json
-import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-import uuid
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import psutil
+from mann_bench.data.store import load_results
+from tests.endurance.forking import Forker
+from tests.endurance.killing import SIGNALS, TARGETS, Tally, Trial, in_threads
 
-ROOT = Path(__file__).resolve().parents[2]
-CASES = 6
-SUITE = f"""
+SUITE = """
 name = "kills"
 [fixed]
 steps = 2
 [[sweep]]
-models = ["lstm"]
-slots = {[str(2**number) for number in range(2, 2 + CASES)]}
+models = {models}
+slots = ["8", "16", "32"]
 [budget]
-timing_seconds = 0.05
+timing_seconds = 0.02
 rounds = 1
+case_seconds = 100_000
 """
-SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-TARGETS = ("driver", "worker", "all")
-MOMENTS = ("at once", "before a record", "at a record")
-ENDS_S = 20.0  # for everything to be gone
+MODELS = (["lstm"], ["lstm"], ["lstm", "sam"])  # two are timed in turn
+LONGEST_S = {"at once": 0.3, "start": 4.0, "record": 0.0, "after a record": 2.0, "after the last record": 0.05}
+WAITS = ("at once", "start", "start", "start", "record", "after a record")
 
 
-class Sweep:
-    """One sweep in a folder of its own. Its processes are known by a variable in their environment."""
-
-    def __init__(self, folder: Path) -> None:
-        self.out, self.suite = folder / "run", folder / "kills.toml"
-        self.suite.write_text(SUITE)
-        self.mark = uuid.uuid4().hex
-        self.kept = b""
-        self.faults: list[str] = []
-
-    @property
-    def stored(self) -> bytes:
-        """The results so far."""
-        path = self.out / "results.jsonl"
-        return path.read_bytes() if path.exists() else b""
-
-    def start(self) -> "subprocess.Popen[bytes]":
-        """Start it, or go on with it."""
-        command = [sys.executable, "-m", "mann_bench", "run", str(self.suite), "--out", str(self.out)]
-        resume = ["--resume"] if (self.out / "run.json").exists() else []
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "MANN_BENCH_KILLS": self.mark}
-        return subprocess.Popen(
-            [*command, *resume], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-
-    def processes(self) -> list[psutil.Process]:
-        """Its processes that are alive."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get("MANN_BENCH_KILLS") == self.mark and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
-
-    def check(self, what: str) -> None:
-        """Nothing may run any more, and what was stored is as it was."""
-        until = time.monotonic() + ENDS_S
-        while (alive := self.processes()) and time.monotonic() < until:
-            time.sleep(0.05)
-        if alive:
-            self.faults.append(f"{what}: {len(alive)} processes run on")
-        stored = self.stored
-        if not stored.startswith(self.kept):
-            self.faults.append(f"{what}: earlier results have changed")
-        self.kept = stored[: stored.rfind(b"\n") + 1]
-        ids = [json.loads(line)["case_id"] for line in self.kept.splitlines()]
-        if len(ids) != len(set(ids)):
-            self.faults.append(f"{what}: a case is there twice")
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every case is there."""
-        return self.kept.count(b"\n") == CASES
+def wait(sweep: Trial, chance: random.Random) -> float | None:
+    """Wait for some random moment or the end of the sweep; returns when its records grew last, if that was waited for."""
+    how, grown_s = chance.choice(WAITS), None
+    if "record" in how:
+        grown_s = sweep.wait_for_growth()
+        if how == "after a record" and sweep.stored.count(b"\n") == sweep.total:
+            how = "after the last record"
+    if sweep.driver.poll() is None:
+        time.sleep(chance.uniform(0, LONGEST_S[how]))
+    return grown_s
 
 
-def wait_for_moment(sweep: Sweep, driver: "subprocess.Popen[bytes]", moment: str, chance: random.Random) -> None:
-    """Wait for the moment of a kill, or for the end of the sweep."""
-    if moment == "at once":
-        time.sleep(chance.uniform(0, 4))
-        return
-    records, size = chance.randrange(1, 3), len(sweep.stored)
-    while records and driver.poll() is None:
-        if (now := len(sweep.stored)) != size:
-            size, records = now, records - 1
-        time.sleep(0.0005)
-    if moment == "before a record":
-        time.sleep(chance.uniform(0, 1))
+def trial(forker: Forker, chance: random.Random, tally: Tally) -> None:
+    """One sweep, killed until it is complete or no more kills are wanted."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, models = Path(name), chance.choice(MODELS)
+        (folder / "kills.toml").write_text(SUITE.format(models=json.dumps(models)))
+        command = ["run", "kills.toml"]
+        sweep = Trial(forker, folder, command, "results.jsonl", 3 * len(models), lambda record: record["case_id"])
+        at_workers = 0
+        while not sweep.is_complete:
+            driver, what = sweep.start(chance), "no kill"
+            while not tally.is_done and driver.poll() is None:
+                grown_s = wait(sweep, chance)
+                number = chance.choice(SIGNALS)
+                if (killed := sweep.kill(chance.choice(TARGETS), number, chance, grown_s)) is not None:
+                    tally.add(number, *killed)
+                    what = " ".join((number.name, *killed))
+                    at_workers += killed[0] in ("worker", "warden")
+                    if killed[0] in ("driver", "all"):
+                        break
+                sweep.check_records(what)
+            driver.wait()
+            sweep.check_ended(what)
+            if what == "no kill" and not sweep.is_complete:
+                sweep.fault(f"the sweep ended by itself with {sweep.kept.count(chr(10).encode())} of {sweep.total} cases")
+                break
+        statuses = check_results(sweep, at_workers)
+        counts = {"sweeps": 1, "starts": sweep.starts, "new_interpreters": sweep.new_starts}
+        tally.close(sweep.faults, **counts, cases_ok=statuses["ok"], cases_killed_twice=statuses["error"])
 
 
-def kill(sweep: Sweep, driver: "subprocess.Popen[bytes]", target: str, number: signal.Signals, chance: random.Random) -> None:
-    """Send a signal to the driver, to one of the processes below it, or to all as a scheduler does."""
-    if target == "driver":
-        driver.send_signal(number)
-        return
-    processes = sweep.processes()
-    others = [process for process in processes if process.pid != driver.pid]
-    for process in processes if target == "all" else others and [chance.choice(others)]:
-        try:
-            process.send_signal(number)
-        except psutil.Error:
-            continue
+def check_results(sweep: Trial, at_workers: int) -> Counter[str]:
+    """The results of a complete sweep can be read; a case failed only if its worker was killed, and killed again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        results = load_results(sweep.out)
+    failed = [result for result in results if result.status != "ok"]
+    reasons = {f"killed by {number.name}" for number in signal.Signals}
+    if 2 * len(failed) > at_workers or any(result.status != "error" or result.reason not in reasons for result in failed):
+        sweep.fault(f"after {at_workers} kills of workers, cases ended as {[(result.status, result.reason) for result in failed]}")
+    if left := sorted(path.name for path in sweep.out.iterdir() if path.name not in ("run.json", "results.jsonl")):
+        sweep.fault(f"files are left: {left}")
+    return Counter(result.status for result in results)
 
 
-def run(kills: int, seed: int) -> dict[str, Any]:
+def run(kills: int, seed: int = 0, jobs: int = 1, file: Path | None = None) -> dict[str, Any]:
     """Make so many kills; return counts of what was done, and the faults found."""
-    chance = random.Random(seed)
-    done: Counter[str] = Counter()
-    faults: list[str] = []
-    while sum(done.values()) < kills:
-        with tempfile.TemporaryDirectory() as folder:
-            sweep = Sweep(Path(folder))
-            while not sweep.is_complete:
-                driver = sweep.start()
-                what = "no kill"
-                if sum(done.values()) < kills:
-                    target, number, moment = chance.choice(TARGETS), chance.choice(SIGNALS), chance.choice(MOMENTS)
-                    wait_for_moment(sweep, driver, moment, chance)
-                    kill(sweep, driver, target, number, chance)
-                    what = f"{number.name} to {target} {moment}"
-                    done[what] += 1
-                driver.wait(timeout=300)
-                sweep.check(what)
-                if what == "no kill" and not sweep.is_complete:
-                    sweep.faults.append(f"the sweep ended with {sweep.kept.count(chr(10).encode())} of {CASES} cases")
-                    break
-            statuses = Counter(json.loads(line)["status"] for line in sweep.kept.splitlines())
-            if set(statuses) - {"ok"}:
-                sweep.faults.append(f"cases ended as {dict(statuses)}")
-            faults += sweep.faults
-    return {"seed": seed, "kills": dict(done), "faults": faults}
+    tally = Tally(kills, seed, file)
+    in_threads(jobs, lambda forker, chance: trial(forker, chance, tally), tally)
+    return tally.summary()
+
+
+def main() -> None:
+    """Run as a program; exit code 1 if something is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kills", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    outcome = run(given.kills, given.seed, given.jobs, given.out)
+    print(json.dumps(outcome, indent=1))
+    sys.exit(bool(outcome["faults"]))
 
 
 if __name__ == "__main__":
-    outcome = run(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
-    print(json.dumps(outcome, indent=1))
-    sys.exit(bool(outcome["faults"]))
+    main()
