@@ -1,5 +1,6 @@
 """What trials of kills share: a command whose processes are known by a mark, signals to them, and what must hold afterwards."""
 
+import argparse
 import json
 import os
 import random
@@ -25,6 +26,7 @@ NEW = 0.1  # share of the starts in an interpreter of their own, whose imports m
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 TARGETS = ("driver", "worker", "warden", "all")
 POLL_S, POLLS = 0.05, 600  # for everything to be gone; polls and not seconds, so that a machine that pauses all does not count
+LONGEST_S = {"at once": 0.3, "start": 4.0, "record": 0.0, "after a record": 2.0, "after the last record": 0.05}  # that are waited
 APPENDING_S = 0.005  # a kill this soon after the records grew counts as one while they are appended
 
 
@@ -75,10 +77,20 @@ class Tally:
 class Trial:
     """A command with a folder of results, which is killed and started again.
 
+    Args:
+        command: arguments of `mann-bench`.
+        records: name of the file of records.
+        total: records of a run that is complete.
+        identity: what must differ between two records.
+
     Attributes:
         kept: the records that stood at the last check, which must stand for ever.
+        at_workers: kills of workers and wardens so far.
         faults: what is wrong.
     """
+
+    waits: tuple[str, ...] = ("at once", "start", "start", "start", "record", "after a record")
+    after_end: Callable[[], None] = staticmethod(lambda: None)  # a further check of what stands after each end
 
     def __init__(
         self, forker: Forker, folder: Path, command: list[str], records: str, total: int, identity: Callable[[dict[str, Any]], str]
@@ -88,8 +100,46 @@ class Trial:
         self.output = folder / "output"
         self.mark = uuid.uuid4().hex
         self.kept = b""
-        self.starts = self.new_starts = 0
+        self.starts = self.new_starts = self.at_workers = 0
         self.faults: list[str] = []
+
+    def run(self, chance: random.Random, tally: Tally) -> None:
+        """Start the command and kill it until it is complete; without kills once the tally is done."""
+        while not self.is_complete:
+            driver, what = self.start(chance), "no kill"
+            while not tally.is_done and driver.poll() is None:
+                grown_s = self.wait(chance.choice(self.waits), chance)
+                number = chance.choice(SIGNALS)
+                if (killed := self.kill(chance.choice(TARGETS), number, chance, grown_s)) is not None:
+                    tally.add(number, *killed)
+                    what = " ".join((number.name, *killed))
+                    self.at_workers += killed[0] in ("worker", "warden")
+                    if killed[0] in ("driver", "all"):
+                        self.wait_for_end(what)
+                        break
+                self.check_records(what)
+            driver.wait()
+            self.check_ended(what)
+            self.after_end()
+            if what == "no kill" and not self.is_complete:
+                self.fault(f"it ended by itself with {self.kept.count(chr(10).encode())} of {self.total} records")
+                break
+
+    def wait_for_end(self, what: str) -> None:
+        """Wait for the end of a driver that was sent a signal: at most the record in hand may still be written."""
+        before = self.stored.count(b"\n")
+        self.driver.wait()
+        if self.stored.count(b"\n") > before + 1:
+            self.fault(f"{what}: it went on")
+
+    def wait(self, how: str, chance: random.Random) -> float | None:
+        """Wait for some random moment or the end of the command; returns when the records grew last, if that was waited for."""
+        grown_s = self.wait_for_growth() if "record" in how else None
+        if how == "after a record" and self.stored.count(b"\n") == self.total:
+            how = "after the last record"
+        if self.driver.poll() is None:
+            time.sleep(chance.uniform(0, LONGEST_S[how]))
+        return grown_s
 
     def start(self, chance: random.Random) -> "Driver":
         """Start the command, or go on with it."""
@@ -193,14 +243,12 @@ class Trial:
         count = self.stored.count(b"\n")
         return "before the first record" if count == 0 else "after the last record" if count >= self.total else "between records"
 
-    def wait_for_growth(self, records: int = 1) -> float | None:
-        """Wait until so many records were added; when that was, or None if the command ended first."""
-        size, grown = self.size, 0
+    def wait_for_growth(self) -> float | None:
+        """Wait until a record is added; when that was, or None if the command ended first."""
+        size = self.size
         while self.driver.poll() is None:
-            if (now := self.size) > size:
-                size, grown = now, grown + 1
-                if grown == records:
-                    return time.monotonic()
+            if self.size > size:
+                return time.monotonic()
             time.sleep(0.002)
         return None
 
@@ -238,6 +286,9 @@ class Trial:
 def in_threads(jobs: int, trial: Callable[[Forker, random.Random], None], tally: Tally) -> None:
     """Run trials in so many threads until the tally is done; an exception of one ends all and is a fault."""
 
+    for number in (signal.SIGHUP, signal.SIGINT):  # a shell may have us ignore them (nohup, &), which processes inherit
+        signal.signal(number, signal.SIG_DFL)
+
     def work(number: int) -> None:
         chance = random.Random(f"{tally.seed} {number}")
         try:
@@ -254,3 +305,16 @@ def in_threads(jobs: int, trial: Callable[[Forker, random.Random], None], tally:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def main(description: str, run: Callable[[int, int, int, Path | None], dict[str, Any]]) -> None:
+    """Run a trial as a program: KILLS [--seed N] [--jobs N] [--out FILE]; exit code 1 if something is wrong."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kills", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    outcome = run(given.kills, given.seed, given.jobs, given.out)
+    print(json.dumps(outcome, indent=1))
+    sys.exit(bool(outcome["faults"]))
