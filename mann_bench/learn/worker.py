@@ -4,6 +4,10 @@
 """
 
 import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `main`: a KeyboardInterrupt in an import may come out as another error
+
 from pathlib import Path
 from time import monotonic  # a model may replace that of the module
 from typing import Any

@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mann_bench.learn.session import TrainingProcess
 from mann_bench.run import process
-from mann_bench.run.process import most_workers
+from mann_bench.run.process import WorkerProcess, most_workers
 from mann_bench.run.replies import Failure, Killed
 from mann_bench.run.words import OUTPUT_CHARACTERS
 from tests.support.talking import TalkerProcess
@@ -114,6 +115,27 @@ def test_a_signal_to_the_warden_reaches_the_worker(talker):
     assert talker.run("import time; time.sleep(0.5); said = 1") == 1
     talker.quit()
     assert talker.output == "asked to stop\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("kind", [WorkerProcess, TrainingProcess])
+def test_ctrl_c_while_a_worker_imports_is_no_fault_of_the_case(kind):
+    """Python's own handler would raise KeyboardInterrupt there, of which an extension module may make an ImportError."""
+    worker = kind(1)
+    warden = psutil.Process(worker._process.pid)
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        for child in warden.children():
+            status = Path(f"/proc/{child.pid}/status").read_text()
+            handled = int(status.partition("SigCgt:")[2].split()[0], 16)
+            started = any("mann_bench" in word for word in child.cmdline()) and "torch" in Path(f"/proc/{child.pid}/maps").read_text()
+            if started and not handled & 1 << (signal.SIGINT - 1):
+                child.send_signal(signal.SIGINT)
+                until = 0
+        time.sleep(0.005)
+    reply = worker.wait_until_started()
+    worker.kill()
+    assert reply == Killed(status="error", reason="killed by SIGINT")
 
 
 def test_a_worker_outlives_the_thread_that_started_it():
