@@ -14,6 +14,7 @@ from mann_bench.kernels.native.layout import Layout
 from mann_bench.kernels.sequence import autograd as sequence
 from mann_bench.models import SAM, SDNC
 from mann_bench.models.sparse import native
+from tests.support.sparse_states import choices, states
 
 SIZES: dict[str, Any] = {"input_size": 5, "output_size": 3, "hidden": 7, "word_size": 6, "slots": 13, "heads": 2, "reads": 3}
 MODELS = {"sam": SAM, "sdnc": SDNC}
@@ -61,23 +62,6 @@ def relative_error(got: Tensor, expected: Tensor) -> float:
     assert bool(torch.isfinite(got).all())
     scale = expected.double().square().mean().sqrt().clamp_min(1e-12)
     return float((got.double() - expected.double()).square().mean().sqrt() / scale)
-
-
-def states(state: Any) -> dict[str, Tensor]:
-    """Everything a state holds, by name."""
-    controller, memory = state.controller, state.memory
-    held = {"hidden": controller.hidden, "cell": controller.cell, "reads": controller.reads, "weights": memory.weights}
-    held |= {"memory": memory.rows.memory, "norms": memory.rows.norms}
-    if hasattr(memory, "links"):
-        held |= {"precedence": memory.precedence_weights, "after": memory.links.after_values, "before": memory.links.before_values}
-    return held
-
-
-def choices(state: Any) -> list[Any]:
-    """The discrete part of a state: what was read, the order of use, the links."""
-    memory = state.memory
-    rows = [memory.index.tolist(), memory.rows.ring.order().tolist(), memory.rows.num_candidates]
-    return rows + ([memory.precedence_rows.tolist(), memory.links.after_columns.tolist()] if hasattr(memory, "links") else [])
 
 
 def compare(fast: Any, plain: Any, steps: int, batch: int, fill: str, tolerance: float) -> None:

@@ -35,12 +35,15 @@ class SanitizerError(AssertionError):
 class Emulator:
     """`call.run` in such a process. Of each entry point: the last input in `calls`, the places of its barriers in `sites`."""
 
-    def __init__(self, sanitizer: str, folder: Path, *, gpu_width: int | None = None, real: str = "float32") -> None:
-        """gpu_width: run the text for the GPU, made for this known word size or 0; real: number type of the model."""
+    def __init__(
+        self, sanitizer: str, folder: Path, *, gpu_width: int | None = None, real: str = "float32", store: str | None = None
+    ) -> None:
+        """gpu_width: run the text for the GPU, made for this known word size or 0; real, store: number types of the model and its rows."""
         device = ("-DMB_WARPS", f"-DMB_FIXED_WIDTH={gpu_width}", f"-DMB_ARGUMENTS_BYTES={ctypes.sizeof(Arguments)}")
         quickly = "-O0" if "undefined" in sanitizer else "-O1"  # to compile
         flags: tuple[str, ...] = ("-std=c++17", quickly, "-g", *WARNINGS, f"-fsanitize={sanitizer}", f"-I{SOURCES}")
         flags += (f"-DMB_REAL={build.REALS[real]}", *(("-DMB_EMULATE",) if gpu_width is None else device))
+        flags += ("-DMB_STORE_BF16",) if store == "bfloat16" else ()
         command = build.compiler()
         others = [source.read_text() for source in (SOURCES / "host.cpp", SOURCES / "device.cu", MAIN.with_name("warps.h"))]
         name = f"{build.build_hash(MAIN, *flags, build.version(command), *others)}.exe"
