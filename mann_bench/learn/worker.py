@@ -4,10 +4,6 @@
 """
 
 import signal
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `main`: a KeyboardInterrupt in an import may come out as another error
-
 from pathlib import Path
 from time import monotonic  # a model may replace that of the module
 from typing import Any
@@ -89,7 +85,13 @@ class TrainingWorker:
         if status is None:
             self.send(stopped=True)
             return
-        errors = self.evaluate(trainer, task, evaluation_s) if trainer is not None and status in ("ok", "budget", "oom") else {}
+        try:
+            errors = self.evaluate(trainer, task, evaluation_s) if trainer is not None and status in ("ok", "budget", "oom") else {}
+        except SystemExit:  # the run goes on with its evaluation when it is resumed
+            self.send(stopped=True)
+            return
+        finally:
+            self.evaluating = False
         self.send(result={"status": status, "reason": reason, **outcome(trainer), **errors})
 
     def failure(self, error: Exception, trainer: Trainer | None) -> tuple[str, str]:

@@ -8,6 +8,7 @@ A command may have a `number`; its reply is then {"number": 3, "reply": {...}}.
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -36,9 +37,11 @@ class Channel:
 
 
 def open_channel() -> Channel:
-    """The channel of this worker process, whose arguments are the two descriptors. Also lets it import from the current folder.
+    """The channel of this worker process, whose arguments are the two descriptors.
 
-    The current folder comes last, so that a file of the user's hides no module of the project or of Python.
+    Also lets it import from the current folder, which comes last, so that a file of the user's hides no module of the project or of Python;
+    and lets SIGINT in, which its warden has held back while it imported.
     """
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     sys.path.append(os.getcwd())
     return Channel(*map(int, sys.argv[1:]))

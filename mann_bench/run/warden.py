@@ -59,6 +59,8 @@ def start(command: list[str], cpus: str, output: int) -> int:
         if os.getppid() == warden:  # else it died before that call
             if cpus:
                 os.sched_setaffinity(0, map(int, cpus.split(",")))
+            # Until it has imported (`channel.py`): a KeyboardInterrupt in an import may come out as another error.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(output, 1)
             os.dup2(output, 2)

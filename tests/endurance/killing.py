@@ -1,6 +1,7 @@
 """What trials of kills share: a command whose processes are known by a mark, signals to them, and what must hold afterwards."""
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -198,13 +199,13 @@ class Trial:
         kinds: dict[str, list[psutil.Process]] = {name: [] for name in TARGETS}
         driver = self.driver.pid
         for process in self.processes():
+            kinds["all"].append(process)
             try:
                 parent, own = process.parent(), process.cmdline()
                 is_warden = process.ppid() == driver and any(word.endswith("warden.py") for word in own)
                 is_worker = parent is not None and parent.ppid() == driver and any(word.endswith("warden.py") for word in parent.cmdline())
             except psutil.Error:
                 continue
-            kinds["all"].append(process)
             kind = "driver" if process.pid == driver else "warden" if is_warden else "worker" if is_worker else None
             if kind:
                 kinds[kind].append(process)
@@ -227,11 +228,9 @@ class Trial:
             target, found = "driver", [psutil.Process(self.driver.pid)]
         moment, sent = self.moment(grown_s), 0
         for process in found if target == "all" else [chance.choice(found)]:
-            try:
-                process.send_signal(number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, number)
                 sent += 1
-            except psutil.Error:
-                continue
         return (target, moment) if sent else None
 
     def moment(self, grown_s: float | None) -> str:
@@ -280,7 +279,7 @@ class Trial:
     def fault(self, text: str) -> None:
         """Note what is wrong, with the end of what the command has printed."""
         printed = self.output.read_text(errors="replace")[-1500:] if self.output.exists() else ""
-        self.faults.append(f"{text}; start {self.starts}; it printed: {printed}")
+        self.faults.append(f"{text}; start {self.starts} ({type(self.driver).__name__}); it printed: {printed}")
 
 
 def in_threads(jobs: int, trial: Callable[[Forker, random.Random], None], tally: Tally) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mann_bench.learn.trainer import start_or_resume
+from mann_bench.learn.worker import TrainingWorker
 from mann_bench.suites.tasks import find_task
 from tests.support.training import after, make, small_case
 
@@ -87,3 +88,22 @@ def test_what_killed_writers_left_is_removed(sound, tmp_path):
         left.write_bytes(b"half")
     start_or_resume(small_case(), find_task("copy"), path)
     assert sorted(tmp_path.iterdir()) == [path, other]
+
+
+def test_a_signal_during_evaluation_leaves_a_run_that_goes_on(tmp_path, monkeypatch):
+    """A run is no failure because somebody stops its process after training."""
+    messages: list[dict[str, object]] = []
+
+    class Heard:
+        def send(self, message):
+            messages.append(message)
+
+    training = TrainingWorker(Heard())  # type: ignore[arg-type]
+    monkeypatch.setattr("mann_bench.learn.worker.validate", lambda *_: training.stop())
+    training.train(small_case(sequences=6), None, tmp_path / "run.pt", every_s=60, evaluation_s=60)
+    assert messages[-1] == {"stopped": True}
+    assert not any("result" in message for message in messages)
+    monkeypatch.undo()
+    again = TrainingWorker(Heard())  # type: ignore[arg-type]
+    again.train(small_case(sequences=6), None, tmp_path / "run.pt", every_s=60, evaluation_s=60)
+    assert messages[-1]["result"]["status"] == "budget"  # type: ignore[index]
