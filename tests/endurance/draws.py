@@ -13,7 +13,7 @@ from mann_bench.models import SAM, SDNC
 
 SLOTS = (2, 3, 4, 5, 7, 8, 13, 16, 31, 32, 61, 64, 67, 128, 257, 300)
 SIZES = (1, 2, 3, 5, 7, 8, 9, 13, 16, 17, 31, 32, 37)
-PLACES = ("input", "parameter", "memory", "hidden", "cell", "reads", "weights")
+PLACES = ("input", "parameter", "memory", "hidden", "cell", "reads")
 VALUES = {
     torch.float32: {"zero": 0.0, "denormal": 1e-45, "tiny": 1e-30, "large": 1e12, "huge": 3e38, "inf": torch.inf, "nan": torch.nan},
     torch.float64: {"zero": 0.0, "denormal": 5e-324, "tiny": 1e-200, "large": 1e12, "huge": 1.7e308, "inf": torch.inf, "nan": torch.nan},
@@ -84,7 +84,6 @@ class Configuration:
         self._spoil("memory", rows.memory)
         for name in ("hidden", "cell", "reads"):
             self._spoil(name, getattr(controller, name))
-        self._spoil("weights", state.memory.weights)
         for tensor in (rows.memory, controller.hidden, controller.cell, controller.reads):
             tensor.copy_(change(tensor))
         rows.norms.copy_(row_norms(rows.memory.to(rows.norms.dtype)))
