@@ -133,7 +133,7 @@ class SDNC(SAM):
             Rows int64 [B, L] and weights [B, L] of the new precedence.
         """
         weights = weights.detach()
-        present = torch.where(weights <= 0, -1, rows)  # what is no number stays
+        present = torch.where(weights > 0, rows, -1)
         # The last entry is the least used row, which may be one of the rows read.
         columns, values = add_sparse(present[:, :-1], weights[:, :-1], present[:, -1:], weights[:, -1:])
         written = largest_entries(columns, values, self.link_entries)

@@ -58,7 +58,6 @@ def largest_entries(columns: Tensor, values: Tensor, entries: int) -> tuple[Tens
         missing = entries - values.shape[-1]
         columns = torch.nn.functional.pad(columns, (0, missing), value=-1)
         values = torch.nn.functional.pad(values, (0, missing))
-    values = torch.where(columns < 0, 0, values)  # what no column holds is 0, also after a product with what is no number
     best = largest_first(values, columns, entries)
     kept = values.gather(-1, best)
     return torch.where(kept <= 0, -1, columns.gather(-1, best)), kept.clamp_min(0)
