@@ -50,8 +50,9 @@ def test_time_goes_to_step_phase_and_direction():
         time.sleep(0.03)
         return y
 
-    trace = record(forward)
-    ms = {scope: time.host_ns / 1e6 for scope, time in trace.scope_times.items()}
+    traces = [record(forward) for _ in range(3)]  # on a machine that others use, one may be late
+    ms = {scope: min(trace.scope_times[scope].host_ns for trace in traces) / 1e6 for scope in traces[0].scope_times}
+    trace = traces[0]
     for step in range(3):
         assert 4 * (step + 1) <= ms[FORWARD, step, "write"] < 4 * (step + 1) + 15
         assert 20 <= ms[FORWARD, step, "read"] < 35
