@@ -16,6 +16,7 @@ from mann_bench.measure.workload import make_workload
 from mann_bench.models import SAM, SDNC
 from mann_bench.run.replies import Failure
 from mann_bench.run.runner import StoppedCurves, precheck
+from mann_bench.suites.workloads.indexes import IndexWorkload
 from tests.support.dense_sam import dense_sam
 
 SIZES: dict[str, Any] = {"input_size": 5, "output_size": 3, "hidden": 7, "word_size": 6}
@@ -281,6 +282,7 @@ def test_as_workloads_of_the_suite(name):
     sizes: dict[str, Any] = {"suite": "index", "index": available(name), "slots": 2000, "word_size": 8, "steps": 3, "batch": 2}
     for does in ("query", "aged", "build", "update"):
         workload = make_workload(Case(**sizes, model=f"index:{does}", mode="train" if does == "update" else "infer"))
+        assert isinstance(workload, IndexWorkload)
         check = check_workload(workload)
         assert check is None or check.ok
         assert (check is None) == (workload.backend["kernels"] != "native")

@@ -119,7 +119,7 @@ def test_gpus_by_nvml(nvml):
 def test_what_nvml_does_not_tell_is_unknown(nvml, function, key):
     refuse(nvml, function, pynvml.NVMLError_NoPermission())
     refuse(nvml, "nvmlDeviceGetMemoryInfo", pynvml.NVMLError_NotSupported())
-    assert [(gpu[key], gpu["memory_bytes"]) for gpu in gpus.gpus()] == [("unknown", None)] * 2
+    assert [(gpu[key], gpu["memory_bytes"]) for gpu in map(dict, gpus.gpus())] == [("unknown", None)] * 2
 
 
 @pytest.mark.parametrize("name", REFUSALS)

@@ -4,6 +4,7 @@ import textwrap
 
 import pytest
 
+from mann_bench.data.conditions import RunDescription
 from mann_bench.data.store import RunFolder, load_results
 from mann_bench.data.suite import Budget, parse_suite
 from mann_bench.measure.predict import Prediction
@@ -154,7 +155,7 @@ def test_compiled_without_a_compiler_is_unavailable(suite, monkeypatch):
 
 def test_resume_runs_what_is_missing(suite, tmp_path):
     lstm = suite.model_copy(update={"cases": [case for case in suite.cases if case.model == "lstm"]})
-    description = {"case_ids": [case.case_id for case in lstm.cases], "suite": "bad"}
+    description: RunDescription = {"case_ids": [case.case_id for case in lstm.cases], "suite": "bad"}
     folder = RunFolder(tmp_path / "run", description, resume=False)
     first = next(iter(run_suite(lstm, folder)))
     folder.close()

@@ -13,7 +13,6 @@ from mann_bench.data.case import Case
 from mann_bench.data.registry import BUILT_INS, KINDS, import_target
 from mann_bench.kernels.index import INDEXES, find_index
 from mann_bench.measure.workload import ModelWorkload, make_workload
-from mann_bench.models import MANN
 from mann_bench.suites.tasks import TASKS, associative_recall, babi, find_task, omniglot
 from tests.suites import test_babi, test_omniglot
 
@@ -60,7 +59,7 @@ def test_models(name, kernels, defaults):
     workload = ModelWorkload(Case(**SIZES, model=name, kernels=kernels))
 
     def observed() -> dict[str, Tensor]:
-        model: MANN[Any] = workload.model
+        model: Any = workload.model
         model.zero_grad()
         state = model.initial_state(2, fill="full", seed=3)
         tensors = {f"start {number}": tensor.clone() for number, tensor in enumerate(state.tensors())}
