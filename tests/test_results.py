@@ -258,7 +258,7 @@ def test_a_number_on_the_page_is_what_the_results_give(text, compute):
     assert text.format(*compute()) in PAGE
 
 
-def test_what_the_page_says_of_seeds_that_did_not_get_there():
+def test_seeds_that_did_not_reach_the_goal():
     assert "SAM 247,088 (two of three seeds); NTM one of three, LSTM none" in PAGE
     assert [reached("recall-3-6", model) for model in ("sam", "ntm", "lstm")] == [2, 1, 0]
     assert "DNC one of three within 31,504, NTM and LSTM none" in PAGE

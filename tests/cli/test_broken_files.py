@@ -1,4 +1,4 @@
-"""Whatever is wrong with a results file, every command that reads one says which file, which line, and what to do.
+"""Every command that reads results names the file and line that is broken, and says what to do.
 
 A file without any result ends the command with exit code 2. A broken line among others costs that line.
 """

@@ -60,7 +60,7 @@ def test_a_tensor_that_does_not_fit_is_refused(number, change, told):
         pack(layout(), given, in_order({}))
 
 
-def test_a_tensor_too_few_is_refused():
+def test_a_missing_tensor_is_refused():
     with pytest.raises(ValueError, match="expected 3 tensors, got 2"):
         pack(layout(), tensors()[:2], in_order({}))
 

@@ -56,7 +56,7 @@ def test_read_is_a_weighted_sum_without_missing_rows():
     assert gather_rows(memory, torch.tensor([[3, 0]])).tolist() == [[[9, 10, 11], [0, 1, 2]]]
 
 
-def test_topk_orders_by_cosine_among_live_rows_only():
+def test_topk_orders_by_cosine_among_candidates_only():
     memory = torch.randn(2, 11, 4, dtype=torch.float64)
     queries = torch.randn(2, 3, 4, dtype=torch.float64)
     for live in (0, 2, 7, 11):

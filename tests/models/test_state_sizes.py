@@ -1,4 +1,4 @@
-"""A state that a model of other sizes has made is refused by the name of the part that does not fit, in the same words by all kernels."""
+"""A state made by a model of other sizes is refused with the name of the part that does not fit; all kernels give the same message."""
 
 from collections.abc import Callable
 from typing import Any
@@ -58,7 +58,7 @@ PARTS += ["memory.links.after_values", "memory.links.before_columns", "memory.pr
 
 @kernels
 @pytest.mark.parametrize("part", PARTS)
-def test_every_part_of_a_state_is_looked_at(part, kernels):
+def test_every_part_of_a_state_is_checked(part, kernels):
     model = SDNC(**SIZES, kernels=kernels)
     state = model.initial_state(2, fill="full")
     *path, name = part.split(".")

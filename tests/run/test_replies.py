@@ -52,7 +52,7 @@ def test_passes_are_lists_of_three():
         b'{"passes": []}',
     ],
 )
-def test_what_is_no_reply_is_a_failure_of_the_case(line):
+def test_a_line_that_is_not_a_reply_is_a_failure_of_the_case(line):
     reply = decode_reply(line, Round, 3)
     assert isinstance(reply, Failure)
     assert reply.status == "error"

@@ -1,4 +1,4 @@
-"""The runner, with models that raise, lie, hang, eat memory and die: each is data, and the sweep goes on."""
+"""The runner with models that raise, return wrong values, hang, use too much memory or die: each is a result, and the sweep continues."""
 
 import textwrap
 
@@ -65,7 +65,7 @@ def suite(tmp_path, monkeypatch):
 
 
 @pytest.mark.timed
-def test_every_failure_is_data_and_the_sweep_goes_on(suite, tmp_path):
+def test_every_failure_is_a_result_and_the_sweep_continues(suite, tmp_path):
     folder = RunFolder(tmp_path / "run", {"case_ids": [], "suite": "bad"}, resume=False)
     yielded = list(run_suite(suite, folder))
     folder.close()
@@ -101,7 +101,7 @@ def test_every_failure_is_data_and_the_sweep_goes_on(suite, tmp_path):
     assert at["Good", 2**22].status == "ok"
 
 
-def test_kernel_oom_kill_is_told_from_kill_9(monkeypatch):
+def test_kernel_oom_kill_is_distinguished_from_kill_9(monkeypatch):
     kills = iter([0, 1])
     monkeypatch.setattr("mann_bench.run.process.oom_kills", lambda: next(kills))
     worker = WorkerProcess(threads=1)

@@ -1,6 +1,6 @@
-"""SAM again, the slow way: a dense copy of the memory every step, the ring as a list, one element and head at a time, plain autograd.
+"""SAM in its simplest form: a dense copy of the memory every step, the ring as a list, one element and head at a time, plain autograd.
 
-Shares nothing with the model but its parameters; what the sparse, rolled back implementation must equal.
+It shares only parameters with the model. The sparse implementation, which rolls its memory back, must equal it.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ EPSILON = 1e-6
 
 @dataclass
 class DenseRun:
-    """What a run ends with, one entry a batch element where it is a list."""
+    """The results of a run; lists have one entry per batch element."""
 
     y: Tensor
     memory: list[Tensor] = field(default_factory=list)
