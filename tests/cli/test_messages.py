@@ -53,8 +53,8 @@ class TestTextFromModels:
         assert shortened("x" * SHOWN_CHARACTERS) == "x" * SHOWN_CHARACTERS
         assert shortened("x" * 100_000) == "x" * SHOWN_CHARACTERS + "... (99,500 more characters)"
         assert shortened(" first\n\tsecond\x1b ") == "first second\\x1b"
-        told = line(make_result(status="error", reason="x" * 100_000))
-        assert len(told) < SHOWN_CHARACTERS + 100
+        shown = line(make_result(status="error", reason="x" * 100_000))
+        assert len(shown) < SHOWN_CHARACTERS + 100
 
     def test_in_the_table_of_plan(self, capsys, monkeypatch, tmp_path):
         suite = tmp_path / "evil.toml"

@@ -178,10 +178,10 @@ def test_a_file_of_broken_lines_is_an_error_and_can_be_resumed(tmp_path):
     run = run_with(tmp_path / "run", *["no"] * 9)
     with pytest.raises(UsageError, match="line 1: expected one JSON object"):
         load_results(run)
-    with pytest.warns(StorageWarning) as told:
+    with pytest.warns(StorageWarning) as warned:
         RunFolder(run, description(), resume=True).close()
-    assert len(told) == 6
-    assert "further broken lines are not named" in str(told[-1].message)
+    assert len(warned) == 6
+    assert "further broken lines are not named" in str(warned[-1].message)
 
 
 def test_a_newer_schema_is_an_error_of_the_file(tmp_path):
@@ -197,10 +197,10 @@ def test_a_run_resumed_on_another_machine_records_both_conditions(tmp_path):
     folder.append(FIRST)
     folder.close()
     elsewhere = description(cpu="slide rule", torch="2.14.0", git={"commit": "def", "dirty": False})
-    with pytest.warns(StorageWarning) as told:
+    with pytest.warns(StorageWarning) as warned:
         RunFolder(run, elsewhere, resume=True).close()
     differing = "cpu: abacus and slide rule; torch: 2.13.0 and 2.14.0; git commit: abc and def"
-    assert [str(warning.message) for warning in told] == [
+    assert [str(warning.message) for warning in warned] == [
         f"{run}: goes on under other conditions than before ({differing}); each result says which are its own"
     ]
     assert "resumed" not in load_run(run)  # nothing was measured there

@@ -195,7 +195,7 @@ def test_a_compiler_that_cannot_be_run_is_reported(chosen, cache, tmp_path, monk
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("#!/bin/sh\nsleep 60", "did not end within 0.2 s; set CXX to another one"),
         ("#!/nowhere/sh", "cannot be run: .*; set CXX to another one"),
@@ -203,14 +203,14 @@ def test_a_compiler_that_cannot_be_run_is_reported(chosen, cache, tmp_path, monk
     ],
     ids=["hangs", "without interpreter", "fails"],
 )
-def test_a_compiler_without_a_version_is_asked_once(text, told, cache, tmp_path, monkeypatch):
+def test_a_compiler_without_a_version_is_asked_once(text, message, cache, tmp_path, monkeypatch):
     script = tmp_path / "my c++"
     script.write_text(text)
     script.chmod(0o755)
     monkeypatch.setenv("CXX", f"'{script}' -m64")
     monkeypatch.setattr(build, "VERSION_S", 0.2)
     for _ in range(2):
-        with pytest.raises(build.BuildError, match=f"the compiler '.*my c\\+\\+' -m64 {told}"):
+        with pytest.raises(build.BuildError, match=f"the compiler '.*my c\\+\\+' -m64 {message}"):
             load()
     monkeypatch.setattr(build, "run_compiler", None)
     assert fingerprint()["kernel_build"] is None

@@ -163,8 +163,8 @@ def test_ops_have_no_race(gpu_width, tmp_path_factory):
                 torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6, msg=name)
 
 
-@pytest.mark.parametrize("live", [3, 90])
-def test_lsh_text_for_the_gpu_is_exact(live, tmp_path_factory):
+@pytest.mark.parametrize("candidates", [3, 90])
+def test_lsh_text_for_the_gpu_is_exact(candidates, tmp_path_factory):
     """Full buckets of several lines, rows named again or not at all, rows that are alike, more of each than a warp has lanes."""
     batch, slots, width, heads, reads, written = 2, 97, 5, 3, 9, 41
     lanes = _emulator("thread", tmp_path_factory, gpu_width=0)
@@ -176,7 +176,7 @@ def test_lsh_text_for_the_gpu_is_exact(live, tmp_path_factory):
         tables = LshTables.empty(batch, slots, width, LshSizes(tables=5, bits=2, capacity=16, probes=4, rerank=45), torch.float32)
         undos, outcome = [], []
         with where:
-            ops.lsh_fill(tables, memory, live)
+            ops.lsh_fill(tables, memory, candidates)
             for _ in range(3):
                 queries = memory[:, :heads] + 0.3 * torch.randn(batch, heads, width)
                 found = ops.lsh_query(tables, memory, queries, reads, 45)

@@ -58,9 +58,11 @@ def test_ivf_is_rebuilt(on_cpu, monkeypatch):
 
 
 @pytest.mark.parametrize("storage", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("batch", "slots", "live", "reads"), [(1, 1, 1, 1), (3, 101, 101, 4), (3, 101, 37, 5), (2, 7, 3, 5), (2, 7, 0, 2)])
-def test_exact_finds_what_a_scan_finds_after_writes_and_rollbacks(on_cpu, batch, slots, live, reads, storage):
-    index, scan, rows = make_index("faiss-gpu-exact"), Exact(), Rows.random(batch, slots, 13, live)
+@pytest.mark.parametrize(
+    ("batch", "slots", "candidates", "reads"), [(1, 1, 1, 1), (3, 101, 101, 4), (3, 101, 37, 5), (2, 7, 3, 5), (2, 7, 0, 2)]
+)
+def test_exact_finds_what_a_scan_finds_after_writes_and_rollbacks(on_cpu, batch, slots, candidates, reads, storage):
+    index, scan, rows = make_index("faiss-gpu-exact"), Exact(), Rows.random(batch, slots, 13, candidates)
     rows.memory = (rows.memory * torch.rand(batch, slots, 1) * 100).to(storage)  # of any length: what counts is the angle
     rows.norms = row_norms(rows.memory.float())
     index.build(rows)

@@ -52,9 +52,9 @@ def near(memory: torch.Tensor, heads: int) -> torch.Tensor:
 def test_native_equals_twin_to_the_bit(size, index, dtype, store, native):
     batch, slots, _, heads, reads = size
     memory, (plain, fast) = make(size, index, dtype, store)
-    live = slots * 2 // 3 + 1
-    reference.lsh_fill(plain, memory, live)
-    ops.lsh_fill(fast, memory, live)
+    candidates = slots * 2 // 3 + 1
+    reference.lsh_fill(plain, memory, candidates)
+    ops.lsh_fill(fast, memory, candidates)
     assert_same(plain, fast)
 
     undos = []

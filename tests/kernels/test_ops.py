@@ -47,10 +47,10 @@ def test_topk_content(size, dtype, parts, monkeypatch):
     monkeypatch.setattr(content, "parts_of_rows", lambda device, batch, threads: parts)
     memory, norms = make_memory(batch, slots, width, dtype)
     queries = torch.randn(batch, heads, width, dtype=dtype)
-    for live in {0, 1, slots // 2, slots}:
+    for candidates in {0, 1, slots // 2, slots}:
         for scan_all in (True, False):
-            expected = reference.topk_content(memory, norms, queries, reads, live, scan_all=scan_all)
-            assert torch.equal(ops.topk_content(memory, norms, queries, reads, live, scan_all=scan_all), expected)
+            expected = reference.topk_content(memory, norms, queries, reads, candidates, scan_all=scan_all)
+            assert torch.equal(ops.topk_content(memory, norms, queries, reads, candidates, scan_all=scan_all), expected)
 
 
 def test_topk_content_takes_the_first_of_equal_rows_whatever_the_number_of_parts(monkeypatch):

@@ -46,10 +46,10 @@ def test_equal_rows_in_the_order_of_their_numbers(slots, reads, parts, search, m
         queries = torch.tensor([[[0, 0, 0, 0], [1, 0, 0, 0], [1, 2, 0, 0], [-1, -1, 0, 0]]], dtype=torch.float32)
         norms = row_norms(memory)
         scores = queries @ memory.transpose(1, 2) / norms[:, None]
-        for live, scan_all in itertools.product((slots, slots // 2), (True, False)):
-            found = search.topk_content(memory, norms, queries, reads, live, scan_all=scan_all)
+        for candidates, scan_all in itertools.product((slots, slots // 2), (True, False)):
+            found = search.topk_content(memory, norms, queries, reads, candidates, scan_all=scan_all)
             for head in range(4):
-                wanted = expected_order(scores[0, head, :live].tolist())[:reads]
+                wanted = expected_order(scores[0, head, :candidates].tolist())[:reads]
                 assert found[0, head].tolist() == wanted + [-1] * (reads - len(wanted))
 
 
@@ -75,12 +75,12 @@ def test_all_scores_infinitely_low_are_still_found(search):
     assert search.topk_content(memory, row_norms(memory), queries, 4, 9).tolist() == [[[0, 1, 2, 3]]]
 
 
-def hashed(memory, search, live):
+def hashed(memory, search, candidates):
     """An index of one bucket for all rows, and one of a few buckets."""
     batch, slots, width = memory.shape
     for sizes in (LshSizes(1, 0, 8 * -(-slots // 8), 1, slots), LshSizes(3, 2, 16, 4, 40)):
         tables = LshTables.empty(batch, slots, width, sizes, memory.dtype)
-        search.lsh_fill(tables, memory, live)
+        search.lsh_fill(tables, memory, candidates)
         yield tables, sizes
 
 
@@ -96,12 +96,12 @@ def test_equal_rows_of_a_hash_index(search):
         assert found.tolist() == [present[i] for i in expected_order(scores.tolist())[:6]]
 
 
-@pytest.mark.parametrize("live", [0, 1, 40])
+@pytest.mark.parametrize("candidates", [0, 1, 40])
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
-def test_a_nan_query_of_a_hash_index_reads_a_row(value, live, search):
+def test_a_nan_query_of_a_hash_index_reads_a_row(value, candidates, search):
     memory, queries = torch.randn(2, 40, 4), torch.randn(2, 3, 4)
     queries[1, 1, 2] = value
-    for tables, sizes in hashed(memory, search, live):
+    for tables, sizes in hashed(memory, search, candidates):
         found = search.lsh_query(tables, memory, queries, 2, sizes.rerank)
         assert int(found[1, 1, 0]) >= 0
         assert bool((found[0] < 40).all())

@@ -40,8 +40,8 @@ def test_memory_beside_the_limit_does_not_count_then_or_later():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts all memory on Linux only")
 def test_a_smaller_limit_that_was_there_stays_and_is_reported():
-    told, before, beside, after = run("hard")
-    assert "a limit that was there before (ulimit -d) leaves" in told
-    assert told.endswith("of the budget of 200 MiB")
+    message, before, beside, after = run("hard")
+    assert "a limit that was there before (ulimit -d) leaves" in message
+    assert message.endswith("of the budget of 200 MiB")
     assert before == after == "True False False"
     assert beside == "False"

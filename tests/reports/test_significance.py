@@ -55,8 +55,8 @@ def test_processes_that_differ_widen_the_interval():
 
 def in_turn(random, factor=1.0, turns=20):
     """Two processes timed in turn, five samples each, on a machine that becomes 1.5 times slower in the middle."""
-    moods = np.where(np.arange(turns) < turns // 2, 1.0, 1.5) * np.exp(0.1 * random.standard_normal(turns))
-    return ([list(side * mood * np.exp(0.03 * random.standard_normal(5))) for mood in moods] for side in (1.0, factor))
+    factors = np.where(np.arange(turns) < turns // 2, 1.0, 1.5) * np.exp(0.1 * random.standard_normal(turns))
+    return ([list(side * slowness * np.exp(0.03 * random.standard_normal(5))) for slowness in factors] for side in (1.0, factor))
 
 
 def test_a_slowdown_common_to_both_sides_is_not_a_change():
@@ -76,8 +76,8 @@ def test_a_slowdown_common_to_both_sides_is_not_a_change():
 
 def test_intervals_of_separate_runs_are_widened_by_the_spread_over_cases():
     random = np.random.default_rng(5)
-    moods = np.exp(0.1 * random.standard_normal(40))
-    sure = [change([[independent(random)]], [[independent(random, factor=mood)]]) for mood in moods]
+    factors = np.exp(0.1 * random.standard_normal(40))
+    sure = [change([[independent(random)]], [[independent(random, factor=slowness)]]) for slowness in factors]
     assert sum(each.low > 1 or each.high < 1 for each in sure) > 25  # seconds, taken for a change
     spread = widened([*sure, change([[independent(random)]], [[independent(random, factor=2)]])])
     *others, planted = spread
