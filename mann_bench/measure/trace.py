@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from torch._C._profiler import RecordScope, _ExtraFields_Allocation, _ExtraFields_TorchOp, _ProfilerEvent
+from torch._C._profiler import RecordScope, _ExtraFields_Allocation, _ProfilerEvent
 from torch.autograd import _enable_profiler
 from torch.autograd.profiler import _run_on_profiler_start, profile, record_function
 
@@ -239,12 +239,12 @@ def _name(event: _ProfilerEvent) -> str:
 
 
 def _is_op(event: _ProfilerEvent) -> bool:
-    return isinstance(event.extra_fields, _ExtraFields_TorchOp)
+    return hasattr(event.extra_fields, "sequence_number")
 
 
 def _sequence_number(event: _ProfilerEvent) -> int:
     """The number that an operation shares with its node in the autograd graph; negative if it has none."""
-    return event.extra_fields.sequence_number if isinstance(event.extra_fields, _ExtraFields_TorchOp) else -1
+    return int(getattr(event.extra_fields, "sequence_number", -1))
 
 
 def _range(event: _ProfilerEvent) -> str:
