@@ -1,9 +1,10 @@
-"""The runner, with models that raise, lie, hang, eat memory and die: each is data, and the sweep goes on."""
+"""The runner with models that raise, return wrong values, hang, use too much memory or die: each is a result, and the sweep continues."""
 
 import textwrap
 
 import pytest
 
+from mann_bench.data.conditions import RunDescription
 from mann_bench.data.store import RunFolder, load_results
 from mann_bench.data.suite import Budget, parse_suite
 from mann_bench.measure.predict import Prediction
@@ -69,7 +70,7 @@ def suite(tmp_path, monkeypatch):
 
 
 @pytest.mark.timed
-def test_every_failure_is_data_and_the_sweep_goes_on(suite, tmp_path):
+def test_every_failure_is_a_result_and_the_sweep_continues(suite, tmp_path):
     folder = RunFolder(tmp_path / "run", {"case_ids": [], "suite": "bad"}, resume=False)
     yielded = list(run_suite(suite, folder))
     folder.close()
@@ -105,7 +106,7 @@ def test_every_failure_is_data_and_the_sweep_goes_on(suite, tmp_path):
     assert at["Good", 2**22].status == "ok"
 
 
-def test_kernel_oom_kill_is_told_from_kill_9(monkeypatch):
+def test_kernel_oom_kill_is_distinguished_from_kill_9(monkeypatch):
     kills = iter([0, 1])
     monkeypatch.setattr("mann_bench.run.process.oom_kills", lambda: next(kills))
     worker = WorkerProcess(threads=1)
@@ -159,7 +160,7 @@ def test_compiled_without_a_compiler_is_unavailable(suite, monkeypatch):
 
 def test_resume_runs_what_is_missing(suite, tmp_path):
     lstm = suite.model_copy(update={"cases": [case for case in suite.cases if case.model == "lstm"]})
-    description = {"case_ids": [case.case_id for case in lstm.cases], "suite": "bad"}
+    description: RunDescription = {"case_ids": [case.case_id for case in lstm.cases], "suite": "bad"}
     folder = RunFolder(tmp_path / "run", description, resume=False)
     first = next(iter(run_suite(lstm, folder)))
     folder.close()
