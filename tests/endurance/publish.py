@@ -1,12 +1,12 @@
 """The figures of long trials: kept in `docs/results/reliability.json`, from which the table of `docs/reliability.md` is made.
 
-python -m tests.endurance.publish add TRIAL FILE COMMIT     adds what a trial of a commit has counted (TRIAL: a key of `TRIALS`)
-python -m tests.endurance.publish write                     writes the tables into the page
+python -m tests.endurance.publish add TRIAL COMMIT FILE...     adds what a trial of a commit has counted; TRIAL is one of `TRIALS`
+python -m tests.endurance.publish write                        writes the tables into the page
 """
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from mann_bench.machine.environment import fingerprint
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES, PAGE = ROOT / "docs" / "results" / "reliability.json", ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- made by tests/endurance/publish.py -->\n", "<!-- end of what is made -->\n"
-TRIALS = {"sweeps": "sweep", "training": "training session", "configurations": "native", "sanitized": "native, sanitizers"}
+TRIALS = ("sweeps", "training", "configurations", "configurations under sanitizers")
 KINDS = {  # of faults, by a part of their words
     "lost": "were announced",
     "changed": "earlier records have changed",
@@ -28,13 +28,23 @@ KINDS = {  # of faults, by a part of their words
 }
 
 
-def add(trial: str, file: Path, commit: str) -> None:
-    """Add the figures of a trial; of each fault the first sentence only."""
-    figures = json.loads(file.read_text())
+def add(trial: str, commit: str, files: Sequence[Path]) -> None:
+    """Add the sums of the figures of a trial, run in parts; of each fault the first sentence only."""
+    figures: Any = {}
+    for file in files:
+        figures = total(figures, json.loads(file.read_text()))
     figures["faults"] = [fault.partition("; start ")[0] for fault in figures["faults"]]
     where = fingerprint()
     entry = {"trial": trial, "commit": commit, "date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": machine(where), **figures}
     FIGURES.write_text(json.dumps([*load(), entry], indent=1) + "\n")
+
+
+def total(one: Any, other: Any) -> Any:
+    """Add up counts by name; lists one after the other. Seeds are no counts."""
+    if isinstance(other, dict):
+        names = [name for name in {**one, **other} if name != "seed"]
+        return {name: total(one.get(name, type(other.get(name, 0))()), other.get(name, type(one.get(name, 0))())) for name in names}
+    return one + other
 
 
 def machine(where: dict[str, Any]) -> str:
@@ -56,7 +66,7 @@ def tables(trials: list[dict[str, Any]]) -> str:
         names = ["trial", "kills", "signals", "sent to", "when", "lost", "changed", "repeated", "left running", "other faults", "commit"]
         parts.append(table(names, map(kill_row, kills)))
     if checks:
-        names = ["kernels", "configurations", "alike", "ill-conditioned", "overflow", "different, failed or not exact", "commit"]
+        names = ["trial", "number", "alike", "ill-conditioned", "overflow", "different, failed or not exact", "commit"]
         parts.append(table(names, map(check_row, checks)))
     return "\n".join(parts)
 
@@ -75,7 +85,7 @@ def kill_row(trial: dict[str, Any]) -> list[Any]:
 def check_row(trial: dict[str, Any]) -> list[Any]:
     """A row about configurations."""
     verdicts = [trial["verdicts"].get(name, 0) for name in ("alike", "ill-conditioned", "overflow")]
-    return [TRIALS[trial["trial"]], trial["configurations"], *verdicts, len(trial["faults"]), measured(trial)]
+    return [trial["trial"], trial["configurations"], *verdicts, len(trial["faults"]), measured(trial)]
 
 
 def measured(trial: dict[str, Any]) -> str:
@@ -99,8 +109,8 @@ def page(text: str) -> str:
 def main() -> None:
     """Run as a program."""
     match sys.argv[1:]:
-        case ["add", trial, file, commit] if trial in TRIALS:
-            add(trial, Path(file), commit)
+        case ["add", trial, commit, *files] if trial in TRIALS and files:
+            add(trial, commit, [Path(file) for file in files])
         case ["write"]:
             PAGE.write_text(page(PAGE.read_text()))
         case _:

@@ -22,7 +22,7 @@ def test_faults_are_counted_by_kind(figures):
     counts = {"by_signal": {"SIGKILL": 2, "SIGINT": 1}, "by_target": {"driver": 3}, "by_moment": {"while appending": 3}}
     faults = ["SIGKILL driver: earlier records have changed; start 2 (Forked); it printed: x", "it ended by itself; start 1; it printed: y"]
     (figures / "kills.json").write_text(json.dumps({"kills": 3, **counts, "faults": faults}))
-    publish.add("sweeps", figures / "kills.json", "0123456789")
+    publish.add("sweeps", "0123456789", [figures / "kills.json"])
     row = publish.tables(publish.load()).splitlines()[2]
     assert row.startswith("| sweeps | 3 | KILL 2, INT 1 | driver 3 | while appending 3 | 0 | 1 | 0 | 0 | 1 | 0123456, ")
     assert publish.load()[0]["faults"] == ["SIGKILL driver: earlier records have changed", "it ended by itself"]
@@ -32,5 +32,6 @@ def test_configurations_are_counted_by_verdict(figures):
     (figures / "found.json").write_text(
         json.dumps({"configurations": 1200, "verdicts": {"alike": 1199, "different": 1}, "faults": ["--only 7"]})
     )
-    publish.add("sanitized", figures / "found.json", "0123456789")
-    assert publish.tables(publish.load()).splitlines()[2].startswith("| native, sanitizers | 1,200 | 1,199 | 0 | 0 | 1 | 0123456, ")
+    publish.add("configurations under sanitizers", "0123456789", [figures / "found.json", figures / "found.json"])
+    row = publish.tables(publish.load()).splitlines()[2]
+    assert row.startswith("| configurations under sanitizers | 2,400 | 2,398 | 0 | 0 | 2 | 0123456, ")
