@@ -101,6 +101,7 @@ class Trial:
         self.output = folder / "output"
         self.mark = uuid.uuid4().hex
         self.kept = b""
+        self.how_started = "not at all"
         self.starts = self.new_starts = self.at_workers = 0
         self.faults: list[str] = []
 
@@ -148,7 +149,9 @@ class Trial:
         environment = {"PYTHONPATH": str(ROOT), MARK: self.mark}
         self.starts += 1
         self._records_before = self.stored.count(b"\n")
-        if chance.random() >= NEW:
+        is_new = chance.random() < NEW
+        self.how_started = "a new interpreter" if is_new else "forked"
+        if not is_new:
             self.driver: Driver = self.forker.start(arguments, self.out.parent, self.output, environment)
             return self.driver
         self.new_starts += 1
@@ -279,7 +282,7 @@ class Trial:
     def fault(self, text: str) -> None:
         """Note what is wrong, with the end of what the command has printed."""
         printed = self.output.read_text(errors="replace")[-1500:] if self.output.exists() else ""
-        self.faults.append(f"{text}; start {self.starts} ({type(self.driver).__name__}); it printed: {printed}")
+        self.faults.append(f"{text}; start {self.starts} ({self.how_started}); it printed: {printed}")
 
 
 def in_threads(jobs: int, trial: Callable[[Forker, random.Random], None], tally: Tally) -> None:

@@ -20,7 +20,7 @@ def figures(tmp_path, monkeypatch):
 
 def test_faults_are_counted_by_kind(figures):
     counts = {"by_signal": {"SIGKILL": 2, "SIGINT": 1}, "by_target": {"driver": 3}, "by_moment": {"while appending": 3}}
-    faults = ["SIGKILL driver: earlier records have changed; start 2 (Forked); it printed: x", "it ended by itself; start 1; it printed: y"]
+    faults = ["SIGKILL driver: earlier records have changed; start 2 (forked); it printed: x", "it ended by itself; start 1; it printed: y"]
     (figures / "kills.json").write_text(json.dumps({"kills": 3, **counts, "faults": faults}))
     publish.add("sweeps", "0123456789", [figures / "kills.json"])
     row = publish.tables(publish.load()).splitlines()[2]
