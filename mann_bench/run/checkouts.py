@@ -12,10 +12,14 @@ from pathlib import Path
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
+from mann_bench.data.registry import BUILT_INS
 from mann_bench.data.result import Result
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
+from mann_bench.kernels.native.build import COMPILE_S
 from mann_bench.machine.git import GitError, git_commit, run_git, why_unknown
+from mann_bench.run.process import WorkerProcess
+from mann_bench.run.replies import Failure, Prepared
 from mann_bench.run.runner import StoppedCurves, fit_batches, not_started, precheck, run_side_by_side
 from mann_bench.run.session import describe, line
 
@@ -100,6 +104,8 @@ def run_at_both(
         description["environment"]["git"] = git_commit(side.path)
     folders = [RunFolder(out / name, text, resume=False) for name, text in zip(names, descriptions, strict=True)]
     try:
+        for side in sides:
+            build_kernels_of(side, suite.cases)
         stopped = StoppedCurves([])
         for number, case in enumerate(suite.cases, 1):
             results: tuple[list[Result], list[Result]] = ([], [])
@@ -122,6 +128,28 @@ def run_at_both(
         for folder in folders:
             folder.close()
     return folders[0].path, folders[1].path
+
+
+def build_kernels_of(side: Checkout, cases: list[Case]) -> None:
+    """Let a checkout compile the native kernels that the cases may use, so that no case's time goes into it.
+
+    A worker of its own runs a small SAM, which an older commit understands too. If that fails, the cases tell why.
+    """
+    with_kernels = [case for case in cases if case.kernels != "torch" and (case.model not in BUILT_INS or BUILT_INS[case.model].uses_index)]
+    for dtype, device in dict.fromkeys((case.dtype, case.device) for case in with_kernels):
+        case = Case(suite="build", model="sam", slots=64, steps=2, dtype=dtype, device=device)
+        command = {
+            "do": "prepare",
+            "case": case.model_dump(exclude_defaults=True),
+            "memory_bytes": Budget().memory,
+            "warmup_s": 0.0,
+        }
+        worker = WorkerProcess(case.threads, side.path)
+        try:
+            if not isinstance(worker.wait_until_started(), Failure):
+                worker.ask(command, COMPILE_S, Prepared)
+        finally:
+            worker.quit()
 
 
 def _run_pair(case: Case, budget: Budget, checkouts: list[Path]) -> Iterator[Result]:

@@ -20,7 +20,7 @@ from mann_bench.data.result import Measured, NotMeasured, Result, now
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
 from mann_bench.data.units import format_bytes, format_slots
-from mann_bench.kernels.index import find_index
+from mann_bench.kernels.index import INDEXES
 from mann_bench.kernels.native import build
 from mann_bench.machine.cpus import ReservedCpus, pick_cpus
 from mann_bench.machine.devices import free_bytes, why_no_device
@@ -171,12 +171,12 @@ def precheck(case: Case, budget: Budget, stopped: StoppedCurves) -> Failure | No
 
 
 def why_unavailable(device: str, variant: str, index: str) -> str | None:
-    """What this machine lacks to run a case, or None."""
+    """What this machine lacks to run a case, or None. What an index of the user's lacks is known in the case's own process only."""
     missing = why_no_device(device)
     if missing is None and variant == "compiled" and compiler() is None:
         missing = "torch.compile needs a C++ compiler: install g++ or clang++, or set CXX"
-    with contextlib.suppress(ValueError):  # an unknown index: the case's own process reports it
-        missing = missing or find_index(index).why_not(device)
+    if missing is None and index in INDEXES:
+        missing = INDEXES[index].why_not(device)
     return missing
 
 
@@ -192,14 +192,15 @@ def run_side_by_side(
 
     Args:
         announce: called with what is being done.
-        checkouts: folder whose code each case runs; by default the code of this process.
+        checkouts: folder whose code each case runs, its kernels built already; by default the code of this process.
         retry: a case whose worker somebody kills (`Killed`) gets a second try, alone.
 
     Yields:
         The results in the order of the cases, after the last round; those of second tries last.
     """
     folders = checkouts or [None] * len(cases)
-    build_kernels({case.dtype for case in cases})
+    if checkouts is None:
+        build_kernels({case.dtype for case in cases})
     comparison = secrets.token_hex(8)
     running: list[_RunningCase] = []
     reserved = ReservedCpus(max(case.threads for case in cases))

@@ -7,7 +7,7 @@ from mann_bench.data.suite import Budget
 from mann_bench.measure.advice import advise
 from mann_bench.measure.device import PassTime
 from mann_bench.run.replies import Failure, Killed, Started
-from mann_bench.run.runner import build_kernels, fit_batches, run_side_by_side
+from mann_bench.run.runner import fit_batches, run_side_by_side
 from tests.support.fakes import FakeClock
 from tests.support.results import make_result
 
@@ -171,17 +171,3 @@ def test_a_result_tells_of_processors_that_it_shared(monkeypatch):
     [result] = run("ntm", rounds=1)
     assert "another mann-bench used processor 7 at the same time" in advise(result)[0]
     assert CALLS[-1] == "released"
-
-
-def test_kernels_are_built_before_the_time_of_a_case_begins(monkeypatch):
-    monkeypatch.undo()
-    monkeypatch.setattr("mann_bench.run.runner.WorkerProcess", DriftingWorker)
-    monkeypatch.setattr("mann_bench.run.runner.build.build", CALLS.append)
-    run("ntm", rounds=1)
-    assert "-DMB_REAL=float" in CALLS[0]
-    build_kernels({"bfloat16", "float64"})
-    assert {flag for flags in CALLS[2:] for flag in flags if flag.startswith("-DMB")} == {
-        "-DMB_REAL=double",
-        "-DMB_REAL=float",
-        "-DMB_STORE_BF16",
-    }
