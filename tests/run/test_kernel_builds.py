@@ -1,6 +1,7 @@
 """Native kernels are compiled before the time of any case begins, in whatever code it runs."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.support.results import make_result
 @pytest.fixture
 def events(monkeypatch):
     """What happens in order: (folder, command, model, dtype) of each command to a worker, and the flags of each build in this process."""
-    happened = []
+    happened: list[Any] = []
 
     class Worker:
         used_s, output = 0.0, None
