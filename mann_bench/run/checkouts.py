@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
+from mann_bench.data.labels import Labels
 from mann_bench.data.registry import BUILT_INS
 from mann_bench.data.result import Result
 from mann_bench.data.store import RunFolder
@@ -106,7 +107,7 @@ def run_at_both(
     try:
         for side in sides:
             build_kernels_of(side, suite.cases)
-        stopped = StoppedCurves([])
+        stopped, labels = StoppedCurves([]), Labels(suite.cases)
         for number, case in enumerate(suite.cases, 1):
             results: tuple[list[Result], list[Result]] = ([], [])
             for process in range(processes):
@@ -123,7 +124,7 @@ def run_at_both(
                     folder.append(result)
                     side_results.append(result)
                     stopped.note(result)
-                    announce(f"[{number}/{len(suite.cases)}] {side.name}: {line(result)}")
+                    announce(f"[{number}/{len(suite.cases)}] {side.name}: {line(result, labels)}")
     finally:
         for folder in folders:
             folder.close()
@@ -156,4 +157,4 @@ def _run_pair(case: Case, budget: Budget, checkouts: list[Path]) -> Iterator[Res
     """Both side by side, or one after the other where memory does not hold both. A second try of one alone would compare other moments."""
     waiting = iter(checkouts)
     for batch in fit_batches([case, case], budget):
-        yield from run_side_by_side(batch, budget, lambda text: None, [next(waiting) for _ in batch], retry=False)
+        yield from run_side_by_side(batch, budget, lambda case, text: None, [next(waiting) for _ in batch], retry=False)

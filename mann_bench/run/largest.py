@@ -108,7 +108,7 @@ def measured_probe(budget: Budget) -> Probe:
     short = budget.model_copy(update={"rounds": 1, "timing_seconds": min(budget.timing_seconds, 1.0)})
 
     def probe(case: Case) -> Result:
-        return next(iter(run_side_by_side([case], short, lambda text: None)))
+        return next(iter(run_side_by_side([case], short, lambda case, text: None)))
 
     return probe
 

@@ -35,7 +35,7 @@ GPU_HEAP_OVERHEAD = 1.3  # the same on a GPU, whose allocator works with smaller
 GPU_PROCESS_BYTES = 2**30  # CUDA context and libraries of a process, and what its allocator caches
 USABLE_MEMORY = 0.8  # part of the free memory that workers side by side may take
 
-Announce = Callable[[str], None]
+Announce = Callable[[Case, str], None]  # what is being done with a case
 
 
 @dataclass(eq=False)
@@ -99,7 +99,7 @@ class _RunningCase:
             return _not_measured(self.case, failure, self.started_at, wall_s, comparison=self.comparison, output=self.worker.output)
 
 
-def run_suite(suite: Suite, folder: RunFolder, announce: Announce = lambda text: None) -> Iterator[Result]:
+def run_suite(suite: Suite, folder: RunFolder, announce: Announce = lambda case, text: None) -> Iterator[Result]:
     """Run the cases that the folder does not hold yet. Each result is on disk before it is yielded.
 
     Larger N of a curve that ran out of memory or time, in this run or an earlier one of the folder, are skipped.
@@ -191,7 +191,7 @@ def run_side_by_side(
     """Measure the cases of one comparison: prepare each in a worker of its own, then time them in turn, round by round.
 
     Args:
-        announce: called with what is being done.
+        announce: called with a case and what is being done with it.
         checkouts: folder whose code each case runs, its kernels built already; by default the code of this process.
         retry: a case whose worker somebody kills (`Killed`) gets a second try, alone.
 
@@ -211,7 +211,7 @@ def run_side_by_side(
         for item in running:
             item.keep_failure(item.worker.wait_until_started())
         for item in running:
-            announce(f"{item.case.label}: memory and warm-up")
+            announce(item.case, "memory and warm-up")
             command = {
                 "do": "prepare",
                 "case": item.case.model_dump(exclude_defaults=True),  # an older commit may lack newer fields
@@ -261,7 +261,7 @@ def _time_round(running: list[_RunningCase], budget: Budget, announce: Announce)
     }
     for item in running:
         if item.failure is None:
-            announce(f"{item.case.label}: timing")
+            announce(item.case, "timing")
             if (finished := item.ask(command, budget, Round)) is not None:
                 item.rounds.append(finished)
 

@@ -16,6 +16,7 @@ from typing import Literal
 from mann_bench.data.case import Case
 from mann_bench.data.conditions import conditions_of
 from mann_bench.data.errors import UsageError
+from mann_bench.data.labels import Labels
 from mann_bench.data.result import Measured, Result
 from mann_bench.data.store import load_results, load_run
 from mann_bench.measure.timing import split_rounds
@@ -30,6 +31,7 @@ NOT_IN_TURN = (
     "machine's; `compare A B --suite NAME` times two states of the code in turn"
 )
 SAME_START_S = 1.0  # starts are stored to the second; results without the id of their comparison are judged by them
+MOST_LISTED = 20  # cases that are named in a warning
 MAX_RECALL_LOSS = 0.005  # a larger one is a warning
 BYTES = ("peak_bytes", "tape_bytes", "state_bytes", "bytes_per_step")
 
@@ -38,12 +40,13 @@ BYTES = ("peak_bytes", "tape_bytes", "state_bytes", "bytes_per_step")
 class CaseComparison:
     """One case on both sides.
 
-    `before` and `after` represent the processes of a side: the first that failed, else the first. `step_ms`: the geometric mean over
-    processes of their median. `p_value` is corrected for the number of cases. `sizes`: bytes (before, after) by quantity. `in_turn`: both
-    sides were timed in turn.
+    `label` tells it from all other cases of both sides. `before` and `after` represent the processes of a side: the first that failed, else
+    the first. `step_ms`: the geometric mean over processes of their median. `p_value` is corrected for the number of cases. `sizes`: bytes
+    (before, after) by quantity. `in_turn`: both sides were timed in turn.
     """
 
     case: Case
+    label: str
     before: Result
     after: Result
     step_ms: tuple[float, float] | None
@@ -73,7 +76,7 @@ class CaseComparison:
     def warnings(self) -> list[str]:
         """Reasons why the times are not comparable: other kernels ran, or the index finds less."""
         reasons = []
-        name, old, new = self.case.label, self.before, self.after
+        name, old, new = self.label, self.before, self.after
         a, b = old.backend, new.backend
         if a and b and (a.kernels, a.index) != (b.kernels, b.index):
             reasons.append(f"{name}: kernels {a.kernels}, index {a.index} ran in A, {b.kernels}, {b.index} in B")
@@ -82,13 +85,13 @@ class CaseComparison:
         return reasons
 
 
-def compare_results(before: Iterable[Result], after: Iterable[Result]) -> tuple[list[CaseComparison], list[Case], list[Case]]:
+def compare_results(before: Iterable[Result], after: Iterable[Result]) -> tuple[list[CaseComparison], list[str], list[str]]:
     """Compare the cases that both sides have; UsageError if there are none.
 
     A case measured in several processes has several results. Their samples are kept apart, as one process may be faster by chance.
 
     Returns:
-        The comparisons in the order of `before`, and the cases that only `before` and only `after` has.
+        The comparisons in the order of `before`, and the labels of the cases that only `before` and only `after` has.
     """
     old, new = _by_case(before), _by_case(after)
     shared = [key for key in old if key in new]
@@ -99,8 +102,10 @@ def compare_results(before: Iterable[Result], after: Iterable[Result]) -> tuple[
     apart = [key for key in changes if not in_turn[key]]
     changes |= zip(apart, widened([changes[key] for key in apart]), strict=True)
     p_values = dict(zip(changes, corrected([each.p_value for each in changes.values()]), strict=True))
-    cases = [_compare_case(old[key], new[key], changes.get(key), p_values.get(key), in_turn[key]) for key in shared]
-    return cases, [old[k][0].case for k in old if k not in new], [new[k][0].case for k in new if k not in old]
+    label = Labels(results[0].case for side in (old, new) for results in side.values())
+    cases = [_compare_case(label, old[key], new[key], changes.get(key), p_values.get(key), in_turn[key]) for key in shared]
+    only_before, only_after = ([label(a[key][0].case) for key in a if key not in b] for a, b in ((old, new), (new, old)))
+    return cases, only_before, only_after
 
 
 def known_well(before: Sequence[Result], after: Sequence[Result], threshold: float) -> bool:
@@ -127,10 +132,14 @@ def compare_runs(before: Path, after: Path, *, anyway: bool = False) -> Comparis
         warnings.append(NOT_IN_TURN)
     warnings = refused + warnings
     warnings += [warning for case in cases for warning in case.warnings]
-    warnings += [
-        f"only in {side}: {', '.join(case.label for case in rest)}" for side, rest in (("A", only_before), ("B", only_after)) if rest
-    ]
+    warnings += [f"only in {side}: {listed(labels)}" for side, labels in (("A", only_before), ("B", only_after)) if labels]
     return Comparison(cases, warnings)
+
+
+def listed(labels: Sequence[str]) -> str:
+    """List cases in a sentence: the first `MOST_LISTED`, and how many more there are."""
+    more = len(labels) - MOST_LISTED
+    return ", ".join(labels[:MOST_LISTED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _condition_differences(before: Path, after: Path, cases: Sequence[CaseComparison]) -> tuple[list[str], list[str]]:
@@ -154,11 +163,12 @@ def _by_case(results: Iterable[Result]) -> dict[str, list[Result]]:
 
 
 def _compare_case(
-    before: Sequence[Result], after: Sequence[Result], time_change: Change | None, p_value: float | None, in_turn: bool
+    label: Labels, before: Sequence[Result], after: Sequence[Result], time_change: Change | None, p_value: float | None, in_turn: bool
 ) -> CaseComparison:
     first = [next((result for result in side if result.status != "ok"), side[0]) for side in (before, after)]
     step_ms = (_step_ms(before), _step_ms(after)) if time_change else None
-    return CaseComparison(before[0].case, first[0], first[1], step_ms, time_change, p_value, _sizes(before, after), in_turn)
+    case, sizes = before[0].case, _sizes(before, after)
+    return CaseComparison(case, label(case), first[0], first[1], step_ms, time_change, p_value, sizes, in_turn)
 
 
 def _step_ms(results: Sequence[Result]) -> float:

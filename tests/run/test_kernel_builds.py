@@ -49,7 +49,7 @@ def suite_of(*cases):
 
 def test_a_run_builds_each_number_type_first(events):
     cases = [make_result("sam", dtype=dtype).case for dtype in ("bfloat16", "float64")]
-    list(runner.run_side_by_side(cases, Budget(rounds=1), lambda text: None))
+    list(runner.run_side_by_side(cases, Budget(rounds=1), lambda case, text: None))
     flags = [event for event in events if "-shared" in event]
     assert flags == events[:2]
     assert {flag for part in flags for flag in part if flag.startswith("-DMB")} == {

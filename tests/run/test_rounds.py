@@ -57,7 +57,7 @@ def fake_workers(monkeypatch):
 
 def run(*models, rounds):
     cases = [make_result(model).case for model in models]
-    return list(run_side_by_side(cases, Budget(rounds=rounds), lambda text: None))
+    return list(run_side_by_side(cases, Budget(rounds=rounds), lambda case, text: None))
 
 
 def test_steady_drift_cancels_between_cases_that_take_turns():
@@ -100,7 +100,7 @@ def test_a_case_that_dies_in_a_later_round_leaves_the_others_be():
 def test_many_rounds_end_with_the_time_but_never_before_the_fifth():
     def rounds(timing_seconds):
         budget = Budget(rounds=30, timing_seconds=timing_seconds)
-        [result] = run_side_by_side([make_result("ntm").case], budget, lambda text: None)
+        [result] = run_side_by_side([make_result("ntm").case], budget, lambda case, text: None)
         assert isinstance(result, Measured)
         return len(result.time.round_counts)
 
