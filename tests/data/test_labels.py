@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
@@ -18,7 +19,7 @@ from mann_bench.reports.data.frame import load_frame
 from mann_bench.run import session
 from tests.support.results import make_result
 
-OTHERS = {
+OTHERS: dict[str, Any] = {
     **{"model": "ntm", "variant": "compiled", "kernels": "native", "index": "lsh", "slots": 128, "word_size": 8, "heads": 2, "reads": 2},
     **{"hidden": 50, "batch": 2, "steps": 20, "input_size": 12, "fill": "empty", "dtype": "float64", "device": "cuda", "mode": "infer"},
     **{"threads": 2, "seed": 1},
@@ -70,7 +71,7 @@ def test_progress_and_report(field, tmp_path, monkeypatch):
 
     monkeypatch.setattr(session, "run_suite", run_suite)
     suite = Suite(name="s", cases=[result.case for result in results])
-    session.run_and_store(suite, Folder(), Console(file=shown, width=200, force_terminal=False))
+    session.run_and_store(suite, cast(Any, Folder()), Console(file=shown, width=200, force_terminal=False))
     lines = [line.partition("] ")[2] for line in shown.getvalue().splitlines() if line.startswith("[")]
     assert len(set(lines)) == 2, lines
     (tmp_path / "results.jsonl").write_text("".join(result.to_line() + "\n" for result in results))
