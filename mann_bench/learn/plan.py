@@ -33,7 +33,7 @@ def plan(task_name: str, task: Task, models: Sequence[str], seeds: Iterable[int]
     Raises:
         UsageError: naming the option at fault.
     """
-    return [plan_run(task_name, task, model, seed, options) for seed in seeds for model in models]
+    return [plan_run(task_name, task, model, seed, options) for seed in seeds for model in dict.fromkeys(models)]
 
 
 def plan_run(task_name: str, task: Task, model: str, seed: int, options: LearningOptions) -> LearningCase:

@@ -43,7 +43,9 @@ def test_whatever_a_model_leaves_or_changes_its_run_ends_as_it_should(tmp_path):
     command = [sys.executable, "-m", "mann_bench", "learn", "copy", "--models", "own_conduct:Model,lstm", *options]
     done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "CHILD": str(child)}, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    records = {record["case"]["model"]: record for record in map(json.loads, (tmp_path / "out" / "learning.jsonl").read_text().splitlines())}
+    records = {
+        record["case"]["model"]: record for record in map(json.loads, (tmp_path / "out" / "learning.jsonl").read_text().splitlines())
+    }
     assert {model: (record["status"], record["sequences"]) for model, record in records.items()} == {
         "own_conduct:Model": ("budget", 256),
         "lstm": ("budget", 256),
