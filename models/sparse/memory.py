@@ -167,8 +167,7 @@ class SparseMemory(State):
 def norms_in_blocks(rows: Tensor, dtype: torch.dtype) -> Tensor:
     """Compute `row_norms` of rows [B, N, W] in a type, [B, N], without a copy of all rows in that type."""
     norms = rows.new_empty(rows.shape[:2], dtype=dtype)
-    block = max(BLOCK, rows.shape[1] // 64)
-    for element, element_norms in zip(rows, norms, strict=True):
-        for part, part_norms in zip(element.split(block), element_norms.split(block), strict=True):
-            part_norms.copy_(row_norms(part.to(dtype)))
+    block = max(BLOCK, norms.numel() // 64)
+    for part, part_norms in zip(rows.flatten(0, 1).split(block), norms.flatten().split(block), strict=True):
+        part_norms.copy_(row_norms(part.to(dtype)))
     return norms

@@ -82,9 +82,8 @@ struct Warp : OneLane<Warp> {
                                   x.vector(i), rows, columns, first);
             return;
         }
-        constexpr int64_t most = 4;  // SIMD registers for the sums of one right-hand side
-        for (int64_t done = 0; done < vectors; done += most) {
-            const int64_t now = vectors - done < most ? vectors - done : most;
+        for (int64_t done = 0; done < vectors; done += batch_vectors) {
+            const int64_t now = vectors - done < batch_vectors ? vectors - done : batch_vectors;
             const int64_t fresh = done + now < vectors ? simd : columns - (vectors - 1) * simd;
             simd_matvec_transposed_batch(x, first + done * simd, matrix + done * simd, stride, rows, now, fresh,
                                          num_chains(vectors));

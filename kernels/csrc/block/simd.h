@@ -147,6 +147,8 @@ inline void store_columns(Real* out, const Real* start, const SimdVector* sums, 
         const SimdVector last = start ? sums[vectors - 1] + load(start + end - simd) : sums[vectors - 1];
         for (int j = 0; j < vectors - 1; ++j) store(out + j * simd, start ? sums[j] + load(start + j * simd) : sums[j]);
         store(out + end - simd, last);
+    } else if (fresh == simd) {
+        store(out, start ? sums[0] + load(start) : sums[0]);
     } else {  // lanes before may be done already, and `start` may be `out`
         Real last[simd];
         store(last, sums[0]);
@@ -177,6 +179,13 @@ inline void simd_matvec_transposed(Real* out, const Real* start, const Real* mat
 }
 
 // The same for several right-hand sides. Chains run one after the other: the right-hand sides are independent anyway.
+// The sums of one right-hand side take up to `batch_vectors` vectors, so that those of four stay in registers: AVX-512
+// has 32 of 64 bytes, AVX2 16 of 32.
+#if defined(__AVX512F__)
+constexpr int64_t batch_vectors = 4;
+#else
+constexpr int64_t batch_vectors = 1;
+#endif
 template <int vectors, int num_rhs>
 inline void simd_matvec_transposed_batch(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride,
                                          int64_t rows, int64_t fresh, int chains) {
@@ -203,16 +212,15 @@ inline void simd_matvec_transposed_batch(const RhsBatch& x, int64_t first, const
 template <int num_rhs>
 inline void simd_matvec_transposed_batch(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride,
                                          int64_t rows, int64_t vectors, int64_t fresh, int chains) {
-    switch (vectors) {
-        case 1:
-            return simd_matvec_transposed_batch<1, num_rhs>(x, first, matrix, stride, rows, fresh, chains);
-        case 2:
-            return simd_matvec_transposed_batch<2, num_rhs>(x, first, matrix, stride, rows, fresh, chains);
-        case 3:
-            return simd_matvec_transposed_batch<3, num_rhs>(x, first, matrix, stride, rows, fresh, chains);
-        default:
+    if constexpr (batch_vectors > 1) {
+        if (vectors == 4)
             return simd_matvec_transposed_batch<4, num_rhs>(x, first, matrix, stride, rows, fresh, chains);
+        if (vectors == 3)
+            return simd_matvec_transposed_batch<3, num_rhs>(x, first, matrix, stride, rows, fresh, chains);
+        if (vectors == 2)
+            return simd_matvec_transposed_batch<2, num_rhs>(x, first, matrix, stride, rows, fresh, chains);
     }
+    simd_matvec_transposed_batch<1, num_rhs>(x, first, matrix, stride, rows, fresh, chains);
 }
 inline void simd_matvec_transposed_batch(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride,
                                          int64_t rows, int64_t vectors, int64_t fresh, int chains) {

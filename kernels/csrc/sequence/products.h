@@ -21,6 +21,11 @@ MB_FN void sum_outer_products(const Block& block, const Arguments& a, int64_t it
                               int64_t columns, const Real* left, int64_t left_stride, const Real* right,
                               int64_t right_stride, int64_t n) {
     for_row_batches(a, item, rows, [&](int64_t first, int64_t count) {
+        if (n == 1) {  // nothing to sum
+            for (int64_t i = first; i < first + count; ++i)
+                block.for_each(columns, [&](int64_t j) { out[i * columns + j] = left[i] * right[j]; });
+            return;
+        }
         RhsBatch x;
         x.step = left_stride;
         for (int64_t i = first; i < first + count; ++i) x.add(out + i * columns, nullptr, left + i);
