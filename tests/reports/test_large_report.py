@@ -13,8 +13,13 @@ from tests.support.results import make_result
 @pytest.fixture
 def written(tmp_path, monkeypatch):
     """Write the report of so many settings of two curves and three sizes; returns its folder and what was drawn."""
-    drawn = []
-    monkeypatch.setattr(page, "draw_all", lambda analysis, setting: drawn.append(setting) or [])
+    drawn: list[str] = []
+
+    def draw(analysis, setting):
+        drawn.append(setting)
+        return []
+
+    monkeypatch.setattr(page, "draw_all", draw)
     monkeypatch.setattr(html_table, "MOST_ROWS", 20)
 
     def write(settings):
