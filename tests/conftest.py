@@ -1,4 +1,4 @@
-"""Every test runs on one thread and sees uninitialised memory as NaN or nonsense, so that a read of it shows."""
+"""Every test runs on one thread. Uninitialised memory is filled with NaN, or 123 where numbers are whole, so that a read shows."""
 
 from collections.abc import Callable
 from typing import Any

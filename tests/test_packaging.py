@@ -1,4 +1,4 @@
-"""Packaging: every folder is listed, every symlink points home, the wrong import name is banned."""
+"""Packaging: every folder is packaged, symbolic links point to the folders beside `mann_bench/`, and wrong import names are banned."""
 
 import subprocess
 import tomllib

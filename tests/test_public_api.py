@@ -1,4 +1,4 @@
-"""The public Python interface, used as a program would."""
+"""The public Python interface, as a program uses it."""
 
 import subprocess
 import sys

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any, ClassVar, Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ class Index(ABC):
     native = True  # whether it may use our native kernels
     ledger_causes: ClassVar[Mapping[str, str]] = {}  # its tensors have the cause of the field that holds it
 
-    def __init_subclass__(cls, **arguments: Any) -> None:
+    def __init_subclass__(cls, **arguments: object) -> None:
         super().__init_subclass__(**arguments)
         torch.serialization.add_safe_globals([cls])  # `torch.load` accepts a saved state with its index
 

@@ -3,6 +3,7 @@
 import functools
 import importlib
 import importlib.util
+from types import ModuleType
 from typing import Any, ClassVar
 
 import torch
@@ -118,7 +119,7 @@ def faiss_gpu_missing(device: str) -> str | None:
     return None if built_for_gpu else "this faiss is built without GPU: pip uninstall faiss-cpu, then pip install faiss-gpu"
 
 
-def library() -> Any:
+def library() -> ModuleType:
     """Import faiss; with `faiss.contrib.torch_utils` its calls take torch tensors and run on torch's current stream."""
     importlib.import_module("faiss.contrib.torch_utils")
     return importlib.import_module("faiss")

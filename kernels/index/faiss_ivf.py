@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mann_bench.kernels.index.base import Index, Reindex, Rows, is_real, unit_rows
@@ -78,14 +79,14 @@ class FaissIvf(Index):
                     lists.add(unit_vectors(rows, element, slice(lists.ntotal, rows.num_candidates)))
         return Reindex(self, rows, written)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """faiss's own form of the lists, as tensors."""
         if not self.lists:
             return self.__dict__
         faiss = importlib.import_module("faiss")
         return {**self.__dict__, "lists": [torch.from_numpy(faiss.serialize_index(lists)) for lists in self.lists]}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         if self.lists:
             faiss = importlib.import_module("faiss")
@@ -108,6 +109,6 @@ def list_count(rows: int) -> int:
     return max(1, min(math.isqrt(16 * rows), rows // 8))
 
 
-def unit_vectors(rows: Rows, element: int, which: Tensor | slice) -> "np.ndarray[Any, Any]":
+def unit_vectors(rows: Rows, element: int, which: Tensor | slice) -> NDArray[np.float32]:
     """Convert unit rows of one batch element to what this faiss takes: float32 on the CPU."""
     return unit_rows(rows, element, which if isinstance(which, slice) else which.to(rows.memory.device)).cpu().numpy()

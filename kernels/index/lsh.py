@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -82,7 +82,7 @@ class Lsh(Index):
         undo: Reversible = ops_for(self, rows).lsh_update(self.tables, rows.memory, written)
         return undo
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_prepared": None}
 
     def tensors(self) -> list[Tensor]:

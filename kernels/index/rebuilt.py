@@ -5,7 +5,8 @@ import importlib.util
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from types import ModuleType
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -76,7 +77,7 @@ class Rebuilt(Index):
             self.build(rows)
         return change
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "search": None}  # a library's objects need not be picklable; they are rebuilt at the next query
 
     def _place(self, tensor: Tensor) -> Tensor:
@@ -146,7 +147,7 @@ class KdForest(Rebuilt):
         import cv2
 
         array = vectors.numpy()
-        forest: Any = cv2.flann.Index(array, {"algorithm": 1, "trees": self.trees})
+        forest = cv2.flann.Index(array, {"algorithm": 1, "trees": self.trees})
 
         def search(queries: Tensor, count: int, kept: np.ndarray = array) -> Tensor:  # FLANN keeps reading the vectors
             return torch.from_numpy(forest.knnSearch(queries.numpy(), count, params={"checks": self.checks})[0]).long()
@@ -160,9 +161,9 @@ class KdForest(Rebuilt):
 
 
 @contextmanager
-def one_thread() -> Iterator[Any]:
+def one_thread() -> Iterator[ModuleType]:
     """Import faiss and hold it to one thread; afterwards it has as many as before, for whoever else uses it in this process."""
-    faiss: Any = importlib.import_module("faiss")  # its stubs lack what its wrappers add
+    faiss = importlib.import_module("faiss")
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:

@@ -21,7 +21,6 @@ Sizes are written as people write them: 64k = 64 * 2^10, 1M = 2^20. Exit code 0:
 import functools
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import typer
 
@@ -47,7 +46,7 @@ def told(command: Callable[..., None]) -> Callable[..., None]:
     """Let a command end bad usage and whatever the system refuses with one sentence and an exit code, never with a traceback."""
 
     @functools.wraps(command)
-    def telling(**values: Any) -> None:
+    def telling(**values: object) -> None:
         try:
             command(**values)
         except UsageError as error:

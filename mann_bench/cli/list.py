@@ -1,7 +1,8 @@
 """`mann-bench list`: the models and the suites."""
 
 import json
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -21,7 +22,7 @@ def list_(
         raise UsageError(f"list: expected models or suites, got {what!r}")
     from mann_bench.data.registry import describe_models
 
-    rows: list[dict[str, Any]] = (
+    rows: Sequence[Mapping[str, str | int | list[str]]] = (
         describe_models()
         if what == "models"
         else [{"name": s.name, "cases": len(s.cases), "description": s.description} for s in map(load_suite, suite_names())]

@@ -4,10 +4,10 @@ import functools
 import inspect
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
@@ -65,7 +65,7 @@ UNCHANGED = SuiteOptions()
 def expand(command: Callable[..., None]) -> Callable[..., None]:
     """Replace each parameter of a command whose type is a dataclass by one option per field, for typer to read."""
     parameters: list[inspect.Parameter] = []
-    groups: dict[str, type[Any]] = {}
+    groups: dict[str, Callable[..., object]] = {}
     for parameter in inspect.signature(command).parameters.values():
         group = parameter.annotation
         if isinstance(group, type) and is_dataclass(group):
@@ -75,9 +75,9 @@ def expand(command: Callable[..., None]) -> Callable[..., None]:
             parameters.append(parameter)
 
     @functools.wraps(command)
-    def expanded(**values: Any) -> None:
+    def expanded(**values: object) -> None:
         for name, group in groups.items():
-            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+            values[name] = group(**{option: values.pop(option) for option in inspect.signature(group).parameters})
         command(**values)
 
     vars(expanded)["__signature__"] = inspect.Signature(parameters)
@@ -111,10 +111,9 @@ def new_folder(name: str) -> Path:
 
 
 def one_case(
-    suite: str, model: str, slots: str, mode: str | None, device: str | None, threads: int | None, seed: int | None, **fields: Any
+    suite: str, model: str, slots: str, mode: str | None, device: str | None, threads: int | None, seed: int | None, **fields: object
 ) -> Case:
     """Return the case that the options of a single measurement describe; UsageError naming the option at fault."""
-
     name, variant = split_variant(model)
     if find_model(name).workload != MODEL_WORKLOAD:
         raise UsageError(f"{suite}: expected a model, got {model!r}; ops and indexes have suites of their own")
@@ -124,12 +123,7 @@ def one_case(
     warn_of_threads(threads)
     fields |= {"mode": mode, "device": device, "seed": seed, "threads": threads or usable_threads()}
     try:
-        return Case(
-            suite=suite,
-            model=name,
-            variant=variant,
-            slots=parse_size(slots),
-            **{name: value for name, value in fields.items() if value is not None},
-        )
+        given = {name: value for name, value in fields.items() if value is not None}
+        return Case.model_validate({"suite": suite, "model": name, "variant": variant, "slots": parse_size(slots), **given})
     except ValidationError as error:
         raise UsageError(f"--{first_error(error)}") from error

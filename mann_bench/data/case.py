@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +12,12 @@ from mann_bench.data.units import format_slots
 
 Mode = Literal["train", "infer"]
 Fill = Literal["empty", "full"]
+Slots = Annotated[Count, Field(description="N")]
+WordSize = Annotated[Count, Field(description="W")]
+Heads = Annotated[Count, Field(description="R")]
+Reads = Annotated[Count, Field(description="K")]
+Hidden = Annotated[Count, Field(description="H")]
+Batch = Annotated[Count, Field(description="B")]
 CURVE = ("model", "variant", "kernels", "index")  # fields that distinguish the curves of a plot
 
 
@@ -31,12 +37,12 @@ class Case(BaseModel):
     variant: Text = "plain"
     kernels: Text = "auto"
     index: Text = "exact"
-    slots: Count = Field(description="N")
-    word_size: Count = Field(32, description="W")
-    heads: Count = Field(4, description="R")
-    reads: Count = Field(4, description="K")
-    hidden: Count = Field(100, description="H")
-    batch: Count = Field(1, description="B")
+    slots: Slots
+    word_size: WordSize = 32
+    heads: Heads = 4
+    reads: Reads = 4
+    hidden: Hidden = 100
+    batch: Batch = 1
     steps: Count = Field(10, description="T")
     input_size: int = Field(10, ge=3, lt=WORD, description="X: data bits and two delimiter channels")
     fill: Fill = "full"

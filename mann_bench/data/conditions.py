@@ -5,7 +5,9 @@ its list `resumed`. A record's field `conditions` is their number: 0 are those o
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict
+
+from mann_bench.data.fields import Json
 
 MACHINE = ("cpu", "cores", "usable_threads", "cpu_quota", "gpus")  # if these differ, times say nothing about the code
 SOFTWARE = (
@@ -13,33 +15,102 @@ SOFTWARE = (
     *("allocator", "allocator_library", "variables", "packages"),
 )
 CODE = ("kernel_build", "git")
-PARTS = ("started_at", "budget", "environment")  # keys of run.json that are conditions
-
-Facts = Mapping[str, Any]
 
 
-def all_conditions(run: Facts) -> list[dict[str, Any]]:
-    """All conditions of a run, in the order of their numbers.
+class Gpu(TypedDict):
+    """A GPU of the machine."""
 
-    Args:
-        run: content of `run.json`.
-    """
-    return [{name: run[name] for name in PARTS if name in run}, *run.get("resumed", [])]
+    name: str
+    uuid: str
+    memory_bytes: int | None
+    driver: str
 
 
-def conditions_of(run: Facts, number: int) -> dict[str, Any]:
+class Commit(TypedDict, total=False):
+    """The commit of a checkout and whether it has uncommitted changes, or the error that keeps it unknown."""
+
+    commit: str
+    dirty: bool
+    error: str
+
+
+class Environment(TypedDict, total=False):
+    """The machine and its software (`mann_bench.machine.environment`). A run of an older mann-bench lacks some facts."""
+
+    cpu: str
+    cores: int | None
+    threads: int | None
+    usable_threads: int
+    cpu_quota: float | None
+    ram_bytes: int
+    memory_limit_bytes: int | None
+    huge_pages: str | None
+    system: str
+    python: str
+    torch: str
+    torch_cuda: str | None
+    gpus: list[Gpu]
+    compiler: str | None
+    kernel_build: str | None
+    allocator: dict[str, str]
+    allocator_library: str
+    variables: dict[str, str]
+    packages: dict[str, str]
+    git: Commit | None
+
+
+class Conditions(TypedDict, total=False):
+    """One set of conditions."""
+
+    started_at: str
+    budget: dict[str, Json]
+    environment: Environment
+
+
+class RunDescription(Conditions, total=False):
+    """Content of `run.json`; `mann-bench learn` writes the keys `task`, `data` and `run_ids`, `mann-bench run` the key `suite_text`."""
+
+    schema: int
+    suite: str
+    suite_text: str
+    task: str
+    data: str | None
+    case_ids: list[str]
+    run_ids: list[str]
+    resumed: list[Conditions]
+
+
+def first_conditions(run: RunDescription) -> Conditions:
+    """The conditions of a run's start."""
+    first: Conditions = {}
+    if "started_at" in run:
+        first["started_at"] = run["started_at"]
+    if "budget" in run:
+        first["budget"] = run["budget"]
+    if "environment" in run:
+        first["environment"] = run["environment"]
+    return first
+
+
+def all_conditions(run: RunDescription) -> list[Conditions]:
+    """All conditions of a run, in the order of their numbers."""
+    return [first_conditions(run), *run.get("resumed", [])]
+
+
+def conditions_of(run: RunDescription, number: int) -> Conditions:
     """The conditions of a number; empty if `run.json` does not have them."""
     conditions = all_conditions(run)
     return conditions[number] if 0 <= number < len(conditions) else {}
 
 
-def changes(before: Facts, after: Facts) -> list[str]:
+def changes(before: Conditions, after: Conditions) -> list[str]:
     """What differs between two conditions, a phrase each; when they began does not count."""
-    old, new = before.get("environment", {}), after.get("environment", {})
+    nothing: Environment = {}
+    old, new = before.get("environment", nothing), after.get("environment", nothing)
     return [*differences(old, new, (*MACHINE, *SOFTWARE, *CODE)), *differences(before, after, ("budget",))]
 
 
-def differences(before: Facts, after: Facts, names: Sequence[str]) -> list[str]:
+def differences(before: Mapping[str, object], after: Mapping[str, object], names: Sequence[str]) -> list[str]:
     """Those of the named facts that differ, as `torch: 2.13.0 and 2.14.0`. A fact that one side did not record is no difference."""
     found = []
     for name in names:
@@ -54,7 +125,7 @@ def differences(before: Facts, after: Facts, names: Sequence[str]) -> list[str]:
     return found
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: object) -> str:
     if isinstance(value, list):  # GPUs: only their names
         return ", ".join(str(part.get("name", part)) if isinstance(part, dict) else str(part) for part in value) or "none"
     if isinstance(value, dict):

@@ -1,7 +1,8 @@
 """Types of the fields of records: what can always be written as JSON, read again, and computed with."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -10,9 +11,16 @@ SHORTEST = 1e-15
 WORD = 2**63  # a column of a data frame, and torch, hold whole numbers below this
 
 
-def escape(text: Any) -> Any:
+Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"  # a value that JSON can hold
+
+
+def escape(text: str) -> str:
     """Write what is no Unicode (lone surrogates, as in a file name of another encoding) as escapes: no file could hold it."""
-    return text.encode("utf-8", "backslashreplace").decode() if isinstance(text, str) else text
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _escape_text(value: object) -> object:
+    return escape(value) if isinstance(value, str) else value
 
 
 def _check_moment(text: str) -> str:
@@ -23,7 +31,7 @@ def _check_moment(text: str) -> str:
     return text
 
 
-Text = Annotated[str, BeforeValidator(escape)]
+Text = Annotated[str, BeforeValidator(_escape_text)]
 Count = Annotated[int, Field(ge=1, lt=WORD)]
 Whole = Annotated[int, Field(ge=-WORD, lt=WORD)]
 Real = Annotated[float, Field(ge=-WORD, le=WORD, allow_inf_nan=False)]

@@ -5,11 +5,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from pydantic import ValidationError
 
 from mann_bench.data.errors import StorageWarning, UsageError, first_error
+from mann_bench.data.fields import Json
 from mann_bench.data.result import SCHEMA, StoredRecord
 
 MOST_BROKEN = 5  # broken lines of a file that are warned of one by one
@@ -31,7 +32,7 @@ class RecordKind(Generic[RecordT]):
     file: str
     command: str
     parse_line: Callable[[bytes], RecordT]
-    parse: Callable[[dict[str, Any]], RecordT]
+    parse: Callable[[dict[str, Json]], RecordT]
 
 
 class LineReader(Generic[RecordT]):

@@ -10,10 +10,13 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 MODEL_WORKLOAD = "mann_bench.measure.workload:ModelWorkload"  # runs a model
 BENCHMARK_TASK = "mann_bench.suites.tasks:associative_recall"  # the task whose sequences models are measured on
@@ -45,12 +48,12 @@ class ModelEntry:
     uses_index: bool = False
     workload: str = MODEL_WORKLOAD
 
-    def load(self) -> Callable[..., Any]:
+    def load(self) -> "Callable[..., nn.Module]":
         """Import the factory; UsageError if its module or attribute is missing."""
-        factory: Callable[..., Any] = import_target(f"model {self.name!r}", self.target)
+        factory: Callable[..., nn.Module] = import_target(f"model {self.name!r}", self.target)
         return factory
 
-    def build(self, case: Case, **other: int) -> Any:
+    def build(self, case: Case, **other: int) -> "nn.Module":
         """Build the module of a case. The factory gets those of the case's sizes (or of `other`) that its signature takes."""
         factory = self.load()
         sizes: dict[str, object] = {name: getattr(case, name) for name in ("input_size", "output_size", "hidden", "slots", "word_size")}
@@ -126,7 +129,7 @@ def import_target(what: str, target: str) -> Any:
     """Import the class or function `package.module:name`; UsageError, which begins with `what` it is for, if that fails."""
     module_name, _, path = target.partition(":")
     try:
-        value: Any = importlib.import_module(module_name)
+        value: object = importlib.import_module(module_name)
         for attribute in path.split("."):
             value = getattr(value, attribute)
     except Exception as error:  # a user's module may raise anything while it is imported
@@ -158,13 +161,13 @@ def find_model(name: str) -> ModelEntry:
     raise UsageError(f"model: expected one of {', '.join(known)} or package.module:factory, got {name!r}{did_you_mean(name, known)}")
 
 
-def describe_models() -> list[dict[str, Any]]:
+def describe_models() -> list[dict[str, str | list[str]]]:
     """One row for each model: source, cost per step, options, and parameter count at the paper's sizes (X 10, H 100, W 32, R 4, N 64)."""
     names = [*BUILT_INS, *(point.name for point in entry_points(group="mann_bench.models"))]
     return [_describe(find_model(name)) for name in dict.fromkeys(names)]
 
 
-def _describe(entry: ModelEntry) -> dict[str, Any]:
+def _describe(entry: ModelEntry) -> dict[str, str | list[str]]:
     import torch
 
     from mann_bench.kernels.index import INDEXES
@@ -189,7 +192,7 @@ def _describe(entry: ModelEntry) -> dict[str, Any]:
     }
 
 
-def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
+def _parameters(factory: Callable[..., object]) -> list[inspect.Parameter]:
     """All arguments of a factory, including those that a class passes on to its base with **."""
     by_name: dict[str, inspect.Parameter] = {}
     for owner in inspect.getmro(factory) if inspect.isclass(factory) else (factory,):

@@ -3,8 +3,9 @@
 Numbers that make no sense (a time that is zero, negative or not finite) are refused: no report could conclude anything from them.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
@@ -205,7 +206,7 @@ Result = Measured | NotMeasured
 _LINE: TypeAdapter[Result] = TypeAdapter(Annotated[Result, Field(discriminator="status")])
 
 
-def parse_result(fields: dict[str, Any]) -> Result:
+def parse_result(fields: Mapping[str, object]) -> Result:
     """The result that a JSON object holds; pydantic's ValidationError, which names the field, if it holds none."""
     return Measured.model_validate(fields) if fields.get("status") == "ok" else NotMeasured.model_validate(fields)
 

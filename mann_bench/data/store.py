@@ -9,11 +9,11 @@ import os
 import platform
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Generic
+from typing import Generic
 
-from mann_bench.data.conditions import PARTS, all_conditions, changes
+from mann_bench.data.conditions import RunDescription, all_conditions, changes, first_conditions
 from mann_bench.data.errors import StorageWarning, UsageError
 from mann_bench.data.files import open_locked, sync_folder, write_atomically
 from mann_bench.data.lines import LineReader, RecordKind, RecordT
@@ -55,13 +55,13 @@ def iter_records(run: Path, kind: RecordKind[RecordT]) -> Iterator[RecordT]:
     lines.warn()
 
 
-def load_run(run: Path) -> dict[str, Any]:
+def load_run(run: Path) -> RunDescription:
     """Load `run.json`; an empty dictionary if there is none. UsageError if it is not what a run writes."""
     path = run / "run.json"
     if not path.is_file():
         return {}
     try:
-        description = json.loads(path.read_bytes())
+        description: RunDescription = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: expected JSON, got something else ({error}); take the file from a backup, or remove it") from error
     if not isinstance(description, dict) or not _has_conditions(description):
@@ -72,7 +72,7 @@ def load_run(run: Path) -> dict[str, Any]:
     return description
 
 
-def _has_conditions(description: dict[str, Any]) -> bool:
+def _has_conditions(description: Mapping[str, object]) -> bool:
     """Whether what `mann_bench.data.conditions` reads has the types that it expects."""
     later = description.get("resumed", [])
     parts = [description, *later] if isinstance(later, list) else [None]
@@ -93,7 +93,7 @@ class RecordFolder(Generic[RecordT]):
         OSError: it cannot be written.
     """
 
-    def __init__(self, path: Path, description: dict[str, Any], kind: RecordKind[RecordT], *, resume: bool) -> None:
+    def __init__(self, path: Path, description: RunDescription, kind: RecordKind[RecordT], *, resume: bool) -> None:
         self.path, self.kind = path, kind
         self.results_path = path / kind.file
         run = self._existing_run(resume=resume)
@@ -146,7 +146,7 @@ class RecordFolder(Generic[RecordT]):
         """Release the lock."""
         os.close(self._file)
 
-    def _existing_run(self, *, resume: bool) -> dict[str, Any]:
+    def _existing_run(self, *, resume: bool) -> RunDescription:
         """`run.json` of the run to go on with; empty if the folder is new."""
         if not self.path.exists():
             if resume:
@@ -170,7 +170,7 @@ class RecordFolder(Generic[RecordT]):
         torn = entry.name.startswith("run.json.") and entry.name.endswith(".part")
         return torn or entry.name == ".lock" or (entry.name == self.kind.file and entry.stat().st_size == 0)
 
-    def _begin(self, run: dict[str, Any], description: dict[str, Any]) -> None:
+    def _begin(self, run: RunDescription, description: RunDescription) -> None:
         """Load what the folder holds, check that it is the same run, and find the number of the present conditions."""
         lines = LineReader(self.results_path, self.kind)
         self.records = list(lines)
@@ -183,7 +183,7 @@ class RecordFolder(Generic[RecordT]):
                 f"this command plans {len(description['case_ids'])} others of {description['suite']!r}; give the same suite and options"
             )
         self._run = run or description
-        self._now = {name: description[name] for name in PARTS if name in description}
+        self._now = first_conditions(description)
         known = all_conditions(self._run)
         self._conditions = next((number for number, other in enumerate(known) if not changes(other, self._now)), len(known))
         if self._conditions == len(known):
@@ -219,11 +219,11 @@ class RecordFolder(Generic[RecordT]):
 class RunFolder(RecordFolder[Result]):
     """The folder of a run of `mann-bench run`."""
 
-    def __init__(self, path: Path, description: dict[str, Any], *, resume: bool) -> None:
+    def __init__(self, path: Path, description: RunDescription, *, resume: bool) -> None:
         super().__init__(path, description, RESULTS, resume=resume)
 
 
-def _same_plan(existing: dict[str, Any], description: dict[str, Any]) -> bool:
+def _same_plan(existing: RunDescription, description: RunDescription) -> bool:
     """Whether two descriptions plan the same cases or, where both name training runs, the same runs (whose limits may differ)."""
     if existing.get("case_ids") == description["case_ids"]:
         return True

@@ -16,9 +16,10 @@ memory = "8G"                # limit of one case, above what an idle process hol
 import itertools
 import re
 import tomllib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
 
@@ -126,7 +127,7 @@ def parse_suite(text: str, source: str) -> Suite:
     return Suite(name=name, description=description, cases=unique, budget=budget, text=text, interleave=tuple(interleave))
 
 
-def _expand(suite: str, fixed: dict[str, Any], sweep: dict[str, Any], source: str) -> list[Case]:
+def _expand(suite: str, fixed: Mapping[str, object], sweep: Mapping[str, object], source: str) -> list[Case]:
     axes = {**fixed, **sweep}
     known = [*Case.model_fields, "models"]
     for key in axes:
@@ -134,21 +135,23 @@ def _expand(suite: str, fixed: dict[str, Any], sweep: dict[str, Any], source: st
             raise UsageError(f"{source}: unknown key {key!r}; expected a field of a case: {', '.join(known[1:])}{did_you_mean(key, known)}")
     if "models" not in axes or "slots" not in axes:
         raise UsageError(f"{source}: each [[sweep]] needs models and slots")
-    lists = {key: value if isinstance(value, list) else [value] for key, value in axes.items()}
-    for key, values in lists.items():
-        if not values or not all(isinstance(value, str | int) and not isinstance(value, bool) for value in values):
-            raise UsageError(f"{source}: {key}: expected a text, a whole number or a list of these, got {axes[key]!r}")
+    lists = {}
+    for key, axis in axes.items():
+        parts: list[object] = axis if isinstance(axis, list) else [axis]
+        lists[key] = values = [part for part in parts if isinstance(part, str | int) and not isinstance(part, bool)]
+        if not values or len(values) < len(parts):
+            raise UsageError(f"{source}: {key}: expected a text, a whole number or a list of these, got {axis!r}")
     names = lists.pop("models")
     cases = []
     for slots, name, *rest in itertools.product(lists.pop("slots"), names, *lists.values()):
         model, variant = split_variant(str(name))
         find_model(model)
         fields = dict(zip(lists, rest, strict=True))
-        cases.append(Case(**{"suite": suite, "model": model, "variant": variant, "slots": parse_size(slots), **fields}))
+        cases.append(Case.model_validate({"suite": suite, "model": model, "variant": variant, "slots": parse_size(slots), **fields}))
     return cases
 
 
-def select(suite: Suite, *, models: list[str], slots: list[int], changes: dict[str, Any]) -> Suite:
+def select(suite: Suite, *, models: list[str], slots: list[int], changes: Mapping[str, object]) -> Suite:
     """Change a suite.
 
     Args:
@@ -170,7 +173,7 @@ def select(suite: Suite, *, models: list[str], slots: list[int], changes: dict[s
         templates = {case.model_copy(update={"slots": slots[0]}): None for case in cases}
         cases = [case.model_copy(update={"slots": size}) for size in slots for case in templates]
     try:
-        cases = [Case(**{**case.model_dump(), **changes}) for case in cases]
+        cases = [Case.model_validate({**case.model_dump(), **changes}) for case in cases]
     except ValidationError as error:
         raise UsageError(f"--{first_error(error)}") from error
     unique = {case.case_id: case for case in cases}

@@ -2,8 +2,9 @@
 
 import importlib
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from mann_bench.data.conditions import Gpu
 from mann_bench.data.units import format_bytes
 from mann_bench.kernels.index import find_index
 from mann_bench.kernels.native import build, driver
@@ -45,7 +46,7 @@ def examine() -> list[Finding]:
     return findings
 
 
-def _gpu(facts: dict[str, Any]) -> Finding:
+def _gpu(facts: Gpu) -> Finding:
     memory = format_bytes(facts["memory_bytes"]) if facts["memory_bytes"] is not None else "memory unknown"
     return Finding("gpu", "ok", f"{facts['name']}, {memory}, driver {facts['driver']}")
 

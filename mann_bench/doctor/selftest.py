@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -125,7 +125,7 @@ def in_turn(device: Device, first: Pass, second: Pass, rounds: int) -> Ratio:
             return ratio
 
 
-def void(_: Any) -> None:
+def void(_: object) -> None:
     """Discard a result."""
 
 

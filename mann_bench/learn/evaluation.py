@@ -7,10 +7,9 @@ one of several runs without using the test.
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from time import monotonic  # a model may replace that of the module
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +18,8 @@ from mann_bench.learn.record import Evaluation, LearningCase
 from mann_bench.learn.trainer import TEST, VALIDATION, generator_of
 from mann_bench.run.worker import is_out_of_memory
 from mann_bench.suites.tasks import Batch, Task
+
+Model = Callable[[Tensor, object], tuple[Tensor, object]]  # (inputs [T, B, X], state) -> y [T, B, Y], state
 
 SEQUENCES = 256  # sequences of each level, if time allows
 LEVEL_FACTORS = (1, 2, 5, 10)  # test levels, as multiples of the highest level trained on
@@ -32,7 +33,7 @@ def levels_to_test(case: LearningCase, task: Task, highest: int) -> list[int]:
     return sorted(filter(task.has_level, levels))
 
 
-def validate(model: Any, case: LearningCase, task: Task, level: int, seconds: float) -> Evaluation | None:
+def validate(model: Model, case: LearningCase, task: Task, level: int, seconds: float) -> Evaluation | None:
     """Measure the error of all answers on validation sequences; None where the task has none of this level."""
     validation = task.validation()
     if validation is None or not validation.has_level(level):
@@ -40,7 +41,7 @@ def validate(model: Any, case: LearningCase, task: Task, level: int, seconds: fl
     return evaluate(model, case, validation, level, seconds, VALIDATION)[0]
 
 
-def evaluate(model: Any, case: LearningCase, held_out: Task, level: int, seconds: float, purpose: int = TEST) -> list[Evaluation]:
+def evaluate(model: Model, case: LearningCase, held_out: Task, level: int, seconds: float, purpose: int = TEST) -> list[Evaluation]:
     """Measure errors at one level.
 
     Args:
@@ -78,9 +79,10 @@ def sample_batches(case: LearningCase, held_out: Task, level: int, purpose: int)
         yield held_out.sample(level, case.batch, generator_of(purpose, level, number))
 
 
-def run_in_chunks(model: Any, inputs: Tensor, deadline: float) -> Tensor | None:
+def run_in_chunks(model: Model, inputs: Tensor, deadline: float) -> Tensor | None:
     """inputs [T, B, X] -> y [T, B, Y], from an empty memory, `CHUNK_STEPS` at a time; None if the deadline passes before the end."""
-    state = model.initial_state(inputs.shape[1]) if hasattr(model, "initial_state") else None
+    initial_state = getattr(model, "initial_state", None)
+    state = initial_state(inputs.shape[1]) if initial_state else None
     outputs = []
     with torch.no_grad():
         for chunk in inputs.split(CHUNK_STEPS):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from mann_bench.data.case import full_name, stable_id
+from mann_bench.data.case import Batch, Heads, Hidden, Reads, Slots, WordSize, full_name, stable_id
 from mann_bench.data.fields import WORD, Count, Duration, Moment, Real, Text, Whole
 from mann_bench.data.lines import RecordKind
 from mann_bench.data.result import Backend, Record, StoredRecord
@@ -31,12 +31,12 @@ class LearningCase(Record):
     variant: Text = "plain"
     kernels: Text = "auto"
     index: Text = "exact"
-    slots: Count = Field(64, description="N")
-    word_size: Count = Field(32, description="W")
-    heads: Count = Field(4, description="R")
-    reads: Count = Field(4, description="K")
-    hidden: Count = Field(100, description="H")
-    batch: Count = Field(8, description="B")
+    slots: Slots = 64
+    word_size: WordSize = 32
+    heads: Heads = 4
+    reads: Reads = 4
+    hidden: Hidden = 100
+    batch: Batch = 8
     seed: int = Field(0, ge=0, lt=WORD)
     optimizer: Literal["rmsprop", "adam"] = "adam"
     learning_rate: FiniteFloat = Field(1e-3, gt=0)

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from mann_bench.data.conditions import RunDescription
 from mann_bench.data.registry import find_model
 from mann_bench.data.result import SCHEMA, now
 from mann_bench.data.store import RecordFolder
@@ -208,7 +209,7 @@ class LearningSession:
         self.folder.close()
 
 
-def describe(cases: list[LearningCase], data: Path | None) -> dict[str, Any]:
+def describe(cases: list[LearningCase], data: Path | None) -> RunDescription:
     """Content of `run.json`."""
     return {
         "schema": SCHEMA,

@@ -9,11 +9,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic  # a model may replace that of the module
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mann_bench.data.case import Case
 from mann_bench.data.files import write_atomically
@@ -42,10 +42,10 @@ class Checkpoint(TypedDict):
 
     run_id: str
     model: dict[str, Tensor]
-    optimizer: dict[str, Any]
+    optimizer: dict[str, object]
     curriculum: CurriculumState
     random: Tensor
-    curve: list[dict[str, Any]]  # of `CurvePoint`
+    curve: list[dict[str, float]]  # of `CurvePoint`
     since_point: tuple[int, float, float]
     step: int
     wall_s: float
@@ -69,7 +69,7 @@ class Trainer:
     def __init__(self, case: LearningCase, task: Task) -> None:
         torch.manual_seed(case.seed)
         self.case, self.task = case, task
-        self.model: Any = build(case, task).to(case.device)
+        self.model = build(case, task).to(case.device)
         self.optimizer = make_optimizer(case, list(self.model.parameters()))
         self.curriculum = Curriculum(case)
         self.step, self.wall_s, self.resumed, self.earlier_peak_bytes = 0, 0.0, 0, 0
@@ -77,7 +77,7 @@ class Trainer:
         self.since_point = (0, 0.0, 0.0)  # batches since the last point, sums of their losses and errors
         self.reached: tuple[int, float] | None = None
         self.drawn_level = 0
-        self.state: Any = None  # the model's memory, kept between batches
+        self.state: object = None  # the model's memory, kept between batches
 
     def run(
         self,
@@ -149,15 +149,16 @@ class Trainer:
         self.step += 1
         self.curriculum.add_loss(bits)
 
-    def initial_state(self) -> Any:
+    def initial_state(self) -> object:
         """The state that a sequence starts from.
 
         The memory is allocated once: backward rolls it back to its start. A new state is made for every batch if it depends on
         parameters, or if the model is not known to roll it back.
         """
         reusable = isinstance(self.state, State) and not any(tensor.requires_grad for tensor in self.state.tensors())
-        if not reusable and hasattr(self.model, "initial_state"):
-            self.state = self.model.initial_state(self.case.batch)
+        make_state = getattr(self.model, "initial_state", None)
+        if make_state and not reusable:
+            self.state = make_state(self.case.batch)
         return self.state
 
     def note_progress(self) -> None:
@@ -215,7 +216,7 @@ class Trainer:
             self.optimizer.load_state_dict(checkpoint["optimizer"])
             self.curriculum.restore(checkpoint["curriculum"])
             torch.set_rng_state(checkpoint["random"])
-            self.curve = [CurvePoint(**point) for point in checkpoint["curve"]]
+            self.curve = [CurvePoint.model_validate(point) for point in checkpoint["curve"]]
             self.since_point, self.step, self.wall_s = checkpoint["since_point"], checkpoint["step"], checkpoint["wall_s"]
             self.reached = checkpoint["goal"]
             self.resumed, self.earlier_peak_bytes = checkpoint["resumed"] + 1, checkpoint["peak_bytes"]
@@ -265,7 +266,7 @@ def generator_of(*numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
 
-def build(case: LearningCase, task: Task) -> Any:
+def build(case: LearningCase, task: Task) -> nn.Module:
     """Build the model with the task's input and output sizes."""
     return find_model(case.model).build(benchmark_case(case), input_size=task.input_size, output_size=task.output_size)
 

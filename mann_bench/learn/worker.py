@@ -6,11 +6,11 @@
 import signal
 from pathlib import Path
 from time import monotonic  # a model may replace that of the module
-from typing import Any
 
 import torch
 
 from mann_bench.data.errors import DISK_FULL
+from mann_bench.data.fields import Json
 from mann_bench.kernels.index import Unavailable
 from mann_bench.learn.evaluation import evaluate, levels_to_test, validate
 from mann_bench.learn.record import LearningCase
@@ -33,11 +33,11 @@ class TrainingWorker:
         self.stopped = self.evaluating = False
         self.last_report = (monotonic(), 0)  # time, and sequences trained on by then
 
-    def send(self, **message: Any) -> None:
+    def send(self, **message: Json) -> None:
         """Send one message to the driver."""
         self.channel.send(message)
 
-    def stop(self, *_: Any) -> None:
+    def stop(self, *_: object) -> None:
         """Handle a signal: end after the current batch, with a checkpoint; or at once during evaluation, when a checkpoint is written."""
         self.stopped = True
         if self.evaluating:
@@ -105,7 +105,7 @@ class TrainingWorker:
             return "oom", f"out of memory {where}" + (f"; {limit_text}" if limit_text else "")
         return "error", f"{describe(error)} ({where})"
 
-    def evaluate(self, trainer: Trainer, task: Task, seconds: float) -> dict[str, Any]:
+    def evaluate(self, trainer: Trainer, task: Task, seconds: float) -> dict[str, Json]:
         """Evaluate on validation and test sequences.
 
         Args:
@@ -120,14 +120,15 @@ class TrainingWorker:
         model, case, highest, held_out = trainer.model, trainer.case, trainer.curriculum.level, task.held_out()
         self.send(evaluating=highest)
         validation = validate(model, case, task, highest, seconds)
-        evaluations = []
+        evaluations: list[Json] = []
         for level in levels_to_test(case, held_out, highest):
             self.send(evaluating=level)
             evaluations += [evaluation.model_dump() for evaluation in evaluate(model, case, held_out, level, seconds)]
-        return {"evaluations": evaluations, "validation": validation and validation.model_dump(), "evaluation_seconds": seconds}
+        shown = validation.model_dump() if validation is not None else None
+        return {"evaluations": evaluations, "validation": shown, "evaluation_seconds": seconds}
 
 
-def outcome(trainer: Trainer | None) -> dict[str, Any]:
+def outcome(trainer: Trainer | None) -> dict[str, Json]:
     """Fields of a `LearningResult` that the trainer knows; None: the model could not be built."""
     if trainer is None:
         return {"wall_s": 0.0}

@@ -1,10 +1,10 @@
 """What is recorded of the machine and its software with each run: what must agree for two runs to be comparable."""
 
 import platform
-from typing import Any
 
 import psutil
 
+from mann_bench.data.conditions import Environment
 from mann_bench.machine.control_groups import cpu_quota, memory_limit_bytes
 from mann_bench.machine.git import git_commit
 from mann_bench.machine.gpus import gpus
@@ -13,7 +13,7 @@ from mann_bench.machine.settings import ALLOCATOR, allocator_library, loaded_lib
 from mann_bench.machine.software import compiler, huge_pages, kernel_build, package_versions
 
 
-def fingerprint() -> dict[str, Any]:
+def fingerprint() -> Environment:
     """Describe CPU, memory, GPU, compiler, versions, settings and commit."""
     import torch  # here, so that commands which do not measure start fast
 

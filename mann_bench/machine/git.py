@@ -2,7 +2,8 @@
 
 import subprocess
 from pathlib import Path
-from typing import Any
+
+from mann_bench.data.conditions import Commit
 
 SECONDS = 20.0  # a repository on a slow file system
 
@@ -25,7 +26,7 @@ def run_git(where: Path, *arguments: str, seconds: float | None = None) -> str:
     return done.stdout.strip()
 
 
-def git_commit(root: Path | None = None) -> dict[str, Any] | None:
+def git_commit(root: Path | None = None) -> Commit | None:
     """Commit of a checkout, by default the one this code runs from.
 
     Returns:

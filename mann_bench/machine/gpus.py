@@ -3,14 +3,17 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from types import ModuleType
+from typing import TypeVar
+
+from mann_bench.data.conditions import Gpu
 
 T = TypeVar("T")
 UNKNOWN = "unknown"
 
 
 @contextmanager
-def nvml() -> Iterator[Any]:
+def nvml() -> Iterator[ModuleType]:
     """Open NVML; its own NVMLError if there is none, or it may not be used."""
     import pynvml
 
@@ -21,7 +24,7 @@ def nvml() -> Iterator[Any]:
         pynvml.nvmlShutdown()
 
 
-def gpus() -> list[dict[str, Any]]:
+def gpus() -> list[Gpu]:
     """Name, UUID, memory and driver of each GPU, as far as they are told. Empty if there is none."""
     found = _try_nvml(_by_nvml)
     return found if found is not None else _by_torch()
@@ -59,7 +62,7 @@ def visible_names(variable: str | None) -> list[str] | None:
     return names
 
 
-def _handle(api: Any, number: int) -> Any:
+def _handle(api: ModuleType, number: int) -> object:
     """NVML's handle of a GPU by torch's number of it; NVMLError_NotFound if NVML does not know it."""
     names = visible_names(os.environ.get("CUDA_VISIBLE_DEVICES"))
     if names is None:
@@ -78,14 +81,14 @@ def _handle(api: Any, number: int) -> Any:
         raise
 
 
-def _by_nvml(api: Any) -> list[dict[str, Any]]:
-    def ask(question: Callable[..., Any], *about: Any) -> Any:
+def _by_nvml(api: ModuleType) -> list[Gpu]:
+    def ask(question: Callable[..., T], *about: object) -> T | None:
         try:
             return question(*about)
         except api.NVMLError:
             return None
 
-    found = []
+    found: list[Gpu] = []
     for handle in map(api.nvmlDeviceGetHandleByIndex, range(api.nvmlDeviceGetCount())):
         memory = ask(api.nvmlDeviceGetMemoryInfo, handle)
         found.append(
@@ -99,7 +102,7 @@ def _by_nvml(api: Any) -> list[dict[str, Any]]:
     return found
 
 
-def _by_torch() -> list[dict[str, Any]]:
+def _by_torch() -> list[Gpu]:
     import torch
 
     try:
@@ -109,7 +112,7 @@ def _by_torch() -> list[dict[str, Any]]:
     return [{"name": each.name, "uuid": f"GPU-{each.uuid}", "memory_bytes": each.total_memory, "driver": UNKNOWN} for each in properties]
 
 
-def _try_nvml(ask: Callable[[Any], T]) -> T | None:
+def _try_nvml(ask: Callable[[ModuleType], T]) -> T | None:
     """The answer of NVML; None if it cannot be opened, lacks a function or gives none."""
     import pynvml
 

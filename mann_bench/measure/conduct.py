@@ -9,7 +9,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import psutil
 import torch
@@ -22,7 +21,7 @@ IDLE_S = 0.05  # in which nothing should run
 IDLE_SHARE = 0.2  # of a processor, that may be used in this time
 SLOW_S = 1.0  # a longer pass is no remembered answer
 
-SETTINGS: dict[str, Callable[[], Any]] = {
+SETTINGS: dict[str, Callable[[], object]] = {
     "torch's number of threads": torch.get_num_threads,
     "torch's default type": torch.get_default_dtype,
     "torch's default device": torch.get_default_device,

@@ -9,7 +9,6 @@ make it again), workspace (gone when the pass is over).
 import dataclasses
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,7 +46,7 @@ def storages(tensors: Iterable[Tensor]) -> Storages:
     return {address: size_bytes for address, size_bytes in behind.items() if size_bytes}
 
 
-def state_tensors(state: Any, causes: Mapping[str, str]) -> Iterator[tuple[str, Tensor]]:
+def state_tensors(state: object, causes: Mapping[str, str]) -> Iterator[tuple[str, Tensor]]:
     """Yield every tensor reachable from a state, with its cause.
 
     The walk visits mappings, sequences, dataclasses and objects with `ledger_causes`, which maps attribute names to causes. An attribute
@@ -57,7 +56,7 @@ def state_tensors(state: Any, causes: Mapping[str, str]) -> Iterator[tuple[str, 
     Args:
         causes: declared causes of the state's own entries, if it is a mapping.
     """
-    waiting: deque[tuple[str, Mapping[str, str], Any]] = deque([("state", causes, state)])
+    waiting: deque[tuple[str, Mapping[str, str], object]] = deque([("state", causes, state)])
     seen: set[int] = set()
     while waiting:
         cause, declared, value = waiting.popleft()

@@ -9,7 +9,9 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
+
+from torch import Tensor
 
 from mann_bench.data.result import Memory
 from mann_bench.data.units import format_bytes
@@ -22,7 +24,7 @@ from mann_bench.measure.workload import Workload
 EVENT_BYTES, EVENT_BYTES_WITH_OPERATIONS = 2 * 2**10, 7 * 2**10  # of a recording, for each allocation and release in it
 ROOM = 0.7  # part of the free memory that a recording may take
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182}  # 97.5% quantiles of Student's t by degrees of freedom
-Forward = Callable[[], tuple[Any, Any]]
+Forward = Callable[[], tuple[Tensor, object]]
 W = TypeVar("W", bound=Workload)
 
 

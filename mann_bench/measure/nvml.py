@@ -5,9 +5,11 @@ Tests pass a fake NVML, so that they need no GPU. A sensor that a card lacks rea
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from mann_bench.data.result import Sensors
+
+T = TypeVar("T")
 
 # Reasons for a reduced clock, by NVML's names of their bits. Idleness and clocks set by the user are left out.
 SLOWDOWNS = {
@@ -52,7 +54,7 @@ class Nvml:
         mine = [process.usedGpuMemory for process in processes if process.pid == os.getpid()]
         return int(mine[0]) if mine and mine[0] is not None else None
 
-    def _ask(self, read_sensor: Callable[[], Any]) -> Any:
+    def _ask(self, read_sensor: Callable[[], T]) -> T | None:
         try:
             return read_sensor()
         except (self._api.NVMLError, AttributeError):  # the second: an older pynvml lacks the function

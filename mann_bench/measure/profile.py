@@ -11,13 +11,13 @@ Where the steps come from depends on the model (`Profile.how`):
 import bisect
 import statistics
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter  # a model may replace that of the module
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from mann_bench.data.case import Case
 from mann_bench.data.result import Backend, Memory, Record
@@ -27,6 +27,7 @@ from mann_bench.measure.device import open_device
 from mann_bench.measure.ledger import CAUSES
 from mann_bench.measure.memory import (
     EVENT_BYTES_WITH_OPERATIONS,
+    Forward,
     PassMemory,
     build_recorded,
     check_room,
@@ -147,7 +148,7 @@ def time_pass(workload: ModelWorkload, steps: int) -> dict[str, float]:
     device = open_device(workload.case.device)
     times_ms: dict[str, list[float]] = defaultdict(list)
     began = perf_counter()
-    returned: list[Any] = []  # by forward, kept until its backward is over
+    returned: list[tuple[Tensor, object]] = []  # by forward, kept until its backward is over
     while len(times_ms[FORWARD]) < PASSES and (not times_ms[FORWARD] or perf_counter() - began < POINT_S):
         times_ms[FORWARD].append(device.time(lambda: returned.append(workload.forward(steps))).wall_ms)
         if workload.case.mode == "train":
@@ -157,10 +158,10 @@ def time_pass(workload: ModelWorkload, steps: int) -> dict[str, float]:
     return {direction: statistics.median(values) for direction, values in times_ms.items()}
 
 
-def call_each_step(workload: ModelWorkload) -> Callable[[], tuple[Any, Any]]:
+def call_each_step(workload: ModelWorkload) -> Forward:
     """A forward that calls the model once for each step and passes its state on."""
 
-    def forward() -> tuple[Any, Any]:
+    def forward() -> tuple[Tensor, object]:
         outputs, state = [], workload.state
         with torch.set_grad_enabled(workload.case.mode == "train"):
             for x_t in named_steps(torch.split(workload.inputs, 1)):
@@ -253,7 +254,7 @@ def nvml_per_step(workload: ModelWorkload) -> list[int]:
     device = open_device(workload.case.device)
     readings: list[int] = []
 
-    def note(*_: Any) -> None:
+    def note(*_: object) -> None:
         sensors = device.sensors()
         if sensors is not None and sensors.process_bytes is not None:
             readings.append(sensors.process_bytes)
@@ -261,9 +262,8 @@ def nvml_per_step(workload: ModelWorkload) -> list[int]:
     cell = getattr(workload.model, "controller", None)
     by_step = workload.backend["kernels"] != "native"  # native kernels would not run on a layer that has a hook
     hook = cell.register_forward_hook(note) if by_step and isinstance(cell, torch.nn.LSTMCell) else None
-    nvtx_ranges: Any = torch.autograd.profiler.emit_nvtx  # under Nsight, the phases appear as ranges
     try:
-        with nvtx_ranges():
+        with torch.autograd.profiler.emit_nvtx():  # under Nsight, the phases appear as ranges
             workload.run_pass()
     finally:
         if hook is not None:
@@ -275,13 +275,12 @@ def nvml_per_step(workload: ModelWorkload) -> list[int]:
 
 def snapshot(workload: ModelWorkload, path: Path) -> None:
     """Write the CUDA allocator's history of one pass, for PyTorch's viewer (pytorch.org/memory_viz)."""
-    allocator: Any = torch.cuda.memory
     try:
-        allocator._record_memory_history(max_entries=10**6)
+        torch.cuda.memory._record_memory_history(max_entries=10**6)
         workload.run_pass()
-        allocator._dump_snapshot(str(path))
+        torch.cuda.memory._dump_snapshot(str(path))
     finally:
-        allocator._record_memory_history(enabled=None)
+        torch.cuda.memory._record_memory_history(enabled=None)
     workload.clear()
 
 

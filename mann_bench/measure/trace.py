@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from torch._C._profiler import RecordScope
+from torch._C._profiler import RecordScope, _ExtraFields_Allocation, _ProfilerEvent
 from torch.autograd import _enable_profiler
 from torch.autograd.profiler import _run_on_profiler_start, profile, record_function
 
@@ -75,10 +75,11 @@ class Trace:
     scope_times: dict[Scope, ScopeTime] = field(default_factory=lambda: defaultdict(ScopeTime))
     marks: dict[str, tuple[int, int]] = field(default_factory=dict)
     step_ends: dict[str, dict[int, int]] = field(default_factory=lambda: {FORWARD: {}, BACKWARD: {}})
-    profiler: Any = None
+    profiler: profile | None = None
 
     def export(self, path: Path) -> None:
         """Write a Chrome trace (chrome://tracing, Perfetto)."""
+        assert self.profiler is not None
         self.profiler.export_chrome_trace(str(path))
 
 
@@ -138,7 +139,7 @@ class _Reader:
         self.origin: dict[int, tuple[int | None, str]] = {}  # sequence number -> step and phase of the forward operation
         self.changes: list[tuple[int, int, int, int]] = []  # ns, address, signed bytes, total
 
-    def read(self, roots: list[Any]) -> None:
+    def read(self, roots: list[_ProfilerEvent]) -> None:
         for root in roots:
             self._find_origins(root, None, REST)
         self.backward_from = self.trace.marks.get(BACKWARD, (NEVER, NEVER))[0]
@@ -150,10 +151,10 @@ class _Reader:
             nodes = sum(time.host_ns for scope, time in self.trace.scope_times.items() if scope.direction == BACKWARD and scope != backward)
             self.trace.scope_times[backward].host_ns -= nodes  # a GPU's nodes run in a thread of their own, not inside the range
 
-    def _children_of_mark(self, roots: list[Any]) -> list[Any]:
+    def _children_of_mark(self, roots: list[_ProfilerEvent]) -> list[_ProfilerEvent]:
         return [child for root in roots if _range(root) == BACKWARD for child in root.children]
 
-    def _find_origins(self, event: Any, step: int | None, phase: str) -> None:
+    def _find_origins(self, event: _ProfilerEvent, step: int | None, phase: str) -> None:
         name = _range(event)
         if name in PHASES:
             phase = name
@@ -163,18 +164,17 @@ class _Reader:
         elif name in (FORWARD, BACKWARD, END):
             self.trace.marks[name] = (event.start_time_ns, event.end_time_ns)
         elif name.startswith(NODE):
-            number = event.extra_fields.sequence_number
-            step, phase = self.origin.get(number, (None, REST))
-        elif _is_op(event) and event.extra_fields.sequence_number >= 0:
+            step, phase = self.origin.get(_sequence_number(event), (None, REST))
+        elif _sequence_number(event) >= 0:
             # Several operations may carry a number; the last of them is the one that made a node.
-            self.origin[event.extra_fields.sequence_number] = (step, phase)
+            self.origin[_sequence_number(event)] = (step, phase)
         for child in event.children:
             self._find_origins(child, step, phase)
 
-    def _visit(self, event: Any, scope: Scope | None) -> None:
+    def _visit(self, event: _ProfilerEvent, scope: Scope | None) -> None:
         if _name(event) == "[memory]":
             fields = event.extra_fields
-            if fields.device.type == self.device:
+            if isinstance(fields, _ExtraFields_Allocation) and fields.device.type == self.device:
                 self.changes.append((event.start_time_ns, fields.ptr, fields.alloc_size, fields.total_allocated))
             return
         entered = self._entered(event, _range(event), scope)
@@ -190,12 +190,12 @@ class _Reader:
         for child in event.children:
             self._visit(child, scope)
 
-    def _entered(self, event: Any, name: str, scope: Scope | None) -> Scope | None:
+    def _entered(self, event: _ProfilerEvent, name: str, scope: Scope | None) -> Scope | None:
         """The scope that an event opens, or None if it belongs to the scope around it."""
         if name in (FORWARD, BACKWARD):
             return Scope(name, None, REST)
         if name.startswith(NODE):
-            step, phase = self.origin.get(event.extra_fields.sequence_number, (None, REST))
+            step, phase = self.origin.get(_sequence_number(event), (None, REST))
             if step is not None:
                 ends = self.trace.step_ends[BACKWARD]
                 ends[step] = max(ends.get(step, 0), event.end_time_ns)
@@ -234,27 +234,32 @@ def held_at(blocks: list[Block], moments_ns: list[int]) -> list[int]:
     return held
 
 
-def _name(event: Any) -> str:
+def _name(event: _ProfilerEvent) -> str:
     return str(event.name).strip()
 
 
-def _is_op(event: Any) -> bool:
+def _is_op(event: _ProfilerEvent) -> bool:
     return hasattr(event.extra_fields, "sequence_number")
 
 
-def _range(event: Any) -> str:
+def _sequence_number(event: _ProfilerEvent) -> int:
+    """The number that an operation shares with its node in the autograd graph; negative if it has none."""
+    return int(getattr(event.extra_fields, "sequence_number", -1))
+
+
+def _range(event: _ProfilerEvent) -> str:
     """The name of an operation or range on the host; empty for the copy of a range that a GPU's profiler adds around its kernels."""
     return _name(event) if _is_op(event) else ""
 
 
-def _is_kernel(event: Any) -> bool:
+def _is_kernel(event: _ProfilerEvent) -> bool:
     """Return whether this is a kernel, copy or fill on a GPU: an event under a call of the CUDA runtime or driver."""
     return _is_from_gpu_profiler(event) and not _is_cuda_call(event) and event.parent is not None and _is_cuda_call(event.parent)
 
 
-def _is_cuda_call(event: Any) -> bool:
+def _is_cuda_call(event: _ProfilerEvent) -> bool:
     return _is_from_gpu_profiler(event) and CUDA_CALL.match(_name(event)) is not None
 
 
-def _is_from_gpu_profiler(event: Any) -> bool:
+def _is_from_gpu_profiler(event: _ProfilerEvent) -> bool:
     return "Kineto" in str(event.tag)

@@ -6,7 +6,7 @@ are models.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch.nn import functional
 from mann_bench.data.case import Case
 from mann_bench.data.registry import BENCHMARK_TASK, find_model, import_target
 from mann_bench.kernels.index import Exact, Index, recall_of
+from mann_bench.models import LSTM, MANN
 
 SMALL_SLOTS = 97  # N of the correctness gate; prime, so that no block size of a fast path divides it
 SMALL_STEPS = 7  # T of the correctness gate
@@ -28,7 +29,7 @@ class Workload(ABC):
         ledger_causes: causes of the tensors in a `state` that is a mapping, by name (`measure/ledger.py`).
     """
 
-    state: Any = None
+    state: object = None
     ledger_causes: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, case: Case) -> None:
@@ -84,7 +85,7 @@ class Workload(ABC):
         return []
 
     @abstractmethod
-    def forward(self, steps: int | None = None) -> tuple[Tensor, Any]:
+    def forward(self, steps: int | None = None) -> tuple[Tensor, object]:
         """Run forward over the first `steps` steps (all by default); returns (y, state)."""
 
     def backward(self, y: Tensor) -> None:
@@ -130,7 +131,7 @@ class ModelWorkload(Workload):
     def __init__(self, case: Case) -> None:
         super().__init__(case)
         torch.manual_seed(case.seed)
-        self.model: Any = find_model(case.model).build(case).to(case.device, self.dtype)
+        self.model = find_model(case.model).build(case).to(case.device, self.dtype)
         initial_state = getattr(self.model, "initial_state", None)
         self.state = initial_state(case.batch, fill=case.fill, seed=case.seed) if initial_state else None
         self.inputs, self.targets, self.mask = self.sequences(case.steps)
@@ -141,6 +142,7 @@ class ModelWorkload(Workload):
         """As the model's formula says, for numbers of the case's dtype; the model is built on torch's meta device."""
         with torch.device("meta"):
             model = find_model(case.model).build(case)
+        assert isinstance(model, LSTM | MANN)  # no user's model is predicted
         item_bytes: int = getattr(torch, case.dtype).itemsize
         return {cause: size * item_bytes // 4 for cause, size in model.memory_bytes(case.batch, case.steps, case.mode).items()}
 
@@ -181,7 +183,7 @@ class ModelWorkload(Workload):
         if state is not None:
             self.state = state.detach() if case.variant == "compiled" else state
 
-    def forward(self, steps: int | None = None) -> tuple[Tensor, Any]:
+    def forward(self, steps: int | None = None) -> tuple[Tensor, object]:
         x = self.inputs if steps is None else self.inputs[:steps]
         if self.case.mode == "train":
             y, state = self.model(x, self.state)
@@ -203,9 +205,9 @@ class ModelWorkload(Workload):
 
     def recall(self) -> float | None:
         """Recall of a sparse model's index on its memory; None if the search is exact or fewer than K rows are written."""
-        rows: Any = getattr(getattr(self.state, "memory", None), "rows", None)
+        rows = getattr(getattr(self.state, "memory", None), "rows", None)
         index = getattr(rows, "index", None)
-        if not isinstance(index, Index) or isinstance(index, Exact) or rows.num_candidates < self.case.reads:
+        if rows is None or not isinstance(index, Index) or isinstance(index, Exact) or rows.num_candidates < self.case.reads:
             return None
         return recall_of(index, rows, self.case.heads, self.case.reads, torch.Generator().manual_seed(self.case.seed))
 

@@ -9,8 +9,10 @@ A command may have a `number`; its reply is then {"number": 3, "reply": {...}}.
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from mann_bench.data.fields import Json
 
 
 class Channel:
@@ -27,7 +29,7 @@ class Channel:
         for line in self._commands:
             yield json.loads(line)
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: Mapping[str, Json]) -> None:
         """Send a message. In a copy of this process that a model has forked and that came back into this code: end it without a word."""
         if os.getpid() != self._process:
             os._exit(0)

@@ -10,12 +10,12 @@ import site
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import FileIO
 from pathlib import Path
-from typing import Any
 
 from mann_bench.data.errors import OUT_OF_MEMORY
+from mann_bench.data.fields import Json
 from mann_bench.machine.control_groups import oom_kills
 from mann_bench.machine.settings import worker_environment
 from mann_bench.run import warden
@@ -81,7 +81,7 @@ class WorkerProcess:
         """Wait for its imports, which do not count as time of a case."""
         return self._ask({"do": "start"}, START_S, Started)
 
-    def ask(self, command: dict[str, Any], timeout_s: float, kind: type[ReplyT]) -> ReplyT | Failure:
+    def ask(self, command: Mapping[str, Json], timeout_s: float, kind: type[ReplyT]) -> ReplyT | Failure:
         """Send a command and wait for its reply. The time is added to `used_s`; at the timeout the process is killed."""
         began = time.monotonic()
         try:
@@ -89,7 +89,7 @@ class WorkerProcess:
         finally:
             self.used_s += time.monotonic() - began
 
-    def _ask(self, command: dict[str, Any], timeout_s: float, kind: type[ReplyT]) -> ReplyT | Failure:
+    def _ask(self, command: Mapping[str, Json], timeout_s: float, kind: type[ReplyT]) -> ReplyT | Failure:
         self._number += 1
         try:
             self.send(command if self._is_old else {"number": self._number, **command})
@@ -109,7 +109,7 @@ class WorkerProcess:
             if death is not None:
                 return death
 
-    def send(self, command: dict[str, Any]) -> None:
+    def send(self, command: Mapping[str, Json]) -> None:
         """Send a command without waiting for a reply; BrokenPipeError if the process has ended."""
         self._commands.write((json.dumps(command) + "\n").encode())
 
@@ -187,10 +187,10 @@ def pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[Fi
     return reader.enter_context(FileIO(read, "r")), writer.enter_context(FileIO(write, "w"))
 
 
-def wait_for(file: Any, seconds: float) -> bool:
-    """Whether there is something to read from a file, or its end, within so many seconds."""
+def wait_for(worker: WorkerProcess, seconds: float) -> bool:
+    """Whether there is something to read from a worker, or its end, within so many seconds."""
     with selectors.DefaultSelector() as selector:
-        selector.register(file, selectors.EVENT_READ)
+        selector.register(worker, selectors.EVENT_READ)
         return bool(selector.select(seconds))
 
 

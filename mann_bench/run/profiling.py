@@ -1,8 +1,8 @@
 """Profile one case in a process of its own and store the profile."""
 
 import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from mann_bench.data.case import Case
 from mann_bench.data.files import write_atomically
@@ -33,8 +33,8 @@ def profile_in_worker(case: Case, folder: Path, memory_bytes: int, seconds: floa
         started = worker.wait_until_started()
         if isinstance(started, Failure):
             return started
-        command = {"do": "profile", "case": case.model_dump(), "memory_bytes": memory_bytes, "folder": str(folder.resolve())}
-        reply = worker.ask(command, seconds, Profiled)
+        files = str(folder.resolve())
+        reply = worker.ask({"do": "profile", "case": case.model_dump(), "memory_bytes": memory_bytes, "folder": files}, seconds, Profiled)
         if isinstance(reply, Failure):
             return reply
     finally:
@@ -50,7 +50,7 @@ def _held_columns(point: StepPoint) -> dict[str, int]:
     return {f"{cause}_bytes": size_bytes for cause, size_bytes in point.held.items()}
 
 
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+def _write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else [])
         writer.writeheader()

@@ -5,11 +5,11 @@ a `status` is a failure, whatever was asked.
 """
 
 import json
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from mann_bench.data.fields import Text
+from mann_bench.data.fields import Json, Text
 from mann_bench.data.result import Backend, Check, FailedStatus, Memory
 from mann_bench.run.words import reason_line
 
@@ -55,7 +55,7 @@ class Killed(Failure):
     """The worker was ended by a signal that anybody may send, such as the scheduler of a cluster: its case is worth another try."""
 
 
-def reply_fields(reply: BaseModel) -> dict[str, Any]:
+def reply_fields(reply: BaseModel) -> dict[str, Json]:
     """The JSON object that is sent for a reply."""
     return reply.model_dump(by_alias=True, exclude_none=isinstance(reply, Failure))
 

@@ -7,15 +7,15 @@ all of them.
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from mann_bench.data.case import CURVE, Case
 from mann_bench.data.errors import first_error
+from mann_bench.data.fields import Json
 from mann_bench.data.result import Measured, NotMeasured, Result, now
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
@@ -57,7 +57,7 @@ class _RunningCase:
         """Seconds spent in timed passes so far."""
         return sum(sum(finished.wall_ms) for finished in self.rounds) / 1e3
 
-    def ask(self, command: dict[str, Any], budget: Budget, kind: type[ReplyT]) -> ReplyT | None:
+    def ask(self, command: Mapping[str, Json], budget: Budget, kind: type[ReplyT]) -> ReplyT | None:
         """The worker's reply to a command, within what is left of the case's time; None after a failure, which is kept."""
         return self.keep_failure(self.worker.ask(command, max(0.1, budget.case_seconds - self.worker.used_s), kind))
 
@@ -212,7 +212,7 @@ def run_side_by_side(
             item.keep_failure(item.worker.wait_until_started())
         for item in running:
             announce(item.case, "memory and warm-up")
-            command = {
+            command: dict[str, Json] = {
                 "do": "prepare",
                 "case": item.case.model_dump(exclude_defaults=True),  # an older commit may lack newer fields
                 "memory_bytes": budget.memory,
@@ -253,7 +253,7 @@ def shared_cpus(cpus: Sequence[int]) -> list[str]:
 
 def _time_round(running: list[_RunningCase], budget: Budget, announce: Announce) -> None:
     """Time passes of each case that has not failed."""
-    command = {
+    command: dict[str, Json] = {
         "do": "round",
         "seconds": budget.timing_seconds / budget.rounds,
         "target": budget.target_ci,

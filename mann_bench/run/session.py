@@ -3,12 +3,13 @@
 from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mann_bench.data.case import Case
+from mann_bench.data.conditions import RunDescription
+from mann_bench.data.fields import Json
 from mann_bench.data.labels import Labels
 from mann_bench.data.result import SCHEMA, Result, now
 from mann_bench.data.store import RunFolder
@@ -22,7 +23,7 @@ from mann_bench.run.largest import Largest, find_largest, measured_probe
 from mann_bench.run.runner import run_suite
 
 
-def describe(suite: Suite) -> dict[str, Any]:
+def describe(suite: Suite) -> RunDescription:
     """The content of `run.json`: the suite as written, the ids of its cases in order, and where and when they run."""
     return {
         "schema": SCHEMA,
@@ -68,11 +69,12 @@ def run_and_store(suite: Suite, folder: RunFolder, console: Console) -> Counter[
     return Counter({str(status): count for status, count in statuses.items()})
 
 
-def search_and_store(cases: list[Case], budget: Budget, step_ms: float | None, path: Path, console: Console) -> list[dict[str, Any]]:
+def search_and_store(cases: list[Case], budget: Budget, step_ms: float | None, path: Path, console: Console) -> list[dict[str, Json]]:
     """Find the largest N for each case and store every probe as a result; return a row per case: predicted, measured, what stopped it."""
     suite = Suite(name="largest", description="The largest memory inside a budget.", cases=[], budget=budget, text="")
     folder = RunFolder(path, describe(suite), resume=False)
-    labels, rows = Labels(cases), []
+    labels = Labels(cases)
+    rows: list[dict[str, Json]] = []
     try:
         for case in cases:
             for answer in find_largest(case, budget, measured_probe(budget), step_ms):

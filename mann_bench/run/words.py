@@ -3,6 +3,8 @@
 import contextlib
 import traceback
 
+from mann_bench.data.text import visible
+
 REASON_CHARACTERS = 500
 OUTPUT_CHARACTERS = 4000
 NOISE = ("USDT:", "[W", "[INFO")  # how lines begin that do not explain the end of a process
@@ -10,9 +12,8 @@ FAULT_HANDLER = "Fatal Python error: "  # how the report of Python's fault handl
 
 
 def reason_line(text: str) -> str:
-    """The first line of a text, cut to `REASON_CHARACTERS`; what cannot be printed is replaced."""
-    line = text.strip().partition("\n")[0][: REASON_CHARACTERS + 1]
-    line = "".join(character if character.isprintable() else "?" for character in line)
+    """The first line of a text, made visible, then cut to `REASON_CHARACTERS`."""
+    line = visible(text.strip().partition("\n")[0][: REASON_CHARACTERS + 1])
     return line if len(line) <= REASON_CHARACTERS else line[: REASON_CHARACTERS - 3] + "..."
 
 

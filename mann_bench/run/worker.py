@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import OUT_OF_MEMORY
+from mann_bench.data.fields import Json
 from mann_bench.data.result import Backend
 from mann_bench.kernels.index import Unavailable
 from mann_bench.machine.devices import device_name
@@ -47,7 +48,7 @@ class Worker:
         """Answer that this process is ready."""
         return Started()
 
-    def profile(self, case: dict[str, Any], memory_bytes: int, folder: str) -> BaseModel:
+    def profile(self, case: dict[str, Json], memory_bytes: int, folder: str) -> BaseModel:
         """Profile a case; traces and snapshots are written into the folder."""
         from mann_bench.measure.profile import profile_case  # only this command needs it
         from mann_bench.run.profiling import Profiled
@@ -55,7 +56,7 @@ class Worker:
         parsed = self._begin(case, memory_bytes)
         return Profiled(profile=profile_case(parsed, Path(folder)))
 
-    def prepare(self, case: dict[str, Any], memory_bytes: int, warmup_s: float) -> Prepared | Failure:
+    def prepare(self, case: dict[str, Json], memory_bytes: int, warmup_s: float) -> Prepared | Failure:
         """Do everything that precedes timing."""
         parsed = self._begin(case, memory_bytes)
         self.conduct = Conduct()
@@ -95,9 +96,9 @@ class Worker:
         timed = sample(self.device, self.workload.run_pass, self.workload.clear, seconds, target, flush=flush)
         return timed.model_copy(update={"warnings": self.conduct.changes()})
 
-    def _begin(self, case: dict[str, Any], memory_bytes: int) -> Case:
+    def _begin(self, case: dict[str, Json], memory_bytes: int) -> Case:
         """Parse the case and limit this process to its threads and memory."""
-        parsed = Case(**case)
+        parsed = Case.model_validate(case)
         torch.set_num_threads(parsed.threads)
         smaller = limit_memory(parsed.device, memory_bytes)
         self.warnings = [smaller] if smaller else []

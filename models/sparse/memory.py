@@ -24,7 +24,7 @@ that truncated backpropagation continues from there.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from typing import ClassVar, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -158,7 +158,7 @@ class SparseMemory(State):
         copy.index = self.index.mapped(function, copy)
         return copy
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         if self.pending is not None:
             raise RuntimeError(f"{PENDING}; then save or copy the state")
         return {**self.__dict__, "last": None}

@@ -195,7 +195,7 @@ def _shared(subject: pd.DataFrame, twin: pd.DataFrame) -> list[Any]:
 
 def _twins(subject: pd.Series, by_kind: dict[tuple[str, ...], list[int]]) -> set[int]:
     """The curves timed in the same run that are the dense models of a sparse one, or the plain kernels of the same model."""
-    kinds: list[tuple[Any, ...]] = [("dense", subject["run"], model) for model in DENSE_TWINS.get(str(subject["model"]), ())]
+    kinds: list[tuple[str, ...]] = [("dense", subject["run"], model) for model in DENSE_TWINS.get(str(subject["model"]), ())]
     if subject["ran_kernels"] != "torch":
         kinds.append(("plain", *_same_but_kernels(subject)))
     return {number for kind in kinds for number in by_kind.get(kind, ())}

@@ -1,10 +1,10 @@
 """Verdicts about claims as a table of the report, as text and as JSON."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from mann_bench.data.fields import Json
 from mann_bench.reports.claims.claim import ClaimVerdict
 from mann_bench.reports.html.table import Cell, Column, Table
 
@@ -50,7 +50,7 @@ def to_text(judged: ClaimVerdict) -> str:
     return "\n".join(lines)
 
 
-def to_json(judged: ClaimVerdict) -> dict[str, Any]:
+def to_json(judged: ClaimVerdict) -> dict[str, Json]:
     """Return the verdict as a JSON object."""
     return {
         "id": judged.claim.id,

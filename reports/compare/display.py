@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
+from mann_bench.data.fields import Json
 from mann_bench.reports.compare.comparison import CaseComparison
 
 
@@ -38,7 +38,7 @@ def table_row(case: CaseComparison, threshold: float) -> tuple[str, ...]:
     return (case.label, *times, *ratio, case.verdict(threshold), memory_text(case))
 
 
-def to_json(case: CaseComparison, threshold: float) -> dict[str, Any]:
+def to_json(case: CaseComparison, threshold: float) -> dict[str, Json]:
     """Return a case as a JSON object."""
     change = case.change
     return {

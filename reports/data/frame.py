@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pandas as pd
 
-from mann_bench.data.conditions import all_conditions
+from mann_bench.data.conditions import RunDescription, all_conditions
 from mann_bench.data.files import write_atomically
 from mann_bench.data.labels import LETTERS
 from mann_bench.data.result import Result
@@ -28,14 +28,21 @@ def load_frame(runs: Sequence[Path]) -> pd.DataFrame:
     return frame
 
 
-def environments(runs: Sequence[Path]) -> list[dict[str, Any]]:
-    """Load `run.json` of each run, with the run's name added as `run`; a run that went on under other conditions counts once for each."""
+class NamedRun(NamedTuple):
+    """`run.json` of a run with one of its conditions, and the name that pages give it."""
+
+    name: str
+    description: RunDescription
+
+
+def environments(runs: Sequence[Path]) -> list[NamedRun]:
+    """Load `run.json` of each run; a run that went on under other conditions counts once for each."""
     loaded = []
     for name, run in zip(run_names(runs), runs, strict=True):
         description = load_run(run)
         for number, conditions in enumerate(all_conditions(description)):
             title = name if number == 0 else f"{name}, resumed {conditions.get('started_at', '')}".strip()
-            loaded.append({**description, **conditions, "run": title})
+            loaded.append(NamedRun(title, {**description, **conditions}))
     return loaded
 
 
@@ -51,8 +58,8 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     write_atomically(path, texts.to_csv(index=False))
 
 
-def _row(run: str, result: Result) -> dict[str, Any]:
-    row: dict[str, Any] = {"run": run, "case_id": result.case_id, "status": result.status, "reason": result.reason or ""}
+def _row(run: str, result: Result) -> dict[str, object]:
+    row: dict[str, object] = {"run": run, "case_id": result.case_id, "status": result.status, "reason": result.reason or ""}
     row |= {"conditions": result.conditions, "comparison": result.comparison or ""}
     row |= result.case.model_dump()
     backend, time, memory = result.backend, result.time, result.memory
@@ -86,7 +93,7 @@ def _settings(frame: pd.DataFrame) -> pd.Series:
     order = ("mode", "device", "batch", "steps", "fill", "heads", "reads", "word_size", "hidden", "input_size", "dtype", "threads", "seed")
     shown = [name for name in order if name in always or frame[name].nunique() > 1]
 
-    def text(row: Any) -> str:
+    def text(row: pd.Series) -> str:
         return ", ".join(f"{LETTERS[name]} {row[name]}" if name in LETTERS else str(row[name]) for name in shown)
 
     return frame.apply(text, axis=1)

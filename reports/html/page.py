@@ -2,17 +2,19 @@
 
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+import jinja2
 from matplotlib.figure import Figure
 
 from mann_bench import __version__
+from mann_bench.data.conditions import Environment
 from mann_bench.data.files import write_atomically
 from mann_bench.data.text import defused, one_line, shortened
 from mann_bench.data.units import format_bytes
+from mann_bench.reports.data.frame import NamedRun
 from mann_bench.reports.html.plots import save, svg_element
 from mann_bench.reports.html.table import LONG
 
@@ -37,26 +39,35 @@ def save_plots(plots: Iterable[Plot], out: Path, *, where: str, suffix: str) -> 
     return shown
 
 
-def write_page(path: Path, context: dict[str, Any]) -> Path:
+def write_page(path: Path, context: Mapping[str, object]) -> Path:
     """Fill the template that is called like the file (`report.html.j2` for `report.html`) and write it; return the path."""
     write_atomically(path, _templates().get_template(f"{path.name}.j2").render(context, version=__version__))
     return path
 
 
-def environment_lines(run: dict[str, Any]) -> dict[str, Any]:
-    """List the environment of a run (`run.json` and its name) as names and values to be shown."""
-    facts: dict[str, Any] = run.get("environment", {})
-    lines = {"suite": run.get("suite", "unknown"), "started": run.get("started_at", "unknown")}
-    for name, value in facts.items():
-        if name.endswith("_bytes"):
-            value = None if value is None else format_bytes(value)
-            name = name.removesuffix("_bytes").replace("_", " ")
-        if name == "gpus":
-            value = ", ".join(f"{gpu['name']} ({gpu['uuid']}, driver {gpu['driver']})" for gpu in value) or "none"
-        if isinstance(value, dict):
-            value = ", ".join(f"{key} {part}" for key, part in value.items())
-        lines[name.replace("_", " ")] = "none" if value is None else str(value)
-    return {"run": run["run"], "lines": {one_line(name): shortened(value, LONG) for name, value in lines.items()}}
+class EnvironmentLines(TypedDict):
+    """The environment of a run as the templates show it: names and values."""
+
+    run: str
+    lines: dict[str, str]
+
+
+def environment_lines(run: NamedRun) -> EnvironmentLines:
+    """List the environment of a run as names and values to be shown."""
+    environment: Environment = run.description.get("environment", {})
+    lines = {"suite": run.description.get("suite", "unknown"), "started": run.description.get("started_at", "unknown")}
+    for name, value in environment.items():
+        shown = name.removesuffix("_bytes").replace("_", " ")
+        if name.endswith("_bytes") and isinstance(value, int | float):
+            lines[shown] = format_bytes(value)
+        elif name == "gpus":
+            texts = [f"{gpu['name']} ({gpu['uuid']}, driver {gpu['driver']})" for gpu in environment["gpus"]]
+            lines[shown] = ", ".join(texts) or "none"
+        elif isinstance(value, dict):
+            lines[shown] = ", ".join(f"{key} {part}" for key, part in value.items())
+        else:
+            lines[shown] = "none" if value is None else str(value)
+    return {"run": run.name, "lines": {one_line(name): shortened(value, LONG) for name, value in lines.items()}}
 
 
 def markdown_cell(text: str) -> str:
@@ -66,12 +77,12 @@ def markdown_cell(text: str) -> str:
 
 
 @functools.cache
-def _templates() -> Environment:
+def _templates() -> jinja2.Environment:
     """The templates: HTML is escaped, in Markdown the cells of tables are; a missing variable is an error."""
-    templates = Environment(
-        loader=PackageLoader("mann_bench.reports.html"),
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("mann_bench.reports.html"),
         autoescape=lambda name: bool(name and ".html" in name),
-        undefined=StrictUndefined,
+        undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )

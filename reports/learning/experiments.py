@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -271,7 +271,7 @@ def _name(case: LearningCase, cases: list[LearningCase]) -> str:
     """The shortest name that tells this curve from the others of its model: `sam`, `ntm-checkpointed`, `sam lsh N 64k`."""
     parts = [case.name]
     for field in NAMING:
-        value: Any = getattr(case, field)
+        value = getattr(case, field)
         if len({getattr(other, field) for other in cases if other.name == case.name}) > 1:
             text = format_slots(value) if field == "slots" else f"{value:g}" if isinstance(value, float) else str(value)
             parts.append(f"{LETTERS[field]} {text}" if field in LETTERS else text)

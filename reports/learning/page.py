@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -41,7 +40,7 @@ def write_learning_page(experiments: Sequence[Experiment], runs: Sequence[Path],
 
 def frames(experiments: Sequence[Experiment]) -> dict[str, pd.DataFrame]:
     """Return everything stored as data frames: `runs`, `curves` (one row a point) and `evaluations` (one row an error)."""
-    rows: dict[str, list[dict[str, Any]]] = {"runs": [], "curves": [], "evaluations": []}
+    rows: dict[str, list[dict[str, object]]] = {"runs": [], "curves": [], "evaluations": []}
     for curve in (curve for experiment in experiments for curve in experiment.curves):
         for run in curve.runs:
             key = {"case_id": run.case_id, "task": run.case.task, "name": curve.name, "seed": run.case.seed}

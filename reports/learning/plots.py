@@ -1,10 +1,10 @@
 """Plots of training runs: lines are medians over seeds, bands reach from the lowest to the highest seed."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
@@ -51,9 +51,8 @@ def draw_training(experiment: Experiment, x: X, y: Y) -> Figure:
         band = curve.band(x, y)
         if band is None:
             continue
-        steps: Any = {"drawstyle": "steps-post"} if y == "level" else {}
         median, low, high = (values.clip(MIN_LOSS if y == "loss" else 1) for values in (band.median, band.low, band.high))
-        axes.plot(band.x, median, line, color=color, linewidth=1.7, **steps)
+        axes.plot(band.x, median, line, color=color, linewidth=1.7, drawstyle="steps-post" if y == "level" else "default")
         axes.fill_between(band.x, low, high, color=color, alpha=0.18, linewidth=0, step="post" if y == "level" else None)
         ends.append(CurveEnd(float(band.x[-1]), float(median[-1]), curve.name, color))
     if y == "loss":
@@ -106,8 +105,18 @@ def draw_levels(experiment: Experiment, measured: pd.DataFrame) -> Figure:
     trained = min(experiment.trained_level(curve) for curve in experiment.curves if curve.trained)
     axes.axvspan(axes.get_xlim()[0], trained, color="#f0f0ea", zorder=0)
     axes.set_xlim(*axes.get_xlim())
-    where: Any = {"xycoords": ("data", "axes fraction"), "xytext": (-3, 0), "textcoords": "offset points", "rotation": 90}
-    axes.annotate("all trained on", (trained, 0.6), ha="right", va="center", fontsize=8, color=FAINT, **where)
+    axes.annotate(
+        "all trained on",
+        (trained, 0.6),
+        xycoords=("data", "axes fraction"),
+        xytext=(-3, 0),
+        textcoords="offset points",
+        rotation=90,
+        ha="right",
+        va="center",
+        fontsize=8,
+        color=FAINT,
+    )
     axes.set_ylim(bottom=0)
     axes.set_xlabel(f"{literal(experiment.unit)} (hollow: beyond what the curve was trained on)")
     axes.set_ylabel("wrong bits a sequence" if experiment.counts_bits else "share of wrong answers")
@@ -152,7 +161,7 @@ def duration_axis(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_duration(value)))
 
 
-def integer_axis(axis: Any, values: Sequence[int] = ()) -> None:
+def integer_axis(axis: Axis, values: Sequence[int] = ()) -> None:
     """Label an axis of whole numbers: at the values themselves if they are few, else at powers of two."""
     low, high = axis.get_view_interval()
     few = 0 < len(values) <= 6

@@ -1,7 +1,6 @@
 """The page of one profile: what a step costs and holds, in sentences, plots and tables, all from `profile.json`."""
 
 from pathlib import Path
-from typing import Any
 
 from mann_bench.data.units import format_bytes, format_slots
 from mann_bench.measure.advice import advise_memory
@@ -82,11 +81,11 @@ def cautions(profile: Profile) -> list[str]:
     return [by_source[profile.how], *advise_memory(profile.memory)]
 
 
-def ledger_rows(profile: Profile) -> list[dict[str, Any]]:
+def ledger_rows(profile: Profile) -> list[dict[str, str | float]]:
     """Return the bytes of each cause at the peak, and what the model's formula predicts."""
     memory, predicted = profile.memory, dict(profile.predicted or {})
     of_state = predicted.pop("state", None)
-    rows = []
+    rows: list[dict[str, str | float]] = []
     for cause in CAUSES:
         size_bytes, predicted_bytes = memory.ledger[cause], predicted.pop(cause, None)
         if not size_bytes and not predicted_bytes:
@@ -100,7 +99,7 @@ def ledger_rows(profile: Profile) -> list[dict[str, Any]]:
     return [*rows, {"cause": "peak", "bytes": format_bytes(memory.peak_bytes), "share": 1.0, "predicted": text}]
 
 
-def phase_rows(profile: Profile) -> list[dict[str, Any]]:
+def phase_rows(profile: Profile) -> list[dict[str, str | float | None]]:
     """Return the time of each phase and direction, largest share first."""
     rows = sorted(profile.phases, key=lambda row: -row.share)
     on_device = profile.case.device != "cpu"

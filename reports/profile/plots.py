@@ -56,7 +56,7 @@ def draw_tape(profile: Profile) -> Figure:
     """Draw the bytes kept for backward against the step; the slope is bytes per step."""
     figure, axes = _blank("Kept for backward")
     for direction, color in DIRECTIONS.items():
-        points = sorted((p for p in profile.points if p.direction == direction), key=lambda point: point.step)
+        points = points_of(profile, direction)
         if points and not (direction == "backward" and whole_passes(profile)):
             axes.plot([p.step for p in points], [p.held["tape"] for p in points], color=color, label=f"after the {direction} of a step")
     _label_bytes(axes)
@@ -70,7 +70,7 @@ def draw_time(profile: Profile) -> Figure:
     """Draw the time of each step, forward and backward."""
     figure, axes = _blank("Time of a step")
     for direction, color in DIRECTIONS.items():
-        points = sorted((p for p in profile.points if p.direction == direction), key=lambda point: point.step)
+        points = points_of(profile, direction)
         if points:
             axes.plot(
                 [p.step for p in points], [p.ms for p in points], color=color, label=direction, marker="o" if len(points) < 20 else ""
@@ -103,12 +103,15 @@ def whole_passes(profile: Profile) -> bool:
     return profile.how == "passes of growing length"
 
 
+def points_of(profile: Profile, direction: str) -> list[StepPoint]:
+    """Return the points of a direction by step."""
+    return sorted((point for point in profile.points if point.direction == direction), key=lambda point: point.step)
+
+
 def in_order(profile: Profile) -> list[StepPoint]:
     """Return the points in order of time: forward, then backward from the last step to the first; of separate passes, forward only."""
-    forward = sorted((point for point in profile.points if point.direction == "forward"), key=lambda point: point.step)
-    if whole_passes(profile):
-        return forward
-    return forward + sorted((point for point in profile.points if point.direction == "backward"), key=lambda point: -point.step)
+    forward = points_of(profile, "forward")
+    return forward if whole_passes(profile) else forward + points_of(profile, "backward")[::-1]
 
 
 def _label_steps(axes: Axes, profile: Profile, ordered: list[StepPoint]) -> None:

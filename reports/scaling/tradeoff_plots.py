@@ -1,7 +1,5 @@
 """Plots of trade-offs: recall against time, and time against peak memory at one N."""
 
-from typing import Any
-
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -49,8 +47,16 @@ def draw_front(front: ParetoFront, frame: pd.DataFrame) -> Figure:
             continue  # a model without N slots
         color = color_of(str(row["model"]), number)
         mark_cases(axes, [row["step_ms_median"]], [row["peak_bytes"]], color, number, [row["case_id"]])
-        style: Any = {"fontsize": 8.5, "color": color, "fontweight": "bold" if best else "normal", "annotation_clip": False}
-        axes.annotate(literal(row["curve"]), (row["step_ms_median"], row["peak_bytes"]), (6, 4), textcoords="offset points", **style)
+        axes.annotate(
+            literal(row["curve"]),
+            (row["step_ms_median"], row["peak_bytes"]),
+            (6, 4),
+            textcoords="offset points",
+            fontsize=8.5,
+            color=color,
+            fontweight="bold" if best else "normal",
+            annotation_clip=False,
+        )
     axes.margins(0.15)
     axes.set_xlabel("milliseconds a step")
     axes.set_ylabel("peak memory in all")

@@ -1,9 +1,8 @@
 """Micro-benchmarks of each op and its twin, with the workloads of the `kernels` suite: `pytest suites/micro --benchmark-only`."""
 
-from typing import Any
-
 import pytest
 import torch
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from mann_bench.data.case import Case
 from mann_bench.measure.workload import make_workload
@@ -15,7 +14,7 @@ CALLS = 16  # calls of the op in a round: divide the times by it
 @pytest.mark.parametrize("kernels", ["native", "torch"])
 @pytest.mark.parametrize("batch", [1, 8])
 @pytest.mark.parametrize("name", OPS)
-def test_op(benchmark: Any, name: str, batch: int, kernels: str) -> None:
+def test_op(benchmark: BenchmarkFixture, name: str, batch: int, kernels: str) -> None:
     """Time the forward calls with 64k slots and one thread."""
     torch.set_num_threads(1)
     case = Case(suite="micro", model=f"op:{name}", slots=2**16, batch=batch, steps=CALLS, mode="infer", kernels=kernels)

@@ -1,9 +1,8 @@
 """Micro-benchmarks of a model's training step, with the workloads of the suites: `pytest suites/micro --benchmark-only`."""
 
-from typing import Any
-
 import pytest
 import torch
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from mann_bench.data.case import Case
 from mann_bench.measure.workload import make_workload
@@ -16,7 +15,7 @@ MODELS = [
 
 
 @pytest.mark.parametrize(("model", "kernels", "slots"), MODELS, ids=[f"{model}-{kernels}" for model, kernels, _ in MODELS])
-def test_training_pass(benchmark: Any, model: str, kernels: str, slots: int) -> None:
+def test_training_pass(benchmark: BenchmarkFixture, model: str, kernels: str, slots: int) -> None:
     """Time forward and backward over 16 steps, batch 1, one thread, full memory."""
     torch.set_num_threads(1)
     workload = make_workload(Case(suite="micro", model=model, slots=slots, steps=STEPS, kernels=kernels))

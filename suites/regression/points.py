@@ -12,7 +12,7 @@ import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 try:
     from mann_bench.data.result import parse_result
@@ -36,8 +36,16 @@ TRAINED = [name for name in NAMES if "infer" not in name]  # only training saves
 FAST = ["sam 16k", "sdnc 16k", "sam lsh 64k"]  # compared with the plain reference before they are timed
 INDEXED = ["sam lsh 64k"]
 
-Stored = dict[str, list[dict[str, Any]]]  # results by the name of the case, one for each process
-Track = TypeVar("Track", bound=Callable[..., Any])
+Fields = dict[str, object]  # of a result
+Stored = dict[str, list[Fields]]  # results by the name of the case, one for each process
+Track = TypeVar("Track", bound=Callable[..., object])
+
+
+class Times(TypedDict):
+    """A time in asv's format."""
+
+    samples: list[float]
+    number: int
 
 
 def name_of(case: dict[str, Any]) -> str:
@@ -63,9 +71,9 @@ def measure_all() -> Stored:
     return stored
 
 
-def times_ms(results: list[dict[str, Any]]) -> dict[str, Any]:
+def times_ms(results: list[Fields]) -> Times:
     """Milliseconds a step in asv's format; one NaN where a process failed."""
-    samples = []
+    samples: list[float] = []
     for result in map(parse_result, results):
         if result.time is None:
             return {"samples": [math.nan], "number": 1}
@@ -75,14 +83,14 @@ def times_ms(results: list[dict[str, Any]]) -> dict[str, Any]:
     return {"samples": samples, "number": 1}
 
 
-def worst(results: list[dict[str, Any]], *path: str) -> float:
+def worst(results: list[Fields], *path: str) -> float:
     """Largest value of a field (by its path of keys) over the processes; NaN where a process has none."""
     values = []
     for result in results:
-        value: Any = result
+        value: object = result
         for name in path:
-            value = value[name] if value else None
-        values.append(math.nan if value is None else float(value))
+            value = value[name] if isinstance(value, dict) else None
+        values.append(float(value) if isinstance(value, int | float) else math.nan)
     return math.nan if any(map(math.isnan, values)) else max(values)
 
 
@@ -113,7 +121,7 @@ class Steps(Tracked):
     params = (NAMES,)
 
     @unit("ms")
-    def track_step_ms(self, stored: Stored, case: str) -> dict[str, Any]:
+    def track_step_ms(self, stored: Stored, case: str) -> Times:
         return times_ms(stored[case])
 
     @unit("bytes")

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from mann_bench.data.errors import UsageError
 from mann_bench.data.registry import did_you_mean, import_target
@@ -36,7 +35,7 @@ def find_task(name: str, data: Path | None = None, options: Mapping[str, int] | 
     factory = import_target(f"task {name!r}", TASKS.get(name, name))
     parameters = inspect.signature(factory).parameters
     accepted = [option for option, parameter in parameters.items() if isinstance(parameter.default, int)]
-    arguments: dict[str, Any] = dict(options or {})
+    arguments: dict[str, int | Path] = dict(options or {})
     for option in arguments:
         if option not in accepted:
             known_options = ", ".join(accepted) or "no options"

@@ -7,7 +7,7 @@ A pass is T calls. Recall is the share of the true K nearest rows that a query r
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from mann_bench.data.case import Case
 from mann_bench.kernels import ops
-from mann_bench.kernels.index import Index, make_index, ops_for, queries_near, recall_of
+from mann_bench.kernels.index import Index, Reversible, make_index, ops_for, queries_near, recall_of
 from mann_bench.kernels.reference import row_norms
 from mann_bench.measure.workload import SMALL_STEPS, Workload
 
@@ -69,7 +69,7 @@ class IndexWorkload(Workload):
             self.rows = self._random_rows(*shape[:2], case.heads * (case.reads + 1)).to(case.device)
         if self.operation == "aged":
             self._age()
-        self.changes: list[Any] = []
+        self.changes: list[Reversible | None] = []
 
     @classmethod
     def names(cls) -> list[str]:
@@ -102,7 +102,7 @@ class IndexWorkload(Workload):
         """Queries, or the rows to update."""
         return [*self.queries, self.rows]
 
-    def forward(self, steps: int | None = None) -> tuple[Tensor, Any]:
+    def forward(self, steps: int | None = None) -> tuple[Tensor, IndexedRows]:
         """Make T calls; y is the rows of the last query, int64 [B, R, K], or a placeholder."""
         state, case = self.state, self.case
         y = torch.zeros(1, dtype=torch.float32, device="cpu")

@@ -18,14 +18,15 @@ In a full memory, rows are drawn from all N; in an empty one, from the T R rows 
 from collections.abc import Mapping
 from contextlib import nullcontext
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from mann_bench.data.case import Case
 from mann_bench.kernels import ops, reference
-from mann_bench.kernels.reference import SparseLinks
+from mann_bench.kernels.index import Reversible
+from mann_bench.kernels.reference import SparseLinks, WriteJournal
 from mann_bench.measure.workload import Workload
 from mann_bench.models.sparse import native
 from mann_bench.suites.workloads import traffic
@@ -33,9 +34,12 @@ from mann_bench.suites.workloads.random_data import RandomData, num_candidates
 
 LINK_ENTRIES = 8  # K_L of Rae et al. 2016, supplement D
 
+SparseVectors = tuple[Tensor, Tensor]  # columns and values
+ResultT = TypeVar("ResultT")
 
-class Op:
-    """T calls of one op.
+
+class Op(Generic[ResultT]):
+    """T calls of one op; ResultT is what a call returns.
 
     Args:
         module: has the op, `kernels.ops` or `kernels.reference`.
@@ -51,14 +55,14 @@ class Op:
         self.case, self.module = case, module
         self.state: dict[str, Tensor] = {}
         self.parameters: dict[str, Tensor] = {}
-        self.results: list[Any] = []
+        self.results: list[ResultT] = []
         self.prepare(RandomData(case, dtype))
 
     def prepare(self, data: RandomData) -> None:
         """Draw the state and the arguments of all calls."""
         raise NotImplementedError
 
-    def call(self, t: int) -> Any:
+    def call(self, t: int) -> ResultT:
         """Make the call of step t."""
         raise NotImplementedError
 
@@ -72,15 +76,12 @@ class Op:
 
     def observables(self) -> dict[str, Tensor]:
         """Results and state, in a form in which native op and twin must agree."""
-        return {"results": torch.stack([result.flatten() for result in self.results]), **self.state}
+        return self.state
 
     @property
     def last(self) -> Tensor:
         """A tensor of the last result."""
-        result = self.results[-1]
-        while not isinstance(result, Tensor):
-            result = result[0]
-        return result
+        raise NotImplementedError
 
     @staticmethod
     def numbers_per_slot(case: Case) -> int:
@@ -88,7 +89,18 @@ class Op:
         return case.word_size + 1
 
 
-class Copy(Op):
+class TensorOp(Op[Tensor]):
+    """An op whose call returns one tensor."""
+
+    def observables(self) -> dict[str, Tensor]:
+        return {"results": torch.stack([result.flatten() for result in self.results]), **self.state}
+
+    @property
+    def last(self) -> Tensor:
+        return self.results[-1]
+
+
+class Copy(TensorOp):
     """By torch."""
 
     def prepare(self, data: RandomData) -> None:
@@ -105,7 +117,7 @@ class Copy(Op):
         return 2 * case.word_size
 
 
-class TopkContent(Op):
+class TopkContent(TensorOp):
     """With index `exact` all N rows are scored, with `live` those that were written."""
 
     def prepare(self, data: RandomData) -> None:
@@ -114,12 +126,13 @@ class TopkContent(Op):
         self.candidates = data.candidates
         self.queries = data.normal(case.steps, case.batch, case.heads, case.word_size)
 
-    def call(self, t: int) -> Any:
-        scan_all = self.case.index == "exact"
-        return self.module.topk_content(*self.state.values(), self.queries[t], self.case.reads, self.candidates, scan_all=scan_all)
+    def call(self, t: int) -> Tensor:
+        case, state = self.case, self.state.values()
+        rows: Tensor = self.module.topk_content(*state, self.queries[t], case.reads, self.candidates, scan_all=case.index == "exact")
+        return rows
 
 
-class SparseRead(Op):
+class SparseRead(TensorOp):
     """Weights [T, B, R, K] of the same K rows a head, drawn apart for each step."""
 
     def prepare(self, data: RandomData) -> None:
@@ -132,8 +145,9 @@ class SparseRead(Op):
             self.weights = tuple(self.parameters.values())
         self.grad = data.uniform(*shape[1:], case.word_size)
 
-    def call(self, t: int) -> Any:
-        return self.module.sparse_read(self.state["memory"], self.rows[t], self.weights[t])
+    def call(self, t: int) -> Tensor:
+        read: Tensor = self.module.sparse_read(self.state["memory"], self.rows[t], self.weights[t])
+        return read
 
     def undo(self) -> None:
         for read in self.results:
@@ -143,7 +157,7 @@ class SparseRead(Op):
         return {name: value.detach() for name, value in super().observables().items()}
 
 
-class SparseWrite(Op):
+class SparseWrite(Op[WriteJournal]):
     """The erased row [T, B, R] is the last of the K + 1 rows [T, B, R, K + 1] that a head adds to."""
 
     def prepare(self, data: RandomData) -> None:
@@ -153,23 +167,21 @@ class SparseWrite(Op):
         self.rows = torch.cat([data.rows(*shape, case.reads), self.erased.unsqueeze(-1)], dim=-1)
         self.weights, self.values = data.uniform(*shape, case.reads + 1), data.normal(*shape, case.word_size)
 
-    def call(self, t: int) -> Any:
-        return self.module.sparse_write(*self.state.values(), self.rows[t], self.weights[t], self.values[t], self.erased[t])
+    def call(self, t: int) -> WriteJournal:
+        arguments = (self.rows[t], self.weights[t], self.values[t], self.erased[t])
+        journal: WriteJournal = self.module.sparse_write(*self.state.values(), *arguments)
+        return journal
 
     def undo(self) -> None:
         for journal in reversed(self.results):
             self.module.rollback(*self.state.values(), journal)
 
-    def observables(self) -> dict[str, Tensor]:
-        return self.state
-
     @property
     def last(self) -> Tensor:
-        content: Tensor = self.results[-1].content
-        return content
+        return self.results[-1].content
 
 
-class Ring(Op):
+class Ring(TensorOp):
     """The state is what the ring holds; with mode `train` it logs its changes."""
 
     def prepare(self, data: RandomData) -> None:
@@ -201,7 +213,7 @@ class Ring(Op):
         return 5
 
 
-class Links(Op):
+class Links(Op[ResultT]):
     """Base of the ops on SDNC's two link matrices, K_L entries a row. Step t writes `written[t + 1]` after `written[t]`."""
 
     def prepare(self, data: RandomData) -> None:
@@ -233,11 +245,12 @@ class Links(Op):
         return 4 * LINK_ENTRIES  # column and value in each matrix
 
 
-class LinkUpdate(Links):
+class LinkUpdate(Links[Reversible]):
     """One write after another."""
 
-    def call(self, t: int) -> Any:
-        return self.module.link_update(self.links, self.write(t), self.write(t + 1))
+    def call(self, t: int) -> Reversible:
+        change: Reversible = self.module.link_update(self.links, self.write(t), self.write(t + 1))
+        return change
 
     def undo(self) -> None:
         for change in reversed(self.results):
@@ -248,17 +261,22 @@ class LinkUpdate(Links):
         return self.links.after_values
 
 
-class LinkRead(Links):
+class LinkRead(Links[tuple[SparseVectors, SparseVectors]]):
     """Reads the links of K rows [B, R, K] with their weights."""
 
-    def call(self, t: int) -> Any:
-        return self.module.link_read(self.links, self.rows[t], self.read_weights[t])
+    def call(self, t: int) -> tuple[SparseVectors, SparseVectors]:
+        forward, backward = self.module.link_read(self.links, self.rows[t], self.read_weights[t])
+        return forward, backward
+
+    @property
+    def last(self) -> Tensor:
+        return self.results[-1][0][0]
 
     def observables(self) -> dict[str, Tensor]:
         return {f"{t} {side}": self.dense(*pair) for t, result in enumerate(self.results) for side, pair in zip("fb", result, strict=True)}
 
 
-class LinkSteps(Links):
+class LinkSteps(Links[tuple[SparseVectors, SparseVectors, SparseVectors]]):
     """Each step writes to 1 + R K rows, as SDNC does."""
 
     def prepare(self, data: RandomData) -> None:
@@ -273,12 +291,16 @@ class LinkSteps(Links):
         arguments = (self.supports[:steps], self.support_weights[:steps], self.rows[:steps], self.read_weights[:steps])
         self.results.append(self.module.link_steps(self.links, self.start, *arguments))
 
+    @property
+    def last(self) -> Tensor:
+        return self.results[-1][0][0]
+
     def observables(self) -> dict[str, Tensor]:
         sides = zip(("forward", "backward", "precedence"), self.results[-1], strict=True)
         return {**super().observables(), **{side: self.dense(*pair) for side, pair in sides}}
 
 
-OPS: dict[str, type[Op]] = {
+OPS: dict[str, type[Op[Any]]] = {
     "copy": Copy,
     "topk_content": TopkContent,
     "sparse_read": SparseRead,
@@ -345,7 +367,7 @@ class OpWorkload(Workload):
         """Weights of `sparse_read`, which receive gradients."""
         return self.op.parameters
 
-    def forward(self, steps: int | None = None) -> tuple[Tensor, Any]:
+    def forward(self, steps: int | None = None) -> tuple[Tensor, object]:
         """Make the calls; y is a tensor of the last result."""
         self.op.results = []
         with nullcontext() if self.op.parameters else torch.no_grad():

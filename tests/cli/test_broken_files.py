@@ -1,4 +1,4 @@
-"""Whatever is wrong with a results file, every command that reads one says which file, which line, and what to do.
+"""Every command that reads results names the file and line that is broken, and says what to do.
 
 A file without any result ends the command with exit code 2. A broken line among others costs that line.
 """
@@ -40,7 +40,7 @@ RUN_JSON = {
 }
 
 
-def says(capsys, monkeypatch, *arguments):
+def error_of(capsys, monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["mann-bench", *map(str, arguments)])
     with pytest.raises(SystemExit) as exit_:
         cli.main()
@@ -53,7 +53,7 @@ def says(capsys, monkeypatch, *arguments):
 def test_results(tmp_path, capsys, monkeypatch, command, kind):
     content, message = BROKEN[kind]
     (tmp_path / "results.jsonl").write_bytes(content)
-    error = says(capsys, monkeypatch, command, *[tmp_path] * (2 if command == "compare" else 1))
+    error = error_of(capsys, monkeypatch, command, *[tmp_path] * (2 if command == "compare" else 1))
     assert f"{tmp_path / 'results.jsonl'}, {message}" in error
 
 
@@ -62,10 +62,10 @@ def test_a_broken_line_among_others_costs_that_line(tmp_path, capsys, monkeypatc
     lines = [GOOD, *(line for line, _ in LEFT_OUT.values()), GOOD]
     (tmp_path / "results.jsonl").write_text("".join(f"{line}\n" for line in lines))
     monkeypatch.setattr(sys, "argv", ["mann-bench", command, *[str(tmp_path)] * (2 if command == "compare" else 1)])
-    with pytest.warns(StorageWarning) as told, pytest.raises(SystemExit) as exit_:
+    with pytest.warns(StorageWarning) as warned, pytest.raises(SystemExit) as exit_:
         cli.main()
     assert exit_.value.code == 0
-    sentences = {str(warning.message) for warning in told}
+    sentences = {str(warning.message) for warning in warned}
     for number, (_, message) in enumerate(LEFT_OUT.values(), 2):
         expected = f"{tmp_path / 'results.jsonl'}, line {number}: {message}"
         assert sum(sentence.startswith(expected) for sentence in sentences) == 1
@@ -84,7 +84,7 @@ def test_run_json(tmp_path, capsys, monkeypatch, command, kind):
     content, message = RUN_JSON[kind]
     (tmp_path / "results.jsonl").write_text(GOOD + "\n")
     (tmp_path / "run.json").write_text(content)
-    error = says(capsys, monkeypatch, command, *[tmp_path] * (2 if command == "compare" else 1))
+    error = error_of(capsys, monkeypatch, command, *[tmp_path] * (2 if command == "compare" else 1))
     assert f"{tmp_path}/{message}" in error
 
 
@@ -98,8 +98,8 @@ def test_a_torn_last_line_loses_that_case_only(tmp_path, monkeypatch, capsys):
 
 
 def test_usage_of_compare_and_claims(tmp_path, capsys, monkeypatch):
-    assert "for two git refs add --suite" in says(capsys, monkeypatch, "compare", "main", "HEAD")
-    assert "expected a git ref" in says(capsys, monkeypatch, "compare", "no-such-ref", "HEAD", "--suite", "quick")
-    assert "--threshold: expected a percentage" in says(capsys, monkeypatch, "compare", "a", "b", "--threshold", "5")
-    assert "--fail-on: expected slower:5%" in says(capsys, monkeypatch, "compare", "a", "b", "--fail-on", "hotter:5%")
-    assert "expected a run folder" in says(capsys, monkeypatch, "claims", tmp_path / "nowhere")
+    assert "for two git refs add --suite" in error_of(capsys, monkeypatch, "compare", "main", "HEAD")
+    assert "expected a git ref" in error_of(capsys, monkeypatch, "compare", "no-such-ref", "HEAD", "--suite", "quick")
+    assert "--threshold: expected a percentage" in error_of(capsys, monkeypatch, "compare", "a", "b", "--threshold", "5")
+    assert "--fail-on: expected slower:5%" in error_of(capsys, monkeypatch, "compare", "a", "b", "--fail-on", "hotter:5%")
+    assert "expected a run folder" in error_of(capsys, monkeypatch, "claims", tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: exit codes, messages, survival."""
+"""The command line: exit codes, messages, and what is kept when a run is killed or the disk is full."""
 
 import inspect
 import json
@@ -66,12 +66,12 @@ def fails(capsys, monkeypatch, *arguments):
         (["fly"], "No such command"),
     ],
 )
-def test_bad_usage_is_told_and_exits_2(capsys, monkeypatch, arguments, message):
+def test_bad_usage_is_reported_and_exits_2(capsys, monkeypatch, arguments, message):
     assert message in fails(capsys, monkeypatch, *arguments)
 
 
 def test_help_of_every_command_is_quick():
-    """Nothing that takes seconds to import is needed to show the options."""
+    """Help imports no slow package."""
     program = """
 import sys
 from typer.testing import CliRunner
@@ -86,7 +86,7 @@ print(len(shown), *({"torch", "pandas", "scipy", "matplotlib", "jinja2"} & set(s
 
 
 def test_options_of_a_suite_are_those_of_the_command():
-    """`expand` puts the fields of a dataclass in the place of the parameter, and gives the command its object."""
+    """`expand` replaces a parameter by the fields of its dataclass, and passes the command an object made of them."""
 
     @dataclass(frozen=True)
     class Group:
@@ -150,7 +150,7 @@ def test_kill_9_of_the_driver_then_resume(tiny, tmp_path):
     assert [result.case.slots for result in load_results(out)] == [4, 8, 16, 32]
 
 
-def test_ctrl_c_keeps_everything_and_says_how_to_go_on(tiny, tmp_path):
+def test_ctrl_c_keeps_everything_and_says_how_to_resume(tiny, tmp_path):
     out = tmp_path / "out"
     driver = subprocess.Popen([sys.executable, "-m", "mann_bench", "run", str(tiny), "--out", str(out)], stderr=subprocess.PIPE, text=True)
     results = out / "results.jsonl"
@@ -176,7 +176,7 @@ def test_full_disk_stops_clearly(tiny, tmp_path):
     assert 1 <= len(load_results(out)) < 4
 
 
-def test_plan_list_and_doctor_speak_json(tiny, capsys, monkeypatch):
+def test_plan_list_and_doctor_print_json(tiny, capsys, monkeypatch):
     def printed(*arguments):
         monkeypatch.setattr(sys, "argv", ["mann-bench", *map(str, arguments)])
         with pytest.raises(SystemExit) as exit_:

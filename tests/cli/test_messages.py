@@ -1,4 +1,4 @@
-"""What commands print of others' text, and what they say of odd requests."""
+"""How commands print text that comes from models, and which errors they report for odd options."""
 
 import json
 import re
@@ -28,8 +28,8 @@ def ended(capsys, monkeypatch, *arguments):
     return exit_.value.code, *capsys.readouterr()
 
 
-class TestTextOfOthers:
-    """Names, reasons and errors hold whatever a model's author wrote."""
+class TestTextFromModels:
+    """Names, reasons and errors may hold any characters."""
 
     def test_is_printed_as_it_is(self, capsys):
         tell(EVIL)
@@ -50,12 +50,12 @@ class TestTextOfOthers:
         assert isinstance(console, PlainConsole)
         assert isinstance(wide_console(), PlainConsole)
 
-    def test_a_long_reason_is_cut_and_says_so(self):
+    def test_a_long_reason_is_cut_and_the_cut_is_shown(self):
         assert shortened("x" * SHOWN_CHARACTERS) == "x" * SHOWN_CHARACTERS
         assert shortened("x" * 100_000) == "x" * SHOWN_CHARACTERS + "... (99,500 more characters)"
         assert shortened(" first\n\tsecond\x1b ") == "first second\\x1b"
-        told = line(make_result(status="error", reason="x" * 100_000), Labels([]))
-        assert len(told) < SHOWN_CHARACTERS + 100
+        shown = line(make_result(status="error", reason="x" * 100_000), Labels([]))
+        assert len(shown) < SHOWN_CHARACTERS + 100
 
     def test_in_the_table_of_plan(self, capsys, monkeypatch, tmp_path):
         suite = tmp_path / "evil.toml"
@@ -76,7 +76,7 @@ class TestTextOfOthers:
 
 
 class TestPlan:
-    """What is misspelt or cannot be built is said before anything runs."""
+    """A misspelt name, or a case that can never be built, is reported before anything runs."""
 
     @pytest.mark.parametrize(
         ("fields", "problem"),
@@ -97,7 +97,7 @@ class TestPlan:
 
 @pytest.mark.parametrize("option", ["--models", "--slots"])
 @pytest.mark.parametrize("text", ["", " , "])
-def test_an_option_that_names_nothing(capsys, monkeypatch, option, text):
+def test_an_option_without_a_value(capsys, monkeypatch, option, text):
     code, _, error = ended(capsys, monkeypatch, "plan", "quick", option, text)
     assert (code, error) == (2, f"error: {option}: expected at least one, got none; leave the option out to take the suite's\n")
 
@@ -111,7 +111,7 @@ def test_more_threads_than_processors(capsys, monkeypatch):
 class TestNewFolder:
     """The folder of a command without --out."""
 
-    def test_commands_of_one_second_have_folders_of_their_own(self, monkeypatch, tmp_path):
+    def test_commands_started_in_the_same_second_get_different_folders(self, monkeypatch, tmp_path):
         class Noon(datetime):
             @classmethod
             def now(cls, tz=None):

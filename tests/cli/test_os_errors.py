@@ -1,4 +1,4 @@
-"""Whatever the system refuses a command, the user reads one sentence with the file and a remedy, and no traceback."""
+"""An error of the operating system becomes one sentence with the file and a remedy, and no traceback."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ from mann_bench.cli.os_errors import BAD_PATH
 from mann_bench.data.errors import DISK_FULL
 from tests.support.results import make_result
 
-# For each command: arguments that are right, and a function that it calls, which is made to fail.
+# For each command: valid arguments, and a function that it calls, which a test makes fail.
 CALLS = {
     "run": (["run", "quick", "--out", "o"], "mann_bench.run.session.open_run"),
     "plan": (["plan", "quick"], "mann_bench.cli.options.load_suite"),
@@ -40,7 +40,7 @@ def ended(capsys, monkeypatch, *arguments):
 
 
 @pytest.mark.parametrize("command", [command.name for command in cli.app.registered_commands])
-def test_every_command_tells_every_kind(capsys, monkeypatch, tmp_path, command):
+def test_every_command_reports_every_kind_of_error(capsys, monkeypatch, tmp_path, command):
     arguments, inner = CALLS[command]
     monkeypatch.chdir(tmp_path)
     for number in KINDS:
@@ -83,7 +83,7 @@ def test_paths_of_the_wrong_kind(capsys, monkeypatch, tmp_path, arguments, messa
 
 
 @pytest.mark.parametrize("number", DISK_FULL)
-def test_an_error_in_the_middle_says_what_is_kept_and_how_to_go_on(capsys, tmp_path, number):
+def test_an_error_during_a_run_says_what_is_kept_and_how_to_resume(capsys, tmp_path, number):
     folder = tmp_path / "my run"
     with pytest.raises(typer.Exit) as exit_, stoppable(folder):
         raise OSError(number, os.strerror(number))

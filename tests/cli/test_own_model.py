@@ -1,4 +1,4 @@
-"""A model of the user's own, from a single file and from an outside package: run, report, compare with no change to mann-bench."""
+"""A user's model, from a single file and from an installed package: run, report and compare work without a change to mann-bench."""
 
 import csv
 import json
@@ -28,7 +28,7 @@ timing_seconds = 0.1
 
 @pytest.fixture
 def elsewhere(tmp_path):
-    """A folder far from mann-bench: the guide's file, and an installed package with an entry point."""
+    """A folder outside the repository with the guide's file and an installed package that has an entry point."""
     guide = (ROOT / "docs" / "own-model.md").read_text()
     code = guide.split("```python\n")[1].split("```")[0]
     (tmp_path / "my_memory.py").write_text(code)
@@ -57,7 +57,7 @@ def test_profile(elsewhere, model):
 
 
 def test_run_report_and_compare(elsewhere):
-    """The run as a user starts it; what reads stored results needs no process of its own."""
+    """The run is a process, as a user starts it; commands that read stored results are called here."""
     options = ["--models", "outside", "--model", "my_memory:MyMemory", "--out", "runs/mine", "--json"]
     assert json.loads(command(elsewhere, "run", "mine.toml", *options))["statuses"] == {"ok": 6}
     run = elsewhere / "runs" / "mine"

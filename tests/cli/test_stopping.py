@@ -18,7 +18,7 @@ def main_thread():
 
 
 @pytest.mark.parametrize("number", STOPPING)
-def test_each_is_an_exception_that_no_handler_of_errors_catches(number):
+def test_each_signal_raises_an_exception_that_except_exception_does_not_catch(number):
     before = signal.getsignal(number)
     with pytest.raises(Stopped) as stopped, stopped_by_signals(), contextlib.suppress(Exception):
         os.kill(os.getpid(), number)
@@ -26,7 +26,7 @@ def test_each_is_an_exception_that_no_handler_of_errors_catches(number):
     assert signal.getsignal(number) is before
 
 
-def test_what_follows_soon_does_not_disturb_the_end_and_what_follows_later_hastens_it(monkeypatch):
+def test_a_second_signal_is_ignored_if_it_follows_soon_and_ends_at_once_later(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(stopping.time, "monotonic", lambda: clock[0])
     with stopped_by_signals():
@@ -39,7 +39,7 @@ def test_what_follows_soon_does_not_disturb_the_end_and_what_follows_later_haste
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_what_nohup_ignores_stays_ignored():
+def test_a_signal_that_nohup_ignores_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with stopped_by_signals():
@@ -48,7 +48,7 @@ def test_what_nohup_ignores_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_command_says_what_ended_it(monkeypatch, capsys):
+def test_a_command_names_the_signal_that_ended_it(monkeypatch, capsys):
     monkeypatch.setattr(cli, "app", lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(SystemExit) as exit_:
         cli.main()

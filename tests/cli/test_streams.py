@@ -14,7 +14,7 @@ from mann_bench.cli.streams import Stream
 
 
 class Refusing(io.StringIO):
-    """A text stream that refuses to be written to, and has no descriptor."""
+    """A text stream that fails on every write and has no file descriptor."""
 
     def __init__(self, number):
         super().__init__()
@@ -31,18 +31,18 @@ class Refusing(io.StringIO):
 
 
 @pytest.mark.parametrize("number", [errno.EPIPE, errno.EIO, errno.ENOSPC])
-def test_progress_is_not_worth_a_run(number):
+def test_an_error_while_printing_progress_does_not_end_a_run(number):
     stream = Stream(Refusing(number), "standard error", may_be_lost=True)
     assert stream.write("progress") == 8
     stream.flush()
 
 
 @pytest.mark.parametrize("number", [errno.EPIPE, errno.EIO])
-def test_a_result_that_nobody_reads_is_dropped(number):
+def test_output_without_a_reader_is_dropped(number):
     Stream(Refusing(number), "standard output", may_be_lost=False).write("a result")
 
 
-def test_a_result_that_cannot_be_stored_is_an_error():
+def test_output_that_cannot_be_written_is_an_error():
     with pytest.raises(OSError, match="standard output"):
         Stream(Refusing(errno.ENOSPC), "standard output", may_be_lost=False).write("a result")
 
@@ -70,7 +70,7 @@ PROGRAM = f'exec "{sys.executable}" -m mann_bench list suites'
         ("<&- >&- 2>&-", 0, ""),
     ],
 )
-def test_the_interpreter_ends_without_a_word_of_its_own(redirection, code, error):
+def test_the_interpreter_prints_nothing_at_its_end(redirection, code, error):
     if redirection == "> /dev/full" and not os.path.exists("/dev/full"):
         pytest.skip("needs /dev/full")
     shell = PROGRAM.replace("exec ", "") if redirection.startswith("|") else PROGRAM

@@ -1,4 +1,4 @@
-"""One training pass of a sparse model and all that can be compared of it; run as a program, small passes for compute-sanitizer."""
+"""One training pass of a sparse model, with everything that tests compare. As a program, it runs small passes for compute-sanitizer."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ class Found:
 
 
 def run_pass(model: Any, device: torch.device | str, batch: int, steps: int, *, fill: str = "full", seed: int = 0) -> Found:
-    """Forward from a seeded start, backward of outputs and last states; asserts that the memory comes back bit for bit, twice alike."""
+    """Run forward from a seeded start, and backward from outputs and last states, twice; assert that both restore the memory exactly."""
     model = model.to(device)
     generator = torch.Generator().manual_seed(seed)
     dtype = model.output.weight.dtype
@@ -48,7 +48,7 @@ def run_pass(model: Any, device: torch.device | str, batch: int, steps: int, *, 
 
 
 def assert_alike(expected: Found, got: Found, tolerance: float) -> None:
-    """Relative RMS of each tensor; the order of access exactly."""
+    """Assert that the relative RMS error of each tensor is small and that the order of access is equal."""
     for name, tensor in expected.numbers.items():
         error = (tensor - got.numbers[name]).double().square().mean().sqrt() / tensor.double().square().mean().sqrt().clamp_min(1e-12)
         assert error <= tolerance, f"{name}: relative RMS {error:.2g} > {tolerance}"
@@ -57,7 +57,7 @@ def assert_alike(expected: Found, got: Found, tolerance: float) -> None:
 
 
 def main() -> None:
-    """Every kernel once, small."""
+    """Run every kernel once at a small size."""
     for kind, options in ((SAM, {}), (SAM, {"write_heads": 1, "index": "live", "word_size": 5}), (SDNC, {"link_entries": 3})):
         torch.manual_seed(0)
         model = kind(**{**SIZES, "hidden": 17, "slots": 41, "heads": 2, "reads": 3, "kernels": "native", **options})

@@ -1,4 +1,4 @@
-"""Every op on the GPU: the CPU's tests with the GPU as torch's default device, results beside the CPU's, and a search by the whole card."""
+"""Every op on the GPU: the CPU's tests with the GPU as default device, results compared with the CPU's, and a search by the whole GPU."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from tests.kernels.test_ops import (  # noqa: F401  collected here again
     test_bfloat16_rows_are_searched_and_read,
     test_link_steps,
     test_links,
-    test_numbers_that_are_none_stay_in_their_place,
+    test_nan_and_infinity_stay_in_their_batch_element,
     test_sparse_read_and_its_gradients,
     test_sparse_read_gradcheck,
     test_sparse_write_and_rollback,
@@ -32,7 +32,7 @@ def on_the_gpu(gpu):
 @pytest.mark.parametrize("batch", [1, 3, 200])
 @pytest.mark.parametrize("name", NAMES)
 def test_as_on_the_cpu(name, batch, gpu):
-    """Results and arguments changed in place."""
+    """Compare results, and arguments that are changed in place."""
     with torch.device("cpu"):
         torch.manual_seed(0)
         here = arguments(name, batch)
@@ -47,14 +47,14 @@ def test_as_on_the_cpu(name, batch, gpu):
 
 
 @pytest.mark.parametrize(("slots", "width"), [(2**20, 32), (1_000_003, 20)])
-def test_the_whole_card_searches_one_memory(slots, width):
+def test_the_whole_gpu_searches_one_memory(slots, width):
     memory, queries = torch.randn(1, slots, width), torch.randn(1, 4, width)
     norms = row_norms(memory)
     got = ops.topk_content(memory, norms, queries, 4, slots)
     scores = queries.double() @ memory.double().transpose(1, 2) / norms.double()[:, None]
     wanted = scores.topk(4, dim=-1)
     torch.testing.assert_close(scores.gather(2, got), wanted.values, rtol=1e-5, atol=1e-5)
-    assert float((got == wanted.indices).double().mean()) > 0.9  # near ties may fall either way
+    assert float((got == wanted.indices).double().mean()) > 0.9  # rows of nearly equal scores may come in either order
 
 
 def test_a_ring_on_the_gpu(gpu):
@@ -71,7 +71,7 @@ def test_a_ring_on_the_gpu(gpu):
         assert torch.equal(rings[0].order(), rings[1].order().cpu())
 
 
-def test_searching_waits_for_nothing():
+def test_a_search_does_not_wait_for_the_gpu():
     memory, queries = torch.randn(1, 2**17, 32), torch.randn(1, 4, 32)
     norms = row_norms(memory)
     wanted = ops.topk_content(memory, norms, queries, 4, 2**17)
@@ -84,7 +84,7 @@ def test_searching_waits_for_nothing():
 @pytest.mark.parametrize(("size", "index"), SIZES, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_the_hash_index_as_its_twin(size, index, dtype, gpu):
-    """Filled, updated, asked and undone as the twin does it on the CPU; in float32 a row close to a plane may fall on its other side."""
+    """Build, update, query and undo as its twin on the CPU; in float32 a row close to a plane may fall on the other side of it."""
     batch, slots, _, heads, reads = size
     with torch.device("cpu"):
         memory, (plain, _) = make(size, index, dtype)

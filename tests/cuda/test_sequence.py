@@ -1,4 +1,4 @@
-"""Both sequence kernels on the GPU: outputs, states, all gradients and rollback as on the CPU; nothing waits; CUDA graphs."""
+"""Both sequence kernels on the GPU: outputs, states, gradients and rollback as on the CPU; the host does not wait; CUDA graphs."""
 
 import copy
 
@@ -57,7 +57,7 @@ def test_float32(variant, gpu):
     assert_alike(expected, run_pass(model, gpu, 4, 6), 1e-3)
 
 
-def test_phases_are_told(gpu):
+def test_phases_are_timed(gpu):
     model = make(*VARIANTS["sdnc"], SHAPES["long"], torch.float32)
     with clocked() as clocks:
         run_pass(model, gpu, 2, 300)
@@ -69,7 +69,7 @@ def test_phases_are_told(gpu):
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("variant", ["sam", "sdnc"])
 def test_many_blocks_search_one_element(variant, batch, gpu, monkeypatch):
-    """The same bits as when each block searches its own."""
+    """The result is the same to the bit as when each block searches its own element."""
     model = make(*VARIANTS[variant], (30, 40009, 32, 3, 4), torch.float32)
     assert sequence.search_parts(40009, batch, gpu) > 1
     many = run_pass(model, gpu, batch, 9)
@@ -97,7 +97,7 @@ def test_a_hundred_million_slots(gpu):
 
 @pytest.fixture
 def warm(gpu):
-    """A model, its state and input after passes that compiled, loaded and allocated all there is."""
+    """A model, its state and input, after passes that have compiled, loaded and allocated everything."""
     model = make(SAM, {}, SHAPES["paper"], torch.float32).to(gpu)
     state = model.initial_state(4, fill="full")
     x = torch.randn(12, 4, 3, device=gpu)
@@ -106,7 +106,7 @@ def warm(gpu):
     return model, state, x
 
 
-def test_nothing_waits(warm):
+def test_the_host_never_waits(warm):
     model, state, x = warm
     torch.cuda.synchronize()
     with no_wait():
@@ -179,7 +179,7 @@ def outputs_of_a_pass(model, state, x):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38], ids=str)
 def test_hostile_inputs(value, warm):
-    """No fault, no hang, and neither the other elements nor the memory afterwards know of it."""
+    """NaN and infinity cause no fault and no hang, and change neither other batch elements nor the restored memory."""
     model, state, x = warm
     start = state.memory.memory.clone()
     clean, _ = model(x, state)
@@ -192,7 +192,7 @@ def test_hostile_inputs(value, warm):
     assert torch.equal(state.memory.memory, start)
 
 
-def test_mixed_devices_are_told(gpu):
+def test_mixed_devices_are_reported(gpu):
     model = make(SAM, {}, SHAPES["primes"], torch.float32).to(gpu)
     with pytest.raises(ValueError, match=r"expected torch\.float32 on cuda"):
         model(torch.randn(2, 1, 3))

@@ -6,7 +6,7 @@ from mann_bench.data.files import write_atomically
 
 
 def test_two_writers_do_not_mix(tmp_path, monkeypatch):
-    """One that begins while the other syncs writes a file of its own; each leaves the whole of its content."""
+    """Each writer has a temporary file of its own, so the file holds the whole content of one of them."""
     path, sync = tmp_path / "file", os.fsync
     written = []
 

@@ -1,4 +1,4 @@
-"""Finding models: built-in, entry point, a file of one's own."""
+"""Finding models: built in, by entry point, in a user's file."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The stored form of results: the keys that other tools read, what can be written and read again, and what makes no sense."""
+"""The stored form of results: the keys that other tools read, what can be written and read again, and which values are refused."""
 
 import json
 
@@ -56,7 +56,7 @@ def test_an_error_that_is_not_finite_can_be_stored(error):
     assert parse_line(result.to_line().encode()).to_line() == result.to_line()
 
 
-def test_texts_that_are_no_unicode_can_be_stored():
+def test_texts_that_are_not_unicode_can_be_stored():
     result = NotMeasured.model_validate({**MEASURED, "status": "error", "time": None, "reason": "no file b\udcff\ud800.png"})
     assert parse_line(result.to_line().encode()).reason == r"no file b\udcff\ud800.png"
     assert Backend(kernels="\udcff", index="\udcff", device_name="\udcff").model_dump_json().encode()

@@ -1,4 +1,4 @@
-"""Results on disk: durable, broken lines left out and told by file and line, one writer, conditions recorded."""
+"""Results on disk: durable, with broken lines dropped and reported by file and line, one writer, and recorded conditions."""
 
 import errno
 import fcntl
@@ -102,7 +102,7 @@ def test_folder_of_another_run(tmp_path):
 
 @pytest.mark.parametrize("resume", [False, True])
 @pytest.mark.parametrize("left", [(), ("results.jsonl",), ("results.jsonl", "run.json.part"), (".lock", "run.json.part")])
-def test_a_run_killed_before_its_description_stood_starts_again(tmp_path, resume, left):
+def test_a_run_killed_before_its_description_was_written_starts_again(tmp_path, resume, left):
     for name in left:
         (tmp_path / name).touch()
     folder = RunFolder(tmp_path, description(), resume=resume)
@@ -122,7 +122,7 @@ def test_after_a_full_disk_at_the_start_the_same_command_works(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_is_told_as_that(tmp_path, monkeypatch, number):
+def test_a_file_system_without_locks_is_reported(tmp_path, monkeypatch, number):
     monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(number, os.strerror(number))))
     with pytest.warns(StorageWarning, match="has no locks .*: see to it that no other mann-bench writes there"):
         folder = RunFolder(tmp_path / "run", description(), resume=False)
@@ -167,7 +167,7 @@ def test_a_broken_line_costs_that_line(tmp_path, kind):
     with pytest.warns(StorageWarning, match=message):
         folder = RunFolder(run, description(), resume=True)
     assert folder.finished == {FIRST.case_id}
-    folder.append(SECOND)  # what stood in the broken line is measured again
+    folder.append(SECOND)  # the case of the broken line is measured again
     folder.close()
     assert (run / "results.jsonl").read_bytes().count(b"\n") == 4
     with pytest.warns(StorageWarning, match=message):
@@ -178,10 +178,10 @@ def test_a_file_of_broken_lines_is_an_error_and_can_be_resumed(tmp_path):
     run = run_with(tmp_path / "run", *["no"] * 9)
     with pytest.raises(UsageError, match="line 1: expected one JSON object"):
         load_results(run)
-    with pytest.warns(StorageWarning) as told:
+    with pytest.warns(StorageWarning) as warned:
         RunFolder(run, description(), resume=True).close()
-    assert len(told) == 6
-    assert "further broken lines are not named" in str(told[-1].message)
+    assert len(warned) == 6
+    assert "further broken lines are not named" in str(warned[-1].message)
 
 
 def test_a_newer_schema_is_an_error_of_the_file(tmp_path):
@@ -191,16 +191,16 @@ def test_a_newer_schema_is_an_error_of_the_file(tmp_path):
             read(run)
 
 
-def test_a_run_that_goes_on_elsewhere_records_both_conditions(tmp_path):
+def test_a_run_resumed_on_another_machine_records_both_conditions(tmp_path):
     run = tmp_path / "run"
     folder = RunFolder(run, description(), resume=False)
     folder.append(FIRST)
     folder.close()
     elsewhere = description(cpu="slide rule", torch="2.14.0", git={"commit": "def", "dirty": False})
-    with pytest.warns(StorageWarning) as told:
+    with pytest.warns(StorageWarning) as warned:
         RunFolder(run, elsewhere, resume=True).close()
     differing = "cpu: abacus and slide rule; torch: 2.13.0 and 2.14.0; git commit: abc and def"
-    assert [str(warning.message) for warning in told] == [
+    assert [str(warning.message) for warning in warned] == [
         f"{run}: goes on under other conditions than before ({differing}); each result says which are its own"
     ]
     assert "resumed" not in load_run(run)  # nothing was measured there
@@ -218,7 +218,7 @@ def test_a_run_that_goes_on_elsewhere_records_both_conditions(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["{", "[" * 200_000, '{"a": ' * 200_000, "\udcff"])
-def test_a_description_that_is_no_json(tmp_path, content):
+def test_a_description_that_is_not_json(tmp_path, content):
     (tmp_path / "run.json").write_text(content, errors="surrogateescape")
     with pytest.raises(UsageError, match=r"run.json: expected JSON"):
         load_run(tmp_path)

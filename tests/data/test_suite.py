@@ -93,7 +93,7 @@ def test_values_of_the_wrong_kind_are_named(change, message):
         parse_suite(TEXT.replace(*change), "mine.toml")
 
 
-def test_no_sweep_is_no_suite():
+def test_a_suite_without_a_sweep_is_refused():
     with pytest.raises(UsageError, match=r"at least one \[\[sweep\]\]"):
         parse_suite('name = "mine"\nsweep = []', "mine.toml")
 

@@ -1,4 +1,4 @@
-"""Sizes as people write them."""
+"""Parsing and formatting of sizes and times."""
 
 import pytest
 
@@ -30,6 +30,6 @@ def test_times(text, seconds):
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-3m", "0s", "3d", "9" * 400])
-def test_what_is_no_time(text):
+def test_text_that_is_not_a_time(text):
     with pytest.raises(UsageError, match="expected a time such as"):
         parse_seconds(text)

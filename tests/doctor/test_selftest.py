@@ -1,4 +1,4 @@
-"""The self-test finds what is planted, and says so when it cannot; on a clock that a test owns."""
+"""The self-test finds planted faults, or reports that it cannot; it runs on a fake clock."""
 
 import random
 
@@ -7,7 +7,7 @@ from tests.support.fakes import FakeDevice
 
 
 class Machine(FakeDevice):
-    """Work takes as long as its amount, times noise and drift."""
+    """A machine on which time is the amount of work, times noise and drift."""
 
     def __init__(self, noise=0.0, drift=0.0):
         super().__init__([0.0])

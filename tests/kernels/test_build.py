@@ -1,4 +1,4 @@
-"""The build cache: sound whatever happens to a compile, and a fallback with a reason where there is no compiler.
+"""The build cache: it holds valid libraries whatever happens to a compile; without a compiler there is a fallback with a reason.
 
 A stand-in for the compiler hands out a library that the real one has made, slowly or wrongly.
 """
@@ -38,7 +38,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def library():
-    """A sound library, made before any test looks at another cache."""
+    """A valid library, compiled before any test changes the cache."""
     if build.why_not() is not None:
         pytest.skip(f"no native kernels: {build.why_not()}")
     return build.build(build.flags())
@@ -46,7 +46,7 @@ def library():
 
 @pytest.fixture
 def stand_in(library, tmp_path, cache, monkeypatch):
-    """Installs a compiler that runs `body`, a shell text in which $2 is the output and $LIBRARY a sound library; returns its log."""
+    """Install a compiler that runs `body`, a shell script in which $2 is the output and $LIBRARY a valid library; return its log."""
 
     def install(body):
         script, log = tmp_path / "compiler", tmp_path / "log"
@@ -127,20 +127,20 @@ def test_a_damaged_library_is_built_again(stand_in, cache, damage):
     assert log.read_text().splitlines() == ["compile", "compile"]
 
 
-def test_a_library_that_is_no_library_is_told(stand_in):
+def test_a_file_that_is_not_a_library_is_reported(stand_in):
     stand_in('echo nonsense > "$2"')
     with pytest.raises(build.BuildError, match="cannot be loaded"):
         load()
 
 
-def test_a_compile_error_names_the_compilers_words(stand_in, cache):
+def test_a_compile_error_quotes_the_compiler(stand_in, cache):
     stand_in('echo "host.cpp:1: error: no such luck" >&2; exit 1')
     with pytest.raises(build.BuildError, match=r"compiler could not compile the kernels: host.cpp:1: error: no such luck"):
         load()
     assert list(cache.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_written_is_told(stand_in, cache):
+def test_a_folder_that_cannot_be_written_is_reported(stand_in, cache):
     stand_in('cp "$LIBRARY" "$2"')
     cache.write_text("a file")
     with pytest.raises(build.BuildError, match="set MANN_BENCH_CACHE to a folder of yours"):
@@ -162,7 +162,7 @@ def test_a_folder_that_others_can_write_to_is_not_used(stand_in, cache, monkeypa
 
 
 def test_a_library_that_others_can_write_is_built_again(stand_in, cache):
-    """And even where files are made for all to write, neither the folder nor the library is."""
+    """Under a umask that lets everybody write, neither the folder nor the library is writable for others."""
     log = stand_in('cp "$LIBRARY" "$2"; chmod 777 "$2"')
     before = os.umask(0)
     try:
@@ -188,7 +188,7 @@ def test_what_killed_builds_left_is_removed(stand_in, cache):
 
 
 @pytest.mark.parametrize("chosen", ["/nowhere/g++", "no-such-compiler -O2", "", '"unfinished', "{text}"])
-def test_a_compiler_that_is_no_program_is_told(chosen, cache, tmp_path, monkeypatch):
+def test_a_compiler_that_cannot_be_run_is_reported(chosen, cache, tmp_path, monkeypatch):
     (tmp_path / "text").write_text("not to be executed")
     monkeypatch.setenv("CXX", chosen.format(text=tmp_path / "text") or " ")
     with pytest.raises(build.BuildError, match=r"CXX: expected a C\+\+ compiler, got .*; correct it or unset it"):
@@ -196,7 +196,7 @@ def test_a_compiler_that_is_no_program_is_told(chosen, cache, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("#!/bin/sh\nsleep 60", "did not end within 0.2 s; set CXX to another one"),
         ("#!/nowhere/sh", "cannot be run: .*; set CXX to another one"),
@@ -204,20 +204,20 @@ def test_a_compiler_that_is_no_program_is_told(chosen, cache, tmp_path, monkeypa
     ],
     ids=["hangs", "without interpreter", "fails"],
 )
-def test_a_compiler_that_does_not_say_what_it_is_is_asked_once(text, told, cache, tmp_path, monkeypatch):
+def test_a_compiler_without_a_version_is_asked_once(text, message, cache, tmp_path, monkeypatch):
     script = tmp_path / "my c++"
     script.write_text(text)
     script.chmod(0o755)
     monkeypatch.setenv("CXX", f"'{script}' -m64")
     monkeypatch.setattr(build, "VERSION_S", 0.2)
     for _ in range(2):
-        with pytest.raises(build.BuildError, match=f"the compiler '.*my c\\+\\+' -m64 {told}"):
+        with pytest.raises(build.BuildError, match=f"the compiler '.*my c\\+\\+' -m64 {message}"):
             load()
     monkeypatch.setattr(build, "run_compiler", None)
     assert fingerprint()["kernel_build"] is None
 
 
-def test_words_of_a_compiler_in_any_encoding(stand_in):
+def test_compiler_output_in_any_encoding(stand_in):
     stand_in("printf 'error: \\377\\n' >&2; exit 1")
     with pytest.raises(build.BuildError, match="could not compile the kernels: error: \N{REPLACEMENT CHARACTER}"):
         load()

@@ -1,4 +1,4 @@
-"""The kernels' own clocks: every phase is told, no more time than passed, and nothing else changes."""
+"""The kernels' own clocks: every phase has a time, their sum is at most the time that passed, and results do not change."""
 
 import time
 
@@ -46,7 +46,7 @@ def test_a_pass_under_clocks(kind, index, more, batch, steps):
 
 
 def test_blocks_side_by_side():
-    """Of three batch tiles that two threads work on, half of their time passed; the second call took none."""
+    """With three batch tiles on two threads, the wall-clock time is half of the sum; the second call took no time."""
     clocks = Clocks()
     one = clocks.start("forward", 4, torch.device("cpu"))["clocks"]
     clocks.start("forward", 4, torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""The cuda build without a GPU: it compiles for every architecture that is promised, and the launcher does what the driver expects."""
+"""The cuda build without a GPU: it compiles for every supported architecture, and the launcher calls the driver as it expects."""
 
 import ctypes
 import shutil
@@ -59,7 +59,7 @@ def test_says_what_is_missing(monkeypatch):
         cuda.compiler.__wrapped__()
 
 
-def test_a_compile_error_is_told(tmp_path, monkeypatch):
+def test_a_compile_error_is_reported(tmp_path, monkeypatch):
     if isinstance(COMPILERS["nvcc"], str):
         pytest.skip(COMPILERS["nvcc"])
     (tmp_path / "device.cu").write_text("nonsense;")
@@ -71,7 +71,7 @@ def test_a_compile_error_is_told(tmp_path, monkeypatch):
 
 
 class FakeDriver:
-    """libcuda on the CPU: a launch runs the host's entry point of the kernel's name, on the arguments it is given."""
+    """A fake libcuda: a launch runs the host's entry point with the kernel's name on the same arguments."""
 
     def __init__(self):
         self.launches = []
@@ -113,7 +113,7 @@ class FakeDriver:
 
 @pytest.fixture
 def gpu(monkeypatch, tmp_path):
-    """Native calls go through the launcher, as if the tensors lived on a GPU of 132 multiprocessors."""
+    """Native calls go through the launcher, as if the tensors were on a GPU with 132 multiprocessors."""
     fake = FakeDriver()
     (tmp_path / "cubin").write_bytes(b"cubin")
     for name in ("_primary_context", "_module", "_kernel"):
@@ -129,7 +129,7 @@ def gpu(monkeypatch, tmp_path):
 @pytest.mark.parametrize("parts", [1, 4])
 @pytest.mark.parametrize("kind", [SAM, SDNC])
 def test_a_pass_through_the_launcher(kind, parts, gpu, monkeypatch):
-    """Outputs and gradients as without it: the schedule of kernels and the places of the arguments."""
+    """Outputs and gradients are those of a call without the launcher: this covers the schedule of kernels and the layout of arguments."""
     monkeypatch.setattr(sequence, "search_parts", lambda rows, batch, device: parts)
     monkeypatch.setattr(sequence, "is_short", lambda steps, batch, device: False)  # as on a GPU
     model = kind(input_size=3, output_size=2, hidden=6, slots=23, word_size=5, heads=2, reads=3, kernels="native")
@@ -166,7 +166,7 @@ def test_without_cuda_the_reason_is_given():
     assert native.why_not(weight, 32) == "there are no native kernels for meta"
 
 
-def test_parts_fill_the_card(monkeypatch):
+def test_parts_fill_the_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=132))
     card = torch.device("cuda", 0)
     assert sequence.search_parts(2**20, 1, card) == 256

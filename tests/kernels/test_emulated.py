@@ -1,4 +1,4 @@
-"""The kernels' text on real threads: ThreadSanitizer finds no race and sees a removed barrier; AddressSanitizer no access out of range."""
+"""The kernels' source on real threads: ThreadSanitizer finds no race and detects removed barriers; AddressSanitizer finds no bad access."""
 
 import itertools
 import re
@@ -27,7 +27,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "sam-one-writer": lambda: SAM(**SIZES, slots=8, word_size=5, heads=4, reads=3, write_heads=1, erase="gated", index="live"),
     "sam-large": lambda: SAM(**SIZES, slots=67, word_size=32, heads=1, reads=5, strength=False),
     "sam-lsh": lambda: SAM(**SIZES, slots=67, word_size=9, heads=2, reads=3, index="lsh"),
-    "sam-many": lambda: SAM(**SIZES, slots=19, word_size=5, heads=5, reads=8),  # more accesses a step than a warp has lanes
+    "sam-many": lambda: SAM(**SIZES, slots=19, word_size=5, heads=5, reads=8),  # more accesses in a step than a warp has lanes
     "sdnc": lambda: SDNC(**SIZES, slots=9, word_size=5, heads=3, reads=3, link_entries=3),
     "sdnc-small": lambda: SDNC(**SIZES, slots=7, word_size=1, heads=3, reads=3, link_entries=4),
 }
@@ -61,7 +61,7 @@ def make(name, seed=0):
 
 
 def every_entry(model, steps=7, poison=None):
-    """Forward, backward, the pass made again, another undone; returns outputs and gradients. `poison` goes into one element's input."""
+    """Run forward, backward, a replayed pass and an undone pass; return outputs and gradients. `poison` replaces one element's input."""
     torch.manual_seed(1)
     x = torch.randn(steps, 2, 3)
     if poison is not None:
@@ -115,8 +115,8 @@ def test_no_race_where_many_blocks_search(threads, monkeypatch):
     assert_as_reference(model, found)
 
 
-def test_every_barrier_is_missed_when_it_is_left_out(threads):
-    """Some matter only where heads meet in a row, so that more data are tried until it shows."""
+def test_every_removed_barrier_is_detected(threads):
+    """Some barriers matter only where several heads access one row, so more data are tried until the race shows."""
     met: set[str] = set()
     caught: set[str] = set()
     for seed, steps, name in itertools.product(range(4), (7, 21), ("sam", "sdnc-small", "sam-one-writer", "sdnc")):
@@ -135,7 +135,7 @@ def test_every_barrier_is_missed_when_it_is_left_out(threads):
     ("width", "name", "parts"), [(0, "sam", 1), (0, "sam-many", 1), (0, "sdnc", 1), (0, "sam-lsh", 1), (32, "sam-large", 3)]
 )
 def test_text_for_the_gpu(width, name, parts, tmp_path_factory, monkeypatch):
-    """A host thread a lane: shuffles that all lanes come to, no race, the numbers of the reference."""
+    """One host thread per lane: all lanes reach each shuffle, there is no race, and results are those of the reference."""
     monkeypatch.setattr(sequence, "search_parts", lambda rows, batch, device: parts)
     lanes, model = _emulator("thread", tmp_path_factory, gpu_width=width), make(name)
     with lanes.instead():
@@ -163,8 +163,8 @@ def test_ops_have_no_race(gpu_width, tmp_path_factory):
                 torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6, msg=name)
 
 
-@pytest.mark.parametrize("live", [3, 90])
-def test_lsh_text_for_the_gpu_is_exact(live, tmp_path_factory):
+@pytest.mark.parametrize("candidates", [3, 90])
+def test_lsh_text_for_the_gpu_is_exact(candidates, tmp_path_factory):
     """Full buckets of several lines, rows named again or not at all, rows that are alike, more of each than a warp has lanes."""
     batch, slots, width, heads, reads, written = 2, 97, 5, 3, 9, 41
     lanes = _emulator("thread", tmp_path_factory, gpu_width=0)
@@ -176,7 +176,7 @@ def test_lsh_text_for_the_gpu_is_exact(live, tmp_path_factory):
         tables = LshTables.empty(batch, slots, width, LshSizes(tables=5, bits=2, capacity=16, probes=4, rerank=45), torch.float32)
         undos, outcome = [], []
         with where:
-            ops.lsh_fill(tables, memory, live)
+            ops.lsh_fill(tables, memory, candidates)
             for _ in range(3):
                 queries = memory[:, :heads] + 0.3 * torch.randn(batch, heads, width)
                 found = ops.lsh_query(tables, memory, queries, reads, 45)
@@ -193,7 +193,7 @@ def test_lsh_text_for_the_gpu_is_exact(live, tmp_path_factory):
 
 
 def test_text_for_the_gpu_stays_in_bounds(tmp_path_factory):
-    """And what is no number comes out where it came in."""
+    """NaN in one batch element stays in that element."""
     lanes = _emulator("address,undefined", tmp_path_factory, gpu_width=0)
     for name in ("sdnc", "sam-lsh"):
         with lanes.instead():
@@ -204,8 +204,8 @@ def test_text_for_the_gpu_stays_in_bounds(tmp_path_factory):
 
 
 @pytest.mark.parametrize("gpu_width", [None, 0], ids=["emu", "gpu"])
-def test_equal_rows_and_no_numbers_in_the_order_of_the_reference(gpu_width, tmp_path_factory):
-    """More equal rows than a list holds, in lists of many lanes and parts."""
+def test_equal_rows_and_nan_in_the_order_of_the_reference(gpu_width, tmp_path_factory):
+    """There are more equal rows than a list holds, spread over lists of many lanes and parts."""
     lanes = _emulator("address,undefined", tmp_path_factory, gpu_width=gpu_width)
     memory = torch.tensor([[1.0, 0, 0], [0, 2, 0], [0, 0, 0]])[torch.arange(2 * 131).view(2, 131) // 40 % 3]
     memory[1, [17, 90]] = float("nan")
@@ -217,7 +217,7 @@ def test_equal_rows_and_no_numbers_in_the_order_of_the_reference(gpu_width, tmp_
 
 
 def test_a_hash_index_in_double_precision_is_aligned(tmp_path_factory):
-    """With odd numbers of everything that is kept before numbers of eight bytes."""
+    """The buffers that lie before 8-byte numbers have odd lengths."""
     addresses = _emulator("address,undefined", tmp_path_factory, real="float64")
     memory, queries = torch.randn(1, 40, 5, dtype=torch.float64), torch.randn(1, 1, 5, dtype=torch.float64)
     sizes = LshSizes(tables=3, bits=2, capacity=8, probes=3, rerank=8)
@@ -235,7 +235,7 @@ HOSTILE = {"nan": float("nan"), "inf": float("inf"), "huge": 3e38, "tiny": 1e-45
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize("name", ["sam", "sam-one-writer", "sam-lsh", "sdnc"])
 def test_hostile_inputs_stay_in_bounds(name, value, addresses):
-    """No access out of range, no hang, no broken ring; the other element of the batch does not see it."""
+    """NaN and infinity cause no bad access, no hang and no broken ring; the other batch element does not change."""
     model = make(name)
     with addresses.instead():
         clean, found = every_entry(model), every_entry(model, poison=value)

@@ -1,4 +1,4 @@
-"""faiss on a GPU: with a stand-in for it that computes on the CPU, the contract of every index; without, that it is said why not."""
+"""faiss on a GPU: the contract of every index, with a fake that computes on the CPU; without the fake, the reason why it cannot run."""
 
 import importlib
 import inspect
@@ -23,7 +23,7 @@ from tests.support import fake_faiss
 
 NAMES = ["faiss-gpu-exact", "faiss-gpu-ivf"]
 CONTRACT = [
-    test_index.test_finds_rows_follows_writes_and_takes_them_back,
+    test_index.test_finds_rows_follows_writes_and_undoes_them,
     lambda name: test_index.test_sam_equals_autograd_through_dense_copies(name, "empty"),
     lambda name: test_index.test_sam_equals_autograd_through_dense_copies(name, "full"),
     test_index.test_as_workloads_of_the_suite,
@@ -32,7 +32,7 @@ CONTRACT = [
 
 @pytest.fixture
 def on_cpu(monkeypatch):
-    """The stand-in is faiss, and rows on the CPU will do."""
+    """The fake stands in for faiss and accepts rows on the CPU."""
     monkeypatch.setitem(sys.modules, "faiss", fake_faiss)
     for name in ("faiss.contrib", "faiss.contrib.torch_utils"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
@@ -58,9 +58,11 @@ def test_ivf_is_rebuilt(on_cpu, monkeypatch):
 
 
 @pytest.mark.parametrize("storage", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("batch", "slots", "live", "reads"), [(1, 1, 1, 1), (3, 101, 101, 4), (3, 101, 37, 5), (2, 7, 3, 5), (2, 7, 0, 2)])
-def test_exact_finds_what_a_scan_finds_whatever_was_written_and_taken_back(on_cpu, batch, slots, live, reads, storage):
-    index, scan, rows = make_index("faiss-gpu-exact"), Exact(), Rows.random(batch, slots, 13, live)
+@pytest.mark.parametrize(
+    ("batch", "slots", "candidates", "reads"), [(1, 1, 1, 1), (3, 101, 101, 4), (3, 101, 37, 5), (2, 7, 3, 5), (2, 7, 0, 2)]
+)
+def test_exact_finds_what_a_scan_finds_after_writes_and_rollbacks(on_cpu, batch, slots, candidates, reads, storage):
+    index, scan, rows = make_index("faiss-gpu-exact"), Exact(), Rows.random(batch, slots, 13, candidates)
     rows.memory = (rows.memory * torch.rand(batch, slots, 1) * 100).to(storage)  # of any length: what counts is the angle
     rows.norms = row_norms(rows.memory.float())
     index.build(rows)
@@ -99,7 +101,7 @@ def test_rollback_of_a_pass_leaves_the_index_as_it_was(name, on_cpu):
     assert not getattr(index, "changes", {})
 
 
-def test_one_handle_that_takes_a_stated_part_of_the_device(on_cpu):
+def test_one_handle_takes_a_fixed_part_of_the_device(on_cpu):
     rows = Rows.random(1, 5, 4, 5)
     for name in NAMES:
         index = make_index(name)
@@ -130,7 +132,7 @@ def test_bytes_on_a_gpu_are_predicted_without_one():
     assert sizes[0].total_bytes == sizes[1].total_bytes
 
 
-def test_what_is_missing_on_a_gpu_is_said(monkeypatch):
+def test_what_is_missing_on_a_gpu_is_reported(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "needs an NVIDIA GPU" in str(faiss_gpu.faiss_gpu_missing("cuda"))
     assert [(found.state, found.detail) for found in examine() if found.part == "faiss on a gpu"] == [

@@ -1,4 +1,4 @@
-"""What tests/cuda stands on, tried without a GPU: a helper that fails there costs minutes of a borrowed card."""
+"""The helpers of tests/cuda, tested without a GPU, because an error of a helper there would cost minutes of GPU time."""
 
 import contextlib
 import os
@@ -85,7 +85,7 @@ ON_GPU: Any = SimpleNamespace(  # a memory whose tensors say that they are on a 
 
 @pytest.mark.parametrize("index", ["exact", "lsh"])
 @pytest.mark.parametrize(("reason", "expected"), [(None, ops), ("no compiler", reference)], ids=["native", "reference"])
-def test_an_index_on_a_gpu_goes_by_native_kernels_where_there_are_any(index, reason, expected, monkeypatch):
+def test_an_index_on_a_gpu_uses_native_kernels_where_there_are_any(index, reason, expected, monkeypatch):
     asked = []
 
     def why_not(*types):
@@ -106,7 +106,7 @@ esac
 
 
 def test_the_gpu_script_keeps_out_of_a_foreign_folder_and_packs_what_it_found(tmp_path):
-    """With a Python that only notes what it is called with."""
+    """Python is replaced by a script that only records its arguments."""
     python, log, foreign, archive = (tmp_path / name for name in ("python", "log", "foreign", "all.tgz"))
     python.write_text(PYTHON.format(log=log))
     python.chmod(0o755)
@@ -119,4 +119,4 @@ def test_the_gpu_script_keeps_out_of_a_foreign_folder_and_packs_what_it_found(tm
     with tarfile.open(archive) as packed:
         assert "gpu/doctor.txt" in packed.getnames()
     tests = next(line for line in log.read_text().splitlines() if "tests/cuda" in line)
-    assert "-W default" in tests  # plugins of a borrowed machine may warn
+    assert "-W default" in tests  # plugins of another machine may warn

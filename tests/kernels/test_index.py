@@ -1,4 +1,4 @@
-"""Every index: what it finds, that it follows writes and takes them back, and SAM and SDNC with it."""
+"""Every index: what it finds, that it follows writes and undoes them, and that SAM and SDNC work with it."""
 
 import dataclasses
 import pickle
@@ -16,6 +16,7 @@ from mann_bench.measure.workload import make_workload
 from mann_bench.models import SAM, SDNC
 from mann_bench.run.replies import Failure
 from mann_bench.run.runner import StoppedCurves, precheck
+from mann_bench.suites.workloads.indexes import IndexWorkload
 from tests.support.dense_sam import dense_sam
 
 SIZES: dict[str, Any] = {"input_size": 5, "output_size": 3, "hidden": 7, "word_size": 6}
@@ -23,7 +24,7 @@ LIBRARIES = [name for name, kind in INDEXES.items() if not kind.in_sequence]
 
 
 class TinyLsh(Lsh):
-    """So few places that it misses rows, pushes rows out of full buckets and often finds fewer than K."""
+    """An index so small that it misses rows, drops rows from full buckets and often finds fewer than K."""
 
     tiny: ClassVar[LshSizes] = LshSizes(3, 2, 8, 2, 5)
 
@@ -74,7 +75,7 @@ def near(rows: Rows, heads: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", INDEXES)
-def test_finds_rows_follows_writes_and_takes_them_back(name):
+def test_finds_rows_follows_writes_and_undoes_them(name):
     index, rows = make_index(available(name)), Rows.random(2, 1500, 16, 1400)
     index.build(rows)
     queries = near(rows, 40)
@@ -82,7 +83,7 @@ def test_finds_rows_follows_writes_and_takes_them_back(name):
 
     before = [t.clone() for t in index.tensors()]
     old, swaps = rows.memory.clone(), []
-    for start in (0, 700, 1400):  # rows that are known, and new ones that become live
+    for start in (0, 700, 1400):  # rows that are candidates already, and new ones
         written = torch.arange(start, start + 40).repeat(2, 1)
         written[:, 5] = -1
         written[:, 7] = written[:, 6]
@@ -170,7 +171,7 @@ def test_a_library_has_as_many_threads_afterwards_as_before(name, threads):
         faiss.omp_set_num_threads(before)
 
 
-def test_a_call_of_faiss_has_one_thread_and_gives_the_others_back_if_it_fails():
+def test_a_call_of_faiss_uses_one_thread_and_restores_the_number_if_it_fails():
     faiss: Any = pytest.importorskip("faiss")
     threads = faiss.omp_get_max_threads()
     with rebuilt.one_thread():
@@ -183,7 +184,7 @@ def test_a_call_of_faiss_has_one_thread_and_gives_the_others_back_if_it_fails():
 @pytest.mark.parametrize("fill", ["empty", "full"])
 @pytest.mark.parametrize("name", [*LIBRARIES, "lsh"])
 def test_sam_equals_autograd_through_dense_copies(name, fill):
-    """So few rows that every index finds the nearest."""
+    """There are so few rows that every index finds the nearest ones."""
     model = SAM(**SIZES, slots=13, heads=2, reads=3, index=available(name)).double()
     x = torch.randn(9, 2, 5, dtype=torch.float64)
     state = model.initial_state(2, fill=fill, seed=3)
@@ -201,7 +202,7 @@ def test_sam_equals_autograd_through_dense_copies(name, fill):
 @pytest.mark.parametrize("fill", ["empty", "full"])
 @pytest.mark.parametrize("model_type", [SAM, SDNC])
 def test_native_sequence_equals_steps(model_type, fill):
-    """Outputs, rows read, tables and all gradients, with an index that misses rows."""
+    """Compare outputs, rows read, tables and all gradients, with an index that misses rows."""
     sizes = {**SIZES, "slots": 61, "heads": 2, "reads": 3, "index": TINY}
     models = [model_type(**sizes, kernels=kernels).double() for kernels in ("torch", "native")]
     models[1].load_state_dict(models[0].state_dict())
@@ -281,6 +282,7 @@ def test_as_workloads_of_the_suite(name):
     sizes: dict[str, Any] = {"suite": "index", "index": available(name), "slots": 2000, "word_size": 8, "steps": 3, "batch": 2}
     for does in ("query", "aged", "build", "update"):
         workload = make_workload(Case(**sizes, model=f"index:{does}", mode="train" if does == "update" else "infer"))
+        assert isinstance(workload, IndexWorkload)
         check = check_workload(workload)
         assert check is None or check.ok
         assert (check is None) == (workload.backend["kernels"] != "native")
@@ -297,7 +299,7 @@ def test_a_missing_library_is_recorded_as_unavailable(monkeypatch):
     assert precheck(case, Budget(), StoppedCurves([])) == Failure(status="unavailable", reason=str(rebuilt.faiss_missing()))
 
 
-def test_what_is_missing_is_said(monkeypatch):
+def test_what_is_missing_is_reported(monkeypatch):
     monkeypatch.setattr(rebuilt.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Unavailable, match="faiss is not installed: pip install faiss-cpu"):
         make_index("faiss-ivf")

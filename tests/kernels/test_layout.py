@@ -37,7 +37,7 @@ def test_addresses_and_sizes_stand_in_their_places():
 
 
 @pytest.mark.parametrize(
-    ("number", "change", "told"),
+    ("number", "change", "message"),
     [
         (
             0,
@@ -53,14 +53,14 @@ def test_addresses_and_sizes_stand_in_their_places():
         (2, lambda t: t.long(), "read_index: expected a contiguous torch.int32 tensor on cpu, got torch.int64"),
     ],
 )
-def test_a_tensor_that_does_not_fit_is_refused(number, change, told):
+def test_a_tensor_that_does_not_fit_is_refused(number, change, message):
     given = tensors()
     given[number] = change(given[number])
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         pack(layout(), given, in_order({}))
 
 
-def test_a_tensor_too_few_is_refused():
+def test_a_missing_tensor_is_refused():
     with pytest.raises(ValueError, match="expected 3 tensors, got 2"):
         pack(layout(), tensors()[:2], in_order({}))
 

@@ -1,4 +1,4 @@
-"""The lazy queue against a naive list, and its undo."""
+"""The LRU ring against a plain list, and its undo."""
 
 import pytest
 import torch

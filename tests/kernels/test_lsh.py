@@ -24,7 +24,7 @@ sizes = pytest.mark.parametrize(("size", "index"), SIZES, ids=str)
 
 @pytest.fixture(params=["cpu", "emu"])
 def native(request, monkeypatch):
-    """Blocks of one thread, and blocks of seven with barriers between them."""
+    """Native kernels with blocks of one thread, and with blocks of seven threads."""
     if build.why_not() is not None:
         pytest.skip(f"no native kernels: {build.why_not()}")
     if request.param == "emu":
@@ -52,9 +52,9 @@ def near(memory: torch.Tensor, heads: int) -> torch.Tensor:
 def test_native_equals_twin_to_the_bit(size, index, dtype, store, native):
     batch, slots, _, heads, reads = size
     memory, (plain, fast) = make(size, index, dtype, store)
-    live = slots * 2 // 3 + 1
-    reference.lsh_fill(plain, memory, live)
-    ops.lsh_fill(fast, memory, live)
+    candidates = slots * 2 // 3 + 1
+    reference.lsh_fill(plain, memory, candidates)
+    ops.lsh_fill(fast, memory, candidates)
     assert_same(plain, fast)
 
     undos = []
@@ -90,7 +90,7 @@ def test_native_equals_twin_to_the_bit(size, index, dtype, store, native):
 
 
 @sizes
-def test_filling_is_updating_all_rows_in_order(size, index):
+def test_a_build_equals_updates_of_all_rows_in_order(size, index):
     memory, (filled, updated) = make(size, index, torch.float32)
     reference.lsh_fill(filled, memory, size[1])
     reference.lsh_update(updated, memory, torch.arange(size[1]).repeat(size[0], 1))

@@ -1,4 +1,4 @@
-"""Each native op against its plain twin: outputs, states, gradients, undo, awkward sizes, hostile input; on the cpu and the emu build."""
+"""Each native op against its plain twin: outputs, states, gradients, undo, awkward sizes, NaN, infinity; on the cpu and emu builds."""
 
 import functools
 
@@ -23,7 +23,7 @@ sizes = pytest.mark.parametrize("size", SIZES, ids=str)
 
 @pytest.fixture(params=["cpu", "emu"], autouse=True)
 def emulated(request, monkeypatch):
-    """Blocks of one thread, and blocks of seven with barriers between them."""
+    """Native kernels with blocks of one thread, and with blocks of seven threads."""
     if request.param == "emu":
         monkeypatch.setattr(ops.operator, "Build", functools.partial(Build, emulate=True))
     return request.param == "emu"
@@ -47,10 +47,10 @@ def test_topk_content(size, dtype, parts, monkeypatch):
     monkeypatch.setattr(content, "parts_of_rows", lambda device, batch, threads: parts)
     memory, norms = make_memory(batch, slots, width, dtype)
     queries = torch.randn(batch, heads, width, dtype=dtype)
-    for live in {0, 1, slots // 2, slots}:
+    for candidates in {0, 1, slots // 2, slots}:
         for scan_all in (True, False):
-            expected = reference.topk_content(memory, norms, queries, reads, live, scan_all=scan_all)
-            assert torch.equal(ops.topk_content(memory, norms, queries, reads, live, scan_all=scan_all), expected)
+            expected = reference.topk_content(memory, norms, queries, reads, candidates, scan_all=scan_all)
+            assert torch.equal(ops.topk_content(memory, norms, queries, reads, candidates, scan_all=scan_all), expected)
 
 
 def test_topk_content_takes_the_first_of_equal_rows_whatever_the_number_of_parts(monkeypatch):
@@ -269,7 +269,7 @@ def test_opcheck_of_undoing_links():
 
 
 @names
-def test_no_elements_is_no_work(name):
+def test_an_empty_batch_is_no_work(name):
     result = operator(name)(*arguments(name, batch=0))
     for tensor in result if isinstance(result, tuple) else (result,):
         assert tensor is None or 0 in tensor.shape
@@ -296,7 +296,7 @@ def test_every_tensor_argument_is_checked(name):
 
 
 @names
-def test_rows_out_of_range_are_told(name):
+def test_rows_out_of_range_are_reported(name):
     sound = arguments(name)
     checked = 0
     for place, argument in enumerate(sound):
@@ -319,7 +319,7 @@ def test_changed_arguments_must_be_contiguous():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_numbers_that_are_none_stay_in_their_place(value):
+def test_nan_and_infinity_stay_in_their_batch_element(value):
     memory, norms, queries, *rest = arguments("topk_content")[:-1]
     bad = queries.clone()
     bad[0, 0] = value
@@ -345,7 +345,7 @@ def test_numbers_that_are_none_stay_in_their_place(value):
     assert torch.equal(memory, start)
 
 
-def test_a_broken_ring_is_told():
+def test_a_broken_ring_is_reported():
     ring = ops.LruRing(1, 5)
     ring.last.fill_(99)
     with pytest.raises(ValueError, match="last"):
@@ -369,7 +369,7 @@ def test_a_row_changed_before_backward_is_noticed():
 
 
 def step(memory, norms, queries, values, weights):
-    """Search, write and read: what a sparse model does with its memory in a step."""
+    """Search, write and read, as a sparse model does in a step."""
     index = ops.topk_content(memory, norms, queries, 3, 7)
     with torch.no_grad():
         journal = ops.sparse_write(memory, norms, index, weights.detach(), values, index[:, :, 0])

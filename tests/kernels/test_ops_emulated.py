@@ -1,4 +1,4 @@
-"""The single ops on real threads: ThreadSanitizer finds no race, AddressSanitizer no access out of range with numbers that are none."""
+"""The single ops on real threads: ThreadSanitizer finds no race, and AddressSanitizer no access out of range with NaN and infinity."""
 
 import functools
 from unittest.mock import patch
@@ -43,7 +43,7 @@ def test_no_race_no_stray_access_and_the_same_numbers(name, emulator):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
-def test_numbers_that_are_none_touch_nothing_else(name, poison, emulator):
+def test_nan_and_infinity_touch_nothing_else(name, poison, emulator):
     poisoned = [
         torch.where(torch.rand(value.shape) < 0.3, poison, value)
         if isinstance(value, torch.Tensor) and value.is_floating_point()

@@ -1,4 +1,4 @@
-"""One order in all searches: the higher score, of equal scores the lower row, and what is no number first, so that it is read."""
+"""All searches use one order: higher scores first, of equal scores the lower row, and NaN before all, so that it is read."""
 
 import functools
 import itertools
@@ -29,14 +29,14 @@ def search(request, monkeypatch):
 
 
 def expected_order(scores):
-    """Of a list of scores."""
+    """Rows in the expected order of their scores."""
     return sorted(range(len(scores)), key=lambda row: (-(INF if scores[row] != scores[row] else scores[row]), row))
 
 
 @pytest.mark.parametrize("parts", [1, 2, 5])
 @pytest.mark.parametrize(("slots", "reads"), [(1, 1), (5, 4), (23, 9), (64, 3), (97, 32), (130, 7)])
 def test_equal_rows_in_the_order_of_their_numbers(slots, reads, parts, search, monkeypatch):
-    """Rows of three kinds, in whole numbers, whose scores are equal to the bit: runs of them reach across tiles, lists and parts."""
+    """Rows of three kinds have scores that are equal to the bit; runs of equal rows cross the borders of tiles, lists and parts."""
     monkeypatch.setattr(content, "parts_of_rows", lambda device, batch, threads: parts)
     reads = min(reads, slots)
     for seed in range(3):
@@ -46,15 +46,15 @@ def test_equal_rows_in_the_order_of_their_numbers(slots, reads, parts, search, m
         queries = torch.tensor([[[0, 0, 0, 0], [1, 0, 0, 0], [1, 2, 0, 0], [-1, -1, 0, 0]]], dtype=torch.float32)
         norms = row_norms(memory)
         scores = queries @ memory.transpose(1, 2) / norms[:, None]
-        for live, scan_all in itertools.product((slots, slots // 2), (True, False)):
-            found = search.topk_content(memory, norms, queries, reads, live, scan_all=scan_all)
+        for candidates, scan_all in itertools.product((slots, slots // 2), (True, False)):
+            found = search.topk_content(memory, norms, queries, reads, candidates, scan_all=scan_all)
             for head in range(4):
-                wanted = expected_order(scores[0, head, :live].tolist())[:reads]
+                wanted = expected_order(scores[0, head, :candidates].tolist())[:reads]
                 assert found[0, head].tolist() == wanted + [-1] * (reads - len(wanted))
 
 
 @pytest.mark.parametrize("reads", [1, 3, 8])
-def test_what_is_no_number_is_found(reads, search):
+def test_nan_is_found(reads, search):
     torch.manual_seed(0)
     memory = torch.randn(2, 41, 5)
     memory[0, [7, 8, 30]] = torch.tensor([[NAN] * 5, [INF] * 5, [0, 0, NAN, 0, 0]])
@@ -75,17 +75,17 @@ def test_all_scores_infinitely_low_are_still_found(search):
     assert search.topk_content(memory, row_norms(memory), queries, 4, 9).tolist() == [[[0, 1, 2, 3]]]
 
 
-def hashed(memory, search, live):
+def hashed(memory, search, candidates):
     """An index of one bucket for all rows, and one of a few buckets."""
     batch, slots, width = memory.shape
     for sizes in (LshSizes(1, 0, 8 * -(-slots // 8), 1, slots), LshSizes(3, 2, 16, 4, 40)):
         tables = LshTables.empty(batch, slots, width, sizes, memory.dtype)
-        search.lsh_fill(tables, memory, live)
+        search.lsh_fill(tables, memory, candidates)
         yield tables, sizes
 
 
 def test_equal_rows_of_a_hash_index(search):
-    """Written in another order than that of their numbers, so that the lower row stands behind in its bucket."""
+    """Rows are written in another order than that of their numbers, so that a lower row comes later in its bucket."""
     memory = torch.ones(1, 24, 4)
     memory[:, 5] = 2
     for tables, sizes in hashed(memory, search, 24):
@@ -96,12 +96,12 @@ def test_equal_rows_of_a_hash_index(search):
         assert found.tolist() == [present[i] for i in expected_order(scores.tolist())[:6]]
 
 
-@pytest.mark.parametrize("live", [0, 1, 40])
+@pytest.mark.parametrize("candidates", [0, 1, 40])
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
-def test_a_query_of_a_hash_index_that_is_no_number_reads_a_row(value, live, search):
+def test_a_nan_query_of_a_hash_index_reads_a_row(value, candidates, search):
     memory, queries = torch.randn(2, 40, 4), torch.randn(2, 3, 4)
     queries[1, 1, 2] = value
-    for tables, sizes in hashed(memory, search, live):
+    for tables, sizes in hashed(memory, search, candidates):
         found = search.lsh_query(tables, memory, queries, 2, sizes.rerank)
         assert int(found[1, 1, 0]) >= 0
         assert bool((found[0] < 40).all())
@@ -117,7 +117,7 @@ def test_largest_entries_of_a_sparse_vector(value):
 
 
 def test_links_of_equal_weight(search):
-    """In powers of two, whose sums are exact: of those of equal weight the lower columns are kept, whatever the order of the write."""
+    """Weights are powers of two, whose sums are exact. Of equal weights the lower columns are kept, in whatever order they were written."""
     links = [reference.SparseLinks.empty(1, 20, 3, torch.float32) for _ in range(2)]
     generator = torch.Generator().manual_seed(0)
     written = torch.stack([torch.randperm(20, generator=generator)[:7] for _ in range(12)])[:, None]
@@ -139,8 +139,8 @@ SIZES = {"input_size": 3, "output_size": 2, "hidden": 4, "word_size": 4, "heads"
 @pytest.mark.parametrize("index", ["exact", "live", "lsh"])
 @pytest.mark.parametrize(("slots", "reads"), [(13, 4), (37, 5), (67, 3)])
 @pytest.mark.parametrize("kind", [SAM, SDNC])
-def test_native_and_torch_passes_choose_the_same_of_equal_rows(kind, slots, reads, index):
-    """Queries of zeros, and written values that are equal: reads, links and the order of use depend on the choice alone."""
+def test_native_and_torch_passes_choose_the_same_among_equal_rows(kind, slots, reads, index):
+    """With zero queries and equal written values, reads, links and the order of use depend only on the choice among equal rows."""
     chosen = []
     for kernels in ("torch", "native"):
         torch.manual_seed(0)

@@ -56,16 +56,16 @@ def test_read_is_a_weighted_sum_without_missing_rows():
     assert gather_rows(memory, torch.tensor([[3, 0]])).tolist() == [[[9, 10, 11], [0, 1, 2]]]
 
 
-def test_topk_orders_by_cosine_among_live_rows_only():
+def test_topk_orders_by_cosine_among_candidates_only():
     memory = torch.randn(2, 11, 4, dtype=torch.float64)
     queries = torch.randn(2, 3, 4, dtype=torch.float64)
-    for live in (0, 2, 7, 11):
-        exact = topk_content(memory, row_norms(memory), queries, 3, live)
-        assert torch.equal(exact, topk_content(memory, row_norms(memory), queries, 3, live, scan_all=False))
-        similarity = cosine_to_rows(queries, memory[:, None].expand(-1, 3, -1, -1))[..., :live]
+    for candidates in (0, 2, 7, 11):
+        exact = topk_content(memory, row_norms(memory), queries, 3, candidates)
+        assert torch.equal(exact, topk_content(memory, row_norms(memory), queries, 3, candidates, scan_all=False))
+        similarity = cosine_to_rows(queries, memory[:, None].expand(-1, 3, -1, -1))[..., :candidates]
         expected = similarity.argsort(dim=-1, descending=True)[..., :3]
         assert torch.equal(exact[..., : expected.shape[-1]], expected)
-        assert (exact[..., live:] == -1).all()
+        assert (exact[..., candidates:] == -1).all()
 
 
 def test_zero_rows_have_similarity_zero_and_finite_gradients():

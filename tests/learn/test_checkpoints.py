@@ -1,4 +1,4 @@
-"""Checkpoints that are sound, missing, damaged, or of something else: the run goes on, or starts anew and says why."""
+"""Checkpoints that are valid, missing, damaged or of another run: the run resumes, or starts again and records why."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ def sound(tmp_path_factory):
 
 
 def spoil(kind, path):
-    """Make a sound checkpoint one that cannot be used."""
+    """Damage a valid checkpoint."""
     content = path.read_bytes()
     checkpoint = torch.load(path, weights_only=True)
     if kind == "empty":

@@ -174,7 +174,7 @@ def test_runs_are_stored_and_a_finished_folder_has_nothing_left_to_do(tmp_path):
     assert "give the same suite and options" in other.stderr
 
 
-def test_out_of_memory_is_data_and_a_fault_is_a_failure(tmp_path, monkeypatch):
+def test_out_of_memory_is_a_result_and_an_error_fails_the_command(tmp_path, monkeypatch):
     (tmp_path / "faulty.py").write_text(
         "from mann_bench.models import LSTM\n"
         "class Faulty(LSTM):\n"
@@ -192,7 +192,7 @@ def test_out_of_memory_is_data_and_a_fault_is_a_failure(tmp_path, monkeypatch):
     assert "a wheel is missing" in str(by_status["error"].reason)
 
 
-def test_stopped_runs_go_on(tmp_path):
+def test_stopped_runs_resume(tmp_path):
     out = tmp_path / "out"
     arguments = [*QUICK, "--models", "lstm", "--seeds", "1", "--sequences", "8000", "--checkpoint-seconds", "0.1", "--out", out]
     driver = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True)
@@ -215,7 +215,7 @@ def curve_of(result):
     return [point.model_dump(exclude={"wall_s"}) for point in result.curve]
 
 
-def test_runs_go_on_beyond_their_limit(tmp_path):
+def test_runs_resume_beyond_their_limit(tmp_path):
     out = tmp_path / "out"
     shared = [*QUICK, "--models", "lstm,sam", "--seeds", "1", "--evaluation-seconds", "20"]
     arguments = [*shared, "--out", out, "--resume"]

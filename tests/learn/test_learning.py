@@ -1,4 +1,4 @@
-"""Models learn reduced tasks. Without the memory's read in the output these tests fail."""
+"""Models learn reduced tasks. If the output ignored what is read from the memory, these tests would fail."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The stored form of training runs: what can be written and read again, and what makes no sense."""
+"""The stored form of training runs: what can be written and read again, and which values are refused."""
 
 import json
 
@@ -43,7 +43,7 @@ def test_a_result_can_be_read_again():
         (("case", "seconds"), float("inf")),
     ],
 )
-def test_what_no_report_could_use_costs_its_line(tmp_path, path, value):
+def test_a_line_that_no_report_could_use_is_dropped(tmp_path, path, value):
     fields = json.loads(RESULT.to_line())
     inner = fields
     for part in path[:-1]:

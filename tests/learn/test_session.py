@@ -1,4 +1,4 @@
-"""A session of training runs, with scripted processes: what one of them says or does is no harm to the others."""
+"""A session of training runs with scripted processes: no process can harm the other runs."""
 
 import json
 import os
@@ -19,7 +19,7 @@ KILLED = Killed(status="error", reason="killed by SIGKILL")
 
 
 class ScriptedProcess:
-    """Says what the script of its run holds, try after try: lines, or how it dies."""
+    """A process that sends the lines of its script, or dies as the script says; each try has a script."""
 
     scripts: ClassVar[dict[int, list[list[bytes | Failure]]]] = {}  # by seed
     commands: ClassVar[list[dict[str, Any]]] = []
@@ -87,11 +87,11 @@ def test_a_strange_message_is_an_error_of_its_run(run, line):
     assert (results[0].output, results[1].output) == ("its last words", None)
 
 
-def test_what_comes_after_the_result_is_not_heard(run):
+def test_messages_after_the_result_are_ignored(run):
     assert run([[GOOD, b"noise", GOOD, Failure(status="error", reason="exited with code 1")]])[0].status == "budget"
 
 
-def test_a_run_whose_process_somebody_kills_is_tried_once_more(run):
+def test_a_run_whose_process_is_killed_is_tried_once_more(run):
     results = run([[KILLED], [GOOD]], [[KILLED], [KILLED]])
     assert {seed: (result.status, result.reason) for seed, result in results.items()} == {
         0: ("budget", None),
@@ -106,7 +106,7 @@ def test_a_process_that_changes_its_folder_still_writes_its_checkpoint_where_it_
     assert checkpoint.is_relative_to(tmp_path.resolve() / "out" / "checkpoints")
 
 
-def test_a_damaged_checkpoint_of_a_run_that_died_is_no_harm(run, tmp_path, monkeypatch):
+def test_a_damaged_checkpoint_of_a_run_that_died_does_no_harm(run, tmp_path, monkeypatch):
     def damaged(*_):
         raise EOFError
 

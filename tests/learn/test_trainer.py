@@ -109,7 +109,7 @@ def test_a_run_beyond_its_limit_is_bit_identical(limit, past_goal, tmp_path):
 
 
 class TestMemoryBetweenBatches:
-    """One state for all batches, unless parameters are part of it."""
+    """All batches share one state, unless parameters are part of it."""
 
     @pytest.mark.parametrize("model", ["sam", "sdnc", "dam"])
     def test_is_allocated_once_and_starts_every_sequence_as_the_first(self, model, tmp_path, monkeypatch):
@@ -136,14 +136,14 @@ class TestMemoryBetweenBatches:
         assert without_time(kept.curve) == without_time(renewed.curve)
         assert not kept.state.memory.memory.any()
 
-    def test_with_parameters_is_made_anew(self, tmp_path):
+    def test_with_parameters_is_made_for_every_batch(self, tmp_path):
         trainer = make(small_case(model=f"{__name__}:learned_start", sequences=30))
         before = trainer.model.start.detach().clone()
         trainer.run(tmp_path / "checkpoint.pt")
         assert not torch.equal(before, trainer.model.start)
 
 
-def test_goal_ends_training_unless_told_otherwise(tmp_path):
+def test_goal_ends_training_unless_set_otherwise(tmp_path):
     case = small_case(goal=10.0, patience=20)
     trainer = make(case)
     assert trainer.run(tmp_path / "one.pt") == "ok"
@@ -154,7 +154,7 @@ def test_goal_ends_training_unless_told_otherwise(tmp_path):
     assert (on.sequences, on.reached[0]) == (360, 60)
 
 
-def test_a_loss_that_is_no_number_ends_training(tmp_path):
+def test_a_nan_loss_ends_training(tmp_path):
     trainer = make(small_case())
     with torch.no_grad():
         trainer.model.output.bias.fill_(float("nan"))
@@ -241,7 +241,7 @@ class TestEvaluation:
         assert answered == [3, 2]  # each held-out sequence once
         assert (whole.group, whole.error, whole.chance, whole.sequences) == (None, 3 / 5, 0.5, 5)
         assert [(part.group, part.error, part.chance) for part in groups] == [(7, 1.0, 0.25), (8, 0.0, 0.5)]
-        assert validate(says_class_1, trainer.case, TwoGroups(), 1, 60) is None  # no part of its own for that
+        assert validate(says_class_1, trainer.case, TwoGroups(), 1, 60) is None  # the task has no validation part
 
     def test_levels(self):
         assert levels_to_test(small_case(levels=(1, 20)), find_task("copy"), 20) == [1, 10, 20, 40, 100, 200]
@@ -260,7 +260,7 @@ def finish(process):
         assert death is None, death
 
 
-def test_killed_process_goes_on_to_the_same_curve(tmp_path):
+def test_killed_process_resumes_to_the_same_curve(tmp_path):
     case = small_case(sequences=3 * 1000)
     command = {"case": case.model_dump(), "data": None, "every_s": 0.02, "evaluation_s": 60}
     control = TrainingProcess(1)

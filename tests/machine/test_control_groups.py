@@ -1,4 +1,4 @@
-"""Control groups of both versions, in a file tree of a test: the tightest limit from the process's group to the top holds."""
+"""Control groups of both versions, in a made-up file tree: the tightest limit from the process's group up to the root holds."""
 
 import pytest
 
@@ -134,7 +134,7 @@ def test_a_group_outside_of_what_is_mounted_is_seen_as_its_top(tree, path):
 
 def test_kills_are_those_of_the_own_group(one):
     (one.proc / "vmstat").write_text("nr_free_pages 7\noom_kill 41\n")
-    assert oom_kills(one.proc) == 41  # nothing better is known
+    assert oom_kills(one.proc) == 41  # the only count there is
     one.write("memory", memory_oom_control="oom_kill_disable 0\nunder_oom 0\noom_kill 9")
     one.write("memory/jobs/7", memory_oom_control="oom_kill_disable 0\nunder_oom 0\noom_kill 2")
     assert oom_kills(one.proc) == 2

@@ -1,4 +1,4 @@
-"""Processors for measurements: which come first, and that no two runs get the same without knowing it."""
+"""Processors for measurements: their order, and that no two runs share one without a warning."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from mann_bench.machine import cpus
 from mann_bench.machine.cpus import ReservedCpus
 
-MADE_UP = range(9000, 9004)  # processors of no machine, so that no run is disturbed
+MADE_UP = range(9000, 9004)  # numbers that no machine has, so that no other run is disturbed
 
 HOLDER = """
 import os, sys
@@ -38,7 +38,7 @@ def machine(monkeypatch):
     monkeypatch.setattr(cpus, "siblings", lambda cpu: f"{cpu // 2}")
 
 
-def test_each_run_gets_its_own_and_who_comes_too_late_knows(machine):
+def test_each_run_gets_its_own_and_a_run_without_free_ones_is_warned(machine):
     with ReservedCpus(1) as first, ReservedCpus(2) as second, ReservedCpus(2) as third, ReservedCpus(3) as fourth:
         assert (first.cpus, first.shared) == ([9000], [])
         assert (second.cpus, second.shared) == ([9001, 9002], [])

@@ -1,4 +1,4 @@
-"""The fingerprint, and what the doctor makes of a machine without this or that."""
+"""The fingerprint, and what the doctor reports of a machine that lacks some parts."""
 
 import json
 
@@ -34,7 +34,7 @@ def test_doctor_without_compiler_gpu_or_faiss(monkeypatch):
     assert found["torch"].state == "ok"
 
 
-def test_doctor_shows_a_gpu_that_tells_little(monkeypatch):
+def test_doctor_shows_a_gpu_with_unknown_facts(monkeypatch):
     gpu = {"name": "H100", "uuid": "unknown", "memory_bytes": None, "driver": "unknown"}
     monkeypatch.setattr(environment, "gpus", lambda: [gpu])
     found = {finding.part: finding for finding in doctor.examine()}

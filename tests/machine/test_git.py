@@ -1,4 +1,4 @@
-"""The commit of a checkout, or git's own words on why it is not known."""
+"""The commit of a checkout, or git's message on why it is not known."""
 
 import subprocess
 

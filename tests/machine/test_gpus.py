@@ -1,4 +1,4 @@
-"""GPUs that NVML knows, does not know, or may not tell of; torch tells what it does not."""
+"""GPUs that NVML knows, does not know, or may not describe; torch is asked where NVML does not answer."""
 
 from types import SimpleNamespace
 
@@ -85,7 +85,7 @@ def test_free_memory_by_nvml(nvml, torch_gpus, visible, device, free):
     ("visible", "device"),
     [("", "cuda"), ("-1", "cuda"), ("0", "cuda:1"), ("0,-1,1", "cuda:1"), ("MIG-GPU-8932f937/1/0", "cuda"), ("x", "cuda")],
 )
-def test_free_memory_of_what_nvml_does_not_know_is_asked_of_torch(nvml, torch_gpus, visible, device):
+def test_free_memory_of_a_gpu_unknown_to_nvml_comes_from_torch(nvml, torch_gpus, visible, device):
     nvml.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert gpus.free_bytes(device) == TORCH_FREE
 
@@ -103,7 +103,7 @@ def test_free_memory_with_an_older_nvml(nvml, torch_gpus):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no CUDA GPUs are available"), AssertionError("not compiled with CUDA enabled")])
-def test_free_memory_that_nothing_tells_is_none(nvml, error):
+def test_unknown_free_memory_is_0(nvml, error):
     refuse(nvml, "nvmlInit", pynvml.NVMLError_LibraryNotFound())
     nvml.setattr(torch.cuda, "mem_get_info", lambda *_: (_ for _ in ()).throw(error))
     assert gpus.free_bytes("cuda") == 0
@@ -116,10 +116,10 @@ def test_gpus_by_nvml(nvml):
 @pytest.mark.parametrize(
     ("function", "key"), [("nvmlDeviceGetName", "name"), ("nvmlDeviceGetUUID", "uuid"), ("nvmlSystemGetDriverVersion", "driver")]
 )
-def test_what_nvml_does_not_tell_is_unknown(nvml, function, key):
+def test_facts_that_nvml_refuses_are_unknown(nvml, function, key):
     refuse(nvml, function, pynvml.NVMLError_NoPermission())
     refuse(nvml, "nvmlDeviceGetMemoryInfo", pynvml.NVMLError_NotSupported())
-    assert [(gpu[key], gpu["memory_bytes"]) for gpu in gpus.gpus()] == [("unknown", None)] * 2
+    assert [(gpu[key], gpu["memory_bytes"]) for gpu in map(dict, gpus.gpus())] == [("unknown", None)] * 2
 
 
 @pytest.mark.parametrize("name", REFUSALS)

@@ -1,4 +1,4 @@
-"""Names of processors, of those too that have none, and how many threads may be used."""
+"""Names of processors, including those without one, and how many threads may be used."""
 
 import pytest
 

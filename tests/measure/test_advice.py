@@ -1,4 +1,4 @@
-"""Advice: said when due, and only then."""
+"""Advice is given exactly when it applies."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def advice(rounds, warmup=(10.0, 10.0, 10.0), sensors=(), issue=None, **ledger):
     return advise(result.model_copy(update={"time": timing, "memory": memory}))
 
 
-def test_a_good_measurement_needs_no_words():
+def test_a_good_measurement_gets_no_advice():
     assert advice([[10.0, 10.1, 9.9] * 5] * 3, unattributed=10) == []
     assert advise(make_result(status="oom")) == []
 

@@ -49,7 +49,7 @@ def test_a_clock_that_was_replaced(monkeypatch):
     assert "changed time.perf_counter" in found
 
 
-def test_threads_and_processes_that_live_on():
+def test_threads_and_processes_that_outlive_a_pass():
     before = Conduct()
     go_on = threading.Event()
     thread = threading.Thread(target=go_on.wait)
@@ -85,7 +85,7 @@ class Honest(nn.Module):
 
 
 class Remembers(Honest):
-    """Answers by the identity of its input."""
+    """Return the output that was kept for the same input object."""
 
     def forward(self, x, state=None):
         if id(x) not in self.answers:
@@ -94,7 +94,7 @@ class Remembers(Honest):
 
 
 class Scribbles(Honest):
-    """Changes its input."""
+    """Change the input in place."""
 
     def forward(self, x, state=None):
         y = self.layer(x.clone())
@@ -103,7 +103,7 @@ class Scribbles(Honest):
 
 
 class NoNumber(Honest):
-    """Answers NaN."""
+    """Return NaN."""
 
     def forward(self, x, state=None):
         return self.layer(x) * float("nan"), state
@@ -120,7 +120,7 @@ class NoNumber(Honest):
         (NoNumber, "train", ["the model's output is not finite"]),
     ],
 )
-def test_answers_that_are_none(model, mode, sentences, monkeypatch):
+def test_outputs_that_do_not_follow_from_the_inputs(model, mode, sentences, monkeypatch):
     monkeypatch.setattr("mann_bench.data.registry.ModelEntry.build", lambda self, case: model(case.input_size, case.output_size))
     workload = ModelWorkload(Case(suite="s", model="lstm", slots=4, steps=3, mode=mode))
     inputs = workload.inputs.clone()
@@ -129,7 +129,7 @@ def test_answers_that_are_none(model, mode, sentences, monkeypatch):
     workload.run_pass()
     found = answers.findings(first, 1.0)
     assert [sentence.partition(":")[0] for sentence in found] == sentences
-    assert torch.equal(workload.inputs, inputs)  # others get what they were
+    assert torch.equal(workload.inputs, inputs)  # the inputs are restored
 
 
 def test_a_slow_pass_is_not_repeated(monkeypatch):

@@ -68,7 +68,7 @@ def test_nvml_names_exist_in_the_real_library():
         assert callable(getattr(pynvml, name)), name
 
 
-def test_a_gpu_that_says_nothing():
+def test_a_gpu_without_sensors():
     sensors = Nvml("GPU-1", FakeNvml(clock=None, power=None, reasons=None, temperature=None, processes=None)).read()
     assert sensors.model_dump() == {
         "sm_clock_mhz": None,

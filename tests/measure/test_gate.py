@@ -39,7 +39,7 @@ def test_not_finite_on_either_side_is_infinitely_wrong(bad):
         assert relative_error(expected, got) == math.inf
 
 
-def test_relative_error_of_what_is_comparable_and_what_is_not():
+def test_relative_error_of_comparable_and_other_tensors():
     assert relative_error(torch.ones(2), torch.ones(3)) == math.inf
     assert relative_error(torch.ones(2), torch.ones(2)) == 0
     assert relative_error(torch.ones(0), torch.ones(0)) == 0
@@ -48,7 +48,7 @@ def test_relative_error_of_what_is_comparable_and_what_is_not():
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_one_bad_gradient_among_good_ones_is_unverified(order, monkeypatch):
-    """Whatever comes first: Python's max drops a NaN that does not. A gradient that is missing is no agreement."""
+    """In whatever order: Python's max drops a NaN that is not the first. A missing gradient counts as a difference."""
     good, bad = torch.ones(2), torch.tensor([math.nan, 1.0])
     workload = make_workload(Case(suite="s", model="sam", kernels="torch", index="live", slots=64))
     for reference_side, fast_side in ((bad, good), (good, bad), (good, None)):

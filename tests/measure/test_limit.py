@@ -1,4 +1,4 @@
-"""The memory limit of a measuring process, in processes of its own: a limit cannot be taken back."""
+"""The memory limit of a measuring process. Each test uses a process of its own, because a limit cannot be lifted."""
 
 import subprocess
 import sys
@@ -34,14 +34,14 @@ def run(*arguments):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts all memory on Linux only")
-def test_what_is_beside_the_limit_does_not_count_then_or_later():
+def test_memory_beside_the_limit_does_not_count_then_or_later():
     assert run("free") == ["None", "True True False", "True", "True True False"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts all memory on Linux only")
-def test_a_smaller_limit_that_was_there_stays_and_is_told():
-    told, before, beside, after = run("hard")
-    assert "a limit that was there before (ulimit -d) leaves" in told
-    assert told.endswith("of the budget of 200 MiB")
+def test_a_smaller_limit_that_was_there_stays_and_is_reported():
+    message, before, beside, after = run("hard")
+    assert "a limit that was there before (ulimit -d) leaves" in message
+    assert message.endswith("of the budget of 200 MiB")
     assert before == after == "True False False"
     assert beside == "False"

@@ -16,13 +16,13 @@ MIB = 2**20
 
 
 class Hoarder(nn.Module):
-    """Keeps 1 MiB a step for backward, needs 4 MiB for a moment in each, has 8 bytes of parameters and, if asked, vices."""
+    """A model that saves 1 MiB a step for backward, allocates 4 MiB for a moment, and has 8 bytes of parameters; faults are optional."""
 
     def __init__(self, output_size: int, hidden_mib: int = 0, leak_mib: int = 0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(2))
         self.output_size, self.leak_mib = output_size, leak_mib
-        self.table = torch.ones(hidden_mib * MIB // 4)  # neither parameter nor buffer nor state: nobody knows of it
+        self.table = torch.ones(hidden_mib * MIB // 4)  # neither parameter nor buffer nor state
         self.leaked: list[Tensor] = []
 
     def forward(self, x: Tensor, state: None) -> tuple[Tensor, None]:
@@ -92,7 +92,7 @@ def test_a_planted_leak_of_8_mib_is_found(hoarder):
     assert 8 * MIB <= memory.ledger["tape"] + memory.ledger["unattributed"] < 25 * MIB
 
 
-def test_a_leak_is_told_from_what_a_state_keeps_of_its_last_pass():
+def test_a_leak_is_distinguished_from_what_a_state_keeps_of_its_last_pass():
     for kernels in ("auto", "torch"):
         workload = ModelWorkload(Case(suite="s", model="sdnc", slots=64, steps=6, kernels=kernels))
         first, second = measure_pass(workload), measure_pass(workload)
@@ -109,7 +109,7 @@ def test_a_hidden_table_is_of_unknown_cause(hoarder):
 
 
 def test_every_step_of_the_trace(hoarder):
-    """1 MiB more after each step forward, 1 MiB less after each backward; by moments between the allocations themselves."""
+    """Memory grows by 1 MiB with each forward step and shrinks by 1 MiB with each backward step."""
     measured = measure_pass(hoarder()[0])
     tape = sorted(block.born_ns for block in measured.blocks["tape"] if block.size_bytes == MIB)
     assert len(tape) == 8

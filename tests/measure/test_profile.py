@@ -1,4 +1,4 @@
-"""Profiles: how steps are seen for each kind of model, that parts add up, what is written, what the page says."""
+"""Profiles: how steps are found for each kind of model, that parts add up, and what files and page hold."""
 
 import csv
 import json
@@ -85,7 +85,7 @@ def test_a_native_sequence_is_measured_at_growing_lengths(tmp_path):
     assert profile.predicted["tape"] == pytest.approx(16 * profile.memory.bytes_per_step, rel=0.001)
 
 
-def test_a_module_of_ones_own_is_called_once_a_step(tmp_path):
+def test_a_users_module_is_called_once_a_step(tmp_path):
     profile = take(f"{__name__}:Memory", tmp_path)
     assert profile.how == "one call a step"
     tape = held(profile, "tape")
@@ -118,14 +118,14 @@ def test_files_page_and_sentences(tmp_path):
     assert write_profile_page(profile, tmp_path).read_text() == page
 
 
-def test_a_profile_that_does_not_fit_is_data(tmp_path):
+def test_a_profile_that_runs_out_of_memory_is_a_failure_with_a_reason(tmp_path):
     failure = profile_in_worker(Case(suite="profile", model="ntm", slots=2**22, steps=5), tmp_path, 2**29, 120)
     assert isinstance(failure, Failure)
     assert failure.status == "oom"
 
 
 def test_the_history_of_the_allocator_is_always_ended(monkeypatch, tmp_path):
-    """Even where starting it fails halfway: it would slow whatever the process does next."""
+    """It is ended even if its start fails halfway, because it would slow the rest of the process."""
     calls = []
 
     def record(enabled="all", max_entries=None):

@@ -1,4 +1,4 @@
-"""Timing logic on a clock of its own: no test here waits."""
+"""Timing logic on a fake clock: no test here waits."""
 
 import json
 import random

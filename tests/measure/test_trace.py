@@ -1,4 +1,4 @@
-"""A pass taken apart: steps, phases and their backward, on modules whose work is known."""
+"""A recorded pass: time of steps, phases and their backward, on modules whose work is known."""
 
 import time
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ from mann_bench.models.phases import phase, steps
 
 
 class Slow(torch.autograd.Function):
-    """Takes a known time forward and another backward."""
+    """An operation that takes a known time in forward and another in backward."""
 
     @staticmethod
     def forward(ctx, x, forward_s, backward_s):
@@ -50,8 +50,9 @@ def test_time_goes_to_step_phase_and_direction():
         time.sleep(0.03)
         return y
 
-    trace = record(forward)
-    ms = {scope: time.host_ns / 1e6 for scope, time in trace.scope_times.items()}
+    traces = [record(forward) for _ in range(3)]  # on a machine that others use, one may be late
+    ms = {scope: min(trace.scope_times[scope].host_ns for trace in traces) / 1e6 for scope in traces[0].scope_times}
+    trace = traces[0]
     for step in range(3):
         assert 4 * (step + 1) <= ms[FORWARD, step, "write"] < 4 * (step + 1) + 15
         assert 20 <= ms[FORWARD, step, "read"] < 35
@@ -61,7 +62,7 @@ def test_time_goes_to_step_phase_and_direction():
     assert list(trace.step_ends[FORWARD]) == [0, 1, 2]
     ends = trace.step_ends[BACKWARD]
     assert ends[0] > ends[1] > ends[2]
-    for direction in (FORWARD, BACKWARD):  # every nanosecond is somewhere, and once
+    for direction in (FORWARD, BACKWARD):  # every nanosecond is counted once
         start, end = trace.marks[direction]
         assert abs(sum(time.host_ns for scope, time in trace.scope_times.items() if scope.direction == direction) - (end - start)) < 1e5
 
@@ -84,7 +85,7 @@ def test_backward_of_shared_and_gradless_operations_finds_its_step():
     assert Scope(BACKWARD, 0, "addressing") not in scopes
 
 
-def test_blocks_are_born_and_die():
+def test_allocations_and_releases_are_paired():
     with recording("cpu") as trace:
         kept = torch.ones(1000)
         with record_function("between"):
@@ -108,7 +109,7 @@ def test_a_block_from_before_that_is_freed():
     assert trace.totals[-1][1] == -20000
 
 
-def test_held_at_counts_a_block_from_its_birth_to_its_death():
+def test_held_at_counts_a_block_from_allocation_to_release():
     blocks = [Block(1, 10, 5, 20), Block(2, 1, 10), Block(3, 100, -1, 6)]
     assert held_at(blocks, [0, 5, 6, 10, 19, 20, 99]) == [100, 110, 10, 11, 11, 1, 1]
 

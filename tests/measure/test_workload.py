@@ -44,7 +44,7 @@ def test_inputs_are_task_sequences():
     ("returned", "message"),
     [(lambda x, s: x, r"return \(y, state\), got Tensor"), (lambda x, s: (x, s), r"shape \[T, B, Y\] = \[1, 1, 8\], got \[1, 1, 10\]")],
 )
-def test_wrong_returns_are_told(monkeypatch, returned, message):
+def test_wrong_return_values_are_reported(monkeypatch, returned, message):
     workload = ModelWorkload(Case(suite="s", model="lstm", slots=16))
     monkeypatch.setattr(workload, "model", returned)
     with pytest.raises((TypeError, ValueError), match=message):
@@ -126,7 +126,7 @@ print(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
 
 def test_a_compiled_step_is_compiled_for_what_a_case_needs_and_no_more():
-    """Once for a memory without history, which is the first step's, once for one with; neither for inference nor for a running profiler.
+    """Once for a memory without autograd history (the first step), once for one with history; not again for inference or under a profiler.
 
     In a process of its own: what the compiler remembers of other tests changes its count.
     """

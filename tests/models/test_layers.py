@@ -18,14 +18,14 @@ pytestmark = pytest.mark.skipif(build.why_not() is not None, reason=f"no native 
 
 
 class TenTimes(nn.Linear):
-    """Ten times what its parameters say."""
+    """A layer that returns ten times its output."""
 
     def forward(self, x: Tensor) -> Tensor:
         return 10 * super().forward(x)
 
 
 class HardCell(nn.LSTMCell):
-    """With a hidden state between bounds."""
+    """An LSTM cell that clamps its hidden state."""
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Tensor]:
         hidden, cell = super().forward(x, state)

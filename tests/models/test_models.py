@@ -44,7 +44,8 @@ class Replay:
 @pytest.mark.parametrize("fill", ["empty", "full"])
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "sdnc-native"])
 def test_gradient_equals_finite_differences(name, fill, monkeypatch):
-    """Along random directions in all parameters and the input at once, and in each alone; the discrete choices do not change so near.
+    """Differences are along random directions in all parameters and the input at once, and in each alone; they are too small to change
+    which rows are read.
 
     SDNC's links are constants for its gradient, so what is read from them is held fixed too; natively that cannot be done: its gradients
     are held against these in test_native.py.
@@ -117,7 +118,7 @@ def test_a_copy_computes_with_its_own_weights(name, options, way):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-    with torch.compiler.set_stance("force_eager"):  # what is compiled runs as it is written
+    with torch.compiler.set_stance("force_eager"):  # the compiled step computes what the plain one does
         y, _ = copied(x)
         y.square().sum().backward()
     assert torch.equal(y, reference(x)[0])
@@ -136,7 +137,7 @@ def test_a_copy_computes_with_its_own_weights(name, options, way):
     ids=str,
 )
 def test_converted_to_a_lower_precision_it_trains(name, options, fill, dtype):
-    """Near the numbers in float64, at a size where all rows are read: with fewer, rounding may choose others."""
+    """Outputs are near those in float64. All rows are read, because with fewer, rounding may choose others."""
     plain = make(name, **({**options, "reads": 7} if options else {}))
     lower, x = copy.deepcopy(plain).to(dtype), torch.randn(4, 2, 4, dtype=torch.float64)
     expected, _ = plain(x, plain.initial_state(2, fill=fill))
@@ -148,7 +149,7 @@ def test_converted_to_a_lower_precision_it_trains(name, options, fill, dtype):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_none_is_an_empty_memory(name):
+def test_state_none_is_an_empty_memory(name):
     model, x = make(name), torch.randn(3, 2, 4, dtype=torch.float64)
     with torch.no_grad():
         assert torch.equal(model(x)[0], model(x, model.initial_state(2))[0])
@@ -253,7 +254,7 @@ def test_bad_sizes_name_the_argument(name, argument, value, message):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_bad_input_names_what_came(name):
+def test_bad_input_is_named_in_the_error(name):
     model = make(name)
     x = torch.randn(3, 2, 4, dtype=torch.float64)
     for bad, message in (

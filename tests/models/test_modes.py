@@ -15,7 +15,7 @@ sparse = pytest.mark.parametrize("name", SPARSE)
 
 
 def memory_of(state: Any) -> list[Tensor]:
-    """All that one memory holds and changes in place."""
+    """The tensors that a memory changes in place."""
     rows = state.memory.rows
     links = state.memory.links.tensors() if hasattr(state.memory, "links") else []
     return [
@@ -76,7 +76,7 @@ class TestAutocast:
 
 
 class TestInferenceMode:
-    """States made in it are ordinary: they may be changed in place, continued and trained with afterwards."""
+    """States made in inference mode are ordinary: they can be changed in place, continued and used in training."""
 
     @pytest.mark.parametrize("made", ["before", "inside", "moved inside", "cut inside"])
     @pytest.mark.parametrize("train", [False, True], ids=["evaluation", "training"])
@@ -184,8 +184,8 @@ class TestActivationCheckpointing:
 
     @pytest.mark.parametrize("decoder", [False, True])
     @sparse
-    def test_not_reentrant_is_right_or_refused_by_name(self, name, decoder):
-        """Right where backward comes to the model before it needs what was not kept."""
+    def test_not_reentrant_is_right_or_refused(self, name, decoder):
+        """It is right where backward reaches the model before anything that was not saved."""
         state, before, expected = self.run(name, decoder, reentrant=False)
         if name.endswith("native") and not decoder:
             self.loss.backward()
@@ -241,8 +241,8 @@ class TestFailure:
         model(x, state)[0].sum().backward()
 
     @pytest.mark.parametrize("name", ["sam", "sdnc"])
-    def test_inference_that_failed_is_told(self, name):
-        """Without a record nothing can be rolled back."""
+    def test_a_failed_inference_pass_is_reported(self, name):
+        """A pass that is not recorded cannot be rolled back."""
         model, x = make(name), torch.randn(5, 2, 4, dtype=torch.float64)
         state = model.initial_state(2, fill="full")
         handle = self.fail_at(model.interface, 2)

@@ -35,7 +35,7 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}  # relative RMS of a tens
 
 @pytest.fixture
 def poisoned(monkeypatch):
-    """What is allocated and not written shows."""
+    """Fill allocated memory with NaN, so that a read before a write shows."""
     empty, new_empty, empty_like = torch.empty, Tensor.new_empty, torch.empty_like
 
     def poison(tensor: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def poisoned(monkeypatch):
 
 
 def pair(name: str, dtype: torch.dtype = torch.float64, **options: Any) -> tuple[Any, Any]:
-    """The same model on native kernels and step by step, with weights large enough that its gates leave the middle."""
+    """The same model on native kernels and step by step, with weights so large that gates are not all near 0.5."""
     torch.manual_seed(0)
     fast, plain = (MODELS[name](**{**SIZES, **options, "kernels": kernels}).to(dtype) for kernels in ("native", "torch"))
     for parameter in plain.parameters():
@@ -81,7 +81,7 @@ def choices(state: Any) -> list[Any]:
 
 
 def compare(fast: Any, plain: Any, steps: int, batch: int, fill: str, tolerance: float) -> None:
-    """Two chunks with a gradient through every output and state, the second from a state that carries gradients of the first's kind."""
+    """Compare two chunks, with gradients through every output and state; the second chunk starts from a state that needs gradients."""
     first = [model.initial_state(batch, fill=fill, seed=1) for model in (fast, plain)]
     with torch.no_grad():  # start from a used memory, with reads and weights of a step before
         warm = torch.randn(3, batch, fast.input_size, dtype=fast.output.weight.dtype)
@@ -194,7 +194,7 @@ def test_bfloat16_storage(name):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e38])
 @pytest.mark.parametrize("name", MODELS)
-def test_hostile_numbers_leave_a_sound_memory(name, value):
+def test_nan_and_infinity_leave_a_valid_memory(name, value):
     fast, _ = pair(name, torch.float32)
     state = fast.initial_state(2, fill="full")
     before = [t.clone() for t in (state.memory.memory, state.memory.rows.norms, state.memory.rows.ring.order())]
@@ -202,7 +202,7 @@ def test_hostile_numbers_leave_a_sound_memory(name, value):
     x[2, 0] = value
     y, after = fast(x, state)
     assert sorted(after.memory.rows.ring.order()[0].tolist()) == list(range(13))
-    assert bool(torch.isfinite(y[:, 1]).all())  # the other element does not notice
+    assert bool(torch.isfinite(y[:, 1]).all())  # the other batch element does not change
     y.sum().backward()
     for old, new in zip(before, (state.memory.memory, state.memory.rows.norms, state.memory.rows.ring.order()), strict=True):
         assert torch.equal(old, new)
@@ -223,8 +223,8 @@ def test_composes_with_compile(name):
 
 @pytest.mark.parametrize("index", ["exact", "live", "lsh"])
 @pytest.mark.parametrize("name", MODELS)
-def test_on_fake_tensors_only_shapes_are_found(name, index):
-    """Sizes that no other test has: what is found out once for a size is found out here first."""
+def test_on_fake_tensors_only_shapes_are_computed(name, index):
+    """The sizes are used by no other test, because shapes are computed once per size."""
     with FakeTensorMode(allow_non_fake_inputs=True):
         model = MODELS[name](**{**SIZES, "slots": 1009, "hidden": 17, "index": index}, kernels="native")
         y, _ = model(torch.zeros(4, 2, SIZES["input_size"]), model.initial_state(2))

@@ -1,4 +1,4 @@
-"""What is no number or infinite comes out where it came in: native and torch kernels agree on where an output is finite."""
+"""NaN and infinity: native and torch kernels agree on which outputs are finite."""
 
 import itertools
 from typing import Any
@@ -22,7 +22,7 @@ kinds = pytest.mark.parametrize("kind", [SAM, SDNC])
 
 
 def outcomes(kind: Any, index: str, poison: Any, fill: str = "full") -> tuple[Tensor, dict[str, Tensor]]:
-    """Where outputs are finite, after both kernels agree on that and on the state; `poison` is applied to model, input and state."""
+    """Return where outputs are finite; both kernels must agree on that and on the state. `poison` changes model, input and state."""
     runs = []
     for kernels in ("torch", "native"):
         torch.manual_seed(0)
@@ -60,7 +60,7 @@ def test_in_parameters(kind, index, value):
 @indexes
 @kinds
 def test_in_any_one_entry_of_the_interface(kind, index, value):
-    """A query, a strength, a written value, a gate, a read mode: also those that only the memory sees."""
+    """Each entry in turn: queries, strengths, written values, gates and read modes."""
     places = range(0, kind(**SIZES).interface.out_features, 3 if index == "exact" else 11)
     for place in places:
 
@@ -81,7 +81,7 @@ def test_in_one_input(kind, index, value):
 
     finite, _ = outcomes(kind, index, poison)
     assert bool(finite[:2].all())
-    assert bool(finite[:, 1].all())  # the other element does not notice
+    assert bool(finite[:, 1].all())  # the other batch element does not change
     if value != value:
         assert not finite[2:, 0].any()
 

@@ -1,4 +1,4 @@
-"""What an error of a memory, a model or an op tells one to do can be done, and helps: each test follows the words of the message."""
+"""The remedy that an error message names works: each test does what the message of a memory, a model or an op says."""
 
 import copy
 import io

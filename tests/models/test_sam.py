@@ -1,4 +1,4 @@
-"""SAM: equal to autograd through dense copies, and one memory that comes back bit for bit."""
+"""SAM: equal to autograd through dense copies, with one memory that is restored exactly."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ SIZES: dict = {"input_size": 5, "output_size": 3, "hidden": 7, "word_size": 6}
 
 @pytest.fixture(params=["torch", "native"])
 def kernels(request):
-    """Both paths are held to the same."""
+    """Native and plain kernels must pass the same tests."""
     return request.param
 
 
@@ -89,7 +89,7 @@ def test_inference_keeps_the_state_and_no_tape(kernels):
     assert state.memory.rows.pending is None
 
 
-def test_misuse_is_told_with_the_remedy(kernels):
+def test_misuse_is_reported_with_the_remedy(kernels):
     model, x = small(kernels=kernels), torch.randn(3, 1, 5, dtype=torch.float64)
     state = model.initial_state(1)
     y, after = model(x, state)

@@ -34,7 +34,7 @@ def test_rows_are_seeded_and_of_unit_scale():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_saved_state_is_loaded_by_the_default_of_torch(name):
-    """Which refuses every class that was not declared safe."""
+    """`torch.load` refuses every class that was not declared safe."""
     model, x = make(name), torch.randn(3, 2, 4, dtype=torch.float64)
     with torch.no_grad():
         _, state = model(x, model.initial_state(2, fill="full"))

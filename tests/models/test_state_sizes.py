@@ -1,4 +1,4 @@
-"""A state that a model of other sizes has made is refused by the name of the part that does not fit, in the same words by all kernels."""
+"""A state made by a model of other sizes is refused with the name of the part that does not fit; all kernels give the same message."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,9 +15,9 @@ kernels = pytest.mark.parametrize("kernels", ["torch", NATIVE])
 
 
 def refused(model: Any, state: Any) -> str:
-    with pytest.raises(ValueError, match=r"^state\..*; make one with initial_state$") as told:
+    with pytest.raises(ValueError, match=r"^state\..*; make one with initial_state$") as error:
         model(torch.randn(3, 2, 5), state)
-    return str(told.value)
+    return str(error.value)
 
 
 @kernels
@@ -58,7 +58,7 @@ PARTS += ["memory.links.after_values", "memory.links.before_columns", "memory.pr
 
 @kernels
 @pytest.mark.parametrize("part", PARTS)
-def test_every_part_of_a_state_is_looked_at(part, kernels):
+def test_every_part_of_a_state_is_checked(part, kernels):
     model = SDNC(**SIZES, kernels=kernels)
     state = model.initial_state(2, fill="full")
     *path, name = part.split(".")
@@ -85,9 +85,9 @@ def test_rows_that_the_memory_does_not_have(part, kernels):
 @kernels
 def test_a_state_of_another_kind_of_model(kernels):
     state = SAM(**SIZES, kernels=kernels).initial_state(2)
-    told = refused(SDNC(**SIZES, kernels=kernels), state)
-    assert told.startswith("state.memory: expected one with ")
-    assert told.endswith("got 'SAMMemory' object has no attribute 'links'; make one with initial_state")
+    message = refused(SDNC(**SIZES, kernels=kernels), state)
+    assert message.startswith("state.memory: expected one with ")
+    assert message.endswith("got 'SAMMemory' object has no attribute 'links'; make one with initial_state")
 
 
 def smaller_codes(rows: Any) -> None:
@@ -113,7 +113,7 @@ def rows_of_another_type(rows: Any) -> None:
 
 @pytest.mark.skipif(build.why_not() is not None, reason=f"no native kernels: {build.why_not()}")
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (smaller_codes, r"codes: expected a contiguous torch.int32 tensor \[2, 16, \d+\] on cpu, got torch.int32 \[2, 8, \d+\] on cpu"),
         (fewer_hyperplanes, r"planes: expected a contiguous torch.float32 tensor \[6, \d+\] on cpu, got torch.float32 \[4, \d+\] on cpu"),
@@ -122,9 +122,9 @@ def rows_of_another_type(rows: Any) -> None:
         (rows_of_another_type, r"state.memory: expected rows in torch.float32 or torch.bfloat16, got torch.float16"),
     ],
 )
-def test_what_only_a_native_call_reads(change: Callable[[Any], None], told):
+def test_what_only_a_native_call_reads(change: Callable[[Any], None], message):
     model = SAM(**SIZES, index="lsh", kernels="native")
     state = model.initial_state(2, fill="full")
     change(state.memory.rows)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         model(torch.randn(3, 2, 5), state)

@@ -1,4 +1,4 @@
-"""The paper's claims: complete as data, judged by their formula, never flattered."""
+"""The paper's claims: complete as data, and judged by their formula."""
 
 import json
 from typing import Any
@@ -98,7 +98,7 @@ def test_lower_is_better():
     assert [verdict_of(claim, ms) for ms in (1, 6.5, 7.5, 70)] == ["exceeded", "reproduced", "reproduced", "not reproduced"]
 
 
-def test_speaks_json(judge):
+def test_to_json(judge):
     assert json.loads(json.dumps([to_json(verdict) for verdict in judge(make_result())]))[0]["verdict"] == "not run"
 
 

@@ -1,4 +1,4 @@
-"""Two runs of the same cases: planted changes of time and memory are named, what is no change is not, other machines are refused."""
+"""Two runs of the same cases: planted changes of time and memory are found, noise is not a change, other machines are refused."""
 
 import json
 
@@ -40,7 +40,7 @@ def test_too_little_or_too_scattered_is_inconclusive():
     assert verdicts([timed(noise=0.5)], [timed(noise=0.5)]) == ["INCONCLUSIVE"]
 
 
-def test_a_lucky_process_is_no_change():
+def test_one_fast_process_is_not_a_change():
     lucky = [timed(factor=factor) for factor in (1.0, 0.8, 1.0)]
     assert verdicts([timed() for _ in range(3)], lucky) == ["INCONCLUSIVE"]
     assert verdicts([timed(factor=f) for f in (1, 2, 1.5)], [timed(factor=1.2 * f) for f in (1, 2, 1.5)]) == [
@@ -97,7 +97,7 @@ def test_memory_to_the_byte():
     assert memory_text(compare_results([make_result()], [make_result()])[0][0]) == "same"
 
 
-def test_what_else_changed_is_said():
+def test_other_changes_are_reported():
     old = make_result(index="lsh").model_copy(update={"recall": 0.9})
     new = old.model_copy(update={"recall": 0.8, "backend": old.backend.model_copy(update={"kernels": "native"})})
     assert compare_results([old], [new])[0][0].warnings == [
@@ -168,7 +168,7 @@ def test_each_setting_that_differs_is_named(tmp_path):
     assert compare_runs(older, refused).warnings == ["the commit of B is not known: fatal: detected dubious ownership"]
 
 
-def test_cases_of_a_run_that_went_on_elsewhere_are_judged_by_their_own_machine(tmp_path):
+def test_cases_of_a_run_resumed_on_another_machine_are_judged_by_their_own_machine(tmp_path):
     here, there = make_result(), make_result("ntm")
     moved = [here, there.model_copy(update={"conditions": 1})]
     both = write(tmp_path / "both", moved, resumed=[facts(cpu="slide rule")])
@@ -196,4 +196,4 @@ def test_processes_are_added_until_the_ratio_is_known_to_half_the_threshold():
     assert known_well([timed(noise=0.01)], [timed(noise=0.01)], 0.05)
     assert not known_well([timed(noise=0.3)], [timed(noise=0.3)], 0.05)
     assert known_well([timed(noise=0.3)], [timed(noise=0.3)], 2.0)
-    assert known_well([make_result(status="oom", reason="full")], [timed(noise=0.3)], 0.05)  # more of it would fail as well
+    assert known_well([make_result(status="oom", reason="full")], [timed(noise=0.3)], 0.05)  # another process would fail as well

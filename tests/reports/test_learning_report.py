@@ -1,4 +1,4 @@
-"""What is concluded from training runs: true to what was planted in made-up runs, whole whatever they hold, and the same twice."""
+"""Conclusions from training runs: right for planted outcomes, complete for awkward runs, and reproducible."""
 
 import csv
 import re
@@ -53,7 +53,7 @@ def reached(*sequences, model="sam", limit=1000):
     return Curve(model, tuple(changed))
 
 
-def test_seeds_that_did_not_get_there_count_as_later():
+def test_seeds_that_did_not_reach_the_goal_count_as_later():
     assert reached(200, 300, 900).to_goal("sequences").value == 300
     some = reached(200, 400, None).to_goal("sequences")
     assert (some.value, some.reached, some.seeds, some.low) == (400, 2, 3, 200)
@@ -248,7 +248,7 @@ def test_page_holds_everything(write, tmp_path):
     assert "## recall, 2 to 6 pairs, value bits 48, batch 8" in (tmp_path / "out" / "learning.md").read_text()
 
 
-def test_same_runs_same_page(write, tmp_path):
+def test_the_page_is_reproducible(write, tmp_path):
     folder = write(make_run(evaluations=fading([6, 12], 6, 24)), make_run("ntm"))
     first, second = (write_learning_report([folder], tmp_path / name).read_text() for name in ("a", "b"))
     assert first == second

@@ -29,7 +29,7 @@ def test_over_the_budget_from_the_start(frame_of):
     assert max_slots(frame, {q.key: scalings(frame, q) for q in QUANTITIES})[0].text == "none"
 
 
-def test_front_holds_what_nobody_beats(frame_of):
+def test_front_holds_the_cases_that_no_other_beats(frame_of):
     frame = frame_of(
         make_result("lstm", ms=0.01, per_step=1),
         make_result("ntm", ms=1, per_step=1000),

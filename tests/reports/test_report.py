@@ -1,4 +1,4 @@
-"""The page: true to the results, whole whatever they are, safe, and the same twice."""
+"""The page: right, complete for awkward results, safe and reproducible."""
 
 import csv
 import re
@@ -56,12 +56,12 @@ def test_every_number_leads_to_a_case(run, tmp_path):
     assert links == {result.case_id for result in results if result.status == "ok"}
 
 
-def test_sortable_by_value_not_by_looks(run, tmp_path):
+def test_tables_sort_by_value_not_by_text(run, tmp_path):
     page = write_report([run(*sweep("ntm", 1))], tmp_path / "out").read_text()
     assert re.search(r'data-value="4096">4k<', page)
 
 
-def test_page_asks_nothing_of_a_network_and_escapes(run, tmp_path):
+def test_page_makes_no_request_and_escapes_text(run, tmp_path):
     evil = make_result("lstm", 64, status="error", reason="<script>alert(1)</script>")
     page = write_report([run(*sweep("sam", 0), evil)], tmp_path / "out").read_text()
     assert "<script>alert" not in page
@@ -77,7 +77,7 @@ def test_what_a_failed_case_printed_is_folded_and_escaped(run, tmp_path):
     assert "<pre>Traceback:\n  &lt;b&gt;line&lt;/b&gt; \\x1b[31m</pre>" in page
 
 
-def test_same_results_same_page(run, tmp_path):
+def test_the_page_is_reproducible(run, tmp_path):
     folder = run(*sweep("sam", 0.3), *sweep("ntm", 1))
     first, second = (write_report([folder], tmp_path / name).read_text() for name in ("a", "b"))
     assert first == second
@@ -101,7 +101,7 @@ def test_awkward_results_still_give_a_page(run, tmp_path, results):
 
 
 def test_zero_is_measured(run, tmp_path):
-    """Passes that keep nothing for backward are drawn, tabled and put into words as 0."""
+    """Passes that save nothing for backward appear as 0 in plots, tables and sentences."""
     page = write_report([run(*sweep("lstm", 0), *(r for m in ("sam", "ntm") for r in zeros(m)))], tmp_path / "out").read_text()
     plots = {path.name: path.read_text() for path in (tmp_path / "out" / "plots").glob("*.svg")}
     assert "nothing measured" not in "".join(plots.values())
@@ -115,7 +115,7 @@ def test_zero_is_measured(run, tmp_path):
     assert "0 B : 0 B" in page
 
 
-def test_zero_on_one_side_is_said_in_words(run, tmp_path):
+def test_a_ratio_to_zero_is_put_into_words(run, tmp_path):
     write_report([run(*zeros("sam"), *sweep("ntm", 1))], tmp_path / "out")
     markdown = (tmp_path / "out" / "report.md").read_text()
     assert "as fast as ntm and keeps 0 B a step, ntm 400 KiB" in markdown
@@ -129,7 +129,7 @@ def zeros(model):
 EVIL = '=1+1|[x](javascript:x)$\\x$<b>\x1b[31m\n[/x] "quoted"'
 
 
-def test_text_of_others_is_shown_and_does_nothing(run, tmp_path):
+def test_text_from_models_is_shown_and_has_no_effect(run, tmp_path):
     """A name and a reason that would be a formula, HTML, a link, mathematics, or colours of a terminal."""
     results = [make_result(f"m:{EVIL}", n, index=EVIL) for n in (64, 256, 1024)]
     failed = make_result(EVIL, 2048, status="error", reason=EVIL + "x" * 10_000)

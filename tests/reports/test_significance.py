@@ -1,4 +1,4 @@
-"""Planted changes are found, chance is not taken for one, and a machine's slow seconds do not count as many samples."""
+"""Planted changes are found, chance is not taken for a change, and correlated samples do not count as independent."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ def independent(random, count=40, factor=1.0):
 
 
 def drifting(random, count=240, factor=1.0):
-    """Autoregressive noise: each sample remembers 0.8 of the one before."""
+    """Autoregressive noise with coefficient 0.8."""
     noise = np.zeros(count)
     for i in range(1, count):
         noise[i] = 0.8 * noise[i - 1] + 0.03 * random.standard_normal()
@@ -54,12 +54,12 @@ def test_processes_that_differ_widen_the_interval():
 
 
 def in_turn(random, factor=1.0, turns=20):
-    """Two processes on a machine that becomes half as slow again in the middle, turn by turn of five samples."""
-    moods = np.where(np.arange(turns) < turns // 2, 1.0, 1.5) * np.exp(0.1 * random.standard_normal(turns))
-    return ([list(side * mood * np.exp(0.03 * random.standard_normal(5))) for mood in moods] for side in (1.0, factor))
+    """Two processes timed in turn, five samples each, on a machine that becomes 1.5 times slower in the middle."""
+    factors = np.where(np.arange(turns) < turns // 2, 1.0, 1.5) * np.exp(0.1 * random.standard_normal(turns))
+    return ([list(side * slowness * np.exp(0.03 * random.standard_normal(5))) for slowness in factors] for side in (1.0, factor))
 
 
-def test_what_turns_share_is_held_against_neither():
+def test_a_slowdown_common_to_both_sides_is_not_a_change():
     random = np.random.default_rng(4)
     changes = [change([before], [after]) for before, after in (in_turn(random) for _ in range(120))]
     assert sum(each.low <= 1 <= each.high for each in changes) >= 106
@@ -74,10 +74,10 @@ def test_what_turns_share_is_held_against_neither():
     assert change([before], [before]).p_value == 1
 
 
-def test_runs_made_apart_are_as_unsure_as_their_cases_differ():
+def test_intervals_of_separate_runs_are_widened_by_the_spread_over_cases():
     random = np.random.default_rng(5)
-    moods = np.exp(0.1 * random.standard_normal(40))
-    sure = [change([[independent(random)]], [[independent(random, factor=mood)]]) for mood in moods]
+    factors = np.exp(0.1 * random.standard_normal(40))
+    sure = [change([[independent(random)]], [[independent(random, factor=slowness)]]) for slowness in factors]
     assert sum(each.low > 1 or each.high < 1 for each in sure) > 25  # seconds, taken for a change
     spread = widened([*sure, change([[independent(random)]], [[independent(random, factor=2)]])])
     *others, planted = spread
@@ -100,7 +100,7 @@ def test_block_length():
     assert len(block_medians(sorted(independent(random, 60)))) == 6
 
 
-def test_many_cases_are_held_to_more():
+def test_many_cases_raise_the_p_value():
     assert corrected([0.04]) == [pytest.approx(0.04)]
     assert min(corrected([0.04] + [0.9] * 50)) > 0.05
     assert corrected([]) == []

@@ -1,4 +1,4 @@
-"""Models that do more than compute, in one run beside an honest one: each is told or harmless, and nothing is left of any."""
+"""Models that do more than compute, in one run with an ordinary one: each is reported or harmless, and no process or file is left."""
 
 import os
 import textwrap
@@ -153,7 +153,7 @@ def results(folder):
         ),
     ],
 )
-def test_what_is_measured_is_told(results, name, sentences):
+def test_measured_misbehaviour_is_a_warning(results, name, sentences):
     result = results[name]
     assert result.status == "ok", result.reason
     assert len(result.warnings) == len(sentences)
@@ -171,7 +171,7 @@ def test_what_is_measured_is_told(results, name, sentences):
         ("Asks", "EOFError: EOF when reading a line"),
     ],
 )
-def test_what_cannot_be_measured_is_told_in_a_line(results, name, reason):
+def test_a_failure_is_reported_in_one_line(results, name, reason):
     result = results[name]
     assert result.status == "error"
     assert result.reason.startswith(reason)
@@ -181,7 +181,7 @@ def test_what_cannot_be_measured_is_told_in_a_line(results, name, reason):
 
 
 @pytest.mark.slow
-def test_a_model_that_grows_with_every_pass_is_told_by_its_memory(results):
+def test_a_model_that_grows_with_every_pass_is_reported_by_its_memory(results):
     assert results["Grows"].memory.leaked_bytes >= 2**20
 
 

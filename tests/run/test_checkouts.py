@@ -83,7 +83,7 @@ def test_planted_slowdown_between_two_commits(repository):
     assert len(git(repository, "worktree", "list").splitlines()) == 1
 
 
-def test_what_is_no_checkout(repository, monkeypatch):
+def test_a_name_that_is_not_a_checkout_is_refused(repository, monkeypatch):
     monkeypatch.chdir(repository)
     with checked_out(".") as here:
         assert here.path == repository

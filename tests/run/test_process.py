@@ -1,4 +1,4 @@
-"""The driver and a worker process: who hears what, what is kept of what it prints, and that nothing is left of it."""
+"""The driver and a worker process: pipes, kept output, and that no process is left behind."""
 
 import contextlib
 import os
@@ -39,7 +39,7 @@ def is_gone(pid, seconds=10):
     return False
 
 
-def test_replies_and_prints_do_not_meet(talker, tmp_path, monkeypatch):
+def test_printed_text_does_not_reach_the_reply_pipe(talker, tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text("print('welcome to this cluster', flush=True)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     greeted = TalkerProcess(1)
@@ -52,12 +52,12 @@ def test_replies_and_prints_do_not_meet(talker, tmp_path, monkeypatch):
     assert talker.output is None
 
 
-def test_nobody_types(talker):
+def test_standard_input_is_empty(talker):
     assert "EOFError" in talker.run("input()")
     assert "BdbQuit" in talker.run("breakpoint()")
 
 
-def test_of_a_gigabyte_of_prints_the_end_is_kept(talker):
+def test_the_end_of_a_gigabyte_of_output_is_kept(talker):
     assert talker.run("import os\nfor _ in range(500): os.write(1, b'x' * 2**18)\nprint('the end', flush=True); said = 1") == 1
     talker.quit()
     assert len(talker.printed) == 32 * 2**10
@@ -65,7 +65,7 @@ def test_of_a_gigabyte_of_prints_the_end_is_kept(talker):
     assert talker.output.endswith("xxxthe end\n")
 
 
-def test_a_copy_of_the_worker_that_comes_back_is_silent(talker):
+def test_a_forked_copy_of_the_worker_sends_no_reply(talker):
     assert talker.run("import os; said = os.fork() and 'the worker'") == "the worker"
     assert talker.run("said = 'still the worker'") == "still the worker"
 
@@ -103,7 +103,7 @@ def test_the_reason_of_an_end_is_what_the_process_said(talker, code, status, rea
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_a_signal_that_anybody_may_send_is_no_fault_of_the_case(talker, number):
+def test_a_signal_from_outside_is_not_an_error_of_the_case(talker, number):
     reply = talker.run(f"import os; os.kill(os.getpid(), {int(number)})")
     assert reply == Killed(status="error", reason=f"killed by {number.name}")
 

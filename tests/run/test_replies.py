@@ -52,7 +52,7 @@ def test_passes_are_lists_of_three():
         b'{"passes": []}',
     ],
 )
-def test_what_is_no_reply_is_a_failure_of_the_case(line):
+def test_a_line_that_is_not_a_reply_is_a_failure_of_the_case(line):
     reply = decode_reply(line, Round, 3)
     assert isinstance(reply, Failure)
     assert reply.status == "error"
@@ -61,7 +61,7 @@ def test_what_is_no_reply_is_a_failure_of_the_case(line):
 
 def test_reasons_are_one_printable_line():
     reason = Failure(status="error", reason="\ud800\x1b[2J" + 10**7 * "x" + "\nsecond line").reason
-    assert reason.startswith(r"\ud800?[2Jxxx")
+    assert reason.startswith(r"\ud800\x1b[2Jxxx")
     assert len(reason) == 500
     assert decode_reply(json.dumps({"status": "oom", "reason": "a\udc80"}).encode(), Round).model_dump_json()
 

@@ -1,4 +1,4 @@
-"""Rounds in which the cases of a comparison are timed in turn, with fake workers: what drift and failures do to results."""
+"""Rounds of a comparison with fake workers: how drift and failures affect results."""
 
 import pytest
 
@@ -60,16 +60,16 @@ def run(*models, rounds):
     return list(run_side_by_side(cases, Budget(rounds=rounds), lambda case, text: None))
 
 
-def test_steady_drift_cancels_between_cases_that_take_turns():
+def test_steady_drift_cancels_between_cases_timed_in_turn():
     first, second = run("ntm", "sam", rounds=4)
     assert CALLS == ["ntm", "sam", "sam", "ntm"] * 2
     assert first.time.pass_ms.median == pytest.approx(second.time.pass_ms.median, rel=0.001)
-    assert first.time.pass_ms.ci_high - first.time.pass_ms.ci_low > 10  # and is not hidden
+    assert first.time.pass_ms.ci_high - first.time.pass_ms.ci_low > 10  # but it is recorded
     assert first.time.round_counts == [10] * 4
     assert first.time.first_ms == 500
 
 
-def test_cases_that_take_turns_have_the_id_of_their_comparison():
+def test_cases_timed_in_turn_have_the_id_of_their_comparison():
     dam, sam = run("dam", "sam", rounds=3)
     assert dam.status == "oom"
     assert dam.comparison == sam.comparison
@@ -123,7 +123,7 @@ class KilledOnceWorker(DriftingWorker):
 
 
 @pytest.mark.parametrize("always", [False, True])
-def test_a_case_whose_worker_somebody_kills_is_tried_once_more_after_the_others(monkeypatch, always):
+def test_a_case_whose_worker_is_killed_is_tried_once_more_after_the_others(monkeypatch, always):
     monkeypatch.setattr("mann_bench.run.runner.WorkerProcess", KilledOnceWorker)
     monkeypatch.setattr(KilledOnceWorker, "killed", 0)
     monkeypatch.setattr(KilledOnceWorker, "always", always)
@@ -157,7 +157,7 @@ def test_batches_hold_no_more_workers_than_files_may_be_open(monkeypatch):
     assert [len(batch) for batch in fit_batches(cases, Budget())] == [3, 3, 2]
 
 
-def test_a_result_tells_of_processors_that_it_shared(monkeypatch):
+def test_a_result_warns_of_shared_processors(monkeypatch):
     class Shared:
         cpus, shared = [7], [7]
 

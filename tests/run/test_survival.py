@@ -1,4 +1,4 @@
-"""Memory, disk and time that run out: what a user's model may do to a machine, and what is left of the results."""
+"""Memory, disk and time that run out: which results are kept."""
 
 import contextlib
 import errno
@@ -83,7 +83,7 @@ with recording("cpu"):
 
 
 def test_at_the_limit_threads_are_there_already():
-    """Neither torch's team nor its profiler survives a thread that cannot be made."""
+    """Neither OpenMP nor torch's profiler survives if a thread cannot be created."""
     done = subprocess.run([sys.executable, "-c", AT_THE_LIMIT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -126,7 +126,7 @@ print(worker.ask({"do": "prepare", "case": case, "memory_bytes": 2**40, "warmup_
 
 @pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
 def test_doubling_until_the_kernel_kills_is_out_of_memory(models):
-    """Whole, as in a job: driver and worker are in the group, whose own count tells of the kill."""
+    """As in a job, driver and worker are in one group, whose counter records the kill."""
     with control_group(700 * 2**20) as group:
         done = subprocess.run([sys.executable, "-c", DRIVER, str(group)], capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""What a worker process does to itself before it measures."""
+"""How a worker process limits its memory before it measures."""
 
 from types import SimpleNamespace
 
@@ -10,7 +10,7 @@ from mann_bench.run.worker import limit_memory
 
 @pytest.mark.parametrize(("name", "index"), [("cuda", 0), ("cuda:0", 0), ("cuda:1", 1)])
 def test_the_budget_limits_a_gpu_named_with_or_without_its_number(name, index, monkeypatch):
-    """torch's own function, which refuses a device without a number; only what is behind it stands in for a GPU."""
+    """torch's function refuses a device without a number; only the calls below it are faked."""
     limits = []
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=80 * 2**30))
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)

@@ -70,7 +70,7 @@ def test_what_is_missing_or_damaged_is_named(tmp_path):
         list(members(tmp_path, *ARGUMENTS))
 
 
-def test_names_in_an_archive_decide_no_place(tmp_path):
+def test_names_in_an_archive_cannot_write_elsewhere(tmp_path):
     (tmp_path / "below").mkdir()
     archive = tmp_path / "below" / "set.zip"
     with zipfile.ZipFile(archive, "w") as packed:
@@ -143,7 +143,7 @@ def test_an_unpacked_file_that_is_too_large_is_refused(tmp_path, small_limits):
         list(members(tmp_path, *ARGUMENTS))
 
 
-def test_an_encrypted_zip_is_told_as_that(tmp_path):
+def test_an_encrypted_zip_is_reported(tmp_path):
     path = pack(tmp_path / "set.zip")
     content = bytearray(path.read_bytes())
     for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # of each file, there and in the directory

@@ -18,7 +18,7 @@ CHARACTERS = 16
 
 
 def png(shade):
-    """A drawing that is one shade all over, so that it can be told by its ink."""
+    """A drawing of one shade, by which it can be recognised."""
     stream = io.BytesIO()
     Image.fromarray(np.full((105, 105), 255 - shade, np.uint8)).save(stream, "PNG")
     return stream.getvalue()
@@ -83,11 +83,11 @@ def test_parts_share_no_character(data):
     assert torch.equal(held_out.images, parts["test"])
     assert torch.equal(Omniglot(data, labels=2).validation().images, parts["validation"])
     assert held_out.last_level == 2
-    assert Omniglot(data, labels=12).held_out().last_level == 8  # 4 turns of 2 characters
+    assert Omniglot(data, labels=12).held_out().last_level == 8  # 2 characters, each at 4 rotations
     assert Omniglot(data, labels=12).held_out().input_size == PIXELS + 12
 
 
-def test_turns_are_classes_and_distortion_is_what_it_says():
+def test_rotations_are_classes_and_distortion_is_as_configured():
     image = torch.zeros(1, SIDE, SIDE)
     image[0, 2, 10] = 1.0
     still = torch.ones(1, 2), torch.zeros(1, 2)

@@ -88,7 +88,7 @@ def test_traffic():
     assert ModelWorkload.moved_bytes(case("copy").model_copy(update={"model": "sam"})) is None
 
 
-def test_the_bandwidth_is_told_where_the_bytes_are_known():
+def test_the_bandwidth_is_printed_where_the_bytes_are_known():
     result = make_result("op:copy", 2**20, ms=10, word_size=32, steps=1, kernels="torch")
     assert "26.8 GB/s" in line(result, Labels([]))
     assert "GB/s" not in line(make_result("sam"), Labels([]))

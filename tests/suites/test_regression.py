@@ -1,4 +1,4 @@
-"""asv's points: all cases are tracked, lower is better, and numbers come from the runner's results only."""
+"""The points of the asv history: all cases are tracked, lower is better, and numbers come from the runner's results only."""
 
 import json
 import math
@@ -89,7 +89,7 @@ def test_configuration_names_what_exists():
 
 @pytest.mark.slow
 def test_asv_finds_all_points(tmp_path):
-    """`asv check` imports the benchmarks as asv does; in a copy, as asv wants a repository."""
+    """`asv check` imports the benchmarks as asv does; it runs in a copy that is a git repository."""
     copy = tmp_path / "copy"
     shutil.copytree(ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns(".venv", ".git", ".asv", "runs", "__pycache__"))
     author = ["-c", "user.name=tester", "-c", "user.email=tester@example.org"]

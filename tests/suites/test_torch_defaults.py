@@ -13,12 +13,11 @@ from mann_bench.data.case import Case
 from mann_bench.data.registry import BUILT_INS, KINDS, import_target
 from mann_bench.kernels.index import INDEXES, find_index
 from mann_bench.measure.workload import ModelWorkload, make_workload
-from mann_bench.models import MANN
 from mann_bench.suites.tasks import TASKS, associative_recall, babi, find_task, omniglot
 from tests.suites import test_babi, test_omniglot
 
 SIZES: dict[str, Any] = {"suite": "s", "slots": 40, "word_size": 8, "hidden": 9, "heads": 2, "reads": 3, "steps": 4, "batch": 2}
-ARCHIVES: dict[str, tuple[str, Callable[..., Any]]] = {  # a made-up one of each task that reads data
+ARCHIVES: dict[str, tuple[str, Callable[..., Any]]] = {  # made-up data for each task that reads data
     "omniglot": ("images_background.zip", test_omniglot.write_archive),
     "babi": ("tasks_1-20_v1-2.tar.gz", test_babi.write_archive),
 }
@@ -35,7 +34,7 @@ def torch_defaults(device: str | None = None, dtype: torch.dtype = torch.float32
         torch.set_default_dtype(torch.float32)
 
 
-CHANGED = {"device": {"device": "meta"}, "dtype": {"dtype": torch.float64}}  # a meta tensor has no numbers: what lands there is found out
+CHANGED = {"device": {"device": "meta"}, "dtype": {"dtype": torch.float64}}  # a meta tensor has no numbers: a read of it fails
 changed = pytest.mark.parametrize("defaults", CHANGED.values(), ids=CHANGED)
 
 
@@ -60,7 +59,7 @@ def test_models(name, kernels, defaults):
     workload = ModelWorkload(Case(**SIZES, model=name, kernels=kernels))
 
     def observed() -> dict[str, Tensor]:
-        model: MANN[Any] = workload.model
+        model: Any = workload.model
         model.zero_grad()
         state = model.initial_state(2, fill="full", seed=3)
         tensors = {f"start {number}": tensor.clone() for number, tensor in enumerate(state.tensors())}

@@ -1,6 +1,6 @@
-"""SAM again, the slow way: a dense copy of the memory every step, the ring as a list, one element and head at a time, plain autograd.
+"""SAM in its simplest form: a dense copy of the memory every step, the ring as a list, one element and head at a time, plain autograd.
 
-Shares nothing with the model but its parameters; what the sparse, rolled back implementation must equal.
+It shares only parameters with the model. The sparse implementation, which rolls its memory back, must equal it.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ EPSILON = 1e-6
 
 @dataclass
 class DenseRun:
-    """What a run ends with, one entry a batch element where it is a list."""
+    """The results of a run; lists have one entry per batch element."""
 
     y: Tensor
     memory: list[Tensor] = field(default_factory=list)
@@ -36,7 +36,7 @@ def dense_sam(model: SAM, x: Tensor, start: Tensor, full: bool) -> DenseRun:
 
 
 def _one_element(model: SAM, x: Tensor, memory: Tensor, full: bool, run: DenseRun) -> Tensor:
-    order, live = list(range(model.slots)), model.slots if full else 0
+    order, written = list(range(model.slots)), model.slots if full else 0
     hidden = cell = x.new_zeros(model.hidden)
     reads = x.new_zeros(model.heads, model.word_size)
     last: list[list[tuple[int, Tensor]]] = [[] for _ in range(model.heads)]
@@ -80,12 +80,12 @@ def _one_element(model: SAM, x: Tensor, memory: Tensor, full: bool, run: DenseRu
                 one_hot = torch.zeros(model.slots, 1, dtype=x.dtype)
                 one_hot[row] = 1
                 memory = memory + one_hot * (weight * values[head])
-        live = min(model.slots, live + model.write_heads)
+        written = min(model.slots, written + model.write_heads)
 
         last, found = [], []
         for head in range(model.heads):
-            scores = torch.stack([cosine(queries[head], memory[row]) for row in range(live)])
-            rows = scores.topk(min(model.reads, live)).indices.tolist()
+            scores = torch.stack([cosine(queries[head], memory[row]) for row in range(written)])
+            rows = scores.topk(min(model.reads, written)).indices.tolist()
             weights = torch.softmax(betas[head] * scores[rows], dim=0)
             last.append(list(zip(rows, weights, strict=True)))
             found.append(weights @ memory[rows])

@@ -1,4 +1,4 @@
-"""Native calls in processes of their own under a sanitizer: the emu build, 7 threads a block, or the text for the GPU, a thread a lane."""
+"""Native calls in processes under a sanitizer: the emu build with 7 threads a block, or the GPU's source with a thread per lane."""
 
 import ctypes
 import subprocess
@@ -81,7 +81,7 @@ class Emulator:
                     tensor.copy_(torch.frombuffer(bytearray(file.read(len(tensor))), dtype=torch.uint8))
 
     def misses(self, entry: str, site: str) -> bool:
-        """Whether the last call of an entry point goes through unseen without the barrier at a place, or, for the GPU, those of warps."""
+        """Whether no error is found in the last call of an entry point without the barrier at a place, or, for the GPU, those of warps."""
         self.file.write_bytes(self.calls[entry])
         return self._run(entry, *site.split()).returncode != 66
 
@@ -91,7 +91,7 @@ class Emulator:
 
     @contextmanager
     def instead(self) -> Iterator["Emulator"]:
-        """Inside, native calls of models and ops run here."""
+        """Let native calls of models and ops run in the emulator."""
 
         emulated = partial(Build, emulate=True)
         operators = patch.object(ops.operator, "Build", emulated)

@@ -9,7 +9,7 @@ from mann_bench.measure.device import PassTime
 
 
 class FakeClock:
-    """Advances only when told."""
+    """Advances only when a test says so."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -168,11 +168,11 @@ def dnc_access(heads, width):
 
 @dataclass
 class DAMState:
-    """[S] 3.2: usage U(1) and the last read weights; `live` rows were written."""
+    """[S] 3.2: usage U(1) and the last read weights; rows 0 to `num_written` - 1 were written."""
 
     usage: np.ndarray
     read: np.ndarray
-    live: int
+    num_written: int
 
 
 def dam_access(heads, width, discount=0.99):
@@ -189,10 +189,10 @@ def dam_access(heads, width, discount=0.99):
                 w = alpha[k] * (gamma[k] * state.read[k, i] + (1 - gamma[k]) * (i == unused))
                 new[i] = new[i] + w * values[k]
                 written[i] += w
-        state.live = min(n, state.live + heads)
+        state.num_written = min(n, state.num_written + heads)
         state.read = np.zeros((heads, n))
         for k in range(heads):
-            state.read[k, : state.live] = content(new[: state.live], queries[k], betas[k])
+            state.read[k, : state.num_written] = content(new[: state.num_written], queries[k], betas[k])
         state.usage = discount * state.usage + written + state.read.sum(0)
         return state.read @ new, new
 
@@ -204,7 +204,7 @@ class SparseState:
     """[S]: the ring as a list, what each head read as {row: weight}, and SDNC's links as dense arrays with few entries."""
 
     order: list
-    live: int
+    num_written: int
     read: list = field(default_factory=list)
     after: np.ndarray | None = None  # N of the paper
     before: np.ndarray | None = None  # P of the paper
@@ -233,9 +233,9 @@ def write_sparse(memory, state, previous, alpha, gamma, value):
 
 
 def nearest(memory, state, query, beta, reads):
-    """{row: weight} of the K nearest live rows."""
-    similarity = [cosine(query, memory[i]) for i in range(state.live)]
-    rows = sorted(range(state.live), key=lambda i: -similarity[i])[:reads]
+    """{row: weight} of the K nearest written rows."""
+    similarity = [cosine(query, memory[i]) for i in range(state.num_written)]
+    rows = sorted(range(state.num_written), key=lambda i: -similarity[i])[:reads]
     return dict(zip(rows, softmax([beta * similarity[i] for i in rows]), strict=True))
 
 
@@ -255,7 +255,7 @@ def sam_access(heads, width, reads):
         memory = memory.copy()
         for k in range(heads):
             write_sparse(memory, state, state.read[k] if state.read else {}, alpha[k], gamma[k], values[k])
-        state.live = min(len(memory), state.live + heads)
+        state.num_written = min(len(memory), state.num_written + heads)
         state.read = [nearest(memory, state, queries[k], betas[k], reads) for k in range(heads)]
         return read_sparse(memory, state), memory
 
@@ -325,7 +325,7 @@ def sdnc_access(heads, width, reads, entries, links=link_step):
                 mean[row] = mean.get(row, 0.0) + w / heads
         memory = memory.copy()
         links(state, write_sparse(memory, state, mean, alpha, gamma, value), entries)
-        state.live = min(len(memory), state.live + 1)
+        state.num_written = min(len(memory), state.num_written + 1)
         previous, state.read = state.read or [{}] * heads, []
         for k in range(heads):
             mode, mixed = softmax(modes[k]), dict[int, float]()

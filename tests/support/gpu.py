@@ -1,4 +1,4 @@
-"""What the tests of tests/cuda need of a GPU and its tools. All of it is tried without one in tests/kernels/test_gpu_support.py."""
+"""Helpers of tests/cuda. All of them are tested without a GPU in tests/kernels/test_gpu_support.py."""
 
 import re
 import warnings
@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 @contextmanager
 def no_wait() -> Iterator[None]:
-    """Inside, whatever makes the host wait for the GPU is an error. The mode is reset even if setting it fails halfway."""
+    """Raise an error wherever the host waits for the GPU. The mode is reset even if setting it fails halfway."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch calls this mode a prototype, once a process

@@ -1,4 +1,4 @@
-"""The ledger of a model's pass held against the allocator's own peak, on any device."""
+"""The ledger of a model's pass compared with the allocator's own peak, on any device."""
 
 from mann_bench.data.case import Case
 from mann_bench.measure.ledger import CAUSES
@@ -10,7 +10,7 @@ LEDGER_MODELS = [*((name, 65536) for name in ("lstm", "ntm", "dam", "sam", "sdnc
 
 
 def check_ledger(model, slots, mode, device, residual):
-    """What no cause is known of stays under `residual` of the peak, and each part of the model stands under its cause."""
+    """Assert that the part without a known cause is below `residual` of the peak, and that each part of the model has its cause."""
     name, _, kernels = model.partition("-")
     case = Case(suite="s", model=name, slots=slots, steps=3, mode=mode, kernels=kernels or "auto", device=device)
     workload, hidden = build_recorded(device, lambda: ModelWorkload(case))

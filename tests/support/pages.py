@@ -1,4 +1,4 @@
-"""What a page would load from elsewhere, for tests that it is self-contained."""
+"""Finds what a page would load from other hosts, for tests that it is self-contained."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Made-up results with planted growth, for tests of what is concluded from them."""
+"""Made-up results with planted growth, for tests of reports."""
 
 from typing import Any, Literal, overload
 

@@ -1,4 +1,4 @@
-"""The driver's side of a talker: a worker process that starts at once and says what a test asks."""
+"""The driver's side of a talker, a worker process that starts fast and runs the code that a test sends."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from mann_bench.run.replies import Failure, Reply
 
 
 class Said(Reply):
-    """What it says."""
+    """The reply of a talker."""
 
     said: Any = None
 

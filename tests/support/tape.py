@@ -1,4 +1,4 @@
-"""How many bytes autograd saves, whatever saves them."""
+"""How many bytes autograd saves for backward."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @contextmanager
 def saved_bytes() -> Iterator[dict[int, int]]:
-    """Yields a mapping from storage address to bytes that fills with everything autograd saves."""
+    """Yield a mapping from storage address to bytes of everything that autograd saves meanwhile."""
     storages: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:

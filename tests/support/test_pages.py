@@ -1,4 +1,4 @@
-"""The check that a page is self-contained finds what is planted."""
+"""The check that a page is self-contained finds planted requests."""
 
 import pytest
 
