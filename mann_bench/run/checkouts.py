@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
+from mann_bench.data.fields import Json
 from mann_bench.data.labels import Labels
 from mann_bench.data.registry import BUILT_INS
 from mann_bench.data.result import Result
@@ -139,7 +140,7 @@ def build_kernels_of(side: Checkout, cases: list[Case]) -> None:
     with_kernels = [case for case in cases if case.kernels != "torch" and (case.model not in BUILT_INS or BUILT_INS[case.model].uses_index)]
     for dtype, device in dict.fromkeys((case.dtype, case.device) for case in with_kernels):
         case = Case(suite="build", model="sam", slots=64, steps=2, dtype=dtype, device=device)
-        command = {
+        command: dict[str, Json] = {
             "do": "prepare",
             "case": case.model_dump(exclude_defaults=True),
             "memory_bytes": Budget().memory,
