@@ -55,9 +55,12 @@ def compiler() -> str:
 
 
 def cache_folder() -> Path:
-    """Where built libraries are kept."""
+    """Where built libraries are kept; BuildError for a user without a home folder, as in some containers."""
     chosen = os.environ.get("MANN_BENCH_CACHE")
-    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "mann-bench"
+    try:
+        return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "mann-bench"
+    except RuntimeError as error:
+        raise BuildError("the kernels cannot be kept: this user has no home folder; set MANN_BENCH_CACHE to a folder of yours") from error
 
 
 def flags(real: str = "float32", store: str | None = None, *, emulate: bool = False, extra: tuple[str, ...] = ()) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from mann_bench.cli.console import tell, wide_console
 from mann_bench.cli.options import AsJson, SuiteName, SuiteOptions
+from mann_bench.data.labels import LETTERS, Labels
 from mann_bench.data.units import format_bytes, format_slots
 
 
@@ -36,11 +37,14 @@ def plan(
         ]
         print(json.dumps(rows))
         raise typer.Exit(1 if any(problems) else 0)
-    table = Table("model", "variant", "kernels", "index", "N", "B", "T", "fill", "mode", "device", "predicted", "seconds", "")
+    others = [name for name in Labels(planned.cases).fields if name not in ("batch", "steps", "fill", "device")]
+    heads = ("model", "variant", "kernels", "index", "N", "B", "T", "fill", "mode", "device", *(LETTERS.get(name, name) for name in others))
+    table = Table(*heads, "predicted", "seconds", "")
     for case, prediction, problem in zip(planned.cases, predictions, problems, strict=True):
         size_bytes = prediction.total_bytes
         remark = problem or ("over budget" if size_bytes is not None and size_bytes > planned.budget.memory else "")
-        shape = (format_slots(case.slots), str(case.batch), str(case.steps), case.fill, case.mode, case.device)
+        shape = [format_slots(case.slots), str(case.batch), str(case.steps), case.fill, case.mode, case.device]
+        shape += [str(getattr(case, name)) for name in others]
         predicted = format_bytes(size_bytes) if size_bytes is not None else "unknown"
         table.add_row(case.model, case.variant, case.kernels, case.index, *shape, predicted, f"{prediction.seconds:.0f}", remark)
     wide_console().print(table)

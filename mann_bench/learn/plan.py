@@ -16,7 +16,7 @@ from mann_bench.data.units import format_bytes, format_slots
 from mann_bench.kernels.index import find_index
 from mann_bench.learn.record import LearningCase, LearningOptions
 from mann_bench.learn.trainer import benchmark_case, build
-from mann_bench.measure.predict import predict
+from mann_bench.measure.predict import is_own, missing_modules, predict
 from mann_bench.run.largest import predicted_largest
 from mann_bench.suites.tasks import Task
 
@@ -33,7 +33,7 @@ def plan(task_name: str, task: Task, models: Sequence[str], seeds: Iterable[int]
     Raises:
         UsageError: naming the option at fault.
     """
-    return [plan_run(task_name, task, model, seed, options) for seed in seeds for model in models]
+    return [plan_run(task_name, task, model, seed, options) for seed in seeds for model in dict.fromkeys(models)]
 
 
 def plan_run(task_name: str, task: Task, model: str, seed: int, options: LearningOptions) -> LearningCase:
@@ -45,10 +45,7 @@ def plan_run(task_name: str, task: Task, model: str, seed: int, options: Learnin
     fields = default_settings(task_name) | options.of_model(model)
     if name in BUILT_INS and not entry.uses_index:  # a dense model has no index to choose
         fields["index"] = "exact"
-    try:
-        find_index(fields["index"])
-    except ValueError as error:
-        raise UsageError(f"--index: {error}") from error
+    check_index(fields["index"])
     exponential = fields.get("curriculum") == "exponential"
     fields.setdefault("levels", (task.first_level, task.last_level or ANY_LEVEL) if exponential else task.levels)
     fields.setdefault("first_level", fields["levels"][0])
@@ -60,7 +57,7 @@ def plan_run(task_name: str, task: Task, model: str, seed: int, options: Learnin
     fields |= {"task": task_name, "data": task.fingerprint, "model": name, "variant": variant, "seed": seed}
     try:
         case = LearningCase(**fields)
-        if name in BUILT_INS:  # a user's own model is built in its own process only: building it may have any effect
+        if is_own(benchmark_case(case)):  # code of a user's runs in its own process only: building it may have any effect
             with torch.device("meta"):
                 build(case, task)
         return case
@@ -70,6 +67,17 @@ def plan_run(task_name: str, task: Task, model: str, seed: int, options: Learnin
         raise UsageError(f"learn: {option}{first['msg'].removeprefix('Value error, ')}") from error
     except ValueError as error:
         raise UsageError(f"learn: {model}: {error}") from error
+
+
+def check_index(name: str) -> None:
+    """Raise UsageError unless there is an index of that name. One of the user's is not imported: that may have any effect."""
+    if missing := missing_modules(name):
+        raise UsageError(f"--index: {missing}")
+    try:
+        if ":" not in name:
+            find_index(name)
+    except ValueError as error:
+        raise UsageError(f"--index: {error}") from error
 
 
 def default_settings(task: str) -> dict[str, Any]:
@@ -93,7 +101,9 @@ def with_equal_memory(cases: list[LearningCase], task: Task, reference: str = "s
     of_reference = [case for case in cases if case.model == reference]
     if not of_reference:
         raise UsageError(f"--equal-memory: expected {reference} among the models, whose bytes the others get; got none")
-    size_bytes = predict(prediction_case(of_reference[0], task), Budget()).total_bytes or 0
+    size_bytes = predict(prediction_case(of_reference[0], task), Budget()).total_bytes
+    if size_bytes is None:
+        raise UsageError(f"--equal-memory: the bytes of {reference} with index {of_reference[0].index} are not known before it runs")
     over = f"{EQUAL_STEPS} steps at batch {of_reference[0].batch}"
     notes = [f"{reference} with N = {format_slots(of_reference[0].slots)} takes {format_bytes(size_bytes)} over {over}"]
     slots_of: dict[str, int] = {}

@@ -11,6 +11,7 @@ import torch
 
 from mann_bench.data.errors import DISK_FULL
 from mann_bench.data.fields import Json
+from mann_bench.kernels.index import Unavailable
 from mann_bench.learn.evaluation import evaluate, levels_to_test, validate
 from mann_bench.learn.record import LearningCase
 from mann_bench.learn.trainer import DivergedError, Trainer, start_or_resume
@@ -98,6 +99,8 @@ class TrainingWorker:
         """Status and reason of a run that an exception ended."""
         if isinstance(error, DivergedError):
             return "diverged", reason_line(str(error))
+        if isinstance(error, Unavailable):
+            return "unavailable", reason_line(str(error))
         where = "while it was built"
         if trainer is not None:
             trainer.close_point()

@@ -57,10 +57,7 @@ def why_unbuildable(case: Case) -> str | None:
     """Why a case can never be built, whatever the machine: a name that does not exist, or sizes that do not fit; None if it can, as far
     as is known without running a user's code."""
     if not is_own(case):
-        targets = [name for name in (find_model(case.model).target, case.index) if ":" in name]
-        modules = [target.partition(":")[0].partition(".")[0] for target in targets]
-        missing = [f"there is no module {module!r} here" for module in modules if importlib.util.find_spec(module) is None]
-        return "; ".join(missing) or None
+        return missing_modules(find_model(case.model).target, case.index)
     try:
         workload_class(case.model).predicted_bytes(case)
     except ValueError as error:
@@ -68,6 +65,17 @@ def why_unbuildable(case: Case) -> str | None:
     except Unavailable:
         return None
     return None
+
+
+def missing_modules(*names: str) -> str | None:
+    """Which modules are not here of those that are written as `package.module:name`, in words; None if all are. None is imported."""
+    modules = [name.partition(":")[0].partition(".")[0] for name in names if ":" in name]
+    return "; ".join(f"there is no module {module!r} here" for module in modules if not module_exists(module)) or None
+
+
+def module_exists(name: str) -> bool:
+    """Whether a case's own process could import a module of that name, which has no dots; `__main__` is its own there."""
+    return name not in ("", "__main__") and importlib.util.find_spec(name) is not None
 
 
 def is_own(case: Case) -> bool:

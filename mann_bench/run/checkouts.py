@@ -12,10 +12,16 @@ from pathlib import Path
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
+from mann_bench.data.fields import Json
+from mann_bench.data.labels import Labels
+from mann_bench.data.registry import BUILT_INS
 from mann_bench.data.result import Result
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
+from mann_bench.kernels.native.build import COMPILE_S
 from mann_bench.machine.git import GitError, git_commit, run_git, why_unknown
+from mann_bench.run.process import WorkerProcess
+from mann_bench.run.replies import Failure, Prepared
 from mann_bench.run.runner import StoppedCurves, fit_batches, not_started, precheck, run_side_by_side
 from mann_bench.run.session import describe, line
 
@@ -100,7 +106,9 @@ def run_at_both(
         description["environment"]["git"] = git_commit(side.path)
     folders = [RunFolder(out / name, text, resume=False) for name, text in zip(names, descriptions, strict=True)]
     try:
-        stopped = StoppedCurves([])
+        for side in sides:
+            build_kernels_of(side, suite.cases)
+        stopped, labels = StoppedCurves([]), Labels(suite.cases)
         for number, case in enumerate(suite.cases, 1):
             results: tuple[list[Result], list[Result]] = ([], [])
             for process in range(processes):
@@ -117,15 +125,37 @@ def run_at_both(
                     folder.append(result)
                     side_results.append(result)
                     stopped.note(result)
-                    announce(f"[{number}/{len(suite.cases)}] {side.name}: {line(result)}")
+                    announce(f"[{number}/{len(suite.cases)}] {side.name}: {line(result, labels)}")
     finally:
         for folder in folders:
             folder.close()
     return folders[0].path, folders[1].path
 
 
+def build_kernels_of(side: Checkout, cases: list[Case]) -> None:
+    """Let a checkout compile the native kernels that the cases may use, so that no case's time goes into it.
+
+    A worker of its own runs a small SAM, which an older commit understands too. If that fails, the cases tell why.
+    """
+    with_kernels = [case for case in cases if case.kernels != "torch" and (case.model not in BUILT_INS or BUILT_INS[case.model].uses_index)]
+    for dtype, device in dict.fromkeys((case.dtype, case.device) for case in with_kernels):
+        case = Case(suite="build", model="sam", slots=64, steps=2, dtype=dtype, device=device)
+        command: dict[str, Json] = {
+            "do": "prepare",
+            "case": case.model_dump(exclude_defaults=True),
+            "memory_bytes": Budget().memory,
+            "warmup_s": 0.0,
+        }
+        worker = WorkerProcess(case.threads, side.path)
+        try:
+            if not isinstance(worker.wait_until_started(), Failure):
+                worker.ask(command, COMPILE_S, Prepared)
+        finally:
+            worker.quit()
+
+
 def _run_pair(case: Case, budget: Budget, checkouts: list[Path]) -> Iterator[Result]:
     """Both side by side, or one after the other where memory does not hold both. A second try of one alone would compare other moments."""
     waiting = iter(checkouts)
     for batch in fit_batches([case, case], budget):
-        yield from run_side_by_side(batch, budget, lambda text: None, [next(waiting) for _ in batch], retry=False)
+        yield from run_side_by_side(batch, budget, lambda case, text: None, [next(waiting) for _ in batch], retry=False)

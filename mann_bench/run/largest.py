@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from mann_bench.data.case import Case
+from mann_bench.data.registry import find_model
 from mann_bench.data.result import Measured, Result
 from mann_bench.data.suite import Budget
 from mann_bench.data.units import format_slots
@@ -69,7 +70,7 @@ def find_largest(case: Case, budget: Budget, probe: Probe, step_ms: float | None
         The result of each probe and, last, the answer.
     """
     predicted = predicted_largest(case, budget)
-    least = smallest(case)
+    least, uses_slots = smallest(case), find_model(case.model).uses_slots
     size = max(least, predicted or START)
     fitted: Measured | None = None
     failed: Result | None = None
@@ -87,7 +88,7 @@ def find_largest(case: Case, budget: Budget, probe: Probe, step_ms: float | None
         if failed is None:
             size = min(MOST_SLOTS, 2 * size)
         elif fitted is None:
-            if size == least:
+            if size == least or not uses_slots:
                 why = _stop_reason(failed, step_ms)
                 break
             size = max(least, size // 2)
@@ -108,7 +109,7 @@ def measured_probe(budget: Budget) -> Probe:
     short = budget.model_copy(update={"rounds": 1, "timing_seconds": min(budget.timing_seconds, 1.0)})
 
     def probe(case: Case) -> Result:
-        return next(iter(run_side_by_side([case], short, lambda text: None)))
+        return next(iter(run_side_by_side([case], short, lambda case, text: None)))
 
     return probe
 

@@ -36,7 +36,7 @@ class Prepared(Reply):
     backend: Backend = Field(alias="ran")
     check: Check | None = None
     reason: Sentence | None = None
-    recall: float | None = None
+    recall: float | None = Field(None, ge=0, le=1)
     memory: Memory
     first_ms: float | None = None
     warmup_ms: list[float]

@@ -20,7 +20,7 @@ from mann_bench.data.result import Measured, NotMeasured, Result, now
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
 from mann_bench.data.units import format_bytes, format_slots
-from mann_bench.kernels.index import find_index
+from mann_bench.kernels.index import INDEXES
 from mann_bench.kernels.native import build
 from mann_bench.machine.cpus import ReservedCpus, pick_cpus
 from mann_bench.machine.devices import free_bytes, why_no_device
@@ -35,7 +35,7 @@ GPU_HEAP_OVERHEAD = 1.3  # the same on a GPU, whose allocator works with smaller
 GPU_PROCESS_BYTES = 2**30  # CUDA context and libraries of a process, and what its allocator caches
 USABLE_MEMORY = 0.8  # part of the free memory that workers side by side may take
 
-Announce = Callable[[str], None]
+Announce = Callable[[Case, str], None]  # what is being done with a case
 
 
 @dataclass(eq=False)
@@ -99,7 +99,7 @@ class _RunningCase:
             return _not_measured(self.case, failure, self.started_at, wall_s, comparison=self.comparison, output=self.worker.output)
 
 
-def run_suite(suite: Suite, folder: RunFolder, announce: Announce = lambda text: None) -> Iterator[Result]:
+def run_suite(suite: Suite, folder: RunFolder, announce: Announce = lambda case, text: None) -> Iterator[Result]:
     """Run the cases that the folder does not hold yet. Each result is on disk before it is yielded.
 
     Larger N of a curve that ran out of memory or time, in this run or an earlier one of the folder, are skipped.
@@ -171,12 +171,12 @@ def precheck(case: Case, budget: Budget, stopped: StoppedCurves) -> Failure | No
 
 
 def why_unavailable(device: str, variant: str, index: str) -> str | None:
-    """What this machine lacks to run a case, or None."""
+    """What this machine lacks to run a case, or None. What an index of the user's lacks is known in the case's own process only."""
     missing = why_no_device(device)
     if missing is None and variant == "compiled" and compiler() is None:
         missing = "torch.compile needs a C++ compiler: install g++ or clang++, or set CXX"
-    with contextlib.suppress(ValueError):  # an unknown index: the case's own process reports it
-        missing = missing or find_index(index).why_not(device)
+    if missing is None and index in INDEXES:
+        missing = INDEXES[index].why_not(device)
     return missing
 
 
@@ -191,15 +191,16 @@ def run_side_by_side(
     """Measure the cases of one comparison: prepare each in a worker of its own, then time them in turn, round by round.
 
     Args:
-        announce: called with what is being done.
-        checkouts: folder whose code each case runs; by default the code of this process.
+        announce: called with a case and what is being done with it.
+        checkouts: folder whose code each case runs, its kernels built already; by default the code of this process.
         retry: a case whose worker somebody kills (`Killed`) gets a second try, alone.
 
     Yields:
         The results in the order of the cases, after the last round; those of second tries last.
     """
     folders = checkouts or [None] * len(cases)
-    build_kernels({case.dtype for case in cases})
+    if checkouts is None:
+        build_kernels({case.dtype for case in cases})
     comparison = secrets.token_hex(8)
     running: list[_RunningCase] = []
     reserved = ReservedCpus(max(case.threads for case in cases))
@@ -210,7 +211,7 @@ def run_side_by_side(
         for item in running:
             item.keep_failure(item.worker.wait_until_started())
         for item in running:
-            announce(f"{item.case.label}: memory and warm-up")
+            announce(item.case, "memory and warm-up")
             command: dict[str, Json] = {
                 "do": "prepare",
                 "case": item.case.model_dump(exclude_defaults=True),  # an older commit may lack newer fields
@@ -260,7 +261,7 @@ def _time_round(running: list[_RunningCase], budget: Budget, announce: Announce)
     }
     for item in running:
         if item.failure is None:
-            announce(f"{item.case.label}: timing")
+            announce(item.case, "timing")
             if (finished := item.ask(command, budget, Round)) is not None:
                 item.rounds.append(finished)
 

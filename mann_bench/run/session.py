@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mann_bench.data.case import Case
 from mann_bench.data.conditions import RunDescription
 from mann_bench.data.fields import Json
+from mann_bench.data.labels import Labels
 from mann_bench.data.result import SCHEMA, Result, now
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
@@ -42,6 +43,7 @@ def open_run(suite: Suite, path: Path, *, resume: bool) -> RunFolder:
 
 def run_and_store(suite: Suite, folder: RunFolder, console: Console) -> Counter[str]:
     """Run a suite into its folder and close that; returns how many cases have each status, earlier ones included."""
+    labels = Labels(suite.cases)
     try:
         statuses = Counter(result.status for result in folder.records)
         if earlier := len(folder.records):
@@ -51,15 +53,15 @@ def run_and_store(suite: Suite, folder: RunFolder, console: Console) -> Counter[
         with bar or nullcontext():
             task = bar.add_task("starting", total=len(suite.cases), completed=earlier) if bar else None
 
-            def announce(text: str) -> None:
+            def announce(case: Case, text: str) -> None:
                 if bar and task is not None:
-                    bar.update(task, description=visible(text))
+                    bar.update(task, description=visible(f"{labels(case)}: {text}"))
 
             for result in run_suite(suite, folder, announce):
                 statuses[result.status] += 1
                 if bar and task is not None:
                     bar.advance(task)
-                console.print(f"[{sum(statuses.values())}/{len(suite.cases)}] {line(result)}", soft_wrap=True)
+                console.print(f"[{sum(statuses.values())}/{len(suite.cases)}] {line(result, labels)}", soft_wrap=True)
                 for sentence in advise(result):
                     console.print(f"    {sentence}", soft_wrap=True)
     finally:
@@ -71,13 +73,14 @@ def search_and_store(cases: list[Case], budget: Budget, step_ms: float | None, p
     """Find the largest N for each case and store every probe as a result; return a row per case: predicted, measured, what stopped it."""
     suite = Suite(name="largest", description="The largest memory inside a budget.", cases=[], budget=budget, text="")
     folder = RunFolder(path, describe(suite), resume=False)
+    labels = Labels(cases)
     rows: list[dict[str, Json]] = []
     try:
         for case in cases:
             for answer in find_largest(case, budget, measured_probe(budget), step_ms):
                 if not isinstance(answer, Largest):
                     folder.append(answer)
-                    console.print(line(answer), soft_wrap=True)
+                    console.print(line(answer, labels), soft_wrap=True)
                     continue
                 fitted = answer.fitted
                 rows.append(
@@ -96,13 +99,13 @@ def search_and_store(cases: list[Case], budget: Budget, step_ms: float | None, p
     return rows
 
 
-def line(result: Result) -> str:
-    """One line about a result: time and bytes per step, bandwidth where it is known; or why it was not measured."""
+def line(result: Result, labels: Labels) -> str:
+    """One line about a result of a run: time and bytes per step, bandwidth where it is known; or why it was not measured."""
     if result.status != "ok":
-        return f"{result.case.label}: {result.status}: {shortened(result.reason or 'no reason known')}"
+        return f"{labels(result.case)}: {result.status}: {shortened(result.reason or 'no reason known')}"
     step = result.time.step_ms
     half_width = (step.ci_high - step.ci_low) / 2 / step.median
-    text = f"{result.case.label}: {step.median:.3g} ms/step ±{half_width:.0%}, {result.memory.bytes_per_step:,.0f} bytes/step"
+    text = f"{labels(result.case)}: {step.median:.3g} ms/step ±{half_width:.0%}, {result.memory.bytes_per_step:,.0f} bytes/step"
     if moved_bytes := workload_class(result.case.model).moved_bytes(result.case):
         text += f", {moved_bytes / step.median / 1e6:.3g} GB/s"
     return f"{text}; {shortened(result.reason)}" if result.reason else text

@@ -21,6 +21,7 @@ from mann_bench.data.case import Case
 from mann_bench.data.errors import OUT_OF_MEMORY
 from mann_bench.data.fields import Json
 from mann_bench.data.result import Backend
+from mann_bench.kernels.index import Unavailable
 from mann_bench.machine.devices import device_name
 from mann_bench.measure.conduct import IDLE_SHARE, Answers, Conduct, idle_share, keep_output
 from mann_bench.measure.device import open_device
@@ -142,6 +143,8 @@ def answer(worker: Worker, command: dict[str, Any]) -> BaseModel:
         return method(**command)
     except Exception as error:  # a user's model may raise anything: that is a result too
         print_exception(error)
+        if isinstance(error, Unavailable):
+            return Failure(status="unavailable", reason=text_of(error))
         if is_out_of_memory(error):
             return Failure(status="oom", reason="; ".join([describe(error), *worker.warnings]))
         return Failure(status="error", reason=describe(error))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from mann_bench.data.registry import BUILT_INS, KINDS
@@ -33,15 +34,21 @@ def pareto_fronts(frame: pd.DataFrame) -> list[ParetoFront]:
     for _, rows in measured.groupby(["run", "setting", "slots", measured["model"].map(_work)], sort=False):
         if len(rows) < 2:
             continue
-        beaten = {}
-        for _, row in rows.iterrows():
-            no_worse = (rows[COSTS] <= row[COSTS]).all(axis=1)
-            better = no_worse & (rows[COSTS] < row[COSTS]).any(axis=1)
-            if better.any():
-                beaten[str(row["curve"])] = str(rows.loc[better].sort_values("step_ms_median")["curve"].iloc[0])
+        beaten = _beaten(rows)
         best = rows[~rows["curve"].isin(list(beaten))].sort_values("step_ms_median")
         fronts.append(ParetoFront(str(rows["setting"].iloc[0]), int(rows["slots"].iloc[0]), best, beaten))
     return fronts
+
+
+def _beaten(rows: pd.DataFrame) -> dict[str, str]:
+    """The curves that another one beats, and the fastest that does."""
+    costs, curves = rows[COSTS].to_numpy(dtype=float), list(map(str, rows["curve"]))
+    beaten = {}
+    for curve, own in zip(curves, costs, strict=True):
+        (better,) = np.nonzero((costs <= own).all(axis=1) & (costs < own).any(axis=1))
+        if len(better):
+            beaten[curve] = curves[better[np.argmin(costs[better, 0])]]
+    return beaten
 
 
 def _work(model: str) -> str:

@@ -52,9 +52,9 @@ def change(before: Processes, after: Processes, *, side_by_side: bool = True) ->
         ratios = np.concatenate(per_round)
         p_value = float(stats.wilcoxon(ratios).pvalue) if ratios.any() else 1.0
     else:
-        flat = [(np.concatenate(old), np.concatenate(new)) for old, new in pairs]
-        log_ratios = np.array([log_median(new) - log_median(old) for old, new in flat])
-        resampled = np.stack([_resampled_log_medians(new, random) - _resampled_log_medians(old, random) for old, new in flat])
+        flat = [(Blocks(np.concatenate(old)), Blocks(np.concatenate(new))) for old, new in pairs]
+        log_ratios = np.array([new.log_median - old.log_median for old, new in flat])
+        resampled = np.stack([new.resampled_log_medians(random) - old.resampled_log_medians(random) for old, new in flat])
         blocks = [_aligned(old, new) for old, new in flat]
         p_value = float(stats.mannwhitneyu(*(np.concatenate(side) for side in zip(*blocks, strict=True))).pvalue)
     drawn_pairs = random.integers(len(pairs), size=resampled.shape)
@@ -110,8 +110,7 @@ def block_length(samples: Sequence[float] | Floats) -> int:
 
 def block_medians(samples: Sequence[float] | Floats) -> Floats:
     """Return the median of each block of consecutive samples."""
-    length = block_length(samples)
-    return np.array([np.median(samples[i : i + length]) for i in range(0, len(samples) - length + 1, length)])
+    return Blocks(np.asarray(samples)).medians
 
 
 def log_median(samples: Sequence[float] | Floats) -> float:
@@ -119,16 +118,31 @@ def log_median(samples: Sequence[float] | Floats) -> float:
     return float(np.log(np.median(samples)))
 
 
-def _aligned(before: Floats, after: Floats) -> tuple[Floats, Floats]:
+class Blocks:
+    """The samples of one process and the length of their blocks, which takes longer to find out than the rest."""
+
+    def __init__(self, samples: Floats) -> None:
+        self.samples = samples
+        self.length = block_length(samples)
+        self.log_median = log_median(samples)
+
+    @property
+    def medians(self) -> Floats:
+        """The median of each whole block of consecutive samples."""
+        if self.length == 1:
+            return self.samples
+        whole = len(self.samples) // self.length
+        return np.asarray(np.median(self.samples[: whole * self.length].reshape(whole, self.length), axis=1))
+
+    def resampled_log_medians(self, random: np.random.Generator) -> Floats:
+        """Log medians [DRAWS] of a moving-block bootstrap (Kuensch 1989)."""
+        blocks = -(-len(self.samples) // self.length)
+        starts = random.integers(len(self.samples) - self.length + 1, size=(DRAWS, blocks))
+        indices = (starts[..., None] + np.arange(self.length)).reshape(DRAWS, -1)[:, : len(self.samples)]
+        return np.asarray(np.log(np.median(self.samples[indices], axis=1)))
+
+
+def _aligned(before: Blocks, after: Blocks) -> tuple[Floats, Floats]:
     """The log block medians of both sides, less the mean of their log medians."""
-    level = (log_median(before) + log_median(after)) / 2
-    return np.log(block_medians(before)) - level, np.log(block_medians(after)) - level
-
-
-def _resampled_log_medians(samples: Floats, random: np.random.Generator) -> Floats:
-    """Log medians [DRAWS] of a moving-block bootstrap (Kuensch 1989)."""
-    length = block_length(samples)
-    blocks = -(-len(samples) // length)
-    starts = random.integers(len(samples) - length + 1, size=(DRAWS, blocks))
-    indices = (starts[..., None] + np.arange(length)).reshape(DRAWS, -1)[:, : len(samples)]
-    return np.asarray(np.log(np.median(samples[indices], axis=1)))
+    level = (before.log_median + after.log_median) / 2
+    return np.log(before.medians) - level, np.log(after.medians) - level

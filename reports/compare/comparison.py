@@ -16,11 +16,12 @@ from typing import Literal
 from mann_bench.data.case import Case
 from mann_bench.data.conditions import conditions_of
 from mann_bench.data.errors import UsageError
-from mann_bench.data.result import Measured, Result
-from mann_bench.data.store import load_results, load_run
-from mann_bench.measure.timing import split_rounds
+from mann_bench.data.labels import Labels
+from mann_bench.data.result import Result
+from mann_bench.data.store import RESULTS, iter_records, load_run
 from mann_bench.reports.analysis.significance import Change, change, corrected, log_median, widened
 from mann_bench.reports.compare.environments import environment_differences
+from mann_bench.reports.compare.judged import BYTES, JudgedResult, by_case, judged
 
 Verdict = Literal["FASTER", "SLOWER", "SAME", "INCONCLUSIVE", "BROKEN", "FIXED", "NOT MEASURED"]
 
@@ -30,22 +31,23 @@ NOT_IN_TURN = (
     "machine's; `compare A B --suite NAME` times two states of the code in turn"
 )
 SAME_START_S = 1.0  # starts are stored to the second; results without the id of their comparison are judged by them
+MOST_LISTED = 20  # cases that are named in a warning
 MAX_RECALL_LOSS = 0.005  # a larger one is a warning
-BYTES = ("peak_bytes", "tape_bytes", "state_bytes", "bytes_per_step")
 
 
 @dataclass(frozen=True)
 class CaseComparison:
     """One case on both sides.
 
-    `before` and `after` represent the processes of a side: the first that failed, else the first. `step_ms`: the geometric mean over
-    processes of their median. `p_value` is corrected for the number of cases. `sizes`: bytes (before, after) by quantity. `in_turn`: both
-    sides were timed in turn.
+    `label` tells it from all other cases of both sides. `before` and `after` represent the processes of a side: the first that failed, else
+    the first. `step_ms`: the geometric mean over processes of their median. `p_value` is corrected for the number of cases. `sizes`: bytes
+    (before, after) by quantity. `in_turn`: both sides were timed in turn.
     """
 
     case: Case
-    before: Result
-    after: Result
+    label: str
+    before: JudgedResult
+    after: JudgedResult
     step_ms: tuple[float, float] | None
     change: Change | None
     p_value: float | None
@@ -73,7 +75,7 @@ class CaseComparison:
     def warnings(self) -> list[str]:
         """Reasons why the times are not comparable: other kernels ran, or the index finds less."""
         reasons = []
-        name, old, new = self.case.label, self.before, self.after
+        name, old, new = self.label, self.before, self.after
         a, b = old.backend, new.backend
         if a and b and (a.kernels, a.index) != (b.kernels, b.index):
             reasons.append(f"{name}: kernels {a.kernels}, index {a.index} ran in A, {b.kernels}, {b.index} in B")
@@ -82,15 +84,16 @@ class CaseComparison:
         return reasons
 
 
-def compare_results(before: Iterable[Result], after: Iterable[Result]) -> tuple[list[CaseComparison], list[Case], list[Case]]:
+def compare_results(before: Iterable[Result], after: Iterable[Result]) -> tuple[list[CaseComparison], list[str], list[str]]:
     """Compare the cases that both sides have; UsageError if there are none.
 
     A case measured in several processes has several results. Their samples are kept apart, as one process may be faster by chance.
 
     Returns:
-        The comparisons in the order of `before`, and the cases that only `before` and only `after` has.
+        The comparisons in the order of `before`, and the labels of the cases that only `before` and only `after` has.
     """
-    old, new = _by_case(before), _by_case(after)
+    all_cases: dict[str, Case] = {}
+    old, new = by_case(before, all_cases), by_case(after, all_cases)
     shared = [key for key in old if key in new]
     if not shared:
         raise UsageError("compare: expected at least one case on both sides, got none; run the same suite with the same options twice")
@@ -99,13 +102,18 @@ def compare_results(before: Iterable[Result], after: Iterable[Result]) -> tuple[
     apart = [key for key in changes if not in_turn[key]]
     changes |= zip(apart, widened([changes[key] for key in apart]), strict=True)
     p_values = dict(zip(changes, corrected([each.p_value for each in changes.values()]), strict=True))
-    cases = [_compare_case(old[key], new[key], changes.get(key), p_values.get(key), in_turn[key]) for key in shared]
-    return cases, [old[k][0].case for k in old if k not in new], [new[k][0].case for k in new if k not in old]
+    label = Labels(all_cases.values())
+    labels = {key: label(case) for key, case in all_cases.items()}
+    cases = [
+        _compare_case(all_cases[key], labels[key], old[key], new[key], changes.get(key), p_values.get(key), in_turn[key]) for key in shared
+    ]
+    only_before, only_after = ([labels[key] for key in a if key not in b] for a, b in ((old, new), (new, old)))
+    return cases, only_before, only_after
 
 
 def known_well(before: Sequence[Result], after: Sequence[Result], threshold: float) -> bool:
     """Return whether one case needs no more processes: its ratio is known to half the threshold, or cannot be measured."""
-    time_change = _change(before, after)
+    time_change = _change([judged(result) for result in before], [judged(result) for result in after])
     return time_change is None or time_change.high / time_change.low <= 1 + threshold
 
 
@@ -119,7 +127,7 @@ class Comparison:
 
 def compare_runs(before: Path, after: Path, *, anyway: bool = False) -> Comparison:
     """Compare two stored runs; UsageError if they ran on different machines, unless `anyway`."""
-    cases, only_before, only_after = compare_results(load_results(before), load_results(after))
+    cases, only_before, only_after = compare_results(iter_records(before, RESULTS), iter_records(after, RESULTS))
     refused, warnings = _condition_differences(before, after, cases)
     if refused and not anyway:
         raise UsageError(f"compare: expected two runs of one machine, got {'; '.join(refused)}; add --anyway to compare them all the same")
@@ -127,10 +135,14 @@ def compare_runs(before: Path, after: Path, *, anyway: bool = False) -> Comparis
         warnings.append(NOT_IN_TURN)
     warnings = refused + warnings
     warnings += [warning for case in cases for warning in case.warnings]
-    warnings += [
-        f"only in {side}: {', '.join(case.label for case in rest)}" for side, rest in (("A", only_before), ("B", only_after)) if rest
-    ]
+    warnings += [f"only in {side}: {listed(labels)}" for side, labels in (("A", only_before), ("B", only_after)) if labels]
     return Comparison(cases, warnings)
+
+
+def listed(labels: Sequence[str]) -> str:
+    """List cases in a sentence: the first `MOST_LISTED`, and how many more there are."""
+    more = len(labels) - MOST_LISTED
+    return ", ".join(labels[:MOST_LISTED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _condition_differences(before: Path, after: Path, cases: Sequence[CaseComparison]) -> tuple[list[str], list[str]]:
@@ -145,38 +157,35 @@ def _condition_differences(before: Path, after: Path, cases: Sequence[CaseCompar
     return list(refused), list(warnings)
 
 
-def _by_case(results: Iterable[Result]) -> dict[str, list[Result]]:
-    """The results of each case, by all its fields but the suite's name; ids may have been computed by older code."""
-    groups: dict[str, list[Result]] = {}
-    for result in results:
-        groups.setdefault(result.case.model_dump_json(exclude={"suite"}), []).append(result)
-    return groups
-
-
 def _compare_case(
-    before: Sequence[Result], after: Sequence[Result], time_change: Change | None, p_value: float | None, in_turn: bool
+    case: Case,
+    label: str,
+    before: Sequence[JudgedResult],
+    after: Sequence[JudgedResult],
+    time_change: Change | None,
+    p_value: float | None,
+    in_turn: bool,
 ) -> CaseComparison:
     first = [next((result for result in side if result.status != "ok"), side[0]) for side in (before, after)]
-    step_ms = (_step_ms(before), _step_ms(after)) if time_change else None
-    return CaseComparison(before[0].case, first[0], first[1], step_ms, time_change, p_value, _sizes(before, after), in_turn)
+    step_ms = (_step_ms(case, before), _step_ms(case, after)) if time_change else None
+    return CaseComparison(case, label, first[0], first[1], step_ms, time_change, p_value, _sizes(before, after), in_turn)
 
 
-def _step_ms(results: Sequence[Result]) -> float:
-    return math.exp(statistics.fmean(log_median(r.time.pass_ms.samples) for r in results if r.status == "ok")) / results[0].case.steps
+def _step_ms(case: Case, results: Sequence[JudgedResult]) -> float:
+    return math.exp(statistics.fmean(log_median(result.samples_ms) for result in results if result.samples_ms)) / case.steps
 
 
-def _change(before: Sequence[Result], after: Sequence[Result]) -> Change | None:
+def _change(before: Sequence[JudgedResult], after: Sequence[JudgedResult]) -> Change | None:
     """The change of time, by the processes that were timed in turn if there are any; None if a process measured none."""
-    if not before or not after or not all(isinstance(result, Measured) for result in (*before, *after)):
+    if not before or not after or not all(result.samples_ms for result in (*before, *after)):
         return None
     pairs = pairs_in_turn(before, after)
     sides = zip(*pairs, strict=True) if pairs else (before, after)
-    times = ([result.time for result in side if isinstance(result, Measured)] for side in sides)
-    old, new = ([split_rounds(time.pass_ms.samples, time.round_counts) for time in side] for side in times)
+    old, new = ([result.rounds_ms for result in side] for side in sides)
     return change(old, new, side_by_side=bool(pairs))
 
 
-def pairs_in_turn(before: Sequence[Result], after: Sequence[Result]) -> list[tuple[Result, Result]]:
+def pairs_in_turn(before: Sequence[JudgedResult], after: Sequence[JudgedResult]) -> list[tuple[JudgedResult, JudgedResult]]:
     """The processes of both sides that were timed in turn, in pairs; none if the sides were measured apart.
 
     Results that were timed in turn have the id of their comparison. Older results have none: if all their processes started together, pair
@@ -186,16 +195,17 @@ def pairs_in_turn(before: Sequence[Result], after: Sequence[Result]) -> list[tup
         of_comparison = {result.comparison: result for result in after if result.comparison}
         return [(old, of_comparison[old.comparison]) for old in before if old.comparison in of_comparison]
 
-    def start(result: Result) -> float:
+    def start(result: JudgedResult) -> float:
         return datetime.fromisoformat(result.started_at).timestamp()
 
     pairs = list(zip(before, after, strict=False))
     return pairs if all(abs(start(old) - start(new)) <= SAME_START_S for old, new in pairs) else []
 
 
-def _sizes(before: Sequence[Result], after: Sequence[Result]) -> dict[str, tuple[float, float]]:
+def _sizes(before: Sequence[JudgedResult], after: Sequence[JudgedResult]) -> dict[str, tuple[float, float]]:
     """Each quantity of memory (before, after), the largest over the processes of a side."""
-    memories = [[result.memory for result in side if result.memory] for side in (before, after)]
-    if not all(memories):
+    sides = [[result.sizes for result in side if result.sizes] for side in (before, after)]
+    if not all(sides):
         return {}
-    return {name: (max(getattr(m, name) for m in memories[0]), max(getattr(m, name) for m in memories[1])) for name in BYTES}
+    largest = ([max(sizes) for sizes in zip(*side, strict=True)] for side in sides)
+    return dict(zip(BYTES, zip(*largest, strict=True), strict=True))

@@ -31,12 +31,11 @@ def summary(cases: Sequence[CaseComparison], threshold: float) -> str:
 
 def table_row(case: CaseComparison, threshold: float) -> tuple[str, ...]:
     """Return a case as texts: name, both medians, ratio, interval, p, verdict, memory."""
-    name = f"{case.case.label} B={case.case.batch} T={case.case.steps}"
     times = [f"{ms:.4g}" for ms in case.step_ms] if case.step_ms else [case.before.status, case.after.status]
     ratio = ("-", "-", "-")
     if case.change is not None:
         ratio = (f"{case.change.ratio:.3f}", f"[{case.change.low:.3f}, {case.change.high:.3f}]", f"{case.p_value:.2g}")
-    return (name, *times, *ratio, case.verdict(threshold), memory_text(case))
+    return (case.label, *times, *ratio, case.verdict(threshold), memory_text(case))
 
 
 def to_json(case: CaseComparison, threshold: float) -> dict[str, Json]:

@@ -41,7 +41,7 @@ def violations(cases: Sequence[CaseComparison], limits: Sequence[Limit]) -> list
     """Return a sentence for each violation; a case that ran before and no longer does violates every limit."""
     broken = []
     for each in cases:
-        name = each.case.label
+        name = each.label
         if limits and each.verdict(0) == "BROKEN":
             broken.append(f"{name}: ran before, now {each.after.status}: {each.after.reason}")
         for limit in limits:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from mann_bench.data.conditions import RunDescription, all_conditions
 from mann_bench.data.files import write_atomically
+from mann_bench.data.labels import LETTERS
 from mann_bench.data.result import Result
 from mann_bench.data.store import RESULTS, iter_records, load_run
 from mann_bench.data.text import defused, one_line, visible
@@ -90,10 +91,9 @@ def _settings(frame: pd.DataFrame) -> pd.Series:
     """What all curves of a plot share, as text: mode, B, T, fill, and the other fields that vary in this frame."""
     always = ("mode", "batch", "steps", "fill")
     order = ("mode", "device", "batch", "steps", "fill", "heads", "reads", "word_size", "hidden", "input_size", "dtype", "threads", "seed")
-    letters = {"batch": "B", "steps": "T", "heads": "R", "reads": "K", "word_size": "W", "hidden": "H", "input_size": "X"}
     shown = [name for name in order if name in always or frame[name].nunique() > 1]
 
     def text(row: pd.Series) -> str:
-        return ", ".join(f"{letters[name]} {row[name]}" if name in letters else str(row[name]) for name in shown)
+        return ", ".join(f"{LETTERS[name]} {row[name]}" if name in LETTERS else str(row[name]) for name in shown)
 
     return frame.apply(text, axis=1)

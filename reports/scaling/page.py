@@ -6,12 +6,14 @@ from pathlib import Path
 from mann_bench.reports.data.frame import environments, write_csv
 from mann_bench.reports.data.quantity import PASS, PEAK, TAPE, TIME, Quantity
 from mann_bench.reports.html.page import Plot, environment_lines, save_plots, write_page
-from mann_bench.reports.html.table import Table
+from mann_bench.reports.html.table import Table, shorten
 from mann_bench.reports.scaling.analysis import Analysis
 from mann_bench.reports.scaling.sentences import coverage, sentences
 from mann_bench.reports.scaling.slots_plots import draw_quantity, draw_ratios, draw_survival
 from mann_bench.reports.scaling.tables import summary, tables
 from mann_bench.reports.scaling.tradeoff_plots import draw_front, draw_recall
+
+MOST_DRAWN = 12  # settings that have plots: each has up to eight, of half a second
 
 
 def write_scaling_page(analysis: Analysis, runs: Sequence[Path], out: Path, first_tables: Sequence[Table] = ()) -> Path:
@@ -23,7 +25,7 @@ def write_scaling_page(analysis: Analysis, runs: Sequence[Path], out: Path, firs
     """
     shown_environments = [environment_lines(run) for run in environments(runs)]
     figures = {}
-    for number, setting in enumerate(analysis.settings):
+    for number, setting in enumerate(analysis.settings[:MOST_DRAWN]):
         suffix = f"-{number}" if len(analysis.settings) > 1 else ""
         figures[setting] = save_plots(draw_all(analysis, setting), out, where=setting, suffix=suffix)
     write_csv(analysis.frame.drop(columns=["setting"]), out / "results.csv")
@@ -31,8 +33,9 @@ def write_scaling_page(analysis: Analysis, runs: Sequence[Path], out: Path, firs
         "verdicts": {setting: sentences(analysis, setting) for setting in analysis.settings},
         "summaries": {setting: summary(analysis, setting) for setting in analysis.settings},
         "coverage": coverage(analysis),
+        "not_drawn": len(analysis.settings) - len(figures),
         "figures": figures,
-        "tables": [table for table in (*first_tables, *tables(analysis)) if table.rows],
+        "tables": shorten([table for table in (*first_tables, *tables(analysis)) if table.rows], out),
         "environments": shown_environments,
     }
     write_page(out / "report.md", context)

@@ -61,7 +61,7 @@ def measure_all() -> Stored:
     stored: Stored = {}
     for _ in range(PROCESSES):
         for cases in comparisons(suite.cases):
-            for result in run_side_by_side(cases, suite.budget, lambda text: None):
+            for result in run_side_by_side(cases, suite.budget, lambda *_: None):
                 name = name_of(result.case.model_dump())
                 stored.setdefault(name, []).append(result.model_dump(by_alias=True))
                 if result.status != "ok":

@@ -3,29 +3,31 @@
 Archives are read in memory: nothing is unpacked to disk, so the names in them decide no place. Their sizes are limited.
 """
 
+import bz2
+import gzip
 import hashlib
 import lzma
 import re
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import IO, Any, cast
 
 from mann_bench.data.errors import UsageError
 from mann_bench.data.units import format_bytes
 
-DAMAGE = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    lzma.LZMAError,
-    zlib.error,
-    EOFError,
-    OSError,
-    NotImplementedError,
-)  # last: an unknown compression
 MOST_FILE_BYTES = 64 * 2**20  # of one file; the largest of Omniglot and bAbI have some MiB
 MOST_UNPACKED_BYTES = 2 * 2**30  # of all in an archive
+MOST_HEADER_BYTES = 2**18  # that describe one file of a tar; they have some hundred
+MOST_MEMBERS = 2**17  # of a tar; Omniglot has 32,460 images
+COMPRESSIONS: Mapping[bytes, Callable[[Path], Any]] = {  # by a file's first bytes
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+    b"\x5d\x00\x00": lzma.open,
+}
 ENCRYPTED = 1  # bit of a zip member's flags
 
 
@@ -51,7 +53,9 @@ def members(data: Path, archives: str, wanted: re.Pattern[str], what: str) -> It
             continue
         try:
             yield from _of_zip(source, wanted) if zipfile.is_zipfile(source) else _of_tar(source, wanted)
-        except DAMAGE as error:
+        except (UsageError, MemoryError):
+            raise
+        except Exception as error:  # the readers of archives raise many types for a damaged one
             raise UsageError(f"{source}: expected a zip or tar archive with {what}, got a damaged one ({error}); fetch it again") from error
 
 
@@ -113,15 +117,67 @@ def _of_zip(path: Path, wanted: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
 
 def _of_tar(path: Path, wanted: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
     """Read in the archive's own order: a compressed tar can only be read forwards."""
-    with tarfile.open(path) as archive:
-        for member in archive:
+    with ExitStack() as opened:
+        stream = opened.enter_context(unpacked(path))
+        headers = HeaderReader(path, stream)
+        archive = opened.enter_context(tarfile.TarFile(fileobj=cast(IO[bytes], headers)))
+        for number, member in enumerate(archive, 1):
+            headers.next_file()
+            if number > MOST_MEMBERS:
+                raise UsageError(f"{path}: expected at most {MOST_MEMBERS:,} files, got more; pack only what belongs to the data")
             is_wanted = wanted.search(member.name) is not None
             if is_wanted and (member.issym() or member.islnk()):
                 raise UsageError(f"{path}: expected files, got {member.name}, a link to {member.linkname}; fetch it again")
+            if member.issparse():
+                raise UsageError(f"{path}: expected files with all their bytes, got {member.name}, a sparse one; pack it without --sparse")
+            if member.size < 0:
+                raise tarfile.ReadError(f"{member.name} has {member.size} bytes")
             _check_size(path, member.name, member.size if is_wanted else 0, member.offset_data + member.size)
-            content = archive.extractfile(member) if is_wanted else None
-            if content is not None:
-                yield member.name, content.read()
+            if is_wanted and member.isreg():
+                stream.seek(member.offset_data)
+                content = stream.read(member.size)
+                if len(content) < member.size:
+                    raise tarfile.ReadError(f"{member.name} is cut off")
+                yield member.name, content
+        stream.seek(archive.offset)
+        if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # a damaged header ends it for `tarfile`, without a word
+            raise tarfile.ReadError(f"no header and no end of the archive at byte {archive.offset}")
+
+
+def unpacked(path: Path) -> IO[bytes]:
+    """Open a file for reading what was compressed into it; one that is not compressed is read as it is."""
+    with path.open("rb") as file:
+        start = file.read(6)
+    openers = [opener for magic, opener in COMPRESSIONS.items() if start.startswith(magic)]
+    return openers[0](path) if openers else path.open("rb")
+
+
+class HeaderReader:
+    """The stream of a tar for `tarfile`, with a limit: `tarfile` takes a header's word for its size, and reads it whole."""
+
+    def __init__(self, path: Path, stream: IO[bytes]) -> None:
+        self.path, self.stream = path, stream
+        self.next_file()
+
+    def next_file(self) -> None:
+        """Begin to count anew: all headers of a file have been read."""
+        self.left_bytes = MOST_HEADER_BYTES
+
+    def read(self, size_bytes: int) -> bytes:
+        """Read so many bytes; UsageError if the headers of one file are more than those of any data set."""
+        if not 0 <= size_bytes <= self.left_bytes:
+            most = format_bytes(MOST_HEADER_BYTES)
+            raise UsageError(f"{self.path}: expected at most {most} of headers before a file, got more; pack it without them")
+        self.left_bytes -= size_bytes
+        return self.stream.read(size_bytes)
+
+    def seek(self, offset: int) -> int:
+        """Set the position in the stream."""
+        return self.stream.seek(offset)
+
+    def tell(self) -> int:
+        """Return the position in the stream."""
+        return self.stream.tell()
 
 
 def _check_size(source: Path, name: str, size_bytes: int, unpacked_bytes: int = 0) -> None:

@@ -11,6 +11,7 @@ from mann_bench.cli import app as cli
 from mann_bench.cli import options
 from mann_bench.cli.console import PlainConsole, console, tell, wide_console
 from mann_bench.cli.options import new_folder
+from mann_bench.data.labels import Labels
 from mann_bench.data.text import SHOWN_CHARACTERS, shortened
 from mann_bench.run.session import line
 from tests.support.results import make_result
@@ -53,7 +54,7 @@ class TestTextFromModels:
         assert shortened("x" * SHOWN_CHARACTERS) == "x" * SHOWN_CHARACTERS
         assert shortened("x" * 100_000) == "x" * SHOWN_CHARACTERS + "... (99,500 more characters)"
         assert shortened(" first\n\tsecond\x1b ") == "first second\\x1b"
-        shown = line(make_result(status="error", reason="x" * 100_000))
+        shown = line(make_result(status="error", reason="x" * 100_000), Labels([]))
         assert len(shown) < SHOWN_CHARACTERS + 100
 
     def test_in_the_table_of_plan(self, capsys, monkeypatch, tmp_path):

@@ -15,6 +15,7 @@ import torch
 
 from mann_bench.data.case import Case
 from mann_bench.kernels.native import build
+from mann_bench.machine import software
 from mann_bench.machine.environment import fingerprint
 from mann_bench.models import SAM
 from mann_bench.run.replies import Prepared
@@ -275,3 +276,13 @@ def test_the_reason_of_a_fallback_is_part_of_the_result(no_compiler, monkeypatch
 def test_the_fingerprint_has_the_build():
     if build.why_not() is None:
         assert fingerprint()["kernel_build"] == build.build(build.flags()).stem
+
+
+def test_a_user_without_a_home_folder_is_told_of_the_variable(monkeypatch):
+    for name in ("HOME", "XDG_CACHE_HOME", "MANN_BENCH_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    for asks in (build.cache_folder, lambda: build.build(build.flags())):
+        with pytest.raises(build.BuildError, match="no home folder; set MANN_BENCH_CACHE"):
+            asks()
+    assert software.kernel_build() is None

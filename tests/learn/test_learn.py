@@ -116,6 +116,7 @@ def test_plan():
     assert [(case.name, case.seed) for case in cases] == [("sam", 4), ("ntm-checkpointed", 4), ("sam", 5), ("ntm-checkpointed", 5)]
     assert [case.index for case in cases[:2]] == ["live", "exact"]
     assert {case.levels for case in cases} == {(1, 20)}
+    assert planned(["sam", "lstm", "sam"]) == planned(["sam", "lstm"])  # a run has one checkpoint
     (endless,) = planned(["sam"], curriculum="exponential")
     assert endless.first_level == 1
     assert endless.levels[1] > 10**6

@@ -71,3 +71,11 @@ def test_nothing_fits_or_the_model_is_broken():
 def test_a_model_without_limit_ends():
     answer, probed = search(2**40)
     assert answer.slots >= 2**31 or len(probed) == 32
+
+
+@pytest.mark.parametrize("status", ["oom", "timeout"])
+def test_a_model_that_uses_no_slots_is_not_tried_at_smaller_sizes(status):
+    answer, probed = search(0, status=status, model="lstm")
+    assert len(probed) == 1
+    assert answer.slots == 0
+    assert f"{status}: full" in answer.why

@@ -68,3 +68,9 @@ def test_reasons_are_one_printable_line():
 
 def test_a_failure_comes_instead_of_what_was_asked_for():
     assert decode_reply(b'{"status": "oom", "reason": "full"}', Prepared) == Failure(status="oom", reason="full")
+
+
+@pytest.mark.parametrize("recall", [-0.1, 1.1, float("nan"), float("inf")])
+def test_a_recall_that_no_result_can_hold_is_a_failure_before_anything_else_fails(recall):
+    line = json.dumps({**reply_fields(PREPARED), "recall": recall}).encode()
+    assert isinstance(decode_reply(line, Prepared), Failure)

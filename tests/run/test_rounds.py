@@ -7,7 +7,7 @@ from mann_bench.data.suite import Budget
 from mann_bench.measure.advice import advise
 from mann_bench.measure.device import PassTime
 from mann_bench.run.replies import Failure, Killed, Started
-from mann_bench.run.runner import build_kernels, fit_batches, run_side_by_side
+from mann_bench.run.runner import fit_batches, run_side_by_side
 from tests.support.fakes import FakeClock
 from tests.support.results import make_result
 
@@ -57,7 +57,7 @@ def fake_workers(monkeypatch):
 
 def run(*models, rounds):
     cases = [make_result(model).case for model in models]
-    return list(run_side_by_side(cases, Budget(rounds=rounds), lambda text: None))
+    return list(run_side_by_side(cases, Budget(rounds=rounds), lambda case, text: None))
 
 
 def test_steady_drift_cancels_between_cases_timed_in_turn():
@@ -100,7 +100,7 @@ def test_a_case_that_dies_in_a_later_round_leaves_the_others_be():
 def test_many_rounds_end_with_the_time_but_never_before_the_fifth():
     def rounds(timing_seconds):
         budget = Budget(rounds=30, timing_seconds=timing_seconds)
-        [result] = run_side_by_side([make_result("ntm").case], budget, lambda text: None)
+        [result] = run_side_by_side([make_result("ntm").case], budget, lambda case, text: None)
         assert isinstance(result, Measured)
         return len(result.time.round_counts)
 
@@ -171,17 +171,3 @@ def test_a_result_warns_of_shared_processors(monkeypatch):
     [result] = run("ntm", rounds=1)
     assert "another mann-bench used processor 7 at the same time" in advise(result)[0]
     assert CALLS[-1] == "released"
-
-
-def test_kernels_are_built_before_the_time_of_a_case_begins(monkeypatch):
-    monkeypatch.undo()
-    monkeypatch.setattr("mann_bench.run.runner.WorkerProcess", DriftingWorker)
-    monkeypatch.setattr("mann_bench.run.runner.build.build", CALLS.append)
-    run("ntm", rounds=1)
-    assert "-DMB_REAL=float" in CALLS[0]
-    build_kernels({"bfloat16", "float64"})
-    assert {flag for flags in CALLS[2:] for flag in flags if flag.startswith("-DMB")} == {
-        "-DMB_REAL=double",
-        "-DMB_REAL=float",
-        "-DMB_STORE_BF16",
-    }

@@ -5,6 +5,7 @@ import torch
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
+from mann_bench.data.labels import Labels
 from mann_bench.data.registry import find_model
 from mann_bench.data.suite import load_suite
 from mann_bench.kernels import ops, reference
@@ -89,8 +90,8 @@ def test_traffic():
 
 def test_the_bandwidth_is_printed_where_the_bytes_are_known():
     result = make_result("op:copy", 2**20, ms=10, word_size=32, steps=1, kernels="torch")
-    assert "26.8 GB/s" in line(result)
-    assert "GB/s" not in line(make_result("sam"))
+    assert "26.8 GB/s" in line(result, Labels([]))
+    assert "GB/s" not in line(make_result("sam"), Labels([]))
 
 
 def test_the_kernels_suite_has_every_op_and_the_sequences():

@@ -1,0 +1,58 @@
+"""A page of many cases stays readable: so many settings are drawn, so many rows shown, and files hold the rest."""
+
+import csv
+
+import pytest
+
+from mann_bench.reports.html import table as html_table
+from mann_bench.reports.pages import write_report
+from mann_bench.reports.scaling import page
+from tests.support.results import make_result
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Write the report of so many settings of two curves and three sizes; returns its folder and what was drawn."""
+    drawn: list[str] = []
+
+    def draw(analysis, setting):
+        drawn.append(setting)
+        return []
+
+    monkeypatch.setattr(page, "draw_all", draw)
+    monkeypatch.setattr(html_table, "MOST_ROWS", 20)
+
+    def write(settings):
+        results = [
+            make_result(model, slots, batch=batch) for batch in range(1, settings + 1) for model in ("sam", "ntm") for slots in (8, 16, 32)
+        ]
+        run = tmp_path / "run"
+        run.mkdir()
+        (run / "results.jsonl").write_text("".join(result.to_line() + "\n" for result in results))
+        write_report([run], tmp_path / "out")
+        return tmp_path / "out", drawn, results
+
+    return write
+
+
+def test_work_on_plots_and_rows_has_a_limit(written):
+    out, drawn, results = written(20)
+    assert len(drawn) == len(set(drawn)) == page.MOST_DRAWN
+    html, markdown = (out / "report.html").read_text(), (out / "report.md").read_text()
+    for text in (html, markdown):
+        assert "The other 8 settings have no plots." in text
+        assert "The first 20 of 120 rows." in text
+    assert html.count('id="case-') == 20
+    assert '<a href="tables/every-measured-case.csv">' in html
+    rows = list(csv.DictReader((out / "tables" / "every-measured-case.csv").read_text().splitlines()))
+    assert [row["case"] for row in rows] == [result.case_id for result in results]
+    assert len(list(csv.DictReader((out / "results.csv").read_text().splitlines()))) == len(results)
+
+
+def test_a_short_report_is_whole(written):
+    out, drawn, results = written(3)
+    assert len(drawn) == 3
+    html = (out / "report.html").read_text()
+    assert html.count('id="case-') == len(results)
+    assert "no plots" not in html
+    assert not (out / "tables" / "every-measured-case.csv").exists()

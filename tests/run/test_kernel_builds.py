@@ -1,0 +1,84 @@
+"""Native kernels are compiled before the time of any case begins, in whatever code it runs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mann_bench.data.suite import Budget, Suite
+from mann_bench.run import checkouts, profiling, runner
+from mann_bench.run.checkouts import Checkout, run_at_both
+from mann_bench.run.replies import Failure, Started
+from tests.support.results import make_result
+
+
+@pytest.fixture
+def events(monkeypatch):
+    """What happens in order: (folder, command, model, dtype) of each command to a worker, and the flags of each build in this process."""
+    happened: list[Any] = []
+
+    class Worker:
+        used_s, output = 0.0, None
+
+        def __init__(self, threads, checkout=None, cpus=()):
+            self.checkout = checkout
+
+        def wait_until_started(self):
+            return Started()
+
+        def ask(self, command, timeout_s, kind):
+            case = command["case"]
+            happened.append((self.checkout, command["do"], case["model"], case.get("dtype", "float32")))
+            return Failure(status="error", reason="a worker of the test")
+
+        def quit(self):
+            happened.append((self.checkout, "quit"))
+
+        def kill(self):
+            pass
+
+    for module in (checkouts, profiling, runner):
+        monkeypatch.setattr(module, "WorkerProcess", Worker)
+    monkeypatch.setattr(runner.build, "build", happened.append)
+    return happened
+
+
+def suite_of(*cases):
+    return Suite(name="s", cases=list(cases), budget=Budget(rounds=1))
+
+
+def test_a_run_builds_each_number_type_first(events):
+    cases = [make_result("sam", dtype=dtype).case for dtype in ("bfloat16", "float64")]
+    list(runner.run_side_by_side(cases, Budget(rounds=1), lambda case, text: None))
+    flags = [event for event in events if "-shared" in event]
+    assert flags == events[:2]
+    assert {flag for part in flags for flag in part if flag.startswith("-DMB")} == {
+        "-DMB_REAL=double",
+        "-DMB_REAL=float",
+        "-DMB_STORE_BF16",
+    }
+
+
+def test_a_profile_builds_first(events, tmp_path):
+    profiling.profile_in_worker(make_result("sam").case, tmp_path, 2**30, 60)
+    assert "-shared" in events[0]
+    assert events[1][1] == "profile"
+
+
+def test_each_checkout_builds_its_own_before_the_first_case(events, tmp_path):
+    sides = Checkout("main", tmp_path / "a"), Checkout("HEAD", tmp_path / "b")
+    cases = [make_result("sam", dtype=dtype, slots=slots).case for dtype in ("float32", "float64") for slots in (8, 2**20)]
+    run_at_both(suite_of(*cases), sides, tmp_path / "out", 1, lambda a, b: True, lambda text: None)
+    builds = [(side.path, "prepare", "sam", dtype) for side in sides for dtype in ("float32", "float64")]
+    assert events[: 2 * len(builds)] == [event for build in builds for event in (build, (build[0], "quit"))]
+    assert not any("-shared" in event for event in events)
+
+
+def test_checkouts_build_no_kernels_that_no_case_can_use(events, tmp_path):
+    side = Checkout("main", Path("a"))
+    checkouts.build_kernels_of(side, [make_result("lstm").case, make_result("ntm").case, make_result("sam", kernels="torch").case])
+    assert events == []
+    for model in ("op:sparse_read", "index:query", "sdnc", "own:Model"):
+        checkouts.build_kernels_of(side, [make_result(model).case])
+        assert events.pop() == (side.path, "quit")
+        assert events.pop() == (side.path, "prepare", "sam", "float32")
