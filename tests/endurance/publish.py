@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mann_bench.data.conditions import Environment
 from mann_bench.machine.environment import fingerprint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +48,7 @@ def total(one: Any, other: Any) -> Any:
     return one + other
 
 
-def machine(where: dict[str, Any]) -> str:
+def machine(where: Environment) -> str:
     """The machine in words."""
     return f"{where['cpu']}, {where['usable_threads']} threads, torch {where['torch']}"
 
