@@ -242,9 +242,10 @@ def _probed(margins: Tensor, masks: Tensor) -> Tensor:
 def _distances(entries: Tensor, projections: Tensor) -> Tensor:
     """Compute the distance of the sketches of entries int64 [n] from a query, given its projections; beyond FARTHEST for empty entries.
 
-    A differing sign adds 0 to 3: how many of 1/3, 1 and 5/3 times the mean projection this one exceeds.
+    A differing sign adds 0 to 3: how many of 0.34, 1.02 and 1.7 times the mean projection this one exceeds. Not 1: with words of one number
+    all projections are equal, and rounding would decide.
     """
     margins, total = projections.abs(), projections.abs().sum()
-    certainty = sum((margins > total * float(2 * degree + 1) / (3 * SKETCH_BITS)).long() for degree in range(3))
+    certainty = sum((margins > total * ((2 * degree + 1) * 0.34 / SKETCH_BITS)).long() for degree in range(3))
     differing = (entries[:, None] ^ _signs(projections)) >> torch.arange(SKETCH_BITS, device=entries.device) & 1
     return torch.where(entries < 0, FARTHEST + 1, (differing * certainty).sum(1))

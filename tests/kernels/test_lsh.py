@@ -105,6 +105,19 @@ def test_one_bucket_for_all_is_an_exact_search(native):
     assert torch.equal(found, reference.topk_content(memory, reference.row_norms(memory), queries, 5, 97))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_words_of_one_number_are_found_from_the_other_side_too(dtype, native):
+    """All projections of a number are equal: whether they count as more than their mean must not depend on rounding."""
+    sizes = LshSizes(4, 3, 8, 8, 32)
+    for _ in range(50):
+        memory = torch.randn(1, 5, 1, dtype=dtype)
+        tables = LshTables.empty(1, 5, 1, sizes, dtype)
+        reference.lsh_fill(tables, memory, 5)
+        queries = 4 * torch.randn(1, 3, 1, dtype=dtype)
+        for query in (reference.lsh_query, ops.lsh_query):  # in which order, rounding decides
+            assert torch.equal(query(tables, memory, queries, 5, sizes.rerank).sort().values, torch.arange(5).expand(1, 3, 5))
+
+
 def test_a_row_that_was_pushed_out_comes_back_when_it_is_written(native):
     memory = torch.ones(1, 20, 4)
     tables = LshTables.empty(1, 20, 4, LshSizes(1, 2, 8, 1, 8), torch.float32)

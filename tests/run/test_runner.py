@@ -134,7 +134,7 @@ def test_cases_on_a_gpu_leave_room_for_what_a_process_there_takes(monkeypatch):
 
 def test_comparisons_differ_in_what_is_compared_only(suite):
     groups = comparisons(suite.cases)
-    assert [len(group) for group in groups] == [9, 9]
+    assert [len(group) for group in groups] == [9, 4]
     assert {case.slots for case in groups[0]} == {64}
 
 

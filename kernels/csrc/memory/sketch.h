@@ -40,17 +40,21 @@ MB_FN uint32_t signs(const Real* projections) {
     return code;
 }
 
-// A query's sketch, and the signs certain to degree 1, 2 and 3: |projection| above 1/3, 1 and 5/3 of the mean.
+// A query's sketch, and the signs certain to degree 1, 2 and 3: |projection| above 0.34, 1.02 and 1.7 of the mean. Not
+// 1: with words of one number all projections are equal, and rounding would decide.
 struct QuerySketch {
     uint32_t signs, certain[3];
 };
+
+// The least share of the sum of all |projections| for a degree of certainty.
+MB_FN Real least_share(int64_t degree) { return static_cast<Real>((2 * degree + 1) * 0.34 / sketch_bits); }
 
 MB_FN QuerySketch sketch_query(const Real* projections) {
     Real total = 0;
     for (int64_t i = 0; i < sketch_bits; ++i) total += projections[i] < 0 ? -projections[i] : projections[i];
     QuerySketch sketch{signs(projections), {0, 0, 0}};
     for (int64_t degree = 0; degree < 3; ++degree) {
-        const Real least = total * static_cast<Real>(2 * degree + 1) / static_cast<Real>(3 * sketch_bits);
+        const Real least = total * least_share(degree);
         uint32_t bits = 0;
         for (int64_t i = 0; i < sketch_bits; ++i)
             bits |= static_cast<uint32_t>((projections[i] < 0 ? -projections[i] : projections[i]) > least) << i;
@@ -69,7 +73,7 @@ MB_FN QuerySketch sketch_query(Warp warp, const Real* projections) {
     for (int64_t i = 0; i < sketch_bits; ++i) total += size(i);
     QuerySketch sketch{signs(warp, projections), {0, 0, 0}};
     for (int64_t degree = 0; degree < 3; ++degree) {
-        const Real least = total * static_cast<Real>(2 * degree + 1) / static_cast<Real>(3 * sketch_bits);
+        const Real least = total * least_share(degree);
         sketch.certain[degree] = warp.ballot([&](int64_t i) { return size(i) > least; });
     }
     return sketch;
