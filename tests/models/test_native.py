@@ -140,6 +140,22 @@ def test_single_precision_to_rounding(name, steps, batch):
     compare(fast, plain, steps, batch, "full", TOLERANCE[torch.float32])
 
 
+def test_huge_strengths_single_out_the_nearest_row():
+    """A strength times a cosine loses far more to rounding than 1, and the softmax of K such products must not see it."""
+    fast, plain = pair("sam", torch.float32, slots=61)
+    x = torch.randn(5, 4, 5)
+    reads = []
+    with torch.no_grad():
+        for model in (fast, plain):
+            first = model.heads * model.word_size
+            model.interface.bias[first : first + model.heads] = 1e12
+            after = model(x, model.initial_state(4, fill="full", seed=1))[1]
+            reads.append((after.memory.index, after.memory.weights))
+    assert torch.equal(reads[0][0], reads[1][0])
+    assert torch.allclose(reads[0][1], reads[1][1], atol=1e-3)
+    assert (reads[0][1].max(-1).values > 0.9).all()
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_threads_change_no_bit(name):
     fast, _ = pair(name, torch.float32)

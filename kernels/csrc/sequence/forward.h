@@ -192,14 +192,16 @@ struct ForwardElement : Element {
             const Real beta = a.strength ? p[strengths + r] : 1;
             const int64_t first = r * K, end = first + K;
             Real top = -infinity(), total = 0;
+            // Each product is stored, and so rounded once: were it fused with the subtraction of the largest, also for
+            // the largest itself a rest would remain, which a huge strength makes huge.
             for (int64_t i = first; i < end; ++i) {
-                if (rows[i] < 0)
-                    cosines[i] = 0;
-                else if (beta * cosines[i] > top)
-                    top = beta * cosines[i];
+                if (rows[i] < 0) cosines[i] = 0;
+                weights[i] = beta * cosines[i];
             }
             for (int64_t i = first; i < end; ++i)
-                total += weights[i] = rows[i] < 0 ? Real(0) : exponential(beta * cosines[i] - top);
+                if (rows[i] >= 0 && weights[i] > top) top = weights[i];
+            for (int64_t i = first; i < end; ++i)
+                total += weights[i] = rows[i] < 0 ? Real(0) : exponential(weights[i] - top);
             for (int64_t i = first; i < end; ++i) weights[i] = rows[i] < 0 ? Real(0) : weights[i] / total;
         });
         block.sync();
