@@ -12,7 +12,6 @@ from pathlib import Path
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
-from mann_bench.data.fields import Json
 from mann_bench.data.labels import Labels
 from mann_bench.data.registry import BUILT_INS
 from mann_bench.data.result import Result
@@ -22,7 +21,7 @@ from mann_bench.kernels.native.build import COMPILE_S
 from mann_bench.machine.git import GitError, git_commit, run_git, why_unknown
 from mann_bench.run.process import WorkerProcess
 from mann_bench.run.replies import Failure, Prepared
-from mann_bench.run.runner import StoppedCurves, fit_batches, not_started, precheck, run_side_by_side
+from mann_bench.run.runner import StoppedCurves, fit_batches, not_started, precheck, prepare_command, run_side_by_side
 from mann_bench.run.session import describe, line
 
 ROUND_S = 0.05  # time of samples of one side in a round
@@ -140,16 +139,10 @@ def build_kernels_of(side: Checkout, cases: list[Case]) -> None:
     with_kernels = [case for case in cases if case.kernels != "torch" and (case.model not in BUILT_INS or BUILT_INS[case.model].uses_index)]
     for dtype, device in dict.fromkeys((case.dtype, case.device) for case in with_kernels):
         case = Case(suite="build", model="sam", slots=64, steps=2, dtype=dtype, device=device)
-        command: dict[str, Json] = {
-            "do": "prepare",
-            "case": case.model_dump(exclude_defaults=True),
-            "memory_bytes": Budget().memory,
-            "warmup_s": 0.0,
-        }
         worker = WorkerProcess(case.threads, side.path)
         try:
             if not isinstance(worker.wait_until_started(), Failure):
-                worker.ask(command, COMPILE_S, Prepared)
+                worker.ask(prepare_command(case, Budget().memory, 0.0), COMPILE_S, Prepared)
         finally:
             worker.quit()
 

@@ -212,14 +212,8 @@ def run_side_by_side(
             item.keep_failure(item.worker.wait_until_started())
         for item in running:
             announce(item.case, "memory and warm-up")
-            command: dict[str, Json] = {
-                "do": "prepare",
-                "case": item.case.model_dump(exclude_defaults=True),  # an older commit may lack newer fields
-                "memory_bytes": budget.memory,
-                "warmup_s": budget.timing_seconds,
-            }
             if item.failure is None:
-                item.prepared = item.ask(command, budget, Prepared)
+                item.prepared = item.ask(prepare_command(item.case, budget.memory, budget.timing_seconds), budget, Prepared)
         for number in range(budget.rounds):
             if number >= FEWEST and all(item.failure or item.timed_s > budget.timing_seconds for item in running):
                 break  # a round takes at least one pass, however long that is
@@ -249,6 +243,11 @@ def shared_cpus(cpus: Sequence[int]) -> list[str]:
     """A warning where another mann-bench measures on the same processors."""
     names = ", ".join(map(str, cpus))
     return [f"another mann-bench used processor {names} at the same time; rerun when it has ended, or give fewer --threads"] if cpus else []
+
+
+def prepare_command(case: Case, memory_bytes: int, warmup_s: float) -> dict[str, Json]:
+    """The command to build a case, measure its memory and warm it up; for workers of older commits too, which may lack newer fields."""
+    return {"do": "prepare", "case": case.model_dump(exclude_defaults=True), "memory_bytes": memory_bytes, "warmup_s": warmup_s}
 
 
 def _time_round(running: list[_RunningCase], budget: Budget, announce: Announce) -> None:
