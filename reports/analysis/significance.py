@@ -108,11 +108,6 @@ def block_length(samples: Sequence[float] | Floats) -> int:
     return int(np.clip(length, 1, max(1, len(ranks) // MIN_BLOCKS)))
 
 
-def block_medians(samples: Sequence[float] | Floats) -> Floats:
-    """Return the median of each block of consecutive samples."""
-    return Blocks(np.asarray(samples)).medians
-
-
 def log_median(samples: Sequence[float] | Floats) -> float:
     """Return the logarithm of the median."""
     return float(np.log(np.median(samples)))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mann_bench.reports.analysis.significance import block_length, block_medians, change, corrected, widened
+from mann_bench.reports.analysis.significance import Blocks, block_length, change, corrected, widened
 
 
 def independent(random, count=40, factor=1.0):
@@ -97,7 +97,7 @@ def test_block_length():
     assert 8 <= block_length(drifting(random, 400)) <= 50
     assert block_length([1.0] * 30) == 1
     assert block_length([1.0, 2.0]) == 1
-    assert len(block_medians(sorted(independent(random, 60)))) == 6
+    assert len(Blocks(np.array(sorted(independent(random, 60)))).medians) == 6
 
 
 def test_many_cases_raise_the_p_value():
