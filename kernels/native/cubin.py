@@ -113,11 +113,15 @@ def purpose(arch: str, real: str, store: str, width: int) -> str:
     return f"{arch}-{real}-{store}-{known(width) or 'any'}"
 
 
+def kinds() -> list[tuple[str, str, int]]:
+    """Number type, type of the memory rows and word size of all builds for one architecture."""
+    return [(*types, width) for types in TYPES for width in (*KNOWN_WIDTHS, ANY_WIDTH)]
+
+
 def compile_to_carry(arch: str, folder: Path, workers: int) -> Iterator[Path]:
     """Compile the cubins of all number types and word sizes for an architecture into a folder, `workers` at a time; yields each file."""
     by = compiler()
-    kinds = [(*types, width) for types in TYPES for width in (*KNOWN_WIDTHS, ANY_WIDTH)]
     with ThreadPoolExecutor(workers) as pool:
-        for kind, made in zip(kinds, pool.map(lambda kind: compile_kernels(arch, *kind, by), kinds), strict=True):
+        for kind, made in zip(kinds(), pool.map(lambda kind: compile_kernels(arch, *kind, by), kinds()), strict=True):
             source = build.build_hash(MAIN, *macros(*kind), arch)
             yield carried.write(folder, purpose(arch, *kind), source, made.read_bytes())

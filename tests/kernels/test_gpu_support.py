@@ -1,11 +1,7 @@
 """The helpers of tests/cuda, tested without a GPU, because an error of a helper there would cost minutes of GPU time."""
 
 import contextlib
-import os
-import subprocess
-import tarfile
 import warnings
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,8 +14,6 @@ from mann_bench.kernels.index import make_index, ops_for
 from mann_bench.kernels.native import driver
 from mann_bench.kernels.reference import LruRing, LshSizes, LshTables, SparseLinks
 from tests.support.gpu import no_wait, profiled_names, sanitizer_options
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -95,28 +89,3 @@ def test_an_index_on_a_gpu_uses_native_kernels_where_there_are_any(index, reason
     monkeypatch.setattr(driver, "why_not", why_not)
     assert ops_for(make_index(index), ON_GPU) is expected
     assert asked == [("float32", "bfloat16", 20)]
-
-
-PYTHON = """#!/bin/sh
-echo "$@" >> {log}
-case "$*" in
-    *doctor*) echo "doctor speaks" ;;
-esac
-"""
-
-
-def test_the_gpu_script_keeps_out_of_a_foreign_folder_and_packs_what_it_found(tmp_path):
-    """Python is replaced by a script that only records its arguments."""
-    python, log, foreign, archive = (tmp_path / name for name in ("python", "log", "foreign", "all.tgz"))
-    python.write_text(PYTHON.format(log=log))
-    python.chmod(0o755)
-    foreign.mkdir()
-    named = {"PYTHON": python, "OUT": foreign, "MANN_BENCH_GPU_OUT": tmp_path / "gpu", "ARCHIVE": archive}
-    environment = {**os.environ, **{name: str(path) for name, path in named.items()}}
-    done = subprocess.run([ROOT / ".ci" / "gpu"], env=environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert not list(foreign.iterdir())
-    with tarfile.open(archive) as packed:
-        assert "gpu/doctor.txt" in packed.getnames()
-    tests = next(line for line in log.read_text().splitlines() if "tests/cuda" in line)
-    assert "-W default" in tests  # plugins of another machine may warn
