@@ -13,6 +13,8 @@ from mann_bench.kernels import ops, reference
 from mann_bench.kernels.index import make_index, ops_for
 from mann_bench.kernels.native import driver
 from mann_bench.kernels.reference import LruRing, LshSizes, LshTables, SparseLinks
+from mann_bench.models import SAM
+from tests.cuda.passes import state_as_on_the_cpu
 from tests.support.gpu import no_wait, profiled_names, sanitizer_options
 
 
@@ -40,6 +42,16 @@ def test_no_wait_survives_the_warning_and_resets_the_mode(modes, fails):
 
 def test_profiled_names_are_there_after_the_profiler_has_ended():
     assert "aten::add" in profiled_names(lambda: torch.ones(3).add(1), [ProfilerActivity.CPU])
+
+
+@pytest.mark.parametrize("index", ["exact", "lsh"])
+@pytest.mark.parametrize("fill", ["empty", "full"])
+def test_a_state_as_on_the_cpu_is_the_one_that_a_model_makes_there(fill, index):
+    model = SAM(input_size=3, output_size=2, hidden=4, slots=40, word_size=5, heads=2, index=index)
+    made, wanted = state_as_on_the_cpu(model, 2, fill, 3), model.initial_state(2, fill=fill, seed=3)
+    assert made.memory.rows.num_candidates == wanted.memory.rows.num_candidates
+    for a, b in zip(made.tensors(), wanted.tensors(), strict=True):
+        assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize(
