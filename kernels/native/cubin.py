@@ -122,6 +122,7 @@ def compile_to_carry(arch: str, folder: Path, workers: int) -> Iterator[Path]:
     """Compile the cubins of all number types and word sizes for an architecture into a folder, `workers` at a time; yields each file."""
     by = compiler()
     with ThreadPoolExecutor(workers) as pool:
-        for kind, made in zip(kinds(), pool.map(lambda kind: compile_kernels(arch, *kind, by), kinds()), strict=True):
+        making = [(kind, pool.submit(compile_kernels, arch, *kind, by=by)) for kind in kinds()]
+        for kind, made in making:
             source = build.build_hash(MAIN, *macros(*kind), arch)
-            yield carried.write(folder, purpose(arch, *kind), source, made.read_bytes())
+            yield carried.write(folder, purpose(arch, *kind), source, made.result().read_bytes())

@@ -6,26 +6,25 @@ graph carries the sequence number of the forward operation that created it: the 
 
 import bisect
 import gc
-import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from torch._C._profiler import RecordScope, _ExtraFields_Allocation, _ProfilerEvent
+from torch._C._profiler import RecordScope, _ExtraFields_Allocation
 from torch.autograd import _enable_profiler
 from torch.autograd.profiler import _run_on_profiler_start, profile, record_function
 
 from mann_bench.measure.limit import beside_the_limit
+from mann_bench.measure.nesting import Event, is_kernel, nested_by_time
 from mann_bench.models.phases import PHASES, STEP
 
 FORWARD, BACKWARD, END = "forward", "backward", "end of pass"
 LAST = "end of recording"
 REST = "rest"  # the phase of time inside a step or pass but in no phase: Python between operations, the autograd engine
 NODE = "autograd::engine::evaluate_function: "
-CUDA_CALL = re.compile("cu(da)?[A-Z]")  # cudaLaunchKernel, cuLaunchKernel; no kernel, such as one of cutlass, is named like this
 BEFORE, NEVER = -1, 2**63 - 1  # times of an allocation before the recording, and of a release after it
 
 
@@ -120,10 +119,10 @@ def recording(
                 pass
         trace.profiler = profiler
         assert profiler.kineto_results is not None
-        roots = profiler.kineto_results.experimental_event_tree()
+        roots: Sequence[Event] = profiler.kineto_results.experimental_event_tree()
         if not any(_name(root) == LAST for root in roots):  # a second profiler takes the place of the first and ends it
             raise RuntimeError("the memory of a pass is recorded by torch's profiler, and the model runs that itself: only one can run")
-        _Reader(trace, "cuda" if cuda else "cpu").read(roots)
+        _Reader(trace, "cuda" if cuda else "cpu").read(nested_by_time(roots) if cuda and gpu_kernels else roots)
 
 
 def mark(name: str) -> record_function:
@@ -139,7 +138,7 @@ class _Reader:
         self.origin: dict[int, tuple[int | None, str]] = {}  # sequence number -> step and phase of the forward operation
         self.changes: list[tuple[int, int, int, int]] = []  # ns, address, signed bytes, total
 
-    def read(self, roots: list[_ProfilerEvent]) -> None:
+    def read(self, roots: Sequence[Event]) -> None:
         for root in roots:
             self._find_origins(root, None, REST)
         self.backward_from = self.trace.marks.get(BACKWARD, (NEVER, NEVER))[0]
@@ -151,10 +150,10 @@ class _Reader:
             nodes = sum(time.host_ns for scope, time in self.trace.scope_times.items() if scope.direction == BACKWARD and scope != backward)
             self.trace.scope_times[backward].host_ns -= nodes  # a GPU's nodes run in a thread of their own, not inside the range
 
-    def _children_of_mark(self, roots: list[_ProfilerEvent]) -> list[_ProfilerEvent]:
+    def _children_of_mark(self, roots: Sequence[Event]) -> list[Event]:
         return [child for root in roots if _range(root) == BACKWARD for child in root.children]
 
-    def _find_origins(self, event: _ProfilerEvent, step: int | None, phase: str) -> None:
+    def _find_origins(self, event: Event, step: int | None, phase: str) -> None:
         name = _range(event)
         if name in PHASES:
             phase = name
@@ -171,7 +170,7 @@ class _Reader:
         for child in event.children:
             self._find_origins(child, step, phase)
 
-    def _visit(self, event: _ProfilerEvent, scope: Scope | None) -> None:
+    def _visit(self, event: Event, scope: Scope | None) -> None:
         if _name(event) == "[memory]":
             fields = event.extra_fields
             if isinstance(fields, _ExtraFields_Allocation) and fields.device.type == self.device:
@@ -185,12 +184,12 @@ class _Reader:
             if scope is not None:
                 self.trace.scope_times[scope].host_ns -= event.duration_time_ns
             scope = entered
-        elif scope is not None and _is_kernel(event):
+        elif scope is not None and is_kernel(event):
             self.trace.scope_times[scope].device_ns += event.duration_time_ns
         for child in event.children:
             self._visit(child, scope)
 
-    def _entered(self, event: _ProfilerEvent, name: str, scope: Scope | None) -> Scope | None:
+    def _entered(self, event: Event, name: str, scope: Scope | None) -> Scope | None:
         """The scope that an event opens, or None if it belongs to the scope around it."""
         if name in (FORWARD, BACKWARD):
             return Scope(name, None, REST)
@@ -234,32 +233,19 @@ def held_at(blocks: list[Block], moments_ns: list[int]) -> list[int]:
     return held
 
 
-def _name(event: _ProfilerEvent) -> str:
+def _name(event: Event) -> str:
     return str(event.name).strip()
 
 
-def _is_op(event: _ProfilerEvent) -> bool:
+def _is_op(event: Event) -> bool:
     return hasattr(event.extra_fields, "sequence_number")
 
 
-def _sequence_number(event: _ProfilerEvent) -> int:
+def _sequence_number(event: Event) -> int:
     """The number that an operation shares with its node in the autograd graph; negative if it has none."""
     return int(getattr(event.extra_fields, "sequence_number", -1))
 
 
-def _range(event: _ProfilerEvent) -> str:
+def _range(event: Event) -> str:
     """The name of an operation or range on the host; empty for the copy of a range that a GPU's profiler adds around its kernels."""
     return _name(event) if _is_op(event) else ""
-
-
-def _is_kernel(event: _ProfilerEvent) -> bool:
-    """Return whether this is a kernel, copy or fill on a GPU: an event under a call of the CUDA runtime or driver."""
-    return _is_from_gpu_profiler(event) and not _is_cuda_call(event) and event.parent is not None and _is_cuda_call(event.parent)
-
-
-def _is_cuda_call(event: _ProfilerEvent) -> bool:
-    return _is_from_gpu_profiler(event) and CUDA_CALL.match(_name(event)) is not None
-
-
-def _is_from_gpu_profiler(event: _ProfilerEvent) -> bool:
-    return "Kineto" in str(event.tag)

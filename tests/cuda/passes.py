@@ -54,7 +54,7 @@ def state_as_on_the_cpu(model: Any, batch: int, fill: str, seed: int) -> Any:
     state = model.initial_state(batch)
     rows = state.memory.rows
     if fill == "full":
-        rows.memory.copy_(initial_rows(*rows.memory.shape, "full", seed, "cpu", rows.memory.dtype))
+        rows.memory.copy_(initial_rows(batch, model.slots, model.word_size, "full", seed, "cpu", rows.memory.dtype))
         rows.norms.copy_(norms_in_blocks(rows.memory, rows.norms.dtype))
         rows.num_candidates = model.slots
         rows.index.build(rows)

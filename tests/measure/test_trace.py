@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.profiler import record_function
 
-from mann_bench.measure.trace import BACKWARD, FORWARD, REST, Block, Scope, Trace, _Reader, held_at, mark, recording
+from mann_bench.measure.nesting import nested_by_time
+from mann_bench.measure.trace import BACKWARD, FORWARD, NODE, REST, Block, Scope, Trace, _Reader, held_at, mark, recording
 from mann_bench.models import NTM
 from mann_bench.models.phases import phase, steps
 
@@ -148,7 +149,7 @@ class Event:
         self.name, self.start_time_ns, self.end_time_ns, self.duration_time_ns = name, start, end, end - start
         self.tag = "_EventType.Kineto" if sequence_number is None else "_EventType.TorchOp"
         self.extra_fields = SimpleNamespace() if sequence_number is None else SimpleNamespace(sequence_number=sequence_number)
-        self.children, self.parent = list(children), None
+        self.children, self.parent, self.start_tid = list(children), None, 1
         for child in children:
             child.parent = self
 
@@ -186,6 +187,48 @@ def test_what_a_gpu_repeats_of_the_host_is_no_range():
         Scope(FORWARD, 0, REST): 2,
         Scope(FORWARD, 0, "read"): 5,
     }
+
+
+def test_ranges_that_a_copy_of_a_gpu_cuts_are_whole_again():
+    """torch ends "step 1" where the copy ends in which it began: what follows in it is left outside."""
+    kernels = [Event("mb_forward", 500, 507), Event("mb_forward", 507, 518)]
+    early = Event("aten::mm", 45, 50, launch(46, kernels[0]), sequence_number=1)
+    late = Event("read", 70, 75, Event("aten::mm", 71, 74, launch(72, kernels[1], nested=True), sequence_number=2), sequence_number=-1)
+    cut = Event("step 0", 30, 60, Event("step 1", 40, 80, early, sequence_number=-1))  # the copy, and the range that began in it
+    forward = Event(FORWARD, 0, 100, Event("step 0", 1, 20, sequence_number=-1), cut, late, sequence_number=-1)
+    other_thread = Event(f"{NODE}MmBackward0", 42, 90, sequence_number=2)
+    other_thread.start_tid = 2
+    trace = read(*nested_by_time([forward, other_thread]))
+    found = {scope: (time.host_ns, time.device_ns) for scope, time in trace.scope_times.items()}
+    assert found == {
+        Scope(FORWARD, None, REST): (41, 0),
+        Scope(FORWARD, 0, REST): (19, 0),
+        Scope(FORWARD, 1, REST): (35, 7),
+        Scope(FORWARD, 1, "read"): (5, 11),
+        Scope(BACKWARD, 1, "read"): (48, 0),
+    }
+    assert trace.step_ends[FORWARD] == {0: 20, 1: 80}
+
+
+def test_a_call_counts_for_the_thread_of_its_operation():
+    """CUPTI may name another thread."""
+    call = launch(12, Event("mb_forward", 50, 57))
+    call.start_tid = 99
+    op = Event("aten::mm", 11, 19, call, sequence_number=1)
+    trace = read(*nested_by_time([Event(FORWARD, 0, 30, Event("read", 10, 20, op, sequence_number=-1), sequence_number=-1)]))
+    assert trace.scope_times[Scope(FORWARD, None, "read")].device_ns == 7
+
+
+def test_nesting_by_time_is_the_profilers_own_where_nothing_cuts_it():
+    with recording("cpu", operations=True) as trace, mark(FORWARD):
+        NTM(input_size=4, output_size=3, slots=16)(torch.randn(2, 1, 4))
+    assert trace.profiler is not None
+    assert trace.profiler.kineto_results is not None
+    roots = trace.profiler.kineto_results.experimental_event_tree()
+    again = Trace()
+    _Reader(again, "cpu").read(nested_by_time(roots))
+    assert again.scope_times == trace.scope_times
+    assert len(again.blocks) == len(trace.blocks)
 
 
 @pytest.mark.parametrize(("gpu_kernels", "use_device"), [(False, None), (True, "cuda")])
