@@ -1,7 +1,7 @@
 """How many slots a training run needs so that writing does not overwrite, within one sequence, what the sequence wrote before.
 
-Each writer of SAM and of its dense twin overwrites the row that was used longest ago. A sequence of T steps with V writers writes T V rows. A
-smaller memory loses the first of them, and what is learned says little about the model.
+Each writer of SAM and of its dense twin overwrites the row that was used longest ago. A sequence of T steps with V writers writes T V rows.
+A smaller memory loses the first of them, and what is learned says little about the model.
 """
 
 from mann_bench.data.registry import find_model

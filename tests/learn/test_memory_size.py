@@ -1,5 +1,7 @@
 """The memory of a training run holds what a sequence writes, by default; a smaller one is told."""
 
+from typing import Any
+
 import pytest
 
 from mann_bench.learn.memory_size import rows_written, slots_for, too_small
@@ -32,7 +34,7 @@ def test_default_is_the_least_power_of_two_that_holds_every_write(task):
 
 def test_rows_written_are_those_of_the_models_writers():
     """A case of a task gives a model its heads only, so writers are the constructors' defaults."""
-    sizes = {"input_size": 3, "output_size": 2, "slots": 8, "word_size": 4, "heads": 3}
+    sizes: dict[str, Any] = {"input_size": 3, "output_size": 2, "slots": 8, "word_size": 4, "heads": 3}
     for model, kind in (("sam", SAM), ("dam", DAM)):
         assert rows_written(planned(model=model, heads=3), find_task("recall"), 6) == kind(**sizes).write_heads * 8
     assert SDNC(**sizes).write_heads == 1
