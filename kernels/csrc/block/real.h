@@ -44,6 +44,15 @@ namespace mb {
 
 typedef MB_REAL Real;
 
+// A number of things that a block works on at once, and an index among them: below 2^31. A GPU computes in 32 bits; a
+// product of 64 bits takes it four instructions, a division seventy. What grows with steps or slots is int64_t, and so
+// is one factor wherever a row number is multiplied.
+#if defined(__CUDACC__)
+typedef int32_t Count;
+#else
+typedef int64_t Count;
+#endif
+
 MB_FN float float_of_bits(uint32_t bits) {
     union {
         uint32_t bits;

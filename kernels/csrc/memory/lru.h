@@ -31,15 +31,16 @@ struct LruRing {
 
     // Access rows row(0) .. row(n - 1) in order; -1 appends an invalid entry.
     template <class Row>
-    MB_FN void append(const Warp& warp, int64_t n, Row row) {
-        for (int64_t first = 0; first < n; first += Warp::lanes) {
-            const int64_t own = first + warp.lane(), count = n - first < Warp::lanes ? n - first : Warp::lanes;
+    MB_FN void append(const Warp& warp, Count n, Row row) {
+        for (Count first = 0; first < n; first += Warp::lanes) {
+            const Count own = first + warp.lane(), count = n - first < Warp::lanes ? n - first : Warp::lanes;
             const int32_t accessed = own < n ? row(own) : -1;
             // Of lanes with the same row, the first sees the old position and the last stores the new one.
             const auto same = warp.match_any(accessed);
             if (own < n) {
                 queue[tail - slots + warp.lane()] = accessed;
-                const int64_t before = same.previous(), position = before < 0 ? -1 : tail + before;
+                const Count before = same.previous();
+                const int64_t position = before < 0 ? -1 : tail + before;
                 if (old_last)
                     old_last[warp.lane()] = accessed < 0 ? 0
                                             : before < 0 ? last[accessed]
@@ -69,12 +70,12 @@ struct LruRing {
     }
 
     // The row `distance` entries from the head, which may be popped soon, or -1.
-    MB_FN int32_t peek(int64_t distance) const { return *head + distance < tail ? row_at(*head + distance) : -1; }
+    MB_FN int32_t peek(Count distance) const { return *head + distance < tail ? row_at(*head + distance) : -1; }
 
     // Undo the last `count` appends; `log` holds the positions they overwrote.
-    MB_FN void undo(const Warp& warp, int64_t count, const int32_t* log) {
-        for (int64_t end = count; end > 0; end -= Warp::lanes) {
-            const int64_t first = end < Warp::lanes ? 0 : end - Warp::lanes, own = first + warp.lane();
+    MB_FN void undo(const Warp& warp, Count count, const int32_t* log) {
+        for (Count end = count; end > 0; end -= Warp::lanes) {
+            const Count first = end < Warp::lanes ? 0 : end - Warp::lanes, own = first + warp.lane();
             const int32_t row = own < end ? queue[tail - slots - count + own] : -1;
             if (warp.match_any(row).previous() < 0 && row >= 0) last[row] = log[own];
             warp.sync();
