@@ -1,21 +1,12 @@
 // The cuda build: a block is a CUDA thread block of MB_THREADS; a scan scores rows by tiles of 8 lanes.
 // Inside `for_each_by_warp` and `for_each_lane_tile` all 32 lanes of a warp run the same code: its branches must be
-// uniform. Loops that divide work among threads are not unrolled: most run once, and the code of a step should stay in
-// the instruction cache.
+// uniform.
 #pragma once
 
 #include "block/block.h"
 
 #ifndef MB_THREADS
 #define MB_THREADS 512  // a multiple of 32
-#endif
-
-#if defined(__CUDA_ARCH__)
-#define MB_ROLLED _Pragma("unroll 1")
-#define MB_FOUR_AT_ONCE _Pragma("unroll 4")
-#else
-#define MB_ROLLED
-#define MB_FOUR_AT_ONCE
 #endif
 
 namespace mb {
@@ -208,7 +199,8 @@ struct Warp {
                             Count columns) const {
         constexpr Count step = 32 * adjacent, steps = 4 / adjacent;
         const Real* from[4];
-        for (int q = 0; q < 4; ++q) from[q] = matrix + (q < rows ? q : rows - 1) * stride + lane() * adjacent;
+        for (Count q = 0; q < 4; ++q)
+            from[q] = advanced(matrix + lane() * adjacent, static_cast<Count>(stride), q < rows ? q : rows - 1);
         v += lane() * adjacent;
         MB_ROLLED
         for (Count left = columns - lane() * adjacent; left > 0; left -= step * steps) {
@@ -375,18 +367,20 @@ MB_FN void matvecs_transposed(const Block& block, Real* out, const Real* matrix,
     block.for_each_by_warp(units, [&](Count unit, Warp warp) {
         const Count first = unit / blocks * at_once, j = unit % blocks * 32 + warp.lane();
         decltype(vector_at(first)) vectors[at_once] = {}, any = nullptr;
+        unsigned int given = 0;
         for (int q = 0; q < at_once; ++q)
-            if (first + q < n && (vectors[q] = vector_at(first + q))) any = vectors[q];
-        if (!any || j >= columns) return;
+            if (first + q < n && (vectors[q] = vector_at(first + q))) any = vectors[q], given |= 1u << q;
+        if (!given || j >= columns) return;
+        for (int q = 0; q < at_once; ++q)
+            if (!vectors[q]) vectors[q] = any;  // its products are not stored
         const Real* from = matrix + j;
         Real totals[at_once] = {};
         const auto add_rows = [&](Count k, auto count) {
             Real numbers[count()];
-            for (int i = 0; i < count(); ++i, from += columns) numbers[i] = *from;
-            for (int q = 0; q < at_once; ++q) {
-                const auto* const vector = vectors[q] ? vectors[q] : any;
-                for (int i = 0; i < count(); ++i) totals[q] += static_cast<Real>(vector[k + i]) * numbers[i];
-            }
+            for (int i = 0; i < count(); ++i) numbers[i] = *advanced(from, columns, i);
+            for (int q = 0; q < at_once; ++q)
+                for (int i = 0; i < count(); ++i) totals[q] += static_cast<Real>(vectors[q][k + i]) * numbers[i];
+            from = advanced(from, columns, count());
         };
         Count k = 0;
         MB_ROLLED
@@ -394,7 +388,7 @@ MB_FN void matvecs_transposed(const Block& block, Real* out, const Real* matrix,
         MB_ROLLED
         for (; k < rows; ++k) add_rows(k, Constant<1>{});
         for (int q = 0; q < at_once; ++q)
-            if (vectors[q]) out[static_cast<int64_t>(first + q) * columns + j] = totals[q];
+            if (given >> q & 1) out[static_cast<int64_t>(first + q) * columns + j] = totals[q];
     });
 }
 

@@ -36,6 +36,16 @@ typedef unsigned short uint16_t;
 #define MB_INDEPENDENT
 #endif
 
+// For a GPU, whose compiler would make four copies or more of most loops: not of this one, which mostly runs once, or
+// whose body is long. The code of a step should stay in the instruction cache.
+#if defined(__CUDA_ARCH__)
+#define MB_ROLLED _Pragma("unroll 1")
+#define MB_FOUR_AT_ONCE _Pragma("unroll 4")
+#else
+#define MB_ROLLED
+#define MB_FOUR_AT_ONCE
+#endif
+
 #ifndef MB_REAL
 #define MB_REAL float
 #endif

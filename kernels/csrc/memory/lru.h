@@ -69,6 +69,32 @@ struct LruRing {
         return row;
     }
 
+    // `count` pops at once, to popped[0], popped[step], ...; what is accessed between them the caller appends
+    // afterwards: was_accessed(v, row) says whether a row is before pop v. False, and nothing is popped, if the entries
+    // that a warp looks at together do not suffice.
+    template <class F>
+    MB_FN bool pop_together(const Warp& warp, Count count, F was_accessed, int32_t* popped, Count step) {
+        const int64_t start = *head;
+        const uint32_t valid = warp.ballot([&](Count lane) {
+            const int64_t position = start + lane;
+            const int32_t row = position < tail ? row_at(position) : -1;
+            return row >= 0 && last[row] == position;
+        });
+        Count v = 0, place = 0;
+        MB_ROLLED
+        for (; v < count && place < Warp::lanes; ++place) {
+            const int32_t row = valid >> place & 1 ? row_at(start + place) : -1;
+            if (row < 0 || was_accessed(v, row)) continue;
+            if (warp.is_leader()) popped[v * step] = row;
+            ++v;
+        }
+        if (v < count) return false;
+        warp.sync();
+        if (warp.is_leader()) *head = start + place;
+        warp.sync();
+        return true;
+    }
+
     // The row `distance` entries from the head, which may be popped soon, or -1.
     MB_FN int32_t peek(Count distance) const { return *head + distance < tail ? row_at(*head + distance) : -1; }
 

@@ -43,6 +43,7 @@ struct Lsh {
         return reinterpret_cast<const BucketLine*>(bucket(table, code))[line];
     }
     MB_FN void prefetch_bucket(int64_t table, int64_t code) const {
+        MB_ROLLED
         for (int64_t c = 0; c < a.capacity; c += entries_per_line) prefetch(bucket(table, code) + c);
     }
     MB_FN int32_t code_of(const Real* projections) const {

@@ -15,6 +15,7 @@ struct TopK {
     Count k;
 
     MB_FN void clear() {
+        MB_ROLLED
         for (Count i = 0; i < k; ++i) scores[i] = not_a_number(), rows[i] = -1;
     }
     MB_FN void push(Real score, int32_t row) {
@@ -22,6 +23,7 @@ struct TopK {
         const auto belongs_before = [&](Count i) { return rows[i] < 0 || comes_before(own, row, scores[i], rows[i]); };
         Count i = k - 1;
         if (!belongs_before(i)) return;
+        MB_ROLLED
         for (; i > 0 && belongs_before(i - 1); --i) scores[i] = scores[i - 1], rows[i] = rows[i - 1];
         scores[i] = own, rows[i] = row;
     }

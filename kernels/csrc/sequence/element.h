@@ -129,6 +129,7 @@ struct Element {
             Real weight = weights[i];
             if (V < R) {
                 weight = 0;
+                MB_ROLLED
                 for (Count j = 0; j < F; ++j) {
                     if (index[j] != index[i]) continue;
                     if (j < i) row = -1;

@@ -83,16 +83,17 @@ struct ForwardElement : Element {
         int32_t* const rows = written(t);
         block.for_each_by_warp(1, [&](Count, Warp warp) {
             seek(t, 0);
-            for (Count v = 0; v < V; ++v) {
-                const int32_t unused = ring.pop(warp);
-                if (warp.is_leader()) rows[v * (1 + S)] = unused;
-                ring.append(warp, 2 + S, [&](Count i) {
-                    if (i == 0) return unused;
-                    if (i > S) return to_unused(p, v) > delta ? unused : -1;
-                    const Count s = v * S + i - 1;
-                    return to_read(p, v) * support_weights[s] > delta ? support_rows[s] : -1;
-                });
-            }
+            if (!access_together(warp, p, rows))
+                for (Count v = 0; v < V; ++v) {
+                    const int32_t unused = ring.pop(warp);
+                    if (warp.is_leader()) rows[v * (1 + S)] = unused;
+                    ring.append(warp, 2 + S, [&](Count i) {
+                        if (i == 0) return unused;
+                        if (i > S) return to_unused(p, v) > delta ? unused : -1;
+                        const Count s = v * S + i - 1;
+                        return to_read(p, v) * support_weights[s] > delta ? support_rows[s] : -1;
+                    });
+                }
             warp.for_each(V, [&](Count v) { prefetch_row(ring.peek(v)); });  // the next step's unused rows
         });
         block.sync();
@@ -119,6 +120,25 @@ struct ForwardElement : Element {
             clocks.end_of(block, Phase::search);
         }
         if (a.links) link(t), clocks.end_of(block, Phase::link);
+    }
+
+    // The pops and appends of all write heads together, where a warp has many lanes and these suffice: a head alone
+    // waits for three loads, one after the other. False: nothing was done.
+    MB_FN bool access_together(const Warp& warp, const Real* p, int32_t* rows) {
+        if (Warp::lanes == 1 || V * S > Warp::lanes) return false;
+        const auto support_row = [&](Count i) {
+            return to_read(p, i / S) * support_weights[i] > delta ? support_rows[i] : -1;
+        };
+        const auto was_accessed = [&](Count v, int32_t row) {
+            return warp.ballot([&](Count i) { return i < v * S && support_row(i) == row; }) != 0;
+        };
+        if (!ring.pop_together(warp, V, was_accessed, rows, 1 + S)) return false;
+        ring.append(warp, V * (2 + S), [&](Count i) {
+            const Count v = i / (2 + S), e = i % (2 + S);
+            if (e > 0 && e <= S) return support_row(v * S + e - 1);
+            return e == 0 || to_unused(p, v) > delta ? rows[v * (1 + S)] : -1;
+        });
+        return true;
     }
 
     // Prefetch a row and its norm: a least recently used row is unlikely to be cached.
@@ -202,8 +222,10 @@ struct ForwardElement : Element {
             }
             for (Count i = first; i < end; ++i)
                 if (rows[i] >= 0 && weights[i] > top) top = weights[i];
+            MB_ROLLED
             for (Count i = first; i < end; ++i)
                 total += weights[i] = rows[i] < 0 ? Real(0) : exponential(weights[i] - top);
+            MB_ROLLED
             for (Count i = first; i < end; ++i) weights[i] = rows[i] < 0 ? Real(0) : weights[i] / total;
         });
         block.sync();
