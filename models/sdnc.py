@@ -158,7 +158,7 @@ class SDNC(SAM):
             return super().tape_bytes_per_step(batch) + batch * (links + reads * (4 + 3 * item))
         entries, support = self.link_entries, self.reads * (1 + 2 * self.link_entries)
         links = entries * entries * (entries * item + 8) + 4 * entries * entries * item
-        mix = self.heads * ((self.reads * self.word_size + 3 * support) * item + self.reads * support)
+        mix = self.heads * ((self.reads * self.word_size + 4 * support) * item + self.reads * support)
         return super().tape_bytes_per_step(batch) + batch * (links + mix)
 
 
@@ -179,5 +179,6 @@ def largest_of_sum(rows: Tensor, parts: Tensor, entries: int) -> tuple[Tensor, T
     best = largest_first(totals, rows, entries)
     present = ~(totals.gather(-1, best) <= 0)
     addends = same.gather(-2, best.unsqueeze(-1).expand(*best.shape, rows.shape[-1])) & present.unsqueeze(-1)
-    values = torch.where(addends, parts.unsqueeze(-2), 0).sum(-1)  # a product with 0 would spread NaN
+    added = torch.where(addends, parts.unsqueeze(-2), 0)  # a product with 0 would spread NaN
+    values = torch.einsum("brks,brs->brk", added, torch.ones_like(parts))
     return torch.where(present, rows.gather(-1, best), -1), values
