@@ -14,6 +14,7 @@
     mann-bench claims runs/paper              the paper's claims against a run of suite paper
     mann-bench compare runs/old runs/new      each case: FASTER, SLOWER, SAME or INCONCLUSIVE
     mann-bench compare main . --suite quick   the same for two states of the code, run side by side
+    mann-bench build-kernels --arch sm_90 --out cubins   GPU kernels for a machine without a compiler; needs no GPU
 
 Sizes are written as people write them: 64k = 64 * 2^10, 1M = 2^20. Exit code 0: done; 1: something measured failed; 2: bad usage.
 """
@@ -24,6 +25,7 @@ from collections.abc import Callable
 
 import typer
 
+from mann_bench.cli.build_kernels import build_kernels
 from mann_bench.cli.claims import claims
 from mann_bench.cli.compare import compare
 from mann_bench.cli.console import tell, warnings_as_sentences
@@ -66,8 +68,8 @@ app = typer.Typer(
     help=(__doc__ or "").replace("\n", "\n\n", 1),
     rich_markup_mode=None,
 )
-for command in (run, plan, list_, doctor, report, compare, claims, profile, largest, learn):
-    app.command(command.__name__.rstrip("_"))(told(expand(command)))
+for command in (run, plan, list_, doctor, report, compare, claims, profile, largest, learn, build_kernels):
+    app.command(command.__name__.rstrip("_").replace("_", "-"))(told(expand(command)))
 
 
 def main() -> None:
