@@ -75,7 +75,7 @@ for command in (run, plan, list_, doctor, report, compare, claims, profile, larg
 def main() -> None:
     """Run the command line; a signal to end it becomes one sentence, and 128 and its number as exit code."""
     open_closed_streams()
-    with lasting_streams(), warnings_as_sentences():
+    with lasting_streams() as output, warnings_as_sentences():
         sys.path.append("")  # so that `--model my_module:factory` finds a file in the working directory
         try:
             with stopped_by_signals():
@@ -83,3 +83,8 @@ def main() -> None:
         except Stopped as stopped:
             tell(f"stopped by {stopped.name}; nothing runs on. Call the same command to begin again")
             sys.exit(stopped.exit_code)
+        except SystemExit as ended:
+            if ended.code or output.failure is None:
+                raise
+            tell(f"error: {explain(output.failure)}")  # typer shows help without looking whether it arrives
+            sys.exit(1)
