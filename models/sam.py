@@ -29,6 +29,8 @@ class SAM(MANN[SAMMemory]):
 
     Shape letters beyond those of `MANN`: K rows a head reads, V write heads, S rows a write head adds to.
 
+    Each write head overwrites one row a step: a memory holds a sequence of T steps if N >= V T.
+
     Args:
         heads: R.
         reads: K.

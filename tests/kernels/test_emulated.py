@@ -11,8 +11,9 @@ import torch
 
 from mann_bench.kernels import ops, reference
 from mann_bench.kernels.native import build
+from mann_bench.kernels.native.arguments import in_order
 from mann_bench.kernels.native.call import run_named
-from mann_bench.kernels.native.layout import Build
+from mann_bench.kernels.native.layout import Build, Layout, TensorLayout, of_buffer
 from mann_bench.kernels.reference import LshSizes, LshTables
 from mann_bench.kernels.sequence import autograd as sequence
 from mann_bench.models import SAM, SDNC
@@ -26,6 +27,8 @@ MODELS: dict[str, Callable[[], Any]] = {
     "sam": lambda: SAM(**SIZES, slots=8, word_size=9, heads=4, reads=3),
     "sam-one-writer": lambda: SAM(**SIZES, slots=8, word_size=5, heads=4, reads=3, write_heads=1, erase="gated", index="live"),
     "sam-large": lambda: SAM(**SIZES, slots=67, word_size=32, heads=1, reads=5, strength=False),
+    # Rows of all weights but those of the inputs begin at multiples of 16 bytes: they are read by loads of that size.
+    "sam-aligned": lambda: SAM(**{**SIZES, "hidden": 12}, slots=67, word_size=32, heads=2, reads=2),
     "sam-lsh": lambda: SAM(**SIZES, slots=67, word_size=9, heads=2, reads=3, index="lsh"),
     "sam-many": lambda: SAM(**SIZES, slots=19, word_size=5, heads=5, reads=8),  # more accesses in a step than a warp has lanes
     "sdnc": lambda: SDNC(**SIZES, slots=9, word_size=5, heads=3, reads=3, link_entries=3),
@@ -201,6 +204,44 @@ def test_text_for_the_gpu_stays_in_bounds(tmp_path_factory):
         assert bool(found[0][0].isfinite().all())
         assert bool(found[0][:, 1].isfinite().all())
         assert bool(found[0][1:, 0].isnan().all())
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "parts", "options"),
+    [
+        ("sam-large", 32, 1, {}),
+        ("sam-aligned", 32, 3, {}),
+        ("sam-lsh", 0, 1, {}),
+        ("sdnc", 0, 1, {}),
+        pytest.param("sam-aligned", 32, 1, {"gpu_threads": 512}, marks=pytest.mark.slow),
+        pytest.param("sdnc", 0, 1, {"gpu_threads": 512}, marks=pytest.mark.slow),
+    ],
+)
+def test_text_for_the_gpu_with_buffers_as_in_a_real_call(name, width, parts, options, tmp_path_factory, monkeypatch):
+    """Buffers share tensors, so that a load of several numbers which is not aligned there is found; no number overflows."""
+    monkeypatch.setattr(sequence, "search_parts", lambda rows, batch, device: parts)
+    monkeypatch.setattr(sequence, "is_short", lambda steps, batch, device: False)  # as on a GPU
+    lanes, model = _emulator("address,undefined", tmp_path_factory, gpu_width=width, packed=True, **options), make(name)
+    with lanes.instead():
+        found = every_entry(model, steps=3)
+    assert_as_reference(model, found, steps=3)
+
+
+@pytest.mark.parametrize("first_byte", [4, 16])
+def test_a_load_that_is_not_aligned_is_found(first_byte, tmp_path_factory):
+    """Rows of a known width are read 16 bytes at a time: the launcher takes other kernels where the memory is not aligned to that."""
+    lanes = _emulator("address,undefined", tmp_path_factory, gpu_width=32, packed=True)
+    which, slots = Build("float32", "float32", True), 40
+    memory = TensorLayout((("values", 0), ("memory", first_byte)), "float32", None)  # values are not read
+    others = {"norms": slots, "queries": 32, "part_scores": 2, "part_rows": 2, "part_scratch": 2 * 2 * 64 // 8}
+    layout = Layout(which, [memory, *(of_buffer(which, name, None) for name in others)])
+    tensors = [
+        torch.ones(first_byte // 4 + slots * 32),
+        *(torch.ones(size, dtype=of) for of, size in zip(layout.dtypes[1:], others.values(), strict=True)),
+    ]
+    sizes = {"batch": 1, "slots": slots, "width": 32, "heads": 1, "reads": 2, "parts": 1, "num_candidates": slots}
+    with pytest.raises(SanitizerError, match="misaligned address") if first_byte % 16 else nullcontext():
+        lanes.run("mb_topk_part", layout, tensors, in_order(sizes))
 
 
 @pytest.mark.parametrize("gpu_width", [None, 0], ids=["emu", "gpu"])

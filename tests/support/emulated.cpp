@@ -1,10 +1,12 @@
-// Runs one entry point on arguments read from a file, each buffer in memory of its own, so that a sanitizer sees every
-// access beyond it: emulated ENTRY FILE [SOURCE LINE]. Changed buffers are written back to the file. It runs the emu
+// Runs one entry point on arguments read from a file: emulated ENTRY FILE [SOURCE LINE]. A buffer lies in an allocation
+// of its own, so that a sanitizer sees every access beyond it, or where it lies in a tensor that several share, so that
+// its alignment is that of a real call. Changed buffers are written back to the file. It runs the emu
 // build, in which the barrier at SOURCE LINE can be left out, and prints the places of all barriers met. With MB_WARPS
 // it runs the code for the GPU, a thread a lane, without __syncwarp if there is a third argument.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <vector>
 
 #ifdef MB_WARPS
@@ -17,11 +19,14 @@
 
 namespace {
 
+constexpr std::size_t alignment_bytes = 64;  // of torch's tensors; on a GPU they have 512
+
 struct Buffer {
     void* data;
     int64_t bytes;
 };
 std::vector<Buffer> buffers;
+std::map<int64_t, void*> tensors;  // by their number in the file
 
 int64_t read_number(FILE* file) {
     int64_t number = 0;
@@ -33,7 +38,10 @@ int64_t read_number(FILE* file) {
 int64_t read_buffer(FILE* file) {
     const int64_t bytes = read_number(file);
     if (bytes < 0) return 0;
-    void* data = std::malloc(static_cast<size_t>(bytes));
+    const int64_t tensor = read_number(file), tensor_bytes = read_number(file), first_byte = read_number(file);
+    void*& whole = tensors[tensor];
+    if (!whole && posix_memalign(&whole, alignment_bytes, static_cast<size_t>(tensor_bytes)) != 0) std::exit(3);
+    void* data = static_cast<char*>(whole) + first_byte;
     if (fread(data, 1, static_cast<size_t>(bytes), file) != static_cast<size_t>(bytes)) std::exit(3);
     buffers.push_back({data, bytes});
     return reinterpret_cast<int64_t>(data);
@@ -70,10 +78,8 @@ int main(int count, char** words) {
 #endif
     run(words[1], arguments);
     file = std::fopen(words[2], "wb");
-    for (const Buffer& buffer : buffers) {
-        std::fwrite(buffer.data, 1, static_cast<size_t>(buffer.bytes), file);
-        std::free(buffer.data);
-    }
+    for (const Buffer& buffer : buffers) std::fwrite(buffer.data, 1, static_cast<size_t>(buffer.bytes), file);
+    for (const auto& tensor : tensors) std::free(tensor.second);
     std::fclose(file);
 #ifndef MB_WARPS
     for (const BarrierSite& site : barriers_met) std::printf("%s %d\n", site.file, site.line);

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 from unittest.mock import patch
 
 import torch
@@ -32,14 +33,44 @@ class SanitizerError(AssertionError):
     """What a sanitizer found."""
 
 
+class Buffer(NamedTuple):
+    """The bytes of a buffer, and the allocation they lie in: its number, its size, and their first byte there."""
+
+    content: Tensor
+    tensor: int
+    tensor_bytes: int
+    first_byte: int
+
+
 class Emulator:
     """`call.run` in such a process. Of each entry point: the last input in `calls`, the places of its barriers in `sites`."""
 
     def __init__(
-        self, sanitizer: str, folder: Path, *, gpu_width: int | None = None, real: str = "float32", store: str | None = None
+        self,
+        sanitizer: str,
+        folder: Path,
+        *,
+        gpu_width: int | None = None,
+        gpu_threads: int = 64,
+        real: str = "float32",
+        store: str | None = None,
+        packed: bool = False,
     ) -> None:
-        """gpu_width: run the text for the GPU, made for this known word size or 0; real, store: number types of the model and its rows."""
-        device = ("-DMB_WARPS", f"-DMB_FIXED_WIDTH={gpu_width}", f"-DMB_ARGUMENTS_BYTES={ctypes.sizeof(Arguments)}")
+        """Build the program, if it is not in the cache.
+
+        Args:
+            gpu_width: run the text for the GPU, made for this known word size or 0.
+            gpu_threads: threads of a block of the GPU.
+            real: number type of the model.
+            store: number type of its rows.
+            packed: let buffers lie in their tensors as in a real call, not each in memory of its own.
+        """
+        device = (
+            "-DMB_WARPS",
+            f"-DMB_FIXED_WIDTH={gpu_width}",
+            f"-DMB_THREADS={gpu_threads}",
+            f"-DMB_ARGUMENTS_BYTES={ctypes.sizeof(Arguments)}",
+        )
         quickly = "-O0" if "undefined" in sanitizer else "-O1"  # to compile
         flags: tuple[str, ...] = ("-std=c++17", quickly, "-g", *WARNINGS, f"-fsanitize={sanitizer}", f"-I{SOURCES}")
         flags += (f"-DMB_REAL={build.REALS[real]}", *(("-DMB_EMULATE",) if gpu_width is None else device))
@@ -48,40 +79,44 @@ class Emulator:
         others = [source.read_text() for source in (SOURCES / "host.cpp", SOURCES / "device.cu", MAIN.with_name("warps.h"))]
         name = f"{build.build_hash(MAIN, *flags, build.version(command), *others)}.exe"
         self.program = build.cached(name, lambda made: build.compile_with(command, *flags, str(MAIN), "-lpthread", "-o", str(made)))
-        self.file = folder / "call"
+        self.file, self.packed = folder / "call", packed
         self.calls: dict[str, bytes] = {}
         self.sites: dict[str, list[str]] = {}  # "FILE LINE"
 
     def run(self, entry: str, layout: Layout, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
         """As `call.run`."""
         arguments = pack(layout, tensors, sizes)
-        parts: dict[str, Tensor] = {}
-        for held, tensor in zip(layout.tensors, tensors, strict=True):
+        parts: dict[str, Buffer] = {}
+        for number, (held, tensor) in enumerate(zip(layout.tensors, tensors, strict=True)):
+            whole = tensor.view(-1).view(torch.uint8)
             ends = [*(first for _, first in held.buffers[1:]), None]
             for (name, first), end in zip(held.buffers, ends, strict=True):
-                parts[name] = tensor.view(-1).view(torch.uint8)[first:end]
+                part = whole[first:end]
+                parts[name] = Buffer(part, number, len(whole), first) if self.packed else Buffer(part, len(parts), len(part), 0)
         raw = {name: parts[name] for name in KINDS if name in parts}
         for name in call.schedule(entry, arguments):
             self.execute(name, arguments, raw)
 
-    def execute(self, entry: str, arguments: Arguments, raw: Mapping[str, Tensor]) -> None:
+    def execute(self, entry: str, arguments: Arguments, raw: Mapping[str, Buffer]) -> None:
         """One call: the bytes of each buffer go through a file, changed where they are written; SanitizerError with the report."""
         with self.file.open("wb") as file:
             file.write(len(SIZES).to_bytes(8, "little"))
             for name in KINDS:
-                number = getattr(arguments, name) if name in SIZES else len(raw[name]) if name in raw else -1
-                file.write(number.to_bytes(8, "little", signed=True))
-                if name in raw:
-                    file.write(raw[name].numpy().tobytes())
+                buffer = raw.get(name)
+                numbers = [getattr(arguments, name) if name in SIZES else -1] if buffer is None else [len(buffer.content), *buffer[1:]]
+                for number in numbers:
+                    file.write(number.to_bytes(8, "little", signed=True))
+                if buffer is not None:
+                    file.write(buffer.content.numpy().tobytes())
         self.calls[entry] = self.file.read_bytes()
         done = self._run(entry)
         if done.returncode != 0:
             raise SanitizerError(f"{entry}: exit {done.returncode}: {done.stderr[:3000]}")
         self.sites[entry] = done.stdout.splitlines()
         with self.file.open("rb") as file:
-            for tensor in raw.values():
-                if len(tensor):
-                    tensor.copy_(torch.frombuffer(bytearray(file.read(len(tensor))), dtype=torch.uint8))
+            for content, *_ in raw.values():
+                if len(content):
+                    content.copy_(torch.frombuffer(bytearray(file.read(len(content))), dtype=torch.uint8))
 
     def misses(self, entry: str, site: str) -> bool:
         """Whether no error is found in the last call of an entry point without the barrier at a place, or, for the GPU, those of warps."""

@@ -26,6 +26,13 @@ struct Index {
 };
 inline thread_local Index threadIdx, blockIdx;
 
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+struct alignas(16) double2 {
+    double x, y;
+};
+
 struct HostWarp {
     pthread_barrier_t barrier;
     char shuffled[32][8];
@@ -61,6 +68,10 @@ inline unsigned __ballot_sync(unsigned, bool holds) {
     for (int lane = 0; lane < 32; ++lane) holding |= static_cast<unsigned>(warp.shuffled[lane][0]) << lane;
     wait_for_warp();
     return holding;
+}
+inline int __reduce_add_sync(unsigned mask, int value) {
+    for (int offset = 16; offset > 0; offset /= 2) value += __shfl_xor_sync(mask, value, offset);
+    return value;
 }
 inline unsigned __match_any_sync(unsigned, int32_t value) {
     HostWarp& warp = warps[threadIdx.x / 32];

@@ -14,7 +14,7 @@ namespace mb {
 struct ScoredRow {
     Real score;
     int32_t row;
-    int64_t position;
+    Count position;
 
     MB_FN void take_better(const ScoredRow& other) {
         if (other.row >= 0 && (row < 0 || comes_before(other.score, other.row, score, row))) *this = other;

@@ -105,6 +105,7 @@ template <int fixed_width>
 using RowTile = OneLaneRowTile<fixed_width, LaneTile>;
 
 struct Block {
+    static constexpr bool multiplies_columns = true;  // whether a forward step may be given transposed matrices
     static constexpr int64_t num_lane_tiles = 1;
     static constexpr int64_t tile_size = RhsBatch::max_count;  // elements of a batch tile
     int64_t size() const { return 1; }

@@ -13,121 +13,173 @@ namespace mb {
 
 constexpr unsigned int full_mask = 0xffffffffu;
 
-MB_FN int64_t lowest_bit(unsigned int bits) { return __ffs(static_cast<int>(bits)) - 1; }
-MB_FN int64_t highest_bit(unsigned int bits) { return 31 - __clz(static_cast<int>(bits)); }
+MB_FN Count lowest_bit(unsigned int bits) { return __ffs(static_cast<int>(bits)) - 1; }
+MB_FN Count highest_bit(unsigned int bits) { return 31 - __clz(static_cast<int>(bits)); }
+MB_FN Count thread_of_block() { return static_cast<Count>(threadIdx.x); }
+MB_FN Count warp_of_block() { return thread_of_block() / 32; }
+MB_FN Count lane_of_warp() { return thread_of_block() % 32; }
 
 // The lanes of a warp that hold the same value, as bits.
 struct MatchMask {
     unsigned int lanes;
-    MB_FN unsigned int lower() const { return lanes & ((1u << threadIdx.x % 32) - 1); }
-    MB_FN int64_t previous() const { return highest_bit(lower()); }  // the lane before this one, -1: none
-    MB_FN int64_t rank() const { return __popc(lower()); }           // lanes before this one
-    MB_FN int64_t last() const { return highest_bit(lanes); }
+    MB_FN unsigned int lower() const { return lanes & ((1u << lane_of_warp()) - 1); }
+    MB_FN Count previous() const { return highest_bit(lower()); }  // the lane before this one, -1: none
+    MB_FN Count rank() const { return __popc(lower()); }           // lanes before this one
+    MB_FN Count last() const { return highest_bit(lanes); }
 };
 
+// Numbers that lie side by side and are read by one load.
+template <int count>
+struct alignas(count * sizeof(Real)) Adjacent {
+    Real at[count];
+};
+constexpr int most_adjacent = 16 / sizeof(Real);  // a load has up to 16 bytes
+
 // Bypasses L1: a weight is read once a step, and L1 is kept for the rows.
-MB_FN Real load_streaming(const Real* address) { return __ldcg(address); }
+template <int count>
+MB_FN Adjacent<count> load_streaming(const Real* address) {
+    if constexpr (count == 1) {
+        return Adjacent<count>{{__ldcg(address)}};
+    } else if constexpr (sizeof(Real) == 4) {
+        const float4 all = __ldcg(reinterpret_cast<const float4*>(address));
+        return Adjacent<count>{{all.x, all.y, all.z, all.w}};
+    } else {
+        const double2 all = __ldcg(reinterpret_cast<const double2*>(address));
+        return Adjacent<count>{{all.x, all.y}};
+    }
+}
+// A number known to the compiler.
+template <int number>
+struct Constant {
+    MB_FN constexpr int operator()() const { return number; }
+};
+
+// from + i * step, by one instruction: written so, the compiler takes three.
+MB_FN const Real* advanced(const Real* from, Count step, Count i) {
+#if defined(__CUDA_ARCH__)
+    const Real* to;
+    asm("mad.wide.s32 %0, %1, %2, %3;" : "=l"(to) : "r"(step), "r"(i * static_cast<Count>(sizeof(Real))), "l"(from));
+    return to;
+#else
+    return from + static_cast<int64_t>(i) * step;
+#endif
+}
+
+// Whether all rows of a matrix can be read `most_adjacent` numbers at a time. Weights of the inputs and the reads are
+// one matrix, so that the latter's rows may begin anywhere.
+MB_FN bool is_aligned(const Real* matrix, int64_t stride, Count columns) {
+    return reinterpret_cast<uint64_t>(matrix) % 16 == 0 && stride % most_adjacent == 0 && columns % most_adjacent == 0;
+}
 
 struct Warp {
-    static constexpr int64_t lanes = 32;
-    MB_FN int64_t lane() const { return threadIdx.x % 32; }
+    static constexpr Count lanes = 32;
+    MB_FN Count lane() const { return lane_of_warp(); }
     MB_FN void sync() const { __syncwarp(); }
-    template <class F>
-    MB_FN void for_each(int64_t n, F f) const {
-        for (int64_t i = lane(); i < n; i += 32) f(i);
+    template <class N, class F>
+    MB_FN void for_each(N n, F f) const {
+        MB_ROLLED
+        for (N i = lane(); i < n; i += 32) f(i);
         __syncwarp();
     }
-    template <class F>
-    MB_FN Real sum(int64_t n, F f) const {
+    template <class N, class F>
+    MB_FN Real sum(N n, F f) const {
         Real total = 0;
-        for (int64_t i = lane(); i < n; i += 32) total += f(i);
+        MB_ROLLED
+        for (N i = lane(); i < n; i += 32) total += f(i);
         for (int offset = 16; offset > 0; offset /= 2) total += __shfl_xor_sync(full_mask, total, offset);
         return total;
     }
-    template <class F, class G>
-    MB_FN Real each_then_sum(int64_t n, F f, G g) const {
-        return sum(n, [&](int64_t i) { return f(i), g(i); });
+    template <class F>
+    MB_FN Count count(Count n, F f) const {
+        Count total = 0;
+        MB_ROLLED
+        for (Count i = lane(); i < n; i += 32) total += f(i);
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+        for (int offset = 16; offset > 0; offset /= 2) total += __shfl_xor_sync(full_mask, total, offset);
+        return total;
+#else
+        return __reduce_add_sync(full_mask, total);
+#endif
+    }
+    template <class N, class F, class G>
+    MB_FN Real each_then_sum(N n, F f, G g) const {
+        return sum(n, [&](N i) { return f(i), g(i); });
     }
     // Sums stay in registers, so that the loads of all rows are in flight at once.
-    template <class Weight, class Row>
-    MB_FN void weighted_sum(Real* out, int64_t width, int64_t n, Weight weight, Row row) const {
-        for_each(width, [&](int64_t w) {
+    template <class N, class Weight, class Row>
+    MB_FN void weighted_sum(Real* out, N width, Count n, Weight weight, Row row) const {
+        for_each(width, [&](N w) {
             Real total = 0;
-            for (int64_t k = 0; k < n; ++k) {
+            for (Count k = 0; k < n; ++k) {
                 const auto* const values = row(k);
                 if (values) total += weight(k) * static_cast<Real>(values[w]);
             }
             out[w] = total;
         });
     }
-    static constexpr int64_t rows_per_warp = 4;
-    // Each lane has 16 weights in flight.
-    MB_FN void matvec(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows,
-                      int64_t columns) const {
-        const Real* const v = x.v[0];
+    static constexpr Count rows_per_warp = 4;
+    MB_FN void matvec(const RhsBatch& x, Count first, const Real* matrix, int64_t stride, Count rows,
+                      Count columns) const {
         Real sums[4] = {};
-        for (int64_t begin = lane(); begin < columns; begin += 128) {
-            Real numbers[4][4], factors[4];
-            for (int c = 0; c < 4; ++c) {
-                const int64_t k = begin + 32 * c;
-                factors[c] = k < columns ? v[k] : Real(0);
-                for (int q = 0; q < 4; ++q)
-                    numbers[q][c] = k < columns && q < rows ? load_streaming(matrix + q * stride + k) : Real(0);
-            }
-            for (int c = 0; c < 4; ++c)
-                for (int q = 0; q < 4; ++q) sums[q] += numbers[q][c] * factors[c];
-        }
+        if (is_aligned(matrix, stride, columns) && reinterpret_cast<uint64_t>(x.v[0]) % 16 == 0)
+            add_products<most_adjacent>(sums, matrix, stride, x.v[0], rows, columns);
+        else
+            add_products<1>(sums, matrix, stride, x.v[0], rows, columns);
         // Each half of the lanes continues with two sums, each quarter with one: six shuffles for four sums.
         const bool upper = lane() & 16, odd = lane() & 8;
         for (int q = 0; q < 2; ++q)
             sums[q] = (upper ? sums[q + 2] : sums[q]) + __shfl_xor_sync(full_mask, upper ? sums[q] : sums[q + 2], 16);
         Real sum = (odd ? sums[1] : sums[0]) + __shfl_xor_sync(full_mask, odd ? sums[0] : sums[1], 8);
         for (int offset = 4; offset > 0; offset /= 2) sum += __shfl_xor_sync(full_mask, sum, offset);
-        const int64_t own = lane() / 8;
+        const Count own = lane() / 8;
         if (lane() % 8 == 0 && own < rows) x.out[0][first + own] = x.start[0][first + own] + sum;
     }
-    static constexpr int64_t columns_per_warp = 32;  // one a lane: coalesced loads
+    static constexpr Count columns_per_warp = 32;  // one a lane: coalesced loads
     template <class V>
-    MB_FN void matvec_transposed(Real* out, const Real* start, const Real* matrix, int64_t stride, V v, int64_t rows,
-                                 int64_t columns, int64_t) const {
-        for_each(columns, [&](int64_t j) {
+    MB_FN void matvec_transposed(Real* out, const Real* start, const Real* matrix, int64_t stride, V v, Count rows,
+                                 Count columns, Count) const {
+        for_each(columns, [&](Count j) {
             Real total = start ? start[j] : Real(0);
-            for (int64_t k = 0; k < rows; ++k) total += static_cast<Real>(v[k]) * matrix[k * stride + j];
+            const Real* from = matrix + j;
+            for (Count k = 0; k < rows; ++k, from += stride) total += static_cast<Real>(v[k]) * *from;
             out[j] = total;
         });
     }
-    MB_FN void matvec_transposed(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows,
-                                 int64_t columns) const {
+    MB_FN void matvec_transposed(const RhsBatch& x, Count first, const Real* matrix, int64_t stride, Count rows,
+                                 Count columns) const {
         matvec_transposed(x.out[0] + first, x.start[0] ? x.start[0] + first : nullptr, matrix, stride, x.vector(0),
                           rows, columns, first);
     }
     // The best of all lanes, to every lane.
     MB_FN void argmax(ScoredRow& best) const {
         for (int offset = 16; offset > 0; offset /= 2) {
-            const ScoredRow other{
-                __shfl_xor_sync(full_mask, best.score, offset), __shfl_xor_sync(full_mask, best.row, offset),
-                static_cast<int64_t>(__shfl_xor_sync(full_mask, static_cast<long long>(best.position), offset))};
+            const ScoredRow other{__shfl_xor_sync(full_mask, best.score, offset),
+                                  __shfl_xor_sync(full_mask, best.row, offset),
+                                  __shfl_xor_sync(full_mask, best.position, offset)};
             best.take_better(other);
         }
     }
-    template <class F>
-    MB_FN int64_t find_first(int64_t n, F holds) const {
-        for (int64_t start = 0; start < n; start += 32) {
+    template <class N, class F>
+    MB_FN N find_first(N n, F holds) const {
+        MB_ROLLED
+        for (N start = 0; start < n; start += 32) {
             const unsigned int holding = __ballot_sync(full_mask, start + lane() < n && holds(start + lane()));
             if (holding) return start + lowest_bit(holding);
         }
         return n;
     }
-    template <class F, class G>
-    MB_FN void for_each_where(int64_t n, F holds, G f) const {
-        for (int64_t start = 0; start < n; start += 32)
-            for (unsigned int holding = __ballot_sync(full_mask, start + lane() < n && holds(start + lane())); holding;
-                 holding &= holding - 1)
-                f(start + lowest_bit(holding));
+    template <class N, class F, class G>
+    MB_FN void for_each_where(N n, F holds, G f) const {
+        MB_ROLLED
+        for (N start = 0; start < n; start += 32) {
+            unsigned int holding = __ballot_sync(full_mask, start + lane() < n && holds(start + lane()));
+            MB_ROLLED
+            for (; holding; holding &= holding - 1) f(start + lowest_bit(holding));
+        }
     }
-    MB_FN int64_t exclusive_count(bool chosen, int64_t& count) const {
+    MB_FN Count exclusive_count(bool chosen, Count& count) const {
         const MatchMask all{__ballot_sync(full_mask, chosen)};
-        const int64_t own = count + all.rank();
+        const Count own = count + all.rank();
         count += __popc(all.lanes);
         return own;
     }
@@ -137,20 +189,49 @@ struct Warp {
     }
     MB_FN MatchMask match_any(int32_t value) const { return {__match_any_sync(full_mask, value)}; }
     MB_FN bool is_leader() const { return lane() == 0; }
+
+  private:
+    // This lane's share of the products of 4 rows with v, of which it has 16 weights in flight. Rows past the end are
+    // the last one again. A pointer moves along each row: to compute an address for each weight takes longer than to
+    // multiply it.
+    template <int adjacent>
+    MB_FN void add_products(Real* sums, const Real* matrix, int64_t stride, const Real* v, Count rows,
+                            Count columns) const {
+        constexpr Count step = 32 * adjacent, steps = 4 / adjacent;
+        const Real* from[4];
+        for (Count q = 0; q < 4; ++q)
+            from[q] = advanced(matrix + lane() * adjacent, static_cast<Count>(stride), q < rows ? q : rows - 1);
+        v += lane() * adjacent;
+        MB_ROLLED
+        for (Count left = columns - lane() * adjacent; left > 0; left -= step * steps) {
+            Adjacent<adjacent> numbers[4][steps] = {}, factors[steps] = {};
+            for (int c = 0; c < steps; ++c)
+                if (c * step < left) {
+                    factors[c] = *reinterpret_cast<const Adjacent<adjacent>*>(v + c * step);
+                    for (int q = 0; q < 4; ++q) numbers[q][c] = load_streaming<adjacent>(from[q] + c * step);
+                }
+            for (int c = 0; c < steps; ++c)
+                for (int i = 0; i < adjacent; ++i)
+                    for (int q = 0; q < 4; ++q) sums[q] += numbers[q][c].at[i] * factors[c].at[i];
+            for (int q = 0; q < 4; ++q) from[q] += step * steps;
+            v += step * steps;
+        }
+    }
 };
 
 // The lanes that score a tile of rows together in a scan: coalesced loads, of four rows in flight.
 struct LaneTile {
-    static constexpr int64_t lanes = 8, rows = 4, per_warp = 32 / lanes;
-    MB_FN int64_t rank() const { return threadIdx.x / lanes; }
-    MB_FN int64_t lane() const { return threadIdx.x % lanes; }
+    static constexpr Count lanes = 8, rows = 4, per_warp = 32 / lanes;
+    MB_FN Count rank() const { return thread_of_block() / lanes; }
+    MB_FN Count lane() const { return thread_of_block() % lanes; }
     // Lane tiles of a warp stay together: the last row tiles may have fewer rows, or none.
     template <class F>
     MB_FN void for_each_row_tile(int64_t first, int64_t end, F f) const {
-        constexpr int64_t warp_rows = per_warp * rows, block_rows = MB_THREADS / lanes * rows;
-        for (int64_t start = first + threadIdx.x / 32 * warp_rows; start < end; start += block_rows) {
-            const int64_t row = start + threadIdx.x % 32 / lanes * rows;
-            f(row, end - row < rows ? end - row : rows);
+        constexpr Count warp_rows = per_warp * rows, block_rows = MB_THREADS / lanes * rows;
+        MB_ROLLED
+        for (int64_t start = first + warp_of_block() * warp_rows; start < end; start += block_rows) {
+            const int64_t row = start + lane_of_warp() / lanes * rows;
+            f(row, static_cast<Count>(end - row < rows ? end - row : rows));
         }
     }
     MB_FN Real sum(Real part) const {
@@ -170,10 +251,10 @@ struct RowTile {
     Four keep_in_register[LaneTile::rows][fixed_width / 32 ? fixed_width / 32 : 1];
     const Store* rows[LaneTile::rows];
 
-    MB_FN RowTile(const LaneTile& lane_tile, const Store* memory, int64_t first, int64_t count, int64_t width) {
-        for (int j = 0; j < LaneTile::rows; ++j) {
-            const int64_t last = first + count - 1;  // past the end, the last row is read again
-            rows[j] = memory + (first + j < last ? first + j : last) * (fixed_width ? fixed_width : width);
+    MB_FN RowTile(const LaneTile& lane_tile, const Store* memory, int64_t first, Count count, int64_t width) {
+        const Store* const tile = memory + first * (fixed_width ? fixed_width : width);
+        for (int j = 0; j < LaneTile::rows; ++j) {  // past the end, the last row is read again
+            rows[j] = tile + (j < count - 1 ? j : count - 1) * (fixed_width ? fixed_width : width);
             for (int c = 0; c < fixed_width / 32; ++c)
                 keep_in_register[j][c] = reinterpret_cast<const Four*>(rows[j])[c * LaneTile::lanes + lane_tile.lane()];
         }
@@ -189,6 +270,7 @@ struct RowTile {
                         dots[j] += static_cast<Real>(keep_in_register[j][c].at[i]) * factor;
                 }
         } else {
+            MB_ROLLED
             for (int64_t w = lane_tile.lane(); w < width; w += LaneTile::lanes)
                 for (int j = 0; j < LaneTile::rows; ++j) dots[j] += static_cast<Real>(rows[j][w]) * query[w];
         }
@@ -197,18 +279,21 @@ struct RowTile {
 };
 
 struct Block {
-    static constexpr int64_t tile_size = 1;  // elements of a batch tile; the blocks of a GPU share a cache
-    static constexpr int64_t num_lane_tiles = MB_THREADS / LaneTile::lanes;
-    MB_FN int64_t rank() const { return threadIdx.x; }
-    MB_FN int64_t size() const { return MB_THREADS; }
+    static constexpr Count tile_size = 1;              // elements of a batch tile; the blocks of a GPU share a cache
+    static constexpr bool multiplies_columns = false;  // whether a forward step may be given transposed matrices
+    static constexpr Count num_lane_tiles = MB_THREADS / LaneTile::lanes;
+    MB_FN Count rank() const { return thread_of_block(); }
+    MB_FN Count size() const { return MB_THREADS; }
     MB_FN void sync() const { __syncthreads(); }
-    template <class F>
-    MB_FN void for_each(int64_t n, F f) const {
-        for (int64_t i = threadIdx.x; i < n; i += MB_THREADS) f(i);
+    template <class N, class F>
+    MB_FN void for_each(N n, F f) const {
+        MB_ROLLED
+        for (N i = thread_of_block(); i < n; i += MB_THREADS) f(i);
     }
-    template <class F>
-    MB_FN void for_each_by_warp(int64_t n, F f) const {
-        for (int64_t i = threadIdx.x / 32; i < n; i += MB_THREADS / 32) f(i, Warp{});
+    template <class N, class F>
+    MB_FN void for_each_by_warp(N n, F f) const {
+        MB_ROLLED
+        for (N i = warp_of_block(); i < n; i += MB_THREADS / 32) f(i, Warp{});
     }
     template <class F>
     MB_FN void for_each_lane_tile(F f) const {
@@ -220,34 +305,91 @@ struct Block {
     }
 };
 
-// out[j] = start[j] + sum_k v[k] matrix[k, j]; visible after the next sync; `start` may be null. A warp takes 32
-// columns and a share of the rows, and adds the shares up in shared memory; each lane has `ahead` weights in flight.
-MB_FN void matvec_transposed(const Block& block, const RhsBatch& x, const Real* matrix, int64_t stride, int64_t rows,
-                             int64_t columns) {
-    constexpr int64_t warps = MB_THREADS / 32, ahead = 16;
-    __shared__ Real parts[MB_THREADS];
-    const int64_t units = (columns + 31) / 32, side_by_side = units < warps ? units : warps,
-                  shares = warps / side_by_side;
-    const int64_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, share = warp / side_by_side;
-    for (int64_t first = 0; first < units; first += side_by_side) {
-        const int64_t unit = first + warp % side_by_side, j = unit * 32 + lane;
-        const bool own = share < shares && j < columns;
-        const int64_t end = own ? (share + 1) * rows / shares : 0;
-        Real total = 0;
-        for (int64_t begin = share * rows / shares; begin < end; begin += ahead) {
-            Real numbers[ahead];
+// `matvec_transposed` for matrices of which each thread takes `adjacent` columns and a share of the rows. The shares
+// are added up in shared memory. A thread has the weights of 16 rows in flight; a pointer moves along with the rows.
+template <int adjacent>
+MB_FN void add_up_rows(const Block& block, const RhsBatch& x, const Real* matrix, int64_t stride, Count rows,
+                       Count columns) {
+    constexpr Count ahead = 16;
+    const Count row = stride;
+    __shared__ Adjacent<adjacent> parts[MB_THREADS];
+    const Count units = columns / adjacent, side_by_side = units < MB_THREADS ? units : MB_THREADS;
+    const Count shares = MB_THREADS / side_by_side, share = thread_of_block() / side_by_side;
+    MB_ROLLED
+    for (Count first = 0; first < units; first += side_by_side) {
+        const Count unit = first + thread_of_block() % side_by_side;
+        const bool own = share < shares && unit < units;
+        const Count begin = own ? share * rows / shares : 0;
+        const Real* from = matrix + begin * stride + unit * adjacent;
+        const Real* v = x.v[0] + begin * x.step;
+        Adjacent<adjacent> total = {};
+        Count left = own ? (share + 1) * rows / shares - begin : 0;
+        MB_ROLLED
+        for (; left > 0; left -= ahead) {
+            Adjacent<adjacent> numbers[ahead] = {};
+            Real factors[ahead] = {};
+            for (Count i = 0; i < ahead; ++i)
+                if (i < left) numbers[i] = load_streaming<adjacent>(advanced(from, row, i)), factors[i] = v[i * x.step];
             for (int i = 0; i < ahead; ++i)
-                numbers[i] = begin + i < end ? load_streaming(matrix + (begin + i) * stride + j) : Real(0);
-            for (int i = 0; i < ahead; ++i)
-                total += begin + i < end ? x.v[0][(begin + i) * x.step] * numbers[i] : Real(0);
+                for (int c = 0; c < adjacent; ++c) total.at[c] += factors[i] * numbers[i].at[c];
+            from = advanced(from, row, ahead), v += ahead * x.step;
         }
         block.sync();  // others may still read the previous parts
-        parts[threadIdx.x] = total;
+        parts[thread_of_block()] = total;
         block.sync();
-        if (!own || share > 0) continue;
-        for (int64_t other = 1; other < shares; ++other) total += parts[(other * side_by_side + warp) * 32 + lane];
-        x.out[0][j] = total + (x.start[0] ? x.start[0][j] : Real(0));
+        const Count rest = units - first < side_by_side ? units - first : side_by_side;
+        MB_ROLLED
+        for (Count i = thread_of_block(); i < rest * adjacent; i += MB_THREADS) {
+            const Count j = first * adjacent + i;
+            Real sum = x.start[0] ? x.start[0][j] : Real(0);
+            MB_FOUR_AT_ONCE
+            for (Count other = 0; other < shares; ++other)
+                sum += parts[other * side_by_side + i / adjacent].at[i % adjacent];
+            x.out[0][j] = sum;
+        }
     }
+}
+// out[j] = start[j] + sum_k v[k] matrix[k, j]; visible after the next sync; `start` may be null.
+MB_FN void matvec_transposed(const Block& block, const RhsBatch& x, const Real* matrix, int64_t stride, Count rows,
+                             Count columns) {
+    if (is_aligned(matrix, stride, columns))
+        add_up_rows<most_adjacent>(block, x, matrix, stride, rows, columns);
+    else
+        add_up_rows<1>(block, x, matrix, stride, rows, columns);
+}
+// out[e, j] = sum_k vector_at(e)[k] matrix[k, j] for n vectors; null is skipped. Visible after the next sync. A warp
+// takes 32 columns and four vectors, so that a number of the matrix is loaded once for the four.
+template <class F>
+MB_FN void matvecs_transposed(const Block& block, Real* out, const Real* matrix, Count n, F vector_at, Count rows,
+                              Count columns) {
+    constexpr Count at_once = 4, ahead = 8;
+    const Count blocks = (columns + 31) / 32, units = (n + at_once - 1) / at_once * blocks;
+    block.for_each_by_warp(units, [&](Count unit, Warp warp) {
+        const Count first = unit / blocks * at_once, j = unit % blocks * 32 + warp.lane();
+        decltype(vector_at(first)) vectors[at_once] = {}, any = nullptr;
+        unsigned int given = 0;
+        for (int q = 0; q < at_once; ++q)
+            if (first + q < n && (vectors[q] = vector_at(first + q))) any = vectors[q], given |= 1u << q;
+        if (!given || j >= columns) return;
+        for (int q = 0; q < at_once; ++q)
+            if (!vectors[q]) vectors[q] = any;  // its products are not stored
+        const Real* from = matrix + j;
+        Real totals[at_once] = {};
+        const auto add_rows = [&](Count k, auto count) {
+            Real numbers[count()];
+            for (int i = 0; i < count(); ++i) numbers[i] = *advanced(from, columns, i);
+            for (int q = 0; q < at_once; ++q)
+                for (int i = 0; i < count(); ++i) totals[q] += static_cast<Real>(vectors[q][k + i]) * numbers[i];
+            from = advanced(from, columns, count());
+        };
+        Count k = 0;
+        MB_ROLLED
+        for (; k + ahead <= rows; k += ahead) add_rows(k, Constant<ahead>{});
+        MB_ROLLED
+        for (; k < rows; ++k) add_rows(k, Constant<1>{});
+        for (int q = 0; q < at_once; ++q)
+            if (given >> q & 1) out[static_cast<int64_t>(first + q) * columns + j] = totals[q];
+    });
 }
 
 MB_FN bool try_insert(int32_t* place, int32_t empty, int32_t value) {

@@ -88,6 +88,7 @@ inline BarrierSite skipped_barrier{"", 0};
 inline std::vector<BarrierSite> barriers_met;
 
 struct Block {
+    static constexpr bool multiplies_columns = true;
     static constexpr int64_t num_lane_tiles = emulated_threads;
     static constexpr int64_t tile_size = 1;  // elements of a batch tile
     Barrier* barrier;

@@ -33,6 +33,13 @@ struct OneLane {
         MB_INDEPENDENT
         for (int64_t i = 0; i < n; ++i) f(i);
     }
+    // f(0) + ... + f(n - 1), whole numbers.
+    template <class F>
+    Count count(Count n, F f) const {
+        Count total = 0;
+        for (Count i = 0; i < n; ++i) total += f(i);
+        return total;
+    }
     // f(i) for each i < n, then the sum of g(i).
     template <class F, class G>
     Real each_then_sum(int64_t n, F f, G g) const {
@@ -64,7 +71,7 @@ struct OneLane {
             if (holds(i)) f(i);
     }
     // Exclusive prefix count of `chosen` over lanes and earlier calls; advances `count`. Warp-collective.
-    int64_t exclusive_count(bool chosen, int64_t& count) const { return chosen ? count++ : count; }
+    Count exclusive_count(bool chosen, Count& count) const { return chosen ? count++ : count; }
     // The lanes for which `holds`, as bits.
     template <class F>
     uint32_t ballot(F holds) const {

@@ -28,7 +28,8 @@ struct LinkLog {
 
 struct Links : LinkRows {
     const Arguments& a;
-    int64_t L, element;
+    Count L;
+    int64_t element;
 
     MB_FN Links(const Arguments& a, int64_t element)
         : LinkRows{a.after_columns + element * a.slots * a.links, a.before_columns + element * a.slots * a.links,
@@ -38,7 +39,7 @@ struct Links : LinkRows {
           element(element) {}
 
     // A whole write of n rows (-1: none). linked [L] out.
-    MB_FN void update(const Block& block, const int32_t* rows, const Real* weights, int64_t n, Precedence previous,
+    MB_FN void update(const Block& block, const int32_t* rows, const Real* weights, Count n, Precedence previous,
                       Precedence next, int32_t* linked, LinkLog log, Real* scratch) const {
         update_precedence(block, rows, weights, n, previous, next, linked, scratch, scratch + L);
         block.sync();
@@ -47,18 +48,18 @@ struct Links : LinkRows {
 
     // linked [L]: the rows of a write [n] with the largest weights. next: the precedence after it,
     // p_t = (1 - sum w) p_{t-1} + w (eq 11).
-    MB_FN void update_precedence(const Block& block, const int32_t* rows, const Real* weights, int64_t n,
+    MB_FN void update_precedence(const Block& block, const int32_t* rows, const Real* weights, Count n,
                                  Precedence previous, Precedence next, int32_t* linked, Real* linked_weights,
                                  Real* scratch) const {
-        const int64_t most = n > L ? n + L : 2 * L;
+        const Count most = n > L ? n + L : 2 * L;
         int32_t* const columns = reinterpret_cast<int32_t*>(scratch);
         Real *const values = scratch + most, *const sums = values + most;
-        block.for_each_by_warp(1, [&](int64_t, Warp warp) {
-            warp.for_each(n, [&](int64_t i) { columns[i] = rows[i], values[i] = rows[i] < 0 ? Real(0) : weights[i]; });
-            const Real total = warp.sum(n, [&](int64_t i) { return values[i]; });
+        block.for_each_by_warp(1, [&](Count, Warp warp) {
+            warp.for_each(n, [&](Count i) { columns[i] = rows[i], values[i] = rows[i] < 0 ? Real(0) : weights[i]; });
+            const Real total = warp.sum(n, [&](Count i) { return values[i]; });
             add_duplicates_keep_largest(warp, columns, values, n, 0, sums, linked, linked_weights, L);
             const Real decay = total > 1 ? 0 : 1 - total;
-            warp.for_each(L, [&](int64_t i) {
+            warp.for_each(L, [&](Count i) {
                 columns[i] = previous.rows[i], values[i] = decay * previous.weights[i];
                 columns[L + i] = linked[i], values[L + i] = linked_weights[i];
             });
@@ -72,10 +73,10 @@ struct Links : LinkRows {
         int32_t* const merged_columns = reinterpret_cast<int32_t*>(scratch);  // [2 L, 2 L]
         Real *const merged_values = scratch + 4 * L * L, *const merged_sums = merged_values + 4 * L * L;
         // before(i, j) *= 1 - w(j): row j of `after` names the rows i that hold column j
-        block.for_each(L * L, [&](int64_t i) {
+        block.for_each(L * L, [&](Count i) {
             const int64_t j = linked[i / L], holder = j < 0 ? -1 : after_columns[j * L + i % L];
             int64_t offset = -1;
-            for (int64_t q = 0; holder >= 0 && q < L; ++q)
+            for (Count q = 0; holder >= 0 && q < L; ++q)
                 if (before_columns[holder * L + q] == j) offset = holder * L + q;
             if (log.offsets) log.offsets[i] = static_cast<int32_t>(offset);
             if (offset < 0) return;
@@ -84,9 +85,10 @@ struct Links : LinkRows {
         });
         block.sync();
         // before(i, :) += w(j) p(i) for the precedence rows i;  after(i, :) = (1 - w(i)) after(i, :) + w(i) p
-        block.for_each_by_warp(2 * L, [&](int64_t i, Warp warp) {
+        block.for_each_by_warp(2 * L, [&](Count i, Warp warp) {
             const bool after = i >= L;
-            const int64_t at = i % L, row = after ? linked[at] : previous.rows[at];
+            const Count at = i % L;
+            const int64_t row = after ? linked[at] : previous.rows[at];
             if (row < 0) return;
             int32_t* const columns = (after ? after_columns : before_columns) + row * L;
             Real* const values = (after ? after_values : before_values) + row * L;
@@ -96,7 +98,7 @@ struct Links : LinkRows {
             const Real* added_weights = after ? previous.weights : linked_weights;
             int32_t* const own_columns = merged_columns + i * 2 * L;
             Real* const own_values = merged_values + i * 2 * L;
-            warp.for_each(L, [&](int64_t q) {
+            warp.for_each(L, [&](Count q) {
                 if (log.columns) log.columns[i * L + q] = columns[q], log.column_values[i * L + q] = values[q];
                 own_columns[q] = columns[q], own_values[q] = keep * values[q];
                 own_columns[L + q] = added[q] == row ? -1 : added[q], own_values[L + q] = scale * added_weights[q];
@@ -109,16 +111,16 @@ struct Links : LinkRows {
     // Exchange the matrices with the log: undoes an update; with `forward`, makes it again.
     MB_FN void undo_or_redo(const Block& block, const int32_t* linked, const int32_t* previous, LinkLog log,
                             bool forward) const {
-        for (int64_t half = 0; half < 2; ++half) {
+        for (Count half = 0; half < 2; ++half) {
             if ((half == 0) == forward)
-                block.for_each(L * L, [&](int64_t i) {
+                block.for_each(L * L, [&](Count i) {
                     if (log.offsets[i] >= 0) swap_values(before_values[log.offsets[i]], log.values[i]);
                 });
             else
-                block.for_each(2 * L, [&](int64_t i) {
+                block.for_each(2 * L, [&](Count i) {
                     const bool after = i >= L;
                     const int64_t row = after ? linked[i % L] : previous[i % L];
-                    for (int64_t q = 0; row >= 0 && q < L; ++q) {
+                    for (Count q = 0; row >= 0 && q < L; ++q) {
                         swap_values((after ? after_columns : before_columns)[row * L + q], log.columns[i * L + q]);
                         swap_values((after ? after_values : before_values)[row * L + q], log.column_values[i * L + q]);
                     }
@@ -130,9 +132,9 @@ struct Links : LinkRows {
     // Forward and backward weights f = N w, b = P w (eq 21, 22) as sparse vectors [R, K L] with repeated columns, -1:
     // none.
     template <class Index>
-    MB_FN void read(const Block& block, const Index* index, const Real* weights, int64_t heads, int64_t reads,
+    MB_FN void read(const Block& block, const Index* index, const Real* weights, Count heads, Count reads,
                     int64_t* forward, Real* forward_values, int64_t* backward, Real* backward_values) const {
-        block.for_each(heads * reads * L, [&](int64_t i) {
+        block.for_each(heads * reads * L, [&](Count i) {
             const int64_t row = index[i / L], q = row * L + i % L;
             const Real weight = row < 0 ? 0 : weights[i / L];
             forward[i] = row < 0 ? -1 : before_columns[q];
@@ -147,19 +149,19 @@ struct Links : LinkRows {
     MB_FN void mix(const Block& block, const int32_t* read_index, const Real* read_weights,
                    const int32_t* content_index, const Real* content_weights, const Real* modes, int32_t* index,
                    Real* weights, Real* parts, Real* scratch) const {
-        const int64_t K = a.reads, head_scratch = 5 * max_mixed_columns(a) + 2 * K;
-        const auto inputs = [&](int64_t r) {
+        const Count K = a.reads, head_scratch = 5 * max_mixed_columns(a) + 2 * K;
+        const auto inputs = [&](Count r) {
             return MixInputs{read_index + r * K, read_weights + r * K, content_index + r * K, content_weights + r * K,
                              modes + r * 3};
         };
-        const auto parts_of = [&](int64_t r) { return parts ? parts + r * K * 2 : nullptr; };
+        const auto parts_of = [&](Count r) { return parts ? parts + r * K * 2 : nullptr; };
         if constexpr (Warp::lanes == 1)
-            block.for_each(a.heads, [&](int64_t r) {
+            block.for_each(a.heads, [&](Count r) {
                 mix_by_thread(a, *this, inputs(r), index + r * K, weights + r * K, parts_of(r),
                               scratch + r * head_scratch);
             });
         else
-            block.for_each_by_warp(a.heads, [&](int64_t r, Warp warp) {
+            block.for_each_by_warp(static_cast<Count>(a.heads), [&](Count r, Warp warp) {
                 mix_by_warp(warp, a, *this, inputs(r), index + r * K, weights + r * K, parts_of(r),
                             scratch + r * head_scratch);
             });

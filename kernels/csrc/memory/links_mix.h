@@ -7,7 +7,7 @@
 
 namespace mb {
 
-MB_FN int64_t max_mixed_columns(const Arguments& a) { return a.reads * (1 + 2 * a.links); }
+MB_FN Count max_mixed_columns(const Arguments& a) { return a.reads * (1 + 2 * a.links); }
 
 // Link matrices of one element [N, L].
 struct LinkRows {
@@ -27,25 +27,25 @@ struct MixInputs {
 // index, weights [K] and parts [K, 2] out: backward and forward weight of each row; parts may be null.
 MB_FN void mix_by_thread(const Arguments& a, LinkRows m, MixInputs in, int32_t* index, Real* weights, Real* parts,
                          Real* scratch) {
-    const int64_t K = a.reads, L = a.links, most = max_mixed_columns(a);
+    const Count K = a.reads, L = a.links, most = max_mixed_columns(a);
     Real *const back = scratch, *const forth = back + most, *const total = forth + most;
     int32_t* const columns = reinterpret_cast<int32_t*>(total + most);
-    int64_t count = 0;
+    Count count = 0;
     const auto find = [&](int32_t column) {
-        int64_t i = 0;
+        Count i = 0;
         while (i < count && columns[i] != column) ++i;
         return i;
     };
     const auto find_or_add = [&](int32_t column) {
-        const int64_t i = find(column);
+        const Count i = find(column);
         if (i == count) columns[i] = column, back[i] = forth[i] = total[i] = 0, ++count;
         return i;
     };
-    for (int64_t k = 0; k < K; ++k) {
+    for (Count k = 0; k < K; ++k) {
         const int32_t row = in.content_index[k];
         if (row >= 0) total[find_or_add(row)] += in.modes[1] * in.content_weights[k];
     }
-    for (int64_t k = 0; k < K; ++k) {
+    for (Count k = 0; k < K; ++k) {
         const int64_t row = in.read_index[k];
         const Real weight = in.read_weights[k];
         for (int64_t q = row * L; row >= 0 && q < row * L + L; ++q) {
@@ -53,10 +53,10 @@ MB_FN void mix_by_thread(const Arguments& a, LinkRows m, MixInputs in, int32_t* 
             if (m.before_columns[q] >= 0) forth[find_or_add(m.before_columns[q])] += m.before_values[q] * weight;
         }
     }
-    for (int64_t i = 0; i < count; ++i) total[i] += in.modes[0] * back[i] + in.modes[2] * forth[i];
+    for (Count i = 0; i < count; ++i) total[i] += in.modes[0] * back[i] + in.modes[2] * forth[i];
     keep_largest(columns, total, count, index, weights, K);
-    for (int64_t k = 0; parts && k < K; ++k) {
-        const int64_t i = find(index[k]);
+    for (Count k = 0; parts && k < K; ++k) {
+        const Count i = find(index[k]);
         parts[2 * k] = index[k] < 0 ? 0 : back[i], parts[2 * k + 1] = index[k] < 0 ? 0 : forth[i];
     }
 }
@@ -64,13 +64,14 @@ MB_FN void mix_by_thread(const Arguments& a, LinkRows m, MixInputs in, int32_t* 
 // The same by a warp. Entries: those of the content, then alternately those of `after` and `before`.
 MB_FN void mix_by_warp(const Warp& warp, const Arguments& a, LinkRows m, MixInputs in, int32_t* index, Real* weights,
                        Real* parts, Real* scratch) {
-    const int64_t K = a.reads, L = a.links, n = max_mixed_columns(a);
+    const Count K = a.reads, L = a.links, n = max_mixed_columns(a);
     int32_t* const columns = reinterpret_cast<int32_t*>(scratch);
     Real *const values = scratch + n, *const totals = values + n;
-    warp.for_each(
-        K, [&](int64_t k) { columns[k] = in.content_index[k], values[k] = in.modes[1] * in.content_weights[k]; });
-    warp.for_each(K * L, [&](int64_t i) {
-        const int64_t row = in.read_index[i / L], q = row * L + i % L, to = K + 2 * i;
+    warp.for_each(K,
+                  [&](Count k) { columns[k] = in.content_index[k], values[k] = in.modes[1] * in.content_weights[k]; });
+    warp.for_each(K * L, [&](Count i) {
+        const int64_t row = in.read_index[i / L], q = row * L + i % L;
+        const Count to = K + 2 * i;
         const Real weight = in.read_weights[i / L];
         columns[to] = row < 0 ? -1 : m.after_columns[q];
         values[to] = row < 0 ? 0 : m.after_values[q] * weight;
@@ -79,24 +80,24 @@ MB_FN void mix_by_warp(const Warp& warp, const Arguments& a, LinkRows m, MixInpu
     });
     struct Sums {
         Real content, back, forth;
-        int64_t first;  // entry
+        Count first;  // entry
     };
     const auto sums_of = [&](int32_t column) {
         Sums sums{0, 0, 0, n};
-        for (int64_t i = n; i-- > 0;)
+        for (Count i = n; i-- > 0;)
             if (columns[i] == column) sums.first = i;
-        for (int64_t i = sums.first; i < n; ++i)
+        for (Count i = sums.first; i < n; ++i)
             if (columns[i] == column) (i < K ? sums.content : (i - K) % 2 ? sums.forth : sums.back) += values[i];
         return sums;
     };
-    warp.for_each(n, [&](int64_t i) {
+    warp.for_each(n, [&](Count i) {
         const Sums sums = sums_of(columns[i]);
         const bool is_first = columns[i] >= 0 && sums.first >= i;
         totals[i] = is_first ? sums.content + (in.modes[0] * sums.back + in.modes[2] * sums.forth) : 0;
     });
     keep_largest(warp, columns, totals, n, index, weights, K);
     if (!parts) return;
-    warp.for_each(K, [&](int64_t k) {
+    warp.for_each(K, [&](Count k) {
         const Sums sums = sums_of(index[k]);
         parts[2 * k] = index[k] < 0 ? 0 : sums.back, parts[2 * k + 1] = index[k] < 0 ? 0 : sums.forth;
     });

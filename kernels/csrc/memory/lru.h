@@ -31,15 +31,16 @@ struct LruRing {
 
     // Access rows row(0) .. row(n - 1) in order; -1 appends an invalid entry.
     template <class Row>
-    MB_FN void append(const Warp& warp, int64_t n, Row row) {
-        for (int64_t first = 0; first < n; first += Warp::lanes) {
-            const int64_t own = first + warp.lane(), count = n - first < Warp::lanes ? n - first : Warp::lanes;
+    MB_FN void append(const Warp& warp, Count n, Row row) {
+        for (Count first = 0; first < n; first += Warp::lanes) {
+            const Count own = first + warp.lane(), count = n - first < Warp::lanes ? n - first : Warp::lanes;
             const int32_t accessed = own < n ? row(own) : -1;
             // Of lanes with the same row, the first sees the old position and the last stores the new one.
             const auto same = warp.match_any(accessed);
             if (own < n) {
                 queue[tail - slots + warp.lane()] = accessed;
-                const int64_t before = same.previous(), position = before < 0 ? -1 : tail + before;
+                const Count before = same.previous();
+                const int64_t position = before < 0 ? -1 : tail + before;
                 if (old_last)
                     old_last[warp.lane()] = accessed < 0 ? 0
                                             : before < 0 ? last[accessed]
@@ -68,13 +69,39 @@ struct LruRing {
         return row;
     }
 
+    // `count` pops at once, to popped[0], popped[step], ...; what is accessed between them the caller appends
+    // afterwards: was_accessed(v, row) says whether a row is before pop v. False, and nothing is popped, if the entries
+    // that a warp looks at together do not suffice.
+    template <class F>
+    MB_FN bool pop_together(const Warp& warp, Count count, F was_accessed, int32_t* popped, Count step) {
+        const int64_t start = *head;
+        const uint32_t valid = warp.ballot([&](Count lane) {
+            const int64_t position = start + lane;
+            const int32_t row = position < tail ? row_at(position) : -1;
+            return row >= 0 && last[row] == position;
+        });
+        Count v = 0, place = 0;
+        MB_ROLLED
+        for (; v < count && place < Warp::lanes; ++place) {
+            const int32_t row = valid >> place & 1 ? row_at(start + place) : -1;
+            if (row < 0 || was_accessed(v, row)) continue;
+            if (warp.is_leader()) popped[v * step] = row;
+            ++v;
+        }
+        if (v < count) return false;
+        warp.sync();
+        if (warp.is_leader()) *head = start + place;
+        warp.sync();
+        return true;
+    }
+
     // The row `distance` entries from the head, which may be popped soon, or -1.
-    MB_FN int32_t peek(int64_t distance) const { return *head + distance < tail ? row_at(*head + distance) : -1; }
+    MB_FN int32_t peek(Count distance) const { return *head + distance < tail ? row_at(*head + distance) : -1; }
 
     // Undo the last `count` appends; `log` holds the positions they overwrote.
-    MB_FN void undo(const Warp& warp, int64_t count, const int32_t* log) {
-        for (int64_t end = count; end > 0; end -= Warp::lanes) {
-            const int64_t first = end < Warp::lanes ? 0 : end - Warp::lanes, own = first + warp.lane();
+    MB_FN void undo(const Warp& warp, Count count, const int32_t* log) {
+        for (Count end = count; end > 0; end -= Warp::lanes) {
+            const Count first = end < Warp::lanes ? 0 : end - Warp::lanes, own = first + warp.lane();
             const int32_t row = own < end ? queue[tail - slots - count + own] : -1;
             if (warp.match_any(row).previous() < 0 && row >= 0) last[row] = log[own];
             warp.sync();

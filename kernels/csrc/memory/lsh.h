@@ -43,6 +43,7 @@ struct Lsh {
         return reinterpret_cast<const BucketLine*>(bucket(table, code))[line];
     }
     MB_FN void prefetch_bucket(int64_t table, int64_t code) const {
+        MB_ROLLED
         for (int64_t c = 0; c < a.capacity; c += entries_per_line) prefetch(bucket(table, code) + c);
     }
     MB_FN int32_t code_of(const Real* projections) const {
@@ -54,14 +55,18 @@ struct Lsh {
 
     // projections [n, planes] of the vectors vector_at(e); null is skipped.
     template <class F>
-    MB_FN void project(const Block& block, int64_t n, F vector_at, Real* projections) const {
-        const int64_t planes = lsh_planes(a), blocks = column_blocks(planes);
-        block.for_each_by_warp(n * blocks, [&](int64_t i, Warp warp) {
-            const int64_t e = i / blocks;
-            if (const auto* vector = vector_at(e))
-                matvec_transposed_block(warp, i % blocks, projections + e * planes, nullptr, a.planes, planes, vector,
-                                        a.width, planes);
-        });
+    MB_FN void project(const Block& block, Count n, F vector_at, Real* projections) const {
+        if constexpr (Warp::lanes == 1) {
+            const int64_t planes = lsh_planes(a), blocks = column_blocks(planes);
+            block.for_each_by_warp(n * blocks, [&](Count i, Warp warp) {
+                const Count e = i / blocks;
+                if (const auto* vector = vector_at(e))
+                    matvec_transposed_block(warp, i % blocks, projections + e * planes, nullptr, a.planes, planes,
+                                            vector, a.width, planes);
+            });
+        } else {
+            matvecs_transposed(block, projections, a.planes, n, vector_at, a.width, lsh_planes(a));
+        }
     }
 
     // Offset in its table of the row's entry in a bucket, -1: none. Row -1 finds an empty entry. No branch in the inner
@@ -84,30 +89,31 @@ struct Lsh {
     }
 
     // `find_entry`, and with `insert` else `insert_offset`, in one pass over the bucket.
-    MB_FN int64_t find_or_insert_offset(int64_t table, int64_t code, int32_t row, bool insert) const {
-        int64_t found = -1, empty = -1;
-        for (int64_t i = a.capacity / entries_per_line; i-- > 0;) {
+    MB_FN Count find_or_insert_offset(int64_t table, Count code, int32_t row, bool insert) const {
+        const Count capacity = a.capacity;
+        Count found = -1, empty = -1;
+        for (Count i = capacity / entries_per_line; i-- > 0;) {
             const BucketLine line = bucket_line(table, code, i);
-            for (int64_t c = entries_per_line; c-- > 0;) {
-                const int64_t offset = code * a.capacity + i * entries_per_line + c;
+            for (Count c = entries_per_line; c-- > 0;) {
+                const Count offset = code * capacity + i * entries_per_line + c;
                 if (row_of(line.entries[c]) == row) found = offset;
                 if (row_of(line.entries[c]) < 0) empty = offset;
             }
         }
         if (found >= 0 || !insert) return found;
-        return empty >= 0 ? empty : code * a.capacity + row % a.capacity;
+        return empty >= 0 ? empty : code * capacity + row % capacity;
     }
 };
 
 // Warp loop over i < n: f(i, key(i)), a lane an item. Items with equal key >= 0 run in index order, all others in
 // parallel. A key must not depend on what f does.
-template <class W, class Key, class F>
-MB_FN void ordered_by_key(W warp, int64_t n, Key key, F f) {
-    for (int64_t start = 0; start < n; start += W::lanes) {
-        const int64_t i = start + warp.lane();
+template <class W, class N, class Key, class F>
+MB_FN void ordered_by_key(W warp, N n, Key key, F f) {
+    for (N start = 0; start < n; start += W::lanes) {
+        const N i = start + warp.lane();
         const int32_t own = i < n ? key(i) : -1;
-        const int64_t before = warp.match_any(own).rank(), turn = i >= n ? -1 : own < 0 ? 0 : before;
-        for (int64_t now = 0; warp.find_first(W::lanes, [&](int64_t) { return turn >= now; }) < W::lanes; ++now) {
+        const Count before = warp.match_any(own).rank(), turn = i >= n ? -1 : own < 0 ? 0 : before;
+        for (Count now = 0; warp.find_first(W::lanes, [&](Count) { return turn >= now; }) < W::lanes; ++now) {
             if (turn == now) f(i, own);
             warp.sync();
         }

@@ -13,8 +13,10 @@ struct LshQuery {
     const Lsh& lsh;
     const Arguments& a;
     const Store* memory;
-    const Real* queries;                               // [R, W]
-    const int64_t heads, reads, width, probes, lines;  // probes of a head, lines of a bucket
+    const Real* queries;  // [R, W]
+    const Count heads, reads;
+    const int64_t width;
+    const Count probes, lines;  // probes of a head, lines of a bucket
     // scratch, the widest numbers first, so that all are aligned
     uint64_t* distances;    // [R, probes, lines], of the 8 entries of a line
     Real* projections;      // [R, planes]
@@ -24,8 +26,8 @@ struct LshQuery {
     int32_t* probed;        // [R, probes] codes
     int32_t* selected;      // [R, rerank] rows, -1: none
 
-    MB_FN LshQuery(const Block& block, const Lsh& lsh, const Store* memory, const Real* queries, int64_t heads,
-                   int64_t reads, Real* scratch)
+    MB_FN LshQuery(const Block& block, const Lsh& lsh, const Store* memory, const Real* queries, Count heads,
+                   Count reads, Real* scratch)
         : block(block),
           lsh(lsh),
           a(lsh.a),
@@ -49,7 +51,7 @@ struct LshQuery {
     // index [R, K] of the best rows found, -1 where there are fewer. A query that is not finite and finds none reads
     // row 0, so that what is read is not finite either.
     MB_FN void run(int32_t* index) const {
-        lsh.project(block, heads, [&](int64_t r) { return queries + r * width; }, projections);
+        lsh.project(block, heads, [&](Count r) { return queries + r * width; }, projections);
         block.sync();
         if constexpr (Warp::lanes == 1)
             run_by_thread(index);
@@ -58,46 +60,48 @@ struct LshQuery {
     }
 
   private:
+    MB_FN Count tables() const { return a.tables; }
+    MB_FN Count rerank() const { return a.rerank; }
     MB_FN void prefetch_memory_row(int32_t row) const {
         for (int64_t w = 0; w < width; w += 64 / static_cast<int64_t>(sizeof(Store)))
             prefetch(memory + row * width + w);
     }
 
     MB_FN void run_by_thread(int32_t* index) const {
-        block.for_each(heads * a.tables, [&](int64_t i) {
-            const Real* projection = projections + i / a.tables * lsh_planes(a);
-            probe_codes(projection + i % a.tables * a.bits, probed + i * a.probes);
-            for (int64_t p = 0; p < a.probes; ++p) lsh.prefetch_bucket(i % a.tables, probed[i * a.probes + p]);
-            if (i % a.tables == 0) sketches[i / a.tables] = sketch_query(projection + a.tables * a.bits);
+        block.for_each(heads * tables(), [&](Count i) {
+            const Real* projection = projections + i / tables() * lsh_planes(a);
+            probe_codes(projection + i % tables() * a.bits, probed + i * a.probes);
+            for (Count p = 0; p < a.probes; ++p) lsh.prefetch_bucket(i % tables(), probed[i * a.probes + p]);
+            if (i % tables() == 0) sketches[i / tables()] = sketch_query(projection + tables() * a.bits);
         });
         block.sync();
-        block.for_each(heads * a.tables, [&](int64_t i) {
-            const QuerySketch& sketch = sketches[i / a.tables];
-            for (int64_t p = i * a.probes; p < (i + 1) * a.probes; ++p) {
-                const int64_t* entries = lsh.bucket(i % a.tables, probed[p]);
-                for (int64_t c = 0; c < lines; ++c)
+        block.for_each(heads * tables(), [&](Count i) {
+            const QuerySketch& sketch = sketches[i / tables()];
+            for (Count p = i * a.probes; p < (i + 1) * a.probes; ++p) {
+                const int64_t* entries = lsh.bucket(i % tables(), probed[p]);
+                for (Count c = 0; c < lines; ++c)
                     distances[p * lines + c] = line_distances(entries + c * entries_per_line, sketch);
             }
         });
         block.sync();
-        block.for_each(heads, [&](int64_t r) {
-            int32_t* const rows = selected + r * a.rerank;
+        block.for_each(heads, [&](Count r) {
+            int32_t* const rows = selected + r * rerank();
             select_nearest(distances + r * probes * lines, probed + r * probes, rows);
-            for (int64_t i = 0; i < a.rerank && rows[i] >= 0; ++i) prefetch_memory_row(rows[i]);
+            for (Count i = 0; i < rerank() && rows[i] >= 0; ++i) prefetch_memory_row(rows[i]);
         });
         block.sync();
-        block.for_each_by_warp(heads * a.rerank, [&](int64_t i, Warp warp) {
+        block.for_each_by_warp(heads * rerank(), [&](Count i, Warp warp) {
             if (selected[i] < 0) return;
-            const Score score = score_of(warp, memory + selected[i] * width, queries + i / a.rerank * width);
+            const Score score = score_of(warp, memory + selected[i] * width, queries + i / rerank() * width);
             if (warp.is_leader()) scores[i] = score.value();
         });
         block.sync();
-        block.for_each(heads, [&](int64_t r) {
+        block.for_each(heads, [&](Count r) {
             TopK top{best + r * reads, index + r * reads, reads};
             top.clear();
-            for (int64_t i = r * a.rerank; i < (r + 1) * a.rerank && selected[i] >= 0; ++i) {
+            for (Count i = r * rerank(); i < (r + 1) * rerank() && selected[i] >= 0; ++i) {
                 bool is_new = true;
-                for (int64_t k = 0; k < reads; ++k) is_new = is_new && top.rows[k] != selected[i];
+                for (Count k = 0; k < reads; ++k) is_new = is_new && top.rows[k] != selected[i];
                 if (is_new) top.push(scores[i], selected[i]);
             }
             if (top.rows[0] < 0 && !is_finite(queries + r * width)) top.rows[0] = 0;
@@ -105,68 +109,70 @@ struct LshQuery {
     }
 
     MB_FN void run_by_warp(int32_t* index) const {
-        block.for_each_by_warp(heads * a.tables, [&](int64_t i, Warp warp) {
-            const Real* projection = projections + i / a.tables * lsh_planes(a);
-            probe_codes(warp, projection + i % a.tables * a.bits, probed + i * a.probes);
+        block.for_each_by_warp(heads * tables(), [&](Count i, Warp warp) {
+            const Real* projection = projections + i / tables() * lsh_planes(a);
+            probe_codes(warp, projection + i % tables() * a.bits, probed + i * a.probes);
             warp.sync();
-            warp.for_each(a.probes, [&](int64_t p) { lsh.prefetch_bucket(i % a.tables, probed[i * a.probes + p]); });
-            if (i % a.tables > 0) return;
-            const QuerySketch sketch = sketch_query(warp, projection + a.tables * a.bits);
-            if (warp.is_leader()) sketches[i / a.tables] = sketch;
+            warp.for_each(static_cast<Count>(a.probes),
+                          [&](Count p) { lsh.prefetch_bucket(i % tables(), probed[i * a.probes + p]); });
+            if (i % tables() > 0) return;
+            const QuerySketch sketch = sketch_query(warp, projection + tables() * a.bits);
+            if (warp.is_leader()) sketches[i / tables()] = sketch;
         });
         block.sync();
-        block.for_each(heads * probes * lines, [&](int64_t i) {
-            const int64_t p = i / lines;
-            const BucketLine line = lsh.bucket_line(p / a.probes % a.tables, probed[p], i % lines);
+        const Count probes_of_table = a.probes;
+        block.for_each(heads * probes * lines, [&](Count i) {
+            const Count p = i / lines;
+            const BucketLine line = lsh.bucket_line(p / probes_of_table % tables(), probed[p], i % lines);
             distances[i] = line_distances(line.entries, sketches[p / probes]);
         });
         block.sync();
-        block.for_each_by_warp(heads, [&](int64_t r, Warp warp) {
-            int32_t* const rows = selected + r * a.rerank;
+        block.for_each_by_warp(heads, [&](Count r, Warp warp) {
+            int32_t* const rows = selected + r * rerank();
             select_nearest(warp, distances + r * probes * lines, probed + r * probes, rows);
             warp.sync();
-            warp.for_each(a.rerank, [&](int64_t i) {
+            warp.for_each(rerank(), [&](Count i) {
                 if (rows[i] >= 0) prefetch_memory_row(rows[i]);
             });
         });
         block.sync();
-        block.for_each(heads * reads, [&](int64_t i) { index[i] = -1; });
+        block.for_each(heads * reads, [&](Count i) { index[i] = -1; });
         score_by_warp();
         block.sync();
-        block.for_each(heads * a.rerank,
-                       [&](int64_t i) {  // the rank of a row is the number of those that come before it
-                           const int64_t r = i / a.rerank;
-                           int64_t rank = 0;
-                           for (int64_t other = r * a.rerank; other < (r + 1) * a.rerank; ++other)
+        block.for_each(heads * rerank(),
+                       [&](Count i) {  // the rank of a row is the number of those that come before it
+                           const Count r = i / rerank();
+                           Count rank = 0;
+                           for (Count other = r * rerank(); other < (r + 1) * rerank(); ++other)
                                rank += comes_before(scores[other], selected[other], scores[i], selected[i]);
                            if (scores[i] == scores[i] && rank < reads) index[r * reads + rank] = selected[i];
-                           if (i % a.rerank == 0 && selected[i] < 0 && !is_finite(queries + r * width))
+                           if (i % rerank() == 0 && selected[i] < 0 && !is_finite(queries + r * width))
                                index[r * reads] = 0;
                        });
     }
 
     // Ranked scores of the selected rows; NaN of a repeated row but the first time, and where there is none.
     MB_FN void score_by_warp() const {
-        constexpr int64_t at_once = 4;  // rows that a warp scores together, so that their loads overlap
-        const int64_t units = (a.rerank + at_once - 1) / at_once;
-        block.for_each_by_warp(heads * units, [&](int64_t unit, Warp warp) {
-            const int64_t r = unit / units, first = unit % units * at_once;
-            const int32_t* const rows = selected + r * a.rerank;
+        constexpr Count at_once = 4;  // rows that a warp scores together, so that their loads overlap
+        const Count units = (rerank() + at_once - 1) / at_once;
+        block.for_each_by_warp(heads * units, [&](Count unit, Warp warp) {
+            const Count r = unit / units, first = unit % units * at_once;
+            const int32_t* const rows = selected + r * rerank();
             Score score{};  // of this lane's row
-            for (int64_t q = 0; q < at_once; ++q) {
-                const int32_t row = first + q < a.rerank ? rows[first + q] : -1;
+            for (Count q = 0; q < at_once; ++q) {
+                const int32_t row = first + q < rerank() ? rows[first + q] : -1;
                 const Score of_row = score_of(warp, memory + (row < 0 ? 0 : row) * width, queries + r * width);
                 if (warp.lane() == q) score = of_row;
             }
             bool is_new = false;
-            for (int64_t i = first; i < a.rerank && i < first + at_once; ++i) {
-                const auto same = [&](int64_t before) { return rows[before] == rows[i]; };
+            for (Count i = first; i < rerank() && i < first + at_once; ++i) {
+                const auto same = [&](Count before) { return rows[before] == rows[i]; };
                 const bool first_time = rows[i] >= 0 && warp.find_first(i, same) == i;
                 if (warp.lane() == i - first) is_new = first_time;
             }
-            const int64_t i = first + warp.lane();
-            if (warp.lane() < at_once && i < a.rerank)
-                scores[r * a.rerank + i] = is_new ? ranked(score.value()) : not_a_number();
+            const Count i = first + warp.lane();
+            if (warp.lane() < at_once && i < rerank())
+                scores[r * rerank() + i] = is_new ? ranked(score.value()) : not_a_number();
         });
     }
 
@@ -203,11 +209,11 @@ struct LshQuery {
     MB_FN void probe_codes(const Real* margins, int32_t* probe) const {
         int32_t keys[32], rank[32], order[32];
         for (int32_t j = 0; j < 32; ++j) keys[j] = certainty_key(margins, j), rank[j] = 0;
-        for (int64_t i = 0; i < a.bits; ++i)
-            for (int64_t j = 0; j < 32; ++j) rank[j] += keys[i] < keys[j];
+        for (Count i = 0; i < a.bits; ++i)
+            for (Count j = 0; j < 32; ++j) rank[j] += keys[i] < keys[j];
         for (int32_t j = 0; j < a.bits; ++j) order[rank[j]] = j;
         const int32_t code = lsh.code_of(margins);
-        for (int64_t p = 0; p < a.probes; ++p) {
+        for (Count p = 0; p < a.probes; ++p) {
             int32_t flipped = 0;
             for (uint32_t mask = static_cast<uint32_t>(a.probe_masks[p]); mask; mask &= mask - 1)
                 flipped |= 1 << order[lowest_bit(mask)];
@@ -220,9 +226,9 @@ struct LshQuery {
         const int32_t code = lsh.code_of(warp, margins);
         int32_t rank = 0;
         for (int32_t i = 0; i < a.bits; ++i) rank += certainty_key(margins, i) < own;
-        for (int64_t p = 0; p < a.probes; ++p) {
+        for (Count p = 0; p < a.probes; ++p) {
             const uint32_t mask = static_cast<uint32_t>(a.probe_masks[p]);
-            const uint32_t flipped = warp.ballot([&](int64_t j) { return j < a.bits && (mask >> rank & 1); });
+            const uint32_t flipped = warp.ballot([&](Count j) { return j < a.bits && (mask >> rank & 1); });
             if (warp.lane() == p % Warp::lanes) probe[p] = code ^ static_cast<int32_t>(flipped);
         }
     }
@@ -230,49 +236,49 @@ struct LshQuery {
     // The `rerank` candidates with the smallest sketch distances, of the largest such distance the first ones; -1 after
     // them.
     MB_FN void select_nearest(const uint64_t* distances, const int32_t* probed, int32_t* rows) const {
-        const int64_t all = probes * lines;
-        const auto count = [&](int64_t limit) {
-            int64_t near = 0;
-            for (int64_t i = 0; i < all; ++i) near += count_bits(within(distances[i], limit));
+        const Count all = probes * lines;
+        const auto count = [&](Count limit) {
+            Count near = 0;
+            for (Count i = 0; i < all; ++i) near += count_bits(within(distances[i], limit));
             return near;
         };
-        int64_t limit = 0;  // the smallest distance within which there are `rerank` candidates
-        for (int64_t step = (max_distance + 1) / 2; step > 0; step /= 2)
-            if (count(limit + step - 1) < a.rerank) limit += step;
-        int64_t n = 0, at_limit = a.rerank - (limit > 0 ? count(limit - 1) : 0);  // candidates to take at that distance
-        for (int64_t p = 0; p < probes && n < a.rerank; ++p) {
+        Count limit = 0;  // the smallest distance within which there are `rerank` candidates
+        for (Count step = (max_distance + 1) / 2; step > 0; step /= 2)
+            if (count(limit + step - 1) < rerank()) limit += step;
+        Count n = 0, at_limit = rerank() - (limit > 0 ? count(limit - 1) : 0);  // candidates to take at that distance
+        for (Count p = 0; p < probes && n < rerank(); ++p) {
             const int64_t* entries = lsh.bucket(p / a.probes, probed[p]);
-            for (int64_t c = 0; c < lines; ++c)
+            for (Count c = 0; c < lines; ++c)
                 for (uint64_t near = within(distances[p * lines + c], limit); near; near &= near - 1) {
-                    const int64_t at = lowest_bit(near) / 8;
-                    const bool nearer = static_cast<int64_t>(distances[p * lines + c] >> (8 * at) & 255) < limit;
+                    const Count at = lowest_bit(near) / 8;
+                    const bool nearer = static_cast<Count>(distances[p * lines + c] >> (8 * at) & 255) < limit;
                     if (!nearer && at_limit-- <= 0) continue;
                     rows[n++] = row_of(entries[c * entries_per_line + at]);
                 }
         }
-        for (; n < a.rerank; ++n) rows[n] = -1;
+        for (; n < rerank(); ++n) rows[n] = -1;
     }
     // The same by a warp.
     MB_FN void select_nearest(Warp warp, const uint64_t* distances, const int32_t* probed, int32_t* rows) const {
-        const int64_t all = probes * a.capacity / entries_per_line;
-        int64_t limit = 0, below = 0;  // as above, and how many candidates are nearer
-        for (int64_t step = (max_distance + 1) / 2; step > 0; step /= 2) {
-            const int64_t tried = limit + step - 1;
-            const Real near =
-                warp.sum(all, [&](int64_t i) { return static_cast<Real>(count_bits(within(distances[i], tried))); });
-            if (near < static_cast<Real>(a.rerank)) limit += step, below = static_cast<int64_t>(near);
+        const Count all = probes * lines;
+        Count limit = 0, below = 0;  // as above, and how many candidates are nearer
+        for (Count step = (max_distance + 1) / 2; step > 0; step /= 2) {
+            const Count tried = limit + step - 1;
+            const Count near = warp.count(all, [&](Count i) { return count_bits(within(distances[i], tried)); });
+            if (near < rerank()) limit += step, below = near;
         }
-        int64_t n = 0, equal = 0;  // selected; seen at the distance `limit`
-        for (int64_t first = 0; first < all * entries_per_line && n < a.rerank; first += Warp::lanes) {
-            const int64_t i = first + warp.lane(), p = i / a.capacity;
-            const int64_t distance = i < all * entries_per_line ? reinterpret_cast<const unsigned char*>(distances)[i]
-                                                                : static_cast<int64_t>(empty_distance);
-            const int64_t before = warp.exclusive_count(distance == limit, equal);
-            const bool chosen = distance < limit || (distance == limit && before < a.rerank - below);
-            const int64_t position = warp.exclusive_count(chosen, n);
-            if (chosen) rows[position] = row_of(lsh.bucket(p / a.probes, probed[p])[i % a.capacity]);
+        const Count capacity = lines * entries_per_line, probes_of_table = a.probes;
+        Count n = 0, equal = 0;  // selected; seen at the distance `limit`
+        for (Count first = 0; first < all * entries_per_line && n < rerank(); first += Warp::lanes) {
+            const Count i = first + warp.lane(), p = i / capacity;
+            const Count distance = i < all * entries_per_line ? reinterpret_cast<const unsigned char*>(distances)[i]
+                                                              : static_cast<Count>(empty_distance);
+            const Count before = warp.exclusive_count(distance == limit, equal);
+            const bool chosen = distance < limit || (distance == limit && before < rerank() - below);
+            const Count position = warp.exclusive_count(chosen, n);
+            if (chosen) rows[position] = row_of(lsh.bucket(p / probes_of_table, probed[p])[i % capacity]);
         }
-        warp.for_each(a.rerank - n, [&](int64_t i) { rows[n + i] = -1; });
+        warp.for_each(rerank() - n, [&](Count i) { rows[n + i] = -1; });
     }
 };
 

@@ -6,8 +6,8 @@
 
 namespace mb {
 
-MB_FN int64_t support_size(const Arguments& a) { return a.write_heads == a.heads ? a.reads : a.heads * a.reads; }
-MB_FN int64_t written_size(const Arguments& a) { return a.write_heads * (1 + support_size(a)); }
+MB_FN Count support_size(const Arguments& a) { return a.write_heads == a.heads ? a.reads : a.heads * a.reads; }
+MB_FN Count written_size(const Arguments& a) { return a.write_heads * (1 + support_size(a)); }
 
 // row = (erase ? 0 : row) + weight * value. Old content and norm go to the journal, if there is one.
 MB_FN void write_row(const Warp& warp, Store* row, Real* norm, int64_t width, Real weight, const Real* value,
@@ -27,11 +27,11 @@ MB_FN void write_row(const Warp& warp, Store* row, Real* norm, int64_t width, Re
 
 // out [W] = sum of weight * row over K rows, -1: none (Rae et al. 2016, eq 4).
 template <class Index>
-MB_FN void read_rows(const Warp& warp, const Store* memory, const Index* index, const Real* weights, int64_t reads,
+MB_FN void read_rows(const Warp& warp, const Store* memory, const Index* index, const Real* weights, Count reads,
                      int64_t width, Real* out) {
     warp.weighted_sum(
-        out, width, reads, [&](int64_t k) { return weights[k]; },
-        [&](int64_t k) { return index[k] < 0 ? nullptr : memory + index[k] * width; });
+        out, width, reads, [&](Count k) { return weights[k]; },
+        [&](Count k) { return index[k] < 0 ? nullptr : memory + index[k] * width; });
 }
 
 template <class T>
@@ -43,27 +43,28 @@ MB_FN void swap_values(T& x, T& y) {
 
 // f(warp, i) for each i < n whose row(i) is not -1. Entries of one row are handled serially by one warp.
 template <class Row, class F>
-MB_FN void for_each_distinct_row(const Block& block, int64_t n, Row row, F f) {
-    block.for_each_by_warp(n, [&](int64_t i, Warp warp) {
+MB_FN void for_each_distinct_row(const Block& block, Count n, Row row, F f) {
+    block.for_each_by_warp(n, [&](Count i, Warp warp) {
         const int32_t own = row(i);
-        const auto same = [&](int64_t j) { return row(j) == own; };
+        const auto same = [&](Count j) { return row(j) == own; };
         if (own < 0) return;
         if (block.size() == 1)
             f(warp, i);  // serial anyway
         else if (warp.find_first(n, same) == i)
-            warp.for_each_where(n, same, [&](int64_t j) { f(warp, j); });
+            warp.for_each_where(n, same, [&](Count j) { f(warp, j); });
     });
 }
 
 // Exchange the rows written in a step with the journal: in reverse order to undo the writes, else (`forward`) to redo
 // them.
-MB_FN void swap_rows(const Block& block, const int32_t* written, int64_t entries, bool forward, Store* memory,
+MB_FN void swap_rows(const Block& block, const int32_t* written, Count entries, bool forward, Store* memory,
                      Real* norms, int64_t width, Store* old_rows, Real* old_norms) {
-    const auto entry = [&](int64_t i) { return forward ? i : entries - 1 - i; };
+    const auto entry = [&](Count i) { return forward ? i : entries - 1 - i; };
     for_each_distinct_row(
-        block, entries, [&](int64_t i) { return written[entry(i)]; },
-        [&](Warp warp, int64_t i) {
-            const int64_t e = entry(i), row = written[e];
+        block, entries, [&](Count i) { return written[entry(i)]; },
+        [&](Warp warp, Count i) {
+            const Count e = entry(i);
+            const int64_t row = written[e];
             warp.for_each(width, [&](int64_t w) { swap_values(memory[row * width + w], old_rows[e * width + w]); });
             if (warp.is_leader()) swap_values(norms[row], old_norms[e]);
         });

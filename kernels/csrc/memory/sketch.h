@@ -11,21 +11,21 @@
 
 namespace mb {
 
-constexpr int64_t sketch_bits = 32, entries_per_line = 8, max_distance = 63;
+constexpr Count sketch_bits = 32, entries_per_line = 8, max_distance = 63;
 constexpr uint64_t empty_distance = 127;  // of an empty entry
 
 MB_FN int32_t row_of(int64_t entry) { return static_cast<int32_t>(entry >> 32); }
 MB_FN int64_t make_entry(int64_t row, uint32_t sketch) {
     return static_cast<int64_t>(static_cast<uint64_t>(row) << 32 | sketch);
 }
-MB_FN int64_t count_bits(uint64_t bits) {
+MB_FN Count count_bits(uint64_t bits) {
 #if defined(__CUDACC__)
     return __popcll(bits);
 #else
     return __builtin_popcountll(bits);
 #endif
 }
-MB_FN int64_t lowest_bit(uint64_t bits) {
+MB_FN Count lowest_bit(uint64_t bits) {
 #if defined(__CUDACC__)
     return __ffsll(static_cast<int64_t>(bits)) - 1;
 #else
@@ -36,7 +36,7 @@ MB_FN int64_t lowest_bit(uint64_t bits) {
 // The signs of 32 projections as bits; a table uses the first `bits`.
 MB_FN uint32_t signs(const Real* projections) {
     uint32_t code = 0;
-    for (int64_t i = 0; i < sketch_bits; ++i) code |= static_cast<uint32_t>(projections[i] > 0) << i;
+    for (Count i = 0; i < sketch_bits; ++i) code |= static_cast<uint32_t>(projections[i] > 0) << i;
     return code;
 }
 
@@ -47,16 +47,16 @@ struct QuerySketch {
 };
 
 // The least share of the sum of all |projections| for a degree of certainty.
-MB_FN Real least_share(int64_t degree) { return static_cast<Real>((2 * degree + 1) * 0.34 / sketch_bits); }
+MB_FN Real least_share(Count degree) { return static_cast<Real>((2 * degree + 1) * 0.34 / sketch_bits); }
 
 MB_FN QuerySketch sketch_query(const Real* projections) {
     Real total = 0;
-    for (int64_t i = 0; i < sketch_bits; ++i) total += projections[i] < 0 ? -projections[i] : projections[i];
+    for (Count i = 0; i < sketch_bits; ++i) total += projections[i] < 0 ? -projections[i] : projections[i];
     QuerySketch sketch{signs(projections), {0, 0, 0}};
-    for (int64_t degree = 0; degree < 3; ++degree) {
+    for (Count degree = 0; degree < 3; ++degree) {
         const Real least = total * least_share(degree);
         uint32_t bits = 0;
-        for (int64_t i = 0; i < sketch_bits; ++i)
+        for (Count i = 0; i < sketch_bits; ++i)
             bits |= static_cast<uint32_t>((projections[i] < 0 ? -projections[i] : projections[i]) > least) << i;
         sketch.certain[degree] = bits;
     }
@@ -65,16 +65,16 @@ MB_FN QuerySketch sketch_query(const Real* projections) {
 
 // Both by a warp, a lane a sign.
 MB_FN uint32_t signs(Warp warp, const Real* projections) {
-    return warp.ballot([&](int64_t i) { return projections[i] > 0; });
+    return warp.ballot([&](Count i) { return projections[i] > 0; });
 }
 MB_FN QuerySketch sketch_query(Warp warp, const Real* projections) {
-    const auto size = [&](int64_t i) { return projections[i] < 0 ? -projections[i] : projections[i]; };
+    const auto size = [&](Count i) { return projections[i] < 0 ? -projections[i] : projections[i]; };
     Real total = 0;
-    for (int64_t i = 0; i < sketch_bits; ++i) total += size(i);
+    for (Count i = 0; i < sketch_bits; ++i) total += size(i);
     QuerySketch sketch{signs(warp, projections), {0, 0, 0}};
-    for (int64_t degree = 0; degree < 3; ++degree) {
+    for (Count degree = 0; degree < 3; ++degree) {
         const Real least = total * least_share(degree);
-        sketch.certain[degree] = warp.ballot([&](int64_t i) { return size(i) > least; });
+        sketch.certain[degree] = warp.ballot([&](Count i) { return size(i) > least; });
     }
     return sketch;
 }
@@ -92,10 +92,10 @@ MB_FN uint64_t line_distances(const int64_t* line, const QuerySketch& query) {
     return static_cast<uint64_t>(_mm_cvtsi128_si64(_mm512_cvtepi64_epi8(bytes)));
 #else
     uint64_t distances = 0;
-    for (int64_t c = 0; c < entries_per_line; ++c) {
+    for (Count c = 0; c < entries_per_line; ++c) {
         const uint64_t differing = static_cast<uint32_t>(line[c]) ^ query.signs;
-        int64_t sum = 0;
-        for (int64_t degree = 0; degree < 3; ++degree) sum += count_bits(differing & query.certain[degree]);
+        Count sum = 0;
+        for (Count degree = 0; degree < 3; ++degree) sum += count_bits(differing & query.certain[degree]);
         distances |= (line[c] < 0 ? empty_distance : static_cast<uint64_t>(sum)) << (8 * c);
     }
     return distances;
@@ -103,7 +103,7 @@ MB_FN uint64_t line_distances(const int64_t* line, const QuerySketch& query) {
 }
 
 // The highest bit of each byte: set where the distance is at most `limit`.
-MB_FN uint64_t within(uint64_t distances, int64_t limit) {
+MB_FN uint64_t within(uint64_t distances, Count limit) {
     constexpr uint64_t ones = 0x0101010101010101u, highest = 0x8080808080808080u;
     return ((static_cast<uint64_t>(limit) * ones | highest) - distances) & highest;
 }

@@ -6,8 +6,8 @@
 namespace mb {
 
 // Add `value` at `column` to a vector of `count` entries with distinct columns.
-MB_FN void add_at_column(int32_t* columns, Real* values, int64_t& count, int32_t column, Real value) {
-    for (int64_t i = 0; i < count; ++i)
+MB_FN void add_at_column(int32_t* columns, Real* values, Count& count, int32_t column, Real value) {
+    for (Count i = 0; i < count; ++i)
         if (columns[i] == column) {
             values[i] += value;
             return;
@@ -17,15 +17,15 @@ MB_FN void add_at_column(int32_t* columns, Real* values, int64_t& count, int32_t
 
 // Keep the k largest of `count` values that are not zero or less, of equal ones that of the lower column, NaN first
 // (`comes_before`); column -1 and value 0 where there are fewer.
-MB_FN void keep_largest(const int32_t* columns, const Real* values, int64_t count, int32_t* kept_columns,
-                        Real* kept_values, int64_t k) {
-    for (int64_t i = 0; i < k; ++i) kept_columns[i] = -1, kept_values[i] = 0;
-    for (int64_t i = 0; i < count; ++i) {
+MB_FN void keep_largest(const int32_t* columns, const Real* values, Count count, int32_t* kept_columns,
+                        Real* kept_values, Count k) {
+    for (Count i = 0; i < k; ++i) kept_columns[i] = -1, kept_values[i] = 0;
+    for (Count i = 0; i < count; ++i) {
         const Real own = ranked(values[i]);
-        const auto belongs_before = [&](int64_t j) {
+        const auto belongs_before = [&](Count j) {
             return comes_before(own, columns[i], ranked(kept_values[j]), kept_columns[j]);
         };
-        int64_t at = k - 1;
+        Count at = k - 1;
         if (!(own > 0) || !belongs_before(at)) continue;
         for (; at > 0 && belongs_before(at - 1); --at)
             kept_values[at] = kept_values[at - 1], kept_columns[at] = kept_columns[at - 1];
@@ -33,22 +33,22 @@ MB_FN void keep_largest(const int32_t* columns, const Real* values, int64_t coun
     }
 }
 // The same by a warp, a lane an entry. The rank of a value is the number of those that come before it.
-MB_FN void keep_largest(const Warp& warp, const int32_t* columns, const Real* values, int64_t count,
-                        int32_t* kept_columns, Real* kept_values, int64_t k) {
-    warp.for_each(k, [&](int64_t i) { kept_columns[i] = -1, kept_values[i] = 0; });
-    warp.for_each(count, [&](int64_t i) {
+MB_FN void keep_largest(const Warp& warp, const int32_t* columns, const Real* values, Count count,
+                        int32_t* kept_columns, Real* kept_values, Count k) {
+    warp.for_each(k, [&](Count i) { kept_columns[i] = -1, kept_values[i] = 0; });
+    warp.for_each(count, [&](Count i) {
         const Real own = ranked(values[i]);
         if (!(own > 0)) return;
-        int64_t rank = 0;
-        for (int64_t j = 0; j < count; ++j) rank += comes_before(ranked(values[j]), columns[j], own, columns[i]);
+        Count rank = 0;
+        for (Count j = 0; j < count; ++j) rank += comes_before(ranked(values[j]), columns[j], own, columns[i]);
         if (rank < k) kept_columns[rank] = columns[i], kept_values[rank] = values[i];
     });
 }
 
 // In place; the first `distinct` entries have distinct columns. Returns the number of entries left.
-MB_FN int64_t add_duplicates_by_thread(int32_t* columns, Real* values, int64_t count, int64_t distinct) {
-    int64_t n = 0;
-    for (int64_t i = 0; i < count; ++i) {
+MB_FN Count add_duplicates_by_thread(int32_t* columns, Real* values, Count count, Count distinct) {
+    Count n = 0;
+    for (Count i = 0; i < count; ++i) {
         if (columns[i] < 0) continue;
         if (i < distinct)
             columns[n] = columns[i], values[n] = values[i], ++n;
@@ -58,12 +58,12 @@ MB_FN int64_t add_duplicates_by_thread(int32_t* columns, Real* values, int64_t c
     return n;
 }
 // sums [count]: of the first entry of each column, its sum; else 0.
-MB_FN void add_duplicates_by_warp(const Warp& warp, const int32_t* columns, const Real* values, int64_t count,
+MB_FN void add_duplicates_by_warp(const Warp& warp, const int32_t* columns, const Real* values, Count count,
                                   Real* sums) {
-    warp.for_each(count, [&](int64_t i) {
+    warp.for_each(count, [&](Count i) {
         Real sum = 0;
         bool is_first = columns[i] >= 0;
-        for (int64_t j = 0; j < count; ++j)
+        for (Count j = 0; j < count; ++j)
             if (columns[j] == columns[i]) sum += values[j], is_first = is_first && j >= i;
         sums[i] = is_first ? sum : 0;
     });
@@ -71,11 +71,10 @@ MB_FN void add_duplicates_by_warp(const Warp& warp, const int32_t* columns, cons
 
 // Add up entries of equal columns, of which the first `distinct` are distinct, and keep the k largest sums
 // (`keep_largest`). Overwrites the entries; scratch [count].
-MB_FN void add_duplicates_keep_largest(const Warp& warp, int32_t* columns, Real* values, int64_t count,
-                                       int64_t distinct, Real* scratch, int32_t* kept_columns, Real* kept_values,
-                                       int64_t k) {
+MB_FN void add_duplicates_keep_largest(const Warp& warp, int32_t* columns, Real* values, Count count, Count distinct,
+                                       Real* scratch, int32_t* kept_columns, Real* kept_values, Count k) {
     if constexpr (Warp::lanes == 1) {
-        const int64_t n = add_duplicates_by_thread(columns, values, count, distinct);
+        const Count n = add_duplicates_by_thread(columns, values, count, distinct);
         keep_largest(columns, values, n, kept_columns, kept_values, k);
     } else {
         add_duplicates_by_warp(warp, columns, values, count, scratch);

@@ -12,18 +12,18 @@ namespace mb {
 struct TopK {
     Real* scores;
     int32_t* rows;
-    int64_t k;
+    Count k;
 
     MB_FN void clear() {
-        for (int64_t i = 0; i < k; ++i) scores[i] = not_a_number(), rows[i] = -1;
+        MB_ROLLED
+        for (Count i = 0; i < k; ++i) scores[i] = not_a_number(), rows[i] = -1;
     }
     MB_FN void push(Real score, int32_t row) {
         const Real own = ranked(score);
-        const auto belongs_before = [&](int64_t i) {
-            return rows[i] < 0 || comes_before(own, row, scores[i], rows[i]);
-        };
-        int64_t i = k - 1;
+        const auto belongs_before = [&](Count i) { return rows[i] < 0 || comes_before(own, row, scores[i], rows[i]); };
+        Count i = k - 1;
         if (!belongs_before(i)) return;
+        MB_ROLLED
         for (; i > 0 && belongs_before(i - 1); --i) scores[i] = scores[i - 1], rows[i] = rows[i - 1];
         scores[i] = own, rows[i] = row;
     }
@@ -33,13 +33,13 @@ MB_FN int64_t topk_scratch(int64_t heads, int64_t reads) { return 2 * Block::num
 
 // Merge lists [lists, R, K] of scores and rows into the K best of each head [R, K], best first.
 // Overwrites the rows of the lists. Visible after the next sync.
-MB_FN void merge_topk(const Block& block, const Real* scores, int32_t* rows, int64_t lists, int64_t heads,
-                      int64_t reads, int32_t* index, Real* best_scores) {
-    block.for_each_by_warp(heads, [&](int64_t r, Warp warp) {
-        for (int64_t k = 0; k < reads; ++k) {
+MB_FN void merge_topk(const Block& block, const Real* scores, int32_t* rows, Count lists, Count heads, Count reads,
+                      int32_t* index, Real* best_scores) {
+    block.for_each_by_warp(heads, [&](Count r, Warp warp) {
+        for (Count k = 0; k < reads; ++k) {
             ScoredRow best{0, -1, -1};
-            for (int64_t i = warp.lane(); i < lists * reads; i += Warp::lanes) {
-                const int64_t at = (i / reads * heads + r) * reads + i % reads;
+            for (Count i = warp.lane(); i < lists * reads; i += Warp::lanes) {
+                const Count at = (i / reads * heads + r) * reads + i % reads;
                 best.take_better(ScoredRow{scores[at], rows[at], at});
             }
             warp.argmax(best);
@@ -57,21 +57,21 @@ MB_FN void merge_topk(const Block& block, const Real* scores, int32_t* rows, int
 // count. Scratch: topk_scratch. Visible after the next sync.
 template <int fixed_width>
 MB_FN void scan_topk(const Block& block, const Store* memory, const Real* norms, int64_t first, int64_t end,
-                     int64_t num_candidates, const Real* queries, int64_t heads, int64_t reads, int64_t width,
+                     int64_t num_candidates, const Real* queries, Count heads, Count reads, int64_t width,
                      int32_t* index, Real* best_scores, Real* scratch) {
     const int64_t n = fixed_width ? fixed_width : width;
     Real* const scores = scratch;
     int32_t* const rows = reinterpret_cast<int32_t*>(scratch + Block::num_lane_tiles * heads * reads);
     block.for_each_lane_tile([&](LaneTile lane_tile) {
-        const int64_t own = lane_tile.rank() * heads * reads;
-        for (int64_t r = lane_tile.lane(); r < heads; r += LaneTile::lanes)
+        const Count own = lane_tile.rank() * heads * reads;
+        for (Count r = lane_tile.lane(); r < heads; r += LaneTile::lanes)
             TopK{scores + own + r * reads, rows + own + r * reads, reads}.clear();
-        lane_tile.for_each_row_tile(first, end, [&](int64_t row, int64_t count) {
+        lane_tile.for_each_row_tile(first, end, [&](int64_t row, Count count) {
             const RowTile<fixed_width> tile(lane_tile, memory, row, count, n);
             Real scale[LaneTile::rows], dots[LaneTile::rows];
             for (int j = 0; j < LaneTile::rows; ++j)
                 scale[j] = j < count && row + j < num_candidates ? Real(1) / norms[row + j] : Real(0);
-            for (int64_t r = 0; r < heads; ++r) {
+            for (Count r = 0; r < heads; ++r) {
                 tile.dot(lane_tile, queries + r * n, n, dots);
                 if (r % LaneTile::lanes != lane_tile.lane()) continue;
                 TopK best{scores + own + r * reads, rows + own + r * reads, reads};
@@ -86,8 +86,8 @@ MB_FN void scan_topk(const Block& block, const Store* memory, const Real* norms,
     block.sync();
     const int64_t tiles = (end - first + LaneTile::rows - 1) / LaneTile::rows;
     // Row tiles are dealt round-robin: with fewer than lane tiles, the remaining lists are empty.
-    merge_topk(block, scores, rows, tiles < Block::num_lane_tiles ? tiles : Block::num_lane_tiles, heads, reads, index,
-               best_scores);
+    merge_topk(block, scores, rows, static_cast<Count>(tiles < Block::num_lane_tiles ? tiles : Block::num_lane_tiles),
+               heads, reads, index, best_scores);
 }
 
 }  // namespace mb

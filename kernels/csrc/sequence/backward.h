@@ -15,8 +15,8 @@ struct BackwardElement : Element {
         : Element(block, a, element, fixed_width ? fixed_width : a.width) {}
 
     // The rows that step t accesses: E written, F read and, for SDNC, F found by content lookup.
-    MB_FN int64_t accesses() const { return E + F * (a.links ? 2 : 1); }
-    MB_FN int32_t row_accessed(int64_t t, int64_t i) const {
+    MB_FN Count accesses() const { return E + F * (a.links ? 2 : 1); }
+    MB_FN int32_t row_accessed(int64_t t, Count i) const {
         return i < E ? written(t)[i] : i < E + F ? read_index(t + 1)[i - E] : content_index(t)[i - E - F];
     }
     // Slots in row_gradient of those rows; t = T: of the rows read before the first step.
@@ -35,7 +35,7 @@ struct BackwardElement : Element {
             while (!try_insert(keys + place, -1, row)) place = (place + 1) & (a.table_size - 1);
             return place;
         };
-        const int64_t n = accesses();
+        const Count n = accesses();
         const auto row_of_access = [&](int64_t i) {
             if (i < a.steps * n) return row_accessed(i / n, i % n);
             return i - a.steps * n < F ? read_index(0)[i - a.steps * n] : -1;
@@ -58,18 +58,18 @@ struct BackwardElement : Element {
 
     // [x_t, r_{t-1}]: the right factor of the gradient of weight_ih.
     MB_FN void store_cell_inputs(int64_t t) {
-        const int64_t X = a.input_size;
+        const Count X = a.input_size;
         Real* const out = a.cell_inputs + (t * a.batch + b) * (X + R * W);
         const Real* const x = a.x + (t * a.batch + b) * X;
-        block.for_each(X, [&](int64_t j) { out[j] = x[j]; });
-        block.for_each(R * W, [&](int64_t j) { out[X + j] = carry(t)[H + j]; });
+        block.for_each(X, [&](Count j) { out[j] = x[j]; });
+        block.for_each(R * W, [&](Count j) { out[X + j] = carry(t)[H + j]; });
     }
 
     // Gradients of the memory and the interface from step t; the memory is rolled back to before it.
     MB_FN void memory_backward(int64_t t) {
         const Real* from_output = a.grad_features + (t * a.batch + b) * C;
         Real* const last_weights = a.grad_weights + b * F;
-        block.for_each(C, [&](int64_t j) { grad_carry[j] += from_output[j]; });
+        block.for_each(C, [&](Count j) { grad_carry[j] += from_output[j]; });
         store_cell_inputs(t);
         gather_support(t);
         read_backward(t, last_weights);
@@ -88,23 +88,23 @@ struct BackwardElement : Element {
         const Real *const read = read_weights(t + 1), *const weights = content_weights(t);
         Real* const grad_p = interface_gradient(t);
         compute_query_norms(p);
-        block.for_each_by_warp(F, [&](int64_t i, Warp warp) {
+        block.for_each_by_warp(F, [&](Count i, Warp warp) {
             const Store* row = memory + (index[i] < 0 ? 0 : index[i]) * W;
             const Real* grad = grad_reads + i / K * W;
             const Real dot = warp.sum(W, [&](int64_t w) { return static_cast<Real>(row[w]) * grad[w]; });
             if (warp.is_leader()) grad_read[i] = index[i] < 0 ? 0 : dot + grad_weights[i];
         });
         block.sync();
-        block.for_each(R, [&](int64_t r) {
+        block.for_each(R, [&](Count r) {
             Real* const own = grad_content + r * K;
             if (a.links)
                 mix_reads_backward(t, r, grad_p);
             else
-                for (int64_t k = 0; k < K; ++k) own[k] = grad_read[r * K + k];
+                for (Count k = 0; k < K; ++k) own[k] = grad_read[r * K + k];
             Real inner = 0, grad_beta = 0;
             const Real beta = a.strength ? p[strengths + r] : 1;
-            for (int64_t k = 0; k < K; ++k) inner += weights[r * K + k] * own[k];
-            for (int64_t k = 0; k < K; ++k) {
+            for (Count k = 0; k < K; ++k) inner += weights[r * K + k] * own[k];
+            for (Count k = 0; k < K; ++k) {
                 const Real grad_score = weights[r * K + k] * (own[k] - inner);
                 grad_beta += grad_score * cosines[r * K + k];
                 own[k] = rows[r * K + k] < 0 ? 0 : beta * grad_score;
@@ -113,22 +113,22 @@ struct BackwardElement : Element {
             if (a.strength) grad_p[strengths + r] = grad_beta * (1 - exponential(1 - beta));
         });
         block.sync();
-        block.for_each_by_warp(R, [&](int64_t r, Warp warp) {
+        block.for_each_by_warp(R, [&](Count r, Warp warp) {
             const Real *const query = p + r * W, *const cosine = cosines + r * K, *const grad = grad_content + r * K;
             const int32_t* const own = rows + r * K;
             Real along = 0;  // component of the rows' gradients along the query
-            for (int64_t k = 0; k < K; ++k) along += own[k] < 0 ? Real(0) : grad[k] * cosine[k];
+            for (Count k = 0; k < K; ++k) along += own[k] < 0 ? Real(0) : grad[k] * cosine[k];
             const Real to_query = along / (query_norms[r] * query_norms[r]);
             warp.weighted_sum(
-                grad_p + r * W, W, K, [&](int64_t k) { return grad[k] / (norms[own[k]] * query_norms[r]); },
-                [&](int64_t k) { return own[k] < 0 ? nullptr : memory + own[k] * W; });
+                grad_p + r * W, W, K, [&](Count k) { return grad[k] / (norms[own[k]] * query_norms[r]); },
+                [&](Count k) { return own[k] < 0 ? nullptr : memory + own[k] * W; });
             warp.for_each(W, [&](int64_t w) { grad_p[r * W + w] -= to_query * query[w]; });
         });
         for_each_distinct_row(
-            block, a.links ? 2 * F : F, [&](int64_t i) { return slot[E + i]; },
-            [&](Warp warp, int64_t i) {
+            block, a.links ? 2 * F : F, [&](Count i) { return slot[E + i]; },
+            [&](Warp warp, Count i) {
                 Real* const grad = gradient_row(slot[E + i]);
-                const int64_t c = i % F, r = c / K;
+                const Count c = i % F, r = c / K;
                 if (i < F) {
                     const Real weight = read[i];
                     warp.for_each(W, [&](int64_t w) { grad[w] += weight * grad_reads[r * W + w]; });
@@ -146,26 +146,26 @@ struct BackwardElement : Element {
     }
 
     // SDNC's mixed read of head r: gradients of its modes and content weights. Links are constants.
-    MB_FN void mix_reads_backward(int64_t t, int64_t r, Real* grad_p) {
+    MB_FN void mix_reads_backward(int64_t t, Count r, Real* grad_p) {
         const Real* const parts = tape_at(a.mode_parts, t, 2 * F) + r * K * 2;
         const Real* const mode = interface(t) + modes + 3 * r;
         const int32_t *const index = read_index(t + 1) + r * K, *const rows = content_index(t) + r * K;
         const Real* weights = content_weights(t) + r * K;
         Real grads[3] = {0, 0, 0};
-        for (int64_t k = 0; k < K; ++k) grad_content[r * K + k] = 0;
-        for (int64_t k = 0; k < K; ++k) {
+        for (Count k = 0; k < K; ++k) grad_content[r * K + k] = 0;
+        for (Count k = 0; k < K; ++k) {
             const Real grad = grad_read[r * K + k];
             if (index[k] < 0) continue;
             grads[0] += grad * parts[2 * k];
             grads[2] += grad * parts[2 * k + 1];
-            for (int64_t j = 0; j < K; ++j)
+            for (Count j = 0; j < K; ++j)
                 if (rows[j] == index[k]) {
                     grads[1] += grad * weights[j];
                     grad_content[r * K + j] += grad * mode[1];
                 }
         }
         const Real inner = grads[0] * mode[0] + grads[1] * mode[1] + grads[2] * mode[2];
-        for (int64_t i = 0; i < 3; ++i) grad_p[modes + 3 * r + i] = mode[i] * (grads[i] - inner);
+        for (Count i = 0; i < 3; ++i) grad_p[modes + 3 * r + i] = mode[i] * (grads[i] - inner);
     }
 
     // grad_weights [R, K], out: gradient of the read weights of t-1 from this write.
@@ -174,13 +174,13 @@ struct BackwardElement : Element {
         const int32_t *const rows = written(t), *const slot = touched_slots(t);
         Real* const grad_p = interface_gradient(t);
         // No gradient: a later head erases this row in the same step.
-        const auto has_gradient = [&](int64_t entry) {
-            for (int64_t v = entry / (1 + S) + 1; v < V; ++v)
+        const auto has_gradient = [&](Count entry) {
+            for (Count v = entry / (1 + S) + 1; v < V; ++v)
                 if (rows[v * (1 + S)] == rows[entry] && erases(p, v)) return false;
             return rows[entry] >= 0;
         };
-        block.for_each_by_warp(E + V, [&](int64_t i, Warp warp) {
-            const int64_t v = i < E ? i / (1 + S) : i - E, head = v * (1 + S);
+        block.for_each_by_warp(E + V, [&](Count i, Warp warp) {
+            const Count v = i < E ? i / (1 + S) : i - E, head = v * (1 + S);
             const Real* const value = p + values + v * W;
             if (i < E) {
                 const Real* const grad = gradient_row(has_gradient(i) ? slot[i] : 0);
@@ -189,36 +189,36 @@ struct BackwardElement : Element {
                 return;
             }
             warp.weighted_sum(
-                grad_p + values + v * W, W, 1 + S, [&](int64_t e) { return entry_weight(p, rows, v, e); },
-                [&](int64_t e) { return has_gradient(head + e) ? gradient_row(slot[head + e]) : nullptr; });
+                grad_p + values + v * W, W, 1 + S, [&](Count e) { return entry_weight(p, rows, v, e); },
+                [&](Count e) { return has_gradient(head + e) ? gradient_row(slot[head + e]) : nullptr; });
         });
         block.sync();
-        const auto dot_of = [&](int64_t v, int64_t s) {
+        const auto dot_of = [&](Count v, Count s) {
             return dots[v * (1 + S) + (support_rows[v * S + s] == rows[v * (1 + S)] ? 0 : 1 + s)];
         };
-        block.for_each(V, [&](int64_t v) {
+        block.for_each(V, [&](Count v) {
             Real to_reads = 0;
             const Real alpha = p[alphas + v], gamma = p[gammas + v], unused = dots[v * (1 + S)];
-            for (int64_t s = 0; s < S; ++s) to_reads += support_weights[v * S + s] * dot_of(v, s);
+            for (Count s = 0; s < S; ++s) to_reads += support_weights[v * S + s] * dot_of(v, s);
             grad_p[alphas + v] = (gamma * to_reads + (1 - gamma) * unused) * alpha * (1 - alpha);
             grad_p[gammas + v] = alpha * (to_reads - unused) * gamma * (1 - gamma);
         });
-        block.for_each(V * S, [&](int64_t i) {
+        block.for_each(V * S, [&](Count i) {
             grad_support[i] = support_rows[i] < 0 ? 0 : to_read(p, i / S) * dot_of(i / S, i % S);
         });
         // M_t of an erased row does not depend on M_{t-1}.
         for_each_distinct_row(
-            block, V, [&](int64_t v) { return erases(p, v) ? rows[v * (1 + S)] : -1; },
-            [&](Warp warp, int64_t v) {
+            block, V, [&](Count v) { return erases(p, v) ? rows[v * (1 + S)] : -1; },
+            [&](Warp warp, Count v) {
                 Real* const grad = gradient_row(slot[v * (1 + S)]);
                 warp.for_each(W, [&](int64_t w) { grad[w] = 0; });
             });
         block.sync();
         const int32_t* index = read_index(t);
-        block.for_each(F, [&](int64_t i) {
+        block.for_each(F, [&](Count i) {
             Real grad = grad_support[V < R ? 0 : i];
             if (V < R) {  // a row read by several heads is in the support once, at its first position
-                int64_t first = 0;
+                Count first = 0;
                 while (index[first] != index[i]) ++first;
                 grad = grad_support[first] / static_cast<Real>(R);
             }
@@ -232,7 +232,7 @@ struct BackwardElement : Element {
     MB_FN void lstm_backward(int64_t t) {
         const Real *const g = gates(t), *const before = cell(t), *const after = cell(t + 1);
         Real *const grad_g = gates_gradient(t), *const grad_cell = a.grad_cell + b * H;
-        block.for_each(H, [&](int64_t j) {
+        block.for_each(H, [&](Count j) {
             const Real i = g[j], f = g[H + j], c = g[2 * H + j], o = g[3 * H + j],
                        squashed = hyperbolic_tangent(after[j]);
             const Real grad = grad_cell[j] + grad_hidden[j] * o * (1 - squashed * squashed);

@@ -29,7 +29,9 @@ MB_FN int64_t num_batch_tiles(const Arguments& a) {
     const int64_t even = (fewest + threads - 1) / threads * threads;
     return even < a.batch ? even : a.batch;
 }
-MB_FN int64_t first_of_tile(const Arguments& a, int64_t tile) { return tile * a.batch / num_batch_tiles(a); }
+MB_FN int64_t first_of_tile(const Arguments& a, int64_t tile) {
+    return Block::tile_size == 1 ? tile : tile * a.batch / num_batch_tiles(a);
+}
 
 template <class Element>
 struct BatchTile {

@@ -14,7 +14,8 @@ namespace mb {
 struct Element {
     const Block& block;
     const Arguments& a;
-    const int64_t b, H, W, R, K, V, S, P, C, E, F, M;  // b: the element; else as in arguments.h
+    const int64_t b, W;  // b: the element; else as in arguments.h
+    const Count H, R, K, V, S, P, C, E, F, M;
     Clocks clocks;
     LruRing ring;
     Lsh lsh;
@@ -22,16 +23,16 @@ struct Element {
     Store* const memory;
     Real* const norms;
     // offsets in the interface vector
-    int64_t strengths, values, alphas, gammas, modes;
+    Count strengths, values, alphas, gammas, modes;
     // scratch; the gradients are backward's
     Real *support_weights, *query_norms, *workspace;
     int32_t* support_rows;
     Real *grad_carry, *grad_hidden, *grad_read, *grad_content, *grad_support, *dots;
 
-    MB_FN static int64_t interface_size(const Arguments& a) {
+    MB_FN static Count interface_size(const Arguments& a) {
         return a.heads * (a.width + a.strength + a.modes) + a.write_heads * (a.width + 2);
     }
-    MB_FN static int64_t ring_appends(const Arguments& a) {
+    MB_FN static Count ring_appends(const Arguments& a) {
         return a.write_heads * (support_size(a) + 2) + a.heads * a.reads;
     }
     MB_FN static int64_t scratch_size(const Arguments& a) {
@@ -48,8 +49,8 @@ struct Element {
         : block(block),
           a(a),
           b(element),
-          H(a.hidden),
           W(width),
+          H(a.hidden),
           R(a.heads),
           K(a.reads),
           V(a.write_heads),
@@ -84,7 +85,7 @@ struct Element {
 
     // Where step t of a tape [T, B, n] is kept: without a tape, steps alternate between two places.
     template <class T>
-    MB_FN T* tape_at(T* tape, int64_t t, int64_t n) const {
+    MB_FN T* tape_at(T* tape, int64_t t, Count n) const {
         return tape + ((a.taped ? t : t % 2) * a.batch + b) * n;
     }
     MB_FN Real* carry(int64_t t) const { return a.carry + (t * a.batch + b) * C; }
@@ -106,7 +107,7 @@ struct Element {
                       tape_at(a.log_codes, t, E * a.tables)};
     }
     MB_FN LinkLog link_log(int64_t t) const {
-        const int64_t L = a.links;
+        const Count L = a.links;
         return LinkLog{tape_at(a.decayed_offsets, t, L * L), tape_at(a.decayed_values, t, L * L),
                        tape_at(a.old_columns, t, 2 * L * L), tape_at(a.old_values, t, 2 * L * L)};
     }
@@ -114,21 +115,22 @@ struct Element {
     // ---- the write of a step ----
 
     // Of interface vector p: the write weight of rows read before, and of the unused row.
-    MB_FN Real to_read(const Real* p, int64_t v) const { return p[alphas + v] * p[gammas + v]; }
-    MB_FN Real to_unused(const Real* p, int64_t v) const { return p[alphas + v] * (1 - p[gammas + v]); }
-    MB_FN bool erases(const Real* p, int64_t v) const { return !a.gated || to_unused(p, v) > delta; }
+    MB_FN Real to_read(const Real* p, Count v) const { return p[alphas + v] * p[gammas + v]; }
+    MB_FN Real to_unused(const Real* p, Count v) const { return p[alphas + v] * (1 - p[gammas + v]); }
+    MB_FN bool erases(const Real* p, Count v) const { return !a.gated || to_unused(p, v) > delta; }
 
     // Rows and weights [V, S] read in step t-1 that the write heads add to: each its own, or a single head the mean of
     // all.
     MB_FN void gather_support(int64_t t) {
         const int32_t* index = read_index(t);
         const Real* weights = read_weights(t);
-        block.for_each(V * S, [&](int64_t i) {
+        block.for_each(V * S, [&](Count i) {
             int32_t row = index[i];
             Real weight = weights[i];
             if (V < R) {
                 weight = 0;
-                for (int64_t j = 0; j < F; ++j) {
+                MB_ROLLED
+                for (Count j = 0; j < F; ++j) {
                     if (index[j] != index[i]) continue;
                     if (j < i) row = -1;
                     weight += weights[j] / static_cast<Real>(R);
@@ -141,16 +143,16 @@ struct Element {
     }
 
     // Write weight of entry e of head v: 0 is the unused row, which may also be one that was read.
-    MB_FN Real entry_weight(const Real* p, const int32_t* rows, int64_t v, int64_t e) const {
+    MB_FN Real entry_weight(const Real* p, const int32_t* rows, Count v, Count e) const {
         if (e > 0) return to_read(p, v) * support_weights[v * S + e - 1];
         Real weight = to_unused(p, v);
-        for (int64_t s = 0; s < S; ++s)
+        for (Count s = 0; s < S; ++s)
             if (support_rows[v * S + s] == rows[v * (1 + S)]) weight += to_read(p, v) * support_weights[v * S + s];
         return weight;
     }
 
     MB_FN void compute_query_norms(const Real* p) {
-        block.for_each_by_warp(R, [&](int64_t r, Warp warp) {
+        block.for_each_by_warp(R, [&](Count r, Warp warp) {
             const Real square = warp.sum(W, [&](int64_t w) { return p[r * W + w] * p[r * W + w]; });
             if (warp.is_leader()) query_norms[r] = square_root(square + epsilon);
         });
@@ -159,7 +161,7 @@ struct Element {
     // ---- undo ----
 
     // Position the ring after `appended` appends of step t.
-    MB_FN void seek(int64_t t, int64_t appended) {
+    MB_FN void seek(int64_t t, Count appended) {
         ring.tail = a.ring_tail + t * M + appended;
         ring.old_last = a.taped ? tape_at(a.old_last, t, M) + appended : nullptr;
     }
@@ -173,14 +175,14 @@ struct Element {
         block.sync();
         if (a.links && forward) undo_or_redo_links(t, true);
         if (forward) return;
-        block.for_each_by_warp(1, [&](int64_t, Warp warp) {
+        block.for_each_by_warp(1, [&](Count, Warp warp) {
             seek(t, M);
             ring.undo(warp, M, tape_at(a.old_last, t, M));
         });
     }
 
     MB_FN void undo_or_redo_links(int64_t t, bool forward) {
-        const int64_t L = a.links;
+        const Count L = a.links;
         links.undo_or_redo(block, tape_at(a.linked_rows, t, L), tape_at(a.precedence_rows, t, L), link_log(t), forward);
     }
 };

@@ -17,30 +17,31 @@ struct ForwardElement : Element {
     // A row that a state names. One that the memory does not have is none: a state can come from anywhere.
     MB_FN int32_t row_of_state(int64_t row) const { return row >= 0 && row < a.slots ? static_cast<int32_t>(row) : -1; }
     MB_FN void load_first_states() {
-        block.for_each(
-            H, [&](int64_t j) { carry(0)[j] = a.first_hidden[b * H + j], cell(0)[j] = a.first_cell[b * H + j]; });
-        block.for_each(R * W, [&](int64_t j) { carry(0)[H + j] = a.first_reads[b * R * W + j]; });
-        block.for_each(F, [&](int64_t i) {
+        block.for_each(H,
+                       [&](Count j) { carry(0)[j] = a.first_hidden[b * H + j], cell(0)[j] = a.first_cell[b * H + j]; });
+        block.for_each(R * W, [&](Count j) { carry(0)[H + j] = a.first_reads[b * R * W + j]; });
+        block.for_each(F, [&](Count i) {
             read_index(0)[i] = row_of_state(a.first_read_index[b * F + i]);
             read_weights(0)[i] = a.first_read_weights[b * F + i];
         });
-        const int64_t L = a.links;
-        block.for_each(L, [&](int64_t i) {
+        const Count L = a.links;
+        block.for_each(L, [&](Count i) {
             tape_at(a.precedence_rows, 0, L)[i] = row_of_state(a.first_precedence_rows[b * L + i]);
             tape_at(a.precedence, 0, L)[i] = a.first_precedence[b * L + i];
         });
-        block.for_each(1, [&](int64_t) { a.ring_head[b] = a.first_ring_head[b]; });
+        block.for_each(1, [&](Count) { a.ring_head[b] = a.first_ring_head[b]; });
         block.sync();
     }
     MB_FN void store_last_states() {
-        const int64_t T = a.steps, L = a.links;
+        const int64_t T = a.steps;
+        const Count L = a.links;
         block.for_each(H,
-                       [&](int64_t j) { a.last_hidden[b * H + j] = carry(T)[j], a.last_cell[b * H + j] = cell(T)[j]; });
-        block.for_each(R * W, [&](int64_t j) { a.last_reads[b * R * W + j] = carry(T)[H + j]; });
-        block.for_each(F, [&](int64_t i) {
+                       [&](Count j) { a.last_hidden[b * H + j] = carry(T)[j], a.last_cell[b * H + j] = cell(T)[j]; });
+        block.for_each(R * W, [&](Count j) { a.last_reads[b * R * W + j] = carry(T)[H + j]; });
+        block.for_each(F, [&](Count i) {
             a.last_read_index[b * F + i] = read_index(T)[i], a.last_read_weights[b * F + i] = read_weights(T)[i];
         });
-        block.for_each(L, [&](int64_t i) {
+        block.for_each(L, [&](Count i) {
             a.last_precedence_rows[b * L + i] = tape_at(a.precedence_rows, T, L)[i];
             a.last_precedence[b * L + i] = tape_at(a.precedence, T, L)[i];
         });
@@ -53,7 +54,7 @@ struct ForwardElement : Element {
         Real* const after = cell(t + 1);
         Real *const g_f = g + H, *const g_c = g + 2 * H, *const g_o = g + 3 * H;
         // by value, so that the compiler knows that no store changes these pointers
-        block.for_each(H, [=](int64_t j) MB_INLINE {
+        block.for_each(H, [=](Count j) MB_INLINE {
             const Real i = sigmoid(g[j]), f = sigmoid(g_f[j]), c = hyperbolic_tangent(g_c[j]), o = sigmoid(g_o[j]);
             const Real next = f * before[j] + i * c;
             g[j] = i, g_f[j] = f, g_c[j] = c, g_o[j] = o;
@@ -65,14 +66,14 @@ struct ForwardElement : Element {
     // Visible after the next sync.
     MB_FN void activate_interface(int64_t t) {
         Real* const p = interface(t);
-        block.for_each(values - strengths, [&](int64_t r) { p[strengths + r] = 1 + softplus(p[strengths + r]); });
-        block.for_each(2 * V, [&](int64_t v) { p[alphas + v] = sigmoid(p[alphas + v]); });
-        block.for_each(a.modes ? R : 0, [&](int64_t r) {
+        block.for_each(values - strengths, [&](Count r) { p[strengths + r] = 1 + softplus(p[strengths + r]); });
+        block.for_each(2 * V, [&](Count v) { p[alphas + v] = sigmoid(p[alphas + v]); });
+        block.for_each(a.modes ? R : 0, [&](Count r) {
             Real* m = p + modes + 3 * r;
             const Real top = m[0] > m[1] ? (m[0] > m[2] ? m[0] : m[2]) : (m[1] > m[2] ? m[1] : m[2]);
             Real total = 0;
-            for (int64_t i = 0; i < 3; ++i) total += m[i] = exponential(m[i] - top);
-            for (int64_t i = 0; i < 3; ++i) m[i] /= total;
+            for (Count i = 0; i < 3; ++i) total += m[i] = exponential(m[i] - top);
+            for (Count i = 0; i < 3; ++i) m[i] /= total;
         });
     }
 
@@ -80,30 +81,32 @@ struct ForwardElement : Element {
         gather_support(t);
         const Real* p = interface(t);
         int32_t* const rows = written(t);
-        block.for_each_by_warp(1, [&](int64_t, Warp warp) {
+        block.for_each_by_warp(1, [&](Count, Warp warp) {
             seek(t, 0);
-            for (int64_t v = 0; v < V; ++v) {
-                const int32_t unused = ring.pop(warp);
-                if (warp.is_leader()) rows[v * (1 + S)] = unused;
-                ring.append(warp, 2 + S, [&](int64_t i) {
-                    if (i == 0) return unused;
-                    if (i > S) return to_unused(p, v) > delta ? unused : -1;
-                    const int64_t s = v * S + i - 1;
-                    return to_read(p, v) * support_weights[s] > delta ? support_rows[s] : -1;
-                });
-            }
-            warp.for_each(V, [&](int64_t v) { prefetch_row(ring.peek(v)); });  // the next step's unused rows
+            if (!access_together(warp, p, rows))
+                for (Count v = 0; v < V; ++v) {
+                    const int32_t unused = ring.pop(warp);
+                    if (warp.is_leader()) rows[v * (1 + S)] = unused;
+                    ring.append(warp, 2 + S, [&](Count i) {
+                        if (i == 0) return unused;
+                        if (i > S) return to_unused(p, v) > delta ? unused : -1;
+                        const Count s = v * S + i - 1;
+                        return to_read(p, v) * support_weights[s] > delta ? support_rows[s] : -1;
+                    });
+                }
+            warp.for_each(V, [&](Count v) { prefetch_row(ring.peek(v)); });  // the next step's unused rows
         });
         block.sync();
-        block.for_each(V * S, [&](int64_t i) {  // an unused row that was also read is written once, with both weights
-            const int64_t head = i / S * (1 + S);
+        block.for_each(V * S, [&](Count i) {  // an unused row that was also read is written once, with both weights
+            const Count head = i / S * (1 + S);
             rows[head + 1 + i % S] = support_rows[i] == rows[head] ? -1 : support_rows[i];
         });
         block.sync();
         for_each_distinct_row(
-            block, E, [&](int64_t entry) { return rows[entry]; },
-            [&](Warp warp, int64_t entry) {
-                const int64_t row = rows[entry], v = entry / (1 + S), e = entry % (1 + S);
+            block, E, [&](Count entry) { return rows[entry]; },
+            [&](Warp warp, Count entry) {
+                const int64_t row = rows[entry];
+                const Count v = entry / (1 + S), e = entry % (1 + S);
                 Store* old_row = a.taped ? tape_at(a.old_rows, t, E * W) + entry * W : nullptr;
                 Real* old_norm = a.taped ? tape_at(a.old_norms, t, E) + entry : nullptr;
                 write_row(warp, memory + row * W, norms + row, W, entry_weight(p, rows, v, e), p + values + v * W,
@@ -119,18 +122,37 @@ struct ForwardElement : Element {
         if (a.links) link(t), clocks.end_of(block, Phase::link);
     }
 
+    // The pops and appends of all write heads together, where a warp has many lanes and these suffice: a head alone
+    // waits for three loads, one after the other. False: nothing was done.
+    MB_FN bool access_together(const Warp& warp, const Real* p, int32_t* rows) {
+        if (Warp::lanes == 1 || V * S > Warp::lanes) return false;
+        const auto support_row = [&](Count i) {
+            return to_read(p, i / S) * support_weights[i] > delta ? support_rows[i] : -1;
+        };
+        const auto was_accessed = [&](Count v, int32_t row) {
+            return warp.ballot([&](Count i) { return i < v * S && support_row(i) == row; }) != 0;
+        };
+        if (!ring.pop_together(warp, V, was_accessed, rows, 1 + S)) return false;
+        ring.append(warp, V * (2 + S), [&](Count i) {
+            const Count v = i / (2 + S), e = i % (2 + S);
+            if (e > 0 && e <= S) return support_row(v * S + e - 1);
+            return e == 0 || to_unused(p, v) > delta ? rows[v * (1 + S)] : -1;
+        });
+        return true;
+    }
+
     // Prefetch a row and its norm: a least recently used row is unlikely to be cached.
     MB_FN void prefetch_row(int64_t row) {
         if (row < 0) return;
         prefetch(norms + row);
-        for (int64_t w = 0; w < W; w += 32 / static_cast<int64_t>(sizeof(Store))) prefetch(memory + row * W + w);
+        for (Count w = 0; w < W; w += 32 / static_cast<int64_t>(sizeof(Store))) prefetch(memory + row * W + w);
     }
 
     MB_FN void link(int64_t t) {
-        const int64_t L = a.links;
+        const Count L = a.links;
         const Real* p = interface(t);
         Real* const weights = dots;
-        block.for_each(E, [&](int64_t e) { weights[e] = entry_weight(p, written(t), 0, e); });
+        block.for_each(E, [&](Count e) { weights[e] = entry_weight(p, written(t), 0, e); });
         block.sync();
         const Precedence before{tape_at(a.precedence_rows, t, L), tape_at(a.precedence, t, L)};
         const Precedence after{tape_at(a.precedence_rows, t + 1, L), tape_at(a.precedence, t + 1, L)};
@@ -151,12 +173,12 @@ struct ForwardElement : Element {
         const int32_t* index = read_index(t + 1);
         const Real* weights = read_weights(t + 1);
         Real* const reads = carry(t + 1) + H;
-        block.for_each_by_warp(R + 1, [&](int64_t r, Warp warp) {
+        block.for_each_by_warp(R + 1, [&](Count r, Warp warp) {
             if (r < R) {
                 read_rows(warp, memory, index + r * K, weights + r * K, K, W, reads + r * W);
             } else {
                 seek(t, M - F);
-                ring.append(warp, F, [&](int64_t i) { return weights[i] > delta ? index[i] : -1; });
+                ring.append(warp, F, [&](Count i) { return weights[i] > delta ? index[i] : -1; });
             }
         });
         block.sync();
@@ -180,7 +202,7 @@ struct ForwardElement : Element {
         compute_query_norms(p);
         block.sync();
         clocks.end_of(block, Phase::search);
-        block.for_each_by_warp(F, [&](int64_t i, Warp warp) {
+        block.for_each_by_warp(F, [&](Count i, Warp warp) {
             if (rows[i] < 0) return;
             const Store* row = memory + rows[i] * W;
             const Real* query = p + i / K * W;
@@ -188,21 +210,23 @@ struct ForwardElement : Element {
             if (warp.is_leader()) cosines[i] = dot / (norms[rows[i]] * query_norms[i / K]);
         });
         block.sync();
-        block.for_each(R, [&](int64_t r) {
+        block.for_each(R, [&](Count r) {
             const Real beta = a.strength ? p[strengths + r] : 1;
-            const int64_t first = r * K, end = first + K;
+            const Count first = r * K, end = first + K;
             Real top = -infinity(), total = 0;
             // Each product is stored, and so rounded once: were it fused with the subtraction of the largest, also for
             // the largest itself a rest would remain, which a huge strength makes huge.
-            for (int64_t i = first; i < end; ++i) {
+            for (Count i = first; i < end; ++i) {
                 if (rows[i] < 0) cosines[i] = 0;
                 weights[i] = beta * cosines[i];
             }
-            for (int64_t i = first; i < end; ++i)
+            for (Count i = first; i < end; ++i)
                 if (rows[i] >= 0 && weights[i] > top) top = weights[i];
-            for (int64_t i = first; i < end; ++i)
+            MB_ROLLED
+            for (Count i = first; i < end; ++i)
                 total += weights[i] = rows[i] < 0 ? Real(0) : exponential(weights[i] - top);
-            for (int64_t i = first; i < end; ++i) weights[i] = rows[i] < 0 ? Real(0) : weights[i] / total;
+            MB_ROLLED
+            for (Count i = first; i < end; ++i) weights[i] = rows[i] < 0 ? Real(0) : weights[i] / total;
         });
         block.sync();
         clocks.end_of(block, Phase::addressing);
@@ -247,7 +271,7 @@ struct Forward : BatchTile<ForwardElement<fixed_width>> {
         const int64_t H = a.hidden, RW = a.heads * a.width, P = Element::interface_size(a);
         const RhsBatch hidden = rhs_of_all(
             [&](RhsBatch& x, Element& e) { x.add(e.gates(t), a.input + (t * a.batch + e.b) * 4 * H, e.carry(t)); });
-        if (a.carry_columns) {
+        if (Block::multiplies_columns && a.carry_columns) {
             matvec_transposed(block, hidden, a.carry_columns, 4 * H, H + RW, 4 * H);
         } else {
             matvec(block, hidden, a.weight_hh, H, 4 * H, H);
@@ -261,7 +285,7 @@ struct Forward : BatchTile<ForwardElement<fixed_width>> {
         block.sync();
         const RhsBatch interface =
             rhs_of_all([&](RhsBatch& x, Element& e) { x.add(e.interface(t), a.interface_bias, e.carry(t + 1)); });
-        if (a.carry_columns)
+        if (Block::multiplies_columns && a.carry_columns)
             matvec_transposed(block, interface, a.interface_columns, P, H, P);
         else
             matvec(block, interface, a.interface_weight, H, P, H);
