@@ -27,8 +27,8 @@ class Stopped(BaseException):
 def stopped_by_signals() -> Iterator[None]:
     """Inside, such a signal raises `Stopped` in the main thread. A later one does so again, to end what takes too long.
 
-    A signal that this program was started to ignore (nohup) stays ignored. Python drops an exception that a handler raises inside of `__del__`
-    or the callback of a weak reference, as each import runs one; a `Stopped` that is lost so is raised again by a timer.
+    A signal that this program was started to ignore (nohup) stays ignored. Python drops what a handler raises inside of `__del__` or the
+    callback of a weak reference, as each import runs one; a `Stopped` that is lost so is raised again by a timer.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

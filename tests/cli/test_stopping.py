@@ -42,13 +42,18 @@ def test_a_second_signal_is_ignored_if_it_follows_soon_and_ends_at_once_later(mo
             os.kill(os.getpid(), signal.SIGINT)
 
 
-class SignalsInItsEnd:
-    def __del__(self):
-        os.kill(os.getpid(), signal.SIGHUP)
+def wait():
+    for _ in range(100):
+        time.sleep(0.05)
 
 
 def in_a_finalizer():
+    class SignalsInItsEnd:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGHUP)
+
     SignalsInItsEnd()
+    wait()
 
 
 def in_a_callback_of_a_weak_reference():
@@ -56,6 +61,7 @@ def in_a_callback_of_a_weak_reference():
     reference = weakref.ref(watched, lambda _: os.kill(os.getpid(), signal.SIGHUP))
     del watched
     assert reference() is None
+    wait()
 
 
 @pytest.mark.parametrize("somewhere", [in_a_finalizer, in_a_callback_of_a_weak_reference])
@@ -63,8 +69,6 @@ def test_a_signal_where_python_drops_exceptions_ends_the_command_all_the_same(so
     hook, alarm = sys.unraisablehook, signal.getsignal(signal.SIGALRM)
     with pytest.raises(Stopped) as stopped, stopped_by_signals():
         somewhere()
-        for _ in range(100):
-            time.sleep(0.05)
     assert stopped.value.name == "SIGHUP"
     assert (sys.unraisablehook, signal.getsignal(signal.SIGALRM)) == (hook, alarm)
 
