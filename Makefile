@@ -8,14 +8,16 @@ PAPER ?= runs/paper
 BASE ?= HEAD~1
 CXX_FILES = $(shell find kernels/csrc tests -name "*.h" -o -name "*.cpp" -o -name "*.cu")
 
-.PHONY: help setup bench paper results regress gpu test test-all lint format docs clean
+.PHONY: help setup bench paper results regress gpu gpu-bundle test test-all lint format docs clean
 
 help:
 	@echo "make bench   quick sweep of all models, then the HTML report"
 	@echo "make paper   the paper's set-ups, its claims judged, the report; under an hour"
 	@echo "make results both of these into docs/results, MACHINE=amd-epyc-2-threads"
 	@echo "make regress the last two commits against each other; fails on a regression"
-	@echo "make gpu     CUDA tests and the gpu suite with the PYTHON that has torch; installs nothing (MINUTES=8, ARCHIVE=gpu.tgz, MANN_BENCH_GPU_OUT=runs/gpu)"
+	@echo "make gpu     tests and measurements on a GPU with the PYTHON that has torch; installs nothing"
+	@echo "             (STAGES=\"contact first full\", MINUTES=25, ARCHIVE=gpu.tgz, MANN_BENCH_GPU_OUT=runs/gpu)"
+	@echo "make gpu-bundle  wheels and GPU kernels to carry to such a machine (ARCH=sm_90, FOR=3.12, PACKAGES=pydantic, ARCHIVE=bundle.tgz)"
 	@echo "make test    all tests but the slow ones, side by side on all cores"
 	@echo "make test-all  these too, and the 40 that took longest"
 	@echo "make lint    ruff, mypy and clang-format"
@@ -41,7 +43,10 @@ bench: setup
 	@$(BIN)/mann-bench report $(RUN)
 
 gpu:
-	@PYTHON=$(PYTHON) .ci/gpu
+	@PYTHON=$(PYTHON) .ci/gpu $(STAGES)
+
+gpu-bundle: setup
+	@PYTHON=$(CURDIR)/$(BIN)/python .ci/gpu-bundle
 
 paper: setup
 	@$(BIN)/mann-bench run paper --out $(PAPER) $$(test -f $(PAPER)/run.json && echo --resume) || test $$? = 1

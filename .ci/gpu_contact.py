@@ -14,11 +14,9 @@ import time
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.autograd.profiler import profile, record_function
 
 from mann_bench.kernels.native.clocks import clocked
-from mann_bench.kernels.reference import row_norms
 from mann_bench.models import NTM, SAM, SDNC
 
 DEVICE = torch.device(sys.argv[1] if len(sys.argv) > 1 else "cuda:0")
@@ -34,24 +32,10 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def full_state(model: Any, batch: int) -> Any:
-    """A state as fill="full" makes it, but with rows drawn on the device: drawing a million on the host takes seconds."""
-    state = model.initial_state(batch, fill="empty")
-    rows = getattr(state.memory, "rows", None)
-    memory: Tensor = state.memory.memory if rows is None else rows.memory
-    memory.normal_().mul_(SIZES["word_size"] ** -0.5)
-    if rows is not None:
-        for element in range(batch):
-            rows.norms[element] = row_norms(rows.memory[element])
-        rows.num_candidates = model.slots
-        rows.index.build(rows)
-    return state
-
-
 def measure(name: str, model: Any, batch: int, steps: int, passes: int = 12) -> str:
     """Time training passes of a model; the line to print."""
     model = model.to(DEVICE)
-    state, x = full_state(model, batch), torch.randn(steps, batch, SIZES["input_size"], device=DEVICE)
+    state, x = model.initial_state(batch, fill="full"), torch.randn(steps, batch, SIZES["input_size"], device=DEVICE)
 
     def train() -> None:
         y, _ = model(x, state)

@@ -31,6 +31,8 @@ class DAM(DenseMANN[DAMMemory]):
 
     The choice of the least used row carries no gradient.
 
+    Each write head overwrites one row a step: a memory holds a sequence of T steps if N >= V T.
+
     Args:
         heads: R.
         write_heads: V, either R (each head writes with its own weights) or 1 (one write with their mean). Default: R.

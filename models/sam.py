@@ -29,6 +29,8 @@ class SAM(MANN[SAMMemory]):
 
     Shape letters beyond those of `MANN`: K rows a head reads, V write heads, S rows a write head adds to.
 
+    Each write head overwrites one row a step: a memory holds a sequence of T steps if N >= V T.
+
     Args:
         heads: R.
         reads: K.
@@ -197,7 +199,7 @@ class SAM(MANN[SAMMemory]):
             gamma: mix gates [B, V].
 
         Returns:
-            Rows int64 [B, V, S] and their write weights [B, V, S].
+            Rows int64 [B, V, S] (-1: none) and their write weights [B, V, S].
         """
         previous, weights = memory.index, memory.weights
         if self.write_heads < self.heads:
@@ -223,7 +225,7 @@ class SAM(MANN[SAMMemory]):
         write(memory.running, index, weights, values, erased)
         others = torch.where(previous == least_used.unsqueeze(-1), -1, previous)  # the least used row may also be one read last
         update_index(memory.running, torch.cat([least_used.unsqueeze(-1), others], dim=2).flatten(1))
-        return index, weights
+        return torch.cat([previous, least_used.unsqueeze(-1)], dim=2), weights
 
     def read(self, memory: SAMMemory, queries: Tensor, strengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Read the K nearest rows (eq 4) -> index, weights [B, R, K], reads [B, R, W]; rows read with more than delta count as used."""
@@ -247,13 +249,13 @@ class SAM(MANN[SAMMemory]):
         with phase("search"):
             index = distinct(rows.index.query(rows, queries.detach(), self.reads))
         with phase("addressing"):
-            nearest = gather(memory.running, index.clamp_min(0))  # [B, R, K, W]
+            nearest = gather(memory.running, index)  # [B, R, K, W]
             similarity = cosine_to_rows(queries, nearest)
             if strengths is not None:
                 similarity = strengths.unsqueeze(-1) * similarity
             least = torch.finfo(similarity.dtype).min  # not -inf: the softmax must be finite where an index finds no row at all
-            weights = torch.softmax(similarity.masked_fill(index < 0, least), dim=-1) * (index >= 0)
-            return index, weights, nearest
+            weights = torch.softmax(similarity.masked_fill(index < 0, least), dim=-1)
+            return index, torch.where(index < 0, 0, weights), nearest
 
     def controller_tape_bytes(self, batch: int) -> int:
         """Predict as `MANN` does; the native pass saves gates, cell, hidden state, reads and interface once each."""
@@ -286,5 +288,6 @@ def mean_over_heads(index: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     rows, parts = index.flatten(1), weights.flatten(1) / index.shape[1]
     same = (rows.unsqueeze(2) == rows.unsqueeze(1)) & (rows >= 0).unsqueeze(2)  # [B, S, S]
     first = same.int().argmax(dim=2) == torch.arange(rows.shape[1], device=rows.device)
-    combined = (same * parts.unsqueeze(1)).sum(2) * first
-    return torch.where(first & (rows >= 0), rows, -1).unsqueeze(1), combined.unsqueeze(1)
+    combined = torch.where(same, parts.unsqueeze(1), 0).sum(2)
+    present = first & (rows >= 0)
+    return torch.where(present, rows, -1).unsqueeze(1), torch.where(present, combined, 0).unsqueeze(1)

@@ -126,16 +126,15 @@ class SDNC(SAM):
         """Update both link matrices with the K_L largest write weights (eq 10, 19, 20).
 
         Args:
-            rows: int64 [B, S] that were written.
+            rows: int64 [B, S] that were written, -1: none.
             weights: [B, S].
 
         Returns:
             Rows int64 [B, L] and weights [B, L] of the new precedence.
         """
-        weights = weights.detach()
-        present = torch.where(weights > 0, rows, -1)
+        weights = torch.where(rows < 0, 0, weights.detach())
         # The last entry is the least used row, which may be one of the rows read.
-        columns, values = add_sparse(present[:, :-1], weights[:, :-1], present[:, -1:], weights[:, -1:])
+        columns, values = add_sparse(rows[:, :-1], weights[:, :-1], rows[:, -1:], weights[:, -1:])
         written = largest_entries(columns, values, self.link_entries)
         undo = link_update(memory.links, (memory.precedence_rows, memory.precedence_weights), written)
         if memory.running.recorded:
@@ -146,9 +145,9 @@ class SDNC(SAM):
 
     def weighted_read(self, memory: SDNCMemory, index: Tensor, weights: Tensor) -> Tensor:
         """Read rows int64 [B, R, K] (-1: none) with weights [B, R, K] -> [B, R, W]; rows read with more than delta count as used."""
-        rows = gather(memory.running, index.clamp_min(0))
+        rows = gather(memory.running, index)
         self.touch_read(memory, index, weights)
-        return torch.einsum("brk,brkw->brw", weights, rows)
+        return torch.einsum("brk,brkw->brw", torch.where(index < 0, 0, weights), rows)
 
     def tape_bytes_per_step(self, batch: int) -> int:
         """Predict as SAM does, plus rows read once more, overwritten link rows and the mixed read: independent of N."""
@@ -159,7 +158,7 @@ class SDNC(SAM):
             return super().tape_bytes_per_step(batch) + batch * (links + reads * (4 + 3 * item))
         entries, support = self.link_entries, self.reads * (1 + 2 * self.link_entries)
         links = entries * entries * (entries * item + 8) + 4 * entries * entries * item
-        mix = self.heads * (self.reads * (support + self.word_size) + 3 * support) * item
+        mix = self.heads * ((self.reads * self.word_size + 4 * support) * item + self.reads * support)
         return super().tape_bytes_per_step(batch) + batch * (links + mix)
 
 
@@ -180,5 +179,6 @@ def largest_of_sum(rows: Tensor, parts: Tensor, entries: int) -> tuple[Tensor, T
     best = largest_first(totals, rows, entries)
     present = ~(totals.gather(-1, best) <= 0)
     addends = same.gather(-2, best.unsqueeze(-1).expand(*best.shape, rows.shape[-1])) & present.unsqueeze(-1)
-    values = torch.einsum("brks,brs->brk", addends.to(parts.dtype), parts)
+    added = torch.where(addends, parts.unsqueeze(-2), 0)  # a product with 0 would spread NaN
+    values = torch.einsum("brks,brs->brk", added, torch.ones_like(parts))
     return torch.where(present, rows.gather(-1, best), -1), values

@@ -108,15 +108,19 @@ class MANNState(State, Generic[M]):
 
 
 def initial_rows(batch: int, slots: int, word_size: int, fill: Fill, seed: int, device: torch.device | str, dtype: torch.dtype) -> Tensor:
-    """Make the rows of a memory, [B, N, W]: zeros (`empty`) or normal with variance 1 / W (`full`), the same for a seed on any device."""
+    """Make the rows of a memory, [B, N, W]: zeros (`empty`) or normal with variance 1 / W (`full`).
+
+    On a GPU they are drawn there, as a million on the host take seconds: a seed gives other rows than on a CPU.
+    """
     check_fill(fill)
     rows = on_huge_pages(torch.empty(batch, slots, word_size, device=device, dtype=dtype))
     if fill == "empty":
         return rows.zero_()
-    generator = torch.Generator().manual_seed(seed)
+    drawn_on = rows.device if rows.device.type == "cuda" else torch.device("cpu")
+    generator = torch.Generator(drawn_on).manual_seed(seed)
     for element in rows:
         for part in element.split(BLOCK):
-            part.copy_(torch.randn(part.shape, generator=generator, dtype=torch.float32, device="cpu").mul_(word_size**-0.5))
+            part.copy_(torch.randn(part.shape, generator=generator, dtype=torch.float32, device=drawn_on).mul_(word_size**-0.5))
     return rows
 
 

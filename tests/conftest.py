@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils._device import _device_constructors
 
+from tests.support.commands import call as call  # a fixture of all tests
+
 _device_constructors()  # torch lists once which functions follow `with torch.device(...)`: the real ones, not those of `_plain_torch`
 
 

@@ -1,6 +1,7 @@
 """Compiles `csrc/device.cu` to machine code for one GPU architecture, kept in the cache of `build.py`. No GPU and no driver are needed.
 
-The compiler is NVRTC through cuda-core where both are installed, else nvcc. Their cubins are alike and are loaded by `driver.py`.
+The compiler is NVRTC through cuda-core where both are installed, else nvcc. Their cubins are alike and are loaded by `driver.py`. One that
+was carried here (`carried.py`) is taken before any compiler is asked.
 """
 
 import ctypes
@@ -8,17 +9,20 @@ import functools
 import importlib
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from mann_bench.kernels.native import build
+from mann_bench.kernels.native import build, carried
 from mann_bench.kernels.native.arguments import Arguments
 from mann_bench.kernels.native.headers import SOURCES
 
 MAIN = SOURCES / "device.cu"
 THREADS = 512  # of a block
 KNOWN_WIDTHS = (32,)  # word sizes that get kernels of their own
+ANY_WIDTH = 0
+TYPES = (("float32", "float32"), ("float64", "float64"), ("float32", "bfloat16"))  # of a model and of its memory rows
 
 
 class Compiler(NamedTuple):
@@ -78,11 +82,46 @@ def compiler() -> Compiler:
 def macros(real: str, store: str, width: int) -> list[str]:
     """What one build defines: number types, and the word size if it is a known one."""
     chosen = [f"MB_REAL={build.REALS[real]}", f"MB_THREADS={THREADS}", f"MB_ARGUMENTS_BYTES={ctypes.sizeof(Arguments)}"]
-    return [*chosen, f"MB_FIXED_WIDTH={width if width in KNOWN_WIDTHS else 0}", *(["MB_STORE_BF16"] if store == "bfloat16" else [])]
+    return [*chosen, f"MB_FIXED_WIDTH={known(width)}", *(["MB_STORE_BF16"] if store == "bfloat16" else [])]
+
+
+def known(width: int) -> int:
+    """The word size that kernels are built for: this one, or any."""
+    return width if width in KNOWN_WIDTHS else ANY_WIDTH
 
 
 def compile_kernels(arch: str, real: str = "float32", store: str = "float32", width: int = 32, by: Compiler | None = None) -> Path:
-    """The cubin for an architecture, compiled if it is not in the cache; BuildError with the compiler's words if that fails."""
-    by, defined = by or compiler(), macros(real, store, width)
-    name = f"{build.build_hash(MAIN, *defined, arch, by.version)}.cubin"
-    return build.cached(name, lambda made: by.compile(defined, arch, made))
+    """The cubin for an architecture, compiled if it is not in the cache; BuildError with the compiler's words if that fails.
+
+    Args:
+        by: the compiler; without one a carried cubin is used if there is one, else the first compiler that is here.
+    """
+    defined = macros(real, store, width)
+    if by is None:
+        source = build.build_hash(MAIN, *defined, arch)
+        content = carried.find(purpose(arch, real, store, width), source)
+        if content is not None:
+            return build.cached(f"{source}.cubin", lambda made: carried.unpack(content, made))
+        by = compiler()
+    version, compile_ = by
+    name = f"{build.build_hash(MAIN, *defined, arch, version)}.cubin"
+    return build.cached(name, lambda made: compile_(defined, arch, made))
+
+
+def purpose(arch: str, real: str, store: str, width: int) -> str:
+    """What a cubin is for, as part of the name of a carried one."""
+    return f"{arch}-{real}-{store}-{known(width) or 'any'}"
+
+
+def kinds() -> list[tuple[str, str, int]]:
+    """Number type, type of the memory rows and word size of all builds for one architecture."""
+    return [(*types, width) for types in TYPES for width in (*KNOWN_WIDTHS, ANY_WIDTH)]
+
+
+def compile_to_carry(arch: str, folder: Path, workers: int) -> Iterator[Path]:
+    """Compile the cubins of all number types and word sizes for an architecture into a folder, `workers` at a time; yields each file."""
+    by = compiler()
+    with ThreadPoolExecutor(workers) as pool:
+        for kind, made in zip(kinds(), pool.map(lambda kind: compile_kernels(arch, *kind, by), kinds()), strict=True):
+            source = build.build_hash(MAIN, *macros(*kind), arch)
+            yield carried.write(folder, purpose(arch, *kind), source, made.read_bytes())

@@ -52,8 +52,9 @@ class LinkUndo:
 def largest_entries(columns: Tensor, values: Tensor, entries: int) -> tuple[Tensor, Tensor]:
     """Keep the `entries` largest values of a sparse vector: int64 [..., S], [..., S] -> [..., entries]; zero values get column -1.
 
-    Of equal values that of the lower column is kept, NaN before all.
+    Of equal values that of the lower column is kept, NaN before all. What has no column counts as zero, also NaN.
     """
+    values = torch.where(columns < 0, 0, values)
     if values.shape[-1] < entries:
         missing = entries - values.shape[-1]
         columns = torch.nn.functional.pad(columns, (0, missing), value=-1)
@@ -154,9 +155,9 @@ def link_steps(
     """
     entries, reads = links.after_columns.shape[2], []
     for rows, strengths, sources, source_weights in zip(written, weights, index, read_weights, strict=True):
-        write = largest_entries(rows, torch.where(rows < 0, 0, strengths), entries)
+        write = largest_entries(rows, strengths, entries)
         link_update(links, precedence, write)
-        decay = (1 - strengths.sum(1, keepdim=True)).clamp_min(0)
+        decay = (1 - torch.where(rows < 0, 0, strengths).sum(1, keepdim=True)).clamp_min(0)
         precedence = largest_entries(*add_sparse(precedence[0], precedence[1] * decay, *write), entries=entries)
         reads.append(link_read(links, sources, source_weights))
     forward, backward = zip(*reads, strict=True)
@@ -171,9 +172,9 @@ def gather_link(matrix: Tensor, rows: Tensor) -> Tensor:
 
 def _weighted_rows(columns: Tensor, values: Tensor, index: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     flat = index.flatten(1)
-    scale = torch.where(index >= 0, weights, 0).flatten(1).unsqueeze(-1)
-    shape = (*index.shape[:2], -1)
-    return gather_link(columns, flat).long().reshape(shape), (gather_link(values, flat) * scale).reshape(shape)
+    absent, shape = (flat < 0).unsqueeze(-1), (*index.shape[:2], -1)
+    weighted = torch.where(absent, 0, gather_link(values, flat) * weights.flatten(1).unsqueeze(-1))
+    return gather_link(columns, flat).long().masked_fill(absent, -1).reshape(shape), weighted.reshape(shape)
 
 
 def _save(undo: LinkUndo, target: Tensor, rows: Tensor, old: Tensor) -> None:

@@ -14,6 +14,7 @@
     mann-bench claims runs/paper              the paper's claims against a run of suite paper
     mann-bench compare runs/old runs/new      each case: FASTER, SLOWER, SAME or INCONCLUSIVE
     mann-bench compare main . --suite quick   the same for two states of the code, run side by side
+    mann-bench build-kernels --arch sm_90 --out cubins   GPU kernels for a machine without a compiler; needs no GPU
 
 Sizes are written as people write them: 64k = 64 * 2^10, 1M = 2^20. Exit code 0: done; 1: something measured failed; 2: bad usage.
 """
@@ -24,6 +25,7 @@ from collections.abc import Callable
 
 import typer
 
+from mann_bench.cli.build_kernels import build_kernels
 from mann_bench.cli.claims import claims
 from mann_bench.cli.compare import compare
 from mann_bench.cli.console import tell, warnings_as_sentences
@@ -66,14 +68,14 @@ app = typer.Typer(
     help=(__doc__ or "").replace("\n", "\n\n", 1),
     rich_markup_mode=None,
 )
-for command in (run, plan, list_, doctor, report, compare, claims, profile, largest, learn):
-    app.command(command.__name__.rstrip("_"))(told(expand(command)))
+for command in (run, plan, list_, doctor, report, compare, claims, profile, largest, learn, build_kernels):
+    app.command(command.__name__.rstrip("_").replace("_", "-"))(told(expand(command)))
 
 
 def main() -> None:
     """Run the command line; a signal to end it becomes one sentence, and 128 and its number as exit code."""
     open_closed_streams()
-    with lasting_streams(), warnings_as_sentences():
+    with lasting_streams() as output, warnings_as_sentences():
         sys.path.append("")  # so that `--model my_module:factory` finds a file in the working directory
         try:
             with stopped_by_signals():
@@ -81,3 +83,8 @@ def main() -> None:
         except Stopped as stopped:
             tell(f"stopped by {stopped.name}; nothing runs on. Call the same command to begin again")
             sys.exit(stopped.exit_code)
+        except SystemExit as ended:
+            if ended.code or output.failure is None:
+                raise
+            tell(f"error: {explain(output.failure)}")  # typer shows help without looking whether it arrives
+            sys.exit(1)

@@ -42,7 +42,7 @@ def learn(
     first_level: Annotated[int | None, typer.Option(min=1, help="h at the start")] = None,
     goal: Annotated[float | None, typer.Option(help="mean loss that counts as learned")] = None,
     past_goal: Annotated[bool, typer.Option("--past-goal", help="train on when the goal is reached")] = False,
-    slots: Annotated[str | None, typer.Option(help="memory size, as 1M")] = None,
+    slots: Annotated[str | None, typer.Option(help="N, as 1M; default enough for all that a sequence writes")] = None,
     equal_memory: Annotated[bool, typer.Option("--equal-memory", help="give the others as many slots as fit SAM's bytes")] = False,
     word_size: Annotated[int | None, typer.Option(min=1, help="W")] = None,
     heads: Annotated[int | None, typer.Option(min=1, help="R")] = None,
@@ -72,7 +72,8 @@ def learn(
     if budget is None and sequences is None:
         budget = "5m"
     check_device(device or "cpu")
-    from mann_bench.learn.plan import plan, with_equal_memory  # imports torch
+    from mann_bench.learn.memory_size import too_small  # imports torch
+    from mann_bench.learn.plan import plan, with_equal_memory
     from mann_bench.learn.session import LearningSession
     from mann_bench.suites.tasks import find_task
 
@@ -98,6 +99,8 @@ def learn(
         cases, notes = with_equal_memory(cases, task_object)
         for note in notes:
             tell(f"equal memory: {note}")
+    for warning in dict.fromkeys(filter(None, (too_small(case, task_object) for case in cases))):
+        tell(f"warning: {warning}")
     folder = out or new_folder(f"learn-{task}")
     jobs = jobs or max(1, usable_threads() // threads)
     times = {"every_s": checkpoint_seconds, "evaluation_s": evaluation_seconds}

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from types import FrameType
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAME_S = 1.0  # signals that follow this soon belong to the first: a scheduler signals a process and its group
+AGAIN_S = 0.02  # after which a `Stopped` that came to nothing is raised again
 
 
 class Stopped(BaseException):
@@ -16,7 +18,8 @@ class Stopped(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
-        self.name = signal.Signals(number).name
+        self.number = signal.Signals(number)
+        self.name = self.number.name
         self.exit_code = 128 + number
 
 
@@ -24,9 +27,13 @@ class Stopped(BaseException):
 def stopped_by_signals() -> Iterator[None]:
     """Inside, such a signal raises `Stopped` in the main thread. A later one does so again, to end what takes too long.
 
-    A signal that this program was started to ignore (nohup) stays ignored.
+    A signal that this program was started to ignore (nohup) stays ignored. Python drops an exception that a handler raises inside of `__del__`
+    or the callback of a weak reference, as each import runs one; a `Stopped` that is lost so is raised again by a timer.
     """
-    last_s = -SAME_S
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    last_s, lost = -SAME_S, signal.SIGTERM
 
     def stop(number: int, _: FrameType | None) -> None:
         nonlocal last_s
@@ -34,13 +41,26 @@ def stopped_by_signals() -> Iterator[None]:
         if last_s - before_s >= SAME_S:
             raise Stopped(number)
 
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        before = {number: handler for number in STOPPING if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)}
+    def stop_again(*_: object) -> None:
+        raise Stopped(lost)
+
+    def note_lost(dropped: "sys.UnraisableHookArgs") -> None:
+        nonlocal lost
+        if not isinstance(dropped.exc_value, Stopped):
+            hook(dropped)
+            return
+        lost = dropped.exc_value.number
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+
+    hook, before = sys.unraisablehook, {number: signal.getsignal(number) for number in (*STOPPING, signal.SIGALRM)}
+    handlers = {number: stop for number in STOPPING if before[number] not in (signal.SIG_IGN, None)} | {signal.SIGALRM: stop_again}
     try:
-        for number in before:
-            signal.signal(number, stop)
+        sys.unraisablehook = note_lost
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number in handlers:
+            signal.signal(number, before[number])
+        sys.unraisablehook = hook

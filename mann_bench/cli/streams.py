@@ -21,6 +21,7 @@ class Stream:
 
     def __init__(self, stream: TextIO, name: str, *, may_be_lost: bool) -> None:
         self._stream, self._name, self._may_be_lost = stream, name, may_be_lost
+        self.failure: OSError | None = None  # that was raised; a library may have ignored it
 
     def write(self, text: str) -> int:
         """Write, as a text file does."""
@@ -41,18 +42,19 @@ class Stream:
             _discard(self._stream)
             if not self._may_be_lost and error.errno not in GONE:
                 error.filename = self._name
+                self.failure = error
                 raise
 
 
 @contextlib.contextmanager
-def lasting_streams() -> Iterator[None]:
-    """Let standard output and standard error outlive their readers, for as long as the context is open."""
+def lasting_streams() -> Iterator[Stream]:
+    """Let standard output and standard error outlive their readers, for as long as the context is open; yields standard output."""
     output, errors = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115  None: closed at the start
     if hasattr(output, "reconfigure"):
         output.reconfigure(errors="backslashreplace")  # a terminal may lack a letter
     shown, progress = Stream(output, "standard output", may_be_lost=False), Stream(errors, "standard error", may_be_lost=True)
     with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(progress):
-        yield
+        yield shown
 
 
 def open_closed_streams() -> None:

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
@@ -33,6 +33,7 @@ class ModelEntry:
     Attributes:
         target: `package.module:factory`.
         variants: extra arguments of the factory, by variant.
+        writers: how many rows a step overwrites: "heads" for one a head, "one", or "" where no row is a write's own.
         uses_index: whether the model searches its memory by an index of `mann_bench.kernels.index`.
         workload: the `Workload` class that runs it.
     """
@@ -45,6 +46,7 @@ class ModelEntry:
     space_per_step: str = "?"
     uses_slots: bool = True
     variants: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: {"plain": {}})
+    writers: Literal["heads", "one", ""] = ""
     uses_index: bool = False
     workload: str = MODEL_WORKLOAD
 
@@ -92,6 +94,7 @@ BUILT_INS = {
             "Rae et al. 2016, section 3.2",
             "O(N)",
             "O(N)",
+            writers="heads",
             variants=DENSE_VARIANTS,
         ),
         ModelEntry(
@@ -110,6 +113,7 @@ BUILT_INS = {
             "Rae et al. 2016, section 3",
             "O(K), and the search: O(N) of index=exact, about O(N^(1/4)) of lsh for one recall",
             "O(1)",
+            writers="heads",
             uses_index=True,
         ),
         ModelEntry(
@@ -119,6 +123,7 @@ BUILT_INS = {
             "Rae et al. 2016, supplement D",
             "O(K + K_L^2), and the search as of SAM",
             "O(1)",
+            writers="one",
             uses_index=True,
         ),
     )

@@ -14,6 +14,7 @@ from mann_bench.data.registry import BUILT_INS, MODEL_WORKLOAD, find_model, spli
 from mann_bench.data.suite import Budget
 from mann_bench.data.units import format_bytes, format_slots
 from mann_bench.kernels.index import find_index
+from mann_bench.learn.memory_size import slots_for
 from mann_bench.learn.record import LearningCase, LearningOptions
 from mann_bench.learn.trainer import benchmark_case, build
 from mann_bench.measure.predict import is_own, missing_modules, predict
@@ -21,6 +22,7 @@ from mann_bench.run.largest import predicted_largest
 from mann_bench.suites.tasks import Task
 
 EQUAL_STEPS = 100  # training steps whose memory `--equal-memory` makes equal, as in figure 3 of Rae et al. 2016
+CURRICULUM_SLOTS = 2**10  # by default, where levels grow for as long as the budget lasts
 ANY_LEVEL = 2**30  # highest level of a curriculum on a task without a highest level
 
 
@@ -54,6 +56,8 @@ def plan_run(task_name: str, task: Task, model: str, seed: int, options: Learnin
             task.check_level(level)
         except ValueError as error:
             raise UsageError(f"--levels: {error}") from error
+    held = CURRICULUM_SLOTS if exponential else slots_for(task, fields["levels"][1], fields["heads"])
+    fields.setdefault("slots", max(held, fields["reads"]))
     fields |= {"task": task_name, "data": task.fingerprint, "model": name, "variant": variant, "seed": seed}
     try:
         case = LearningCase(**fields)

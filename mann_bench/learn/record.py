@@ -170,6 +170,7 @@ class LearningResult(StoredRecord):
     sequences_to_goal: Count | None = None  # None: the goal was not reached
     seconds_to_goal: Duration | None = None
     level: Count | None = None  # the highest h
+    rows_written: Count | None = None  # in a sequence of that level; None: the model's writes have no row of their own, or are unknown
     parameters: Whole | None = None
     peak_bytes: Whole | None = None  # peak resident memory of the process; on a GPU, peak bytes allocated there
     resumed: Whole = Field(0, description="how often the run resumed from a checkpoint")
@@ -181,6 +182,11 @@ class LearningResult(StoredRecord):
     def run_id(self) -> str:
         """Id of the case's run, the same for all limits."""
         return self.case.run_id
+
+    @property
+    def overwrites_itself(self) -> bool:
+        """Whether the longest sequences write more rows than the memory has."""
+        return self.rows_written is not None and self.rows_written > self.case.slots
 
     def fulfils(self, case: LearningCase) -> bool:
         """Whether a case of the same run, whose limits may be larger, has nothing left to train."""

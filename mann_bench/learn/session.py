@@ -126,7 +126,7 @@ class LearningSession:
             self.console.print(f"{label(case)}: expected the checkpoint {checkpoint}, got none; the run starts anew", soft_wrap=True)
         cpus = ReservedCpus(case.threads)
         if cpus.shared:
-            self.console.print(f"{label(case)}: no free processor: it shares those of other runs, and is slower")
+            self.console.print(f"{label(case)}: no free processor: it shares those of other runs, and is slower", soft_wrap=True)
         process = TrainingProcess(case.threads, cpus=[] if cpus.shared else cpus.cpus)
         run = Running(case, cpus, process, process.fileno(), checkpoint)
         data = str(self.data.resolve()) if self.data else None

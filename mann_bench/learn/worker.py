@@ -13,6 +13,7 @@ from mann_bench.data.errors import DISK_FULL
 from mann_bench.data.fields import Json
 from mann_bench.kernels.index import Unavailable
 from mann_bench.learn.evaluation import evaluate, levels_to_test, validate
+from mann_bench.learn.memory_size import rows_written
 from mann_bench.learn.record import LearningCase
 from mann_bench.learn.trainer import DivergedError, Trainer, start_or_resume
 from mann_bench.machine.devices import device_name
@@ -52,6 +53,7 @@ class TrainingWorker:
         progress = {
             "sequences": trainer.sequences,
             "level": trainer.curriculum.level,
+            "rows_written": rows_written(trainer.case, trainer.task, trainer.curriculum.level),
             "loss": trainer.curriculum.mean_loss(),
             "rate": (trainer.sequences - last_sequences) / (now - last_s),
             "wall_s": trainer.wall_s,
@@ -148,6 +150,7 @@ def outcome(trainer: Trainer | None) -> dict[str, Json]:
         "sequences_to_goal": trainer.reached[0] if trainer.reached else None,
         "seconds_to_goal": round(trainer.reached[1], 3) if trainer.reached else None,
         "level": trainer.curriculum.level,
+        "rows_written": rows_written(trainer.case, trainer.task, trainer.curriculum.level),
         "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
         "peak_bytes": trainer.peak_bytes(),
         "resumed": trainer.resumed,

@@ -1,6 +1,7 @@
 """Processors for a measuring process: whatever threads it starts, they share these, and no other mann-bench is given them meanwhile."""
 
 import errno
+import itertools
 import os
 import socket
 from collections.abc import Sequence
@@ -14,18 +15,19 @@ class ReservedCpus:
 
     Args:
         threads: how many processors.
+        at_most: how many of them to take if so many are free; by default no more than `threads`.
 
     Attributes:
         cpus: the processors; none where a process cannot be pinned.
         shared: those of them that another mann-bench has reserved: there were not enough free ones.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, at_most: int = 0) -> None:
         usable = by_preference(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else []
         self._names: list[socket.socket] = []
         free: list[int] = []
         for cpu in usable:
-            if len(free) < threads and self._reserve(cpu):
+            if len(free) < max(threads, at_most) and self._reserve(cpu):
                 free.append(cpu)
         taken = [cpu for cpu in usable if cpu not in free]
         self.shared = sorted(taken[: max(0, threads - len(free))])
@@ -56,6 +58,12 @@ class ReservedCpus:
 def pick_cpus(usable: Sequence[int], threads: int) -> list[int]:
     """Pick `threads` processors of those usable."""
     return sorted(by_preference(usable)[:threads])
+
+
+def deal(cpus: Sequence[int], threads: Sequence[int]) -> list[list[int]]:
+    """Processors for each of several processes with so many threads: different ones as far as there are enough, then the first again."""
+    endless = itertools.cycle(by_preference(cpus))
+    return [sorted(itertools.islice(endless, min(count, len(cpus)))) for count in threads]
 
 
 def by_preference(usable: Sequence[int]) -> list[int]:

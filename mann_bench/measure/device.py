@@ -73,11 +73,12 @@ class Cuda:
 
     def time(self, one_pass: Callable[[], None]) -> PassTime:
         begin, end = self._cuda.Event(enable_timing=True), self._cuda.Event(enable_timing=True)
+        stream = self._cuda.current_stream(self._name)  # of this GPU, which need not be the current one
         self._cuda.synchronize(self._name)
         began = self.clock()
-        begin.record()
+        begin.record(stream)
         one_pass()
-        end.record()
+        end.record(stream)
         issued = self.clock()
         self._cuda.synchronize(self._name)
         ended = self.clock()

@@ -28,7 +28,7 @@ DESCRIPTORS = 4  # files that this process holds open for each worker
 SPARE_DESCRIPTORS = 24  # for all else, such as results, and what is open while a process starts
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)  # signals that do not come from a fault of the process
 OWN_CODE = Path(__file__).resolve().parents[2]
-# Runs a worker that takes THREADS only and talks over standard input and output.
+# Starts a worker that takes THREADS only, reads commands from standard input and writes replies to standard output.
 ON_STANDARD_PIPES = "import os, sys; os.dup2(int(sys.argv[1]), 0); os.dup2(int(sys.argv[2]), 1); os.execv(sys.executable, sys.argv[3:])"
 
 

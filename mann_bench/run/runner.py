@@ -22,7 +22,7 @@ from mann_bench.data.suite import Budget, Suite
 from mann_bench.data.units import format_bytes, format_slots
 from mann_bench.kernels.index import INDEXES
 from mann_bench.kernels.native import build
-from mann_bench.machine.cpus import ReservedCpus, pick_cpus
+from mann_bench.machine.cpus import ReservedCpus, deal, pick_cpus
 from mann_bench.machine.devices import free_bytes, why_no_device
 from mann_bench.machine.software import compiler
 from mann_bench.measure.predict import predict
@@ -203,10 +203,11 @@ def run_side_by_side(
         build_kernels({case.dtype for case in cases})
     comparison = secrets.token_hex(8)
     running: list[_RunningCase] = []
-    reserved = ReservedCpus(max(case.threads for case in cases))
+    threads = [case.threads for case in cases]
+    reserved = ReservedCpus(max(threads), sum(threads) if all(case.device.startswith("cuda") for case in cases) else 0)
     try:
-        for case, folder in zip(cases, folders, strict=True):
-            worker = WorkerProcess(case.threads, folder, pick_cpus(reserved.cpus, case.threads))
+        for case, folder, cpus in zip(cases, folders, processors_of(cases, reserved.cpus), strict=True):
+            worker = WorkerProcess(case.threads, folder, cpus)
             running.append(_RunningCase(case, folder, worker, now(), comparison, warnings=shared_cpus(reserved.shared)))
         for item in running:
             item.keep_failure(item.worker.wait_until_started())
@@ -229,6 +230,17 @@ def run_side_by_side(
         reserved.release()
     for item in killed:
         yield from run_side_by_side([item.case], budget, announce, [item.checkout], retry=False)
+
+
+def processors_of(cases: Sequence[Case], cpus: Sequence[int]) -> list[list[int]]:
+    """Processors for the worker of each case. On a CPU all have the same, as they are timed in turn and processors differ.
+
+    On a GPU, where processors only issue the work, each has others as far as there are enough: workers start side by side.
+    """
+    threads = [case.threads for case in cases]
+    if all(case.device.startswith("cuda") for case in cases):
+        return deal(cpus, threads)
+    return [pick_cpus(cpus, count) for count in threads]
 
 
 def build_kernels(dtypes: set[str]) -> None:

@@ -149,12 +149,18 @@ class StepwisePass(Pass):
 
 
 def gather(current: StepwisePass, rows: Tensor) -> Tensor:
-    """Copy rows int64 [B, R, K] of the memory as it stands, with their gradient: [B, R, K, W]."""
+    """Copy rows int64 [B, R, K] of the memory as it stands, with their gradient: [B, R, K, W]. -1: none, zeros without a gradient."""
     if not current.recorded:
-        return gather_rows(current.memory.memory, rows).to(current.memory.norms.dtype)
+        return copy_rows(current.memory, rows)
     values: Tensor
-    values, current.token = _GatherRows.apply(current.token, current, rows, current.record_access(rows))
+    values, current.token = _GatherRows.apply(current.token, current, rows, current.record_access(rows.clamp_min(0)))
     return values
+
+
+def copy_rows(memory: SparseMemory, rows: Tensor) -> Tensor:
+    """Copy rows int64 [B, R, K] -> [B, R, K, W] in the number type of the model; -1: zeros."""
+    copies = gather_rows(memory.memory, rows.clamp_min(0)).to(memory.norms.dtype)
+    return copies.masked_fill_((rows < 0).unsqueeze(-1), 0)
 
 
 def write(current: StepwisePass, index: Tensor, weights: Tensor, values: Tensor, erased: Tensor) -> None:
@@ -184,14 +190,14 @@ def update_index(current: StepwisePass, written: Tensor) -> None:
 class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx, token, current, rows, access):  # type: ignore[no-untyped-def]
-        ctx.current, ctx.access = current, access
-        return gather_rows(current.memory.memory, rows).to(current.memory.norms.dtype), token.clone()
+        ctx.current, ctx.access, ctx.absent = current, access, (rows < 0).unsqueeze(-1)
+        return copy_rows(current.memory, rows), token.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad, grad_token):  # type: ignore[no-untyped-def]
         memory_grad, grad_rows = ctx.current.gradient_of(ctx.access)
-        memory_grad.index_add_(0, grad_rows.flatten(), grad.flatten(0, -2))
+        memory_grad.index_add_(0, grad_rows.flatten(), grad.masked_fill(ctx.absent, 0).flatten(0, -2))
         return grad_token, None, None, None
 
 

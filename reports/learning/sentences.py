@@ -24,7 +24,7 @@ def sentences(experiment: Experiment) -> list[str]:
         lines += [_goal(experiment), *_ratios(experiment)]
     if experiment.case.task not in ("babi", "omniglot"):
         lines += _generalization(experiment)
-    lines += _selection(experiment)
+    lines += [*_selection(experiment), *_memory_size(experiment)]
     return [sentence for sentence in lines if sentence] or ["Nothing was trained; the reasons are below."]
 
 
@@ -93,6 +93,13 @@ def _generalization(experiment: Experiment) -> list[str]:
         times = format_times(beyond.level / beyond.trained)
         parts.append(f"{curve.name} up to {beyond.level:,}, {times} times its training{last} ({bits})")
     return [f"Better than chance, by a tenth or more in every seed, in {experiment.unit}: {'; '.join(parts)}."] if parts else []
+
+
+def _memory_size(experiment: Experiment) -> list[str]:
+    """Name the curves whose memory is smaller than what a sequence writes."""
+    small = {curve.name: (run.case.slots, run.rows_written) for curve in experiment.curves for run in curve.runs if run.overwrites_itself}
+    parts = [f"{name} has {slots:,} rows and writes up to {written:,}" for name, (slots, written) in small.items()]
+    return [f"A memory that is smaller than what a sequence writes loses what came first: {'; '.join(parts)}."] if parts else []
 
 
 def _one_shot(experiment: Experiment) -> list[str]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from mann_bench.cli import app as cli
 from mann_bench.cli.options import expand
 from mann_bench.data.store import load_results
 
@@ -42,14 +41,6 @@ def tiny(tmp_path):
     return path
 
 
-def fails(capsys, monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["mann-bench", *map(str, arguments)])
-    with pytest.raises(SystemExit) as exit_:
-        cli.main()
-    assert exit_.value.code == 2
-    return capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -66,8 +57,10 @@ def fails(capsys, monkeypatch, *arguments):
         (["fly"], "No such command"),
     ],
 )
-def test_bad_usage_is_reported_and_exits_2(capsys, monkeypatch, arguments, message):
-    assert message in fails(capsys, monkeypatch, *arguments)
+def test_bad_usage_is_reported_and_exits_2(call, arguments, message):
+    done = call(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
 
 
 def test_help_of_every_command_is_quick():
@@ -104,28 +97,30 @@ def test_options_of_a_suite_are_those_of_the_command():
     assert calls == [(0, Group(5, "x"), True)]
 
 
-def test_malformed_toml(capsys, monkeypatch, tmp_path):
+def test_malformed_toml(call, tmp_path):
     path = tmp_path / "broken.toml"
     path.write_text('name = "x')
-    assert "not valid TOML" in fails(capsys, monkeypatch, "run", path)
+    done = call("run", path)
+    assert done.returncode == 2
+    assert "not valid TOML" in done.stderr
 
 
-def test_run_then_report(tiny, tmp_path):
+def test_run_then_report(call, tiny, tmp_path):
     out = tmp_path / "out"
-    done = command("run", tiny, "--out", out, "--json", "--slots", "4,8")
+    done = call("run", tiny, "--out", out, "--json", "--slots", "4,8")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["statuses"] == {"ok": 2}
     assert "lstm N=8 train" in done.stderr
     assert json.loads((out / "run.json").read_text())["environment"]["cpu"]
-    again = command("run", tiny, "--out", out, "--slots", "4,8")
+    again = call("run", tiny, "--out", out, "--slots", "4,8")
     assert again.returncode == 2
     assert "add --resume" in again.stderr
-    report = command("report", out)
+    report = call("report", out)
     assert report.returncode == 0, report.stderr
     assert (out / "report" / "report.html").is_file()
 
 
-def test_kill_9_of_the_driver_then_resume(tiny, tmp_path):
+def test_kill_9_of_the_driver_then_resume(call, tiny, tmp_path):
     out = tmp_path / "out"
     arguments = [sys.executable, "-m", "mann_bench", "run", str(tiny), "--out", str(out)]
     driver = subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -143,7 +138,7 @@ def test_kill_9_of_the_driver_then_resume(tiny, tmp_path):
         assert time.monotonic() < give_up, "a worker outlived its driver"
         time.sleep(0.05)
 
-    done = command("run", tiny, "--out", out, "--resume")
+    done = call("run", tiny, "--out", out, "--resume")
     assert done.returncode == 0, done.stderr
     after = results.read_text().splitlines()
     assert after[: len(before)] == before
@@ -176,13 +171,11 @@ def test_full_disk_stops_clearly(tiny, tmp_path):
     assert 1 <= len(load_results(out)) < 4
 
 
-def test_plan_list_and_doctor_print_json(tiny, capsys, monkeypatch):
+def test_plan_list_and_doctor_print_json(call, tiny):
     def printed(*arguments):
-        monkeypatch.setattr(sys, "argv", ["mann-bench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        assert not exit_.value.code
-        return capsys.readouterr().out
+        done = call(*arguments)
+        assert done.returncode == 0
+        return done.stdout
 
     plan = json.loads(printed("plan", tiny, "--json"))
     assert [row["case"]["slots"] for row in plan] == [4, 8, 16, 32]

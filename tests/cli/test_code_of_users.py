@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -50,8 +48,8 @@ timing_seconds = 0.05
 
 
 @pytest.fixture
-def call(tmp_path, monkeypatch):
-    """Run a command in a folder with a user's code; returns the exit code and whether the command itself imported that."""
+def imports_of(call, tmp_path, monkeypatch):
+    """Call a command in a folder with a user's code; return its exit code and how many other processes ran that."""
     (tmp_path / "own_code.py").write_text(OWN)
     (tmp_path / "tiny.toml").write_text(SUITE)
     monkeypatch.chdir(tmp_path)
@@ -60,34 +58,30 @@ def call(tmp_path, monkeypatch):
 
     def call_command(*arguments):
         imports.write_text("")
-        process = subprocess.Popen([sys.executable, "-m", "mann_bench", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        said = process.communicate(timeout=240)[0].decode()
+        done = call(*arguments)
         pids = imports.read_text().split()
-        assert str(process.pid) not in pids, said
-        assert str(os.getpid()) not in pids, said
-        return process.returncode, len(pids)
+        assert str(os.getpid()) not in pids, done.stderr
+        return done.returncode, len(pids)
 
     return call_command
 
 
-@pytest.mark.timed
-def test_run_and_what_reads_its_results(call, tmp_path):
-    assert call("plan", "tiny.toml") == (0, 0)
-    assert call("run", "tiny.toml", "--out", "out") == (0, 3)
+def test_run_and_what_reads_its_results(imports_of, tmp_path):
+    assert imports_of("plan", "tiny.toml") == (0, 0)
+    assert imports_of("run", "tiny.toml", "--out", "out") == (0, 3)
     statuses = {(result.case.model, result.case.index): (result.status, result.reason) for result in load_results(tmp_path / "out")}
     assert statuses.pop(("sam", "own_code:Lacking")) == ("unavailable", "this index needs a library")
     assert {status for status, _ in statuses.values()} == {"ok"}
-    assert call("run", "tiny.toml", "--out", "out", "--resume") == (0, 0)
+    assert imports_of("run", "tiny.toml", "--out", "out", "--resume") == (0, 0)
     for reader in (["report", "out"], ["compare", "out", "out"]):
-        assert call(*reader) == (0, 0)
+        assert imports_of(*reader) == (0, 0)
 
 
-@pytest.mark.timed
-def test_learn(call, tmp_path):
+def test_learn(imports_of, tmp_path):
     options = ["--sequences", "64", "--seeds", "1", "--levels", "1-2", "--slots", "16", "--evaluation-seconds", "0.1"]
     for index, code in (("own_code:Index", 0), ("own_code:Lacking", 1)):
         name = index[-5:]
-        assert call("learn", "copy", "--models", "sam", "--index", index, *options, "--out", name)[0] == code
+        assert imports_of("learn", "copy", "--models", "sam", "--index", index, *options, "--out", name)[0] == code
         [record] = [json.loads(line) for line in (tmp_path / name / LEARNING.file).read_text().splitlines()]
         assert (record["status"], record["reason"]) == (("unavailable", "this index needs a library") if code else ("budget", None))
 

@@ -51,8 +51,12 @@ def command(folder, *arguments):
 
 
 @pytest.mark.parametrize("model", ["outside", "my_memory:MyMemory"])
-def test_profile(elsewhere, model):
-    command(elsewhere, "profile", model, "--slots", "64", "--steps", "4", "--memory", "1G", "--out", "page")
+def test_profile(call, elsewhere, model, monkeypatch):
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.syspath_prepend(elsewhere / "site")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(elsewhere / "site")]))
+    done = call("profile", model, "--slots", "64", "--steps", "4", "--memory", "1G", "--out", "page")
+    assert done.returncode == 0, done.stderr
     assert list((elsewhere / "page").glob("*.html"))
 
 

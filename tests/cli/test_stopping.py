@@ -3,7 +3,10 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
+import time
+import weakref
 
 import pytest
 
@@ -37,6 +40,46 @@ def test_a_second_signal_is_ignored_if_it_follows_soon_and_ends_at_once_later(mo
         clock[0] = 5.0
         with pytest.raises(Stopped):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+class SignalsInItsEnd:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGHUP)
+
+
+def in_a_finalizer():
+    SignalsInItsEnd()
+
+
+def in_a_callback_of_a_weak_reference():
+    watched = threading.Event()
+    reference = weakref.ref(watched, lambda _: os.kill(os.getpid(), signal.SIGHUP))
+    del watched
+    assert reference() is None
+
+
+@pytest.mark.parametrize("somewhere", [in_a_finalizer, in_a_callback_of_a_weak_reference])
+def test_a_signal_where_python_drops_exceptions_ends_the_command_all_the_same(somewhere):
+    hook, alarm = sys.unraisablehook, signal.getsignal(signal.SIGALRM)
+    with pytest.raises(Stopped) as stopped, stopped_by_signals():
+        somewhere()
+        for _ in range(100):
+            time.sleep(0.05)
+    assert stopped.value.name == "SIGHUP"
+    assert (sys.unraisablehook, signal.getsignal(signal.SIGALRM)) == (hook, alarm)
+
+
+def test_other_exceptions_that_python_drops_are_told_as_before(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda dropped: told.append(dropped.exc_value))
+
+    class Fails:
+        def __del__(self):
+            raise ValueError("no")
+
+    with stopped_by_signals():
+        Fails()
+    assert [type(error) for error in told] == [ValueError]
 
 
 def test_a_signal_that_nohup_ignores_stays_ignored():

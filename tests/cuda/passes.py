@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from mann_bench.models import SAM, SDNC
+from mann_bench.models.sparse.memory import norms_in_blocks
+from mann_bench.models.state import initial_rows
 
 SIZES: dict[str, Any] = {"input_size": 3, "output_size": 2}
 
@@ -27,7 +29,7 @@ def run_pass(model: Any, device: torch.device | str, batch: int, steps: int, *, 
     dtype = model.output.weight.dtype
     x = torch.randn(steps, batch, model.controller.input_size - model.heads * model.word_size, generator=generator, dtype=dtype).to(device)
     x.requires_grad_()
-    state = model.initial_state(batch, fill=fill, seed=seed)
+    state = state_as_on_the_cpu(model, batch, fill, seed)
     rows = state.memory.rows
     start = [tensor.clone() for tensor in (rows.memory, rows.norms, rows.ring.last)]
     runs = []
@@ -45,6 +47,18 @@ def run_pass(model: Any, device: torch.device | str, batch: int, steps: int, *, 
     for name, tensor in runs[0].numbers.items():
         assert torch.equal(tensor, runs[1].numbers[name]), f"{name}: two passes from the same start differ"
     return runs[0]
+
+
+def state_as_on_the_cpu(model: Any, batch: int, fill: str, seed: int) -> Any:
+    """`model.initial_state` with the rows that a CPU draws for the seed; norms and index are made on the model's device."""
+    state = model.initial_state(batch)
+    rows = state.memory.rows
+    if fill == "full":
+        rows.memory.copy_(initial_rows(*rows.memory.shape, "full", seed, "cpu", rows.memory.dtype))
+        rows.norms.copy_(norms_in_blocks(rows.memory, rows.norms.dtype))
+        rows.num_candidates = model.slots
+        rows.index.build(rows)
+    return state
 
 
 def assert_alike(expected: Found, got: Found, tolerance: float) -> None:

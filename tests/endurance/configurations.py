@@ -11,8 +11,8 @@ What cannot be compared is counted apart. Where native and torch differ by more,
 are changed by a few units of their last place. Where they then differ from themselves in what is chosen, in where numbers are finite, or
 by a share of the difference found, the configuration is *ill-conditioned*: the order of a sum decides what comes out. With numbers near the
 largest of their type a sum overflows or not by its order: a difference there is counted as *overflow*. Rollback and replay are checked in
-every configuration. Not compared: weights of no row (-1); of a batch element with numbers that are not finite, its links and the gradients
-of its input and states; the bits of a NaN.
+every configuration. Not compared: weights of no row (-1); of a batch element with numbers that are not finite, the gradients of its input
+and states; the bits of a NaN.
 """
 
 import argparse
@@ -40,7 +40,6 @@ LAST_PLACES = {torch.float64: 1e-15, torch.float32: 5e-7, torch.bfloat16: 4e-3} 
 TRIES = 6  # such changes
 MARGIN = 30.0  # the kernels may differ by so much more than torch differs from itself after such a change
 Where = Callable[[Configuration], AbstractContextManager[Any]]
-LINKS = {"precedence", "after", "before"}
 STATES = ("hidden", "cell", "reads", "weights")  # those with a gradient
 
 
@@ -76,14 +75,11 @@ def outcome(configuration: Configuration, kernels: str, change: Callable[[Tensor
         held, end = states(after), in_place(after)
         outputs = {"y": y, **{name: held[name] for name in STATES}}
         held["weights"] = torch.where(after.memory.index >= 0, held["weights"], 0)  # of no row
-        sound = y.isfinite().all(-1).all(0)  # [B] elements whose numbers are finite, apart from the links
+        sound = y.isfinite().all(-1).all(0)  # [B] elements whose numbers are finite
         for name in ("hidden", "cell", "reads", "weights", "memory", "norms"):
             sound &= held[name].isfinite().flatten(1).all(1)
-        for name in LINKS & held.keys():
-            held[name] = held[name][sound]
         found.numbers |= {f"{name} {number}": tensor.detach().clone() for name, tensor in {**held, "y": y}.items()}
-        rows, order, candidates, *links = choices(after)
-        found.chosen += [candidates, *([part for part, whole in zip(each, sound, strict=True) if whole] for each in (rows, order, *links))]
+        found.chosen += choices(after)
         loss = sum((value * torch.randn(value.shape, generator=generator, dtype=value.dtype)).sum() for value in outputs.values())
         wanted = {**leaves, **parameters}
         gradients = dict(zip(wanted, torch.autograd.grad(loss, list(wanted.values()), materialize_grads=True), strict=True))

@@ -1,11 +1,7 @@
 """The helpers of tests/cuda, tested without a GPU, because an error of a helper there would cost minutes of GPU time."""
 
 import contextlib
-import os
-import subprocess
-import tarfile
 import warnings
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,9 +13,9 @@ from mann_bench.kernels import ops, reference
 from mann_bench.kernels.index import make_index, ops_for
 from mann_bench.kernels.native import driver
 from mann_bench.kernels.reference import LruRing, LshSizes, LshTables, SparseLinks
+from mann_bench.models import SAM
+from tests.cuda.passes import state_as_on_the_cpu
 from tests.support.gpu import no_wait, profiled_names, sanitizer_options
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -46,6 +42,16 @@ def test_no_wait_survives_the_warning_and_resets_the_mode(modes, fails):
 
 def test_profiled_names_are_there_after_the_profiler_has_ended():
     assert "aten::add" in profiled_names(lambda: torch.ones(3).add(1), [ProfilerActivity.CPU])
+
+
+@pytest.mark.parametrize("index", ["exact", "lsh"])
+@pytest.mark.parametrize("fill", ["empty", "full"])
+def test_a_state_as_on_the_cpu_is_the_one_that_a_model_makes_there(fill, index):
+    model = SAM(input_size=3, output_size=2, hidden=4, slots=40, word_size=5, heads=2, index=index)
+    made, wanted = state_as_on_the_cpu(model, 2, fill, 3), model.initial_state(2, fill=fill, seed=3)
+    assert made.memory.rows.num_candidates == wanted.memory.rows.num_candidates
+    for a, b in zip(made.tensors(), wanted.tensors(), strict=True):
+        assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize(
@@ -95,28 +101,3 @@ def test_an_index_on_a_gpu_uses_native_kernels_where_there_are_any(index, reason
     monkeypatch.setattr(driver, "why_not", why_not)
     assert ops_for(make_index(index), ON_GPU) is expected
     assert asked == [("float32", "bfloat16", 20)]
-
-
-PYTHON = """#!/bin/sh
-echo "$@" >> {log}
-case "$*" in
-    *doctor*) echo "doctor speaks" ;;
-esac
-"""
-
-
-def test_the_gpu_script_keeps_out_of_a_foreign_folder_and_packs_what_it_found(tmp_path):
-    """Python is replaced by a script that only records its arguments."""
-    python, log, foreign, archive = (tmp_path / name for name in ("python", "log", "foreign", "all.tgz"))
-    python.write_text(PYTHON.format(log=log))
-    python.chmod(0o755)
-    foreign.mkdir()
-    named = {"PYTHON": python, "OUT": foreign, "MANN_BENCH_GPU_OUT": tmp_path / "gpu", "ARCHIVE": archive}
-    environment = {**os.environ, **{name: str(path) for name, path in named.items()}}
-    done = subprocess.run([ROOT / ".ci" / "gpu"], env=environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert not list(foreign.iterdir())
-    with tarfile.open(archive) as packed:
-        assert "gpu/doctor.txt" in packed.getnames()
-    tests = next(line for line in log.read_text().splitlines() if "tests/cuda" in line)
-    assert "-W default" in tests  # plugins of another machine may warn

@@ -116,6 +116,41 @@ def test_largest_entries_of_a_sparse_vector(value):
     assert largest_entries(columns, values, 2)[0].tolist() == [2, 3]
 
 
+def test_nan_without_a_column_is_no_entry():
+    kept, values = largest_entries(torch.tensor([-1, 4, -1]), torch.tensor([NAN, 0.5, NAN]), 2)
+    assert kept.tolist() == [4, -1]
+    assert values.tolist() == [0.5, 0]
+
+
+@pytest.mark.parametrize("value", [NAN, INF])
+@pytest.mark.parametrize("poisoned", ["writes", "reads"])
+def test_links_that_are_not_finite(value, poisoned, search):
+    """One rule for all kernels: NaN is kept, before all numbers, with its column; what has no column has no value."""
+    links = [reference.SparseLinks.empty(2, 20, 3, torch.float32) for _ in range(2)]
+    generator = torch.Generator().manual_seed(0)
+    written = torch.stack([torch.randperm(20, generator=generator)[:7] for _ in range(24)]).view(12, 2, 7)
+    written[::3, :, 2] = -1
+    weights, read_weights = torch.rand(12, 2, 7, generator=generator) / 7, torch.rand(12, 2, 2, 3, generator=generator)
+    index = torch.randint(-1, 20, (12, 2, 2, 3), generator=generator)
+    (weights if poisoned == "writes" else read_weights)[3:5, 0, 1] = value
+    if poisoned == "writes":
+        weights[6, 0, 2] = value  # of no row
+    start = (torch.full((2, 3), -1), torch.zeros(2, 3))
+    modules = zip((reference, search), links, strict=True)
+    expected, got = (module.link_steps(own, start, written, weights, index, read_weights) for module, own in modules)
+    assert torch.equal(got[2][0], expected[2][0])
+    for mine, other in zip(vars(links[1]).values(), vars(links[0]).values(), strict=True):
+        assert_alike(mine, other)
+    for (columns, values), (other_columns, other_values) in zip(got, expected, strict=True):
+        assert torch.equal(columns, other_columns)
+        assert_alike(values, other_values)
+    assert not links[0].before_values[0].isfinite().all() or poisoned == "reads"
+
+
+def assert_alike(got, expected):
+    torch.testing.assert_close(got, expected, equal_nan=True)
+
+
 def test_links_of_equal_weight(search):
     """Weights are powers of two, whose sums are exact. Of equal weights the lower columns are kept, in whatever order they were written."""
     links = [reference.SparseLinks.empty(1, 20, 3, torch.float32) for _ in range(2)]

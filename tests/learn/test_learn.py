@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from mann_bench.cli import app as cli
 from mann_bench.cli.learn import parse_levels, parse_rates
 from mann_bench.data.errors import UsageError
 from mann_bench.data.store import load_records
@@ -29,10 +28,6 @@ QUICK = ["learn", "copy", "--levels", "1-2", "--hidden", "8", "--slots", "8", "-
 
 def command(*arguments):
     return [sys.executable, "-m", "mann_bench", *map(str, arguments)]
-
-
-def run(*arguments):
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize(
@@ -62,13 +57,11 @@ def run(*arguments):
         (["copy", "--resume"], "expected --out FOLDER"),
     ],
 )
-def test_usage_errors(capsys, monkeypatch, tmp_path, arguments, message):
+def test_usage_errors(call, monkeypatch, tmp_path, arguments, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["mann-bench", "learn", *arguments])
-    with pytest.raises(SystemExit) as exit_:
-        cli.main()
-    assert exit_.value.code == 2
-    assert message in capsys.readouterr().err
+    done = call("learn", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -80,7 +73,7 @@ def test_options_are_read():
     assert rates == {"sam": 1e-3, "ntm": 1e-4}
 
 
-def test_every_option_reaches_the_case(monkeypatch, tmp_path):
+def test_every_option_reaches_the_case(call, monkeypatch):
     options = {
         **{"curriculum": "exponential", "curriculum_threshold": 0.3, "patience": 7, "first_level": 2, "goal": 0.1},
         **{"word_size": 9, "heads": 3, "reads": 2, "hidden": 11, "batch": 5, "optimizer": "rmsprop", "momentum": 0.8, "clip": 2.0},
@@ -96,10 +89,7 @@ def test_every_option_reaches_the_case(monkeypatch, tmp_path):
         sys.exit(0)
 
     monkeypatch.setattr("mann_bench.learn.session.LearningSession", session)
-    monkeypatch.setattr(sys, "argv", ["mann-bench", "learn", "copy", "--models", "sam", "--seeds", "1", *arguments, *parsed])
-    with pytest.raises(SystemExit) as exit_:
-        cli.main()
-    assert exit_.value.code == 0
+    assert call("learn", "copy", "--models", "sam", "--seeds", "1", *arguments, *parsed).returncode == 0
     (case,) = cases
     options |= {"levels": (2, 9), "slots": 1024, "sequences": 2048, "seconds": 120, "learning_rate": 2e-3, "memory_bytes": 2**30}
     options |= {"task_options": {"bits": 5}, "stop_at_goal": False}
@@ -150,10 +140,10 @@ def test_equal_memory_fills_the_same_bytes():
         with_equal_memory(planned(["sam", "ntm"], slots=8, word_size=64, heads=2), task)
 
 
-def test_runs_are_stored_and_a_finished_folder_has_nothing_left_to_do(tmp_path):
+def test_runs_are_stored_and_a_finished_folder_has_nothing_left_to_do(call, tmp_path):
     out = tmp_path / "out"
     arguments = [*QUICK, "--models", "sam,lstm", "--seeds", "2", "--sequences", "400", "--jobs", "2", "--out", out, "--json"]
-    done = run(*arguments)
+    done = call(*arguments)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["statuses"] == {"budget": 4}
     results = load_records(out, LEARNING)
@@ -166,15 +156,15 @@ def test_runs_are_stored_and_a_finished_folder_has_nothing_left_to_do(tmp_path):
         assert result.validation is not None
         assert (result.validation.level, result.validation.error is None, result.evaluation_seconds) == (2, False, 60)
     assert json.loads((out / "run.json").read_text())["environment"]["torch"]
-    again = run(*arguments, "--resume")
+    again = call(*arguments, "--resume")
     assert again.returncode == 0
     assert "4 of 4 runs are there already" in again.stderr
-    other = run(*arguments, "--resume", "--seeds", "3")
+    other = call(*arguments, "--resume", "--seeds", "3")
     assert other.returncode == 2
     assert "give the same suite and options" in other.stderr
 
 
-def test_out_of_memory_is_a_result_and_an_error_fails_the_command(tmp_path, monkeypatch):
+def test_out_of_memory_is_a_result_and_an_error_fails_the_command(call, tmp_path, monkeypatch):
     (tmp_path / "faulty.py").write_text(
         "from mann_bench.models import LSTM\n"
         "class Faulty(LSTM):\n"
@@ -184,7 +174,7 @@ def test_out_of_memory_is_a_result_and_an_error_fails_the_command(tmp_path, monk
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])]))
     out = tmp_path / "out"
     arguments = ["--models", "ntm", "--model", "faulty:Faulty", "--seeds", "1", "--sequences", "400", "--out", out]
-    done = run(*QUICK, *arguments, "--slots", "128k", "--memory", "256M")
+    done = call(*QUICK, *arguments, "--slots", "128k", "--memory", "256M")
     assert done.returncode == 1, done.stderr
     by_status = {result.status: result for result in load_records(out, LEARNING)}
     assert set(by_status) == {"oom", "error"}
@@ -192,7 +182,7 @@ def test_out_of_memory_is_a_result_and_an_error_fails_the_command(tmp_path, monk
     assert "a wheel is missing" in str(by_status["error"].reason)
 
 
-def test_stopped_runs_resume(tmp_path):
+def test_stopped_runs_resume(call, tmp_path):
     out = tmp_path / "out"
     arguments = [*QUICK, "--models", "lstm", "--seeds", "1", "--sequences", "8000", "--checkpoint-seconds", "0.1", "--out", out]
     driver = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True)
@@ -205,7 +195,7 @@ def test_stopped_runs_resume(tmp_path):
     assert "stopped by SIGTERM" in errors
     assert f"--out {out} --resume" in errors
     assert not (out / "learning.jsonl").read_bytes()
-    done = run(*arguments, "--resume")
+    done = call(*arguments, "--resume")
     assert done.returncode == 0, done.stderr
     (result,) = load_records(out, LEARNING)
     assert (result.sequences, result.resumed) == (8000, 1)
@@ -215,20 +205,20 @@ def curve_of(result):
     return [point.model_dump(exclude={"wall_s"}) for point in result.curve]
 
 
-def test_runs_resume_beyond_their_limit(tmp_path):
+def test_runs_resume_beyond_their_limit(call, tmp_path):
     out = tmp_path / "out"
     shared = [*QUICK, "--models", "lstm,sam", "--seeds", "1", "--evaluation-seconds", "20"]
     arguments = [*shared, "--out", out, "--resume"]
-    assert run(*shared, "--out", out, "--sequences", "300").returncode == 0
+    assert call(*shared, "--out", out, "--sequences", "300").returncode == 0
     before = (out / "learning.jsonl").read_bytes()
-    done = run(*arguments, "--sequences", "700")
+    done = call(*arguments, "--sequences", "700")
     assert done.returncode == 0, done.stderr
     assert json.loads((out / "run.json").read_text())["case_ids"]
     assert (out / "learning.jsonl").read_bytes().startswith(before)
     first, longer = load_records(out, LEARNING)[:2], load_records(out, LEARNING)[2:]
     assert [result.sequences for result in (*first, *longer)] == [300, 300, 700, 700]
     assert [(result.resumed, result.evaluation_seconds) for result in longer] == [(1, 20), (1, 20)]
-    assert run(*shared, "--out", tmp_path / "whole", "--sequences", "700").returncode == 0
+    assert call(*shared, "--out", tmp_path / "whole", "--sequences", "700").returncode == 0
     whole = {result.run_id: result for result in load_records(tmp_path / "whole", LEARNING)}
     for result in longer:
         assert curve_of(result) == curve_of(whole[result.run_id])
@@ -237,10 +227,10 @@ def test_runs_resume_beyond_their_limit(tmp_path):
     (experiment,) = load_experiments([out])
     assert sorted(result.sequences for result in experiment.runs) == [700, 700]
     for limit in ("700", "300"):
-        again = run(*arguments, "--sequences", limit)
+        again = call(*arguments, "--sequences", limit)
         assert "2 of 2 runs are there already" in again.stderr
         assert len(load_records(out, LEARNING)) == 4
-    assert run(*arguments, "--sequences", "900", "--seeds", "2").returncode == 2
+    assert call(*arguments, "--sequences", "900", "--seeds", "2").returncode == 2
 
 
 def test_a_record_says_whether_a_larger_limit_has_more_to_train():
@@ -263,7 +253,7 @@ def test_a_record_says_whether_a_larger_limit_has_more_to_train():
         assert fulfils(status, case(sequences=200))
 
 
-def test_full_disk_stops_clearly(tmp_path):
+def test_full_disk_stops_clearly(call, tmp_path):
     out = tmp_path / "out"
 
     def small_files():
@@ -275,5 +265,5 @@ def test_full_disk_stops_clearly(tmp_path):
     assert done.returncode == 1, done.stderr
     assert "what finished is kept" in done.stderr
     assert f"--out {out} --resume" in done.stderr
-    freed = run(*arguments, "--resume")
+    freed = call(*arguments, "--resume")
     assert freed.returncode == 0, freed.stderr

@@ -34,7 +34,7 @@ def test_same_seed_same_curve(task, tmp_path):
     assert losses(first) != losses(learn(tmp_path, task, "sam", seed=4, limit=1600))
 
 
-@pytest.mark.parametrize("model", ["dam", "sam"])
+@pytest.mark.parametrize("model", [pytest.param("dam", marks=pytest.mark.slow), "sam"])
 def test_reduced_copy_is_learned_beyond_what_a_controller_remembers(model, tmp_path):
     assert learn(tmp_path, "copy", model, limit=12_800).curriculum.mean_loss() < 0.5  # the controller alone: 0.61
 

@@ -38,8 +38,8 @@ class ScriptedProcess:
         self.script = self.scripts[command["case"]["seed"]].pop(0)
 
     def receive(self):
-        lines = [said for said in self.script if isinstance(said, bytes)]
-        return lines, next((said for said in self.script if isinstance(said, Failure)), None)
+        lines = [line for line in self.script if isinstance(line, bytes)]
+        return lines, next((end for end in self.script if isinstance(end, Failure)), None)
 
     def kill(self):
         for end in self.ends:

@@ -48,6 +48,13 @@ def test_each_run_gets_its_own_and_a_run_without_free_ones_is_warned(machine):
         assert (alone.cpus, alone.shared) == (list(MADE_UP), [])
 
 
+def test_more_are_taken_only_where_they_are_free(machine):
+    with ReservedCpus(1) as first, ReservedCpus(1, 8) as second, ReservedCpus(1, 8) as third:
+        assert (first.cpus, first.shared) == ([9000], [])
+        assert (second.cpus, second.shared) == ([9001, 9002, 9003], [])
+        assert (third.cpus, third.shared) == ([9000], [9000])
+
+
 def test_they_are_free_when_the_process_that_held_them_is_killed(machine):
     command = [sys.executable, "-c", HOLDER, "3", *map(str, MADE_UP)]
     holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -27,6 +27,14 @@ def test_host_and_device_time_of_a_pass(issue_s, runs_s, wall_ms, device_ms):
     assert taken.issue_ms == pytest.approx(issue_s * 1e3)
 
 
+@pytest.mark.parametrize("name", ["cuda", "cuda:1"])
+def test_events_are_recorded_on_the_gpu_that_is_timed(name):
+    """It need not be torch's current one, whose events would say nothing of it."""
+    cuda = FakeCuda(FakeClock())
+    Cuda(name, cuda.clock, cuda, FakeNvml()).time(lambda: None)
+    assert cuda.recorded_on == [name, name]
+
+
 @pytest.mark.timed
 def test_a_sleep_of_known_length_on_the_real_clock():
     import time
@@ -81,5 +89,5 @@ def test_a_gpu_without_sensors():
 
 
 def test_torch_has_what_the_fake_stands_for():
-    for name in ("Event", "synchronize", "get_device_properties"):
+    for name in ("Event", "current_stream", "synchronize", "get_device_properties"):
         assert callable(getattr(torch.cuda, name))

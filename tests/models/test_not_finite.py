@@ -34,6 +34,11 @@ def outcomes(kind: Any, index: str, poison: Any, fill: str = "full") -> tuple[Te
         rows = after.memory.rows
         found = {"read": after.memory.index, "order": rows.ring.order(), "weights": after.memory.weights.isnan()}
         found |= {"reads": after.controller.reads.isnan(), "memory": rows.memory.isnan(), "norms": rows.norms.isnan()}
+        if kind is SDNC:
+            links = after.memory.links
+            found |= {"after": links.after_columns, "before": links.before_columns, "precedence": after.memory.precedence_rows}
+            found |= {"after values": links.after_values.isnan(), "before values": links.before_values.isnan()}
+            found["precedence values"] = after.memory.precedence_weights.isnan()
         runs.append((y.isfinite(), found))
     (expected_y, expected), (y, found) = runs
     assert torch.equal(y, expected_y)
@@ -100,3 +105,23 @@ def test_in_a_row_of_the_memory(kind, index, value):
     assert bool(finite[:, 1].all())
     if index == "exact" or value != value:  # `lsh` holds all of so few rows in one bucket
         assert not finite[:, 0].any()
+
+
+@kinds
+def test_a_read_that_finds_nothing_passes_no_gradient_on(kind):
+    """The infinite cell makes the gradient of the first step's read infinite. In most draws a hash index finds no row for it."""
+    nothing_found = 0
+    for seed in range(6):
+        finite = []
+        for kernels in ("torch", "native"):
+            torch.manual_seed(seed)
+            model, x = kind(**{**SIZES, "slots": 257}, index="lsh", kernels=kernels), torch.randn(2, 1, 5)
+            with torch.no_grad():
+                _, after = model(x[:1], model.initial_state(1))
+                nothing_found += bool((after.memory.index < 0).all())
+            state = model.initial_state(1)
+            state.controller.cell.fill_(INF)
+            model(x, state)[0].sum().backward()
+            finite.append([name for name, parameter in model.named_parameters() if parameter.grad.isfinite().all()])
+        assert finite[0] == finite[1]
+    assert nothing_found

@@ -1,6 +1,7 @@
 """States: detached, moved, sliced, saved, measured, and made in little more memory than they take."""
 
 import io
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,6 +31,43 @@ def test_rows_are_seeded_and_of_unit_scale():
     assert abs(float(rows.norm(dim=-1).mean()) - 1) < 0.02
     assert not torch.equal(rows[0], rows[1])
     assert not initial_rows(1, 5, 2, "empty", 0, "cpu", torch.float32).any()
+
+
+@pytest.mark.parametrize(("device", "drawn_on"), [("cpu", "cpu"), ("meta", "cpu"), ("cuda:1", "cuda:1")])
+def test_rows_of_a_gpu_are_drawn_there(device, drawn_on, monkeypatch):
+    generators, drawn = [], []
+
+    class Rows:
+        """What stands for a tensor on the device."""
+
+        shape = (3, 4)
+
+        def __init__(self, *shape, device, dtype):
+            self.device = torch.device(device)
+
+        def __iter__(self):
+            return iter([self, self])
+
+        def split(self, rows):
+            return [self]
+
+        def copy_(self, values):
+            drawn.append((str(values.device), values.shape))
+
+        def mul_(self, factor):
+            return self
+
+    def generator(device):
+        generators.append(str(device))
+        return SimpleNamespace(manual_seed=lambda seed: None)
+
+    monkeypatch.setattr("mann_bench.models.state.on_huge_pages", lambda tensor: tensor)
+    monkeypatch.setattr(torch, "empty", Rows)
+    monkeypatch.setattr(torch, "Generator", generator)
+    monkeypatch.setattr(torch, "randn", lambda shape, *, generator, dtype, device: Rows(device=device, dtype=dtype))
+    initial_rows(2, 3, 4, "full", 0, device, torch.float32)
+    assert drawn == [(drawn_on, (3, 4))] * 2
+    assert generators == [drawn_on]
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -40,9 +40,9 @@ def test_page_in_a_browser(tmp_path):
     quiet += ["--disable-component-update", "--disable-sync", "--disable-default-apps", "--disable-extensions"]
     options = [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--dump-dom"]
     done = subprocess.run([str(CHROMIUM), *quiet, *options, f"file://{page}"], capture_output=True, text=True, timeout=120)
-    said = re.findall(r"CONSOLE[:(].*?\] \"(.*?)\", source", done.stderr)
+    printed = re.findall(r"CONSOLE[:(].*?\] \"(.*?)\", source", done.stderr)
     assert "default-src 'none'" in page.read_text()
-    assert said == [
+    assert printed == [
         "UP " + " ".join(["64"] * 2 + ["1k"] * 2 + ["4k"] * 2 + ["128k"] * 2),
         "DOWN " + " ".join(["128k"] * 2 + ["4k"] * 2 + ["1k"] * 2 + ["64"] * 2),
         "LINK true",

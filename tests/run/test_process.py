@@ -17,14 +17,14 @@ from mann_bench.run import process
 from mann_bench.run.process import WorkerProcess, most_workers
 from mann_bench.run.replies import Failure, Killed
 from mann_bench.run.words import OUTPUT_CHARACTERS
-from tests.support.talking import TalkerProcess
+from tests.support.code_process import CodeProcess
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def talker():
-    worker = TalkerProcess(1)
+def worker():
+    worker = CodeProcess(1)
     yield worker
     worker.kill()
 
@@ -40,35 +40,35 @@ def is_gone(pid, seconds=10):
     return False
 
 
-def test_printed_text_does_not_reach_the_reply_pipe(talker, tmp_path, monkeypatch):
+def test_printed_text_does_not_reach_the_reply_pipe(worker, tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text("print('welcome to this cluster', flush=True)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    greeted = TalkerProcess(1)
-    assert greeted.run("print('{}', flush=True); said = 1") == 1
-    assert greeted.run("import os; os.write(1, b'a C library\\n'); os.write(2, b'and \\xff\\x1b[2J\\n'); said = 2") == 2
+    greeted = CodeProcess(1)
+    assert greeted.run("print('{}', flush=True); answer = 1") == 1
+    assert greeted.run("import os; os.write(1, b'a C library\\n'); os.write(2, b'and \\xff\\x1b[2J\\n'); answer = 2") == 2
     greeted.quit()
     assert greeted.output == "welcome to this cluster\n{}\na C library\nand \ufffd[2J\n"
-    assert talker.run("said = 3") == 3
-    talker.quit()
-    assert talker.output is None
+    assert worker.run("answer = 3") == 3
+    worker.quit()
+    assert worker.output is None
 
 
-def test_standard_input_is_empty(talker):
-    assert "EOFError" in talker.run("input()")
-    assert "BdbQuit" in talker.run("breakpoint()")
+def test_standard_input_is_empty(worker):
+    assert "EOFError" in worker.run("input()")
+    assert "BdbQuit" in worker.run("breakpoint()")
 
 
-def test_the_end_of_a_gigabyte_of_output_is_kept(talker):
-    assert talker.run("import os\nfor _ in range(500): os.write(1, b'x' * 2**18)\nprint('the end', flush=True); said = 1") == 1
-    talker.quit()
-    assert len(talker.printed) == 32 * 2**10
-    assert len(talker.output) == OUTPUT_CHARACTERS
-    assert talker.output.endswith("xxxthe end\n")
+def test_the_end_of_a_gigabyte_of_output_is_kept(worker):
+    assert worker.run("import os\nfor _ in range(500): os.write(1, b'x' * 2**18)\nprint('the end', flush=True); answer = 1") == 1
+    worker.quit()
+    assert len(worker.printed) == 32 * 2**10
+    assert len(worker.output) == OUTPUT_CHARACTERS
+    assert worker.output.endswith("xxxthe end\n")
 
 
-def test_a_forked_copy_of_the_worker_sends_no_reply(talker):
-    assert talker.run("import os; said = os.fork() and 'the worker'") == "the worker"
-    assert talker.run("said = 'still the worker'") == "still the worker"
+def test_a_forked_copy_of_the_worker_sends_no_reply(worker):
+    assert worker.run("import os; answer = os.fork() and 'the worker'") == "the worker"
+    assert worker.run("answer = 'still the worker'") == "still the worker"
 
 
 @pytest.mark.parametrize(
@@ -79,10 +79,10 @@ def test_a_forked_copy_of_the_worker_sends_no_reply(talker):
         ("channel._replies.write(b'garbage\\n'); channel._replies.flush(); import time; time.sleep(60)", "b'garbage'"),
     ],
 )
-def test_a_second_or_a_strange_reply_is_an_error_of_the_case(talker, code, reason):
-    replies = [talker.run(code)]
+def test_a_second_or_a_strange_reply_is_an_error_of_the_case(worker, code, reason):
+    replies = [worker.run(code)]
     if not isinstance(replies[0], Failure):  # the second reply was not there yet
-        replies.append(talker.run(""))
+        replies.append(worker.run(""))
     assert replies[-1].status == "error"
     assert reason in replies[-1].reason
 
@@ -96,25 +96,25 @@ def test_a_second_or_a_strange_reply_is_an_error_of_the_case(talker, code, reaso
         ("print('bye', flush=True); os._exit(3)", "error", "exited with code 3: bye"),
     ],
 )
-def test_the_reason_of_an_end_is_what_the_process_said(talker, code, status, reason):
-    reply = talker.run(f"import os; {code}")
+def test_the_reason_of_an_end_is_what_the_process_printed(worker, code, status, reason):
+    reply = worker.run(f"import os; {code}")
     assert (type(reply), reply.status) == (Failure, status)
     assert reply.reason.endswith(reason)
     assert "Extension modules" not in reply.reason
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_a_signal_from_outside_is_not_an_error_of_the_case(talker, number):
-    reply = talker.run(f"import os; os.kill(os.getpid(), {int(number)})")
+def test_a_signal_from_outside_is_not_an_error_of_the_case(worker, number):
+    reply = worker.run(f"import os; os.kill(os.getpid(), {int(number)})")
     assert reply == Killed(status="error", reason=f"killed by {number.name}")
 
 
-def test_a_signal_to_the_warden_reaches_the_worker(talker):
-    assert talker.run("import signal; signal.signal(signal.SIGTERM, lambda *_: print('asked to stop', flush=True))") is None
-    talker.stop()
-    assert talker.run("import time; time.sleep(0.5); said = 1") == 1
-    talker.quit()
-    assert talker.output == "asked to stop\n"
+def test_a_signal_to_the_warden_reaches_the_worker(worker):
+    assert worker.run("import signal; signal.signal(signal.SIGTERM, lambda *_: print('asked to stop', flush=True))") is None
+    worker.stop()
+    assert worker.run("import time; time.sleep(0.5); answer = 1") == 1
+    worker.quit()
+    assert worker.output == "asked to stop\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -135,17 +135,17 @@ def test_ctrl_c_while_a_worker_imports_is_no_fault_of_the_case(kind):
 
 def test_a_worker_outlives_the_thread_that_started_it():
     made = []
-    thread = threading.Thread(target=lambda: made.append(TalkerProcess(1)))
+    thread = threading.Thread(target=lambda: made.append(CodeProcess(1)))
     thread.start()
     thread.join()
     time.sleep(0.2)
-    assert made[0].run("said = 1") == 1
+    assert made[0].run("answer = 1") == 1
     made[0].kill()
 
 
 LEAVES_PROCESSES = """
 import os, subprocess
-said = [os.getpid(), subprocess.Popen(["sleep", "600"]).pid, subprocess.Popen(["sleep", "600"], start_new_session=True).pid]
+answer = [os.getpid(), subprocess.Popen(["sleep", "600"]).pid, subprocess.Popen(["sleep", "600"], start_new_session=True).pid]
 read, write = os.pipe()
 if not os.fork():
     os.setsid()
@@ -153,23 +153,23 @@ if not os.fork():
         os.write(write, str(os.getpid()).encode())
         os.execvp("sleep", ["sleep", "600"])
     os._exit(0)
-said.append(int(os.read(read, 20)))
+answer.append(int(os.read(read, 20)))
 """
 
 
 @pytest.mark.parametrize("end", ["kill", "quit", "death"])
-def test_nothing_is_left_of_what_a_worker_started(talker, end):
-    pids = talker.run(LEAVES_PROCESSES)
+def test_nothing_is_left_of_what_a_worker_started(worker, end):
+    pids = worker.run(LEAVES_PROCESSES)
     if end == "death":
-        assert isinstance(talker.run("import os; os._exit(0)"), Failure)
-    getattr(talker, end, talker.kill)()
+        assert isinstance(worker.run("import os; os._exit(0)"), Failure)
+    getattr(worker, end, worker.kill)()
     assert all(is_gone(pid, 0.1) for pid in pids)
 
 
 DRIVER = """
 import sys, threading
-from tests.support.talking import TalkerProcess
-worker = TalkerProcess(1)
+from tests.support.code_process import CodeProcess
+worker = CodeProcess(1)
 print(*worker.run(sys.argv[1]), flush=True)
 worker.run("import ctypes; ctypes.PyDLL(None).sleep(600)")  # hangs, and holds the interpreter
 """
@@ -188,8 +188,8 @@ def test_nothing_is_left_of_a_hung_worker_whose_driver_is_killed():
 def test_a_worker_ends_with_its_driver_while_it_still_starts(tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import os, time\nif 'SLOW' in os.environ: time.sleep(600)")
     program = (
-        "import os; from tests.support.talking import TalkerProcess; os.environ['SLOW'] = '1';"
-        "worker = TalkerProcess(1); print(worker._process.pid, flush=True); worker.wait(99)"
+        "import os; from tests.support.code_process import CodeProcess; os.environ['SLOW'] = '1';"
+        "worker = CodeProcess(1); print(worker._process.pid, flush=True); worker.wait(99)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     driver = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment)
@@ -211,16 +211,16 @@ for line in sys.stdin:
     command = json.loads(line)
     if command == {"do": "quit"}: break
     assert command == {"do": "run", "code": ""} and sys.argv[1:] == ["3"]
-    print(json.dumps({"said": [os.environ["OMP_NUM_THREADS"], os.getcwd() in sys.path]}), flush=True)
+    print(json.dumps({"answer": [os.environ["OMP_NUM_THREADS"], os.getcwd() in sys.path]}), flush=True)
 """
 
 
-def test_a_worker_of_an_older_commit_talks_over_standard_input_and_output(tmp_path):
+def test_a_worker_of_an_older_commit_uses_standard_input_and_output(tmp_path):
     (tmp_path / "tests" / "support").mkdir(parents=True)
     for package in ("tests", "tests/support"):
         (tmp_path / package / "__init__.py").touch()
-    (tmp_path / "tests" / "support" / "talker.py").write_text(OLD_WORKER)
-    worker = TalkerProcess(3, tmp_path)
+    (tmp_path / "tests" / "support" / "code_worker.py").write_text(OLD_WORKER)
+    worker = CodeProcess(3, tmp_path)
     assert worker.run("") == ["3", True]
     worker.quit()
     assert worker.output == "noise\n"
@@ -229,8 +229,8 @@ def test_a_worker_of_an_older_commit_talks_over_standard_input_and_output(tmp_pa
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin processes")
 def test_a_worker_and_what_it_starts_stay_on_its_processors():
     cpu = max(os.sched_getaffinity(0))
-    worker = TalkerProcess(1, cpus=[cpu])
-    assert worker.run("import os; said = [*os.sched_getaffinity(0), os.popen('nproc').read().strip()]") == [cpu, "1"]
+    worker = CodeProcess(1, cpus=[cpu])
+    assert worker.run("import os; answer = [*os.sched_getaffinity(0), os.popen('nproc').read().strip()]") == [cpu, "1"]
     worker.kill()
 
 
@@ -240,12 +240,12 @@ def test_a_file_of_the_users_hides_no_module_but_is_found(tmp_path, monkeypatch)
     (tmp_path / "mann_bench").mkdir()
     (tmp_path / "mann_bench" / "__init__.py").write_text("x = 1")
     monkeypatch.chdir(tmp_path)
-    worker = TalkerProcess(1)
-    assert worker.run("import random, statistics, mann_bench, own; said = [m.__file__ for m in (mann_bench, own)]") == [
+    worker = CodeProcess(1)
+    assert worker.run("import random, statistics, mann_bench, own; answer = [m.__file__ for m in (mann_bench, own)]") == [
         str(ROOT / "mann_bench" / "__init__.py"),
         str(tmp_path / "own.py"),
     ]
-    assert worker.run("said = [hasattr(module, 'x') for module in (random, statistics)]") == "NameError(\"name 'random' is not defined\")"
+    assert worker.run("answer = [hasattr(module, 'x') for module in (random, statistics)]") == "NameError(\"name 'random' is not defined\")"
     worker.kill()
 
 
@@ -266,5 +266,5 @@ def test_a_worker_that_cannot_be_started_leaves_no_open_file(monkeypatch):
     monkeypatch.setattr(process.subprocess, "Popen", refuse)
     before = os.listdir("/dev/fd")
     with pytest.raises(OSError, match="Too many"):
-        TalkerProcess(1)
+        CodeProcess(1)
     assert os.listdir("/dev/fd") == before

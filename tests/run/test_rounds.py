@@ -7,7 +7,7 @@ from mann_bench.data.suite import Budget
 from mann_bench.measure.advice import advise
 from mann_bench.measure.device import PassTime
 from mann_bench.run.replies import Failure, Killed, Started
-from mann_bench.run.runner import fit_batches, run_side_by_side
+from mann_bench.run.runner import fit_batches, processors_of, run_side_by_side
 from tests.support.fakes import FakeClock
 from tests.support.results import make_result
 
@@ -157,11 +157,22 @@ def test_batches_hold_no_more_workers_than_files_may_be_open(monkeypatch):
     assert [len(batch) for batch in fit_batches(cases, Budget())] == [3, 3, 2]
 
 
+def test_workers_of_a_gpu_start_on_other_processors(monkeypatch):
+    monkeypatch.setattr("mann_bench.machine.cpus.siblings", lambda cpu: f"{cpu // 2}")
+    cases = {device: [make_result("lstm", threads=2, device=device).case for _ in range(3)] for device in ("cpu", "cuda")}
+    assert processors_of(cases["cpu"], range(9)) == [[1, 2]] * 3
+    assert processors_of(cases["cuda"], range(9)) == [[1, 2], [4, 6], [3, 8]]
+    assert processors_of(cases["cuda"], [1, 2, 4]) == [[1, 2], [1, 4], [2, 4]]
+    assert processors_of(cases["cuda"], [1]) == [[1]] * 3
+    assert processors_of([cases["cpu"][0], cases["cuda"][0]], range(9)) == [[1, 2]] * 2
+    assert processors_of(cases["cuda"], []) == [[]] * 3
+
+
 def test_a_result_warns_of_shared_processors(monkeypatch):
     class Shared:
         cpus, shared = [7], [7]
 
-        def __init__(self, threads):
+        def __init__(self, threads, at_most):
             pass
 
         def release(self):

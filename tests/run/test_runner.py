@@ -65,7 +65,7 @@ def suite(tmp_path, monkeypatch):
         models = [name if name in ("lstm", "ntm") else f"bad_models:{name}" for name in names]
         return f"[[sweep]]\nmodels = {models}\nslots = {list(slots)}\n"
 
-    budget = '[budget]\ncase_seconds = 12\ntiming_seconds = 0.2\nmemory = "1G"\n'
+    budget = '[budget]\ncase_seconds = 8\ntiming_seconds = 0.2\nmemory = "1G"\n'
     return parse_suite(f'name = "bad"\n{sweep(SMALL, "64")}{sweep(BOTH, "64", "4M")}{budget}', "bad.toml")
 
 

@@ -53,6 +53,7 @@ class FakeCuda:
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock, self.queue_ends = clock, 0.0
+        self.recorded_on: list[str | None] = []  # the device of each event; None: the current one
 
     def launch(self, issue_s: float, runs_s: float) -> None:
         """The host takes `issue_s` to issue work that takes the device `runs_s`."""
@@ -61,6 +62,9 @@ class FakeCuda:
 
     def synchronize(self, name: str) -> None:
         self.clock.now = max(self.clock.now, self.queue_ends)
+
+    def current_stream(self, name: str) -> Any:
+        return SimpleNamespace(device=name)
 
     def get_device_properties(self, name: str) -> Any:
         return SimpleNamespace(uuid="fake", L2_cache_size=50 * 2**20)
@@ -71,7 +75,8 @@ class FakeCuda:
         class Event:
             at = 0.0
 
-            def record(self) -> None:
+            def record(self, stream: Any = None) -> None:
+                cuda.recorded_on.append(stream and stream.device)
                 self.at = max(cuda.clock.now, cuda.queue_ends)
 
             def elapsed_time(self, end: Any) -> float:

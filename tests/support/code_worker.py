@@ -1,4 +1,4 @@
-"""A worker without torch, which starts at once: it runs the Python code that a command gives it, and replies with the value of `said`."""
+"""A worker without torch, which starts at once: it runs the Python code that a command gives it, and replies with the value of `answer`."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ def main() -> None:
     for command in channel.commands():
         if command["do"] == "quit":
             return
-        names: dict[str, Any] = {"channel": channel, "said": None}
+        names: dict[str, Any] = {"channel": channel, "answer": None}
         try:
             exec(command["code"], names)
         except Exception as error:
-            names["said"] = repr(error)
-        channel.send({"number": command["number"], "reply": {"said": names["said"]}})
+            names["answer"] = repr(error)
+        channel.send({"number": command["number"], "reply": {"answer": names["answer"]}})
 
 
 if __name__ == "__main__":
