@@ -234,7 +234,7 @@ def test_text_for_the_gpu_pops_rows_in_the_order_of_the_cpu(seed, tmp_path_facto
     x = 3 * torch.randn(6, 2, 3)
     for where in (nullcontext(), lanes.instead()):
         with where, torch.no_grad():
-            y, after = model(x, model.initial_state(2, fill="full"))
+            _, after = model(x, model.initial_state(2, fill="full"))
         ring = after.memory.rows.ring
         orders.append((ring.order(), ring.last, after.memory.index))
     for of_cpu, of_gpu in zip(*orders, strict=True):
