@@ -227,6 +227,20 @@ def test_text_for_the_gpu_with_buffers_as_in_a_real_call(name, width, parts, opt
     assert_as_reference(model, found, steps=3)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_text_for_the_gpu_pops_rows_in_the_order_of_the_cpu(seed, tmp_path_factory):
+    """Also where a head reads the row that is the next head's turn to pop, as it often does in so few slots."""
+    lanes, model, orders = _emulator("address,undefined", tmp_path_factory, gpu_width=0), make("sam", seed), []
+    x = 3 * torch.randn(6, 2, 3)
+    for where in (nullcontext(), lanes.instead()):
+        with where, torch.no_grad():
+            _, after = model(x, model.initial_state(2, fill="full"))
+        ring = after.memory.rows.ring
+        orders.append((ring.order(), ring.last, after.memory.index))
+    for of_cpu, of_gpu in zip(*orders, strict=True):
+        assert torch.equal(of_cpu, of_gpu)
+
+
 @pytest.mark.parametrize("first_byte", [4, 16])
 def test_a_load_that_is_not_aligned_is_found(first_byte, tmp_path_factory):
     """Rows of a known width are read 16 bytes at a time: the launcher takes other kernels where the memory is not aligned to that."""

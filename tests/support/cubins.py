@@ -1,4 +1,4 @@
-"""What a cubin says of its kernels: size, registers, stack, and kinds of instructions. It is read from the ELF file, without NVIDIA's tools."""
+"""What a cubin says of its kernels: size, registers, stack, kinds of instructions. Read from the ELF file, without NVIDIA's tools."""
 
 import re
 import struct
