@@ -156,6 +156,25 @@ def test_huge_strengths_single_out_the_nearest_row():
     assert (reads[0][1].max(-1).values > 0.9).all()
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_gates_of_huge_numbers_are_0_or_1(sign):
+    """A write gate of 1e-38 instead of 0 would let a row that nothing was written to take part in the SDNC's links."""
+    fast, plain = pair("sdnc", torch.float32)
+    x, found = torch.randn(5, 2, 5), []
+    for model in (fast, plain):
+        with torch.no_grad():
+            model.controller.bias_ih.fill_(sign * 1e11)
+            model.interface.bias.fill_(sign * 1e11)
+        y, after = model(x, model.initial_state(2, fill="full", seed=1))
+        gradients = torch.autograd.grad(y.sum(), [model.output.weight, model.interface.weight, model.controller.weight_ih])
+        memory = after.memory
+        found.append([y, after.controller.hidden, memory.weights, memory.precedence_weights, memory.links.after_values, *gradients])
+    for native, reference in zip(*found, strict=True):
+        assert torch.equal(native == 0, reference == 0)
+        torch.testing.assert_close(native, reference, rtol=1e-4, atol=1e-6)
+    assert bool((found[0][1] == 0).all()) == (sign < 0)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_threads_change_no_bit(name):
     fast, _ = pair(name, torch.float32)

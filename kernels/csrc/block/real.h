@@ -102,8 +102,9 @@ MB_LEAF float exponential(float x) {
 #if defined(__CUDACC__)
     return expf(x);
 #else
-    // NaN is clamped too: it must not be converted to an integer
-    const float clamped = x > 88.0f ? 88.0f : (x > -87.0f ? x : -87.0f);
+    // At the ends 2^n is 0 or infinite, and so is what is returned. NaN is clamped too: it must not be converted to an
+    // integer.
+    const float clamped = x > 89.0f ? 89.0f : (x > -88.0f ? x : -88.0f);
     const float whole = rintf(clamped * 1.44269504089f);
     const float rest = (clamped - whole * 0.693359375f) + whole * 2.12194440e-4f;
     float p = 1.9875691500e-4f;
