@@ -97,7 +97,7 @@ def outcome(configuration: Configuration, kernels: str, change: Callable[[Tensor
 
 
 def before_pass(state: Any) -> dict[str, Tensor]:
-    """What a rollback restores. The positions of a long queue start anew when a pass begins; the order, which they stand for, is the same."""
+    """What a rollback restores. Positions of a long queue start anew when a pass begins; their order, which counts, is the same."""
     order = state.memory.rows.ring.order()
     state.memory.rows.ring.begin(log=False)
     assert torch.equal(order, state.memory.rows.ring.order())

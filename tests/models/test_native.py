@@ -169,9 +169,9 @@ def test_gates_of_huge_numbers_are_0_or_1(sign):
         gradients = torch.autograd.grad(y.sum(), [model.output.weight, model.interface.weight, model.controller.weight_ih])
         memory = after.memory
         found.append([y, after.controller.hidden, memory.weights, memory.precedence_weights, memory.links.after_values, *gradients])
-    for native, reference in zip(*found, strict=True):
-        assert torch.equal(native == 0, reference == 0)
-        torch.testing.assert_close(native, reference, rtol=1e-4, atol=1e-6)
+    for got, expected in zip(*found, strict=True):
+        assert torch.equal(got == 0, expected == 0)
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
     assert bool((found[0][1] == 0).all()) == (sign < 0)
 
 
