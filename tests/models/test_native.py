@@ -175,6 +175,21 @@ def test_gates_of_huge_numbers_are_0_or_1(sign):
     assert bool((found[0][1] == 0).all()) == (sign < 0)
 
 
+@pytest.mark.parametrize("scale", [1e-7, 1e-5, 1e-3, 0.03, 0.1, 1, 30])
+def test_hidden_states_of_any_size_keep_their_digits(scale):
+    fast, plain = pair("sam", torch.float32)
+    found = []
+    for model in (fast, plain):
+        with torch.no_grad():
+            state = model.initial_state(8)
+            state.controller.cell.copy_(scale * torch.linspace(-1, 1, state.controller.cell.numel()).view_as(state.controller.cell))
+            cell_gate = slice(2 * model.hidden, 3 * model.hidden)
+            for parameter in model.controller.parameters():
+                parameter[cell_gate] = 0
+            found.append(model(torch.zeros(1, 8, 5), state)[1].controller.hidden)
+    torch.testing.assert_close(*found, rtol=2e-6, atol=1e-30)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_threads_change_no_bit(name):
     fast, _ = pair(name, torch.float32)

@@ -122,7 +122,12 @@ MB_LEAF float exponential(float x) {
 }
 
 MB_LEAF Real sigmoid(Real x) { return Real(1) / (Real(1) + exponential(-x)); }
-MB_LEAF Real hyperbolic_tangent(Real x) { return Real(2) / (Real(1) + exponential(Real(-2) * x)) - Real(1); }
+MB_LEAF double hyperbolic_tangent(double x) { return tanh(x); }
+// Near 0 a quotient minus 1 would keep few of its digits: there it is the Taylor series.
+MB_LEAF float hyperbolic_tangent(float x) {
+    const float s = x * x, near = x + x * s * (-0.333333333f + s * (0.133333333f - s * 0.0539682540f));
+    return s < 0.01f ? near : 2.0f / (1.0f + exponential(-2.0f * x)) - 1.0f;
+}
 // As torch: linear above 20.
 MB_LEAF Real softplus(Real x) { return x > Real(20) ? x : static_cast<Real>(log1p(exponential(x))); }
 MB_LEAF Real square_root(Real x) { return static_cast<Real>(sqrt(x)); }
