@@ -5,6 +5,7 @@ build the same library at once each make a whole one and the last to finish stay
 `~/.cache/mann-bench`. A library is code that will run as this user, so neither it nor the folder may be one that another user can write.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -114,8 +115,9 @@ def only_ours(path: Path) -> bool:
 def remove_old_builds(folder: Path) -> None:
     """Remove what builds that were killed have left; one that still runs is younger."""
     for left in folder.glob(f"{UNFINISHED}*"):
-        if left.stat().st_mtime < time.time() - 2 * COMPILE_S:
-            shutil.rmtree(left, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # another build has just ended, and taken its folder away
+            if left.stat().st_mtime < time.time() - 2 * COMPILE_S:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def compile_with(command: str, *arguments: str) -> None:

@@ -40,9 +40,8 @@ def nested_by_time(roots: Sequence[Any]) -> list[Event]:
         threads[thread].append(ours)
     for events in threads.values():
         open_events: list[Event] = []
-        for event in sorted(
-            events, key=lambda event: (event.start_time_ns, -event.end_time_ns)
-        ):  # a parent, which comes first, stays first
+        events.sort(key=lambda event: (event.start_time_ns, -event.end_time_ns))  # a parent, which comes first, stays first
+        for event in events:
             while open_events and open_events[-1].end_time_ns <= event.start_time_ns:
                 open_events.pop()
             if open_events:

@@ -179,12 +179,13 @@ def test_a_library_that_others_can_write_is_built_again(stand_in, cache):
 def test_what_killed_builds_left_is_removed(stand_in, cache):
     stand_in('cp "$LIBRARY" "$2"')
     cache.mkdir(mode=0o700)
+    (cache / "build-gone").symlink_to(cache / "taken away by another build")
     for name, age_s in (("build-old", 3600), ("build-young", 60)):
         (cache / name).mkdir()
         (cache / name / "half").write_text("")
         os.utime(cache / name, (time.time() - age_s, time.time() - age_s))
     path = build.build(build.flags())
-    assert {left.name for left in cache.iterdir()} == {"build-young", path.name}
+    assert {left.name for left in cache.iterdir()} == {"build-young", "build-gone", path.name}
 
 
 @pytest.mark.parametrize("chosen", ["/nowhere/g++", "no-such-compiler -O2", "", '"unfinished', "{text}"])

@@ -23,6 +23,8 @@ from mann_bench.measure.predict import predict
 from mann_bench.reports.learning.experiments import load_experiments
 from mann_bench.suites.tasks import find_task
 
+# A file of the checkout that is changed while these run is another condition, of which a resumed run warns.
+pytestmark = pytest.mark.filterwarnings("ignore::mann_bench.data.errors.StorageWarning")
 QUICK = ["learn", "copy", "--levels", "1-2", "--hidden", "8", "--slots", "8", "--batch", "4", "--patience", "10"]
 
 
