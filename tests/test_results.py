@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 
 from mann_bench.data.store import load_records
+from mann_bench.learn.memory_size import rows_written
 from mann_bench.learn.record import LEARNING, LearningResult
 from mann_bench.reports.analysis.ratios import Ratio, ratios
 from mann_bench.reports.claims.judge import judge_claims
 from mann_bench.reports.data.frame import load_frame
 from mann_bench.reports.learning.experiments import Curve
+from mann_bench.suites.tasks import find_task
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 PAGE = " ".join((RESULTS / "README.md").read_text().split())
@@ -266,7 +268,14 @@ def test_seeds_that_did_not_reach_the_goal():
 
 
 def test_what_the_page_rounds():
-    assert "about 2.5 times as many on recall and sort" in PAGE
+    assert "On recall and sort it needed about 2.5 times as many" in PAGE
     assert all(2.25 <= times_as_many(task) <= 2.75 for task in ("recall-3-6", "sort"))
     assert "as many sequences as the DAM on copy" in PAGE
     assert 0.9 <= times_as_many("copy") <= 1.1
+
+
+def test_rows_that_a_sequence_overwrites():
+    cases = [curve(task, "sam").case for task in ("recall-3-6", "sort")]
+    written = [rows_written(case, find_task(case.task, options=case.task_options), case.levels[1]) for case in cases]
+    assert f"overwrite {written[0]} rows in a sequence of recall and {written[1]} in one of sort" in PAGE
+    assert f"the memories have {cases[0].slots} and {cases[1].slots}" in PAGE
