@@ -268,10 +268,10 @@ def test_killed_process_resumes_to_the_same_curve(tmp_path):
     dice = random.Random(0)
     try:
         control.send({**command, "checkpoint": str(tmp_path / "control.pt")})
-        for kill in range(3):
+        for kill in range(2):
             process = TrainingProcess(1)
             process.send({**command, "checkpoint": str(broken)})
-            if kill < 2:
+            if kill < 1:
                 steps_before = load_checkpoint(broken, case)["step"] if broken.exists() else 0
                 while not broken.exists() or load_checkpoint(broken, case)["step"] == steps_before:
                     time.sleep(0.005)
@@ -281,7 +281,7 @@ def test_killed_process_resumes_to_the_same_curve(tmp_path):
     finally:
         control.kill()
         process.kill()
-    assert (whole["status"], whole["resumed"], resumed["resumed"]) == ("budget", 0, 2)
+    assert (whole["status"], whole["resumed"], resumed["resumed"]) == ("budget", 0, 1)
     for point in (*whole["curve"], *resumed["curve"]):
         del point["wall_s"]
     assert len(whole["curve"]) == 20

@@ -202,6 +202,7 @@ def test_rollback_is_exact(name, fill, slots, heads, reads, steps, erase):
     assert all(torch.equal(a, b) for a, b in zip(middle, everything(after.detach()), strict=True))
 
 
+@pytest.mark.slow  # the native ones, which are quick: tests/models/test_sam.py
 @pytest.mark.parametrize("name", SPARSE)
 def test_rollback_of_a_thousand_steps(name):
     model = make(name, word_size=3, slots=9, heads=3, reads=2).float()

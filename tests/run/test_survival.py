@@ -146,6 +146,7 @@ timing_seconds = 0.05
 """
 
 
+@pytest.mark.slow  # a limit on the size of files takes the same way: tests/cli/test_cli.py
 @pytest.mark.skipif(sys.platform != "linux", reason="needs mount")
 def test_a_full_disk_stops_clearly_and_every_finished_case_is_readable(models):
     disk = models / "disk"
