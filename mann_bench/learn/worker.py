@@ -53,7 +53,6 @@ class TrainingWorker:
         progress = {
             "sequences": trainer.sequences,
             "level": trainer.curriculum.level,
-            "rows_written": rows_written(trainer.case, trainer.task, trainer.curriculum.level),
             "loss": trainer.curriculum.mean_loss(),
             "rate": (trainer.sequences - last_sequences) / (now - last_s),
             "wall_s": trainer.wall_s,

@@ -33,10 +33,8 @@ def nested_by_time(roots: Sequence[Any]) -> list[Event]:
     made: list[Event] = []
     threads: dict[int, list[Event]] = defaultdict(list)
     for event, thread in _walk(roots, None):
-        ours = Event(
-            *(getattr(event, name) for name in ("name", "tag", "extra_fields", "start_time_ns", "end_time_ns", "duration_time_ns"))
-        )
-        ours.children = [_kernel(child, ours) for child in event.children if is_kernel(child)]
+        ours = _copied(event, None)
+        ours.children = [_copied(child, ours) for child in event.children if is_kernel(child)]
         threads[thread].append(ours)
     for events in threads.values():
         open_events: list[Event] = []
@@ -64,8 +62,8 @@ def _walk(events: Sequence[Any], thread: int | None) -> Iterator[tuple[Any, int]
         yield from _walk(event.children, thread if is_copy(event) else own)
 
 
-def _kernel(event: Any, call: Event) -> Event:
-    return Event(event.name, event.tag, event.extra_fields, event.start_time_ns, event.end_time_ns, event.duration_time_ns, parent=call)
+def _copied(event: Any, parent: Event | None) -> Event:
+    return Event(event.name, event.tag, event.extra_fields, event.start_time_ns, event.end_time_ns, event.duration_time_ns, parent=parent)
 
 
 def is_copy(event: Any) -> bool:

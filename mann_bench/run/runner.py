@@ -204,7 +204,7 @@ def run_side_by_side(
     comparison = secrets.token_hex(8)
     running: list[_RunningCase] = []
     threads = [case.threads for case in cases]
-    reserved = ReservedCpus(max(threads), sum(threads) if all(case.device.startswith("cuda") for case in cases) else 0)
+    reserved = ReservedCpus(max(threads), sum(threads) if all_on_gpus(cases) else 0)
     try:
         for case, folder, cpus in zip(cases, folders, processors_of(cases, reserved.cpus), strict=True):
             worker = WorkerProcess(case.threads, folder, cpus)
@@ -238,9 +238,12 @@ def processors_of(cases: Sequence[Case], cpus: Sequence[int]) -> list[list[int]]
     On a GPU, where processors only issue the work, each has others as far as there are enough: workers start side by side.
     """
     threads = [case.threads for case in cases]
-    if all(case.device.startswith("cuda") for case in cases):
-        return deal(cpus, threads)
-    return [pick_cpus(cpus, count) for count in threads]
+    return deal(cpus, threads) if all_on_gpus(cases) else [pick_cpus(cpus, count) for count in threads]
+
+
+def all_on_gpus(cases: Sequence[Case]) -> bool:
+    """Whether all cases compute on GPUs."""
+    return all(case.device.startswith("cuda") for case in cases)
 
 
 def build_kernels(dtypes: set[str]) -> None:

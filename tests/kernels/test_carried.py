@@ -1,11 +1,9 @@
 """Cubins made beforehand: found by their source, used before any compiler, refused if they are of another one. nvcc is a stand-in."""
 
 import shutil
-import sys
 
 import pytest
 
-from mann_bench.cli import app as cli
 from mann_bench.kernels.native import build, carried, cubin
 
 NVCC = """#!/bin/sh
@@ -30,11 +28,8 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "cubins"
 
 
-def make(folder, monkeypatch, arch="sm_90"):
-    monkeypatch.setattr(sys, "argv", ["mann-bench", "build-kernels", "--arch", arch, "--out", str(folder)])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    return end.value.code
+def build_into(call, folder, arch="sm_90"):
+    return call("build-kernels", "--arch", arch, "--out", folder)
 
 
 def no_compiler():
@@ -42,20 +37,21 @@ def no_compiler():
 
 
 @pytest.fixture
-def taken_there(folder, tmp_path, monkeypatch):
+def taken_there(call, folder, tmp_path, monkeypatch):
     """The cubins on another machine: with an empty cache, and without a compiler."""
-    assert make(folder, monkeypatch) == 0
+    assert build_into(call, folder).returncode == 0
     monkeypatch.setattr(cubin, "compiler", no_compiler)
     monkeypatch.setenv("MANN_BENCH_CACHE", str(tmp_path / "cache there"))
     monkeypatch.setenv(carried.VARIABLE, str(folder))
     return folder
 
 
-def test_one_cubin_for_each_number_type_and_word_size(folder, monkeypatch, capsys):
-    assert make(folder, monkeypatch) == 0
+def test_one_cubin_for_each_number_type_and_word_size(call, folder):
+    done = build_into(call, folder)
+    assert done.returncode == 0
     assert sorted(path.name.rpartition("-")[0] for path in folder.iterdir()) == sorted(NAMES)
-    assert carried.VARIABLE in capsys.readouterr().out
-    assert make(folder, monkeypatch) == 0  # again: no second set
+    assert carried.VARIABLE in done.stdout
+    assert build_into(call, folder).returncode == 0  # again: no second set
     assert len(list(folder.iterdir())) == len(NAMES)
 
 
@@ -106,9 +102,11 @@ def test_a_folder_that_is_not_there_is_named(taken_there, monkeypatch):
         cubin.compile_kernels("sm_90")
 
 
-def test_messages_of_the_command(folder, monkeypatch, capsys):
-    assert make(folder, monkeypatch, "h100") == 2
-    assert "expected an architecture such as sm_90, got 'h100'" in capsys.readouterr().err
+def test_messages_of_the_command(call, folder, monkeypatch):
+    done = build_into(call, folder, "h100")
+    assert done.returncode == 2
+    assert "expected an architecture such as sm_90, got 'h100'" in done.stderr
     monkeypatch.setattr(cubin, "compiler", no_compiler)
-    assert make(folder, monkeypatch) == 1
-    assert "no CUDA compiler" in capsys.readouterr().err
+    done = build_into(call, folder)
+    assert done.returncode == 1
+    assert "no CUDA compiler" in done.stderr
