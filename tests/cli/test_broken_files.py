@@ -4,12 +4,10 @@ A file without any result ends the command with exit code 2. A broken line among
 """
 
 import json
-import sys
 import warnings
 
 import pytest
 
-from mann_bench.cli import app as cli
 from mann_bench.cli.console import warnings_as_sentences
 from mann_bench.data.errors import StorageWarning
 from tests.support.results import make_result
@@ -40,31 +38,28 @@ RUN_JSON = {
 }
 
 
-def error_of(capsys, monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["mann-bench", *map(str, arguments)])
-    with pytest.raises(SystemExit) as exit_:
-        cli.main()
-    assert exit_.value.code == 2
-    return capsys.readouterr().err
+def error_of(call, *arguments):
+    done = call(*arguments)
+    assert done.returncode == 2
+    return done.stderr
 
 
 @pytest.mark.parametrize("command", ["report", "claims", "compare"])
 @pytest.mark.parametrize("kind", BROKEN)
-def test_results(tmp_path, capsys, monkeypatch, command, kind):
+def test_results(call, tmp_path, command, kind):
     content, message = BROKEN[kind]
     (tmp_path / "results.jsonl").write_bytes(content)
-    error = error_of(capsys, monkeypatch, command, *[tmp_path] * (2 if command == "compare" else 1))
+    error = error_of(call, command, *[tmp_path] * (2 if command == "compare" else 1))
     assert f"{tmp_path / 'results.jsonl'}, {message}" in error
 
 
 @pytest.mark.parametrize("command", ["report", "claims", "compare"])
-def test_a_broken_line_among_others_costs_that_line(tmp_path, capsys, monkeypatch, command):
+def test_a_broken_line_among_others_costs_that_line(call, tmp_path, command):
     lines = [GOOD, *(line for line, _ in LEFT_OUT.values()), GOOD]
     (tmp_path / "results.jsonl").write_text("".join(f"{line}\n" for line in lines))
-    monkeypatch.setattr(sys, "argv", ["mann-bench", command, *[str(tmp_path)] * (2 if command == "compare" else 1)])
-    with pytest.warns(StorageWarning) as warned, pytest.raises(SystemExit) as exit_:
-        cli.main()
-    assert exit_.value.code == 0
+    with pytest.warns(StorageWarning) as warned:
+        done = call(command, *[tmp_path] * (2 if command == "compare" else 1))
+    assert done.returncode == 0
     sentences = {str(warning.message) for warning in warned}
     for number, (_, message) in enumerate(LEFT_OUT.values(), 2):
         expected = f"{tmp_path / 'results.jsonl'}, line {number}: {message}"
@@ -80,26 +75,24 @@ def test_warnings_of_a_folder_are_printed_as_sentences():
 
 @pytest.mark.parametrize("command", ["report", "compare"])
 @pytest.mark.parametrize("kind", RUN_JSON)
-def test_run_json(tmp_path, capsys, monkeypatch, command, kind):
+def test_run_json(call, tmp_path, command, kind):
     content, message = RUN_JSON[kind]
     (tmp_path / "results.jsonl").write_text(GOOD + "\n")
     (tmp_path / "run.json").write_text(content)
-    error = error_of(capsys, monkeypatch, command, *[tmp_path] * (2 if command == "compare" else 1))
+    error = error_of(call, command, *[tmp_path] * (2 if command == "compare" else 1))
     assert f"{tmp_path}/{message}" in error
 
 
-def test_a_torn_last_line_loses_that_case_only(tmp_path, monkeypatch, capsys):
+def test_a_torn_last_line_loses_that_case_only(call, tmp_path):
     (tmp_path / "results.jsonl").write_text(GOOD + "\n" + GOOD[:99])
-    monkeypatch.setattr(sys, "argv", ["mann-bench", "compare", str(tmp_path), str(tmp_path)])
-    with pytest.raises(SystemExit) as exit_:
-        cli.main()
-    assert exit_.value.code == 0
-    assert "1 cases:" in capsys.readouterr().out
+    done = call("compare", tmp_path, tmp_path)
+    assert done.returncode == 0
+    assert "1 cases:" in done.stdout
 
 
-def test_usage_of_compare_and_claims(tmp_path, capsys, monkeypatch):
-    assert "for two git refs add --suite" in error_of(capsys, monkeypatch, "compare", "main", "HEAD")
-    assert "expected a git ref" in error_of(capsys, monkeypatch, "compare", "no-such-ref", "HEAD", "--suite", "quick")
-    assert "--threshold: expected a percentage" in error_of(capsys, monkeypatch, "compare", "a", "b", "--threshold", "5")
-    assert "--fail-on: expected slower:5%" in error_of(capsys, monkeypatch, "compare", "a", "b", "--fail-on", "hotter:5%")
-    assert "expected a run folder" in error_of(capsys, monkeypatch, "claims", tmp_path / "nowhere")
+def test_usage_of_compare_and_claims(call, tmp_path):
+    assert "for two git refs add --suite" in error_of(call, "compare", "main", "HEAD")
+    assert "expected a git ref" in error_of(call, "compare", "no-such-ref", "HEAD", "--suite", "quick")
+    assert "--threshold: expected a percentage" in error_of(call, "compare", "a", "b", "--threshold", "5")
+    assert "--fail-on: expected slower:5%" in error_of(call, "compare", "a", "b", "--fail-on", "hotter:5%")
+    assert "expected a run folder" in error_of(call, "claims", tmp_path / "nowhere")

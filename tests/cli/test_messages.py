@@ -2,12 +2,10 @@
 
 import json
 import re
-import sys
 from datetime import datetime
 
 import pytest
 
-from mann_bench.cli import app as cli
 from mann_bench.cli import options
 from mann_bench.cli.console import PlainConsole, console, tell, wide_console
 from mann_bench.cli.options import new_folder
@@ -18,14 +16,6 @@ from tests.support.results import make_result
 
 EVIL = "[/x] [red]:smile: \x1b[31mred\x1b[0m \x07"
 SHOWN = "[/x] [red]:smile: \\x1b[31mred\\x1b[0m \\x07"
-
-
-def ended(capsys, monkeypatch, *arguments):
-    """Exit code, standard output and standard error of a command."""
-    monkeypatch.setattr(sys, "argv", ["mann-bench", *map(str, arguments)])
-    with pytest.raises(SystemExit) as exit_:
-        cli.main()
-    return exit_.value.code, *capsys.readouterr()
 
 
 class TestTextFromModels:
@@ -57,19 +47,19 @@ class TestTextFromModels:
         shown = line(make_result(status="error", reason="x" * 100_000), Labels([]))
         assert len(shown) < SHOWN_CHARACTERS + 100
 
-    def test_in_the_table_of_plan(self, capsys, monkeypatch, tmp_path):
+    def test_in_the_table_of_plan(self, call, tmp_path):
         suite = tmp_path / "evil.toml"
         models = json.dumps([f"json:{EVIL}"])
         suite.write_text(f'name = "evil"\n[[sweep]]\nmodels = {models}\nslots = ["64"]\n')
-        code, output, _ = ended(capsys, monkeypatch, "plan", suite)
+        code, output, _ = call("plan", suite)
         assert code == 0
         assert "[/x]" in output
         assert "\x1b" not in output
 
-    def test_in_the_table_of_compare(self, capsys, monkeypatch, tmp_path):
+    def test_in_the_table_of_compare(self, call, tmp_path):
         results = [make_result(f"m:{EVIL}"), make_result(f"n:{EVIL}", status="oom", reason=EVIL)]
         (tmp_path / "results.jsonl").write_text("".join(result.to_line() + "\n" for result in results))
-        code, output, _ = ended(capsys, monkeypatch, "compare", tmp_path, tmp_path)
+        code, output, _ = call("compare", tmp_path, tmp_path)
         assert code == 0
         assert "[/x]" in output
         assert "\x1b" not in output
@@ -86,10 +76,10 @@ class TestPlan:
             ('models = ["sam"]\nkernels = "fast"', "kernels: expected one of"),
         ],
     )
-    def test_a_case_that_can_never_be_built(self, capsys, monkeypatch, tmp_path, fields, problem):
+    def test_a_case_that_can_never_be_built(self, call, tmp_path, fields, problem):
         suite = tmp_path / "wrong.toml"
         suite.write_text(f'name = "wrong"\n[[sweep]]\nslots = ["64"]\n{fields}\n')
-        code, _, error = ended(capsys, monkeypatch, "plan", suite)
+        code, _, error = call("plan", suite)
         assert code == 1
         assert error.startswith("error: ")
         assert problem in error
@@ -97,15 +87,15 @@ class TestPlan:
 
 @pytest.mark.parametrize("option", ["--models", "--slots"])
 @pytest.mark.parametrize("text", ["", " , "])
-def test_an_option_without_a_value(capsys, monkeypatch, option, text):
-    code, _, error = ended(capsys, monkeypatch, "plan", "quick", option, text)
+def test_an_option_without_a_value(call, option, text):
+    code, _, error = call("plan", "quick", option, text)
     assert (code, error) == (2, f"error: {option}: expected at least one, got none; leave the option out to take the suite's\n")
 
 
-def test_more_threads_than_processors(capsys, monkeypatch):
+def test_more_threads_than_processors(call, monkeypatch):
     monkeypatch.setattr(options, "usable_threads", lambda: 2)
-    assert "warning: --threads 3: only 2 processors" in ended(capsys, monkeypatch, "plan", "quick", "--models", "lstm", "--threads", "3")[2]
-    assert ended(capsys, monkeypatch, "plan", "quick", "--models", "lstm", "--threads", "2")[2] == ""
+    assert "warning: --threads 3: only 2 processors" in call("plan", "quick", "--models", "lstm", "--threads", "3")[2]
+    assert call("plan", "quick", "--models", "lstm", "--threads", "2")[2] == ""
 
 
 class TestNewFolder:

@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -32,16 +31,8 @@ CALLS = {
 KINDS = [errno.EACCES, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EROFS, errno.ENAMETOOLONG, errno.ENOSPC, errno.EIO, errno.EMFILE]
 
 
-def ended(capsys, monkeypatch, *arguments):
-    """Exit code and standard error of a command."""
-    monkeypatch.setattr(sys, "argv", ["mann-bench", *map(str, arguments)])
-    with pytest.raises(SystemExit) as exit_:
-        cli.main()
-    return exit_.value.code, capsys.readouterr().err
-
-
 @pytest.mark.parametrize("command", [command.name for command in cli.app.registered_commands])
-def test_every_command_reports_every_kind_of_error(capsys, monkeypatch, tmp_path, command):
+def test_every_command_reports_every_kind_of_error(call, monkeypatch, tmp_path, command):
     arguments, inner = CALLS[command]
     monkeypatch.chdir(tmp_path)
     for number in KINDS:
@@ -50,7 +41,7 @@ def test_every_command_reports_every_kind_of_error(capsys, monkeypatch, tmp_path
             raise OSError(number, os.strerror(number), "some/file")
 
         monkeypatch.setattr(inner, refuse)
-        code, error = ended(capsys, monkeypatch, *arguments)
+        code, _, error = call(*arguments)
         assert code == (2 if number in BAD_PATH else 1), error
         assert re.fullmatch(rf"error: some/file: {re.escape(os.strerror(number))}; .+\n", error)
 
@@ -71,14 +62,14 @@ def test_every_command_reports_every_kind_of_error(capsys, monkeypatch, tmp_path
         (["learn", "copy", "--models", "lstm", "--out", "file"], "file: Not a directory; name a folder"),
     ],
 )
-def test_paths_of_the_wrong_kind(capsys, monkeypatch, tmp_path, arguments, message):
+def test_paths_of_the_wrong_kind(call, monkeypatch, tmp_path, arguments, message):
     monkeypatch.chdir(tmp_path)
     Path("folder.toml").mkdir()
     Path("file").touch()
     Path("latin-1.toml").write_bytes('name = "é"'.encode("latin-1"))
     Path("run").mkdir()
     Path("run", "results.jsonl").write_text(make_result().to_line() + "\n")
-    code, error = ended(capsys, monkeypatch, *arguments)
+    code, _, error = call(*arguments)
     assert (code, error.count("\n")) == (2, 1), error
     assert message in error
 

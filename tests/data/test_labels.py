@@ -2,13 +2,11 @@
 
 import io
 import json
-import sys
 from typing import Any, cast
 
 import pytest
 from rich.console import Console
 
-from mann_bench.cli import app as cli
 from mann_bench.data.case import Case
 from mann_bench.data.labels import Labels
 from mann_bench.data.suite import Suite
@@ -79,14 +77,11 @@ def test_progress_and_report(field, tmp_path, monkeypatch):
     assert len(set(zip(frame["setting"], frame["curve"], frame["slots"], strict=True))) == 2
 
 
-def test_plan_shows_each_field_that_differs(tmp_path, monkeypatch, capsys):
+def test_plan_shows_each_field_that_differs(call, tmp_path):
     axes = {name: [getattr(Case(suite="s", model="sam", slots=64), name), OTHERS[name]] for name in ("heads", "seed", "threads", "hidden")}
     text = "".join(f"{name} = {json.dumps(values)}\n" for name, values in axes.items())
     (tmp_path / "s.toml").write_text(f'name = "s"\n[[sweep]]\nmodels = ["sam"]\nslots = ["64"]\n{text}')
-    monkeypatch.setattr(sys, "argv", ["mann-bench", "plan", str(tmp_path / "s.toml")])
-    with pytest.raises(SystemExit):
-        cli.main()
-    rows = [line for line in capsys.readouterr().out.splitlines() if "sam" in line]
+    rows = [line for line in call("plan", tmp_path / "s.toml").stdout.splitlines() if "sam" in line]
     assert len(rows) == len(set(rows)) == 2 ** len(axes)
 
 
