@@ -31,6 +31,7 @@ struct Sizes {
     int64_t scratch_stride;  // Reals of scratch an element
     int64_t input_size;      // X
     int64_t output_size;     // Y
+    int64_t interface_size;  // P
     int64_t parts;           // blocks that search the rows of one element; 0 or 1: only its own
     int64_t step;            // t, of entry points that run one step
     int64_t table_size;      // of slot_hash, a power of two
@@ -42,6 +43,8 @@ struct Sizes {
     int64_t rerank;          // LSH: candidates scored exactly
     int64_t updated;         // single LSH ops: rows of an update, [B, updated] in `rows`
     int64_t links;           // L, 0 for SAM
+    int64_t shifts;          // NTM: reach of the location shift
+    int64_t first_gradient;  // dense models: 1: complete the gradient of the memory before the first step
 };
 
 struct Weights {
@@ -179,6 +182,24 @@ struct LinkMatrices {
     Real* mode_parts;          // [T, B, R, K, 2] backward and forward weight of each row read
 };
 
+// A dense memory: a new one every step, and weights over its N rows. What states before and after a pass hold is the
+// caller's; a tape holds the T - 1 between. Without a tape, the memory after the pass is changed in place, and weights
+// alternate between two places.
+struct DenseMemory {
+    Real* first_memory;         // [B, N, W]
+    Real* memory_tape;          // [T - 1, B, N, W]
+    Real* last_memory;          // [B, N, W]
+    Real* row_norms;            // [T + 1, B, N] sqrt(|row|^2 + epsilon)
+    Real* read_weights_tape;    // [T - 1, B, R, N]; first_read_weights and last_read_weights are [B, R, N]
+    Real* first_write_weights;  // [B, V, N]
+    Real* write_weights_tape;   // [T - 1, B, V, N]
+    Real* last_write_weights;   // [B, V, N]
+    Real* content_tape;         // [T, B, R + V, N] softmax of the content scores
+    Real* grad_memory;          // [B, N, W] in: of the last memory; out: of the first, if `first_gradient`
+    Real* grad_read_weights;    // [B, R, N] in: of the last read weights; out: of the first
+    Real* grad_write_weights;   // [B, V, N] in: of the last write weights; out: of the first
+};
+
 struct Arguments : Sizes,
                    Weights,
                    PassStates,
@@ -189,6 +210,7 @@ struct Arguments : Sizes,
                    Gradients,
                    SingleOp,
                    LshTables,
-                   LinkMatrices {};
+                   LinkMatrices,
+                   DenseMemory {};
 
 }  // namespace mb

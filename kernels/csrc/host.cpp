@@ -1,44 +1,29 @@
 // Entry points of the cpu and emu builds: a plain C interface over raw pointers, items divided among threads.
-#include <atomic>
-#include <thread>
-#include <vector>
-
+#include "block/threads.h"
+#include "dense/entries.h"
 #include "entries.h"
 
 namespace mb {
 
 template <class F>
-void in_block(F work) {
+void in_block([[maybe_unused]] int64_t chunk_threads, F work) {
 #ifdef MB_EMULATE
     Barrier barrier;
     std::vector<std::thread> threads;
     for (int64_t i = 0; i < emulated_threads; ++i) threads.emplace_back([&, i] { work(Block{&barrier, i}); });
     for (auto& thread : threads) thread.join();
 #else
-    work(Block{});
+    work(Block{chunk_threads});
 #endif
 }
 
-// GOMP_parallel of the OpenMP runtime that the process uses; null: there is none, each call starts its own threads.
-typedef void (*Parallel)(void (*function)(void*), void* data, unsigned threads, unsigned flags);
-Parallel shared_team = nullptr;
-
-// work(block, item) for every item, a block each; threads take the next item when free.
+// work(block, item) for every item, a block each. With `chunk_threads`, the items come one after the other, and that
+// many threads share the chunks of each.
 template <class F>
-void for_items(int64_t items, int64_t threads, F work) {
-    std::atomic<int64_t> next{0};
-    auto share = [&] {
-        for (int64_t item; (item = next++) < items;) in_block([&](const Block& block) { work(block, item); });
-    };
-    if (threads > items) threads = items;
-    if (threads <= 1) return share();
-    if (shared_team)
-        return shared_team([](void* data) { (*static_cast<decltype(share)*>(data))(); }, &share,
-                           static_cast<unsigned>(threads), 0);
-    std::vector<std::thread> others;
-    for (int64_t i = 1; i < threads; ++i) others.emplace_back(share);
-    share();
-    for (auto& other : others) other.join();
+void for_items(int64_t items, int64_t threads, int64_t chunk_threads, F work) {
+    divide(items, threads, [&](int64_t item) {
+        in_block(chunk_threads, [&](const Block& block) { work(block, item); });
+    });
 }
 
 }  // namespace mb
@@ -61,7 +46,7 @@ int64_t mb_first_bad_row(const int64_t* rows, int64_t count, int64_t low, int64_
 #define MB_ENTRY(name, items)                                               \
     void mb_##name(const Arguments* arguments) {                            \
         const Arguments& a = *arguments;                                    \
-        for_items(items, a.threads, [&](const Block& block, int64_t item) { \
+        for_items(items, a.threads, 1, [&](const Block& block, int64_t item) { \
             if (a.width == 32)                                              \
                 entries::name<32>(block, a, item);                          \
             else                                                            \
@@ -69,5 +54,20 @@ int64_t mb_first_bad_row(const int64_t* rows, int64_t count, int64_t low, int64_
         });                                                                 \
     }
 MB_ENTRIES
+#undef MB_ENTRY
+
+#define MB_ENTRY(name)                                                                                      \
+    void mb_##name(const Arguments* arguments) {                                                            \
+        const Arguments& a = *arguments;                                                                    \
+        const bool by_rows = shares_rows(a);                                                                \
+        for_items(num_batch_tiles(a), by_rows ? 1 : a.threads, by_rows ? a.threads : 1,                     \
+                  [&](const Block& block, int64_t item) {                                                   \
+                      if (a.width == 32)                                                                    \
+                          entries::name<32>(block, a, item);                                                \
+                      else                                                                                  \
+                          entries::name<0>(block, a, item);                                                 \
+                  });                                                                                       \
+    }
+MB_DENSE_ENTRIES
 #undef MB_ENTRY
 }

@@ -3,6 +3,7 @@
 
 #include "block/one_lane.h"
 #include "block/simd.h"
+#include "block/threads.h"
 
 namespace mb {
 
@@ -108,6 +109,8 @@ struct Block {
     static constexpr bool multiplies_columns = true;  // whether a forward step may be given transposed matrices
     static constexpr int64_t num_lane_tiles = 1;
     static constexpr int64_t tile_size = RhsBatch::max_count;  // elements of a batch tile
+    static constexpr int64_t chunk_rows = 1024;
+    int64_t chunk_threads;  // that share the loops over chunks
     int64_t size() const { return 1; }
     void sync() const {}
     template <class F>
@@ -122,6 +125,12 @@ struct Block {
     template <class F>
     void for_each_by_warp(int64_t n, F f) const {
         for (int64_t i = 0; i < n; ++i) f(i, Warp{});
+    }
+    // f(i) for each i < n, chunks of a large memory; what it writes is visible at once.
+    template <class F>
+    void for_each_chunk(int64_t n, F f) const {
+        if (chunk_threads > 1) return divide(n, chunk_threads, f);
+        for (int64_t i = 0; i < n; ++i) f(i);
     }
     template <class F>
     void on_leader(F f) const {

@@ -91,6 +91,7 @@ struct Block {
     static constexpr bool multiplies_columns = true;
     static constexpr int64_t num_lane_tiles = emulated_threads;
     static constexpr int64_t tile_size = 1;  // elements of a batch tile
+    static constexpr int64_t chunk_rows = 3;
     Barrier* barrier;
     int64_t thread;
 
@@ -116,6 +117,11 @@ struct Block {
         for (int64_t i = thread; i < n; i += emulated_threads) f(i, Warp{});
     }
     template <class F>
+    void for_each_chunk(int64_t n, F f, const char* file = __builtin_FILE(), int line = __builtin_LINE()) const {
+        for (int64_t i = thread; i < n; i += emulated_threads) f(i);
+        sync(file, line);
+    }
+    template <class F>
     void on_leader(F f) const {
         if (thread == 0) f();
     }
@@ -132,6 +138,16 @@ inline void prefetch(const void*) {}
 inline void dot_rows(const Store* const* rows, const Real* query, int64_t width, Real* dots) {
     dots[0] = 0;
     for (int64_t w = 0; w < width; ++w) dots[0] += static_cast<Real>(rows[0][w]) * query[w];
+}
+
+template <class Vector>
+inline Vector load_columns(const Real* from) {
+    return *from;
+}
+inline void store_columns(Real* to, Real value) { *to = value; }
+template <class F>
+inline void for_each_columns(int64_t width, F f) {
+    for (int64_t w = 0; w < width; ++w) f(Real(0), w);
 }
 
 }  // namespace mb

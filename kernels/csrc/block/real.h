@@ -121,6 +121,38 @@ MB_LEAF float exponential(float x) {
 #endif
 }
 
+#if !defined(__CUDACC__)
+MB_LEAF double logarithm(double x) { return log(x); }
+
+// log to 1 ulp of normal numbers, without a branch or call: x = 2^n m with m in [1/sqrt(2), sqrt(2)], and a polynomial
+// in m - 1.
+MB_LEAF float logarithm(float x) {
+    int32_t bits;
+    __builtin_memcpy(&bits, &x, sizeof bits);
+    const int32_t n = (bits - 0x3f3504f3) >> 23, scaled = bits - n * (1 << 23);
+    float m;
+    __builtin_memcpy(&m, &scaled, sizeof m);
+    const float r = m - 1.0f, square = r * r, whole = static_cast<float>(n);
+    float p = 7.0376836292e-2f;
+    p = p * r - 1.1514610310e-1f;
+    p = p * r + 1.1676998740e-1f;
+    p = p * r - 1.2420140846e-1f;
+    p = p * r + 1.4249322787e-1f;
+    p = p * r - 1.6668057665e-1f;
+    p = p * r + 2.0000714765e-1f;
+    p = p * r - 2.4999993993e-1f;
+    p = p * r + 3.3333331174e-1f;
+    const float sum = whole * -2.12194440e-4f + (p * r * square - 0.5f * square) + r;
+    const float result = sum + whole * 0.693359375f;
+    const float at_ends = x == 0.0f ? -float_of_bits(0x7f800000u) : (x > 0.0f ? x : float_of_bits(0x7fc00000u));
+    return x > 0.0f && x < float_of_bits(0x7f800000u) ? result : at_ends;
+}
+
+MB_LEAF Real smallest_normal() { return sizeof(Real) == 4 ? Real(1.17549435e-38) : Real(2.2250738585072014e-308); }
+// The derivative of y = softplus(x) by x, from y.
+MB_LEAF Real softplus_slope(Real y) { return static_cast<Real>(-expm1(-y)); }
+#endif
+
 MB_LEAF Real sigmoid(Real x) { return Real(1) / (Real(1) + exponential(-x)); }
 MB_LEAF double hyperbolic_tangent(double x) { return tanh(x); }
 // Near 0 a quotient minus 1 would keep few of its digits: there it is the Taylor series.

@@ -234,4 +234,78 @@ inline void simd_matvec_transposed_batch(const RhsBatch& x, int64_t first, const
     }
 }
 
+// Columns of a row are worked on a vector at a time, of a size of which a dozen fit into the registers.
+#if defined(__AVX512F__)
+typedef SimdVector ColumnVector;
+#else
+typedef Half ColumnVector;
+#endif
+template <class Vector>
+inline __attribute__((always_inline)) Vector load_columns(const Real* from) {
+    Vector row;
+    __builtin_memcpy(&row, from, sizeof row);
+    return row;
+}
+template <class Vector>
+inline __attribute__((always_inline)) void store_columns(Real* to, Vector row) {
+    __builtin_memcpy(to, &row, sizeof row);
+}
+template <class Vector>
+constexpr int64_t lanes_of = static_cast<int64_t>(sizeof(Vector) / sizeof(Real));
+
+// f(zero, w) for the columns w.. of a row, as many as the type of `zero` holds.
+template <class F>
+inline __attribute__((always_inline)) void for_each_columns(int64_t width, F f) {
+    int64_t w = 0;
+    for (; w + lanes_of<ColumnVector> <= width; w += lanes_of<ColumnVector>) f(ColumnVector{}, w);
+    for (; w + lanes_of<Quarter> <= width; w += lanes_of<Quarter>) f(Quarter{}, w);
+    for (; w < width; ++w) f(Real(0), w);
+}
+
+inline Quarter fold(Half half) {
+    Quarter quarters[2];
+    __builtin_memcpy(quarters, &half, sizeof half);
+    return quarters[0] + quarters[1];
+}
+
+// dots[i] = rows[i] . vector, for four rows of any width.
+inline __attribute__((always_inline)) void dot_four(const Real* const* rows, const Real* vector, int64_t width,
+                                                    Real* dots) {
+    ColumnVector wide[4] = {};
+    int64_t w = 0;
+    for (; w + lanes_of<ColumnVector> <= width; w += lanes_of<ColumnVector>) {
+        const ColumnVector factor = load_columns<ColumnVector>(vector + w);
+        for (int i = 0; i < 4; ++i) wide[i] += load_columns<ColumnVector>(rows[i] + w) * factor;
+    }
+    Quarter part[4];
+    for (int i = 0; i < 4; ++i) part[i] = fold(wide[i]);
+    for (; w + lanes_of<Quarter> <= width; w += lanes_of<Quarter>) {
+        const Quarter factor = load_columns<Quarter>(vector + w);
+        for (int i = 0; i < 4; ++i) part[i] += load_columns<Quarter>(rows[i] + w) * factor;
+    }
+    four_totals(part, dots);
+    for (; w < width; ++w)
+        for (int i = 0; i < 4; ++i) dots[i] += rows[i][w] * vector[w];
+}
+// squares[i] = |rows[i]|^2, the same.
+inline __attribute__((always_inline)) void square_four(const Real* const* rows, int64_t width, Real* squares) {
+    ColumnVector wide[4] = {};
+    int64_t w = 0;
+    for (; w + lanes_of<ColumnVector> <= width; w += lanes_of<ColumnVector>)
+        for (int i = 0; i < 4; ++i) {
+            const ColumnVector row = load_columns<ColumnVector>(rows[i] + w);
+            wide[i] += row * row;
+        }
+    Quarter part[4];
+    for (int i = 0; i < 4; ++i) part[i] = fold(wide[i]);
+    for (; w + lanes_of<Quarter> <= width; w += lanes_of<Quarter>)
+        for (int i = 0; i < 4; ++i) {
+            const Quarter row = load_columns<Quarter>(rows[i] + w);
+            part[i] += row * row;
+        }
+    four_totals(part, squares);
+    for (; w < width; ++w)
+        for (int i = 0; i < 4; ++i) squares[i] += rows[i][w] * rows[i][w];
+}
+
 }  // namespace mb

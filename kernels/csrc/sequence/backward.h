@@ -3,8 +3,6 @@
 // rollback, controller.
 #pragma once
 
-#include "block/matvec.h"
-#include "sequence/batch_tile.h"
 #include "sequence/element.h"
 
 namespace mb {
@@ -56,20 +54,10 @@ struct BackwardElement : Element {
         block.for_each(a.touched_count[b] * W, [&](int64_t i) { gradient_row(0)[i] = 0; });
     }
 
-    // [x_t, r_{t-1}]: the right factor of the gradient of weight_ih.
-    MB_FN void store_cell_inputs(int64_t t) {
-        const Count X = a.input_size;
-        Real* const out = a.cell_inputs + (t * a.batch + b) * (X + R * W);
-        const Real* const x = a.x + (t * a.batch + b) * X;
-        block.for_each(X, [&](Count j) { out[j] = x[j]; });
-        block.for_each(R * W, [&](Count j) { out[X + j] = carry(t)[H + j]; });
-    }
-
     // Gradients of the memory and the interface from step t; the memory is rolled back to before it.
     MB_FN void memory_backward(int64_t t) {
-        const Real* from_output = a.grad_features + (t * a.batch + b) * C;
         Real* const last_weights = a.grad_weights + b * F;
-        block.for_each(C, [&](Count j) { grad_carry[j] += from_output[j]; });
+        add_output_gradient(t);
         store_cell_inputs(t);
         gather_support(t);
         read_backward(t, last_weights);
@@ -225,31 +213,13 @@ struct BackwardElement : Element {
             grad_weights[i] = index[i] < 0 ? 0 : grad;
         });
     }
-
-    MB_FN Real* interface_gradient(int64_t t) const { return a.grad_interface + (t * a.batch + b) * P; }
-    MB_FN Real* gates_gradient(int64_t t) const { return a.grad_gates + (t * a.batch + b) * 4 * H; }
-
-    MB_FN void lstm_backward(int64_t t) {
-        const Real *const g = gates(t), *const before = cell(t), *const after = cell(t + 1);
-        Real *const grad_g = gates_gradient(t), *const grad_cell = a.grad_cell + b * H;
-        block.for_each(H, [&](Count j) {
-            const Real i = g[j], f = g[H + j], c = g[2 * H + j], o = g[3 * H + j],
-                       squashed = hyperbolic_tangent(after[j]);
-            const Real grad = grad_cell[j] + grad_hidden[j] * o * (1 - squashed * squashed);
-            grad_g[j] = grad * c * i * (1 - i);
-            grad_g[H + j] = grad * before[j] * f * (1 - f);
-            grad_g[2 * H + j] = grad * i * (1 - c * c);
-            grad_g[3 * H + j] = grad_hidden[j] * squashed * o * (1 - o);
-            grad_cell[j] = grad * f;
-        });
-    }
 };
 
 template <int fixed_width>
-struct Backward : BatchTile<BackwardElement<fixed_width>> {
+struct Backward : ControllerTile<BackwardElement<fixed_width>> {
     typedef BackwardElement<fixed_width> Element;
-    typedef BatchTile<Element> Tile;
-    using Tile::Tile, Tile::block, Tile::a, Tile::clocks, Tile::for_each_element, Tile::rhs_of_all;
+    typedef ControllerTile<Element> Tile;
+    using Tile::Tile, Tile::block, Tile::a, Tile::clocks, Tile::for_each_element, Tile::controller_backward;
 
     MB_FN void run() {
         clocks().start(block);
@@ -259,24 +229,6 @@ struct Backward : BatchTile<BackwardElement<fixed_width>> {
             for_each_element([&](Element& element) { element.memory_backward(t); });
             controller_backward(t);
         }
-    }
-
-    MB_FN void controller_backward(int64_t t) {
-        const int64_t H = a.hidden, RW = a.heads * a.width;
-        const RhsBatch hidden =
-            rhs_of_all([&](RhsBatch& x, Element& e) { x.add(e.grad_hidden, e.grad_carry, e.interface_gradient(t)); });
-        matvec_transposed(block, hidden, a.interface_weight, H, Element::interface_size(a), H);
-        block.sync();
-        for_each_element([&](Element& e) { e.lstm_backward(t); });
-        block.sync();
-        const RhsBatch before =
-            rhs_of_all([&](RhsBatch& x, Element& e) { x.add(e.grad_carry, nullptr, e.gates_gradient(t)); });
-        matvec_transposed(block, before, a.weight_hh, H, 4 * H, H);
-        const RhsBatch reads =
-            rhs_of_all([&](RhsBatch& x, Element& e) { x.add(e.grad_carry + H, nullptr, e.gates_gradient(t)); });
-        matvec_transposed(block, reads, a.weight_ih + a.input_size, a.input_size + RW, 4 * H, RW);
-        block.sync();
-        clocks().end_of(block, Phase::controller);
     }
 };
 

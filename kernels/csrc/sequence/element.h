@@ -7,16 +7,12 @@
 #include "memory/lsh_query.h"
 #include "memory/lsh_update.h"
 #include "memory/rows.h"
-#include "sequence/clocks.h"
+#include "sequence/controller.h"
 
 namespace mb {
 
-struct Element {
-    const Block& block;
-    const Arguments& a;
-    const int64_t b, W;  // b: the element; else as in arguments.h
-    const Count H, R, K, V, S, P, C, E, F, M;
-    Clocks clocks;
+struct Element : ControllerElement {
+    const Count K, V, S, E, F, M;  // as in arguments.h
     LruRing ring;
     Lsh lsh;
     Links links;
@@ -27,11 +23,8 @@ struct Element {
     // scratch; the gradients are backward's
     Real *support_weights, *query_norms, *workspace;
     int32_t* support_rows;
-    Real *grad_carry, *grad_hidden, *grad_read, *grad_content, *grad_support, *dots;
+    Real *grad_read, *grad_content, *grad_support, *dots;
 
-    MB_FN static Count interface_size(const Arguments& a) {
-        return a.heads * (a.width + a.strength + a.modes) + a.write_heads * (a.width + 2);
-    }
     MB_FN static Count ring_appends(const Arguments& a) {
         return a.write_heads * (support_size(a) + 2) + a.heads * a.reads;
     }
@@ -44,23 +37,14 @@ struct Element {
         return 2 * support + written_size(a) + a.heads + backward + (search > linking ? search : linking) + 64;
     }
 
-    // width: that of the arguments, or the same number as a constant known to the compiler.
     MB_FN Element(const Block& block, const Arguments& a, int64_t element, int64_t width)
-        : block(block),
-          a(a),
-          b(element),
-          W(width),
-          H(a.hidden),
-          R(a.heads),
+        : ControllerElement(block, a, element, width),
           K(a.reads),
           V(a.write_heads),
           S(support_size(a)),
-          P(interface_size(a)),
-          C(a.hidden + a.heads * a.width),
           E(written_size(a)),
           F(a.heads * a.reads),
           M(ring_appends(a)),
-          clocks(a.clocks, element),
           ring(a, element, a.ring_tail, nullptr),
           lsh(a, element),
           links(a, element),
@@ -76,22 +60,13 @@ struct Element {
         };
         support_weights = take(V * S), query_norms = take(R);
         support_rows = reinterpret_cast<int32_t*>(take(V * S));
-        grad_carry = a.grad_carry + b * C, grad_hidden = take(H), grad_read = take(F), grad_content = take(F);
+        grad_hidden = take(H), grad_read = take(F), grad_content = take(F);
         grad_support = take(V * S), dots = take(E + F);
         workspace = next;
     }
 
     // ---- tape ----
 
-    // Where step t of a tape [T, B, n] is kept: without a tape, steps alternate between two places.
-    template <class T>
-    MB_FN T* tape_at(T* tape, int64_t t, Count n) const {
-        return tape + ((a.taped ? t : t % 2) * a.batch + b) * n;
-    }
-    MB_FN Real* carry(int64_t t) const { return a.carry + (t * a.batch + b) * C; }
-    MB_FN Real* cell(int64_t t) const { return tape_at(a.cell, t, H); }
-    MB_FN Real* gates(int64_t t) const { return tape_at(a.gates, t, 4 * H); }
-    MB_FN Real* interface(int64_t t) const { return tape_at(a.interface, t, P); }
     MB_FN int32_t* read_index(int64_t t) const { return tape_at(a.read_index, t, F); }  // 0: before the first step
     MB_FN Real* read_weights(int64_t t) const { return tape_at(a.read_weights, t, F); }
     MB_FN int32_t* content_index(int64_t t) const {

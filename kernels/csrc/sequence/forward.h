@@ -2,8 +2,6 @@
 // A, D). Order of a step: controller, write, link, read.
 #pragma once
 
-#include "block/matvec.h"
-#include "sequence/batch_tile.h"
 #include "sequence/element.h"
 
 namespace mb {
@@ -17,9 +15,7 @@ struct ForwardElement : Element {
     // A row that a state names. One that the memory does not have is none: a state can come from anywhere.
     MB_FN int32_t row_of_state(int64_t row) const { return row >= 0 && row < a.slots ? static_cast<int32_t>(row) : -1; }
     MB_FN void load_first_states() {
-        block.for_each(H,
-                       [&](Count j) { carry(0)[j] = a.first_hidden[b * H + j], cell(0)[j] = a.first_cell[b * H + j]; });
-        block.for_each(R * W, [&](Count j) { carry(0)[H + j] = a.first_reads[b * R * W + j]; });
+        load_first_controller();
         block.for_each(F, [&](Count i) {
             read_index(0)[i] = row_of_state(a.first_read_index[b * F + i]);
             read_weights(0)[i] = a.first_read_weights[b * F + i];
@@ -35,31 +31,13 @@ struct ForwardElement : Element {
     MB_FN void store_last_states() {
         const int64_t T = a.steps;
         const Count L = a.links;
-        block.for_each(H,
-                       [&](Count j) { a.last_hidden[b * H + j] = carry(T)[j], a.last_cell[b * H + j] = cell(T)[j]; });
-        block.for_each(R * W, [&](Count j) { a.last_reads[b * R * W + j] = carry(T)[H + j]; });
+        store_last_controller();
         block.for_each(F, [&](Count i) {
             a.last_read_index[b * F + i] = read_index(T)[i], a.last_read_weights[b * F + i] = read_weights(T)[i];
         });
         block.for_each(L, [&](Count i) {
             a.last_precedence_rows[b * L + i] = tape_at(a.precedence_rows, T, L)[i];
             a.last_precedence[b * L + i] = tape_at(a.precedence, T, L)[i];
-        });
-    }
-
-    // The LSTM cell of step t (Rae et al. 2016, supplement A): gates are activated in place.
-    MB_FN void lstm(int64_t t) {
-        Real *const g = gates(t), *const hidden = carry(t + 1);
-        const Real* before = cell(t);
-        Real* const after = cell(t + 1);
-        Real *const g_f = g + H, *const g_c = g + 2 * H, *const g_o = g + 3 * H;
-        // by value, so that the compiler knows that no store changes these pointers
-        block.for_each(H, [=](Count j) MB_INLINE {
-            const Real i = sigmoid(g[j]), f = sigmoid(g_f[j]), c = hyperbolic_tangent(g_c[j]), o = sigmoid(g_o[j]);
-            const Real next = f * before[j] + i * c;
-            g[j] = i, g_f[j] = f, g_c[j] = c, g_o[j] = o;
-            after[j] = next;
-            hidden[j] = o * hyperbolic_tangent(next);
         });
     }
 
@@ -250,10 +228,10 @@ struct ForwardElement : Element {
 };
 
 template <int fixed_width>
-struct Forward : BatchTile<ForwardElement<fixed_width>> {
+struct Forward : ControllerTile<ForwardElement<fixed_width>> {
     typedef ForwardElement<fixed_width> Element;
-    typedef BatchTile<Element> Tile;
-    using Tile::Tile, Tile::block, Tile::a, Tile::clocks, Tile::for_each_element, Tile::rhs_of_all;
+    typedef ControllerTile<Element> Tile;
+    using Tile::Tile, Tile::block, Tile::a, Tile::clocks, Tile::for_each_element, Tile::controller;
 
     MB_FN void run() {
         clocks().start(block);
@@ -264,34 +242,6 @@ struct Forward : BatchTile<ForwardElement<fixed_width>> {
             for_each_element([&](Element& element) { element.write(t), element.read(t); });
         }
         for_each_element([](Element& element) { element.store_last_states(); });
-    }
-
-    // The interface is visible after the next sync.
-    MB_FN void controller(int64_t t) {
-        const int64_t H = a.hidden, RW = a.heads * a.width, P = Element::interface_size(a);
-        const RhsBatch hidden = rhs_of_all(
-            [&](RhsBatch& x, Element& e) { x.add(e.gates(t), a.input + (t * a.batch + e.b) * 4 * H, e.carry(t)); });
-        if (Block::multiplies_columns && a.carry_columns) {
-            matvec_transposed(block, hidden, a.carry_columns, 4 * H, H + RW, 4 * H);
-        } else {
-            matvec(block, hidden, a.weight_hh, H, 4 * H, H);
-            // No sync: the same thread owns a row here and in the product above.
-            const RhsBatch reads =
-                rhs_of_all([&](RhsBatch& x, Element& e) { x.add(e.gates(t), e.gates(t), e.carry(t) + H); });
-            matvec(block, reads, a.weight_ih + a.input_size, a.input_size + RW, 4 * H, RW);
-        }
-        block.sync();
-        for_each_element([&](Element& e) { e.lstm(t); });
-        block.sync();
-        const RhsBatch interface =
-            rhs_of_all([&](RhsBatch& x, Element& e) { x.add(e.interface(t), a.interface_bias, e.carry(t + 1)); });
-        if (Block::multiplies_columns && a.carry_columns)
-            matvec_transposed(block, interface, a.interface_columns, P, H, P);
-        else
-            matvec(block, interface, a.interface_weight, H, P, H);
-        block.sync();
-        for_each_element([&](Element& e) { e.activate_interface(t); });
-        clocks().end_of(block, Phase::controller);
     }
 };
 

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "block/matvec.h"
-#include "sequence/element.h"
+#include "arguments.h"
 
 namespace mb::entries {
 
@@ -95,7 +95,7 @@ MB_FN void output_back(const Block& block, const Arguments& a, int64_t item) {
 // Gradients of the weights of controller, interface and output layer.
 template <int>
 MB_FN void weight_gradients(const Block& block, const Arguments& a, int64_t item) {
-    const int64_t H = a.hidden, C = H + a.heads * a.width, XR = C - H + a.input_size, P = Element::interface_size(a),
+    const int64_t H = a.hidden, C = H + a.heads * a.width, XR = C - H + a.input_size, P = a.interface_size,
                   Y = a.output_size, n = a.steps * a.batch;
     const Real* const after = a.carry + a.batch * C;
     sum_outer_products(block, a, item, a.grad_weight_ih, 4 * H, XR, a.grad_gates, 4 * H, a.cell_inputs, XR, n);

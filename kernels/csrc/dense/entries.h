@@ -1,0 +1,74 @@
+// Whole passes of the models with a dense memory, as entry points of the host: each does its work for a batch tile. They
+// read Sizes, Weights, PassStates, Tape without rows read or written, Scratch and DenseMemory; backward also Gradients.
+#pragma once
+
+#include "dense/ntm_backward.h"
+
+// MB_ENTRY(name), as in entries.h; all have an item a batch tile.
+// clang-format off
+#define MB_DENSE_ENTRIES       \
+    MB_ENTRY(ntm_scratch)      \
+    MB_ENTRY(ntm_forward)      \
+    MB_ENTRY(ntm_backward)
+// clang-format on
+
+namespace mb {
+
+template <class Element>
+struct DenseForward : ControllerTile<Element> {
+    typedef ControllerTile<Element> Tile;
+    using Tile::Tile, Tile::block, Tile::a, Tile::clocks, Tile::for_each_element, Tile::controller;
+
+    MB_FN void run() {
+        clocks().start(block);
+        for_each_element([](Element& element) { element.load_first_states(); });
+        clocks().end_of(block, Phase::rest);
+        for (int64_t t = 0; t < a.steps; ++t) {
+            controller(t);
+            for_each_element([&](Element& element) { element.step(t); });
+        }
+        for_each_element([](Element& element) { element.store_last_states(); });
+    }
+};
+
+template <class Element>
+struct DenseBackward : ControllerTile<Element> {
+    typedef ControllerTile<Element> Tile;
+    using Tile::Tile, Tile::block, Tile::a, Tile::clocks, Tile::for_each_element, Tile::controller_backward;
+
+    MB_FN void run() {
+        clocks().start(block);
+        for (int64_t t = a.steps; t-- > 0;) {
+            for_each_element([&](Element& element) { element.step(t); });
+            controller_backward(t);
+        }
+        for_each_element([](Element& element) { element.end(); });
+        clocks().end_of(block, Phase::rest);
+    }
+};
+
+}  // namespace mb
+
+namespace mb::entries {
+
+template <template <int> class Element>
+MB_FN int64_t scratch_of(const Block& block, const Arguments& a) {
+    return Element<0>(block, a, 0).scratch.used;
+}
+
+// To `index`: Reals of scratch that forward and backward need for an element. Reads Sizes.
+template <int fixed_width>
+MB_FN void ntm_scratch(const Block& block, const Arguments& a, int64_t) {
+    block.on_leader([&] { a.index[0] = scratch_of<NtmForward>(block, a), a.index[1] = scratch_of<NtmBackward>(block, a); });
+}
+
+template <int fixed_width>
+MB_FN void ntm_forward(const Block& block, const Arguments& a, int64_t tile) {
+    DenseForward<NtmForward<fixed_width>>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
+}
+template <int fixed_width>
+MB_FN void ntm_backward(const Block& block, const Arguments& a, int64_t tile) {
+    DenseBackward<NtmBackward<fixed_width>>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
+}
+
+}  // namespace mb::entries

@@ -1,0 +1,196 @@
+// The memory of the NTM (Graves et al. 2014, section 3): a step addresses and writes, then addresses and reads.
+//
+// Forward passes over the memory three times a step: it scores the write keys; it writes, and takes the norms and the
+// scores of the read keys of the rows it has written; it reads. Backward passes over M_t three times for a step, and
+// over its gradient once: the gradient of the write keys' scores is added in the pass of the step before.
+#pragma once
+
+#include "dense/element.h"
+#include "dense/location.h"
+
+namespace mb {
+
+struct NtmElement : DenseElement {
+    const Count S, A, heads, most;  // S: reach of the shift, A: size of an address, most: heads that address at once
+    const Location location;
+    // Scratch. Vectors [most, N]; sums of each chunk [chunks, part_stride].
+    Real *key_norms, *scores, *parts, *softmaxes;
+    Count part_stride;
+
+    MB_FN NtmElement(const Block& block, const Arguments& a, int64_t element, int64_t width)
+        : DenseElement(block, a, element, width),
+          S(a.shifts),
+          A(W + 4 + 2 * a.shifts),
+          heads(R + V),
+          most(R > V ? R : V),
+          location{N, S} {
+        key_norms = scratch.take(heads);
+        scores = scratch.take(most * N);
+        softmaxes = scratch.take(6 * heads * chunks);
+        const Count vectors = heads * (W + 3) + 2 * V * W + tile_rows * W, numbers = heads * (2 * S + 4);
+        part_stride = vectors + numbers;
+        parts = scratch.take(part_stride * chunks);
+    }
+
+    // Of head h; read heads come first.
+    MB_FN Address address(Real* interface, Count h) const { return Address{interface + h * A, W}; }
+    MB_FN Real* erase(Real* interface, Count v) const { return interface + heads * A + v * W; }
+    MB_FN Real* add(Real* interface, Count v) const { return interface + heads * A + (V + v) * W; }
+    MB_FN Real* content(int64_t t, Count h) const {
+        return a.content_tape + ((t * a.batch + b) * heads + h) * N;
+    }
+    MB_FN Softmax softmax(Count number) const {
+        Real* const own = softmaxes + 3 * number * chunks;
+        return Softmax{own, own + chunks, own + 2 * chunks};
+    }
+    MB_FN Softmax content_softmax(Count h) const { return softmax(h); }
+    MB_FN Softmax sharp_softmax(Count h) const { return softmax(heads + h); }
+    MB_FN Real* part(int64_t chunk) const { return parts + chunk * part_stride; }
+
+    MB_FN void compute_key_norms(int64_t t) {
+        block.for_each_by_warp(heads, [&](Count h, Warp warp) {
+            const Real norm = norm_of(interface(t) + h * A, W);
+            if (warp.is_leader()) key_norms[h] = norm;
+        });
+    }
+};
+
+template <int fixed_width>
+struct NtmForward : NtmElement {
+    MB_FN NtmForward(const Block& block, const Arguments& a, int64_t element)
+        : NtmElement(block, a, element, fixed_width ? fixed_width : a.width) {}
+
+    MB_FN void load_first_states() {
+        load_first_controller();
+        block.sync();
+    }
+    MB_FN void store_last_states() { store_last_controller(); }
+
+    // Visible after the next sync.
+    MB_FN void activate_interface(int64_t t) {
+        Real* const p = interface(t);
+        block.for_each_by_warp(heads, [&](Count h, Warp warp) {
+            if (!warp.is_leader()) return;
+            const Address own = address(p, h);
+            own.strength() = softplus(own.strength());
+            own.gate() = sigmoid(own.gate());
+            own.sharpening() = 1 + softplus(own.sharpening());
+            Real *const shifts = own.shifts(), top = shifts[0], total = 0;
+            for (Count i = 1; i <= 2 * S; ++i) top = shifts[i] > top ? shifts[i] : top;
+            for (Count i = 0; i <= 2 * S; ++i) total += shifts[i] = exponential(shifts[i] - top);
+            for (Count i = 0; i <= 2 * S; ++i) shifts[i] /= total;
+        });
+        Real* const erased = erase(p, 0);
+        block.for_each(V * W, [=](Count i) MB_INLINE { erased[i] = sigmoid(erased[i]); });
+        compute_key_norms(t);
+    }
+
+    MB_FN void step(int64_t t) {
+        Real* const p = interface(t);
+        block.sync();
+        block.for_each_chunk(chunks, [&](int64_t number) { score_write_keys(t, p, chunk(number)); });
+        locate(t, p, R, V, write_weights(t), write_weights(t + 1));
+        clocks.end_of(block, Phase::addressing);
+        block.for_each_chunk(chunks, [&](int64_t number) { write(t, p, chunk(number)); });
+        clocks.end_of(block, Phase::write);
+        locate(t, p, 0, R, read_weights(t), read_weights(t + 1));
+        clocks.end_of(block, Phase::addressing);
+        block.for_each_chunk(chunks, [&](int64_t number) { read(t, chunk(number)); });
+        block.on_leader([&] { add_parts(carry(t + 1) + H, R * W, parts, part_stride, chunks); });
+        block.sync();
+        clocks.end_of(block, Phase::read);
+    }
+
+    MB_FN void score_write_keys(int64_t t, Real* p, const Chunk& chunk) {
+        const Real* const rows = memory(t);
+        for_each_tile(chunk, [&](int64_t first, int64_t count) {
+            const RowsOf<const Real> tile = rows_of(rows, first, count);
+            Real numbers[tile_rows];
+            if (t == 0) norm_tile(tile, W, numbers), store_tile(norms(0) + first, numbers, count);
+            for (Count v = 0; v < V; ++v)
+                dot_tile(tile, address(p, R + v).key, W, numbers), store_tile(scores + v * N + first, numbers, count);
+        });
+        begin_softmax(t, p, chunk, R, V);
+    }
+
+    // From products of rows and keys to exp(strength * cosine - the chunk's largest). The norms are those after t steps.
+    MB_FN void begin_softmax(int64_t t, Real* p, const Chunk& chunk, Count first_head, Count count) {
+        const Real* const norm = norms(t);
+        for (Count h = 0; h < count; ++h) {
+            Real* const own = scores + h * N;
+            const Real scale = address(p, first_head + h).strength() / key_norms[first_head + h];
+            for_vector(chunk.size(), [=](int64_t i) MB_INLINE {
+                own[chunk.first + i] = scale * own[chunk.first + i] / norm[chunk.first + i];
+            });
+            content_softmax(first_head + h).begin(chunk, own, chunk.end);
+        }
+    }
+
+    // The weights of some heads, up to the factors of their last softmax.
+    MB_FN void locate(int64_t t, Real* p, Count first_head, Count count, const Real* before, Real* after) {
+        block.on_leader([&] {
+            for (Count h = first_head; h < first_head + count; ++h) content_softmax(h).combine(chunks);
+        });
+        block.sync();
+        block.for_each_chunk(chunks, [&](int64_t number) {
+            for (Count i = 0; i < count; ++i) {
+                const Count h = first_head + i;
+                location.forward(chunk(number), address(p, h), scores + i * N, content_softmax(h), before + i * N,
+                                 a.taped ? content(t, h) : nullptr, after + i * N, sharp_softmax(h));
+            }
+        });
+        block.on_leader([&] {
+            for (Count h = first_head; h < first_head + count; ++h) sharp_softmax(h).combine(chunks);
+        });
+        block.sync();
+    }
+
+    MB_FN void finish_weights(const Chunk& chunk, Count first_head, Count count, Real* weights) {
+        for (Count i = 0; i < count; ++i) {
+            const Real factor = sharp_softmax(first_head + i).factors[chunk.number];
+            Real* const own = weights + i * N + chunk.first;
+            for_vector(chunk.size(), [=](int64_t j) MB_INLINE { own[j] *= factor; });
+        }
+    }
+
+    // All erases, then all adds; norms and products with the read keys of the rows written.
+    MB_FN void write(int64_t t, Real* p, const Chunk& chunk) {
+        Real* const weights = write_weights(t + 1);
+        finish_weights(chunk, R, V, weights);
+        const Real* const before = memory(t);
+        Real *const after = memory(t + 1), *const norm = norms(t + 1);
+        for_each_tile(chunk, [&](int64_t first, int64_t count) {
+            const RowsOf<const Real> from = rows_of(before, first, count);
+            const RowsOf<Real> to = rows_of(after, first, count);
+            for (int64_t k = 0; k < count; ++k)
+                for_each_columns(W, [&](auto zero, int64_t w) MB_INLINE {
+                    typedef decltype(zero) Vector;
+                    Vector row = load_columns<Vector>(from.at[k] + w);
+                    for (Count v = 0; v < V; ++v)
+                        row *= 1 - weights[v * N + first + k] * load_columns<Vector>(erase(p, v) + w);
+                    for (Count v = 0; v < V; ++v)
+                        row += weights[v * N + first + k] * load_columns<Vector>(add(p, v) + w);
+                    store_columns(to.at[k] + w, row);
+                });
+            Real numbers[tile_rows];
+            norm_tile(to, W, numbers), store_tile(norm + first, numbers, count);
+            for (Count r = 0; r < R; ++r)
+                dot_tile(to, address(p, r).key, W, numbers), store_tile(scores + r * N + first, numbers, count);
+        });
+        begin_softmax(t + 1, p, chunk, 0, R);
+    }
+
+    MB_FN void read(int64_t t, const Chunk& chunk) {
+        Real *const weights = read_weights(t + 1), *const sums = part(chunk.number);
+        finish_weights(chunk, 0, R, weights);
+        const Real* const rows = memory(t + 1);
+        for_vector(R * W, [=](int64_t j) MB_INLINE { sums[j] = 0; });
+        for_each_tile(chunk, [&](int64_t first, int64_t count) {
+            const RowsOf<const Real> tile = rows_of(rows, first, count);
+            for (Count r = 0; r < R; ++r)
+                accumulate_tile(sums + r * W, tile, Factors(weights + r * N + first, count), W);
+        });
+    }
+};
+
+}  // namespace mb
