@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
+from mann_bench.kernels.sequence.dense import Kind
+from mann_bench.models import dense_native
 from mann_bench.models.modes import input_for, ordinary
 from mann_bench.models.phases import phase, steps
 from mann_bench.models.state import ControllerState, Fill, M, MANNState
@@ -47,7 +49,7 @@ class MANN(nn.Module, ABC, Generic[M]):
             check_at_least(name, size, 1)
         check_at_least("slots", slots, 2 * heads, "two a head, so that a write and a read can differ")
         self.input_size, self.output_size, self.hidden = input_size, output_size, hidden
-        self.slots, self.word_size, self.heads = slots, word_size, heads
+        self.slots, self.word_size, self.heads, self.interface_size = slots, word_size, heads, interface_size
         self.controller = nn.LSTMCell(input_size + heads * word_size, hidden)
         self.interface = nn.Linear(hidden, interface_size)
         self.output = nn.Linear(hidden + heads * word_size, output_size)
@@ -152,18 +154,55 @@ class MANN(nn.Module, ABC, Generic[M]):
 
 
 class DenseMANN(MANN[M]):
-    """A model that makes a new memory every step, so that autograd saves O(N) bytes a step; two options make that cheaper.
+    """A model that makes a new memory every step, so that autograd saves O(N) bytes a step; three options make that cheaper.
 
     Args:
+        kernels: "native" runs a sequence as one native call, on the CPU; "torch" and "auto" step by step.
         checkpoint: save the state of every sqrt(T)-th step only, and recompute the steps between in backward (Chen et al. 2016).
         compiled: `torch.compile` the step, which fuses its element-wise work; the first call of each size takes seconds to minutes.
     """
 
-    def __init__(self, *, checkpoint: bool = False, compiled: bool = False, **sizes: int) -> None:
+    kind: Kind  # of its native kernels
+
+    def __init__(self, *, kernels: str = "auto", checkpoint: bool = False, compiled: bool = False, **sizes: int) -> None:
+        if kernels not in ("auto", "native", "torch"):
+            raise ValueError(f"kernels: expected one of auto, native, torch, got {kernels!r}")
+        if kernels == "native" and (checkpoint or compiled):
+            raise ValueError("kernels: expected auto or torch with checkpoint or compiled, which are ways to run torch, got 'native'")
         super().__init__(**sizes)
-        self.checkpoint, self.compiled = checkpoint, compiled
+        self.kernels, self.checkpoint, self.compiled = kernels, checkpoint, compiled
         if compiled:
             compiled_step()  # loads the compiler now, not in the first step
+
+    @property
+    def backend(self) -> dict[str, str]:
+        """What runs: `kernels` "native" or "torch", which may differ from the option."""
+        return {"kernels": dense_native.choose_for(self)}
+
+    @property
+    def fallback(self) -> str | None:
+        """Why torch runs although native kernels were asked for; None if they run or were not."""
+        return dense_native.why_not(self) if self.kernels == "native" else None
+
+    @abstractmethod
+    def native_inputs(self, memory: M) -> dense_native.DenseInputs:
+        """Name the states and sizes of a native pass that starts from this memory."""
+
+    @abstractmethod
+    def memory_after(self, memory: M, steps: int, states: list[Tensor]) -> M:
+        """Make the memory after a native pass from its states."""
+
+    def check_state(self, state: object, x: Tensor) -> None:
+        super().check_state(state, x)
+        assert isinstance(state, MANNState)
+        check_tensors("state.memory", state.memory, self.memory_shapes(x.shape[1]), x.device, x.dtype)
+
+    def run(self, x: Tensor, state: MANNState[M]) -> tuple[Tensor, MANNState[M]]:
+        """Run all steps and the output layer, in one native call if that was asked for."""
+        if self.kernels != "native" or self.backend["kernels"] != "native":
+            return super().run(x, state)
+        with phase("sequence"):
+            return dense_native.run_uncompiled()(self, x, state)
 
     def step(self, x_t: Tensor, controller: ControllerState, memory: M) -> tuple[ControllerState, M]:
         """Run one time step, compiled or not."""

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mann_bench.kernels.sequence import dense
 from mann_bench.models.addressing import content_weights, erase_and_add, interpolate, sharpen, shift_convolve
+from mann_bench.models.dense_native import DenseInputs
 from mann_bench.models.mann import DenseMANN, check_at_least
 from mann_bench.models.phases import phase
 from mann_bench.models.state import Fill, State, check_fill, initial_rows
@@ -38,6 +40,8 @@ class NTM(DenseMANN[NTMMemory]):
         learned_start: train the initial memory [N, W].
     """
 
+    kind = dense.NTM
+
     def __init__(
         self,
         *,
@@ -50,6 +54,7 @@ class NTM(DenseMANN[NTMMemory]):
         write_heads: int = 1,
         shifts: int = 1,
         learned_start: bool = False,
+        kernels: str = "auto",
         checkpoint: bool = False,
         compiled: bool = False,
     ) -> None:
@@ -64,6 +69,7 @@ class NTM(DenseMANN[NTMMemory]):
             word_size=word_size,
             heads=heads,
             interface_size=(heads + write_heads) * address + 2 * write_heads * word_size,
+            kernels=kernels,
             checkpoint=checkpoint,
             compiled=compiled,
         )
@@ -85,6 +91,13 @@ class NTM(DenseMANN[NTMMemory]):
     def memory_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
         heads = {"read_weights": self.heads, "write_weights": self.write_heads}
         return {**super().memory_shapes(batch), **{name: (batch, count, self.slots) for name, count in heads.items()}}
+
+    def native_inputs(self, memory: NTMMemory) -> DenseInputs:
+        sizes = {"write_heads": self.write_heads, "shifts": self.shifts}
+        return DenseInputs([memory.memory, memory.read_weights, memory.write_weights], sizes)
+
+    def memory_after(self, memory: NTMMemory, steps: int, states: list[Tensor]) -> NTMMemory:
+        return NTMMemory(*states)
 
     def access(self, interface: Tensor, memory: NTMMemory) -> tuple[Tensor, NTMMemory]:
         """Run one step: address, write, address, read ([N] eq 2-9)."""

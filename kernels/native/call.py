@@ -69,16 +69,16 @@ def run_named(entry: str, which: Build, buffers: Mapping[str, Tensor], sizes: Ma
     run(entry, of_buffers(which, tuple(buffers)), list(buffers.values()), in_order(sizes))
 
 
-AROUND = {"mb_forward": ("mb_input", "mb_output"), "mb_backward": ("mb_output_back", "mb_weight_gradients")}
+AROUND_FORWARD, AROUND_BACKWARD = ("mb_input", "mb_output"), ("mb_output_back", "mb_weight_gradients")
 
 
 def schedule(entry: str, arguments: Arguments) -> Iterator[str]:
     """The entry points that make up one: with parts, the rows of an element are searched by many blocks between the pieces of `forward`;
     around the recurrence the products whose buffers are given.
     """
-    with_products = bool(arguments.y or arguments.grad_y)
-    if with_products:
-        yield AROUND[entry][0]
+    around = AROUND_FORWARD if arguments.y else AROUND_BACKWARD if arguments.grad_y else None
+    if around:
+        yield around[0]
     if entry == "mb_forward" and arguments.parts > 1:
         for step in range(arguments.steps + 1):
             arguments.step = step
@@ -87,15 +87,15 @@ def schedule(entry: str, arguments: Arguments) -> Iterator[str]:
                 yield "mb_search_part"
     else:
         yield entry
-    if with_products:
-        yield AROUND[entry][1]
+    if around:
+        yield around[1]
 
 
 @functools.lru_cache
-def scratch(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device) -> tuple[int, int]:
-    """Numbers of scratch that a sequence needs for one batch element, and for each part of one. On a GPU, the first call waits for it."""
+def scratch(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device, entry: str = "mb_scratch") -> tuple[int, int]:
+    """Numbers of scratch that a sequence needs for one batch element: two, as the entry point says. On a GPU, the first call waits for it."""
     with _disable_current_modes():  # under a fake tensor mode too, the numbers are real
         numbers = torch.empty(2, dtype=torch.int64, device=device)
-        run_named("mb_scratch", which, {"index": numbers}, {**dict(sizes), "batch": 1})
-        element, part = numbers.tolist()
-    return element, part
+        run_named(entry, which, {"index": numbers}, {**dict(sizes), "batch": 1})
+        first, second = numbers.tolist()
+    return first, second

@@ -10,27 +10,12 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 from mann_bench.kernels.autocast import without_autocast
-from mann_bench.kernels.native.arguments import PLACES
-from mann_bench.kernels.native.call import call
-from mann_bench.kernels.native.clocks import watching
 from mann_bench.kernels.native.layout import Build
-from mann_bench.kernels.sequence.tape import layout, plan
-
-
-class Weights(NamedTuple):
-    """The parameters of controller (as `nn.LSTMCell` keeps them, over [x_t, r_{t-1}]), interface and output (over [h_t, r_t])."""
-
-    weight_ih: Tensor  # [4H, X + R W]
-    weight_hh: Tensor  # [4H, H]
-    bias_ih: Tensor  # [4H]
-    bias_hh: Tensor  # [4H]
-    interface_weight: Tensor  # [P, H]
-    interface_bias: Tensor  # [P]
-    output_weight: Tensor  # [Y, C]
-    output_bias: Tensor  # [Y]
+from mann_bench.kernels.sequence import recurrence
+from mann_bench.kernels.sequence.recurrence import Recurrence, Weights
+from mann_bench.kernels.sequence.tape import plan
 
 
 class DifferentiableStates(NamedTuple):
@@ -52,7 +37,7 @@ class MemoryOwner(Protocol):
         """Note that backward has rolled the memory back to the start of the pass."""
 
 
-class SequencePass:
+class SequencePass(Recurrence):
     """One pass over one memory: its sizes, its buffers and its tape.
 
     Args:
@@ -62,20 +47,16 @@ class SequencePass:
         memory: buffers of the memory, which the pass changes in place.
 
     Attributes:
-        carry: [T + 1, B, C], hidden state and reads of every step, from before the first one on.
         last_constant: the states after the last step that carry no gradient, by name.
     """
 
     ledger_causes: ClassVar[Mapping[str, str]] = {}  # its tensors count as those of the pass that holds it
 
     def __init__(self, which: Build, sizes: Mapping[str, int], now: Mapping[str, int], memory: Mapping[str, Tensor]) -> None:
-        self.memory, self.device = memory, memory["memory"].device
-        self.short = is_short(sizes["steps"], sizes["batch"], self.device)
-        self.plan = plan(which, tuple(sizes.items()), self.device, self.short)
-        self.sizes = {**sizes, **now}
-        self.order = self.plan.sizes[:]
-        self.clocks = watching()
-        self._set(now)
+        device = memory["memory"].device
+        of = plan(which, tuple(sizes.items()), device, recurrence.is_short(sizes["steps"], sizes["batch"], device))
+        super().__init__(of, {**sizes, **now}, device, ("mb_forward", "mb_backward"))
+        self.memory = memory
 
     def run(
         self, x: Tensor, weights: Weights, before: DifferentiableStates, constant: Mapping[str, Tensor]
@@ -92,22 +73,8 @@ class SequencePass:
         last = {name: torch.empty_like(state) for name, state in first.items()}
         after = DifferentiableStates(*(last[name] for name in DifferentiableStates._fields))
         self.last_constant = {name: last[name] for name in constant}
-        inputs = {
-            **self._matrices(),
-            **self._columns(),
-            "interface_bias": weights.interface_bias,
-            **{f"first_{name}": state for name, state in first.items()},
-        }
-        changed = {**{f"last_{name}": state for name, state in last.items()}, **self._search(), **self._clocks("forward")}
-        if self.short:
-            y = x.new_empty(self.plan.shapes["y"])
-            others = {name: getattr(weights, name) for name in ("bias_ih", "bias_hh", "output_weight", "output_bias")}
-            changed |= {"input": x.new_empty(self.plan.shapes["input"]), "y": y}
-            self._call("mb_forward", {**inputs, "x": x, **others}, changed)
-            return y, after
-        inputs["input"] = functional.linear(x, weights.weight_ih[:, : x.shape[2]], weights.bias_ih + weights.bias_hh)
-        self._call("mb_forward", inputs, changed)
-        return functional.linear(self.carry[1:], weights.output_weight, weights.output_bias), after
+        inputs = {f"first_{name}": state for name, state in first.items()}
+        return self.run_forward(inputs, {**{f"last_{name}": state for name, state in last.items()}, **self._search()}), after
 
     def backward(self, grad_y: Tensor | None, grad_last: Sequence[Tensor | None], needs: Sequence[bool]) -> list[Tensor | None]:
         """Run backward, which rolls the memory back to the start of the pass.
@@ -120,87 +87,29 @@ class SequencePass:
         Returns:
             Gradients of x, of the states before the first step, and of the fields of `Weights`.
         """
-        sizes, shapes, blocks, new = self.sizes, self.plan.shapes, self.plan.blocks, self.carry.new_empty
-        grad_y = self.carry.new_zeros(shapes["y"]) if grad_y is None else grad_y.contiguous()
-        states = grad_y.new_zeros(blocks["grads"].shape)
+        sizes = self.sizes
+        states = self.carry.new_zeros(self.plan.blocks["grads"].shape)
         if any(grad is not None for grad in grad_last):
             for part, grad in zip(self._parts_of_states(states), grad_last, strict=True):
                 if grad is not None:
                     part.copy_(grad)
         sizes["touched_stride"] = min(sizes["slots"], sizes["num_candidates"] + sizes["steps"] * sizes["write_heads"], self.plan.touched)
-        self._set({"touched_stride": sizes["touched_stride"]})
-        grad_gates = new(shapes["grad_gates"])
-        changed = {
-            "grad_gates": grad_gates,
-            "grads": states,
-            "lines": new(blocks["lines"].shape),
-            "row_gradient": new(sizes["batch"], sizes["touched_stride"], sizes["width"]),
-            **self._clocks("backward"),
-        }
-        grad_weights = self._short_backward(grad_y, changed) if self.short else self._long_backward(grad_y, changed)
-        grads: list[Tensor | None] = [None] * len(needs)
-        if needs[0]:
-            grads[0] = (grad_gates.flatten(0, 1) @ self.weights.weight_ih[:, : self.x.shape[2]]).view_as(self.x)
-        if any(needs[1:]):
-            grads[1:] = self._parts_of_states(states)
-        return [*grads, *grad_weights]
-
-    def _short_backward(self, grad_y: Tensor, changed: Mapping[str, Tensor]) -> Weights:
-        """Compute the gradients of the weights in the same native call."""
-        weights = self.weights
-        grads = Weights(*map(torch.empty_like, weights))
-        grad_weights = {f"grad_{name}": grad for name, grad in grads._asdict().items()}
-        inputs = {"x": self.x, "grad_y": grad_y, **self._matrices(), "output_weight": weights.output_weight}
-        self._call("mb_backward", inputs, {**changed, **grad_weights})
-        return grads
-
-    def _long_backward(self, grad_y: Tensor, changed: Mapping[str, Tensor]) -> Weights:
-        """Compute the gradients of the weights as matrix products after the native call."""
-        carry, hidden, weights = self.carry.shape[-1], self.sizes["hidden"], self.weights
-        grad_interface, cell_inputs = (grad_y.new_empty(self.plan.shapes[name]) for name in ("grad_interface", "cell_inputs"))
-        inputs = {"x": self.x, "grad_features": grad_y @ weights.output_weight, **self._matrices()}
-        self._call("mb_backward", inputs, {**changed, "grad_interface": grad_interface, "cell_inputs": cell_inputs})
-        gates, interface, output = (grad.flatten(0, 1) for grad in (changed["grad_gates"], grad_interface, grad_y))
-        before, after = self.carry[:-1].view(-1, carry), self.carry[1:].view(-1, carry)
-        bias = gates.sum(0)
-        return Weights(
-            gates.t() @ cell_inputs.flatten(0, 1),
-            gates.t() @ before[:, :hidden],
-            bias,
-            bias,
-            interface.t() @ after[:, :hidden],
-            interface.sum(0),
-            output.t() @ after,
-            output.sum(0),
-        )
+        self.set_sizes({"touched_stride": sizes["touched_stride"]})
+        rows = self.carry.new_empty(sizes["batch"], sizes["touched_stride"], sizes["width"])
+        grad_x, grad_weights = self.run_backward(grad_y, {}, {"grads": states, "row_gradient": rows}, needs_x=needs[0])
+        grad_states = self._parts_of_states(states) if any(needs[1:]) else [None] * len(needs[1:])
+        return [grad_x, *grad_states, *grad_weights]
 
     def undo(self) -> None:
         """Undo the whole pass, bit for bit; the caller restores the ring's head."""
-        self._call("mb_undo", {}, {})
+        self.call("mb_undo", {}, {})
 
     def redo(self) -> None:
         """Replay an undone pass; the caller restores the ring."""
-        self._call("mb_redo", {}, {})
+        self.call("mb_redo", {}, {})
 
-    def _call(self, entry: str, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> None:
-        buffers = {**self.memory, "carry": self.carry, "tape": self.tape, **changed}
-        call(entry, layout(self.plan, (*inputs, *buffers)), list(inputs.values()), list(buffers.values()), self.order)
-
-    def _set(self, sizes: Mapping[str, int]) -> None:
-        for name, size in sizes.items():
-            self.order[PLACES[name]] = size
-
-    def _matrices(self) -> dict[str, Tensor]:
-        weights = self.weights
-        return {"weight_ih": weights.weight_ih, "weight_hh": weights.weight_hh, "interface_weight": weights.interface_weight}
-
-    def _columns(self) -> dict[str, Tensor]:
-        """Transpose the matrices of the recurrence, where that pays (`in_columns`)."""
-        if not in_columns(self.sizes["steps"], self.sizes["batch"], self.device):
-            return {}
-        weights = self.weights
-        carry = torch.cat([weights.weight_hh.t(), weights.weight_ih[:, self.x.shape[2] :].t()])
-        return {"carry_columns": carry, "interface_columns": weights.interface_weight.t().contiguous()}
+    def call(self, entry: str, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> None:
+        super().call(entry, inputs, {**self.memory, **changed})
 
     def _parts_of_states(self, grads: Tensor) -> DifferentiableStates:
         """Split the block `grads` into views, one a state."""
@@ -211,9 +120,6 @@ class SequencePass:
         reads = carry_part[:, hidden:].unflatten(1, (heads, -1))
         return DifferentiableStates(carry_part[:, :hidden], cell, reads, weights.unflatten(1, (heads, -1)))
 
-    def _clocks(self, direction: str) -> dict[str, Tensor]:
-        return self.clocks.start(direction, self.sizes["batch"], self.device) if self.clocks else {}
-
     def _search(self) -> dict[str, Tensor]:
         """Allocate the results of thread blocks that share the search of one element's rows; nothing where a single block searches."""
         sizes, batch = self.sizes, self.sizes["batch"]
@@ -221,23 +127,10 @@ class SequencePass:
         parts = 1 if sizes.get("tables") else search_parts(min(rows, sizes["slots"]), batch, self.device)
         if parts == 1:
             return {}
-        self._set({"parts": parts})
+        self.set_sizes({"parts": parts})
         scores = self.carry.new_empty(batch, parts, sizes["heads"], sizes["reads"])
         part_scratch = scores.new_empty(batch, parts, self.plan.shapes["part_scratch"][2])
         return {"part_scores": scores, "part_rows": torch.empty_like(scores, dtype=torch.int32), "part_scratch": part_scratch}
-
-
-SHORT = 128  # steps x batch up to which in-kernel products beat separate torch calls
-
-
-def is_short(steps: int, batch: int, device: torch.device) -> bool:
-    """Whether the native call also computes the output layer and the gradients of the weights, rather than torch around it."""
-    return device.type == "cpu" and steps * batch <= SHORT
-
-
-def in_columns(steps: int, batch: int, device: torch.device) -> bool:
-    """Whether forward multiplies with transposed matrices, which puts the sums of several batch elements into one vector register."""
-    return device.type == "cpu" and batch > 1 and steps * batch >= 64
 
 
 ROWS_PER_PART = 4096  # one block searches fewer rows faster than a launch of their own would

@@ -7,12 +7,6 @@ from mann_bench.kernels.native.layout import Shape
 Sizes = Mapping[str, int]
 
 
-def interface_size(size: Sizes) -> int:
-    """P: queries, key strengths and read modes of the read heads; values and two gates of the write heads."""
-    per_head = size["width"] + size["strength"] + size.get("modes", 0)
-    return size["heads"] * per_head + size["write_heads"] * (size["width"] + 2)
-
-
 def support(size: Sizes) -> int:
     """S: rows read in the step before that a write head adds to."""
     return size["reads"] * (1 if size["write_heads"] == size["heads"] else size["heads"])
@@ -20,7 +14,7 @@ def support(size: Sizes) -> int:
 
 def weight_shapes(size: Sizes) -> dict[str, Shape]:
     """Name the parameters of controller, interface and output layer, in the order of `autograd.Weights`."""
-    hidden, inputs, interface = size["hidden"], size["input_size"], interface_size(size)
+    hidden, inputs, interface = size["hidden"], size["input_size"], size["interface_size"]
     reads = size["heads"] * size["width"]
     return {
         "weight_ih": (4 * hidden, inputs + reads),
@@ -68,9 +62,9 @@ def memory_shapes(size: Sizes) -> dict[str, Shape]:
     }
 
 
-def call_shapes(size: Sizes, part_scratch: int) -> dict[str, Shape]:
-    """Name what a call is given or makes besides: inputs, outputs and their gradients, transposed weights, results of parts, clocks."""
-    steps, batch, hidden, heads, reads = (size[name] for name in ("steps", "batch", "hidden", "heads", "reads"))
+def call_shapes(size: Sizes) -> dict[str, Shape]:
+    """Name what a call is given or makes besides: inputs, outputs and their gradients, transposed weights, clocks."""
+    steps, batch, hidden, heads, interface = (size[name] for name in ("steps", "batch", "hidden", "heads", "interface_size"))
     carry = hidden + heads * size["width"]
     return {
         "x": (steps, batch, size["input_size"]),
@@ -79,30 +73,46 @@ def call_shapes(size: Sizes, part_scratch: int) -> dict[str, Shape]:
         "grad_y": (steps, batch, size["output_size"]),
         "grad_features": (steps, batch, carry),
         "grad_gates": (steps, batch, 4 * hidden),
-        "grad_interface": (steps, batch, interface_size(size)),
+        "grad_interface": (steps, batch, interface),
         "cell_inputs": (steps, batch, size["input_size"] + heads * size["width"]),
         "carry_columns": (carry, 4 * hidden),
-        "interface_columns": (hidden, interface_size(size)),
-        "row_gradient": (batch, None, size["width"]),
-        "part_scores": (batch, None, heads, reads),
-        "part_rows": (batch, None, heads, reads),
-        "part_scratch": (batch, None, part_scratch),
+        "interface_columns": (hidden, interface),
         "clocks": (batch, None),
+    }
+
+
+def search_shapes(size: Sizes, part_scratch: int) -> dict[str, Shape]:
+    """Name the results of blocks that share a search, and the gradients of rows."""
+    batch, found = size["batch"], (size["heads"], size["reads"])
+    return {
+        "row_gradient": (batch, None, size["width"]),
+        "part_scores": (batch, None, *found),
+        "part_rows": (batch, None, *found),
+        "part_scratch": (batch, None, part_scratch),
+    }
+
+
+def controller_tape_shapes(size: Sizes) -> dict[str, Shape]:
+    """Name the buffers of the controller saved for backward; without a tape, those of two steps, which alternate."""
+    steps, batch, hidden = size["steps"], size["batch"], size["hidden"]
+    places = steps if size["taped"] else 2
+    return {
+        "carry": (steps + 1, batch, hidden + size["heads"] * size["width"]),
+        "cell": (steps + 1 if size["taped"] else 2, batch, hidden),
+        "gates": (places, batch, 4 * hidden),
+        "interface": (places, batch, size["interface_size"]),
     }
 
 
 def tape_shapes(size: Sizes) -> dict[str, Shape]:
     """Name the buffers saved for backward; without a tape, those of two steps."""
-    steps, batch, hidden, width = size["steps"], size["batch"], size["hidden"], size["width"]
+    steps, batch, width = size["steps"], size["batch"], size["width"]
     heads, reads, writers, links = size["heads"], size["reads"], size["write_heads"], size.get("links", 0)
     places = steps if size["taped"] else 2  # without a tape two places alternate
     states = places + 1 if size["taped"] else 2
     entries = writers * (1 + support(size))
     tape: dict[str, Shape] = {
-        "carry": (steps + 1, batch, hidden + heads * width),
-        "cell": (states, batch, hidden),
-        "gates": (places, batch, 4 * hidden),
-        "interface": (places, batch, interface_size(size)),
+        **controller_tape_shapes(size),
         "read_index": (states, batch, heads, reads),
         "read_weights": (states, batch, heads, reads),
         "similarity": (places, batch, heads, reads),

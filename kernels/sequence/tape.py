@@ -10,7 +10,15 @@ import torch
 from mann_bench.kernels.native.arguments import in_order
 from mann_bench.kernels.native.call import scratch
 from mann_bench.kernels.native.layout import Build, Layout, Shape, TensorLayout, of_block, of_buffer
-from mann_bench.kernels.sequence.shapes import call_shapes, line_shapes, memory_shapes, state_shapes, tape_shapes, weight_shapes
+from mann_bench.kernels.sequence.shapes import (
+    call_shapes,
+    line_shapes,
+    memory_shapes,
+    search_shapes,
+    state_shapes,
+    tape_shapes,
+    weight_shapes,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,14 +31,16 @@ class Plan:
         blocks: tensors that hold several buffers. `tape`: what is saved for backward, apart from the carry, and scratch. `lines`: of the
             memory gradient, of a short pass also what its gradients of the weights are made of. `grads`: gradients of carry, cell and
             read weights, from step to step.
-        touched: rows of an element that a pass can touch.
+        short: whether the native call also computes what lies around the recurrence (`recurrence.is_short`).
+        touched: rows of an element that a pass can touch, of a sparse model.
     """
 
     build: Build
     sizes: "array[int]"
     shapes: Mapping[str, Shape]
     blocks: Mapping[str, TensorLayout]
-    touched: int
+    short: bool
+    touched: int = 0
 
 
 @functools.lru_cache
@@ -39,29 +49,42 @@ def plan(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device,
 
     Args:
         sizes: by name, without those that change from call to call (`SequencePass`).
-        short: see `autograd.is_short`.
+        short: see `Plan.short`.
     """
     size = dict(sizes)
     not_for_scratch = ("steps", "batch", "taped")  # the size of the scratch does not depend on them
     element, part = scratch(which, tuple((name, value) for name, value in sizes if name not in not_for_scratch), device)
-    tape, lines, shapes = tape_shapes(size), line_shapes(size), call_shapes(size, part)
-    if short:
-        lines |= {name: shapes[name] for name in ("grad_interface", "cell_inputs", "grad_features")}
+    tape, lines = tape_shapes(size), line_shapes(size)
+    shapes = {**call_shapes(size), **search_shapes(size, part)}
     shapes["carry"] = carry = tape.pop("carry")
     tape["scratch"] = (size["batch"], element)
     grads = {"grad_carry": carry[1:], "grad_cell": tape["cell"][1:], "grad_weights": tape["read_weights"][1:]}
-    for name, shape in state_shapes(size).items():
-        shapes |= {f"first_{name}": shape, f"last_{name}": shape}
-    for name, shape in weight_shapes(size).items():
-        shapes |= {name: shape, f"grad_{name}": shape}
+    if short:
+        lines |= short_lines(shapes)
     read = size["heads"] * size["reads"]
     return Plan(
         which,
         array("q", in_order({**size, "table_size": lines["slot_hash"][2], "scratch_stride": element})),
-        {**shapes, **memory_shapes(size)},
+        {**shapes, **ends(state_shapes(size)), **with_gradients(weight_shapes(size)), **memory_shapes(size)},
         {name: of_block(which, parts) for name, parts in (("tape", tape), ("lines", lines), ("grads", grads))},
+        short,
         touched=read + size["steps"] * (size["write_heads"] + read * (2 if size.get("links") else 1)),
     )
+
+
+def short_lines(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """What the gradients of the weights of a short pass are made of."""
+    return {name: shapes[name] for name in ("grad_interface", "cell_inputs", "grad_features")}
+
+
+def ends(states: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Name the states before and after a pass."""
+    return {f"{end}_{name}": shape for name, shape in states.items() for end in ("first", "last")}
+
+
+def with_gradients(tensors: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Name tensors and their gradients."""
+    return {f"{kind}{name}": shape for name, shape in tensors.items() for kind in ("", "grad_")}
 
 
 @functools.lru_cache(maxsize=512)

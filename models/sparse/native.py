@@ -2,7 +2,6 @@
 
 import functools
 import sys
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,8 +13,8 @@ from mann_bench.kernels.index import Index
 from mann_bench.kernels.native import call
 from mann_bench.kernels.native.layout import Build
 from mann_bench.kernels.sequence.autograd import DifferentiableStates, SequencePass, sam_sequence
-from mann_bench.models.sparse import layers
-from mann_bench.models.sparse.layers import Layered
+from mann_bench.models import layers
+from mann_bench.models.layers import Layered, choose
 from mann_bench.models.sparse.memory import SparseMemory
 from mann_bench.models.sparse.passes import Pass
 from mann_bench.models.sparse.state import SAMMemory
@@ -34,24 +33,9 @@ def why_not_model(model: "NativeModel") -> str | None:
     return layers.why_not(model) or why_not(model.output.weight, model.word_size, model.index_kind)
 
 
-def choose(kernels: str, reason: str | None) -> str:
-    """Resolve `kernels` to what runs, "native" or "torch"; `reason`: why native kernels cannot run here.
-
-    Warns:
-        RuntimeWarning: "native" was asked for and cannot run.
-    """
-    if reason and kernels == "native":
-        warnings.warn(f"kernels='native' runs as 'torch': {reason}", RuntimeWarning, stacklevel=4)
-    return "torch" if reason or kernels == "torch" else "native"
-
-
 def choose_for(model: "NativeModel") -> str:
     """Resolve what runs a model; ValueError if "native" was asked for and would not compute what the model does."""
-    if model.kernels == "torch":
-        return "torch"
-    if wrong := layers.why_not(model):
-        if model.kernels == "native":
-            raise ValueError(f"kernels='native' cannot run this model: {wrong}; use kernels='auto', which runs it on torch")
+    if model.kernels == "torch" or layers.wrong_for(model.kernels, model):
         return "torch"
     return choose(model.kernels, why_not(model.output.weight, model.word_size, model.index_kind))
 
@@ -72,6 +56,8 @@ class NativeModel(Layered, Protocol):
     index_kind: type[Index]
     slots: int
     reads: int
+    write_heads: int
+    strength: bool
     erase: str
 
     def native_inputs(self, memory: SAMMemory) -> ModelInputs:
@@ -137,6 +123,7 @@ def model_sizes(model: NativeModel, steps: int, batch: int, *, taped: bool) -> d
         "heads": model.heads,
         "reads": model.reads,
         "write_heads": model.write_heads,
+        "interface_size": model.interface_size,
         "strength": int(model.strength),
         "gated": int(model.erase == "gated"),
         "taped": int(taped),

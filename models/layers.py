@@ -2,6 +2,7 @@
 
 import functools
 import operator
+import warnings
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from mann_bench.kernels.native import build, call
 from mann_bench.kernels.native.layout import Build, Layout, of_buffer
-from mann_bench.kernels.sequence.autograd import Weights
+from mann_bench.kernels.sequence.recurrence import Weights
 from mann_bench.kernels.sequence.shapes import weight_shapes
 
 LAYERS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {  # in the order of `Weights`
@@ -19,7 +20,7 @@ LAYERS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {  # in the order o
     "output": (nn.Linear, ("weight", "bias")),
 }
 KINDS = {Tensor, nn.Parameter, FakeTensor}
-SIZES = operator.attrgetter("input_size", "output_size", "hidden", "word_size", "heads", "modes", "write_heads", "strength")
+SIZES = operator.attrgetter("input_size", "output_size", "hidden", "word_size", "heads", "interface_size")
 HOOKS = operator.itemgetter("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 STEPWISE = (  # methods of the step-by-step reference that a native pass stands for
     "unroll",
@@ -32,6 +33,9 @@ STEPWISE = (  # methods of the step-by-step reference that a native pass stands 
     "content_lookup",
     "link",
     "weighted_read",
+    "address",
+    "least_used",
+    "positive",
 )
 
 
@@ -43,12 +47,29 @@ class Layered(Protocol):
     hidden: int
     word_size: int
     heads: int
-    modes: int
-    write_heads: int
-    strength: bool
+    interface_size: int
     controller: nn.LSTMCell
     interface: nn.Linear
     output: nn.Linear
+
+
+def choose(kernels: str, reason: str | None) -> str:
+    """Resolve `kernels` to what runs, "native" or "torch"; `reason`: why native kernels cannot run here.
+
+    Warns:
+        RuntimeWarning: "native" was asked for and cannot run.
+    """
+    if reason and kernels == "native":
+        warnings.warn(f"kernels='native' runs as 'torch': {reason}", RuntimeWarning, stacklevel=4)
+    return "torch" if reason or kernels == "torch" else "native"
+
+
+def wrong_for(kernels: str, model: Layered) -> str | None:
+    """Return `why_not(model)`; ValueError if "native" was asked for and would not compute what the model does."""
+    wrong = why_not(model)
+    if wrong and kernels == "native":
+        raise ValueError(f"kernels='native' cannot run this model: {wrong}; use kernels='auto', which runs it on torch")
+    return wrong
 
 
 def why_not(model: Layered) -> str | None:
@@ -107,6 +128,6 @@ def _wrong_weight(model: Layered) -> str | None:
 
 @functools.lru_cache
 def _layout(real: str, sizes: tuple[int, ...]) -> Layout:
-    named = dict(zip(("input_size", "output_size", "hidden", "width", "heads", "modes", "write_heads", "strength"), sizes, strict=True))
+    named = dict(zip(("input_size", "output_size", "hidden", "width", "heads", "interface_size"), sizes, strict=True))
     which = Build(real, real)
     return Layout(which, [of_buffer(which, name, shape) for name, shape in weight_shapes(named).items()])

@@ -1,0 +1,211 @@
+"""Models with a dense memory, all T steps in one native call, forward and backward: kernel text: `csrc/dense/`.
+
+A pass keeps one copy of the memory a step, and vectors over its rows. The copies before and after the pass are the caller's.
+"""
+
+import functools
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mann_bench.kernels.autocast import without_autocast
+from mann_bench.kernels.native.arguments import in_order
+from mann_bench.kernels.native.call import scratch
+from mann_bench.kernels.native.huge_pages import on_huge_pages
+from mann_bench.kernels.native.layout import Build, Shape, of_block
+from mann_bench.kernels.sequence import recurrence
+from mann_bench.kernels.sequence.recurrence import Recurrence, Weights
+from mann_bench.kernels.sequence.shapes import Sizes, call_shapes, controller_tape_shapes, weight_shapes
+from mann_bench.kernels.sequence.tape import Plan, ends, short_lines, with_gradients
+
+CONTROLLER = ("hidden", "cell", "reads")
+CHANGING = ("threads", "first_gradient")  # sizes that change from call to call
+
+
+class Kind(NamedTuple):
+    """A kind of model.
+
+    Attributes:
+        name: of its entry points.
+        states: of its memory, by the names of `csrc/arguments.h`; all carry a gradient.
+    """
+
+    name: str
+    states: tuple[str, ...]
+
+
+NTM = Kind("ntm", ("memory", "read_weights", "write_weights"))
+
+
+def state_shapes(kind: Kind, size: Sizes) -> dict[str, Shape]:
+    """Name the states that go from step to step."""
+    batch, slots = size["batch"], size["slots"]
+    shapes: dict[str, Shape] = {
+        "hidden": (batch, size["hidden"]),
+        "cell": (batch, size["hidden"]),
+        "reads": (batch, size["heads"], size["width"]),
+        "memory": (batch, slots, size["width"]),
+        "read_weights": (batch, size["heads"], slots),
+        "write_weights": (batch, size["write_heads"], slots),
+    }
+    return {name: shapes[name] for name in (*CONTROLLER, *kind.states)}
+
+
+def tape_shapes(kind: Kind, size: Sizes) -> dict[str, Shape]:
+    """Name the buffers that forward keeps for backward: the states between the first and the last step, and what backward reads of a step.
+
+    Without a tape, the memory is changed in place and the weights alternate between two places.
+    """
+    steps, batch, slots, taped = size["steps"], size["batch"], size["slots"], size["taped"]
+    states = state_shapes(kind, size)
+    between = {name: (steps - 1 if taped else 0 if name == "memory" else 2, *states[name]) for name in kind.states}
+    return {
+        **controller_tape_shapes(size),
+        **{f"{name}_tape": shape for name, shape in between.items()},
+        "row_norms": (steps + 1 if taped else 2, batch, slots),
+        "content_tape": (steps if taped else 0, batch, size["heads"] + size["write_heads"], slots),
+    }
+
+
+@functools.lru_cache
+def plan(kind: Kind, which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device, short: bool) -> tuple[Plan, tuple[int, int]]:
+    """Plan passes of these sizes; also the numbers of scratch that forward and backward need for an element."""
+    size = dict(sizes)
+    not_for_scratch = ("steps", "batch", "taped")
+    element_scratch = scratch(
+        which, tuple((name, value) for name, value in sizes if name not in not_for_scratch), device, f"mb_{kind.name}_scratch"
+    )
+    tape, shapes, states = tape_shapes(kind, size), call_shapes(size), state_shapes(kind, size)
+    shapes["carry"] = carry = tape.pop("carry")
+    grads = {"grad_carry": carry[1:], "grad_cell": states["cell"]}
+    shapes |= {f"grad_{name}": states[name] for name in kind.states}
+    shapes["scratch"] = (size["batch"], None)
+    lines = short_lines(shapes) if short else {}
+    blocks = {name: of_block(which, parts) for name, parts in (("tape", tape), ("lines", lines), ("grads", grads))}
+    named = {**shapes, **ends(states), **with_gradients(weight_shapes(size))}
+    return Plan(which, array("q", in_order(size)), named, blocks, short), element_scratch
+
+
+class DensePass(Recurrence):
+    """One pass of a model with a dense memory.
+
+    Args:
+        sizes: sizes by the names of `csrc/arguments.h`.
+    """
+
+    def __init__(self, kind: Kind, which: Build, sizes: Mapping[str, int], device: torch.device) -> None:
+        fixed = tuple((name, size) for name, size in sizes.items() if name not in CHANGING)
+        short = recurrence.is_short(sizes["steps"], sizes["batch"], device)
+        of, self.element_scratch = plan(kind, which, fixed, device, short)
+        super().__init__(of, sizes, device, (f"mb_{kind.name}_forward", f"mb_{kind.name}_backward"))
+        self.kind, self.names = kind, (*CONTROLLER, *kind.states)
+
+    def run(self, x: Tensor, before: Sequence[Tensor], weights: Weights) -> tuple[Tensor, list[Tensor]]:
+        """Run forward: x [T, B, X] and the states before -> y [T, B, Y] and the states after; what backward needs is in carry and tape."""
+        self.x, self.weights = x, weights
+        self.carry = x.new_empty(self.plan.shapes["carry"])
+        self.tape = on_huge_pages(x.new_empty(self.plan.blocks["tape"].shape))
+        after = [on_huge_pages(torch.empty_like(state)) for state in before]
+        first = {f"first_{name}": state for name, state in zip(self.names, before, strict=True)}
+        last = {f"last_{name}": state for name, state in zip(self.names, after, strict=True)}
+        return self.run_forward(first, {**last, **self._scratch(0)}), after
+
+    def backward(
+        self,
+        grads: Sequence[Tensor | None],
+        before: Sequence[Tensor],
+        after: Sequence[Tensor],
+        needs: Sequence[bool],
+    ) -> list[Tensor | None]:
+        """Run backward.
+
+        Args:
+            grads: gradients of y and of the states after, or None each.
+            before: the states before the pass.
+            after: the states after it.
+            needs: whether x and each of the states before need a gradient.
+
+        Returns:
+            Gradients of x, of the states before, and of the fields of `Weights`.
+        """
+        carry, cell = self._controller_gradients(grads[1:4])
+        states = [
+            on_huge_pages(torch.empty_like(state)).copy_(grad) if grad is not None else torch.zeros_like(state)
+            for state, grad in zip(before[3:], grads[4:], strict=True)
+        ]
+        self.set_sizes({"first_gradient": int(needs[1 + len(CONTROLLER)])})
+        block = torch.cat([carry.flatten(), cell.flatten()])
+        inputs = {f"{end}_{name}": s for end, of in (("first", before), ("last", after)) for name, s in zip(self.names, of, strict=True)}
+        changed = {"grads": block, **{f"grad_{name}": grad for name, grad in zip(self.kind.states, states, strict=True)}, **self._scratch(1)}
+        grad_x, grad_weights = self.run_backward(grads[0], inputs, changed, needs_x=needs[0])
+        carry, cell = block[: carry.numel()].view_as(carry), block[carry.numel() :].view_as(cell)
+        hidden = self.sizes["hidden"]
+        of_states: list[Tensor | None] = [carry[:, :hidden], cell, carry[:, hidden:].unflatten(1, (self.sizes["heads"], -1)), *states]
+        return [grad_x, *(grad if needed else None for grad, needed in zip(of_states, needs[1:], strict=True)), *grad_weights]
+
+    def _controller_gradients(self, grads: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+        """The gradients of the last carry [B, C] and cell [B, H] from those of hidden state, cell and reads."""
+        sizes, (_, batch, width) = self.sizes, self.carry.shape
+        carry, cell = self.carry.new_zeros(batch, width), self.carry.new_zeros(batch, sizes["hidden"])
+        for part, grad in zip((carry[:, : sizes["hidden"]], cell, carry[:, sizes["hidden"] :]), grads, strict=True):
+            if grad is not None:
+                part.copy_(grad.flatten(1))
+        return carry, cell
+
+    def _scratch(self, direction: int) -> dict[str, Tensor]:
+        stride = self.element_scratch[direction]
+        self.set_sizes({"scratch_stride": stride})
+        return {"scratch": on_huge_pages(self.carry.new_empty(self.sizes["batch"], stride))}
+
+    def hold(self, x: Tensor, weights: Weights, carry: Tensor, tape: Tensor) -> None:
+        """Take up the tensors of a pass for its backward."""
+        self.x, self.weights, self.carry, self.tape = x, weights, carry, tape
+
+    def release(self) -> None:
+        """Leave all tensors to autograd, which may drop and recompute them."""
+        del self.x, self.weights, self.carry, self.tape
+
+
+class _DenseSequence(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, sequence, x, *tensors):  # type: ignore[no-untyped-def]
+        ctx.set_materialize_grads(False)
+        before, weights = tensors[: len(sequence.names)], tensors[len(sequence.names) :]
+        y, after = sequence.run(x, before, Weights(*weights))
+        ctx.sequence = sequence
+        ctx.save_for_backward(x, *tensors, *after, sequence.carry, sequence.tape)
+        sequence.release()
+        return y, *after
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads):  # type: ignore[no-untyped-def]
+        sequence, states = ctx.sequence, len(ctx.sequence.names)
+        x, *rest = ctx.saved_tensors
+        before, weights, (*after, carry, tape) = rest[:states], rest[states : states + len(Weights._fields)], rest[states + len(Weights._fields) :]
+        sequence.hold(x, Weights(*weights), carry, tape)
+        try:
+            with without_autocast(sequence.device):
+                found = sequence.backward(grads, before, after, ctx.needs_input_grad[1 : 2 + states])
+        finally:
+            sequence.release()
+        return None, *found
+
+
+def dense_sequence(sequence: DensePass, x: Tensor, before: Sequence[Tensor], weights: Weights) -> tuple[Tensor, list[Tensor]]:
+    """Run the recurrence as one differentiable call.
+
+    Args:
+        sequence: the pass, not yet run.
+        x: [T, B, X].
+        before: states before the first step, those of the controller and then those of `Kind.states`.
+
+    Returns:
+        y [T, B, Y], and the states after the last step.
+    """
+    y, *after = _DenseSequence.apply(sequence, x.contiguous(), *(state.contiguous() for state in before), *weights)
+    return y, after

@@ -1,0 +1,148 @@
+"""What all native passes through time have in common: the controller's weights, and the products before and after the recurrence."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mann_bench.kernels.native.arguments import PLACES
+from mann_bench.kernels.native.call import call
+from mann_bench.kernels.native.clocks import watching
+from mann_bench.kernels.sequence.tape import Plan, layout
+
+
+class Weights(NamedTuple):
+    """The parameters of controller (as `nn.LSTMCell` keeps them, over [x_t, r_{t-1}]), interface and output (over [h_t, r_t])."""
+
+    weight_ih: Tensor  # [4H, X + R W]
+    weight_hh: Tensor  # [4H, H]
+    bias_ih: Tensor  # [4H]
+    bias_hh: Tensor  # [4H]
+    interface_weight: Tensor  # [P, H]
+    interface_bias: Tensor  # [P]
+    output_weight: Tensor  # [Y, C]
+    output_bias: Tensor  # [Y]
+
+
+class Recurrence:
+    """One pass through time, forward and backward.
+
+    Args:
+        of: plan of passes of its sizes.
+        sizes: all sizes by the names of `csrc/arguments.h`; those that the plan does not have change from call to call.
+        device: where it runs.
+        entries: entry points forward and backward.
+
+    Attributes:
+        carry: [T + 1, B, C], hidden state and reads of every step, from before the first one on.
+        tape: what else forward keeps for backward.
+    """
+
+    x: Tensor
+    weights: Weights
+    carry: Tensor
+    tape: Tensor
+
+    def __init__(self, of: Plan, sizes: Mapping[str, int], device: torch.device, entries: tuple[str, str]) -> None:
+        self.plan, self.sizes, self.device, self.entries = of, dict(sizes), device, entries
+        self.order = of.sizes[:]
+        self.short = of.short
+        self.clocks = watching()
+        self.set_sizes(sizes)
+
+    def set_sizes(self, sizes: Mapping[str, int]) -> None:
+        """Set sizes of the next calls by name."""
+        for name, size in sizes.items():
+            self.order[PLACES[name]] = size
+
+    def run_forward(self, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> Tensor:
+        """Run the recurrence and the output layer on x, weights, carry and tape; returns y [T, B, Y]."""
+        x, weights = self.x, self.weights
+        inputs = {**self._matrices(), **self._columns(), "interface_bias": weights.interface_bias, **inputs}
+        changed = {**changed, **self._clocks("forward")}
+        if self.short:
+            y = x.new_empty(self.plan.shapes["y"])
+            others = {name: getattr(weights, name) for name in ("bias_ih", "bias_hh", "output_weight", "output_bias")}
+            changed |= {"input": x.new_empty(self.plan.shapes["input"]), "y": y}
+            self.call(self.entries[0], {**inputs, "x": x, **others}, changed)
+            return y
+        inputs["input"] = functional.linear(x, weights.weight_ih[:, : x.shape[2]], weights.bias_ih + weights.bias_hh)
+        self.call(self.entries[0], inputs, changed)
+        return functional.linear(self.carry[1:], weights.output_weight, weights.output_bias)
+
+    def run_backward(
+        self, grad_y: Tensor | None, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor], *, needs_x: bool
+    ) -> tuple[Tensor | None, Weights]:
+        """Run the recurrence backwards; returns the gradients of x, if needed, and of the weights."""
+        shapes, new = self.plan.shapes, self.carry.new_empty
+        grad_y = self.carry.new_zeros(shapes["y"]) if grad_y is None else grad_y.contiguous()
+        grad_gates = new(shapes["grad_gates"])
+        changed = {"grad_gates": grad_gates, "lines": new(self.plan.blocks["lines"].shape), **changed, **self._clocks("backward")}
+        grad_weights = self._short_backward(grad_y, inputs, changed) if self.short else self._long_backward(grad_y, inputs, changed)
+        if not needs_x:
+            return None, grad_weights
+        return (grad_gates.flatten(0, 1) @ self.weights.weight_ih[:, : self.x.shape[2]]).view_as(self.x), grad_weights
+
+    def _short_backward(self, grad_y: Tensor, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> Weights:
+        """Compute the gradients of the weights in the same native call."""
+        weights = self.weights
+        grads = Weights(*map(torch.empty_like, weights))
+        grad_weights = {f"grad_{name}": grad for name, grad in grads._asdict().items()}
+        given = {"x": self.x, "grad_y": grad_y, **self._matrices(), "output_weight": weights.output_weight, **inputs}
+        self.call(self.entries[1], given, {**changed, **grad_weights})
+        return grads
+
+    def _long_backward(self, grad_y: Tensor, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> Weights:
+        """Compute the gradients of the weights as matrix products after the native call."""
+        carry, hidden, weights = self.carry.shape[-1], self.sizes["hidden"], self.weights
+        grad_interface, cell_inputs = (grad_y.new_empty(self.plan.shapes[name]) for name in ("grad_interface", "cell_inputs"))
+        given = {"x": self.x, "grad_features": grad_y @ weights.output_weight, **self._matrices(), **inputs}
+        self.call(self.entries[1], given, {**changed, "grad_interface": grad_interface, "cell_inputs": cell_inputs})
+        gates, interface, output = (grad.flatten(0, 1) for grad in (changed["grad_gates"], grad_interface, grad_y))
+        before, after = self.carry[:-1].view(-1, carry), self.carry[1:].view(-1, carry)
+        bias = gates.sum(0)
+        return Weights(
+            gates.t() @ cell_inputs.flatten(0, 1),
+            gates.t() @ before[:, :hidden],
+            bias,
+            bias,
+            interface.t() @ after[:, :hidden],
+            interface.sum(0),
+            output.t() @ after,
+            output.sum(0),
+        )
+
+    def call(self, entry: str, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> None:
+        """Call an entry point on buffers, or blocks of the plan, by name."""
+        buffers = {"carry": self.carry, "tape": self.tape, **changed}
+        call(entry, layout(self.plan, (*inputs, *buffers)), list(inputs.values()), list(buffers.values()), self.order)
+
+    def _matrices(self) -> dict[str, Tensor]:
+        weights = self.weights
+        return {"weight_ih": weights.weight_ih, "weight_hh": weights.weight_hh, "interface_weight": weights.interface_weight}
+
+    def _columns(self) -> dict[str, Tensor]:
+        """Transpose the matrices of the recurrence, where that pays (`in_columns`)."""
+        if not in_columns(self.sizes["steps"], self.sizes["batch"], self.device):
+            return {}
+        weights = self.weights
+        carry = torch.cat([weights.weight_hh.t(), weights.weight_ih[:, self.x.shape[2] :].t()])
+        return {"carry_columns": carry, "interface_columns": weights.interface_weight.t().contiguous()}
+
+    def _clocks(self, direction: str) -> dict[str, Tensor]:
+        return self.clocks.start(direction, self.sizes["batch"], self.device) if self.clocks else {}
+
+
+SHORT = 128  # steps x batch up to which in-kernel products beat separate torch calls
+
+
+def is_short(steps: int, batch: int, device: torch.device) -> bool:
+    """Whether the native call also computes the output layer and the gradients of the weights, rather than torch around it."""
+    return device.type == "cpu" and steps * batch <= SHORT
+
+
+def in_columns(steps: int, batch: int, device: torch.device) -> bool:
+    """Whether forward multiplies with transposed matrices, which puts the sums of several batch elements into one vector register."""
+    return device.type == "cpu" and batch > 1 and steps * batch >= 64
