@@ -184,13 +184,13 @@ class DenseMANN(MANN[M]):
         """Why torch runs although native kernels were asked for; None if they run or were not."""
         return dense_native.why_not(self) if self.kernels == "native" else None
 
-    @abstractmethod
     def native_inputs(self, memory: M) -> dense_native.DenseInputs:
-        """Name the states and sizes of a native pass that starts from this memory."""
+        """Name the states and sizes of a native pass that starts from this memory; a model without native kernels has none."""
+        raise NotImplementedError
 
-    @abstractmethod
     def memory_after(self, memory: M, steps: int, states: list[Tensor]) -> M:
         """Make the memory after a native pass from its states."""
+        raise NotImplementedError
 
     def check_state(self, state: object, x: Tensor) -> None:
         super().check_state(state, x)

@@ -28,6 +28,7 @@ from mann_bench.kernels import ops, reference
 from mann_bench.kernels.index import Reversible
 from mann_bench.kernels.reference import SparseLinks, WriteJournal
 from mann_bench.measure.workload import Workload
+from mann_bench.models import layers
 from mann_bench.models.sparse import native
 from mann_bench.suites.workloads import traffic
 from mann_bench.suites.workloads.random_data import RandomData, num_candidates
@@ -322,7 +323,7 @@ class OpWorkload(Workload):
         name = case.model.partition(":")[2]
         real = torch.empty(0, dtype=torch.float64 if case.dtype == "float64" else torch.float32, device=case.device)
         self.why_torch = None if name == "copy" or case.kernels == "torch" else native.why_not(real, case.word_size)
-        self.kernels = "torch" if name == "copy" else native.choose(case.kernels, self.why_torch)
+        self.kernels = "torch" if name == "copy" else layers.choose(case.kernels, self.why_torch)
         self.op = OPS[name](case, ops if self.kernels == "native" else reference, self.dtype)
         self.state = self.op.state
 

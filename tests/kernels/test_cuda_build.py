@@ -11,6 +11,7 @@ from mann_bench.kernels.native import build, call, driver
 from mann_bench.kernels.native import cubin as cuda
 from mann_bench.kernels.native.arguments import Arguments
 from mann_bench.kernels.sequence import autograd as sequence
+from mann_bench.kernels.sequence import recurrence
 from mann_bench.models import SAM, SDNC
 from mann_bench.models.sparse import native
 
@@ -131,7 +132,7 @@ def gpu(monkeypatch, tmp_path):
 def test_a_pass_through_the_launcher(kind, parts, gpu, monkeypatch):
     """Outputs and gradients are those of a call without the launcher: this covers the schedule of kernels and the layout of arguments."""
     monkeypatch.setattr(sequence, "search_parts", lambda rows, batch, device: parts)
-    monkeypatch.setattr(sequence, "is_short", lambda steps, batch, device: False)  # as on a GPU
+    monkeypatch.setattr(recurrence, "is_short", lambda steps, batch, device: False)  # as on a GPU
     model = kind(input_size=3, output_size=2, hidden=6, slots=23, word_size=5, heads=2, reads=3, kernels="native")
     x = torch.randn(4, 3, 3, requires_grad=True)
     found = []

@@ -16,6 +16,7 @@ from mann_bench.kernels.native.call import run_named
 from mann_bench.kernels.native.layout import Build, Layout, TensorLayout, of_buffer
 from mann_bench.kernels.reference import LshSizes, LshTables
 from mann_bench.kernels.sequence import autograd as sequence
+from mann_bench.kernels.sequence import recurrence
 from mann_bench.models import SAM, SDNC
 from tests.kernels.test_ops import NAMES, operator
 from tests.kernels.test_ops import arguments as sound_arguments
@@ -102,7 +103,7 @@ def test_no_race(name, threads):
 
 @pytest.mark.parametrize("name", ["sam", "sdnc-small"])
 def test_no_race_with_transposed_weights(name, threads, monkeypatch):
-    monkeypatch.setattr(sequence, "in_columns", lambda *sizes: True)
+    monkeypatch.setattr(recurrence, "in_columns", lambda *sizes: True)
     model = make(name)
     with threads.instead():
         found = every_entry(model)
@@ -220,7 +221,7 @@ def test_text_for_the_gpu_stays_in_bounds(tmp_path_factory):
 def test_text_for_the_gpu_with_buffers_as_in_a_real_call(name, width, parts, options, tmp_path_factory, monkeypatch):
     """Buffers share tensors, so that a load of several numbers which is not aligned there is found; no number overflows."""
     monkeypatch.setattr(sequence, "search_parts", lambda rows, batch, device: parts)
-    monkeypatch.setattr(sequence, "is_short", lambda steps, batch, device: False)  # as on a GPU
+    monkeypatch.setattr(recurrence, "is_short", lambda steps, batch, device: False)  # as on a GPU
     lanes, model = _emulator("address,undefined", tmp_path_factory, gpu_width=width, packed=True, **options), make(name)
     with lanes.instead():
         found = every_entry(model, steps=3)

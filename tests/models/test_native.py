@@ -12,6 +12,7 @@ from mann_bench.kernels.native import build
 from mann_bench.kernels.native.call import call
 from mann_bench.kernels.native.layout import Layout
 from mann_bench.kernels.sequence import autograd as sequence
+from mann_bench.kernels.sequence import recurrence
 from mann_bench.models import SAM, SDNC
 from mann_bench.models.sparse import native
 from tests.support.sparse_states import choices, states
@@ -113,7 +114,7 @@ def test_equals_the_reference(name, options, fill):
 @pytest.mark.parametrize("options", ["ones", "vectors-and-a-rest", "panels"])
 @pytest.mark.parametrize("name", MODELS)
 def test_weights_as_they_are_or_transposed(name, options, columns, monkeypatch):
-    monkeypatch.setattr(sequence, "in_columns", lambda *sizes: columns)
+    monkeypatch.setattr(recurrence, "in_columns", lambda *sizes: columns)
     fast, plain = pair(name, **OPTIONS[options])
     compare(fast, plain, steps=3, batch=5, fill="full", tolerance=TOLERANCE[torch.float64])
 
@@ -276,7 +277,7 @@ def test_is_a_sound_torch_operator(name, monkeypatch):
         calls.append((entry, layout.text, [tensor.clone() for tensor in inputs], [tensor.clone() for tensor in buffers], list(sizes)))
         call(entry, layout, inputs, buffers, sizes)
 
-    monkeypatch.setattr(sequence, "call", record)
+    monkeypatch.setattr(recurrence, "call", record)
     fast(torch.randn(3, 2, 5))[0].sum().backward()
     assert [arguments[0] for arguments in calls] == ["mb_forward", "mb_backward"]
     for arguments in calls:
