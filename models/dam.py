@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mann_bench.kernels.sequence import dense
 from mann_bench.models.addressing import content_weights
+from mann_bench.models.dense_native import DenseInputs
 from mann_bench.models.mann import DenseMANN, check_at_least
 from mann_bench.models.phases import phase
 from mann_bench.models.state import Fill, State, initial_rows
@@ -40,6 +42,8 @@ class DAM(DenseMANN[DAMMemory]):
         strength: whether the interface has a key strength per head; without it, the paper's literal softmax of cosines.
     """
 
+    kind = dense.DAM
+
     def __init__(
         self,
         *,
@@ -52,6 +56,7 @@ class DAM(DenseMANN[DAMMemory]):
         write_heads: int | None = None,
         discount: float = 0.99,
         strength: bool = True,
+        kernels: str = "auto",
         checkpoint: bool = False,
         compiled: bool = False,
     ) -> None:
@@ -69,6 +74,7 @@ class DAM(DenseMANN[DAMMemory]):
             word_size=word_size,
             heads=heads,
             interface_size=heads * (word_size + strength) + write_heads * (word_size + 2),
+            kernels=kernels,
             checkpoint=checkpoint,
             compiled=compiled,
         )
@@ -82,6 +88,15 @@ class DAM(DenseMANN[DAMMemory]):
 
     def memory_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
         return {**super().memory_shapes(batch), "usage": (batch, self.slots), "read_weights": (batch, self.heads, self.slots)}
+
+    def native_inputs(self, memory: DAMMemory) -> DenseInputs:
+        sizes = {"write_heads": self.write_heads, "strength": int(self.strength), "num_candidates": memory.num_candidates}
+        discount = memory.usage.new_full((1,), self.discount)
+        return DenseInputs([memory.memory, memory.read_weights, memory.usage], sizes, {"discount": discount})
+
+    def memory_after(self, memory: DAMMemory, steps: int, states: list[Tensor]) -> DAMMemory:
+        rows, read_weights, usage = states
+        return DAMMemory(rows, usage, read_weights, min(self.slots, memory.num_candidates + steps * self.write_heads))
 
     def access(self, interface: Tensor, memory: DAMMemory) -> tuple[Tensor, DAMMemory]:
         """Run one step: write, then read the new memory (eq 4-9 with dense weights)."""

@@ -3,7 +3,7 @@
 import functools
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -22,12 +22,14 @@ class DenseInputs:
     """What a kind of model adds to a pass.
 
     Attributes:
-        states: tensors of the memory's state, in the order of `Kind.states`.
+        states: tensors of the memory's state, in the order of `Kind.states` and `Kind.constant`.
         sizes: by the names of `csrc/arguments.h`.
+        constants: other inputs, by those names.
     """
 
     states: list[Tensor]
     sizes: dict[str, int]
+    constants: dict[str, Tensor] = field(default_factory=dict)
 
 
 class NativeDense(Layered, Protocol):
@@ -79,8 +81,8 @@ def run(model: NativeDense, x: Tensor, state: MANNState[Any]) -> tuple[Tensor, M
         "threads": torch.get_num_threads(),
         **inputs.sizes,
     }
-    which = build_for(x.dtype)
-    y, (hidden, cell, reads, *states) = dense_sequence(DensePass(model.kind, which, sizes, x.device), x, before, weights)
+    sequence = DensePass(model.kind, build_for(x.dtype), sizes, x.device, inputs.constants)
+    y, (hidden, cell, reads, *states) = dense_sequence(sequence, x, before, weights)
     return y, MANNState(ControllerState(hidden, cell, reads), model.memory_after(state.memory, len(x), states))
 
 

@@ -195,6 +195,10 @@ struct DenseMemory {
     Real* write_weights_tape;   // [T - 1, B, V, N]
     Real* last_write_weights;   // [B, V, N]
     Real* content_tape;         // [T, B, R + V, N] softmax of the content scores
+    Real* first_usage;          // [B, N]
+    Real* last_usage;           // [B, N]; DAM changes it in place
+    Real* discount;             // [1] DAM: of the usage
+    int32_t* unused_rows;       // [T, B, V] DAM: row that each write head wipes
     Real* grad_memory;          // [B, N, W] in: of the last memory; out: of the first, if `first_gradient`
     Real* grad_read_weights;    // [B, R, N] in: of the last read weights; out: of the first
     Real* grad_write_weights;   // [B, V, N] in: of the last write weights; out: of the first

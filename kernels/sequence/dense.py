@@ -23,7 +23,7 @@ from mann_bench.kernels.sequence.shapes import Sizes, call_shapes, controller_ta
 from mann_bench.kernels.sequence.tape import Plan, ends, short_lines, with_gradients
 
 CONTROLLER = ("hidden", "cell", "reads")
-CHANGING = ("threads", "first_gradient")  # sizes that change from call to call
+CHANGING = ("threads", "first_gradient", "num_candidates")  # sizes that change from call to call
 
 
 class Kind(NamedTuple):
@@ -31,14 +31,19 @@ class Kind(NamedTuple):
 
     Attributes:
         name: of its entry points.
-        states: of its memory, by the names of `csrc/arguments.h`; all carry a gradient.
+        states: of its memory that carry a gradient, by the names of `csrc/arguments.h`.
+        constant: those that carry none.
+        tape: what forward keeps of a step besides, by name.
     """
 
     name: str
     states: tuple[str, ...]
+    constant: tuple[str, ...] = ()
+    tape: tuple[str, ...] = ()
 
 
-NTM = Kind("ntm", ("memory", "read_weights", "write_weights"))
+NTM = Kind("ntm", ("memory", "read_weights", "write_weights"), tape=("row_norms", "content_tape"))
+DAM = Kind("dam", ("memory", "read_weights"), ("usage",), ("row_norms", "unused_rows"))
 
 
 def state_shapes(kind: Kind, size: Sizes) -> dict[str, Shape]:
@@ -51,8 +56,9 @@ def state_shapes(kind: Kind, size: Sizes) -> dict[str, Shape]:
         "memory": (batch, slots, size["width"]),
         "read_weights": (batch, size["heads"], slots),
         "write_weights": (batch, size["write_heads"], slots),
+        "usage": (batch, slots),
     }
-    return {name: shapes[name] for name in (*CONTROLLER, *kind.states)}
+    return {name: shapes[name] for name in (*CONTROLLER, *kind.states, *kind.constant)}
 
 
 def tape_shapes(kind: Kind, size: Sizes) -> dict[str, Shape]:
@@ -63,12 +69,13 @@ def tape_shapes(kind: Kind, size: Sizes) -> dict[str, Shape]:
     steps, batch, slots, taped = size["steps"], size["batch"], size["slots"], size["taped"]
     states = state_shapes(kind, size)
     between = {name: (steps - 1 if taped else 0 if name == "memory" else 2, *states[name]) for name in kind.states}
-    return {
-        **controller_tape_shapes(size),
-        **{f"{name}_tape": shape for name, shape in between.items()},
+    of_steps: dict[str, Shape] = {
         "row_norms": (steps + 1 if taped else 2, batch, slots),
         "content_tape": (steps if taped else 0, batch, size["heads"] + size["write_heads"], slots),
+        "unused_rows": (steps if taped else 2, batch, size["write_heads"]),
     }
+    tapes = {f"{name}_tape": shape for name, shape in between.items()}
+    return {**controller_tape_shapes(size), **tapes, **{name: of_steps[name] for name in kind.tape}}
 
 
 @functools.lru_cache
@@ -86,7 +93,7 @@ def plan(kind: Kind, which: Build, sizes: tuple[tuple[str, int], ...], device: t
     shapes["scratch"] = (size["batch"], None)
     lines = short_lines(shapes) if short else {}
     blocks = {name: of_block(which, parts) for name, parts in (("tape", tape), ("lines", lines), ("grads", grads))}
-    named = {**shapes, **ends(states), **with_gradients(weight_shapes(size))}
+    named = {**shapes, **ends(states), **with_gradients(weight_shapes(size)), "discount": (1,)}
     return Plan(which, array("q", in_order(size)), named, blocks, short), element_scratch
 
 
@@ -95,14 +102,18 @@ class DensePass(Recurrence):
 
     Args:
         sizes: sizes by the names of `csrc/arguments.h`.
+        constants: other inputs of forward, by name.
     """
 
-    def __init__(self, kind: Kind, which: Build, sizes: Mapping[str, int], device: torch.device) -> None:
+    def __init__(
+        self, kind: Kind, which: Build, sizes: Mapping[str, int], device: torch.device, constants: Mapping[str, Tensor]
+    ) -> None:
         fixed = tuple((name, size) for name, size in sizes.items() if name not in CHANGING)
         short = recurrence.is_short(sizes["steps"], sizes["batch"], device)
         of, self.element_scratch = plan(kind, which, fixed, device, short)
         super().__init__(of, sizes, device, (f"mb_{kind.name}_forward", f"mb_{kind.name}_backward"))
-        self.kind, self.names = kind, (*CONTROLLER, *kind.states)
+        self.kind, self.constants = kind, constants
+        self.names = (*CONTROLLER, *kind.states, *kind.constant)
 
     def run(self, x: Tensor, before: Sequence[Tensor], weights: Weights) -> tuple[Tensor, list[Tensor]]:
         """Run forward: x [T, B, X] and the states before -> y [T, B, Y] and the states after; what backward needs is in carry and tape."""
@@ -112,7 +123,7 @@ class DensePass(Recurrence):
         after = [on_huge_pages(torch.empty_like(state)) for state in before]
         first = {f"first_{name}": state for name, state in zip(self.names, before, strict=True)}
         last = {f"last_{name}": state for name, state in zip(self.names, after, strict=True)}
-        return self.run_forward(first, {**last, **self._scratch(0)}), after
+        return self.run_forward({**first, **self.constants}, {**last, **self._scratch(0)}), after
 
     def backward(
         self,
@@ -135,16 +146,18 @@ class DensePass(Recurrence):
         carry, cell = self._controller_gradients(grads[1:4])
         states = [
             on_huge_pages(torch.empty_like(state)).copy_(grad) if grad is not None else torch.zeros_like(state)
-            for state, grad in zip(before[3:], grads[4:], strict=True)
+            for state, grad in zip(before[3 : 3 + len(self.kind.states)], grads[4:], strict=False)
         ]
         self.set_sizes({"first_gradient": int(needs[1 + len(CONTROLLER)])})
         block = torch.cat([carry.flatten(), cell.flatten()])
-        inputs = {f"{end}_{name}": s for end, of in (("first", before), ("last", after)) for name, s in zip(self.names, of, strict=True)}
+        read = self.kind.states
+        inputs = {f"{end}_{name}": s for end, of in (("first", before), ("last", after)) for name, s in zip(read, of[3:], strict=False)}
         changed = {"grads": block, **{f"grad_{name}": grad for name, grad in zip(self.kind.states, states, strict=True)}, **self._scratch(1)}
         grad_x, grad_weights = self.run_backward(grads[0], inputs, changed, needs_x=needs[0])
         carry, cell = block[: carry.numel()].view_as(carry), block[carry.numel() :].view_as(cell)
         hidden = self.sizes["hidden"]
         of_states: list[Tensor | None] = [carry[:, :hidden], cell, carry[:, hidden:].unflatten(1, (self.sizes["heads"], -1)), *states]
+        of_states += [None] * len(self.kind.constant)
         return [grad_x, *(grad if needed else None for grad, needed in zip(of_states, needs[1:], strict=True)), *grad_weights]
 
     def _controller_gradients(self, grads: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
@@ -179,6 +192,7 @@ class _DenseSequence(torch.autograd.Function):
         ctx.sequence = sequence
         ctx.save_for_backward(x, *tensors, *after, sequence.carry, sequence.tape)
         sequence.release()
+        ctx.mark_non_differentiable(*after[len(after) - len(sequence.kind.constant) :])
         return y, *after
 
     @staticmethod

@@ -2,6 +2,7 @@
 // read Sizes, Weights, PassStates, Tape without rows read or written, Scratch and DenseMemory; backward also Gradients.
 #pragma once
 
+#include "dense/dam.h"
 #include "dense/ntm_backward.h"
 
 // MB_ENTRY(name), as in entries.h; all have an item a batch tile.
@@ -9,7 +10,10 @@
 #define MB_DENSE_ENTRIES       \
     MB_ENTRY(ntm_scratch)      \
     MB_ENTRY(ntm_forward)      \
-    MB_ENTRY(ntm_backward)
+    MB_ENTRY(ntm_backward)     \
+    MB_ENTRY(dam_scratch)      \
+    MB_ENTRY(dam_forward)      \
+    MB_ENTRY(dam_backward)
 // clang-format on
 
 namespace mb {
@@ -69,6 +73,19 @@ MB_FN void ntm_forward(const Block& block, const Arguments& a, int64_t tile) {
 template <int fixed_width>
 MB_FN void ntm_backward(const Block& block, const Arguments& a, int64_t tile) {
     DenseBackward<NtmBackward<fixed_width>>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
+}
+
+template <int fixed_width>
+MB_FN void dam_scratch(const Block& block, const Arguments& a, int64_t) {
+    block.on_leader([&] { a.index[0] = scratch_of<DamForward>(block, a), a.index[1] = scratch_of<DamBackward>(block, a); });
+}
+template <int fixed_width>
+MB_FN void dam_forward(const Block& block, const Arguments& a, int64_t tile) {
+    DenseForward<DamForward<fixed_width>>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
+}
+template <int fixed_width>
+MB_FN void dam_backward(const Block& block, const Arguments& a, int64_t tile) {
+    DenseBackward<DamBackward<fixed_width>>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
 }
 
 }  // namespace mb::entries

@@ -102,28 +102,20 @@ struct NtmForward : NtmElement {
     }
 
     MB_FN void score_write_keys(int64_t t, Real* p, const Chunk& chunk) {
-        const Real* const rows = memory(t);
+        Real* const rows = memory(t);
         for_each_tile(chunk, [&](int64_t first, int64_t count) {
-            const RowsOf<const Real> tile = rows_of(rows, first, count);
+            const RowsOf<Real> tile = rows_of(rows, first, count);
             Real numbers[tile_rows];
             if (t == 0) norm_tile(tile, W, numbers), store_tile(norms(0) + first, numbers, count);
             for (Count v = 0; v < V; ++v)
                 dot_tile(tile, address(p, R + v).key, W, numbers), store_tile(scores + v * N + first, numbers, count);
         });
-        begin_softmax(t, p, chunk, R, V);
+        for (Count v = 0; v < V; ++v) begin_content(chunk, scores + v * N, p, R + v, norms(t));
     }
 
-    // From products of rows and keys to exp(strength * cosine - the chunk's largest). The norms are those after t steps.
-    MB_FN void begin_softmax(int64_t t, Real* p, const Chunk& chunk, Count first_head, Count count) {
-        const Real* const norm = norms(t);
-        for (Count h = 0; h < count; ++h) {
-            Real* const own = scores + h * N;
-            const Real scale = address(p, first_head + h).strength() / key_norms[first_head + h];
-            for_vector(chunk.size(), [=](int64_t i) MB_INLINE {
-                own[chunk.first + i] = scale * own[chunk.first + i] / norm[chunk.first + i];
-            });
-            content_softmax(first_head + h).begin(chunk, own, chunk.end);
-        }
+    MB_FN void begin_content(const Chunk& chunk, Real* own, Real* p, Count h, const Real* norm) const {
+        const Real scale = address(p, h).strength() / key_norms[h];
+        DenseElement::begin_content(chunk, own, scale, norm, N, content_softmax(h));
     }
 
     // The weights of some heads, up to the factors of their last softmax.
@@ -145,23 +137,13 @@ struct NtmForward : NtmElement {
         block.sync();
     }
 
-    MB_FN void finish_weights(const Chunk& chunk, Count first_head, Count count, Real* weights) {
-        for (Count i = 0; i < count; ++i) {
-            const Real factor = sharp_softmax(first_head + i).factors[chunk.number];
-            Real* const own = weights + i * N + chunk.first;
-            for_vector(chunk.size(), [=](int64_t j) MB_INLINE { own[j] *= factor; });
-        }
-    }
-
     // All erases, then all adds; norms and products with the read keys of the rows written.
     MB_FN void write(int64_t t, Real* p, const Chunk& chunk) {
         Real* const weights = write_weights(t + 1);
-        finish_weights(chunk, R, V, weights);
-        const Real* const before = memory(t);
-        Real *const after = memory(t + 1), *const norm = norms(t + 1);
+        for (Count v = 0; v < V; ++v) finish_softmax(chunk, sharp_softmax(R + v), weights + v * N);
+        Real *const before = memory(t), *const after = memory(t + 1), *const norm = norms(t + 1);
         for_each_tile(chunk, [&](int64_t first, int64_t count) {
-            const RowsOf<const Real> from = rows_of(before, first, count);
-            const RowsOf<Real> to = rows_of(after, first, count);
+            const RowsOf<Real> from = rows_of(before, first, count), to = rows_of(after, first, count);
             for (int64_t k = 0; k < count; ++k)
                 for_each_columns(W, [&](auto zero, int64_t w) MB_INLINE {
                     typedef decltype(zero) Vector;
@@ -177,19 +159,13 @@ struct NtmForward : NtmElement {
             for (Count r = 0; r < R; ++r)
                 dot_tile(to, address(p, r).key, W, numbers), store_tile(scores + r * N + first, numbers, count);
         });
-        begin_softmax(t + 1, p, chunk, 0, R);
+        for (Count r = 0; r < R; ++r) begin_content(chunk, scores + r * N, p, r, norm);
     }
 
     MB_FN void read(int64_t t, const Chunk& chunk) {
-        Real *const weights = read_weights(t + 1), *const sums = part(chunk.number);
-        finish_weights(chunk, 0, R, weights);
-        const Real* const rows = memory(t + 1);
-        for_vector(R * W, [=](int64_t j) MB_INLINE { sums[j] = 0; });
-        for_each_tile(chunk, [&](int64_t first, int64_t count) {
-            const RowsOf<const Real> tile = rows_of(rows, first, count);
-            for (Count r = 0; r < R; ++r)
-                accumulate_tile(sums + r * W, tile, Factors(weights + r * N + first, count), W);
-        });
+        Real* const weights = read_weights(t + 1);
+        for (Count r = 0; r < R; ++r) finish_softmax(chunk, sharp_softmax(r), weights + r * N);
+        read_chunk(chunk, memory(t + 1), weights, part(chunk.number));
     }
 };
 

@@ -84,28 +84,9 @@ struct NtmBackward : NtmElement {
         });
     }
 
-    // Gradient of the read weights, and cosines. To the parts: the product of weights and gradient, of each read head.
     MB_FN void read_backward(int64_t t, Real* p, const Chunk& chunk) {
-        const Real *const grad_reads = grad_carry + H, *const norm = norms(t + 1), *const weights = read_weights(t + 1);
-        Real *const grads = grad_read_weights(), *const sums = part(chunk.number);
-        Real* const rows = memory(t + 1);
-        for_each_tile(chunk, [&](int64_t first, int64_t count) {
-            const RowsOf<Real> tile = rows_of(rows, first, count);
-            Real numbers[tile_rows];
-            for (Count r = 0; r < R; ++r) {
-                dot_tile(tile, grad_reads + r * W, W, numbers);
-                for (int64_t k = 0; k < count; ++k) grads[r * N + first + k] += numbers[k];
-                dot_tile(tile, address(p, r).key, W, numbers);
-                for (int64_t k = 0; k < count; ++k) cosines[r * N + first + k] = numbers[k];
-            }
-        });
-        for (Count r = 0; r < R; ++r) {
-            Real* const cosine = cosines + r * N + chunk.first;
-            const Real *const n = norm + chunk.first, key_norm = key_norms[r];
-            for_vector(chunk.size(), [=](int64_t i) MB_INLINE { cosine[i] /= n[i] * key_norm; });
-            const Real *const w = weights + r * N + chunk.first, *const grad = grads + r * N + chunk.first;
-            sums[r] = Warp{}.sum(chunk.size(), [=](int64_t i) MB_INLINE { return w[i] * grad[i]; });
-        }
+        read_chunk_backward(chunk, memory(t + 1), norms(t + 1), p, A, key_norms, read_weights(t + 1),
+                            grad_read_weights(), cosines, part(chunk.number));
     }
 
     // From the gradients of weights `after` to those of the content weights, and of the weights `before`, which take
@@ -152,28 +133,11 @@ struct NtmBackward : NtmElement {
         block.sync();
     }
 
-    // Of a head, in a chunk of n rows at which all pointers point: gradients of the scores in the place of those of the
-    // content weights; to_key and to_row. Returns the product of gradients and cosines.
-    MB_FN Real scores_backward(int64_t n, Real strength, Count h, const Real* weight, const Real* norm, Real* grads,
-                               const Real* cosine, Real* to_key, Real* to_row) const {
-        const Real sum = inner[h], key_norm = key_norms[h];
-        for_vector(n, [=](int64_t i) MB_INLINE {
-            const Real grad = weight[i] * (grads[i] - sum), to_dot = strength * grad / norm[i];
-            grads[i] = grad;
-            to_key[i] = to_dot / key_norm;
-            to_row[i] = to_dot * cosine[i] / norm[i];
-        });
-        return Warp{}.sum(n, [=](int64_t i) MB_INLINE { return grads[i] * cosine[i]; });
-    }
-
-    // Gradients of a key and its strength: `sums`: sum over rows of to_key * row; `along`: of score gradients * cosine.
-    MB_FN void finish_key(Real* p, Real* grad_p, Count h, const Real* sums, const Real* along) {
+    MB_FN void finish_key(Real* p, Real* grad_p, Count h, const Real* sums, const Real* along) const {
         const Address own = address(p, h), grad = address(grad_p, h);
-        add_parts(grad.key, W, sums, part_stride, chunks);
-        const Real total = sum_of_parts(along, part_stride, chunks);
-        const Real to_key = own.strength() * total / (key_norms[h] * key_norms[h]);
-        for_vector(W, [=](int64_t w) { grad.key[w] -= to_key * own.key[w]; });
-        grad.strength() = total * softplus_slope(own.strength());
+        DenseElement::finish_key(own.key, key_norms[h], own.strength(), sums, along, part_stride, grad.key,
+                                 &grad.strength());
+        grad.strength() *= softplus_slope(own.strength());
     }
 
     // The one pass over the gradient of the memory: completes that of the rows after the step, and makes of it that of
@@ -194,8 +158,9 @@ struct NtmBackward : NtmElement {
         for (Count r = 0; r < R; ++r) {
             const int64_t at = r * N + chunk.first;
             sums[R * W + r] =
-                scores_backward(chunk.size(), address(p, r).strength(), r, content(t, r) + chunk.first,
-                                norm + chunk.first, grad_content + at, cosines + at, grad_shifted + at, own_to_row);
+                content_backward(chunk.size(), address(p, r).strength(), key_norms[r], inner[r],
+                                 content(t, r) + chunk.first, norm + chunk.first, grad_content + at, cosines + at,
+                                 grad_content + at, grad_shifted + at, own_to_row);
             for_vector(chunk.size(), [=](int64_t i) MB_INLINE { to_row[i] += own_to_row[i]; });
         }
         for (Count v = 0; next && v < V; ++v) {
@@ -281,8 +246,9 @@ struct NtmBackward : NtmElement {
             for_vector(chunk.size(), [=](int64_t i) MB_INLINE { cosine[i] /= n[i] * key_norm; });
             const int64_t at = v * N + chunk.first;
             sums[V * W + v] =
-                scores_backward(chunk.size(), address(p, h).strength(), h, content(t, h) + chunk.first, n,
-                                grad_content + at, cosine, write_to_key + at, write_to_row + at);
+                content_backward(chunk.size(), address(p, h).strength(), key_norm, inner[h],
+                                 content(t, h) + chunk.first, n, grad_content + at, cosine, grad_content + at,
+                                 write_to_key + at, write_to_row + at);
             for_each_tile(chunk, [&](int64_t first, int64_t count) {
                 accumulate_tile(sums + v * W, rows_of(rows, first, count), Factors(write_to_key + v * N + first, count),
                                 W);

@@ -1,0 +1,324 @@
+// The memory of the DAM (Rae et al. 2016, section 3.2): each write head adds to the rows its read head read last and to
+// the least used row, which is wiped first; then the read heads read by content.
+//
+// Forward passes over the memory twice a step: it writes, and takes the norms and the scores of the read keys of the
+// rows it has written; it reads. Backward passes over M_t twice, over its gradient once, and needs no memory of before.
+#pragma once
+
+#include "dense/element.h"
+
+namespace mb {
+
+struct DamElement : DenseElement {
+    // offsets in the interface vector; queries come first
+    const Count strengths, values, alphas, gammas;
+    // Scratch: vectors [R, N] and [V, N], with `added` what each write head adds to a row, with its value; sums of each
+    // chunk [chunks, part_stride].
+    Real *key_norms, *added, *parts, *softmaxes;
+    Count part_stride;
+
+    MB_FN DamElement(const Block& block, const Arguments& a, int64_t element, int64_t width)
+        : DenseElement(block, a, element, width),
+          strengths(R * W),
+          values(strengths + (a.strength ? R : 0)),
+          alphas(values + V * W),
+          gammas(alphas + V) {
+        key_norms = scratch.take(R);
+        added = scratch.take(V * N);
+        softmaxes = scratch.take(3 * R * chunks);
+        part_stride = R * (W + 1) + V * (W + 2);
+        parts = scratch.take(part_stride * chunks);
+    }
+
+    MB_FN Softmax softmax(Count r) const {
+        Real* const own = softmaxes + 3 * r * chunks;
+        return Softmax{own, own + chunks, own + 2 * chunks};
+    }
+    MB_FN Real* part(int64_t chunk) const { return parts + chunk * part_stride; }
+    MB_FN int32_t* unused(int64_t t) const { return tape_at(a.unused_rows, t, V); }
+    MB_FN Real strength(const Real* p, Count r) const { return a.strength ? p[strengths + r] : Real(1); }
+
+    MB_FN void compute_key_norms(const Real* p) {
+        block.for_each_by_warp(R, [&](Count r, Warp warp) {
+            const Real norm = norm_of(p + r * W, W);
+            if (warp.is_leader()) key_norms[r] = norm;
+        });
+    }
+
+    // Of the write of step t, in a chunk: its weights to `written` (their sum, if there is a place for it) and, but for
+    // rows that a later head wipes, to `added`; to `keep` 0 for rows that are wiped, else 1.
+    MB_FN void compute_write_weights(int64_t t, const Real* p, const Chunk& chunk, Real* keep, Real* written) const {
+        const int64_t n = chunk.size();
+        const int32_t* const rows = unused(t);
+        for_vector(n, [=](int64_t i) MB_INLINE { keep[i] = 1; });
+        for (Count v = 0; v < V; ++v) {
+            const Real to_read = p[alphas + v] * p[gammas + v] / (V == R ? Real(1) : static_cast<Real>(R));
+            Real* const own = added + v * N + chunk.first;
+            for (Count r = V == R ? v : 0; r < (V == R ? v + 1 : R); ++r) {
+                const Real* const before = read_weights(t) + r * N + chunk.first;
+                if (V == R || r == 0)
+                    for_vector(n, [=](int64_t i) MB_INLINE { own[i] = to_read * before[i]; });
+                else
+                    for_vector(n, [=](int64_t i) MB_INLINE { own[i] += to_read * before[i]; });
+            }
+            const int64_t row = rows[v] - chunk.first;
+            if (row >= 0 && row < n) own[row] += p[alphas + v] * (1 - p[gammas + v]);
+            if (written && v == 0) for_vector(n, [=](int64_t i) MB_INLINE { written[i] = own[i]; });
+            if (written && v > 0) for_vector(n, [=](int64_t i) MB_INLINE { written[i] += own[i]; });
+        }
+        for (Count v = 0; v < V; ++v) {
+            const int64_t row = rows[v] - chunk.first;
+            if (row < 0 || row >= n) continue;
+            keep[row] = 0;
+            for (Count u = 0; u < v; ++u) added[u * N + rows[v]] *= 0;  // NaN stays
+        }
+    }
+};
+
+template <int fixed_width>
+struct DamForward : DamElement {
+    Real *written, *least;  // [N] sum of the write weights; [chunks, V] the least usages of each chunk
+    int32_t* least_rows;
+
+    MB_FN DamForward(const Block& block, const Arguments& a, int64_t element)
+        : DamElement(block, a, element, fixed_width ? fixed_width : a.width) {
+        written = scratch.take(N), least = scratch.take(V * chunks);
+        least_rows = reinterpret_cast<int32_t*>(scratch.take(V * chunks));
+    }
+
+    MB_FN Real* usage() const { return a.last_usage + b * N; }
+
+    MB_FN void load_first_states() {
+        load_first_controller();
+        block.for_each_chunk(chunks, [&](int64_t number) {
+            const Chunk own = chunk(number);
+            const Real* const first = a.first_usage + b * N;
+            Real* const last = usage();
+            for (int64_t i = own.first; i < own.end; ++i) last[i] = first[i];
+            find_least_used(own);
+        });
+    }
+    MB_FN void store_last_states() { store_last_controller(); }
+
+    // Visible after the next sync.
+    MB_FN void activate_interface(int64_t t) {
+        Real* const p = interface(t);
+        block.for_each(values - strengths, [&](Count r) { p[strengths + r] = 1 + softplus(p[strengths + r]); });
+        block.for_each(2 * V, [&](Count v) { p[alphas + v] = sigmoid(p[alphas + v]); });
+        compute_key_norms(p);
+        block.on_leader([&] { choose_unused(t); });
+    }
+
+    // NaN is the least usage of all; of equal ones the lower row comes first.
+    MB_FN static Real ranked_usage(Real usage) { return usage != usage ? -infinity() : usage; }
+
+    // The V least used rows of a chunk.
+    MB_FN void find_least_used(const Chunk& chunk) {
+        Real copy[Block::chunk_rows];
+        Real* const rest = copy;
+        const Real* const own = usage() + chunk.first;
+        const int64_t n = chunk.size();
+        for_vector(n, [=](int64_t i) MB_INLINE { rest[i] = own[i] != own[i] ? -infinity() : own[i]; });
+        for (Count v = 0; v < V; ++v) {
+            int64_t best = 0;
+            const Real low = -largest(n, [=](int64_t i) MB_INLINE { return -rest[i]; });
+            while (best < n && !(rest[best] <= low)) ++best;
+            if (best == n) best = 0;  // all are infinite
+            least[chunk.number * V + v] = rest[best];
+            least_rows[chunk.number * V + v] = static_cast<int32_t>(chunk.first + best);
+            rest[best] = infinity();
+        }
+    }
+    MB_FN void choose_unused(int64_t t) {
+        for (Count v = 0; v < V; ++v) {
+            int64_t best = 0;
+            for (int64_t i = 1; i < V * chunks; ++i)
+                if (least[i] < least[best]) best = i;
+            unused(t)[v] = least_rows[best];
+            least[best] = infinity();
+        }
+    }
+
+    MB_FN void step(int64_t t) {
+        Real* const p = interface(t);
+        block.sync();
+        block.for_each_chunk(chunks, [&](int64_t number) { write(t, p, chunk(number)); });
+        clocks.end_of(block, Phase::write);
+        block.on_leader([&] {
+            for (Count r = 0; r < R; ++r) softmax(r).combine(chunks);
+        });
+        block.sync();
+        clocks.end_of(block, Phase::addressing);
+        block.for_each_chunk(chunks, [&](int64_t number) { read(t, chunk(number)); });
+        block.on_leader([&] { add_parts(carry(t + 1) + H, R * W, parts, part_stride, chunks); });
+        block.sync();
+        clocks.end_of(block, Phase::read);
+    }
+
+    MB_FN int64_t num_candidates(int64_t t) const {
+        const int64_t overwritten = a.num_candidates + (t + 1) * V;
+        return overwritten < N ? overwritten : N;
+    }
+
+    MB_FN void write(int64_t t, const Real* p, const Chunk& chunk) {
+        Real kept[Block::chunk_rows];
+        compute_write_weights(t, p, chunk, kept, written + chunk.first);
+        Real *const before = memory(t), *const after = memory(t + 1), *const norm = norms(t + 1);
+        Real* const weights = read_weights(t + 1);  // scores until they are read with
+        for_each_tile(chunk, [&](int64_t first, int64_t count) {
+            const RowsOf<Real> from = rows_of(before, first, count), to = rows_of(after, first, count);
+            for (int64_t k = 0; k < count; ++k)
+                for_each_columns(W, [&](auto zero, int64_t w) MB_INLINE {
+                    typedef decltype(zero) Vector;
+                    Vector row = kept[first + k - chunk.first] * load_columns<Vector>(from.at[k] + w);
+                    for (Count v = 0; v < V; ++v)
+                        row += added[v * N + first + k] * load_columns<Vector>(p + values + v * W + w);
+                    store_columns(to.at[k] + w, row);
+                });
+            Real numbers[tile_rows];
+            norm_tile(to, W, numbers), store_tile(norm + first, numbers, count);
+            for (Count r = 0; r < R; ++r)
+                dot_tile(to, p + r * W, W, numbers), store_tile(weights + r * N + first, numbers, count);
+        });
+        for (Count r = 0; r < R; ++r)
+            begin_content(chunk, weights + r * N, strength(p, r) / key_norms[r], norm, num_candidates(t), softmax(r));
+    }
+
+    MB_FN void read(int64_t t, const Chunk& chunk) {
+        Real *const weights = read_weights(t + 1), *const own = usage() + chunk.first;
+        const Real discount = *a.discount, *const by_writes = written + chunk.first;
+        for (Count r = 0; r < R; ++r) finish_softmax(chunk, softmax(r), weights + r * N);
+        Real sums[Block::chunk_rows];
+        Real* const by_reads = sums;
+        for_vector(chunk.size(), [=](int64_t i) MB_INLINE { by_reads[i] = 0; });
+        for (Count r = 0; r < R; ++r) {
+            const Real* const of_head = weights + r * N + chunk.first;
+            for_vector(chunk.size(), [=](int64_t i) MB_INLINE { by_reads[i] += of_head[i]; });
+        }
+        for_vector(chunk.size(),
+                   [=](int64_t i) MB_INLINE { own[i] = discount * own[i] + (by_writes[i] + by_reads[i]); });
+        find_least_used(chunk);
+        read_chunk(chunk, memory(t + 1), weights, part(chunk.number));
+    }
+};
+
+template <int fixed_width>
+struct DamBackward : DamElement {
+    Real *cosines, *to_keys, *inner;  // [R, N], [R, N], [R]
+
+    MB_FN DamBackward(const Block& block, const Arguments& a, int64_t element)
+        : DamElement(block, a, element, fixed_width ? fixed_width : a.width) {
+        cosines = scratch.take(R * N), to_keys = scratch.take(R * N), inner = scratch.take(R);
+    }
+
+    MB_FN Real* grad_read_weights() const { return a.grad_read_weights + b * R * N; }
+
+    MB_FN void end() {}
+
+    MB_FN void step(int64_t t) {
+        Real *const p = interface(t), *const grad_p = interface_gradient(t);
+        add_output_gradient(t);
+        store_cell_inputs(t);
+        compute_key_norms(p);
+        block.sync();
+        block.for_each_chunk(chunks, [&](int64_t number) {
+            read_chunk_backward(chunk(number), memory(t + 1), norms(t + 1), p, W, key_norms, read_weights(t + 1),
+                                grad_read_weights(), cosines, part(number));
+        });
+        block.on_leader([&] { add_parts(inner, R, parts, part_stride, chunks); });
+        block.sync();
+        clocks.end_of(block, Phase::read);
+        block.for_each_chunk(chunks, [&](int64_t number) { write_backward(t, p, chunk(number)); });
+        block.on_leader([&] { finish_interface(p, grad_p); });
+        block.sync();
+        clocks.end_of(block, Phase::write);
+    }
+
+    // The one pass over the gradient of the memory: completes that of the rows after the step, and makes of it that of
+    // the rows before. To the parts: keys, score gradients, values; of each write head its gradient at the rows read
+    // before, and at its unused row.
+    MB_FN void write_backward(int64_t t, const Real* p, const Chunk& chunk) {
+        const int64_t n = chunk.size(), begin = chunk.first;
+        const Real *const grad_reads = grad_carry + H, *const norm = norms(t + 1), *const read = read_weights(t + 1);
+        Real *const sums = part(chunk.number), *const of_values = sums + R * (W + 1), *const of_gates = of_values + V * W;
+        Real *const rows = memory(t + 1), *const grad_read = grad_read_weights();
+        Real kept[Block::chunk_rows], rests[Block::chunk_rows], own_rests[Block::chunk_rows];
+        Real *const keep = kept, *const to_row = rests, *const own_to_row = own_rests;
+        compute_write_weights(t, p, chunk, keep, nullptr);
+        for_vector(R * (W + 1) + V * (W + 2), [=](int64_t i) { sums[i] = 0; });
+        for_vector(n, [=](int64_t i) MB_INLINE { to_row[i] = 0; });
+        for (Count r = 0; r < R; ++r) {
+            const int64_t at = r * N + begin;
+            sums[R * W + r] = content_backward(n, strength(p, r), key_norms[r], inner[r], read + at, norm + begin,
+                                               grad_read + at, cosines + at, grad_read + at, to_keys + at, own_to_row);
+            for_vector(n, [=](int64_t i) MB_INLINE { to_row[i] += own_to_row[i]; });
+        }
+        Real* const grad_written = cosines;  // [V, N]: these are used up
+        for_each_tile(chunk, [&](int64_t first, int64_t count) {
+            const RowsOf<Real> tile = rows_of(rows, first, count), grads = rows_of(grad_memory(), first, count);
+            const Factors back(to_row + (first - begin), count);
+            const auto factors = [&](const Real* vectors, Count h) { return Factors(vectors + h * N + first, count); };
+            for_each_columns(W, [&](auto zero, int64_t w) MB_INLINE {
+                typedef decltype(zero) Vector;
+                Vector grad[tile_rows];
+                for (int64_t k = 0; k < tile_rows; ++k)
+                    grad[k] = load_columns<Vector>(grads.at[k] + w) - back.of[k] * load_columns<Vector>(tile.at[k] + w);
+                const auto add_outer = [&](const Factors& factor, const Real* vector) MB_INLINE {
+                    const Vector own = load_columns<Vector>(vector + w);
+                    for (int64_t k = 0; k < tile_rows; ++k) grad[k] += factor.of[k] * own;
+                };
+                for (Count r = 0; r < R; ++r) {
+                    add_outer(factors(read, r), grad_reads + r * W);
+                    add_outer(factors(to_keys, r), p + r * W);
+                }
+                for (int64_t k = 0; k < count; ++k) store_columns(grads.at[k] + w, grad[k]);
+            });
+            for (Count r = 0; r < R; ++r) accumulate_tile(sums + r * W, tile, factors(to_keys, r), W);
+            for (Count v = 0; v < V; ++v) {
+                Real numbers[tile_rows];
+                dot_tile(grads, p + values + v * W, W, numbers);
+                store_tile(grad_written + v * N + first, numbers, count);
+                accumulate_tile(of_values + v * W, grads, factors(added, v), W);
+            }
+            for (int64_t k = 0; k < count; ++k)
+                if (keep[first + k - begin] == 0)
+                    for (int64_t w = 0; w < W; ++w) grads.at[k][w] *= 0;
+        });
+        const int32_t* const unused_of = unused(t);
+        for (Count v = 0; v < V; ++v) {
+            Real* const grad = grad_written + v * N;
+            for (Count u = v + 1; u < V; ++u)
+                if (unused_of[u] >= begin && unused_of[u] < chunk.end) grad[unused_of[u]] = 0;
+            if (unused_of[v] >= begin && unused_of[v] < chunk.end) of_gates[2 * v + 1] = grad[unused_of[v]];
+        }
+        for (Count r = 0; r < R; ++r) {
+            const Count v = V == R ? r : 0;
+            const Real share = V == R ? Real(1) : 1 / static_cast<Real>(R);
+            const Real* const grad = grad_written + v * N + begin;
+            const Real* const before = read_weights(t) + r * N + begin;
+            Real* const to = grad_read + r * N + begin;
+            of_gates[2 * v] += share * Warp{}.sum(n, [=](int64_t i) MB_INLINE { return grad[i] * before[i]; });
+            const Real factor = share * p[alphas + v] * p[gammas + v];
+            for_vector(n, [=](int64_t i) MB_INLINE { to[i] = factor * grad[i]; });
+        }
+    }
+
+    MB_FN void finish_interface(const Real* p, Real* grad_p) const {
+        for (Count r = 0; r < R; ++r) {
+            finish_key(p + r * W, key_norms[r], strength(p, r), parts + r * W, parts + R * W + r, part_stride,
+                       grad_p + r * W, a.strength ? grad_p + strengths + r : nullptr);
+            if (a.strength) grad_p[strengths + r] *= softplus_slope(p[strengths + r] - 1);
+        }
+        add_parts(grad_p + values, V * W, parts + R * (W + 1), part_stride, chunks);
+        for (Count v = 0; v < V; ++v) {
+            const Real* const of_gates = parts + R * (W + 1) + V * W + 2 * v;
+            const Real to_read = sum_of_parts(of_gates, part_stride, chunks);
+            const Real to_unused = sum_of_parts(of_gates + 1, part_stride, chunks);
+            const Real alpha = p[alphas + v], gamma = p[gammas + v];
+            grad_p[alphas + v] = (gamma * to_read + (1 - gamma) * to_unused) * alpha * (1 - alpha);
+            grad_p[gammas + v] = alpha * (to_read - to_unused) * gamma * (1 - gamma);
+        }
+    }
+};
+
+}  // namespace mb
