@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mann_bench.kernels.sequence import dense
 from mann_bench.models.addressing import (
     allocation,
     content_weights,
@@ -16,6 +17,7 @@ from mann_bench.models.addressing import (
     temporal_link,
     usage_update,
 )
+from mann_bench.models.dense_native import DenseInputs
 from mann_bench.models.mann import DenseMANN
 from mann_bench.models.phases import phase
 from mann_bench.models.state import Fill, State, initial_rows
@@ -42,6 +44,8 @@ class DNC(DenseMANN[DNCMemory]):
         strength: of the keys, "oneplus" (1 + softplus, as in the paper) or "softplus" (as in DeepMind's code).
     """
 
+    kind = dense.DNC
+
     def __init__(
         self,
         *,
@@ -52,6 +56,7 @@ class DNC(DenseMANN[DNCMemory]):
         word_size: int = 32,
         heads: int = 4,
         strength: str = "oneplus",
+        kernels: str = "auto",
         checkpoint: bool = False,
         compiled: bool = False,
     ) -> None:
@@ -65,6 +70,7 @@ class DNC(DenseMANN[DNCMemory]):
             word_size=word_size,
             heads=heads,
             interface_size=heads * word_size + 3 * word_size + 5 * heads + 3,
+            kernels=kernels,
             checkpoint=checkpoint,
             compiled=compiled,
         )
@@ -81,6 +87,15 @@ class DNC(DenseMANN[DNCMemory]):
         vectors = dict.fromkeys(("usage", "precedence", "write_weights"), (batch, self.slots))
         matrices = {"link": (batch, self.slots, self.slots), "read_weights": (batch, self.heads, self.slots)}
         return {**super().memory_shapes(batch), **vectors, **matrices}
+
+    def native_inputs(self, memory: DNCMemory) -> DenseInputs:
+        write_weights = memory.write_weights.unsqueeze(1)
+        states = [memory.memory, memory.usage, memory.link, memory.precedence, write_weights, memory.read_weights]
+        return DenseInputs(states, {"write_heads": 1, "strength": int(self.least_strength)})
+
+    def memory_after(self, memory: DNCMemory, steps: int, states: list[Tensor]) -> DNCMemory:
+        rows, usage, link, precedence, write_weights, read_weights = states
+        return DNCMemory(rows, usage, link, precedence, write_weights[:, 0], read_weights)
 
     def access(self, interface: Tensor, memory: DNCMemory) -> tuple[Tensor, DNCMemory]:
         """Run one step: usage, write, link, read; the interface vector has the paper's order."""

@@ -199,9 +199,19 @@ struct DenseMemory {
     Real* last_usage;           // [B, N]; DAM changes it in place
     Real* discount;             // [1] DAM: of the usage
     int32_t* unused_rows;       // [T, B, V] DAM: row that each write head wipes
+    Real* usage_tape;           // DNC: [T - 1, B, N]
+    Real* first_link;           // DNC: [B, N, N] row: written after, column: written before
+    Real* link_tape;            // DNC: [T - 1, B, N, N]
+    Real* last_link;            // DNC: [B, N, N]
+    Real* precedence_tape;      // DNC: [T - 1, B, N]; first_precedence and last_precedence are [B, N]
+    int32_t* usage_order;       // DNC: [T, B, N] rows from the least used on
+    Real* direction_tape;       // DNC: [T, B, 2 R, N] backward, then forward weights of the heads
     Real* grad_memory;          // [B, N, W] in: of the last memory; out: of the first, if `first_gradient`
     Real* grad_read_weights;    // [B, R, N] in: of the last read weights; out: of the first
     Real* grad_write_weights;   // [B, V, N] in: of the last write weights; out: of the first
+    Real* grad_usage;           // DNC: [B, N], and so on
+    Real* grad_link;            // DNC: [B, N, N]
+    Real* grad_precedence;      // DNC: [B, N]
 };
 
 struct Arguments : Sizes,

@@ -44,6 +44,11 @@ class Kind(NamedTuple):
 
 NTM = Kind("ntm", ("memory", "read_weights", "write_weights"), tape=("row_norms", "content_tape"))
 DAM = Kind("dam", ("memory", "read_weights"), ("usage",), ("row_norms", "unused_rows"))
+DNC = Kind(
+    "dnc",
+    ("memory", "usage", "link", "precedence", "write_weights", "read_weights"),
+    tape=("row_norms", "content_tape", "usage_order", "direction_tape"),
+)
 
 
 def state_shapes(kind: Kind, size: Sizes) -> dict[str, Shape]:
@@ -57,6 +62,8 @@ def state_shapes(kind: Kind, size: Sizes) -> dict[str, Shape]:
         "read_weights": (batch, size["heads"], slots),
         "write_weights": (batch, size["write_heads"], slots),
         "usage": (batch, slots),
+        "link": (batch, slots, slots),
+        "precedence": (batch, slots),
     }
     return {name: shapes[name] for name in (*CONTROLLER, *kind.states, *kind.constant)}
 
@@ -64,15 +71,17 @@ def state_shapes(kind: Kind, size: Sizes) -> dict[str, Shape]:
 def tape_shapes(kind: Kind, size: Sizes) -> dict[str, Shape]:
     """Name the buffers that forward keeps for backward: the states between the first and the last step, and what backward reads of a step.
 
-    Without a tape, the memory is changed in place and the weights alternate between two places.
+    Without a tape, memory and link are changed in place and the other states alternate between two places.
     """
     steps, batch, slots, taped = size["steps"], size["batch"], size["slots"], size["taped"]
     states = state_shapes(kind, size)
-    between = {name: (steps - 1 if taped else 0 if name == "memory" else 2, *states[name]) for name in kind.states}
+    between = {name: (steps - 1 if taped else 0 if name in ("memory", "link") else 2, *states[name]) for name in kind.states}
     of_steps: dict[str, Shape] = {
         "row_norms": (steps + 1 if taped else 2, batch, slots),
         "content_tape": (steps if taped else 0, batch, size["heads"] + size["write_heads"], slots),
         "unused_rows": (steps if taped else 2, batch, size["write_heads"]),
+        "usage_order": (steps if taped else 2, batch, slots),
+        "direction_tape": (steps if taped else 2, batch, 2 * size["heads"], slots),
     }
     tapes = {f"{name}_tape": shape for name, shape in between.items()}
     return {**controller_tape_shapes(size), **tapes, **{name: of_steps[name] for name in kind.tape}}

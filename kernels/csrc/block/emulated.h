@@ -91,7 +91,7 @@ struct Block {
     static constexpr bool multiplies_columns = true;
     static constexpr int64_t num_lane_tiles = emulated_threads;
     static constexpr int64_t tile_size = 1;  // elements of a batch tile
-    static constexpr int64_t chunk_rows = 3;
+    static constexpr int64_t chunk_rows = 3, link_rows = 2;
     Barrier* barrier;
     int64_t thread;
 

@@ -241,7 +241,7 @@ struct DamBackward : DamElement {
         const int64_t n = chunk.size(), begin = chunk.first;
         const Real *const grad_reads = grad_carry + H, *const norm = norms(t + 1), *const read = read_weights(t + 1);
         Real *const sums = part(chunk.number), *const of_values = sums + R * (W + 1), *const of_gates = of_values + V * W;
-        Real *const rows = memory(t + 1), *const grad_read = grad_read_weights();
+        Real* const grad_read = grad_read_weights();
         Real kept[Block::chunk_rows], rests[Block::chunk_rows], own_rests[Block::chunk_rows];
         Real *const keep = kept, *const to_row = rests, *const own_to_row = own_rests;
         compute_write_weights(t, p, chunk, keep, nullptr);
@@ -253,32 +253,17 @@ struct DamBackward : DamElement {
                                                grad_read + at, cosines + at, grad_read + at, to_keys + at, own_to_row);
             for_vector(n, [=](int64_t i) MB_INLINE { to_row[i] += own_to_row[i]; });
         }
+        const RowGradients after{N,          W,           memory(t + 1), grad_memory(), read, grad_reads,
+                                 {R, p, W, to_keys}, {0, nullptr, 0, nullptr}};
         Real* const grad_written = cosines;  // [V, N]: these are used up
         for_each_tile(chunk, [&](int64_t first, int64_t count) {
-            const RowsOf<Real> tile = rows_of(rows, first, count), grads = rows_of(grad_memory(), first, count);
-            const Factors back(to_row + (first - begin), count);
-            const auto factors = [&](const Real* vectors, Count h) { return Factors(vectors + h * N + first, count); };
-            for_each_columns(W, [&](auto zero, int64_t w) MB_INLINE {
-                typedef decltype(zero) Vector;
-                Vector grad[tile_rows];
-                for (int64_t k = 0; k < tile_rows; ++k)
-                    grad[k] = load_columns<Vector>(grads.at[k] + w) - back.of[k] * load_columns<Vector>(tile.at[k] + w);
-                const auto add_outer = [&](const Factors& factor, const Real* vector) MB_INLINE {
-                    const Vector own = load_columns<Vector>(vector + w);
-                    for (int64_t k = 0; k < tile_rows; ++k) grad[k] += factor.of[k] * own;
-                };
-                for (Count r = 0; r < R; ++r) {
-                    add_outer(factors(read, r), grad_reads + r * W);
-                    add_outer(factors(to_keys, r), p + r * W);
-                }
-                for (int64_t k = 0; k < count; ++k) store_columns(grads.at[k] + w, grad[k]);
-            });
-            for (Count r = 0; r < R; ++r) accumulate_tile(sums + r * W, tile, factors(to_keys, r), W);
+            after.complete(first, count, Factors(to_row + (first - begin), count), sums);
+            const RowsOf<Real> grads = rows_of(grad_memory(), first, count);
             for (Count v = 0; v < V; ++v) {
                 Real numbers[tile_rows];
                 dot_tile(grads, p + values + v * W, W, numbers);
                 store_tile(grad_written + v * N + first, numbers, count);
-                accumulate_tile(of_values + v * W, grads, factors(added, v), W);
+                accumulate_tile(of_values + v * W, grads, Factors(added + v * N + first, count), W);
             }
             for (int64_t k = 0; k < count; ++k)
                 if (keep[first + k - begin] == 0)

@@ -1,7 +1,7 @@
 // One batch element of a model with a dense memory: what it keeps, and what the passes over its rows share.
 #pragma once
 
-#include "dense/rows.h"
+#include "dense/row_gradients.h"
 #include "sequence/controller.h"
 
 namespace mb {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "dense/dam.h"
+#include "dense/dnc_backward.h"
 #include "dense/ntm_backward.h"
 
 // MB_ENTRY(name), as in entries.h; all have an item a batch tile.
@@ -13,7 +14,10 @@
     MB_ENTRY(ntm_backward)     \
     MB_ENTRY(dam_scratch)      \
     MB_ENTRY(dam_forward)      \
-    MB_ENTRY(dam_backward)
+    MB_ENTRY(dam_backward)     \
+    MB_ENTRY(dnc_scratch)      \
+    MB_ENTRY(dnc_forward)      \
+    MB_ENTRY(dnc_backward)
 // clang-format on
 
 namespace mb {
@@ -86,6 +90,19 @@ MB_FN void dam_forward(const Block& block, const Arguments& a, int64_t tile) {
 template <int fixed_width>
 MB_FN void dam_backward(const Block& block, const Arguments& a, int64_t tile) {
     DenseBackward<DamBackward<fixed_width>>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
+}
+
+template <int fixed_width>
+MB_FN void dnc_scratch(const Block& block, const Arguments& a, int64_t) {
+    block.on_leader([&] { a.index[0] = scratch_of<DncForward>(block, a), a.index[1] = scratch_of<DncBackward>(block, a); });
+}
+template <int fixed_width>
+MB_FN void dnc_forward(const Block& block, const Arguments& a, int64_t tile) {
+    DenseForward<DncForward<fixed_width>>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
+}
+template <int fixed_width>
+MB_FN void dnc_backward(const Block& block, const Arguments& a, int64_t tile) {
+    DenseBackward<DncBackward<fixed_width>>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
 }
 
 }  // namespace mb::entries

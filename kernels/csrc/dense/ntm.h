@@ -141,19 +141,11 @@ struct NtmForward : NtmElement {
     MB_FN void write(int64_t t, Real* p, const Chunk& chunk) {
         Real* const weights = write_weights(t + 1);
         for (Count v = 0; v < V; ++v) finish_softmax(chunk, sharp_softmax(R + v), weights + v * N);
-        Real *const before = memory(t), *const after = memory(t + 1), *const norm = norms(t + 1);
+        Real *const after = memory(t + 1), *const norm = norms(t + 1);
+        const ErasesAndAdds write{V, N, W, weights, erase(p, 0), add(p, 0), memory(t), nullptr, nullptr};
         for_each_tile(chunk, [&](int64_t first, int64_t count) {
-            const RowsOf<Real> from = rows_of(before, first, count), to = rows_of(after, first, count);
-            for (int64_t k = 0; k < count; ++k)
-                for_each_columns(W, [&](auto zero, int64_t w) MB_INLINE {
-                    typedef decltype(zero) Vector;
-                    Vector row = load_columns<Vector>(from.at[k] + w);
-                    for (Count v = 0; v < V; ++v)
-                        row *= 1 - weights[v * N + first + k] * load_columns<Vector>(erase(p, v) + w);
-                    for (Count v = 0; v < V; ++v)
-                        row += weights[v * N + first + k] * load_columns<Vector>(add(p, v) + w);
-                    store_columns(to.at[k] + w, row);
-                });
+            write.run(first, count, after);
+            const RowsOf<Real> to = rows_of(after, first, count);
             Real numbers[tile_rows];
             norm_tile(to, W, numbers), store_tile(norm + first, numbers, count);
             for (Count r = 0; r < R; ++r)

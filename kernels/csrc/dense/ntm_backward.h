@@ -147,8 +147,8 @@ struct NtmBackward : NtmElement {
         const Real *const grad_reads = grad_carry + H, *const norm = norms(t + 1);
         const Real *const read = read_weights(t + 1), *const written = write_weights(t + 1);
         Real *const sums = part(chunk.number), *const of_erase = sums + R * W + R, *const of_add = of_erase + V * W;
-        Real *const inner_sums = of_add + V * W, *const decayed_rows = inner_sums + V;
-        Real *const rows = memory(t + 1), *const rows_before = memory(t), *const grad_written = grad_write_weights();
+        Real *const inner_sums = of_add + V * W, *const decayed = inner_sums + V;
+        Real* const grad_written = grad_write_weights();
         Real* const next = t + 1 < a.steps ? interface(t + 1) : nullptr;  // its write keys have scored these rows
         Real rests[Block::chunk_rows], own_rests[Block::chunk_rows];
         Real *const to_row = rests, *const own_to_row = own_rests;
@@ -167,58 +167,14 @@ struct NtmBackward : NtmElement {
             const Real* const from = write_to_row + v * N + chunk.first;
             for_vector(chunk.size(), [=](int64_t i) MB_INLINE { to_row[i] += from[i]; });
         }
+        const ScoredKeys reads{R, p, A, grad_shifted};
+        const ScoredKeys late{next ? V : 0, next ? address(next, R).key : nullptr, A, write_to_key};
+        const RowGradients after{N, W, memory(t + 1), grad_memory(), read, grad_reads, reads, late};
+        const ErasesAndAdds write{V,         N,         W, written, erase(p, 0), add(p, 0),
+                                  memory(t), grad_memory(), grad_written};
         for_each_tile(chunk, [&](int64_t first, int64_t count) {
-            const RowsOf<Real> tile = rows_of(rows, first, count), before = rows_of(rows_before, first, count);
-            const RowsOf<Real> grads = rows_of(grad_memory(), first, count);
-            const RowsOf<Real> decayed(decayed_rows, 0, tile_rows, W);
-            const Factors back(to_row + (first - chunk.first), count);
-            const auto factors = [&](const Real* vectors, Count h) { return Factors(vectors + h * N + first, count); };
-            for_each_columns(W, [&](auto zero, int64_t w) MB_INLINE {
-                typedef decltype(zero) Vector;
-                Vector grad[tile_rows];
-                for (int64_t k = 0; k < tile_rows; ++k)
-                    grad[k] = load_columns<Vector>(grads.at[k] + w) - back.of[k] * load_columns<Vector>(tile.at[k] + w);
-                const auto add_outer = [&](const Factors& factor, const Real* vector) MB_INLINE {
-                    const Vector own = load_columns<Vector>(vector + w);
-                    for (int64_t k = 0; k < tile_rows; ++k) grad[k] += factor.of[k] * own;
-                };
-                for (Count r = 0; r < R; ++r) {
-                    add_outer(factors(read, r), grad_reads + r * W);
-                    add_outer(factors(grad_shifted, r), address(p, r).key);
-                }
-                for (Count v = 0; next && v < V; ++v)
-                    add_outer(factors(write_to_key, v), address(next, R + v).key);
-                for (int64_t k = 0; k < count; ++k) store_columns(grads.at[k] + w, grad[k]);
-            });
-            for (Count r = 0; r < R; ++r) accumulate_tile(sums + r * W, tile, factors(grad_shifted, r), W);
-            for (Count v = 0; v < V; ++v) {
-                const Factors weights = factors(written, v);
-                // What this erase multiplies: the rows before, as the other heads have erased them.
-                for (int64_t k = 0; k < tile_rows; ++k)
-                    for_each_columns(W, [&](auto zero, int64_t w) MB_INLINE {
-                        typedef decltype(zero) Vector;
-                        Vector row = load_columns<Vector>(grads.at[k] + w) * load_columns<Vector>(before.at[k] + w);
-                        for (Count u = 0; u < V; ++u)
-                            if (u != v)
-                                row *= 1 - written[u * N + first + (k < count ? k : count - 1)] *
-                                               load_columns<Vector>(erase(p, u) + w);
-                        store_columns(decayed.at[k] + w, row);
-                    });
-                Real added[tile_rows], erased[tile_rows];
-                dot_tile(grads, add(p, v), W, added);
-                dot_tile(decayed, erase(p, v), W, erased);
-                for (int64_t k = 0; k < count; ++k) grad_written[v * N + first + k] += added[k] - erased[k];
-                accumulate_tile(of_add + v * W, grads, weights, W);
-                accumulate_tile(of_erase + v * W, decayed, weights, W);
-            }
-            for (int64_t k = 0; k < count; ++k)
-                for_each_columns(W, [&](auto zero, int64_t w) MB_INLINE {
-                    typedef decltype(zero) Vector;
-                    Vector grad = load_columns<Vector>(grads.at[k] + w);
-                    for (Count v = 0; v < V; ++v)
-                        grad *= 1 - written[v * N + first + k] * load_columns<Vector>(erase(p, v) + w);
-                    store_columns(grads.at[k] + w, grad);
-                });
+            after.complete(first, count, Factors(to_row + (first - chunk.first), count), sums);
+            write.undo(first, count, of_add, of_erase, decayed);
         });
         for (Count v = 0; v < V; ++v) {
             const Real *const w = written + v * N + chunk.first, *const grad = grad_written + v * N + chunk.first;

@@ -1,0 +1,140 @@
+// The temporal link matrix of the DNC, [N, N] with row i written after column j (Graves et al. 2016, Methods):
+// L(i, j) = (1 - w(i) - w(j)) L_{t-1}(i, j) + w(i) p_{t-1}(j), zero on the diagonal. Forward updates it and takes both
+// its products with the R read weights in one pass; backward is one pass over it and its gradient.
+#pragma once
+
+#include "dense/rows.h"
+
+namespace mb {
+
+struct LinkMatrix {
+    static constexpr int64_t block_columns = 1024;  // of a tile of rows, so that they stay in the nearest cache
+
+    int64_t slots;
+    Count heads;
+    Real *before, *after;        // [N, N]; forward: may be the same
+    const Real *write, *precedence;  // [N] w_t and p_{t-1}
+    const Real* reads;               // [R, N] of step t - 1
+
+    // Rows of a chunk: a function of N alone, so that sums do not depend on the number of threads.
+    MB_FN static int64_t rows_of_chunk(int64_t slots) {
+        const int64_t share = (slots + 31) / 32, tiles = (share + tile_rows - 1) / tile_rows * tile_rows;
+        return tiles > Block::link_rows ? tiles : Block::link_rows;
+    }
+    MB_FN static int64_t chunks(int64_t slots) {
+        return (slots + rows_of_chunk(slots) - 1) / rows_of_chunk(slots);
+    }
+    MB_FN int64_t first_row(int64_t chunk) const { return chunk * rows_of_chunk(slots); }
+    MB_FN int64_t end_row(int64_t chunk) const {
+        const int64_t end = first_row(chunk + 1);
+        return end < slots ? end : slots;
+    }
+    // f(first row, count, first column, columns) for tiles of the rows of a chunk, each in blocks of columns.
+    template <class F>
+    MB_LEAF void for_each_block(int64_t chunk, F f) const {
+        for (int64_t i = first_row(chunk); i < end_row(chunk); i += tile_rows)
+            for (int64_t j = 0; j < slots; j += block_columns)
+                f(i, end_row(chunk) - i < tile_rows ? end_row(chunk) - i : tile_rows, j,
+                  slots - j < block_columns ? slots - j : block_columns);
+    }
+
+    // The new link in a block: to(k, w) is where row first + k, column + w goes.
+    template <class To>
+    MB_LEAF void update(int64_t first, int64_t count, int64_t column, int64_t columns, To to) const {
+        const RowsOf<Real> old(before + column, first, count, slots);
+        const Factors own(write + first, count);
+        for_each_columns(columns, [&](auto zero, int64_t w) MB_INLINE {
+            typedef decltype(zero) Vector;
+            const Vector other = load_columns<Vector>(write + column + w);
+            const Vector preceding = load_columns<Vector>(precedence + column + w);
+            for (int64_t k = 0; k < count; ++k)
+                store_columns(to(k) + w, (1 - own.of[k] - other) * load_columns<Vector>(old.at[k] + w) +
+                                             own.of[k] * preceding);
+        });
+        for (int64_t k = 0; k < count; ++k)
+            if (first + k >= column && first + k < column + columns) to(k)[first + k - column] = 0;
+    }
+
+    // forward [R, N]: L w, in the rows of the chunk; to backward [R, N]: the chunk's part of L^T w.
+    MB_FN void run(int64_t chunk, Real* forward, Real* backward) const {
+        for_vector(heads * slots, [=](int64_t j) MB_INLINE { backward[j] = 0; });
+        for_each_block(chunk, [&](int64_t first, int64_t count, int64_t column, int64_t columns) {
+            const RowsOf<Real> rows(after + column, first, count, slots);
+            update(first, count, column, columns, [&](int64_t k) MB_INLINE { return rows.at[k]; });
+            for (Count r = 0; r < heads; ++r) {
+                Real numbers[tile_rows];
+                dot_tile(rows, reads + r * slots + column, columns, numbers);
+                for (int64_t k = 0; k < count; ++k) {
+                    Real* const sum = forward + r * slots + first + k;
+                    *sum = column == 0 ? numbers[k] : *sum + numbers[k];
+                }
+                accumulate_tile(backward + r * slots + column, rows, Factors(reads + r * slots + first, count), columns);
+            }
+        });
+    }
+
+    // Sums that backward leaves: of rows [R + 1, N], in the rows of the chunk: gradients of the read weights and of the
+    // write weights; of columns [R + 2, N]: the chunk's part of the same, and of the gradient of the precedence.
+    struct Sums {
+        Real *of_rows, *of_columns;
+    };
+    // grad_link [N, N] becomes that of the link before. grad_forward, grad_backward [R, N]. `workspace`: of
+    // tile_rows * block_columns Reals.
+    MB_FN void run_backward(int64_t chunk, Real* grad_link, const Real* grad_forward, const Real* grad_backward,
+                            const Sums& sums, Real* workspace) const {
+        Real* const of_columns = sums.of_columns;
+        for_vector((heads + 2) * slots, [=](int64_t j) MB_INLINE { of_columns[j] = 0; });
+        for_each_block(chunk, [&](int64_t first, int64_t count, int64_t column, int64_t columns) {
+            const RowsOf<Real> scratch(workspace, 0, tile_rows, block_columns);
+            const RowsOf<Real> old(before + column, first, count, slots), grads(grad_link + column, first, count, slots);
+            const Factors own(write + first, count);
+            const auto add = [&](Count number, const Real* numbers) {
+                for (int64_t k = 0; k < count; ++k) {
+                    Real* const sum = sums.of_rows + number * slots + first + k;
+                    *sum = column == 0 ? numbers[k] : *sum + numbers[k];
+                }
+            };
+            Real numbers[tile_rows];
+            update(first, count, column, columns, [&](int64_t k) MB_INLINE { return scratch.at[k]; });
+            const RowsOf<Real> links(workspace, 0, count, block_columns);
+            for (Count r = 0; r < heads; ++r) {
+                dot_tile(links, grad_backward + r * slots + column, columns, numbers);
+                add(r, numbers);
+                accumulate_tile(of_columns + r * slots + column, links, Factors(grad_forward + r * slots + first, count),
+                                columns);
+            }
+            for (Count r = 0; r < heads; ++r) {
+                const Factors of_forward(grad_forward + r * slots + first, count), read(reads + r * slots + first, count);
+                for_each_columns(columns, [&](auto zero, int64_t w) MB_INLINE {
+                    typedef decltype(zero) Vector;
+                    const Vector other = load_columns<Vector>(reads + r * slots + column + w);
+                    const Vector of_backward = load_columns<Vector>(grad_backward + r * slots + column + w);
+                    for (int64_t k = 0; k < count; ++k)
+                        store_columns(grads.at[k] + w, load_columns<Vector>(grads.at[k] + w) +
+                                                           of_forward.of[k] * other + read.of[k] * of_backward);
+                });
+            }
+            for (int64_t k = 0; k < count; ++k)
+                if (first + k >= column && first + k < column + columns) grads.at[k][first + k - column] = 0;
+            Real preceded[tile_rows], decayed[tile_rows];
+            dot_tile(grads, precedence + column, columns, preceded);
+            accumulate_tile(of_columns + (heads + 1) * slots + column, grads, own, columns);
+            for (int64_t k = 0; k < tile_rows; ++k) decayed[k] = 0;
+            Real* const of_decay = of_columns + heads * slots + column;
+            for (int64_t k = 0; k < count; ++k) {
+                Real *const grad = grads.at[k], *const product = scratch.at[k];
+                const Real *const link = old.at[k], *const other = write + column, rest = 1 - own.of[k];
+                for_vector(columns, [=](int64_t w) MB_INLINE {
+                    product[w] = grad[w] * link[w];
+                    of_decay[w] -= grad[w] * link[w];
+                    grad[w] *= rest - other[w];
+                });
+                decayed[k] = Warp{}.sum(columns, [=](int64_t w) MB_INLINE { return product[w]; });
+            }
+            for (int64_t k = 0; k < tile_rows; ++k) numbers[k] = preceded[k] - decayed[k];
+            add(heads, numbers);
+        });
+    }
+};
+
+}  // namespace mb
