@@ -139,7 +139,7 @@ def outcome(trainer: Trainer | None) -> dict[str, Json]:
     """Fields of a `LearningResult` that the trainer knows; None: the model could not be built."""
     if trainer is None:
         return {"wall_s": 0.0}
-    backend = getattr(trainer.model, "backend", {"kernels": "torch", "index": trainer.case.index})
+    backend = {"kernels": "torch", "index": trainer.case.index, **getattr(trainer.model, "backend", {})}
     return {
         "ran": {**backend, "device_name": device_name(trainer.case.device)},
         "answer": trainer.task.answer,

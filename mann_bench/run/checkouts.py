@@ -136,7 +136,11 @@ def build_kernels_of(side: Checkout, cases: list[Case]) -> None:
 
     A worker of its own runs a small SAM, which an older commit understands too. If that fails, the cases tell why.
     """
-    with_kernels = [case for case in cases if case.kernels != "torch" and (case.model not in BUILT_INS or BUILT_INS[case.model].uses_index)]
+    with_kernels = [
+        case
+        for case in cases
+        if case.kernels == "native" or (case.kernels == "auto" and (case.model not in BUILT_INS or BUILT_INS[case.model].uses_index))
+    ]
     for dtype, device in dict.fromkeys((case.dtype, case.device) for case in with_kernels):
         case = Case(suite="build", model="sam", slots=64, steps=2, dtype=dtype, device=device)
         worker = WorkerProcess(case.threads, side.path)

@@ -1,4 +1,4 @@
-"""Every model at a small size, by name: the sparse ones on both kinds of kernels."""
+"""Every model at a small size, by name, on both kinds of kernels."""
 
 from typing import Any
 
@@ -13,6 +13,9 @@ MODELS = {
     "ntm": (NTM, MEMORY),
     "dam": (DAM, MEMORY),
     "dnc": (DNC, MEMORY),
+    "ntm-native": (NTM, {**MEMORY, "kernels": "native"}),
+    "dam-native": (DAM, {**MEMORY, "kernels": "native"}),
+    "dnc-native": (DNC, {**MEMORY, "kernels": "native"}),
     "sam": (SAM, {**MEMORY, "kernels": "torch"}),
     "sdnc": (SDNC, {**MEMORY, "kernels": "torch"}),
     "sam-native": (SAM, {**MEMORY, "kernels": "native"}),
