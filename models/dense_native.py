@@ -68,15 +68,7 @@ def run(model: NativeDense, x: Tensor, state: MANNState[Any]) -> tuple[Tensor, M
     before = [controller.hidden, controller.cell, controller.reads, *inputs.states]
     taped = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *before, *weights))
     sizes = {
-        "steps": len(x),
-        "batch": x.shape[1],
-        "input_size": model.input_size,
-        "output_size": model.output_size,
-        "hidden": model.hidden,
-        "slots": model.slots,
-        "width": model.word_size,
-        "heads": model.heads,
-        "interface_size": model.interface_size,
+        **model_sizes(model, len(x), x.shape[1]),
         "taped": int(taped),
         "threads": torch.get_num_threads(),
         **inputs.sizes,
@@ -84,6 +76,21 @@ def run(model: NativeDense, x: Tensor, state: MANNState[Any]) -> tuple[Tensor, M
     sequence = DensePass(model.kind, build_for(x.dtype), sizes, x.device, inputs.constants)
     y, (hidden, cell, reads, *states) = dense_sequence(sequence, x, before, weights)
     return y, MANNState(ControllerState(hidden, cell, reads), model.memory_after(state.memory, len(x), states))
+
+
+def model_sizes(model: NativeDense, steps: int, batch: int) -> dict[str, int]:
+    """Name the sizes of a pass that all models have."""
+    return {
+        "steps": steps,
+        "batch": batch,
+        "input_size": model.input_size,
+        "output_size": model.output_size,
+        "hidden": model.hidden,
+        "slots": model.slots,
+        "width": model.word_size,
+        "heads": model.heads,
+        "interface_size": model.interface_size,
+    }
 
 
 @functools.cache

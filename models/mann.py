@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
-from mann_bench.kernels.sequence.dense import Kind
+from mann_bench.kernels.sequence.dense import Kind, tape_shapes
 from mann_bench.models import dense_native
 from mann_bench.models.modes import input_for, ordinary
 from mann_bench.models.phases import phase, steps
@@ -224,7 +224,9 @@ class DenseMANN(MANN[M]):
         With checkpoints, sqrt(T) states are saved and one segment of sqrt(T) steps at a time is recomputed.
         """
         prediction = super().memory_bytes(batch, steps, mode)
-        if mode == "train":
+        if mode == "train" and self.kernels == "native":
+            prediction |= self.native_bytes(batch, steps)
+        elif mode == "train":
             state = self.state_bytes(batch)
             prediction["workspace"] = 5 * state
             if self.checkpoint:
@@ -232,6 +234,14 @@ class DenseMANN(MANN[M]):
                 prediction["workspace"] += segment * (prediction["tape"] // steps)
                 prediction["tape"] = math.ceil(steps / segment) * state
         return prediction
+
+
+    def native_bytes(self, batch: int, steps: int) -> dict[str, int]:
+        """Predict what a native pass keeps: its tape and the states after it; in backward the gradients of the states, and vectors over N."""
+        item, state = self.output.weight.element_size(), self.state_bytes(batch)
+        sizes = {**dense_native.model_sizes(self, steps, batch), "write_heads": getattr(self, "write_heads", 1), "taped": 1}
+        tape = sum(math.prod(shape) for shape in tape_shapes(self.kind, sizes).values())
+        return {"tape": tape * item + state, "workspace": state + batch * self.slots * (5 * self.heads + 6) * item}
 
 
 @functools.cache

@@ -57,6 +57,12 @@ void run(const char* name, const Arguments& a) {
 #endif
     MB_ENTRIES
 #undef MB_ENTRY
+#ifndef MB_WARPS
+#define MB_ENTRY(entry) \
+    if (std::strcmp(name, "mb_" #entry) == 0) return mb_##entry(&a);
+    MB_DENSE_ENTRIES
+#undef MB_ENTRY
+#endif
     std::exit(4);
 }
 

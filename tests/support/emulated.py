@@ -17,7 +17,9 @@ from mann_bench.kernels.native import build, call
 from mann_bench.kernels.native.arguments import KINDS, SIZES, Arguments
 from mann_bench.kernels.native.headers import SOURCES
 from mann_bench.kernels.native.layout import Build, Layout, pack
+from mann_bench.kernels.sequence import dense
 from mann_bench.kernels.sequence import tape as plan
+from mann_bench.models import dense_native
 from mann_bench.models.sparse import native
 
 MAIN = Path(__file__).with_suffix(".cpp")
@@ -88,7 +90,7 @@ class Emulator:
         arguments = pack(layout, tensors, sizes)
         parts: dict[str, Buffer] = {}
         for number, (held, tensor) in enumerate(zip(layout.tensors, tensors, strict=True)):
-            whole = tensor.view(-1).view(torch.uint8)
+            whole = tensor.data.view(-1).view(torch.uint8)  # as a real call, it does not count as a change in place
             ends = [*(first for _, first in held.buffers[1:]), None]
             for (name, first), end in zip(held.buffers, ends, strict=True):
                 part = whole[first:end]
@@ -132,12 +134,12 @@ class Emulator:
         """Let native calls of models and ops run in the emulator."""
 
         emulated = partial(Build, emulate=True)
-        operators = patch.object(ops.operator, "Build", emulated)
-        caches = (call.scratch, plan.plan, native.build_for)  # each build needs its own
+        builds = [patch.object(module, "Build", emulated) for module in (ops.operator, native, dense_native)]
+        caches = (call.scratch, plan.plan, dense.plan, native.build_for, dense_native.build_for)  # each build needs its own
         for cache in caches:
             cache.cache_clear()
         try:
-            with patch.object(call, "run", self.run), patch("mann_bench.models.sparse.native.Build", emulated), operators:
+            with patch.object(call, "run", self.run), builds[0], builds[1], builds[2]:
                 yield self
         finally:
             for cache in caches:
