@@ -118,16 +118,15 @@ struct DncForward : DncElement {
         block.sync();
         clocks.end_of(block, Phase::addressing);
         block.for_each_chunk(chunks, [&](int64_t number) { write(t, p, chunk(number)); });
+        block.on_leader([&] {  // no sync: the link needs nothing of this
+            for (Count r = 0; r < R; ++r) softmax(r).combine(chunks);
+            total_write() = sum_of_parts(parts, part_stride, chunks);
+        });
         clocks.end_of(block, Phase::write);
         const LinkMatrix matrix = link_matrix(t);
         Real* const forward = directions(t) + R * N;
         block.for_each_chunk(link_chunks, [&](int64_t number) { matrix.run(number, forward, link_part(number)); });
         clocks.end_of(block, Phase::link);
-        block.on_leader([&] {
-            for (Count r = 0; r < R; ++r) softmax(r).combine(chunks);
-            total_write() = sum_of_parts(parts, part_stride, chunks);
-        });
-        block.sync();
         block.for_each_chunk(chunks, [&](int64_t number) { read(t, p, chunk(number)); });
         block.on_leader([&] { add_parts(carry(t + 1) + H, R * W, parts, part_stride, chunks); });
         block.sync();
