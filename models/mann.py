@@ -235,9 +235,8 @@ class DenseMANN(MANN[M]):
                 prediction["tape"] = math.ceil(steps / segment) * state
         return prediction
 
-
     def native_bytes(self, batch: int, steps: int) -> dict[str, int]:
-        """Predict what a native pass keeps: its tape and the states after it; in backward the gradients of the states, and vectors over N."""
+        """Predict what a native pass keeps, its tape and the states after it, and what its backward needs: gradients and vectors over N."""
         item, state = self.output.weight.element_size(), self.state_bytes(batch)
         sizes = {**dense_native.model_sizes(self, steps, batch), "write_heads": getattr(self, "write_heads", 1), "taped": 1}
         tape = sum(math.prod(shape) for shape in tape_shapes(self.kind, sizes).values())

@@ -21,9 +21,8 @@ void in_block([[maybe_unused]] int64_t chunk_threads, F work) {
 // many threads share the chunks of each.
 template <class F>
 void for_items(int64_t items, int64_t threads, int64_t chunk_threads, F work) {
-    divide(items, threads, [&](int64_t item) {
-        in_block(chunk_threads, [&](const Block& block) { work(block, item); });
-    });
+    divide(items, threads,
+           [&](int64_t item) { in_block(chunk_threads, [&](const Block& block) { work(block, item); }); });
 }
 
 }  // namespace mb
@@ -43,30 +42,30 @@ int64_t mb_first_bad_row(const int64_t* rows, int64_t count, int64_t low, int64_
     return -1;
 }
 
-#define MB_ENTRY(name, items)                                               \
-    void mb_##name(const Arguments* arguments) {                            \
-        const Arguments& a = *arguments;                                    \
+#define MB_ENTRY(name, items)                                                  \
+    void mb_##name(const Arguments* arguments) {                               \
+        const Arguments& a = *arguments;                                       \
         for_items(items, a.threads, 1, [&](const Block& block, int64_t item) { \
-            if (a.width == 32)                                              \
-                entries::name<32>(block, a, item);                          \
-            else                                                            \
-                entries::name<0>(block, a, item);                           \
-        });                                                                 \
+            if (a.width == 32)                                                 \
+                entries::name<32>(block, a, item);                             \
+            else                                                               \
+                entries::name<0>(block, a, item);                              \
+        });                                                                    \
     }
 MB_ENTRIES
 #undef MB_ENTRY
 
-#define MB_ENTRY(name)                                                                                      \
-    void mb_##name(const Arguments* arguments) {                                                            \
-        const Arguments& a = *arguments;                                                                    \
-        const bool by_rows = shares_rows(a);                                                                \
-        for_items(num_batch_tiles(a), by_rows ? 1 : a.threads, by_rows ? a.threads : 1,                     \
-                  [&](const Block& block, int64_t item) {                                                   \
-                      if (a.width == 32)                                                                    \
-                          entries::name<32>(block, a, item);                                                \
-                      else                                                                                  \
-                          entries::name<0>(block, a, item);                                                 \
-                  });                                                                                       \
+#define MB_ENTRY(name)                                                                  \
+    void mb_##name(const Arguments* arguments) {                                        \
+        const Arguments& a = *arguments;                                                \
+        const bool by_rows = shares_rows(a);                                            \
+        for_items(num_batch_tiles(a), by_rows ? 1 : a.threads, by_rows ? a.threads : 1, \
+                  [&](const Block& block, int64_t item) {                               \
+                      if (a.width == 32)                                                \
+                          entries::name<32>(block, a, item);                            \
+                      else                                                              \
+                          entries::name<0>(block, a, item);                             \
+                  });                                                                   \
     }
 MB_DENSE_ENTRIES
 #undef MB_ENTRY

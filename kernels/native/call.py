@@ -93,7 +93,7 @@ def schedule(entry: str, arguments: Arguments) -> Iterator[str]:
 
 @functools.lru_cache
 def scratch(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device, entry: str = "mb_scratch") -> tuple[int, int]:
-    """Numbers of scratch that a sequence needs for one batch element: two, as the entry point says. On a GPU, the first call waits for it."""
+    """Numbers of scratch that a sequence needs for one batch element: two, as its entry point says. A GPU's first call waits for it."""
     with _disable_current_modes():  # under a fake tensor mode too, the numbers are real
         numbers = torch.empty(2, dtype=torch.int64, device=device)
         run_named(entry, which, {"index": numbers}, {**dict(sizes), "batch": 1})

@@ -114,9 +114,7 @@ class DensePass(Recurrence):
         constants: other inputs of forward, by name.
     """
 
-    def __init__(
-        self, kind: Kind, which: Build, sizes: Mapping[str, int], device: torch.device, constants: Mapping[str, Tensor]
-    ) -> None:
+    def __init__(self, kind: Kind, which: Build, sizes: Mapping[str, int], device: torch.device, constants: Mapping[str, Tensor]) -> None:
         fixed = tuple((name, size) for name, size in sizes.items() if name not in CHANGING)
         short = recurrence.is_short(sizes["steps"], sizes["batch"], device)
         of, self.element_scratch = plan(kind, which, fixed, device, short)
@@ -161,7 +159,11 @@ class DensePass(Recurrence):
         block = torch.cat([carry.flatten(), cell.flatten()])
         read = self.kind.states
         inputs = {f"{end}_{name}": s for end, of in (("first", before), ("last", after)) for name, s in zip(read, of[3:], strict=False)}
-        changed = {"grads": block, **{f"grad_{name}": grad for name, grad in zip(self.kind.states, states, strict=True)}, **self._scratch(1)}
+        changed = {
+            "grads": block,
+            **{f"grad_{name}": grad for name, grad in zip(self.kind.states, states, strict=True)},
+            **self._scratch(1),
+        }
         grad_x, grad_weights = self.run_backward(grads[0], inputs, changed, needs_x=needs[0])
         carry, cell = block[: carry.numel()].view_as(carry), block[carry.numel() :].view_as(cell)
         hidden = self.sizes["hidden"]
@@ -209,7 +211,11 @@ class _DenseSequence(torch.autograd.Function):
     def backward(ctx: Any, *grads):  # type: ignore[no-untyped-def]
         sequence, states = ctx.sequence, len(ctx.sequence.names)
         x, *rest = ctx.saved_tensors
-        before, weights, (*after, carry, tape) = rest[:states], rest[states : states + len(Weights._fields)], rest[states + len(Weights._fields) :]
+        before, weights, (*after, carry, tape) = (
+            rest[:states],
+            rest[states : states + len(Weights._fields)],
+            rest[states + len(Weights._fields) :],
+        )
         sequence.hold(x, Weights(*weights), carry, tape)
         try:
             with without_autocast(sequence.device):

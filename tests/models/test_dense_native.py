@@ -161,7 +161,8 @@ def test_states_that_nobody_differentiates_cost_no_gradient(name):
         y, after = model(x, model.initial_state(2, fill="full"))
         (y.square().sum() + after.memory.memory.sum()).backward()
         gradients.append({key: parameter.grad for key, parameter in model.named_parameters()})
-    assert_equal(*gradients, 1e-9)
+    got, expected = gradients
+    assert_equal(got, expected, 1e-9)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -186,7 +187,16 @@ def test_a_state_that_was_changed_is_noticed_in_backward(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_nan_and_infinity_come_out(name, value):
     """In parameters, one input, a row of the memory and in each other tensor of the state."""
-    places = [*dict(MODELS[name](**SIZES).named_parameters()), "x", "memory", "read_weights", "usage", "write_weights", "precedence", "link"]
+    places = [
+        *dict(MODELS[name](**SIZES).named_parameters()),
+        "x",
+        "memory",
+        "read_weights",
+        "usage",
+        "write_weights",
+        "precedence",
+        "link",
+    ]
     for place in places:
         found = []
         for model in pair(name, torch.float32):
@@ -235,12 +245,9 @@ def test_native_kernels_do_what_is_said_or_refuse(name, monkeypatch):
             MODELS[name](**SIZES, kernels="native", **{option: True})
     assert MODELS[name](**SIZES).backend == {"kernels": "torch"}
 
-    class Own(MODELS[name]):
-        def access(self, interface: Tensor, memory: Any) -> Any:
-            return super().access(interface, memory)
-
+    own = type("Own", (MODELS[name],), {"access": lambda self, interface, memory: super().access(interface, memory)})
     with pytest.raises(ValueError, match="kernels='native' cannot run this model: its method access is not"):
-        Own(**SIZES, kernels="native")(torch.randn(2, 1, 5))
+        own(**SIZES, kernels="native")(torch.randn(2, 1, 5))
     model = MODELS[name](**SIZES, kernels="native")
     monkeypatch.setattr(dense_native, "why_not", lambda model: "no C++ compiler found")
     with pytest.warns(RuntimeWarning, match="kernels='native' runs as 'torch': no C"):

@@ -11,7 +11,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from mann_bench.kernels.native import build
 from mann_bench.kernels.native.call import call
 from mann_bench.kernels.native.layout import Layout
-from mann_bench.kernels.sequence import autograd as sequence
 from mann_bench.kernels.sequence import recurrence
 from mann_bench.models import SAM, SDNC
 from mann_bench.models.sparse import native

@@ -108,9 +108,9 @@ using RowTile = OneLaneRowTile<fixed_width, LaneTile>;
 struct Block {
     static constexpr bool multiplies_columns = true;  // whether a forward step may be given transposed matrices
     static constexpr int64_t num_lane_tiles = 1;
-    static constexpr int64_t tile_size = RhsBatch::max_count;  // elements of a batch tile
+    static constexpr int64_t tile_size = RhsBatch::max_count;    // elements of a batch tile
     static constexpr int64_t chunk_rows = 1024, link_rows = 64;  // rows of a chunk, of a link matrix at least
-    int64_t chunk_threads;  // that share the loops over chunks
+    int64_t chunk_threads;                                       // that share the loops over chunks
     int64_t size() const { return 1; }
     void sync() const {}
     template <class F>

@@ -240,7 +240,8 @@ struct DamBackward : DamElement {
     MB_FN void write_backward(int64_t t, const Real* p, const Chunk& chunk) {
         const int64_t n = chunk.size(), begin = chunk.first;
         const Real *const grad_reads = grad_carry + H, *const norm = norms(t + 1), *const read = read_weights(t + 1);
-        Real *const sums = part(chunk.number), *const of_values = sums + R * (W + 1), *const of_gates = of_values + V * W;
+        Real *const sums = part(chunk.number), *const of_values = sums + R * (W + 1),
+                    *const of_gates = of_values + V * W;
         Real* const grad_read = grad_read_weights();
         Real kept[Block::chunk_rows], rests[Block::chunk_rows], own_rests[Block::chunk_rows];
         Real *const keep = kept, *const to_row = rests, *const own_to_row = own_rests;
@@ -253,8 +254,8 @@ struct DamBackward : DamElement {
                                                grad_read + at, cosines + at, grad_read + at, to_keys + at, own_to_row);
             for_vector(n, [=](int64_t i) MB_INLINE { to_row[i] += own_to_row[i]; });
         }
-        const RowGradients after{N,          W,           memory(t + 1), grad_memory(), read, grad_reads,
-                                 {R, p, W, to_keys}, {0, nullptr, 0, nullptr}};
+        const RowGradients after{N,    W,          memory(t + 1),      grad_memory(),
+                                 read, grad_reads, {R, p, W, to_keys}, {0, nullptr, 0, nullptr}};
         Real* const grad_written = cosines;  // [V, N]: these are used up
         for_each_tile(chunk, [&](int64_t first, int64_t count) {
             after.complete(first, count, Factors(to_row + (first - begin), count), sums);

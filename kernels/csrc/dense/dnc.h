@@ -14,8 +14,8 @@ struct DncElement : DenseElement {
     // offsets in the interface vector; read keys come first
     const Count strengths, write_key, write_strength, erases, values, frees, allocate, gate, modes;
     const int64_t link_chunks;
-    // Scratch: key_norms [R + 1], the write key's last; [R + 1, N] vectors; sums of each chunk [chunks, part_stride] and
-    // of each chunk of the link [link chunks, R + 2, N].
+    // Scratch: key_norms [R + 1], the write key's last; [R + 1, N] vectors; sums of each chunk [chunks, part_stride]
+    // and of each chunk of the link [link chunks, R + 2, N].
     Real *key_norms, *allocation, *parts, *link_parts, *softmaxes;
     Count part_stride;
 
@@ -145,9 +145,8 @@ struct DncForward : DncElement {
         begin_content(chunk, own, p[write_strength] / key_norms[R], norms(t), N, softmax(R));
         Real* const after = usage(t + 1) + chunk.first;
         const Real *const before = usage(t) + chunk.first, *const written = write_weights(t) + chunk.first;
-        for_vector(chunk.size(), [=](int64_t i) MB_INLINE {
-            after[i] = before[i] + written[i] - before[i] * written[i];
-        });
+        for_vector(chunk.size(),
+                   [=](int64_t i) MB_INLINE { after[i] = before[i] + written[i] - before[i] * written[i]; });
         for (Count r = 0; r < R; ++r) {
             const Real *const read = read_weights(t) + r * N + chunk.first, free = p[frees + r];
             for_vector(chunk.size(), [=](int64_t i) MB_INLINE { after[i] *= 1 - free * read[i]; });
@@ -183,10 +182,12 @@ struct DncForward : DncElement {
         Real* const weights = read_weights(t + 1);
         for (Count r = 0; r < R; ++r) {
             finish_softmax(chunk, softmax(r), scores + r * N);
-            const Real *const mode = p + modes + 3 * r, to_backward = mode[0], to_content = mode[1], to_forward = mode[2];
+            const Real *const mode = p + modes + 3 * r, to_backward = mode[0], to_content = mode[1],
+                              to_forward = mode[2];
             Real* const backward = directions(t) + r * N + chunk.first;
             const Real *const forward = backward + R * N, *const found = scores + r * N + chunk.first;
-            Real *const own = weights + r * N + chunk.first, *const kept = a.taped ? content(t, r) + chunk.first : nullptr;
+            Real *const own = weights + r * N + chunk.first, *const kept =
+                                                                 a.taped ? content(t, r) + chunk.first : nullptr;
             add_link_parts(chunk, r, backward);
             for_vector(n, [=](int64_t i) MB_INLINE {
                 own[i] = to_backward * backward[i] + to_content * found[i] + to_forward * forward[i];

@@ -42,8 +42,7 @@ struct DncBackward : DncElement {
             total_write() = sum_of_parts(parts + 4 * R, part_stride, chunks);
             preceding() = sum_of_parts(parts + 4 * R + 1, part_stride, chunks);
             allocation_of(t).run(usage(t + 1), allocation);
-        });
-        block.sync();
+        });  // no sync: the link needs nothing of this
         clocks.end_of(block, Phase::read);
         const LinkMatrix matrix = link_matrix(t);
         block.for_each_chunk(link_chunks, [&](int64_t number) {
@@ -104,7 +103,8 @@ struct DncBackward : DncElement {
             const int64_t at = r * N + chunk.first;
             const Real *const grad = grad_read_weights() + at, *const backward = directions(t) + at;
             const Real *const forward = backward + R * N, *const found = content(t, r) + chunk.first;
-            const Real *const mode = p + modes + 3 * r, to_backward = mode[0], to_content = mode[1], to_forward = mode[2];
+            const Real *const mode = p + modes + 3 * r, to_backward = mode[0], to_content = mode[1],
+                              to_forward = mode[2];
             sums[R + 3 * r] = Warp{}.sum(n, [=](int64_t i) MB_INLINE { return grad[i] * backward[i]; });
             sums[R + 3 * r + 1] = Warp{}.sum(n, [=](int64_t i) MB_INLINE { return grad[i] * found[i]; });
             sums[R + 3 * r + 2] = Warp{}.sum(n, [=](int64_t i) MB_INLINE { return grad[i] * forward[i]; });
@@ -167,13 +167,14 @@ struct DncBackward : DncElement {
                                  grad_carry + H,
                                  {R, p, W, to_keys},
                                  late_keys(is_late ? interface(t + 1) : nullptr)};
-        const ErasesAndAdds write{1,         N,          W, write_weights(t + 1), p + erases, p + values, memory(t),
-                                  grad_memory(), grad_written};
+        const ErasesAndAdds write{
+            1, N, W, write_weights(t + 1), p + erases, p + values, memory(t), grad_memory(), grad_written};
         for_each_tile(chunk, [&](int64_t first, int64_t count) {
             after.complete(first, count, Factors(to_row + (first - begin), count), sums);
             write.undo(first, count, of_add, of_erase, decayed);
         });
-        const Real *const free = allocation + begin, *const found = content(t, R) + begin, to_free = p[gate] * p[allocate];
+        const Real *const free = allocation + begin, *const found = content(t, R) + begin,
+                          to_free = p[gate] * p[allocate];
         Real* const of_free = grad_allocation + begin;
         of_gates[0] = Warp{}.sum(n, [=](int64_t i) MB_INLINE { return grad[i] * free[i]; });
         of_gates[1] = Warp{}.sum(n, [=](int64_t i) MB_INLINE { return grad[i] * found[i]; });
@@ -241,9 +242,8 @@ struct DncBackward : DncElement {
         for (Count r = 0; r < R; ++r) {
             const Real *const own = read_weights(t) + r * N + begin, free = p[frees + r];
             Real* const grad_read = grad_read_weights() + r * N + begin;
-            for_vector(n, [=](int64_t i) MB_INLINE {
-                rest[i] = grad[i] * (before[i] + written[i] - before[i] * written[i]);
-            });
+            for_vector(
+                n, [=](int64_t i) MB_INLINE { rest[i] = grad[i] * (before[i] + written[i] - before[i] * written[i]); });
             for (Count q = 0; q < R; ++q) {
                 if (q == r) continue;
                 const Real *const other = read_weights(t) + q * N + begin, of_other = p[frees + q];

@@ -56,7 +56,8 @@ struct DenseElement : ControllerElement {
     }
     MB_FN Chunk chunk(int64_t number) const { return Chunk(number, N); }
 
-    // From products of rows and a key to exp(scale * product / norm - the chunk's largest); rows from `end` on are none.
+    // From products of rows and a key to exp(scale * product / norm - the chunk's largest); rows from `end` on are
+    // none.
     MB_FN void begin_content(const Chunk& chunk, Real* scores, Real scale, const Real* norm, int64_t end,
                              const Softmax& softmax) const {
         Real* const own = scores + chunk.first;
@@ -103,9 +104,9 @@ struct DenseElement : ControllerElement {
             sums[r] = Warp{}.sum(chunk.size(), [=](int64_t i) MB_INLINE { return w[i] * grad[i]; });
         }
     }
-    // Of a head, in a chunk of n rows at which all pointers point: from gradients of the content weights to those of the
-    // scores (which may take their place), to_key and to_row. `inner`: product of content weights and their gradients.
-    // Returns the product of the scores' gradients and cosines.
+    // Of a head, in a chunk of n rows at which all pointers point: from gradients of the content weights to those of
+    // the scores (which may take their place), to_key and to_row. `inner`: product of content weights and their
+    // gradients. Returns the product of the scores' gradients and cosines.
     MB_FN static Real content_backward(int64_t n, Real strength, Real key_norm, Real inner, const Real* weight,
                                        const Real* norm, const Real* grads, const Real* cosine, Real* grad_scores,
                                        Real* to_key, Real* to_row) {

@@ -1,5 +1,6 @@
-// Whole passes of the models with a dense memory, as entry points of the host: each does its work for a batch tile. They
-// read Sizes, Weights, PassStates, Tape without rows read or written, Scratch and DenseMemory; backward also Gradients.
+// Whole passes of the models with a dense memory, as entry points of the host: each does its work for a batch tile.
+// They read Sizes, Weights, PassStates, Tape without rows read or written, Scratch and DenseMemory; backward also
+// Gradients.
 #pragma once
 
 #include "dense/dam.h"
@@ -67,7 +68,8 @@ MB_FN int64_t scratch_of(const Block& block, const Arguments& a) {
 // To `index`: Reals of scratch that forward and backward need for an element. Reads Sizes.
 template <int fixed_width>
 MB_FN void ntm_scratch(const Block& block, const Arguments& a, int64_t) {
-    block.on_leader([&] { a.index[0] = scratch_of<NtmForward>(block, a), a.index[1] = scratch_of<NtmBackward>(block, a); });
+    block.on_leader(
+        [&] { a.index[0] = scratch_of<NtmForward>(block, a), a.index[1] = scratch_of<NtmBackward>(block, a); });
 }
 
 template <int fixed_width>
@@ -81,7 +83,8 @@ MB_FN void ntm_backward(const Block& block, const Arguments& a, int64_t tile) {
 
 template <int fixed_width>
 MB_FN void dam_scratch(const Block& block, const Arguments& a, int64_t) {
-    block.on_leader([&] { a.index[0] = scratch_of<DamForward>(block, a), a.index[1] = scratch_of<DamBackward>(block, a); });
+    block.on_leader(
+        [&] { a.index[0] = scratch_of<DamForward>(block, a), a.index[1] = scratch_of<DamBackward>(block, a); });
 }
 template <int fixed_width>
 MB_FN void dam_forward(const Block& block, const Arguments& a, int64_t tile) {
@@ -94,7 +97,8 @@ MB_FN void dam_backward(const Block& block, const Arguments& a, int64_t tile) {
 
 template <int fixed_width>
 MB_FN void dnc_scratch(const Block& block, const Arguments& a, int64_t) {
-    block.on_leader([&] { a.index[0] = scratch_of<DncForward>(block, a), a.index[1] = scratch_of<DncBackward>(block, a); });
+    block.on_leader(
+        [&] { a.index[0] = scratch_of<DncForward>(block, a), a.index[1] = scratch_of<DncBackward>(block, a); });
 }
 template <int fixed_width>
 MB_FN void dnc_forward(const Block& block, const Arguments& a, int64_t tile) {

@@ -12,7 +12,7 @@ struct LinkMatrix {
 
     int64_t slots;
     Count heads;
-    Real *before, *after;        // [N, N]; forward: may be the same
+    Real *before, *after;            // [N, N]; forward: may be the same
     const Real *write, *precedence;  // [N] w_t and p_{t-1}
     const Real* reads;               // [R, N] of step t - 1
 
@@ -21,9 +21,7 @@ struct LinkMatrix {
         const int64_t share = (slots + 31) / 32, tiles = (share + tile_rows - 1) / tile_rows * tile_rows;
         return tiles > Block::link_rows ? tiles : Block::link_rows;
     }
-    MB_FN static int64_t chunks(int64_t slots) {
-        return (slots + rows_of_chunk(slots) - 1) / rows_of_chunk(slots);
-    }
+    MB_FN static int64_t chunks(int64_t slots) { return (slots + rows_of_chunk(slots) - 1) / rows_of_chunk(slots); }
     MB_FN int64_t first_row(int64_t chunk) const { return chunk * rows_of_chunk(slots); }
     MB_FN int64_t end_row(int64_t chunk) const {
         const int64_t end = first_row(chunk + 1);
@@ -48,8 +46,8 @@ struct LinkMatrix {
             const Vector other = load_columns<Vector>(write + column + w);
             const Vector preceding = load_columns<Vector>(precedence + column + w);
             for (int64_t k = 0; k < count; ++k)
-                store_columns(to(k) + w, (1 - own.of[k] - other) * load_columns<Vector>(old.at[k] + w) +
-                                             own.of[k] * preceding);
+                store_columns(to(k) + w,
+                              (1 - own.of[k] - other) * load_columns<Vector>(old.at[k] + w) + own.of[k] * preceding);
         });
         for (int64_t k = 0; k < count; ++k)
             if (first + k >= column && first + k < column + columns) to(k)[first + k - column] = 0;
@@ -68,7 +66,8 @@ struct LinkMatrix {
                     Real* const sum = forward + r * slots + first + k;
                     *sum = column == 0 ? numbers[k] : *sum + numbers[k];
                 }
-                accumulate_tile(backward + r * slots + column, rows, Factors(reads + r * slots + first, count), columns);
+                accumulate_tile(backward + r * slots + column, rows, Factors(reads + r * slots + first, count),
+                                columns);
             }
         });
     }
@@ -86,7 +85,8 @@ struct LinkMatrix {
         for_vector((heads + 2) * slots, [=](int64_t j) MB_INLINE { of_columns[j] = 0; });
         for_each_block(chunk, [&](int64_t first, int64_t count, int64_t column, int64_t columns) {
             const RowsOf<Real> scratch(workspace, 0, tile_rows, block_columns);
-            const RowsOf<Real> old(before + column, first, count, slots), grads(grad_link + column, first, count, slots);
+            const RowsOf<Real> old(before + column, first, count, slots),
+                grads(grad_link + column, first, count, slots);
             const Factors own(write + first, count);
             const auto add = [&](Count number, const Real* numbers) {
                 for (int64_t k = 0; k < count; ++k) {
@@ -100,11 +100,12 @@ struct LinkMatrix {
             for (Count r = 0; r < heads; ++r) {
                 dot_tile(links, grad_backward + r * slots + column, columns, numbers);
                 add(r, numbers);
-                accumulate_tile(of_columns + r * slots + column, links, Factors(grad_forward + r * slots + first, count),
-                                columns);
+                accumulate_tile(of_columns + r * slots + column, links,
+                                Factors(grad_forward + r * slots + first, count), columns);
             }
             for (Count r = 0; r < heads; ++r) {
-                const Factors of_forward(grad_forward + r * slots + first, count), read(reads + r * slots + first, count);
+                const Factors of_forward(grad_forward + r * slots + first, count),
+                    read(reads + r * slots + first, count);
                 for_each_columns(columns, [&](auto zero, int64_t w) MB_INLINE {
                     typedef decltype(zero) Vector;
                     const Vector other = load_columns<Vector>(reads + r * slots + column + w);

@@ -26,9 +26,8 @@ struct Location {
         const Real gate = p.gate(), sharpening = p.sharpening(), *const shifts = p.shifts();
         if (kept) {
             const Real factor = content.factors[chunk.number];
-            for_vector(chunk.size(), [=](int64_t i) MB_INLINE {
-                kept[chunk.first + i] = factor * scores[chunk.first + i];
-            });
+            for_vector(chunk.size(),
+                       [=](int64_t i) MB_INLINE { kept[chunk.first + i] = factor * scores[chunk.first + i]; });
         }
         for (int64_t move = -reach; move <= reach; ++move)
             for_each_run(chunk, slots, -move, [=](int64_t i, int64_t from, int64_t n) {
@@ -55,7 +54,8 @@ struct Location {
         const Real gate = p.gate(), sharpening = p.sharpening(), *const shifts = p.shifts(), tiny = smallest_normal();
         const auto each_shift = [&](auto f) {
             for (int64_t move = -reach; move <= reach; ++move)
-                for_each_run(chunk, slots, -move, [=](int64_t i, int64_t from, int64_t n) { f(move + reach, i, from, n); });
+                for_each_run(chunk, slots, -move,
+                             [=](int64_t i, int64_t from, int64_t n) { f(move + reach, i, from, n); });
         };
         each_shift([=](int64_t shift, int64_t i, int64_t from, int64_t n) {
             const Real factor = shifts[shift] * gate, rest = shifts[shift] * (1 - gate);
@@ -79,8 +79,8 @@ struct Location {
         for (int64_t shift = 0; shift <= 2 * reach; ++shift) parts[1 + shift] = 0;
         each_shift([=](int64_t shift, int64_t i, int64_t from, int64_t n) {
             const Real *const x = content + from, *const y = before + from, *const grad = grad_shifted + i;
-            parts[1 + shift] += Warp{}.sum(
-                n, [=](int64_t k) MB_INLINE { return grad[k] * (gate * x[k] + (1 - gate) * y[k]); });
+            parts[1 + shift] +=
+                Warp{}.sum(n, [=](int64_t k) MB_INLINE { return grad[k] * (gate * x[k] + (1 - gate) * y[k]); });
         });
     }
 

@@ -36,9 +36,7 @@ struct NtmElement : DenseElement {
     MB_FN Address address(Real* interface, Count h) const { return Address{interface + h * A, W}; }
     MB_FN Real* erase(Real* interface, Count v) const { return interface + heads * A + v * W; }
     MB_FN Real* add(Real* interface, Count v) const { return interface + heads * A + (V + v) * W; }
-    MB_FN Real* content(int64_t t, Count h) const {
-        return a.content_tape + ((t * a.batch + b) * heads + h) * N;
-    }
+    MB_FN Real* content(int64_t t, Count h) const { return a.content_tape + ((t * a.batch + b) * heads + h) * N; }
     MB_FN Softmax softmax(Count number) const {
         Real* const own = softmaxes + 3 * number * chunks;
         return Softmax{own, own + chunks, own + 2 * chunks};

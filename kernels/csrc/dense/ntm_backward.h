@@ -105,8 +105,7 @@ struct NtmBackward : NtmElement {
             for (Count i = 0; i < count; ++i) {
                 const Address own = address(p, first_head + i), grad = address(grad_p, first_head + i);
                 const Real* const sums = parts + i * each;
-                grad.sharpening() =
-                    sum_of_parts(sums, part_stride, chunks) * softplus_slope(own.sharpening() - 1);
+                grad.sharpening() = sum_of_parts(sums, part_stride, chunks) * softplus_slope(own.sharpening() - 1);
                 add_parts(grad.shifts(), 2 * S + 1, sums + 1, part_stride, chunks);
                 Real along = 0;
                 for (Count j = 0; j <= 2 * S; ++j) along += own.shifts()[j] * grad.shifts()[j];
@@ -157,10 +156,9 @@ struct NtmBackward : NtmElement {
         for_vector(2 * V * W, [=](int64_t i) MB_INLINE { of_erase[i] = 0; });
         for (Count r = 0; r < R; ++r) {
             const int64_t at = r * N + chunk.first;
-            sums[R * W + r] =
-                content_backward(chunk.size(), address(p, r).strength(), key_norms[r], inner[r],
-                                 content(t, r) + chunk.first, norm + chunk.first, grad_content + at, cosines + at,
-                                 grad_content + at, grad_shifted + at, own_to_row);
+            sums[R * W + r] = content_backward(chunk.size(), address(p, r).strength(), key_norms[r], inner[r],
+                                               content(t, r) + chunk.first, norm + chunk.first, grad_content + at,
+                                               cosines + at, grad_content + at, grad_shifted + at, own_to_row);
             for_vector(chunk.size(), [=](int64_t i) MB_INLINE { to_row[i] += own_to_row[i]; });
         }
         for (Count v = 0; next && v < V; ++v) {
@@ -170,8 +168,7 @@ struct NtmBackward : NtmElement {
         const ScoredKeys reads{R, p, A, grad_shifted};
         const ScoredKeys late{next ? V : 0, next ? address(next, R).key : nullptr, A, write_to_key};
         const RowGradients after{N, W, memory(t + 1), grad_memory(), read, grad_reads, reads, late};
-        const ErasesAndAdds write{V,         N,         W, written, erase(p, 0), add(p, 0),
-                                  memory(t), grad_memory(), grad_written};
+        const ErasesAndAdds write{V, N, W, written, erase(p, 0), add(p, 0), memory(t), grad_memory(), grad_written};
         for_each_tile(chunk, [&](int64_t first, int64_t count) {
             after.complete(first, count, Factors(to_row + (first - chunk.first), count), sums);
             write.undo(first, count, of_add, of_erase, decayed);
@@ -201,10 +198,9 @@ struct NtmBackward : NtmElement {
             const Real* const n = norm + chunk.first;
             for_vector(chunk.size(), [=](int64_t i) MB_INLINE { cosine[i] /= n[i] * key_norm; });
             const int64_t at = v * N + chunk.first;
-            sums[V * W + v] =
-                content_backward(chunk.size(), address(p, h).strength(), key_norm, inner[h],
-                                 content(t, h) + chunk.first, n, grad_content + at, cosine, grad_content + at,
-                                 write_to_key + at, write_to_row + at);
+            sums[V * W + v] = content_backward(chunk.size(), address(p, h).strength(), key_norm, inner[h],
+                                               content(t, h) + chunk.first, n, grad_content + at, cosine,
+                                               grad_content + at, write_to_key + at, write_to_row + at);
             for_each_tile(chunk, [&](int64_t first, int64_t count) {
                 accumulate_tile(sums + v * W, rows_of(rows, first, count), Factors(write_to_key + v * N + first, count),
                                 W);

@@ -17,7 +17,7 @@ struct ScoredKeys {
 
 struct RowGradients {
     int64_t slots, width;
-    Real *rows, *grads;  // [N, W] after the step
+    Real *rows, *grads;                // [N, W] after the step
     const Real *weights, *grad_reads;  // [R, N], [R, W] of the R heads of `reads`
     ScoredKeys reads, late;            // of the read heads, and of those that scored the rows in the step after
 
@@ -33,8 +33,8 @@ struct RowGradients {
             typedef decltype(zero) Vector;
             Vector grad[tile_rows];
             for (int64_t k = 0; k < tile_rows; ++k)
-                grad[k] = load_columns<Vector>(grad_rows.at[k] + w) -
-                          to_row.of[k] * load_columns<Vector>(tile.at[k] + w);
+                grad[k] =
+                    load_columns<Vector>(grad_rows.at[k] + w) - to_row.of[k] * load_columns<Vector>(tile.at[k] + w);
             const auto add_outer = [&](const Factors& factor, const Real* vector) MB_INLINE {
                 const Vector own = load_columns<Vector>(vector + w);
                 for (int64_t k = 0; k < tile_rows; ++k) grad[k] += factor.of[k] * own;
@@ -91,7 +91,8 @@ struct ErasesAndAdds {
             typedef decltype(zero) Vector;
             for (int64_t k = 0; k < count; ++k) {
                 Vector grad = load_columns<Vector>(grad_rows.at[k] + w);
-                for (Count v = 0; v < heads; ++v) grad *= 1 - weight(v, k) * load_columns<Vector>(erase + v * width + w);
+                for (Count v = 0; v < heads; ++v)
+                    grad *= 1 - weight(v, k) * load_columns<Vector>(erase + v * width + w);
                 store_columns(grad_rows.at[k] + w, grad);
             }
         });

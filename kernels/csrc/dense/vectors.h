@@ -23,8 +23,8 @@ MB_LEAF void for_vector(int64_t n, F f) {
     for (int64_t i = 0; i < n; ++i) f(i);
 }
 
-// The largest f(i) of i < n, but at least the lowest finite number, and NaN is passed over: so exponential(f(i) - it) is
-// NaN only where f(i) is infinite or NaN.
+// The largest f(i) of i < n, but at least the lowest finite number, and NaN is passed over: so exponential(f(i) - it)
+// is NaN only where f(i) is infinite or NaN.
 template <class F>
 MB_LEAF Real largest(int64_t n, F f) {
     constexpr int64_t lanes = 64 / sizeof(Real);
@@ -39,8 +39,8 @@ MB_LEAF Real largest(int64_t n, F f) {
     return part[0];
 }
 
-// f(i, j, n) for runs of n rows i.. of a chunk and the rows j.. that lie `offset` after them, circularly. All j of a run
-// are in one chunk.
+// f(i, j, n) for runs of n rows i.. of a chunk and the rows j.. that lie `offset` after them, circularly. All j of a
+// run are in one chunk.
 template <class F>
 MB_FN void for_each_run(const Chunk& chunk, int64_t slots, int64_t offset, F f) {
     int64_t from = (chunk.first + offset) % slots;
@@ -54,8 +54,8 @@ MB_FN void for_each_run(const Chunk& chunk, int64_t slots, int64_t offset, F f) 
     }
 }
 
-// A softmax over all rows, begun in each chunk by itself: e(i) = exp(x(i) - the chunk's largest). `combine` makes of the
-// chunks' largest numbers and sums the factors that e is to be multiplied with.
+// A softmax over all rows, begun in each chunk by itself: e(i) = exp(x(i) - the chunk's largest). `combine` makes of
+// the chunks' largest numbers and sums the factors that e is to be multiplied with.
 struct Softmax {
     Real *largest_of, *sums, *factors;  // [chunks]
 

@@ -3,8 +3,8 @@
 // of the rows; there are as many items as elements. They read Sizes, Weights, PassStates, the carry, and Gradients.
 #pragma once
 
-#include "block/matvec.h"
 #include "arguments.h"
+#include "block/matvec.h"
 
 namespace mb::entries {
 
