@@ -50,7 +50,7 @@ def command(folder, *arguments):
     return done.stdout
 
 
-@pytest.mark.parametrize("model", ["outside", "my_memory:MyMemory"])
+@pytest.mark.parametrize("model", [pytest.param("outside", marks=pytest.mark.slow), "my_memory:MyMemory"])
 def test_profile(call, elsewhere, model, monkeypatch):
     monkeypatch.chdir(elsewhere)
     monkeypatch.syspath_prepend(elsewhere / "site")
