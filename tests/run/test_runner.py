@@ -158,12 +158,12 @@ def test_compiled_without_a_compiler_is_unavailable(suite, monkeypatch):
 
 
 def test_resume_runs_what_is_missing(suite, tmp_path):
-    lstm = suite.model_copy(update={"cases": [case for case in suite.cases if case.model == "lstm"]})
-    description: RunDescription = {"case_ids": [case.case_id for case in lstm.cases], "suite": "bad"}
+    good = suite.model_copy(update={"cases": [case for case in suite.cases if case.model == "bad_models:Good"]})
+    description: RunDescription = {"case_ids": [case.case_id for case in good.cases], "suite": "bad"}
     folder = RunFolder(tmp_path / "run", description, resume=False)
-    first = next(iter(run_suite(lstm, folder)))
+    first = next(iter(run_suite(good, folder)))
     folder.close()
     folder = RunFolder(tmp_path / "run", description, resume=True)
-    rest = list(run_suite(lstm, folder))
+    rest = list(run_suite(good, folder))
     folder.close()
     assert [first.case_id, *(result.case_id for result in rest)] == description["case_ids"]
