@@ -30,8 +30,8 @@ def _sparsity(analysis: Analysis, setting: str) -> list[str]:
 
 
 def _taken_apart(gain: Gain) -> str:
-    text = f"Sparsity alone, both on native kernels: at N = {format_slots(gain.slots)}, {gain.sparse.curve} is {_factor(gain.sparsity)} as fast"
-    text += f" as {gain.dense.curve}"
+    text = f"Sparsity alone, both on native kernels: at N = {format_slots(gain.slots)}, {gain.sparse.curve} is"
+    text += f" {_factor(gain.sparsity)} as fast as {gain.dense.curve}"
     if gain.dense_torch and gain.both and gain.dense_implementation:
         text += f". Against {gain.dense_torch.curve}, step by step in torch, it is {_factor(gain.both)} as fast"
         text += f"; {_factor(gain.dense_implementation)} of this is the implementation of {gain.dense_model}"
