@@ -63,9 +63,9 @@ def gain_table(analysis: Analysis) -> Table:
         for gain in analysis.gains
     )
     note = (
-        "Dense and sparse, each step by step in torch and as fast as this run has it, in ms a step. Sparsity: fastest dense over native sparse; "
-        "* the fastest dense model is not on native kernels, so the implementation is in this factor too. Implementation: torch over fastest, "
-        "of the same model. Both: dense in torch over native sparse."
+        "Times of a step in ms, dense and sparse: step by step in torch, and as fast as this run has it. Sparsity: fastest dense over "
+        "native sparse; * the fastest dense model is not on native kernels, so the implementation is in this factor too. "
+        "Implementation: torch over fastest, of the same model. Both: dense in torch over native sparse."
     )
     times = ("dense in torch", "fastest dense", "sparse in torch", "sparse native")
     factors = ("sparsity", "implementation, dense", "implementation, sparse", "both")
