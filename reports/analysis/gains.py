@@ -90,7 +90,7 @@ def gains(frame: pd.DataFrame) -> list[Gain]:
     """Take apart every gain whose sides the frame has: same run, setting, N and conditions."""
     measured = frame[(frame["status"] == "ok") & frame["step_ms_median"].notna()]
     found = []
-    for (setting, slots, _, _), part in measured.groupby(["setting", "slots", "run", "conditions"], sort=False):
+    for (setting, *_), part in measured.groupby(["setting", "slots", "run", "conditions"], sort=False):
         plain = part[part["variant"] == "plain"]
         for _, sparse in plain[(plain["ran_kernels"] == "native") & plain["model"].isin(list(DENSE_TWINS))].iterrows():
             for model in DENSE_TWINS[sparse["model"]]:
@@ -100,11 +100,11 @@ def gains(frame: pd.DataFrame) -> list[Gain]:
                     found.append(
                         Gain(
                             str(setting),
-                            int(slots),
+                            int(sparse["slots"]),
                             model,
                             str(sparse["model"]),
                             str(sparse["index"]),
-                            _step(dense.loc[dense["step_ms_median"].idxmin()]),
+                            _step(dense.sort_values("step_ms_median", kind="stable").iloc[0]),
                             _step(sparse),
                             _on_torch(dense[dense["variant"] == "plain"]),
                             _on_torch(own),

@@ -26,7 +26,7 @@ def judge_measured(claim: Claim, frame: pd.DataFrame) -> list[ClaimVerdict]:
 
 def _fastest(rows: pd.DataFrame) -> list[pd.Series]:
     """For each model and index, the variant and kernels that take the least time a step."""
-    return [of_index.loc[of_index["step_ms_median"].idxmin()] for _, of_index in rows.groupby(["model", "index"], sort=False)]
+    return [of_index.sort_values("step_ms_median", kind="stable").iloc[0] for _, of_index in rows.groupby(["model", "index"], sort=False)]
 
 
 def _judge_pair(claim: Claim, subject: pd.Series, partner: pd.Series | None, setup: pd.DataFrame) -> ClaimVerdict:
