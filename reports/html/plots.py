@@ -12,7 +12,9 @@ import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.scale import SymmetricalLogTransform
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import FixedLocator, LogLocator
 
 # Dark on white. Any two are at least 20 CIE units apart for normal, red-blind and green-blind readers (seaborn's palette: 13).
@@ -22,7 +24,8 @@ INK, FAINT = "#1c1c1c", "#666666"
 DASHES = {"plain": "-", "checkpointed": "--", "compiled": ":"}
 MARKERS = "os^DvPX*<>"
 LABEL_HEIGHT = 0.055  # as a fraction of the height of the axes
-CHARACTER_INCHES = 0.079  # of a bold label
+LABELS_AT = 1.09  # in widths of the axes, from their left
+LABEL_FONT = FontProperties(family="DejaVu Sans", weight="bold", size=8.5)
 STYLE: Any = {  # `Any` because matplotlib types each key by itself
     "svg.hashsalt": "mann-bench",
     "svg.fonttype": "none",  # text stays text: it can be selected, searched and read aloud
@@ -61,7 +64,8 @@ def blank(title: str, subtitle: str = "", *, size: tuple[float, float] = (6.2, 4
     axes.set_title(literal(f"{title}\n" if subtitle else title), loc="left", fontsize=11, fontweight="bold")
     if subtitle:
         figure.subplots_adjust(left=0.135, right=0.645, bottom=0.125, top=0.87)
-        axes.text(0, 1.03, literal(subtitle), transform=axes.transAxes, fontsize=8.5, color="#555555")
+        place: Any = {"xycoords": "axes fraction", "textcoords": "offset points"}
+        axes.annotate(literal(subtitle), (0, 1), (0, 7), fontsize=8.5, color="#555555", **place)
     return figure, axes
 
 
@@ -139,7 +143,7 @@ def mark_cases(axes: Axes, x: Any, y: Any, color: str, number: int, case_ids: Se
     ringed = np.asarray(warned, dtype=bool)
     if ringed.any():
         xs, ys = np.asarray(x, dtype=float)[ringed], np.asarray(y, dtype=float)[ringed]
-        axes.scatter(xs, ys, s=85, facecolors="none", edgecolors=INK, linewidths=0.9, zorder=2.9)
+        axes.scatter(xs, ys, s=60, facecolors="none", edgecolors=FAINT, linewidths=0.8, zorder=2.9)
     axes.scatter(x, y, s=24, color=color, marker=MARKERS[number % len(MARKERS)], zorder=3, linewidths=0.6, edgecolors="white", urls=urls)
 
 
@@ -165,27 +169,26 @@ def label_ends(axes: Axes, ends: list[CurveEnd]) -> None:
         heights[number] = min(heights[number], highest)
         highest = heights[number] - label_height
     for end, height in zip(ends, heights, strict=True):
-        place = {"transform": axes.transAxes, "clip_on": False}
-        axes.plot([1.02, 1.075], [height, height], end.dashes, color=end.color, linewidth=1.6, **place)
+        sample: Any = {"transform": axes.transAxes, "clip_on": False, "color": end.color}
+        axes.plot([1.02, 1.075], [height, height], end.dashes, linewidth=1.6, **sample)
         if end.marker is not None:
-            marker = MARKERS[end.marker % len(MARKERS)]
-            axes.plot(
-                [1.0475], [height], marker=marker, color=end.color, markersize=5, markeredgecolor="white", markeredgewidth=0.5, **place
-            )
-        axes.text(1.09, height, literal(end.text), color=end.color, va="center", fontsize=8.5, fontweight="bold", transform=axes.transAxes)
-    _make_room(axes, max(len(end.text) for end in ends), len(ends))
+            shape = MARKERS[end.marker % len(MARKERS)]
+            axes.plot([1.0475], [height], marker=shape, markersize=5, markeredgecolor="white", markeredgewidth=0.5, **sample)
+        axes.text(LABELS_AT, height, literal(end.text), color=end.color, va="center", fontproperties=LABEL_FONT, transform=axes.transAxes)
+    _make_room(axes, max(TextPath((0, 0), literal(end.text), prop=LABEL_FONT).get_extents().x1 / 72 for end in ends), len(ends))
 
 
-def _make_room(axes: Axes, characters: int, labels: int) -> None:
-    """Widen and heighten the figure, not the plot, where the labels need more than there is."""
+def _make_room(axes: Axes, label_inches: float, labels: int) -> None:
+    """Widen the figure beside the plot, and make plot and figure higher, where the labels need more than there is."""
     figure = axes.figure.figure
     width, height = figure.get_size_inches()
     box = axes.get_position()
-    plot_width = box.width * width
-    wider = max(0.0, box.x0 * width + plot_width * 1.09 + characters * CHARACTER_INCHES - width)
-    taller = max(1.0, labels * LABEL_HEIGHT)
-    figure.set_size_inches(width + wider, height * taller)
-    figure.subplots_adjust(left=box.x0 * width / (width + wider), right=box.x1 * width / (width + wider))
+    left, right, bottom, top = box.x0 * width, box.x1 * width, box.y0 * height, box.y1 * height
+    width = max(width, left + LABELS_AT * (right - left) + label_inches + 0.1)
+    higher = max(0.0, labels * LABEL_HEIGHT - 1) * (top - bottom)
+    height += higher
+    figure.set_size_inches(width, height)
+    figure.subplots_adjust(left=left / width, right=right / width, bottom=bottom / height, top=(top + higher) / height)
 
 
 def show_nothing(axes: Axes) -> None:

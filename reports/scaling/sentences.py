@@ -53,7 +53,10 @@ def coverage(analysis: Analysis) -> str:
         half, most = half_width.quantile((0.5, 0.9))
         text += f" Half of the median times are known to ±{half:.1%} or better, nine in ten to ±{most:.1%}."
     if warned:
-        text += f" {warned} {'case has a warning' if warned == 1 else 'cases have warnings'}: a ring in the plots, and the last column of the table of cases."
+        text += (
+            f" {warned} {'case has a warning' if warned == 1 else 'cases have warnings'}: a ring in the plots, and the last column of the"
+        )
+        text += " table of cases."
     return text
 
 

@@ -50,3 +50,10 @@ def test_an_index_of_unknown_recall_is_not_taken_for_exact(frame_of):
 def test_only_what_does_the_same_work_competes(frame_of):
     frame = frame_of(make_result("op:sparse_read", ms=1), make_result("op:sparse_write", ms=2), make_result("ntm", ms=3))
     assert pareto_fronts(frame) == []
+
+
+def test_times_whose_intervals_overlap_beat_nobody(frame_of):
+    (front,) = pareto_fronts(frame_of(make_result("ntm", ms=1, per_step=10), make_result("dam", ms=1.01, per_step=10)))
+    assert front.beaten == {}
+    (front,) = pareto_fronts(frame_of(make_result("ntm", ms=1, per_step=10), make_result("dam", ms=1.1, per_step=10)))
+    assert front.beaten == {"dam": "ntm"}

@@ -46,6 +46,15 @@ def test_verdicts_are_computed_from_the_results_file(run, tmp_path):
     assert "|---|---|---|---:|" in markdown
 
 
+def test_warnings_are_on_the_page_in_the_markdown_and_in_the_csv(run, tmp_path):
+    noisy = make_result("sam", 64).model_copy(update={"warnings": ["processor 3 was shared with another run"]})
+    page = write_report([run(noisy, *sweep("ntm", 1))], tmp_path / "out").read_text()
+    for text in (page, (tmp_path / "out" / "report.md").read_text(), (tmp_path / "out" / "results.csv").read_text()):
+        assert "processor 3 was shared with another run" in text
+    assert "cases have warnings: a ring in the plots" in page
+    assert "Half of the median times are known to ±1.0% or better" in page
+
+
 def test_every_number_leads_to_a_case(run, tmp_path):
     results = [*sweep("sam", 0), *sweep("ntm", 1), make_result("dnc", status="oom", reason="full")]
     page = write_report([run(*results)], tmp_path / "out").read_text()
