@@ -84,7 +84,7 @@ def test_an_order_from_three_points_says_so():
 @pytest.mark.parametrize("order", ORDERS)
 def test_many_fits_at_once_are_those_one_by_one(order):
     random = np.random.default_rng(2)
-    n, sigma = SLOTS.to_numpy(float), np.full(len(SLOTS), 0.1)
+    n, sigma = np.array(SLOTS, dtype=np.float64), np.full(len(SLOTS), 0.1)
     last = _terms(order, n)[:, -1]
     planted = 30 + 3 * last / last[-1]
     y = planted * np.exp(0.5 * random.standard_normal((200, len(n))))
