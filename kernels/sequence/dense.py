@@ -152,7 +152,7 @@ class DensePass(Recurrence):
         """
         carry, cell = self._controller_gradients(grads[1:4])
         states = [
-            on_huge_pages(torch.empty_like(state)).copy_(grad) if grad is not None else torch.zeros_like(state)
+            on_huge_pages(torch.empty_like(state)).copy_(grad) if grad is not None else on_huge_pages(torch.empty_like(state)).zero_()
             for state, grad in zip(before[3 : 3 + len(self.kind.states)], grads[4:], strict=False)
         ]
         self.set_sizes({"first_gradient": int(needs[1 + len(CONTROLLER)])})

@@ -109,10 +109,7 @@ struct DamForward : DamElement {
         block.on_leader([&] { choose_unused(t); });
     }
 
-    // NaN is the least usage of all; of equal ones the lower row comes first.
-    MB_FN static Real ranked_usage(Real usage) { return usage != usage ? -infinity() : usage; }
-
-    // The V least used rows of a chunk.
+    // The V least used rows of a chunk. NaN is the least usage of all; of equal ones the lower row comes first.
     MB_FN void find_least_used(const Chunk& chunk) {
         Real copy[Block::chunk_rows];
         Real* const rest = copy;

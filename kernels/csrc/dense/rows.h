@@ -31,7 +31,7 @@ MB_LEAF void for_each_tile(const Chunk& chunk, F f) {
         f(i, chunk.end - i < tile_rows ? chunk.end - i : tile_rows);
 }
 
-// f(k, out + k, rows k.. of a tile) ...
+// The numbers of the rows that there are.
 MB_LEAF void store_tile(Real* out, const Real* values, int64_t count) {
     for (int64_t k = 0; k < count; ++k) out[k] = values[k];
 }
