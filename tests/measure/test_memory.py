@@ -125,7 +125,7 @@ def test_ledger_residual_of_every_model_is_under_2_percent(model, slots, mode):
     check_ledger(model, slots, mode, "cpu", 0.02)
 
 
-@pytest.mark.parametrize("name", ["lstm", "ntm", "dam", "dnc", "sam", "sdnc", "sam-torch", "sdnc-torch"])
+@pytest.mark.parametrize("name", ["lstm", "ntm", "dam", "dnc", "sam", "sdnc", "sam-torch", "sdnc-torch", "ntm-native", "dam-native", "dnc-native"])
 def test_prediction_is_near_the_measurement(name):
     model, _, kernels = name.partition("-")
     case = Case(suite="s", model=model, slots=2048, steps=12, kernels=kernels or "auto")
@@ -140,9 +140,10 @@ def test_prediction_is_near_the_measurement(name):
         assert predicted["tape"] == pytest.approx(measured.bytes_per_step * 12, rel=0.001)
 
 
+@pytest.mark.parametrize("kernels", ["auto", "native"])
 @pytest.mark.parametrize("name", ["ntm", "dam", "dnc"])
-def test_predicted_peak_of_the_dense_models(name):
-    case = Case(suite="s", model=name, slots=1024, steps=8)
+def test_predicted_peak_of_the_dense_models(name, kernels):
+    case = Case(suite="s", model=name, slots=1024, steps=8, kernels=kernels)
     workload = ModelWorkload(case)
     workload.run_pass()
     workload.clear()
