@@ -51,7 +51,7 @@ def tiny(tmp_path):
         (["run", "quick", "--device", "tpu"], "expected cpu, cuda or cuda:N"),
         (["run", "quick", "--mode", "dream"], "expected train or infer"),
         (["run", "quick", "--resume"], "expected --out FOLDER"),
-        (["list", "houses"], "expected models or suites"),
+        (["list", "houses"], "expected models, suites or studies"),
         (["report", "nowhere"], "expected a run folder"),
         (["run"], "Missing argument"),
         (["fly"], "No such command"),
