@@ -70,12 +70,14 @@ def learn(
     checkpoint_seconds: Annotated[float, typer.Option(min=0.1, help="* seconds between checkpoints")] = 60.0,
     evaluation_seconds: Annotated[float, typer.Option(min=0, help="* seconds after training for each level that is evaluated")] = 60.0,
     out: Annotated[Path | None, typer.Option(help="* folder for the results; default runs/learn-NAME-DATE")] = None,
-    resume: Annotated[bool, typer.Option(help="* go on with the runs in --out, from their checkpoints; those of a task also beyond their limits")] = False,
+    resume: Annotated[
+        bool, typer.Option(help="* go on with the runs in --out, from their checkpoints; a task's also to larger limits")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a study, or train models on one task: curves, levels and held-out errors. What finished is stored, a stopped run goes on.
 
-    A study says in a file what is trained, with which seeds, and how each model's rate is chosen. Options marked with * are for a study, too.
+    A study's file says what is trained, with which seeds, and how each model's rate is chosen. Options marked * are for a study, too.
     """
     # Options named as a field of `LearningOptions` are taken from `context.params`; the others are parsed below.
     if resume and out is None:

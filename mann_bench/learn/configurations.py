@@ -87,9 +87,7 @@ def _configuration(
     to_the_limit = {"stop_at_goal": False} if study.selection and study.selection.by == "validation" else {}
     choosing = study.selection.seeds if study.selection and len(candidates) > 1 else ()
     planned = [
-        Candidate(
-            values=point, selection=tuple(seeded(case, choosing, **to_the_limit)), reported=tuple(seeded(case, study.report.seeds))
-        )
+        Candidate(values=point, selection=tuple(seeded(case, choosing, **to_the_limit)), reported=tuple(seeded(case, study.report.seeds)))
         for point, case in candidates
     ]
     fields = candidates[0][1].model_dump(mode="json", exclude={"seed", "task", "model", "variant"})

@@ -197,7 +197,9 @@ def _value(place: str, name: str, value: object, allowed: tuple[str, ...], also:
     """The value of a setting, of its type; UsageError for another name or type."""
     if name not in allowed:
         if name in QUESTION:
-            raise UsageError(f"{place}: {name}: expected it to be equal in all runs of a task, got it here; put it into [fixed] or [[task]]")
+            raise UsageError(
+                f"{place}: {name}: expected it to be equal in all runs of a task, got it here; put it into [fixed] or [[task]]"
+            )
         if name in OF_THE_MACHINE:
             raise UsageError(f"{place}: {name}: expected it as an option of the command, got it here; it is the machine's, not the study's")
         known = [*also, *allowed]
@@ -228,7 +230,9 @@ def _check(study: Study, source: str) -> None:
         for model in models:
             find_model(split_variant(model)[0])
         varied = study.grid if arm.grid is None else arm.grid
-        if twice := [name for name in varied if name in arm.settings or name in study.fixed or any(name in t.settings for t in study.tasks)]:
+        if twice := [
+            name for name in varied if name in arm.settings or name in study.fixed or any(name in t.settings for t in study.tasks)
+        ]:
             raise UsageError(f"{source}: {of_arm}{twice[0]}: expected one place, got it in a grid and as a fixed value; remove one of them")
         if len(study.points_of(arm)) > 1 and study.selection is None:
             raise UsageError(f"{source}: [selection]: expected seeds that choose from the grid, got none; add the table or remove the grid")

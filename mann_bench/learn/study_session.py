@@ -142,4 +142,3 @@ def _settings_by_name(description: RunDescription) -> Mapping[str, str]:
         for configuration in description["study"]["configurations"]
         for name, value in configuration["settings"].items()
     }
-

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from mann_bench.data.case import Case
 from mann_bench.data.units import format_bytes, parse_size
 
-Verdict = Literal["exceeded", "reproduced", "not reproduced", "not run"]
+Verdict = Literal["exceeded", "reproduced", "not reproduced", "not decided", "not run"]
 Side = dict[str, str | int]  # fields of a case and their values
 
 MAX_FACTOR = 1.1  # a value within this factor of the paper's reproduces it

@@ -1,7 +1,8 @@
 """Numbers of the learning report as text, for its tables and its sentences."""
 
 from mann_bench.data.units import format_duration, format_times
-from mann_bench.reports.learning.experiments import Experiment, GoalRatio
+from mann_bench.reports.learning.comparison import GoalRatio
+from mann_bench.reports.learning.experiments import Experiment
 
 
 def ratio_text(ratio: GoalRatio) -> str:
