@@ -86,7 +86,7 @@ def learn(
         budget = "5m"
     check_device(device or "cpu")
     memory_bytes = parse_size(memory) if memory is not None else share_of_memory()
-    times = {"every_s": checkpoint_seconds, "evaluation_s": evaluation_seconds}
+    times = checkpoint_seconds, evaluation_seconds
     jobs = jobs or max(1, usable_threads() // threads)
     if task.endswith(".toml") or task in study_names():
         refuse_options(context)
@@ -123,7 +123,7 @@ def learn(
         tell(f"warning: {warning}")
     folder = out or new_folder(f"learn-{task}")
     with writing_to(folder):
-        session = LearningSession(cases, data, folder, resume=resume, console=console, **times)
+        session = LearningSession(cases, data, folder, resume=resume, console=console, every_s=times[0], evaluation_s=times[1])
     with stoppable(folder):
         statuses = session.run(jobs)
     end(folder, statuses, as_json)
@@ -143,7 +143,7 @@ def learn_study(
     data: Path | None,
     out: Path | None,
     machine: dict[str, Any],
-    times: dict[str, float],
+    times: tuple[float, float],
     jobs: int,
     *,
     resume: bool,
@@ -160,7 +160,7 @@ def learn_study(
         tell(f"warning: {warning}")
     folder = out or new_folder(f"learn-{study.name}")
     with writing_to(folder):
-        session = StudySession(plan, data, folder, resume=resume, console=console, **times)
+        session = StudySession(plan, data, folder, resume=resume, console=console, every_s=times[0], evaluation_s=times[1])
     with stoppable(folder):
         statuses = session.run(jobs)
     end(folder, statuses, as_json)

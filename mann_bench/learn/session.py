@@ -188,9 +188,8 @@ class LearningSession:
         """Store a result, then print a line about it."""
         self.folder.append(result)
         self.statuses[result.status] += 1
-        self.console.print(
-            f"[{sum(self.statuses.values())}/{len(self.cases)}] {self.label(result.case)}: {outcome_line(result)}", soft_wrap=True
-        )
+        done = f"[{sum(self.statuses.values())}/{len(self.cases)}]"
+        self.console.print(f"{done} {self.label(result.case)}: {outcome_line(result)}", soft_wrap=True)
 
     def show(self, run: Running, progress: TrainingProgress) -> None:
         """Update the progress bar of a run; without a terminal, print a line every `LINE_S` seconds."""

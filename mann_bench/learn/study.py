@@ -44,7 +44,10 @@ QUESTION = (  # settings that all runs of a task share: they say what is learned
 )
 SETTINGS = tuple(n for n in LearningCase.model_fields if n not in ("task", "data", "model", "variant", "seed", *OF_THE_MACHINE))
 VARIED = tuple(name for name in SETTINGS if name not in QUESTION)  # settings that a grid or an arm may vary
-TYPES = {name: TypeAdapter(Annotated[(field.annotation, field)]) for name, field in LearningCase.model_fields.items()}
+TYPES: dict[str, TypeAdapter[Any]] = {
+    name: TypeAdapter(Annotated[(field.annotation, field)])  # type: ignore[arg-type]
+    for name, field in LearningCase.model_fields.items()
+}
 MOST_RUNS = 100_000
 
 Settings = dict[str, Any]
@@ -197,9 +200,7 @@ def _value(place: str, name: str, value: object, allowed: tuple[str, ...], also:
     """The value of a setting, of its type; UsageError for another name or type."""
     if name not in allowed:
         if name in QUESTION:
-            raise UsageError(
-                f"{place}: {name}: expected it to be equal in all runs of a task, got it here; put it into [fixed] or [[task]]"
-            )
+            raise UsageError(f"{place}: {name}: expected it equal in all runs of a task, got it here; put it into [fixed] or [[task]]")
         if name in OF_THE_MACHINE:
             raise UsageError(f"{place}: {name}: expected it as an option of the command, got it here; it is the machine's, not the study's")
         known = [*also, *allowed]
@@ -230,10 +231,9 @@ def _check(study: Study, source: str) -> None:
         for model in models:
             find_model(split_variant(model)[0])
         varied = study.grid if arm.grid is None else arm.grid
-        if twice := [
-            name for name in varied if name in arm.settings or name in study.fixed or any(name in t.settings for t in study.tasks)
-        ]:
-            raise UsageError(f"{source}: {of_arm}{twice[0]}: expected one place, got it in a grid and as a fixed value; remove one of them")
+        fixed = {*arm.settings, *study.fixed, *(name for entry in study.tasks for name in entry.settings)}
+        if both := [name for name in varied if name in fixed]:
+            raise UsageError(f"{source}: {of_arm}{both[0]}: expected one place, got it in a grid and as a fixed value; remove one of them")
         if len(study.points_of(arm)) > 1 and study.selection is None:
             raise UsageError(f"{source}: [selection]: expected seeds that choose from the grid, got none; add the table or remove the grid")
     names = [arm.name for arm in study.arms]

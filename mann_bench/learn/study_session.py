@@ -69,7 +69,7 @@ class StudySession:
         statuses["budget"] += statuses.pop("diverged", 0)
         results = furthest(self.choosing.folder.records)
         choices = [choose(configuration, self.plan.record.by, results) for configuration in self.plan.record.configurations]
-        reported = []
+        reported: list[str] = []
         for choice in filter(None, choices):
             if len(choice.ranking) > 1:
                 self.console.print(chosen_line(choice), soft_wrap=True)

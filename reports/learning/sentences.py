@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mann_bench.data.registry import BUILT_INS
+from mann_bench.data.text import one_line
 from mann_bench.data.units import format_duration, format_times
 from mann_bench.reports.learning.babi import PAPER_ERRORS, babi_errors
 from mann_bench.reports.learning.comparison import MIN_SEEDS, decide, few_seeds, log_rank, ratio
@@ -25,7 +27,7 @@ def sentences(experiment: Experiment) -> list[str]:
         lines += [_goal(experiment), *_ratios(experiment)]
     if experiment.case.task not in ("babi", "omniglot"):
         lines += _generalization(experiment)
-    lines += [*_selection(experiment), *_memory_size(experiment)]
+    lines += [*_kernels(experiment), *_selection(experiment), *_memory_size(experiment)]
     return [sentence for sentence in lines if sentence] or ["Nothing was trained; the reasons are below."]
 
 
@@ -102,6 +104,18 @@ def _generalization(experiment: Experiment) -> list[str]:
         times = format_times(beyond.level / beyond.trained)
         parts.append(f"{curve.name} up to {beyond.level:,}, {times} times its training{last} ({bits})")
     return [f"Better than chance, by a tenth or more in every seed, in {experiment.unit}: {'; '.join(parts)}."] if parts else []
+
+
+def _kernels(experiment: Experiment) -> list[str]:
+    """The kernels and indexes that ran; where the seeds of a curve differ, all."""
+    parts = []
+    for curve in experiment.curves:
+        ran = [run.backend for run in curve.runs if run.backend]
+        kernels = ", ".join(dict.fromkeys(one_line(backend.kernels) for backend in ran))
+        indexes = ", ".join(dict.fromkeys(one_line(backend.index) for backend in ran))
+        searches = curve.case.model not in BUILT_INS or BUILT_INS[curve.case.model].uses_index
+        parts += [f"{curve.name} {kernels}" + (f" with index {indexes}" if searches else "")] if ran else []
+    return [f"Kernels that ran: {'; '.join(parts)}."] if parts else []
 
 
 def _memory_size(experiment: Experiment) -> list[str]:

@@ -53,7 +53,7 @@ def load_studies(folders: Sequence[Path]) -> list[ChosenStudy]:
 
 def places_in(studies: Iterable[StudyRecord]) -> dict[str, Place]:
     """The configuration of each run that a study may report, in the order of the study."""
-    places = {}
+    places: dict[str, Place] = {}
     for study in studies:
         for number, configuration in enumerate(study.configurations):
             place = Place(study.name, configuration.name, configuration.arm, number)

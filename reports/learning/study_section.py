@@ -64,13 +64,13 @@ def study_table(study: ChosenStudy) -> Table:
 
 
 def _choice_sentence(choice: Choice, by: By) -> str:
-    """`recall, sam: learning_rate 0.003 (2 of 2 seeds at the goal, after 24,000 sequences), 1.4 times fewer than the runner-up ...`."""
+    """`recall, sam: learning_rate 0.003 (2 of 2 seeds at the goal after 24,000 sequences); runner-up ..., 1.4 times as many.`"""
     name = one_line(f"{choice.configuration.task}, {choice.configuration.name}")
     if choice.failed:
         return f"{name}: no point of the grid trained to the end, so nothing is reported."
     best, second = choice.ranking[:2]
-    text = f"{name}: {one_line(best.candidate.text)} ({_outcome(best, by)}); runner-up {one_line(second.candidate.text)} ({_outcome(second, by)})"
-    return f"{text}{_distance(best, second, by)}.{_at_the_end(choice)}"
+    first, other = (f"{one_line(ranked.candidate.text)} ({_outcome(ranked, by)})" for ranked in (best, second))
+    return f"{name}: {first}; runner-up {other}{_distance(best, second, by)}.{_at_the_end(choice)}"
 
 
 def _outcome(ranked: Ranked, by: By) -> str:

@@ -47,8 +47,9 @@ def goal_table(experiment: Experiment) -> Table:
         f"Until the mean loss of {experiment.case.patience} batches is below {experiment.case.goal:g} bits. Medians over seeds, intervals "
         "by bootstrap over seeds (with few, from the lowest to the highest); a seed that did not get there counts as later than all. "
         "Where half of the seeds did not, the limit stands, as >. A ratio is decided where its interval does not hold 1, with at least "
-        f"{MIN_SEEDS} seeds of each. The log-rank test compares the sequences of all seeds, those that did not get there included; its p is "
-        "not corrected for the number of comparisons. A curve is compared with SAM in its arm of a study, another arm of SAM with the first."
+        f"{MIN_SEEDS} seeds of each. The log-rank test compares the sequences of all seeds, those that did not get there included; its p "
+        "is not corrected for the number of comparisons. A curve is compared with SAM in its arm of a study, SAM in another arm with the "
+        "first."
     )
     columns = [Column(head, head not in ("curve", "decided")) for head in heads]
     return Table("Sequences and time to the goal", note, (*columns, Column("runs, by seed")), tuple(rows))
