@@ -66,18 +66,16 @@ def _judge_sequences(claim: Claim, experiment: Experiment, sam: Curve, dense: Cu
         ended = dense if bound == "at least" else sam
         remarks.insert(0, f"A bound, {bound} this: {ended.name} ended before its goal.")
     how = f"{dense.name} over {sam.name}, sequences until {experiment.case.goal:g} bits a bit; {experiment.title}"
-    ends = (None if bound == "at most" else low, None if bound == "at least" else high)
+    ends = (None if bound == "at most" else low, None if np.isinf(high) else high)
     return ClaimVerdict(claim, verdict, value, ends[0], ends[1], how, tuple(remarks), _ids(sam, dense))
 
 
 def _verdict_of_interval(claim: Claim, found: GoalRatio) -> Verdict:
-    """The verdict that follows from all of an interval; of a bound only the end that holds counts."""
+    """The verdict that follows from all of an interval."""
     enough = 1 / MAX_FACTOR if claim.kind == "as_well" else 1.0  # as well as: at most a tenth more sequences
-    low = 0.0 if found.bound == "at most" else found.low
-    high = np.inf if found.bound == "at least" else found.high
-    if claim.kind == "as_well" and low > MAX_FACTOR:
+    if claim.kind == "as_well" and found.low > MAX_FACTOR:
         return "exceeded"
-    return "reproduced" if low > enough else "not reproduced" if high < enough else "not decided"
+    return "reproduced" if found.low > enough else "not reproduced" if found.high < enough else "not decided"
 
 
 def _why_not_decided(claim: Claim, sam: Curve, dense: Curve, bound: str) -> str:

@@ -19,6 +19,8 @@ Decision = Literal["more", "fewer", "not decided"]
 class GoalRatio(NamedTuple):
     """How many times more one curve needs than another, with a 95% bootstrap interval.
 
+    A seed that ended before its goal may need any more than it had: it widens the interval, whose upper end may be infinite.
+
     `bound` is "at least" or "at most" if one of them did not reach the goal, so that its limit stands in for it; else "".
     """
 
@@ -40,20 +42,20 @@ def ratio(base: Curve, subject: Curve, what: ToGoal) -> GoalRatio | None:
     base_never, subject_never = (np.isinf(curve.to_goal(what).value) for curve in (base, subject))
     if not base.trained or not subject.trained or (base_never and subject_never):
         return None
-    values = [_reached_or_limit(curve, what)[0] for curve in (base, subject)]
+    (least, reached), (subject_least, subject_reached) = (_reached_or_limit(curve, what) for curve in (base, subject))
+    most, subject_most = np.where(reached, least, np.inf), np.where(subject_reached, subject_least, np.inf)
     bound = "at least" if base_never else "at most" if subject_never else ""
-    resampled = resampled_medians(values[0], 1) / resampled_medians(values[1], 2)
-    low, high = np.quantile(resampled, (0.025, 0.975), method="nearest")
-    return GoalRatio(median_of(values[0]) / median_of(values[1]), float(low), float(high), bound)
+    lowest = resampled_medians(least, 1) / resampled_medians(subject_most, 2)
+    highest = resampled_medians(most, 1) / resampled_medians(subject_least, 2)
+    low, high = np.quantile(lowest, 0.025, method="nearest"), np.quantile(highest, 0.975, method="nearest")
+    return GoalRatio(median_of(least) / median_of(subject_least), float(low), float(high), bound)
 
 
 def decide(base: Curve, subject: Curve, found: GoalRatio | None) -> Decision:
     """Decide whether `base` needs more or fewer than `subject`, by the interval of their ratio."""
     if found is None or few_seeds(base, subject):
         return "not decided"
-    if found.low > 1 and found.bound != "at most":
-        return "more"
-    return "fewer" if found.high < 1 and found.bound != "at least" else "not decided"
+    return "more" if found.low > 1 else "fewer" if found.high < 1 else "not decided"
 
 
 def few_seeds(*curves: Curve) -> bool:

@@ -22,6 +22,7 @@ def write_learning_page(experiments: Sequence[Experiment], runs: Sequence[Path],
     Args:
         runs: the folders of the experiments; their environments are shown.
     """
+    out.mkdir(parents=True, exist_ok=True)  # where there is nothing to plot
     studies, choosing = load_studies(runs), load_experiments(runs, choosing=True)
     shown_environments = [environment_lines(run) for run in environments(runs)]
     sections = []

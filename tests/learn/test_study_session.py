@@ -111,12 +111,13 @@ def test_the_seeds_that_are_not_reported_choose(make, tmp_path):
 def test_a_study_that_is_killed_anywhere_goes_on(make, tmp_path, monkeypatch, kept):
     """`kept` results are stored before the driver dies: between the runs that choose (8) and those that are reported, too."""
     make(name="whole").run(1)
-    store, stored = LearningSession.store, []
+    stored: list[str] = []
+    store = LearningSession.store
 
     def store_until(self, result):
         if len(stored) == kept:
             raise KeyboardInterrupt
-        stored.append(result)
+        stored.append(result.run_id)
         store(self, result)
 
     with monkeypatch.context() as patch:
@@ -176,7 +177,7 @@ patience = 10
 [[task]]
 task = "copy"
 levels = [1, 2]
-sequences = 6000
+sequences = 3000
 [grid]
 learning_rate = [1e-3, 1e-2]
 [selection]
@@ -192,7 +193,8 @@ def test_kill_9_and_resume_give_the_same_curves_bit_for_bit(call, tmp_path):
     (tmp_path / "real.toml").write_text(REAL)
     arguments = ["learn", tmp_path / "real.toml", "--evaluation-seconds", "20", "--checkpoint-seconds", "0.1", "--memory", "1G"]
     assert call(*arguments, "--out", tmp_path / "whole").returncode == 0
-    out, resume = tmp_path / "out", []
+    out = tmp_path / "out"
+    resume: list[str] = []
 
     def done():
         return len((out / "learning.jsonl").read_bytes().splitlines()) if (out / "learning.jsonl").is_file() else 0
