@@ -11,6 +11,7 @@ import typer
 from mann_bench.cli.console import console, stoppable, summarize, tell, writing_to
 from mann_bench.cli.options import AsJson, Device, OwnModel, new_folder, split_names, warn_of_threads
 from mann_bench.data.errors import UsageError
+from mann_bench.data.registry import did_you_mean
 from mann_bench.data.units import parse_seconds, parse_size
 from mann_bench.learn.record import LearningOptions
 from mann_bench.learn.study import load_study, study_names
@@ -77,7 +78,7 @@ def learn(
 ) -> None:
     """Make a study, or train models on one task: curves, levels and held-out errors. What finished is stored, a stopped run goes on.
 
-    A study's file says what is trained, with which seeds, and how each model's rate is chosen. Options marked * are for a study, too.
+    A study's file says what is trained, with which seeds, and how each model's rate is chosen. Options marked *, and --device, are for a study, too.
     """
     # Options named as a field of `LearningOptions` are taken from `context.params`; the others are parsed below.
     if resume and out is None:
@@ -95,8 +96,12 @@ def learn(
     from mann_bench.learn.memory_size import too_small  # imports torch
     from mann_bench.learn.plan import plan, with_equal_memory
     from mann_bench.learn.session import LearningSession
-    from mann_bench.suites.tasks import find_task
+    from mann_bench.suites.tasks import TASKS, find_task
 
+    if ":" not in task and task not in TASKS and (near := did_you_mean(task, study_names())):
+        raise UsageError(
+            f"learn: expected a task ({', '.join(TASKS)}), a study ({', '.join(study_names())}) or a FILE.toml, got {task!r}{near}"
+        )
     options = parse_options("--task-option", task_option or [])
     task_object = find_task(task, data, options)
     names = [*split_names(models), *(model or [])]

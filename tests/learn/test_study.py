@@ -95,6 +95,7 @@ def test_what_is_refused(old, new, message):
     ("arguments", "message"),
     [
         (["nowhere.toml"], "study: expected an existing file"),
+        (["figure-2"], "a study (ablations, efficiency, figure2, table1, toy) or a FILE.toml, got 'figure-2'; did you mean 'figure2'"),
         (["toy", "--heads", "3"], "--heads: expected it in the study's file"),
         (["toy", "--seeds", "3"], "--seeds: expected it in the study's file"),
         (["toy", "--data", "somewhere"], "expected no data"),

@@ -301,7 +301,7 @@ def test_killed_process_resumes_to_the_same_curve(tmp_path):
     ids=["one-writer", "gated", "no-strength", "full-exact", "full-lsh"],
 )
 def test_settings_of_an_ablation_reach_the_model(options, tmp_path):
-    trainer, plain = (make(small_case(sequences=3 * 20, **changes)) for changes in (options, {}))
+    trainer, plain = make(small_case(sequences=3 * 20, **options)), make(small_case(sequences=3 * 20))
     for name, value in options.get("model_options", {}).items():
         assert getattr(trainer.model, name) == value != getattr(plain.model, name)
     assert trainer.run(tmp_path / "one.pt") == "budget"
