@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 from scipy import optimize
 
+from mann_bench.data.registry import BUILT_INS
 from mann_bench.data.units import format_slots, round_slots
-from mann_bench.reports.analysis.scaling import DRAWS, Floats, Scaling, value
+from mann_bench.reports.analysis.scaling import DRAWS, Floats, Growth, value
+from mann_bench.reports.data.frame import without_run
 from mann_bench.reports.data.quantity import TIME
 
 MAX_EXTRAPOLATION = 64  # how far beyond the largest N measured a fit is trusted, as a factor
@@ -24,7 +26,7 @@ class Ratio:
 
     The interval of the speed-up is the widest that the two medians' 95% intervals allow. `tape_bytes`: what one more step keeps for
     backward, of the curve and of the twin. `in_turn`: whether both were timed in turn, or at other moments of the run; None if the
-    results do not say.
+    results do not say. `warned`: whether one of the two cases has a warning.
     """
 
     setting: str
@@ -39,6 +41,12 @@ class Ratio:
     twin_case: str
     twin_model: str
     in_turn: bool | None
+    warned: bool
+
+    @property
+    def verdict(self) -> str:
+        """Whether the whole interval is on one side of 1: `faster`, `slower` or `not decided`."""
+        return "faster" if self.speedup_low > 1 else "slower" if self.speedup_high < 1 else "not decided"
 
     @property
     def tape_ratio(self) -> float | None:
@@ -78,10 +86,14 @@ class Crossover:
         return f"from N = {_interval(self.slots, low, high)} on"
 
 
-def ratios(frame: pd.DataFrame) -> list[Ratio]:
-    """Compute the ratios of every pair of a curve and a twin at every N that both have under the same conditions."""
+def ratios(frame: pd.DataFrame, baseline: str = "") -> list[Ratio]:
+    """Compute the ratios of every pair of a curve and a twin at every N that both have under the same conditions.
+
+    Args:
+        baseline: the curve that takes the place of every other's twin, in the same run (`find_baseline`).
+    """
     pairs = []
-    for setting, subject, twin in _pairs(frame):
+    for setting, subject, twin in _pairs(frame, baseline):
         for n in _shared(subject, twin):
             a, b = subject.loc[n], twin.loc[n]
             pairs.append(
@@ -98,19 +110,21 @@ def ratios(frame: pd.DataFrame) -> list[Ratio]:
                     str(b["case_id"]),
                     str(b["model"]),
                     bool(a["comparison"] == b["comparison"]) if a["comparison"] and b["comparison"] else None,
+                    bool(a["warnings"] or b["warnings"]),
                 )
             )
     return pairs
 
 
-def crossovers(frame: pd.DataFrame, times: dict[tuple[str, str], Scaling]) -> list[Crossover]:
+def crossovers(frame: pd.DataFrame, times: dict[tuple[str, str], Growth], baseline: str = "") -> list[Crossover]:
     """Find the N at which each curve overtakes its twins in time per step.
 
     Args:
         times: the fits of time per step, by (setting, curve).
+        baseline: as for `ratios`.
     """
     overtakings = []
-    for setting, subject, twin in _pairs(frame):
+    for setting, subject, twin in _pairs(frame, baseline):
         shared = _shared(subject, twin)
         if not shared:
             continue
@@ -140,15 +154,13 @@ def _overtakes(slots: list[int], gains: Floats) -> Floats:
     return np.where(~behind.any(axis=1), 0.0, np.where(behind[:, -1], np.inf, crossing))
 
 
-def _expected(subject: Scaling | None, twin: Scaling | None, after: int) -> tuple[float, float, float] | None:
+def _expected(subject: Growth | None, twin: Growth | None, after: int) -> tuple[float, float, float] | None:
     """The N beyond `after` (up to `MAX_EXTRAPOLATION` times it) at which the two fitted curves cross, with its 95% interval."""
     if subject is None or twin is None:
         return None
-    orders = (subject.growth.order, twin.growth.order)
-    resampled = [
-        _crossing(orders, coefficients, after) for coefficients in zip(subject.growth.resampled, twin.growth.resampled, strict=True)
-    ]
-    best = _crossing(orders, (np.array(subject.growth.coefficients), np.array(twin.growth.coefficients)), after)
+    orders = (subject.order, twin.order)
+    resampled = [_crossing(orders, coefficients, after) for coefficients in zip(subject.resampled, twin.resampled, strict=True)]
+    best = _crossing(orders, (np.array(subject.coefficients), np.array(twin.coefficients)), after)
     if best is None:
         return None
     low, high = np.quantile([slots or np.inf for slots in resampled], (0.025, 0.975), method="nearest")
@@ -170,12 +182,15 @@ def _interval(slots: float, low: float, high: float) -> str:
     return f"{round_slots(slots)} [{round_slots(low)}, {round_slots(high)}]"
 
 
-def _pairs(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
+def _pairs(frame: pd.DataFrame, baseline: str) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
     """(setting, rows of the curve, rows of its twin), the rows indexed by N."""
     measured = frame[(frame["status"] == "ok") & frame["step_ms_median"].notna()]
     pairs = []
     for setting, part in measured.groupby("setting", sort=False):
         curves = [curve.drop_duplicates("slots").set_index("slots", drop=False) for _, curve in part.groupby("curve", sort=False)]
+        if baseline:
+            pairs += [(str(setting), *pair) for pair in _against(baseline, curves)]
+            continue
         by_kind: dict[tuple[str, ...], list[int]] = {}  # numbers of the curves that are twins of some kind of curve
         for number, curve in enumerate(curves):
             first = curve.iloc[0]
@@ -185,6 +200,14 @@ def _pairs(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
         for subject in curves:
             pairs += [(str(setting), subject, curves[number]) for number in sorted(_twins(subject.iloc[0], by_kind))]
     return pairs
+
+
+def _against(baseline: str, curves: list[pd.DataFrame]) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Each curve with the baseline of its run; models that are not built in come first."""
+    of_run = {curve["run"].iloc[0]: curve for curve in curves if without_run(curve["curve"].iloc[0]) == baseline}
+    others = [curve for curve in curves if without_run(curve["curve"].iloc[0]) != baseline and curve["run"].iloc[0] in of_run]
+    others.sort(key=lambda curve: curve["model"].iloc[0] in BUILT_INS)
+    return [(curve, of_run[curve["run"].iloc[0]]) for curve in others]
 
 
 def _shared(subject: pd.DataFrame, twin: pd.DataFrame) -> list[Any]:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from mann_bench.reports.analysis.gains import Gain, gains
 from mann_bench.reports.analysis.max_slots import MaxSlots, max_slots
 from mann_bench.reports.analysis.pareto import ParetoFront, pareto_fronts
 from mann_bench.reports.analysis.ratios import Crossover, Ratio, crossovers, ratios
-from mann_bench.reports.analysis.scaling import Scaling, scalings
-from mann_bench.reports.data.frame import load_frame
+from mann_bench.reports.analysis.scaling import Growth, growths
+from mann_bench.reports.data.frame import find_baseline, load_frame
 from mann_bench.reports.data.quantity import QUANTITIES, TIME
 
 
@@ -20,23 +21,38 @@ class Analysis:
 
     frame: pd.DataFrame
     settings: list[str]
-    fits: dict[str, dict[tuple[str, str], Scaling]]
+    fits: dict[str, dict[tuple[str, str], Growth]]
+    gains: list[Gain]
     ratios: list[Ratio]
     crossovers: list[Crossover]
     max_slots: list[MaxSlots]
     fronts: list[ParetoFront]
+    baseline: str = ""
+
+    @property
+    def main_setting(self) -> str:
+        """The setting with the most measured cases, which plots and the first sentence show."""
+        measured = self.frame.loc[self.frame["status"] == "ok", "setting"]
+        return str(measured.mode(dropna=True).iloc[0]) if len(measured) else self.settings[0]
 
 
-def analyse(runs: Sequence[Path]) -> Analysis:
-    """Load and analyse the runs; UsageError naming file and line if one cannot be read."""
+def analyse(runs: Sequence[Path], baseline: str = "") -> Analysis:
+    """Load and analyse the runs; UsageError naming file and line if one cannot be read.
+
+    Args:
+        baseline: the curve that all others are compared with, instead of each with its twins.
+    """
     frame = load_frame(runs)
-    fits = {quantity.key: scalings(frame, quantity) for quantity in QUANTITIES}
+    find_baseline(frame, baseline)
+    fits = {quantity.key: growths(frame, quantity) for quantity in QUANTITIES}
     return Analysis(
         frame,
         list(dict.fromkeys(frame["setting"])),
         fits,
-        ratios(frame),
-        crossovers(frame, fits[TIME.key]),
+        gains(frame),
+        ratios(frame, baseline),
+        crossovers(frame, fits[TIME.key], baseline),
         max_slots(frame, fits),
         pareto_fronts(frame),
+        baseline,
     )

@@ -1,39 +1,100 @@
 """The scaling report in sentences: how each curve grows, and how it compares with its twins."""
 
 from mann_bench.data.units import format_bytes, format_slots, format_times
+from mann_bench.reports.analysis.gains import Factor, Gain
 from mann_bench.reports.analysis.ratios import Ratio
 from mann_bench.reports.analysis.scaling import ORDERS, Growth
 from mann_bench.reports.data.quantity import TAPE, TIME, Quantity
 from mann_bench.reports.scaling.analysis import Analysis
 
-PER_UNIT = {"O(log N)": "a doubling", "O(N)": "a slot", "O(N^2)": "a pair of slots"}
+PER_UNIT = {"O(log N)": "a doubling", "O(sqrt N)": "times the root of N", "O(N)": "a slot", "O(N^2)": "a pair of slots"}
+
+
+def headline(analysis: Analysis) -> str:
+    """Answer in a sentence how the memory scales and what it costs: the fastest curve at the largest N of the main setting."""
+    measured = analysis.frame[(analysis.frame["status"] == "ok") & analysis.frame["step_ms_median"].notna()]
+    if measured.empty:
+        return "No case was measured."
+    setting = analysis.main_setting
+    there = measured[measured["setting"] == setting]
+    largest = there[there["slots"] == there["slots"].max()]
+    best = largest.sort_values("step_ms_median", kind="stable").iloc[0]
+    curve, key = str(best["curve"]), (setting, str(best["curve"]))
+    text = f"At the largest memory, N = {format_slots(int(best['slots']))} ({setting}), a step of {curve} takes"
+    text += f" {best['step_ms_median']:.3g} ms and keeps {format_bytes(best['bytes_per_step'])} for backward"
+    growth = [
+        f"{name} grows as {analysis.fits[q.key][key].order}"
+        for name, q in (("time", TIME), ("memory", TAPE))
+        if key in analysis.fits[q.key]
+    ]
+    others = f", the fastest of {len(largest)} curves there" if len(largest) > 1 else ""
+    return f"{text}{others}" + (f"; {' and '.join(growth)}." if growth else ".")
 
 
 def sentences(analysis: Analysis, setting: str) -> list[str]:
-    """State how memory and time grow in a setting, and how each sparse curve compares with its twins."""
+    """State what sparsity alone gains in a setting, how memory and time grow, and how each curve compares with its twins."""
     growth = [
         _by_order(analysis, setting, TAPE, "The memory each further step takes"),
         _by_order(analysis, setting, TIME, "The time a step takes"),
     ]
-    return [sentence for sentence in [*growth, *_against_twins(analysis, setting)] if sentence]
+    return [sentence for sentence in [*_sparsity(analysis, setting), *growth, *_against_twins(analysis, setting)] if sentence]
+
+
+def _sparsity(analysis: Analysis, setting: str) -> list[str]:
+    """State what sparsity and the implementation gain, of each sparse curve at the largest N that it shares with a dense model."""
+    largest: dict[tuple[str, str], Gain] = {}
+    for gain in analysis.gains:
+        pair = (gain.sparse.curve, gain.dense_model)
+        if gain.setting == setting and gain.is_apart and (pair not in largest or gain.slots > largest[pair].slots):
+            largest[pair] = gain
+    return [_taken_apart(gain) for gain in largest.values()]
+
+
+def _taken_apart(gain: Gain) -> str:
+    text = f"Sparsity alone, both on native kernels: at N = {format_slots(gain.slots)}, {gain.sparse.curve} is"
+    text += f" {_factor(gain.sparsity)} as fast as {gain.dense.curve}"
+    if gain.dense_torch and gain.both and gain.dense_implementation:
+        text += f". Against {gain.dense_torch.curve}, step by step in torch, it is {_factor(gain.both)} as fast"
+        text += f"; {_factor(gain.dense_implementation)} of this is the implementation of {gain.dense_model}"
+    return f"{text}."
+
+
+def _factor(factor: Factor) -> str:
+    return f"{format_times(factor.value)}x [{format_times(factor.low)}, {format_times(factor.high)}]"
 
 
 def coverage(analysis: Analysis) -> str:
-    """State how many cases were measured."""
-    failed, total = int((analysis.frame["status"] != "ok").sum()), len(analysis.frame)
-    return f"{total - failed} of {total} cases were measured" + (f"; {failed} were not, for the reasons below." if failed else ".")
+    """State how many cases were measured, how well their medians are known, and how many have a warning."""
+    frame = analysis.frame
+    measured = frame[frame["status"] == "ok"]
+    failed, total, warned = len(frame) - len(measured), len(frame), int((measured["warnings"] != "").sum())
+    text = f"{total - failed} of {total} cases were measured" + (f"; {failed} were not, for the reasons below." if failed else ".")
+    half_width = ((measured["step_ms_ci_high"] - measured["step_ms_ci_low"]) / 2 / measured["step_ms_median"]).dropna()
+    if len(half_width):
+        half, most = half_width.quantile((0.5, 0.9))
+        text += f" Half of the median times are known to ±{half:.1%} or better, nine in ten to ±{most:.1%}."
+    if warned:
+        text += (
+            f" {warned} {'case has a warning' if warned == 1 else 'cases have warnings'}: a ring in the plots, and the last column of the"
+        )
+        text += " table of cases."
+    return text
 
 
 def _by_order(analysis: Analysis, setting: str, quantity: Quantity, about: str) -> str:
-    """`The time a step takes does not grow with N for sam; it grows as O(N) for ntm, dam; ...`."""
+    """`The time a step takes does not grow with N for sam (O(log N) fits as well); it grows as O(N) for ntm, dam; ...`."""
     fits = {curve: fit for (fit_setting, curve), fit in analysis.fits[quantity.key].items() if fit_setting == setting}
     zero = ", ".join(curve for curve, fit in fits.items() if fit.is_zero)
     groups = [f"is 0 at every N for {zero}"] if zero else []
     for order in ORDERS:
-        curves = ", ".join(curve for curve, fit in fits.items() if fit.growth.order == order and not fit.is_zero)
+        curves = ", ".join(_with_doubts(curve, fit) for curve, fit in fits.items() if fit.order == order and not fit.is_zero)
         if curves:
             groups.append(f"does not grow with N for {curves}" if order == "O(1)" else f"grows as {order} for {curves}")
     return f"{about} {'; it '.join(groups)}." if groups else ""
+
+
+def _with_doubts(curve: str, growth: Growth) -> str:
+    return f"{curve} ({'; '.join(growth.doubts)})" if growth.doubts else curve
 
 
 def format_rate(growth: Growth, quantity: Quantity) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from mann_bench.data.text import shortened
 from mann_bench.data.units import format_bytes, format_slots, format_times
+from mann_bench.reports.analysis.gains import Factor, Step
 from mann_bench.reports.analysis.max_slots import BUDGETS, MaxSlots
 from mann_bench.reports.analysis.ratios import Ratio
 from mann_bench.reports.data.frame import EXACT_INDEXES
@@ -14,7 +15,6 @@ from mann_bench.reports.data.quantity import QUANTITIES, TAPE, TIME
 from mann_bench.reports.html.table import LONG, Cell, Column, Table
 from mann_bench.reports.scaling.analysis import Analysis
 from mann_bench.reports.scaling.sentences import format_rate
-from mann_bench.reports.scaling.slots_plots import format_power
 
 
 def summary(analysis: Analysis, setting: str) -> Table:
@@ -26,7 +26,7 @@ def summary(analysis: Analysis, setting: str) -> Table:
         cells = [Cell(curve)]
         for fits, quantity in ((memory, TAPE), (time, TIME)):
             fit = fits.get((setting, curve))
-            cells.append(Cell(f"{fit.growth.order}: {format_rate(fit.growth, quantity)}", fit.growth.order) if fit else Cell("-"))
+            cells.append(Cell(f"{fit.verdict}: {format_rate(fit, quantity)}", fit.order) if fit else Cell("-"))
         cells += [_limit_cell(limits.get((curve, budget))) for budget in ("10 ms a step", "16 GiB")]
         rows.append(tuple(cells))
     heads = ("", "memory each further step takes", "time a step", "largest N in 10 ms a step", "largest N in 16 GiB")
@@ -36,42 +36,77 @@ def summary(analysis: Analysis, setting: str) -> Table:
 
 def tables(analysis: Analysis) -> list[Table]:
     """Build all tables, in reading order; some may have no rows."""
-    parts = [growth_table(analysis), ratio_table(analysis), crossover_table(analysis), max_slots_table(analysis), front_table(analysis)]
+    parts = [
+        gain_table(analysis),
+        growth_table(analysis),
+        ratio_table(analysis),
+        crossover_table(analysis),
+        max_slots_table(analysis),
+        front_table(analysis),
+    ]
     return [*parts, result_table(analysis.frame), failure_table(analysis.frame)]
 
 
+def gain_table(analysis: Analysis) -> Table:
+    """Tabulate what of each gain is sparsity and what is implementation, at each N."""
+    rows = tuple(
+        (
+            Cell(gain.setting),
+            Cell(f"{gain.sparse_model} {gain.index}"),
+            Cell(gain.dense_model),
+            Cell(format_slots(gain.slots), gain.slots),
+            *map(_step_cell, (gain.dense_torch, gain.dense, gain.sparse_torch, gain.sparse)),
+            _factor_cell(gain.sparsity, "" if gain.is_apart else " *"),
+            *map(_factor_cell, (gain.dense_implementation, gain.sparse_implementation, gain.both)),
+        )
+        for gain in analysis.gains
+    )
+    note = (
+        "Times of a step in ms, dense and sparse: step by step in torch, and as fast as this run has it. Sparsity: fastest dense over "
+        "native sparse; * the fastest dense model is not on native kernels, so the implementation is in this factor too. "
+        "Implementation: torch over fastest, of the same model. Both: dense in torch over native sparse."
+    )
+    times = ("dense in torch", "fastest dense", "sparse in torch", "sparse native")
+    factors = ("sparsity", "implementation, dense", "implementation, sparse", "both")
+    heads = (Column("setting"), Column("sparse"), Column("dense"), Column("N", True), *(Column(head, True) for head in (*times, *factors)))
+    return Table("The gain taken apart", note, heads, rows)
+
+
+def _step_cell(step: Step | None) -> Cell:
+    return Cell("-", "") if step is None else Cell(f"{step.ms:.3g}", step.ms, ((step.curve, step.case_id),))
+
+
+def _factor_cell(factor: Factor | None, mark: str = "") -> Cell:
+    if factor is None:
+        return Cell("-", "")
+    return Cell(f"{format_times(factor.value)} [{format_times(factor.low)}, {format_times(factor.high)}]{mark}", factor.value)
+
+
 def growth_table(analysis: Analysis) -> Table:
-    """Tabulate order, rate and powers of every curve and quantity."""
+    """Tabulate order and rate of every curve and quantity."""
     rows = []
     measured = analysis.frame[analysis.frame["status"] == "ok"].sort_values("slots", kind="stable")
     parts = {(str(setting), str(curve)): part for (setting, curve), part in measured.groupby(["setting", "curve"], sort=False)}
     for quantity in QUANTITIES:
         for (setting, curve), fit in analysis.fits[quantity.key].items():
             part = parts[setting, curve]
-            powers = Cell("0 at every N", "")
-            if fit.exponent is not None:
-                segments = ((format_power(s.value), f"[{s.ci_low:.2f}, {s.ci_high:.2f}]", s.last_slots) for s in fit.exponent.segments)
-                text = ", then ".join(f"{power} {interval} to {format_slots(last)}" for power, interval, last in segments)
-                powers = Cell(text, fit.exponent.value)
             rows.append(
                 (
                     Cell(quantity.title),
                     Cell(setting),
                     Cell(curve),
-                    Cell(fit.growth.verdict),
-                    Cell(format_rate(fit.growth, quantity), fit.growth.coefficients[-1]),
-                    powers,
+                    Cell(fit.verdict),
+                    Cell(format_rate(fit, quantity), fit.coefficients[-1]),
                     Cell("", len(part), tuple((format_slots(int(n)), c) for n, c in zip(part["slots"], part["case_id"], strict=True))),
                 )
             )
     note = (
         "Order: a + b g(N) with a, b >= 0 over the whole sweep, the simplest that explains it about as well as the best; rate: b of the "
-        "leading term. Powers: lines on log-log axes, broken where the data ask for it, with the 95% interval of each exponent. Values may "
-        "differ from size to size by 10% (time, peaks) or 1% (memory a step) for reasons that are not growth. "
+        "leading term. Values may differ from size to size by 10% (time, peaks) or 1% (memory a step) for reasons that are not growth. "
         "Of a curve with values above 0, those that are 0 are left out."
     )
-    heads = ("quantity", "setting", "curve", "order", "rate", "powers, from small N to large", "cases, by N")
-    return Table("Growth with N", note, tuple(Column(h, h == "rate", h.startswith("powers")) for h in heads), tuple(rows))
+    heads = ("quantity", "setting", "curve", "order", "rate", "cases, by N")
+    return Table("Growth with N", note, tuple(Column(h, h == "rate", h.startswith("cases")) for h in heads), tuple(rows))
 
 
 def ratio_table(analysis: Analysis) -> Table:
@@ -84,18 +119,21 @@ def ratio_table(analysis: Analysis) -> Table:
             Cell(format_slots(r.slots), r.slots),
             Cell(format_times(r.speedup), r.speedup),
             Cell(f"[{format_times(r.speedup_low)}, {format_times(r.speedup_high)}]{' *' if r.in_turn is False else ''}", r.speedup_low),
+            Cell(r.verdict),
             _tape_cell(r),
             Cell("", "", (("curve", r.subject_case), ("twin", r.twin_case))),
         )
         for r in analysis.ratios
     )
     note = (
-        "Sparse against dense, native against plain torch; in one run, timed in turn where they fit the machine together; * at other "
-        "moments of the run. The interval takes both medians' 95% intervals at their worst. Memory: what one more step keeps for "
-        "backward; where a side keeps nothing there is no ratio, and both are given."
+        "In one run, timed in turn where they fit the machine together; * at other moments of the run. The interval takes both medians' "
+        "95% intervals at their worst. Memory: what one more step keeps for backward; where a side keeps nothing, both are given."
     )
-    heads = ("setting", "curve", "twin", "N", "times faster", "interval", "times less memory a step", "cases")
-    return Table("Against the twin", note, tuple(Column(h, h in ("N", "times faster", "times less memory a step")) for h in heads), rows)
+    heads = ("setting", "curve", "twin", "N", "times faster", "interval", "verdict", "times less memory a step", "cases")
+    columns = tuple(Column(head, head in ("N", "times faster", "times less memory a step")) for head in heads)
+    if analysis.baseline:
+        return Table(f"Against {analysis.baseline}", note, columns, rows)
+    return Table("Against the twin", f"Sparse against dense, native against plain torch. {note}", columns, rows)
 
 
 def _tape_cell(ratio: Ratio) -> Cell:
@@ -175,13 +213,16 @@ def result_table(frame: pd.DataFrame) -> Table:
             Cell(f"{r['recall']:.3f}" if r["recall"] == r["recall"] else "-", r["recall"] if r["recall"] == r["recall"] else ""),
             Cell(r["ran_kernels"]),
             Cell(r["case_id"], r["case_id"]),
+            Cell(r["warnings"]),
         )
         for r in measured.to_dict("records")
     )
     heads = [Column("curve"), Column("setting"), Column("N", True), Column("ms a step", True), Column("95% interval")]
     heads += [Column(h, True) for h in ("samples", "bytes a step", "bytes a slot and step", "peak of the pass", "peak in all", "recall")]
     note = "Peak of the pass is above what the model and its memory hold. Click a heading to sort."
-    return Table("Every measured case", note, (*heads, Column("kernels"), Column("case")), rows, _anchors(measured))
+    return Table(
+        "Every measured case", note, (*heads, Column("kernels"), Column("case"), Column("warnings", wraps=True)), rows, _anchors(measured)
+    )
 
 
 def failure_table(frame: pd.DataFrame) -> Table:
