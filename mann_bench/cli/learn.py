@@ -78,7 +78,7 @@ def learn(
 ) -> None:
     """Make a study, or train models on one task: curves, levels and held-out errors. What finished is stored, a stopped run goes on.
 
-    A study's file says what is trained, with which seeds, and how each model's rate is chosen. For a study are the options marked * and --device.
+    A study's file says what is trained, with which seeds, and how each model's rate is chosen. It takes the options marked * and --device.
     """
     # Options named as a field of `LearningOptions` are taken from `context.params`; the others are parsed below.
     if resume and out is None:
