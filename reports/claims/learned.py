@@ -58,7 +58,7 @@ def _judge_sequences(claim: Claim, experiment: Experiment, sam: Curve, dense: Cu
     value, low, high, bound = goal_ratio
     p = log_rank(dense, sam)
     test = [] if p is None else [f"Log-rank test of all seeds: p = {p:.2g}."]
-    remarks = [_to_goal(sam, dense), *test, _settings(sam), PAPER_SETTINGS]
+    remarks = [_to_goal(sam, dense), *test, _settings(sam, dense), PAPER_SETTINGS]
     verdict: Verdict = "not decided" if few_seeds(sam, dense) else _verdict_of_interval(claim, goal_ratio)
     if verdict == "not decided":
         remarks.insert(0, _why_not_decided(claim, sam, dense, bound))
@@ -130,11 +130,14 @@ def _to_goal(*curves: Curve) -> str:
     return f"Sequences to the goal: {', '.join(parts)}."
 
 
-def _settings(sam: Curve) -> str:
-    """Sizes, optimizer and training time of SAM's runs, as text."""
+def _settings(sam: Curve, *others: Curve) -> str:
+    """Sizes and training time of SAM's runs, and the optimizer and rate of all curves, as text."""
     case, longest = sam.case, format_duration(max(run.curve[-1].wall_s for run in sam.trained))
     sizes = f"N {format_slots(case.slots)}, index {case.index}, minibatch {case.batch}"
-    return f"{sizes}, {case.optimizer} at {case.learning_rate:g}, at most {longest}."
+    rates = dict.fromkeys(f"{curve.case.optimizer} at {curve.case.learning_rate:g}" for curve in (sam, *others))
+    if len(rates) > 1:
+        rates = dict.fromkeys(f"{curve.name} {curve.case.optimizer} at {curve.case.learning_rate:g}" for curve in (sam, *others))
+    return f"{sizes}, {', '.join(rates)}, at most {longest}."
 
 
 def _ids(*curves: Curve) -> tuple[str, ...]:

@@ -50,9 +50,9 @@ def write_learning_page(experiments: Sequence[Experiment], runs: Sequence[Path],
 def frames(experiments: Sequence[Experiment]) -> dict[str, pd.DataFrame]:
     """Return everything stored as data frames: `runs`, `curves` (one row a point) and `evaluations` (one row an error)."""
     rows: dict[str, list[dict[str, object]]] = {"runs": [], "curves": [], "evaluations": []}
-    for curve in (curve for experiment in experiments for curve in experiment.curves):
+    for title, curve in ((experiment.title, curve) for experiment in experiments for curve in experiment.curves):
         for run in curve.runs:
-            key = {"case_id": run.case_id, "task": run.case.task, "name": curve.name, "seed": run.case.seed}
+            key = {"case_id": run.case_id, "section": title, "task": run.case.task, "name": curve.name, "seed": run.case.seed}
             outcome = run.model_dump(exclude={"case", "backend", "curve", "evaluations", "schema_", "case_id"})
             rows["runs"].append(key | run.case.model_dump(exclude={"task", "seed"}) | outcome)
             rows["curves"] += [key | point.model_dump() for point in run.curve]
