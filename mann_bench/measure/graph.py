@@ -8,11 +8,12 @@ A replay runs the captured kernels with the captured sizes on the captured addre
 - Inference ends by copying the new state into the tensors of the old one.
 - No pass draws random numbers.
 
-The graph keeps its memory, of a pool of its own, for as long as it lives. The allocator hands out in the capture what it hands out in a plain
-pass, so memory is measured in plain passes, before there is a graph: `forward` drops it.
+A graph has a pool of memory of its own, and keeps it. In the capture the allocator hands out from there what it hands out in a plain pass. So
+memory is measured in plain passes, while there is no graph.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -29,6 +30,7 @@ from mann_bench.models.state import State
 WARM_UP_PASSES = 2  # before a capture, in which no kernel can be loaded and no library can set itself up
 
 Place = tuple[object, str, object]  # an object, the name of an attribute of it, and its value
+INPUTS = ("inputs", "targets", "bit_weights", "state")  # attributes of a workload that its passes read
 
 
 def why_no_graph(case: Case) -> str | None:
@@ -47,15 +49,17 @@ def why_no_graph(case: Case) -> str | None:
 
 @dataclass
 class CapturedPass:
-    """A graph, its output y, which each replay overwrites, and where everything was that it reads and leaves."""
+    """A graph, its output y, which each replay overwrites, what its workload had as INPUTS, and what was inside the state."""
 
     graph: Any
     y: Tensor
-    places: list[Place]
+    inputs: list[object]
+    inside: list[Place]
 
-    def still_fits(self) -> bool:
-        """Whether all sizes, and all tensors that may have been exchanged for others, are those of the capture."""
-        return all(getattr(owner, name) is value for owner, name, value in self.places)
+    def fits(self, workload: ModelWorkload) -> bool:
+        """Whether a pass of the workload has the sizes of the capture, and reads the same tensors."""
+        given = all(getattr(workload, name) is value for name, value in zip(INPUTS, self.inputs, strict=True))
+        return given and all(getattr(owner, name) is value for owner, name, value in self.inside)
 
 
 class GraphWorkload(ModelWorkload):
@@ -92,7 +96,7 @@ class GraphWorkload(ModelWorkload):
 
     def run_pass(self) -> None:
         """Replay the pass; capture it before where none is captured or what it was captured with has changed."""
-        if self.captured is None or not self.captured.still_fits():
+        if self.captured is None or not self.captured.fits(self):
             self.release()
             self.captured = self.capture()
         self.captured.graph.replay()
@@ -108,8 +112,11 @@ class GraphWorkload(ModelWorkload):
             super().clear()
 
     def release(self) -> None:
-        self.captured = None
-        super().clear()
+        """Give the graph's memory back."""
+        if self.captured is not None:
+            self.captured = None
+            super().clear()
+            self.cuda.empty_cache()
 
     def observables(self) -> dict[str, Tensor]:
         return self.second_pass()
@@ -117,8 +124,9 @@ class GraphWorkload(ModelWorkload):
     def capture(self) -> CapturedPass:
         """Warm up on a stream of its own, where no other work is, and capture the pass there."""
         cuda, device = self.cuda, self.case.device
+        cuda.empty_cache()  # of what plain passes took on their stream: another stream takes memory of its own
         with cuda.device(device):
-            stream = cuda.Stream(device)
+            stream = stream_of_captures(cuda, device)
             stream.wait_stream(cuda.current_stream(device))
             with cuda.stream(stream):
                 for _ in range(WARM_UP_PASSES):
@@ -130,7 +138,7 @@ class GraphWorkload(ModelWorkload):
             with cuda.graph(graph, stream=stream):
                 y, after = self.plain_pass()
                 self.put_back(after)
-        return CapturedPass(graph, y, [*places(self, "inputs", "targets", "bit_weights", "state"), *places_inside(self.state)])
+        return CapturedPass(graph, y, [getattr(self, name) for name in INPUTS], list(places_inside(self.state)))
 
     def plain_pass(self) -> tuple[Tensor, object]:
         """Run the pass without a graph, on fresh gradients; returns y without its history, and the state after it."""
@@ -160,13 +168,14 @@ class GraphWorkload(ModelWorkload):
                 raise Unavailable(f"{case.name} needs passes of equal sizes, but {name} goes from {old} to {new} in one; use {case.model}")
 
 
-def places(owner: object, *names: str) -> list[Place]:
-    """Where the attributes of these names are now."""
-    return [(owner, name, getattr(owner, name)) for name in names]
+@functools.cache
+def stream_of_captures(cuda: Any, device: str) -> Any:
+    """One stream for all captures of a process: libraries keep memory for each stream."""
+    return cuda.Stream(device)
 
 
 def places_inside(state: object) -> Iterator[Place]:
-    """Where each tensor and each whole number of a state is now, and the states inside it."""
+    """Each tensor and each whole number inside a state, and the states inside it."""
     if dataclasses.is_dataclass(state):
         for name, value in vars(state).items():
             if isinstance(value, Tensor | int) or dataclasses.is_dataclass(value):

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from mann_bench.measure.workload import ModelWorkload
+
 
 class FakeGraphs:
     """In `calls` what was asked, in order."""
@@ -22,6 +24,9 @@ class FakeGraphs:
 
     def device(self, name: str) -> AbstractContextManager[None]:
         return nullcontext()
+
+    def empty_cache(self) -> None:
+        self.calls.append("empty cache")
 
     def Stream(self, name: str) -> "FakeStream":
         return FakeStream("side", self.calls)
@@ -44,6 +49,20 @@ class FakeGraphs:
         with graph:
             yield
         self.calls.append("captured")
+
+
+def assert_replays_are_plain_passes(captured: ModelWorkload, plain: ModelWorkload) -> None:
+    """Assert that outputs, gradients and states are equal to the bit, over other inputs than those of the capture."""
+    for workload in (captured, plain):
+        workload.smoke_test()
+    for _ in range(2):
+        expected, got = plain.second_pass(), captured.second_pass()
+        assert list(expected) == list(got)
+        assert len(got) > 2
+        for name, tensor in expected.items():
+            assert torch.equal(tensor, got[name]), name
+        captured.clear()
+        plain.clear()
 
 
 class FakeStream:
