@@ -8,8 +8,8 @@ A replay runs the captured kernels with the captured sizes on the captured addre
 - Inference ends by copying the new state into the tensors of the old one.
 - No pass draws random numbers.
 
-A graph has a pool of memory of its own, and keeps it. In the capture the allocator hands out from there what it hands out in a plain pass. So
-memory is measured in plain passes, while there is no graph.
+A graph keeps its memory in a pool of its own. In the capture the allocator hands out there what it hands out in a plain pass. So memory is
+measured in plain passes, while there is no graph.
 """
 
 import dataclasses
@@ -38,11 +38,11 @@ def why_no_graph(case: Case) -> str | None:
     if case.variant != GRAPH:
         return None
     if not case.device.startswith("cuda"):
-        return f"{case.name} needs a CUDA device, to replay passes from a CUDA graph, got {case.device}: give --device cuda, or use {case.model}"
+        return f"{case.name} needs a CUDA device, as it replays a CUDA graph, got {case.device}: give --device cuda, or use {case.model}"
     if find_model(case.model).uses_index and case.mode == "infer":
         return (
-            f"{case.name} needs mode train: inference moves the order of last access on, and each replay would begin where the captured pass "
-            f"did; use {case.model}"
+            f"{case.name} needs mode train: inference moves the order of last access on, and each replay would begin where the captured "
+            f"pass did; use {case.model}"
         )
     return None
 
@@ -73,7 +73,9 @@ class GraphWorkload(ModelWorkload):
         super().__init__(case)
         if find_model(case.model).uses_index and self.backend["kernels"] != "native":
             reason = self.fallback or f"kernels={case.kernels} was given"
-            raise Unavailable(f"{case.name} needs native kernels, as torch ones have the host wait in each step ({reason}); use {case.model}")
+            raise Unavailable(
+                f"{case.name} needs native kernels, as torch ones have the host wait in each step ({reason}); use {case.model}"
+            )
         self.captured: CapturedPass | None = None
 
     @classmethod
@@ -159,9 +161,7 @@ class GraphWorkload(ModelWorkload):
 
     def require_equal_sizes(self, after: object) -> None:
         """Raise Unavailable if a pass leaves a state whose numbers are not those that it began with: a replay would not notice."""
-        begin, end = (
-            [(name, value) for _, name, value in places_inside(state) if isinstance(value, int)] for state in (self.state, after)
-        )
+        begin, end = ([(name, value) for _, name, value in places_inside(state) if isinstance(value, int)] for state in (self.state, after))
         for (name, old), (_, new) in zip(begin, end, strict=True):
             if old != new:
                 case = self.case

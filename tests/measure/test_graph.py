@@ -16,6 +16,7 @@ from mann_bench.measure.graph import CapturedPass, GraphWorkload, why_no_graph
 from mann_bench.measure.memory import measure_memory
 from mann_bench.measure.workload import ModelWorkload, make_workload
 from mann_bench.models import addressing
+from mann_bench.models.state import MANNState
 from mann_bench.run.replies import Prepared
 from mann_bench.run.runner import StoppedCurves, precheck
 from mann_bench.run.worker import Worker, answer
@@ -57,7 +58,7 @@ def case(model="ntm", **fields):
 
 
 def plain(graph_case):
-    return make_workload(graph_case.model_copy(update={"variant": "plain"}))
+    return ModelWorkload(graph_case.model_copy(update={"variant": "plain"}))
 
 
 def test_warm_up_then_capture_then_replays(graphs, monkeypatch):
@@ -68,7 +69,7 @@ def test_warm_up_then_capture_then_replays(graphs, monkeypatch):
         return real(self)
 
     monkeypatch.setattr(GraphWorkload, "plain_pass", plain_pass)
-    workload = make_workload(case())
+    workload = GraphWorkload(case())
     warm_up = ["empty cache", "side waits for main", "onto side", "pass", "pass", "off side", "main waits for side"]
     capture = ["capture on side", "pass", "captured"]
     workload.run_pass()
@@ -81,11 +82,13 @@ def test_warm_up_then_capture_then_replays(graphs, monkeypatch):
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize(("model", "mode"), PASSES)
 def test_a_replay_is_a_plain_pass_to_the_bit(model, mode, batch, steps, graphs):
-    captured = make_workload(case(model, mode=mode, batch=batch, steps=steps))
+    captured = GraphWorkload(case(model, mode=mode, batch=batch, steps=steps))
     other = plain(captured.case)
     assert_replays_are_plain_passes(captured, other)
     assert graphs.calls.count("captured") == 1
     if model in SPARSE:
+        assert isinstance(other.state, MANNState)
+        assert isinstance(captured.state, MANNState)
         for expected, got in zip(other.state.tensors(), captured.state.tensors(), strict=True):
             if expected is not other.state.memory.rows.ring.queue:  # beyond its end there is what passes have left
                 assert torch.equal(expected, got)
@@ -93,7 +96,7 @@ def test_a_replay_is_a_plain_pass_to_the_bit(model, mode, batch, steps, graphs):
 
 @pytest.mark.parametrize(("model", "mode"), PASSES)
 def test_the_gate_lets_a_faithful_graph_through(model, mode, graphs):
-    check = check_workload(make_workload(case(model, mode=mode)))
+    check = check_workload(GraphWorkload(case(model, mode=mode)))
     assert check is not None
     assert check.ok
     assert check.compared_with == f"{model}, kernels=torch, index=exact"
@@ -148,7 +151,7 @@ def gradients_freed(monkeypatch):
 )
 def test_the_gate_stops_a_graph_with_a_fault(fault, model, mode, graphs, monkeypatch):
     fault(monkeypatch)
-    check = check_workload(make_workload(case(model, mode=mode)))
+    check = check_workload(GraphWorkload(case(model, mode=mode)))
     assert check is not None
     assert not check.ok
 
@@ -168,7 +171,7 @@ def fewer_candidates(workload):
 
 @pytest.mark.parametrize(("change", "model"), [(longer, "ntm"), (other_state, "dnc"), (fewer_candidates, "sam")])
 def test_changed_sizes_are_captured_anew(change, model, graphs):
-    captured = make_workload(case(model))
+    captured = GraphWorkload(case(model))
     other = plain(captured.case)
     captured.run_pass()
     for workload in (captured, other):
@@ -180,14 +183,14 @@ def test_changed_sizes_are_captured_anew(change, model, graphs):
 
 
 def test_passes_that_never_repeat_their_sizes_are_refused(graphs):
-    workload = make_workload(case("dam", mode="infer", fill="empty", slots=240))
+    workload = GraphWorkload(case("dam", mode="infer", fill="empty", slots=240))
     with pytest.raises(Unavailable, match="dam-graph needs passes of equal sizes, but num_candidates goes from 0 to 16 in one; use dam"):
         workload.run_pass()
 
 
 def test_a_plain_pass_drops_the_graph(graphs):
     """Inference leaves its state in other tensors then."""
-    captured = make_workload(case(mode="infer"))
+    captured = GraphWorkload(case(mode="infer"))
     other = plain(captured.case)
     for workload in (captured, other):
         workload.run_pass()
@@ -218,7 +221,7 @@ def test_through_the_worker(model, mode, graphs, monkeypatch):
 
 
 def test_memory_is_measured_without_a_graph(graphs):
-    workload = make_workload(case())
+    workload = GraphWorkload(case())
     workload.run_pass()
     measured = measure_memory(workload)
     assert workload.captured is None
@@ -229,7 +232,7 @@ def test_a_wait_of_the_host_ends_a_capture(graphs, monkeypatch):
     real = addressing.row_norms
     monkeypatch.setattr(addressing, "row_norms", lambda rows: real(rows) * float(rows.abs().max() > 0))
     with pytest.raises(RuntimeError, match="not permitted when stream is capturing"):
-        make_workload(case()).run_pass()
+        GraphWorkload(case()).run_pass()
 
 
 @pytest.mark.parametrize("model", [*DENSE, *SPARSE])
@@ -247,7 +250,7 @@ def test_passes_ask_nothing_of_the_device_and_draw_no_random_numbers(model, as_o
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({}, "ntm-graph needs a CUDA device, to replay passes from a CUDA graph, got cpu: give --device cuda, or use ntm"),
+        ({}, "ntm-graph needs a CUDA device, as it replays a CUDA graph, got cpu: give --device cuda, or use ntm"),
         ({"device": "cuda", "model": "sam", "mode": "infer"}, "sam-graph needs mode train: inference moves the order"),
     ],
 )
@@ -264,7 +267,7 @@ def test_what_has_no_graph_is_unavailable(fields, reason):
 
 def test_torch_kernels_have_no_graph(graphs):
     with pytest.raises(Unavailable, match=r"sam-graph needs native kernels, .* \(kernels=torch was given\); use sam"):
-        make_workload(Case(suite="s", model="sam", variant="graph", kernels="torch", slots=64))
+        GraphWorkload(Case(suite="s", model="sam", variant="graph", kernels="torch", slots=64))
 
 
 def test_torch_has_what_the_stand_in_stands_for():

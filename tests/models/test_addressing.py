@@ -65,7 +65,9 @@ def test_products_over_heads_are_the_same_on_a_gpu():
 
 def test_the_gradient_of_the_cumulative_product_is_that_of_torch_to_the_bit():
     factors, grad = torch.rand(3, 41).clamp_min(1e-6).requires_grad_(), torch.randn(3, 41)
-    own, of_torch = (torch.autograd.grad(product, factors, grad)[0] for product in (A._CumulativeProduct.apply(factors), factors.cumprod(-1)))
+    own, of_torch = (
+        torch.autograd.grad(product, factors, grad)[0] for product in (A._CumulativeProduct.apply(factors), factors.cumprod(-1))
+    )
     assert torch.equal(own, of_torch)
 
 
