@@ -1,6 +1,7 @@
 """The cuda build without a GPU: it compiles for every supported architecture, and the launcher calls the driver as it expects."""
 
 import ctypes
+import functools
 import shutil
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import torch
 
 from mann_bench.kernels.native import build, call, driver
 from mann_bench.kernels.native import cubin as cuda
-from mann_bench.kernels.native.arguments import Arguments
+from mann_bench.kernels.native.arguments import SIZES, Arguments
 from mann_bench.kernels.sequence import autograd as sequence
 from mann_bench.models import SAM, SDNC
 from mann_bench.models.sparse import native
@@ -144,6 +145,38 @@ def test_a_pass_through_the_launcher(kind, parts, gpu, monkeypatch):
     steps = [("mb_forward_step", 3), ("mb_search_part", 3 * parts)] * 4 + [("mb_forward_step", 3)] if parts > 1 else [("mb_forward", 3)]
     launches = [launch for launch in gpu.launches if launch[0] != "mb_scratch"]
     assert launches == [*steps, ("mb_backward", 3)]
+
+
+@pytest.mark.parametrize("kind", [SAM, SDNC])
+def test_a_training_pass_repeats_what_a_graph_would(kind, gpu, monkeypatch):
+    """It calls the driver for launches alone, with the sizes of the pass before. Inference does not: its place in the ring moves."""
+    for name in ("_primary_context", "_module", "_kernel"):
+        monkeypatch.setattr(driver, name, functools.cache(getattr(driver, name)))
+    monkeypatch.setattr(sequence, "is_short", lambda steps, batch, device: False)  # as on a GPU
+    calls, real = [], driver._call
+
+    def noted(name, *arguments):
+        sizes = ctypes.cast(arguments[-2][0], ctypes.POINTER(Arguments)).contents if name == "cuLaunchKernel" else None
+        calls.append((name, sizes and {size: getattr(sizes, size) for size in SIZES}))
+        real(name, *arguments)
+
+    monkeypatch.setattr(driver, "_call", noted)
+    model = kind(input_size=3, output_size=2, hidden=6, slots=23, word_size=5, heads=2, reads=3, kernels="native")
+    x, state = torch.randn(4, 3, 3), model.initial_state(3)
+    passes = []
+    for _ in range(3):
+        calls.clear()
+        model(x, state)[0].sum().backward()
+        passes.append(list(calls))
+    assert passes[1] == passes[2]
+    assert [name for name, _ in passes[1]] == ["cuCtxPushCurrent_v2", "cuLaunchKernel", "cuCtxPopCurrent_v2"] * 2
+    positions = []
+    for _ in range(2):
+        calls.clear()
+        with torch.no_grad():
+            _, state = model(x, state)
+        positions += [sizes["ring_tail"] for _, sizes in calls if sizes]
+    assert positions[0] < positions[1]
 
 
 def test_nothing_is_launched_for_no_items(gpu):
