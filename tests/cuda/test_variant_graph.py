@@ -31,7 +31,8 @@ def plain(captured):
 @pytest.mark.parametrize(("model", "index", "mode"), PASSES)
 def test_a_replay_is_a_plain_pass_to_the_bit(model, index, mode, batch, steps, gpu):
     captured = GraphWorkload(case(model, index=index, mode=mode, batch=batch, steps=steps))
-    assert_replays_are_plain_passes(captured, plain(captured))
+    rounding = 1e-6 if model == "lstm" else 0.0  # cuDNN promises no order of its sums
+    assert_replays_are_plain_passes(captured, plain(captured), rounding)
 
 
 def test_many_blocks_search_one_element(gpu):
