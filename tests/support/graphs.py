@@ -60,7 +60,7 @@ def assert_replays_are_plain_passes(captured: ModelWorkload, plain: ModelWorkloa
         assert list(expected) == list(got)
         assert len(got) > 2
         for name, tensor in expected.items():
-            torch.testing.assert_close(got[name], tensor, rtol=tolerance, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}")
+            torch.testing.assert_close(got[name], tensor, rtol=tolerance, atol=tolerance, msg=f"{name} differs")
         captured.clear()
         plain.clear()
 
