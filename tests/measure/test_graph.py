@@ -199,6 +199,15 @@ def test_a_plain_pass_drops_the_graph(graphs):
     assert graphs.calls.count("captured") == 2
 
 
+def test_a_plain_pass_adds_nothing_to_the_gradients_of_a_replay(graphs):
+    workload = GraphWorkload(case())
+    workload.run_pass()
+    replayed = {name: gradient.clone() for name, gradient in workload.gradients().items()}
+    workload.backward(workload.forward()[0])
+    for name, gradient in workload.gradients().items():
+        assert torch.equal(gradient, replayed[name])
+
+
 @pytest.mark.parametrize(("model", "mode"), [("ntm", "train"), ("ntm", "infer"), ("sam", "train")])
 def test_through_the_worker(model, mode, graphs, monkeypatch):
     """Gate, first pass and warm-up capture; memory is that of plain passes, measured while there is no graph."""
