@@ -16,10 +16,11 @@ constexpr int64_t emulated_threads = 7;
 
 class Barrier {
   public:
+    explicit Barrier(int64_t threads) : threads_(threads) {}
     void wait() {
         std::unique_lock<std::mutex> lock(mutex_);
         const int64_t round = round_;
-        if (++waiting_ == emulated_threads) {
+        if (++waiting_ == threads_) {
             waiting_ = 0;
             ++round_;
             woken_.notify_all();
@@ -31,6 +32,7 @@ class Barrier {
   private:
     std::mutex mutex_;
     std::condition_variable woken_;
+    const int64_t threads_;
     int64_t waiting_ = 0, round_ = 0;
 };
 
@@ -48,6 +50,12 @@ struct Warp : OneLane<Warp> {
         const Real *const start = x.start[0] + first, *const v = x.v[0];
         for (int64_t j = 0; j < rows; ++j)
             out[j] = start[j] + sum(columns, [&](int64_t k) { return matrix[j * stride + k] * v[k]; });
+    }
+    template <class Start, class Save>
+    void multiply_aligned(const Real* matrix, int64_t stride, const Real* v, int64_t rows, Start start,
+                          Save save) const {
+        for (int64_t q = 0; q < rows; ++q)
+            save(q, start(q) + sum(stride, [&](int64_t k) { return matrix[q * stride + k] * v[k]; }));
     }
     static constexpr int64_t columns_per_warp = 2;
     void matvec_transposed(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows,
@@ -93,15 +101,27 @@ struct Block {
     static constexpr int64_t tile_size = 1;  // elements of a batch tile
     Barrier* barrier;
     int64_t thread;
+    Barrier* whole_cluster;
+    int64_t rank;      // in the cluster
+    Real* own_memory;  // of this block alone
 
     int64_t size() const { return emulated_threads; }
-    void sync(const char* file = __builtin_FILE(), int line = __builtin_LINE()) const {
-        const BarrierSite site{file, line};
-        const auto is_new = [&] {
-            return std::find(barriers_met.begin(), barriers_met.end(), site) == barriers_met.end();
-        };
-        if (thread == 0 && is_new()) barriers_met.push_back(site);
-        if (!(site == skipped_barrier)) barrier->wait();
+    void sync(const char* file = __builtin_FILE(), int line = __builtin_LINE()) const { wait_for(barrier, file, line); }
+#ifdef MB_CLUSTER
+    static constexpr int64_t cluster_size = MB_CLUSTER;
+#else
+    static constexpr int64_t cluster_size = 1;
+#endif
+    int64_t cluster_rank() const { return rank; }
+    void cluster_sync(const char* file = __builtin_FILE(), int line = __builtin_LINE()) const {
+        wait_for(whole_cluster, file, line);
+    }
+    Real* shared_memory() const { return own_memory; }
+    Share share(int64_t n) const { return share_of(n, rank, cluster_size); }
+    template <class F>
+    void for_each_in_share(int64_t n, F f) const {
+        const Share own = share(n);
+        for_each(own.count, [&](int64_t i) { f(own.first + i); });
     }
     template <class F>
     void for_each_lane_tile(F f) const {
@@ -118,6 +138,16 @@ struct Block {
     template <class F>
     void on_leader(F f) const {
         if (thread == 0) f();
+    }
+
+  private:
+    void wait_for(Barrier* all, const char* file, int line) const {
+        const BarrierSite site{file, line};
+        const auto is_new = [&] {
+            return std::find(barriers_met.begin(), barriers_met.end(), site) == barriers_met.end();
+        };
+        if (thread == 0 && rank == 0 && is_new()) barriers_met.push_back(site);
+        if (!(site == skipped_barrier)) all->wait();
     }
 };
 
