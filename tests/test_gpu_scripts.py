@@ -75,6 +75,8 @@ def test_stages_run_in_order_and_everything_is_packed(machine):
         first_call(calls, "gpu_contact.py"),
         first_call(calls, "tests/cuda ", "--deselect"),
         first_call(calls, "-k memcheck"),
+        first_call(calls, "tests/cuda/test_cluster.py", "-rfEs tests"),
+        first_call(calls, "gpu_contact.py cuda:0 clusters"),
         first_call(calls, "run gpu-first"),
         first_call(calls, "profile sam"),
         first_call(calls, "profile ntm"),

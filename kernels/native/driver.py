@@ -1,10 +1,11 @@
-"""Loads the kernels onto a GPU and launches them, through the CUDA driver's C interface: one block or cluster an item, on torch's current stream.
+"""Loads the kernels onto a GPU and launches them on torch's current stream, by the CUDA driver's C interface: a block or cluster an item.
 
 A launch waits for nothing and reads nothing back, so that it can be part of a CUDA graph; loading, at the first call, cannot.
 """
 
 import ctypes
 import functools
+from typing import Any
 
 import torch
 
@@ -93,7 +94,8 @@ def _kernel(entry: str, device: int, real: str, store: str, width: int, cluster:
 
 def most_shared_bytes(device: int) -> int:
     """The most shared memory that a block of a GPU may ask for."""
-    return int(torch.cuda.get_device_properties(device).shared_memory_per_block_optin)
+    card: Any = torch.cuda.get_device_properties(device)  # its stubs lack this
+    return int(card.shared_memory_per_block_optin)
 
 
 @functools.cache

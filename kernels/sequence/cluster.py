@@ -31,6 +31,14 @@ def is_on() -> bool:
     return asked != ""
 
 
+def remarks(which: Build, size: Sizes, device: torch.device) -> list[str]:
+    """Say what steps the elements of a pass, where clusters are asked for."""
+    if device.type != "cuda" or not is_on():
+        return []
+    reason = why_not(which, size, device)
+    return [f"{VARIABLE}={cubin.CLUSTER_BLOCKS}: {f'one block steps an element: {reason}' if reason else 'a cluster steps each element'}"]
+
+
 def why_not(which: Build, size: Sizes, device: torch.device) -> str | None:
     """Return why no cluster steps the elements of a pass on a GPU, or None."""
     blocks, needed = cubin.CLUSTER_BLOCKS, shared_bytes(which, size, cubin.CLUSTER_BLOCKS)
@@ -57,7 +65,7 @@ def _why_not_compiled(arch: str, which: Build, width: int) -> str | None:
 
 def shared_bytes(which: Build, size: Sizes, blocks: int) -> int:
     """Bytes of shared memory a block: the right factor of a product, and its share of the weights of forward or of backward."""
-    number_bytes = getattr(torch, which.real).itemsize
+    number_bytes: int = getattr(torch, which.real).itemsize
     hidden, interface, gates = size["hidden"], interface_size(size), 4 * size["hidden"]
     carry = hidden + size["heads"] * size["width"]
 

@@ -118,12 +118,11 @@ void launch(void (*kernel)(Arguments), const Arguments& arguments, int64_t items
     for (HostBlock& block : blocks) {
         pthread_barrier_init(&block.barrier, nullptr, MB_THREADS);
         for (HostWarp& warp : block.warps) pthread_barrier_init(&warp.barrier, nullptr, 32);
-        block.memory.resize(arguments.shared_bytes / sizeof(float4));
     }
     for (int64_t item = 0; item < items; ++item) {
         std::vector<std::thread> threads;
         for (int64_t rank = 0; rank < blocks_at_once; ++rank) {
-            std::memset(blocks[rank].memory.data(), 0xff, arguments.shared_bytes);
+            blocks[rank].memory.assign(arguments.shared_bytes / sizeof(float4), float4{NAN, NAN, NAN, NAN});
             for (int64_t i = 0; i < MB_THREADS; ++i)
                 threads.emplace_back([&, rank, i] {
                     threadIdx.x = i, blockIdx.x = item * blocks_at_once + rank, own_block = &blocks[rank];
