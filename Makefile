@@ -67,14 +67,15 @@ regress: setup
 # Tests run side by side, one process a core; those that measure real time come after, alone.
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n logical --dist worksteal
+TIMED = $(shell grep -rl --include="*.py" "mark\.timed" tests)  # the files alone: to collect all takes as long as the tests
 
 test: setup
 	$(PYTEST) $(PARALLEL) -m "not slow and not timed"
-	$(PYTEST) -m "timed and not slow"
+	$(PYTEST) -m "timed and not slow" $(TIMED)
 
 test-all: setup
 	$(PYTEST) $(PARALLEL) -m "not timed" --durations=40
-	$(PYTEST) -m timed --durations=40
+	$(PYTEST) -m timed --durations=40 $(TIMED)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mann_bench.reports.analysis.gains import Gain, gains
 from mann_bench.reports.analysis.max_slots import MaxSlots, max_slots
 from mann_bench.reports.analysis.pareto import ParetoFront, pareto_fronts
 from mann_bench.reports.analysis.ratios import Crossover, Ratio, crossovers, ratios
@@ -21,6 +22,7 @@ class Analysis:
     frame: pd.DataFrame
     settings: list[str]
     fits: dict[str, dict[tuple[str, str], Scaling]]
+    gains: list[Gain]
     ratios: list[Ratio]
     crossovers: list[Crossover]
     max_slots: list[MaxSlots]
@@ -35,6 +37,7 @@ def analyse(runs: Sequence[Path]) -> Analysis:
         frame,
         list(dict.fromkeys(frame["setting"])),
         fits,
+        gains(frame),
         ratios(frame),
         crossovers(frame, fits[TIME.key]),
         max_slots(frame, fits),

@@ -1,6 +1,7 @@
 """The scaling report in sentences: how each curve grows, and how it compares with its twins."""
 
 from mann_bench.data.units import format_bytes, format_slots, format_times
+from mann_bench.reports.analysis.gains import Factor, Gain
 from mann_bench.reports.analysis.ratios import Ratio
 from mann_bench.reports.analysis.scaling import ORDERS, Growth
 from mann_bench.reports.data.quantity import TAPE, TIME, Quantity
@@ -10,12 +11,35 @@ PER_UNIT = {"O(log N)": "a doubling", "O(N)": "a slot", "O(N^2)": "a pair of slo
 
 
 def sentences(analysis: Analysis, setting: str) -> list[str]:
-    """State how memory and time grow in a setting, and how each sparse curve compares with its twins."""
+    """State what sparsity alone gains in a setting, how memory and time grow, and how each curve compares with its twins."""
     growth = [
         _by_order(analysis, setting, TAPE, "The memory each further step takes"),
         _by_order(analysis, setting, TIME, "The time a step takes"),
     ]
-    return [sentence for sentence in [*growth, *_against_twins(analysis, setting)] if sentence]
+    return [sentence for sentence in [*_sparsity(analysis, setting), *growth, *_against_twins(analysis, setting)] if sentence]
+
+
+def _sparsity(analysis: Analysis, setting: str) -> list[str]:
+    """State what sparsity and the implementation gain, of each sparse curve at the largest N that it shares with a dense model."""
+    largest: dict[tuple[str, str], Gain] = {}
+    for gain in analysis.gains:
+        pair = (gain.sparse.curve, gain.dense_model)
+        if gain.setting == setting and gain.is_apart and (pair not in largest or gain.slots > largest[pair].slots):
+            largest[pair] = gain
+    return [_taken_apart(gain) for gain in largest.values()]
+
+
+def _taken_apart(gain: Gain) -> str:
+    text = f"Sparsity alone, both on native kernels: at N = {format_slots(gain.slots)}, {gain.sparse.curve} is"
+    text += f" {_factor(gain.sparsity)} as fast as {gain.dense.curve}"
+    if gain.dense_torch and gain.both and gain.dense_implementation:
+        text += f". Against {gain.dense_torch.curve}, step by step in torch, it is {_factor(gain.both)} as fast"
+        text += f"; {_factor(gain.dense_implementation)} of this is the implementation of {gain.dense_model}"
+    return f"{text}."
+
+
+def _factor(factor: Factor) -> str:
+    return f"{format_times(factor.value)}x [{format_times(factor.low)}, {format_times(factor.high)}]"
 
 
 def coverage(analysis: Analysis) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from mann_bench.data.text import shortened
 from mann_bench.data.units import format_bytes, format_slots, format_times
+from mann_bench.reports.analysis.gains import Factor, Step
 from mann_bench.reports.analysis.max_slots import BUDGETS, MaxSlots
 from mann_bench.reports.analysis.ratios import Ratio
 from mann_bench.reports.data.frame import EXACT_INDEXES
@@ -36,8 +37,50 @@ def summary(analysis: Analysis, setting: str) -> Table:
 
 def tables(analysis: Analysis) -> list[Table]:
     """Build all tables, in reading order; some may have no rows."""
-    parts = [growth_table(analysis), ratio_table(analysis), crossover_table(analysis), max_slots_table(analysis), front_table(analysis)]
+    parts = [
+        gain_table(analysis),
+        growth_table(analysis),
+        ratio_table(analysis),
+        crossover_table(analysis),
+        max_slots_table(analysis),
+        front_table(analysis),
+    ]
     return [*parts, result_table(analysis.frame), failure_table(analysis.frame)]
+
+
+def gain_table(analysis: Analysis) -> Table:
+    """Tabulate what of each gain is sparsity and what is implementation, at each N."""
+    rows = tuple(
+        (
+            Cell(gain.setting),
+            Cell(f"{gain.sparse_model} {gain.index}"),
+            Cell(gain.dense_model),
+            Cell(format_slots(gain.slots), gain.slots),
+            *map(_step_cell, (gain.dense_torch, gain.dense, gain.sparse_torch, gain.sparse)),
+            _factor_cell(gain.sparsity, "" if gain.is_apart else " *"),
+            *map(_factor_cell, (gain.dense_implementation, gain.sparse_implementation, gain.both)),
+        )
+        for gain in analysis.gains
+    )
+    note = (
+        "Times of a step in ms, dense and sparse: step by step in torch, and as fast as this run has it. Sparsity: fastest dense over "
+        "native sparse; * the fastest dense model is not on native kernels, so the implementation is in this factor too. "
+        "Implementation: torch over fastest, of the same model. Both: dense in torch over native sparse."
+    )
+    times = ("dense in torch", "fastest dense", "sparse in torch", "sparse native")
+    factors = ("sparsity", "implementation, dense", "implementation, sparse", "both")
+    heads = (Column("setting"), Column("sparse"), Column("dense"), Column("N", True), *(Column(head, True) for head in (*times, *factors)))
+    return Table("The gain taken apart", note, heads, rows)
+
+
+def _step_cell(step: Step | None) -> Cell:
+    return Cell("-", "") if step is None else Cell(f"{step.ms:.3g}", step.ms, ((step.curve, step.case_id),))
+
+
+def _factor_cell(factor: Factor | None, mark: str = "") -> Cell:
+    if factor is None:
+        return Cell("-", "")
+    return Cell(f"{format_times(factor.value)} [{format_times(factor.low)}, {format_times(factor.high)}]{mark}", factor.value)
 
 
 def growth_table(analysis: Analysis) -> Table:

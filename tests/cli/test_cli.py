@@ -21,7 +21,7 @@ name = "tiny"
 steps = 4
 [[sweep]]
 models = ["lstm"]
-slots = ["4", "8", "16", "32"]
+slots = ["4", "8", "16"]
 [budget]
 case_seconds = 60
 timing_seconds = 0.05
@@ -132,7 +132,7 @@ def test_kill_9_of_the_driver_then_resume(call, tiny, tmp_path):
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     before = results.read_text().splitlines()
-    assert 2 <= len(before) < 4
+    assert len(before) == 2
     give_up = time.monotonic() + 20  # a worker still importing torch sees its driver gone when it has finished
     while any(os.path.exists(f"/proc/{worker}/exe") for worker in workers):
         assert time.monotonic() < give_up, "a worker outlived its driver"
@@ -142,7 +142,7 @@ def test_kill_9_of_the_driver_then_resume(call, tiny, tmp_path):
     assert done.returncode == 0, done.stderr
     after = results.read_text().splitlines()
     assert after[: len(before)] == before
-    assert [result.case.slots for result in load_results(out)] == [4, 8, 16, 32]
+    assert [result.case.slots for result in load_results(out)] == [4, 8, 16]
 
 
 def test_ctrl_c_keeps_everything_and_says_how_to_resume(tiny, tmp_path):
@@ -163,12 +163,12 @@ def test_full_disk_stops_clearly(tiny, tmp_path):
     out = tmp_path / "out"
 
     def small_files():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 
     done = command("run", tiny, "--out", out, preexec_fn=small_files, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
     assert done.returncode == 1, done.stderr
     assert "what finished is kept" in done.stderr
-    assert 1 <= len(load_results(out)) < 4
+    assert 1 <= len(load_results(out)) < 3
 
 
 def test_plan_list_and_doctor_print_json(call, tiny):
@@ -178,7 +178,7 @@ def test_plan_list_and_doctor_print_json(call, tiny):
         return done.stdout
 
     plan = json.loads(printed("plan", tiny, "--json"))
-    assert [row["case"]["slots"] for row in plan] == [4, 8, 16, 32]
+    assert [row["case"]["slots"] for row in plan] == [4, 8, 16]
     assert all(row["bytes"] > 0 and row["seconds"] > 0 for row in plan)
     assert {"lstm", "ntm", "sam"} <= {row["model"] for row in json.loads(printed("list", "models", "--json"))}
     assert any(row["name"] == "quick" for row in json.loads(printed("list", "suites", "--json")))

@@ -186,7 +186,7 @@ def test_out_of_memory_is_a_result_and_an_error_fails_the_command(call, tmp_path
 
 def test_stopped_runs_resume(call, tmp_path):
     out = tmp_path / "out"
-    arguments = [*QUICK, "--models", "lstm", "--seeds", "1", "--sequences", "8000", "--checkpoint-seconds", "0.1", "--out", out]
+    arguments = [*QUICK, "--models", "lstm", "--seeds", "1", "--sequences", "4000", "--checkpoint-seconds", "0.1", "--out", out]
     driver = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True)
     while not list(out.glob("checkpoints/*.pt")):
         assert driver.poll() is None
@@ -200,7 +200,7 @@ def test_stopped_runs_resume(call, tmp_path):
     done = call(*arguments, "--resume")
     assert done.returncode == 0, done.stderr
     (result,) = load_records(out, LEARNING)
-    assert (result.sequences, result.resumed) == (8000, 1)
+    assert (result.sequences, result.resumed) == (4000, 1)
 
 
 def curve_of(result):
@@ -209,7 +209,7 @@ def curve_of(result):
 
 def test_runs_resume_beyond_their_limit(call, tmp_path):
     out = tmp_path / "out"
-    shared = [*QUICK, "--models", "lstm,sam", "--seeds", "1", "--evaluation-seconds", "20"]
+    shared = [*QUICK, "--models", "sam", "--seeds", "1", "--evaluation-seconds", "20"]
     arguments = [*shared, "--out", out, "--resume"]
     assert call(*shared, "--out", out, "--sequences", "300").returncode == 0
     before = (out / "learning.jsonl").read_bytes()
@@ -217,21 +217,21 @@ def test_runs_resume_beyond_their_limit(call, tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads((out / "run.json").read_text())["case_ids"]
     assert (out / "learning.jsonl").read_bytes().startswith(before)
-    first, longer = load_records(out, LEARNING)[:2], load_records(out, LEARNING)[2:]
-    assert [result.sequences for result in (*first, *longer)] == [300, 300, 700, 700]
-    assert [(result.resumed, result.evaluation_seconds) for result in longer] == [(1, 20), (1, 20)]
+    first, longer = load_records(out, LEARNING)
+    assert [result.sequences for result in (first, longer)] == [300, 700]
+    assert (longer.resumed, longer.evaluation_seconds) == (1, 20)
     assert call(*shared, "--out", tmp_path / "whole", "--sequences", "700").returncode == 0
-    whole = {result.run_id: result for result in load_records(tmp_path / "whole", LEARNING)}
-    for result in longer:
-        assert curve_of(result) == curve_of(whole[result.run_id])
-        assert result.evaluations == whole[result.run_id].evaluations
-        assert result.validation == whole[result.run_id].validation
+    (whole,) = load_records(tmp_path / "whole", LEARNING)
+    assert whole.run_id == longer.run_id
+    assert curve_of(longer) == curve_of(whole)
+    assert longer.evaluations == whole.evaluations
+    assert longer.validation == whole.validation
     (experiment,) = load_experiments([out])
-    assert sorted(result.sequences for result in experiment.runs) == [700, 700]
+    assert [result.sequences for result in experiment.runs] == [700]
     for limit in ("700", "300"):
         again = call(*arguments, "--sequences", limit)
-        assert "2 of 2 runs are there already" in again.stderr
-        assert len(load_records(out, LEARNING)) == 4
+        assert "1 of 1 runs are there already" in again.stderr
+        assert len(load_records(out, LEARNING)) == 2
     assert call(*arguments, "--sequences", "900", "--seeds", "2").returncode == 2
 
 

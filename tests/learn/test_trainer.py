@@ -261,7 +261,7 @@ def finish(process):
 
 
 def test_killed_process_resumes_to_the_same_curve(tmp_path):
-    case = small_case(sequences=3 * 1000)
+    case = small_case(sequences=3 * 500)
     command = {"case": case.model_dump(), "data": None, "every_s": 0.02, "evaluation_s": 60}
     control = TrainingProcess(1)
     broken = tmp_path / "broken.pt"
@@ -284,6 +284,6 @@ def test_killed_process_resumes_to_the_same_curve(tmp_path):
     assert (whole["status"], whole["resumed"], resumed["resumed"]) == ("budget", 0, 1)
     for point in (*whole["curve"], *resumed["curve"]):
         del point["wall_s"]
-    assert len(whole["curve"]) == 20
+    assert len(whole["curve"]) == 10
     assert resumed["curve"] == whole["curve"]
     assert resumed["evaluations"] == whole["evaluations"]

@@ -53,7 +53,6 @@ def repository(tmp_path):
     return path
 
 
-@pytest.mark.timed
 def test_planted_slowdown_between_two_commits(repository):
     arguments = [
         "compare",

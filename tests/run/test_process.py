@@ -118,7 +118,7 @@ def test_a_signal_to_the_warden_reaches_the_worker(worker):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("kind", [WorkerProcess, TrainingProcess])
+@pytest.mark.parametrize("kind", [WorkerProcess, pytest.param(TrainingProcess, marks=pytest.mark.slow)])
 def test_ctrl_c_while_a_worker_imports_is_no_fault_of_the_case(kind):
     """A KeyboardInterrupt there may come out as an ImportError, or as a fatal error of Python: it is held back."""
     worker = kind(1)
