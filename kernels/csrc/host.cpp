@@ -1,6 +1,5 @@
 // Entry points of the cpu and emu builds: a plain C interface over raw pointers, items divided among threads.
 #include <atomic>
-#include <deque>
 #include <thread>
 #include <vector>
 
@@ -8,22 +7,10 @@
 
 namespace mb {
 
-// In a block, or all blocks of a cluster, whose shared memory holds NaN at first.
 template <class F>
-void in_block([[maybe_unused]] const Arguments& a, F work) {
+void in_block(F work) {
 #ifdef MB_EMULATE
-    constexpr int64_t blocks = Block::cluster_size;
-    std::deque<Barrier> barriers;
-    Barrier whole_cluster(blocks * emulated_threads);
-    std::vector<std::vector<Real>> memory(blocks, std::vector<Real>(a.shared_bytes / sizeof(Real), not_a_number()));
-    std::vector<std::thread> threads;
-    for (int64_t rank = 0; rank < blocks; ++rank) {
-        Barrier* const barrier = &barriers.emplace_back(emulated_threads);
-        for (int64_t i = 0; i < emulated_threads; ++i)
-            threads.emplace_back(
-                [&, rank, barrier, i] { work(Block{barrier, i, &whole_cluster, rank, memory[rank].data()}); });
-    }
-    for (auto& thread : threads) thread.join();
+    in_emulated_blocks(work);
 #else
     work(Block{});
 #endif
@@ -35,11 +22,10 @@ Parallel shared_team = nullptr;
 
 // work(block, item) for every item, a block each; threads take the next item when free.
 template <class F>
-void for_items(int64_t items, const Arguments& a, F work) {
-    int64_t threads = a.threads;
+void for_items(int64_t items, int64_t threads, F work) {
     std::atomic<int64_t> next{0};
     auto share = [&] {
-        for (int64_t item; (item = next++) < items;) in_block(a, [&](const Block& block) { work(block, item); });
+        for (int64_t item; (item = next++) < items;) in_block([&](const Block& block) { work(block, item); });
     };
     if (threads > items) threads = items;
     if (threads <= 1) return share();
@@ -69,15 +55,15 @@ int64_t mb_first_bad_row(const int64_t* rows, int64_t count, int64_t low, int64_
     return -1;
 }
 
-#define MB_ENTRY(name, items)                                       \
-    void mb_##name(const Arguments* arguments) {                    \
-        const Arguments& a = *arguments;                            \
-        for_items(items, a, [&](const Block& block, int64_t item) { \
-            if (a.width == 32)                                      \
-                entries::name<32>(block, a, item);                  \
-            else                                                    \
-                entries::name<0>(block, a, item);                   \
-        });                                                         \
+#define MB_ENTRY(name, items)                                               \
+    void mb_##name(const Arguments* arguments) {                            \
+        const Arguments& a = *arguments;                                    \
+        for_items(items, a.threads, [&](const Block& block, int64_t item) { \
+            if (a.width == 32)                                              \
+                entries::name<32>(block, a, item);                          \
+            else                                                            \
+                entries::name<0>(block, a, item);                           \
+        });                                                                 \
     }
 MB_ENTRIES
 #undef MB_ENTRY

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <condition_variable>
 #include <cstring>
+#include <deque>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "block/one_lane.h"
@@ -150,6 +152,27 @@ struct Block {
         if (!(site == skipped_barrier)) all->wait();
     }
 };
+
+inline int64_t shared_bytes = 0;  // of a block
+
+// work(block) in one block, or in all blocks of a cluster, whose shared memory holds NaN at first.
+template <class F>
+void in_emulated_blocks(F work) {
+    constexpr int64_t blocks = Block::cluster_size;
+    std::deque<Barrier> barriers;
+    Barrier whole_cluster(blocks * emulated_threads);
+    const std::vector<Real> poison(shared_bytes / sizeof(Real), not_a_number());
+    std::vector<std::vector<Real>> memory(blocks, poison);
+    std::vector<std::thread> threads;
+    for (int64_t rank = 0; rank < blocks; ++rank) {
+        Barrier* const barrier = &barriers.emplace_back(emulated_threads);
+        Real* const own_memory = memory[rank].data();
+        for (int64_t i = 0; i < emulated_threads; ++i)
+            threads.emplace_back(
+                [=, &whole_cluster, &work] { work(Block{barrier, i, &whole_cluster, rank, own_memory}); });
+    }
+    for (std::thread& thread : threads) thread.join();
+}
 
 inline bool try_insert(int32_t* place, int32_t empty, int32_t value) {
     int32_t found = empty;

@@ -65,7 +65,7 @@ struct ClusterPass {
         return rows;
     }
 
-    // store(i, start(i) + row i . v) for all rows; v [columns] is in global memory.
+    // save(i, start(i) + row i . v) for all rows; v [columns] is in global memory.
     template <class Start, class Save>
     MB_FN void multiply(const SharedRows& rows, const Real* v, Count columns, Start start, Save save) const {
         block.for_each(rows.stride, [&](Count k) { vector[k] = k < columns ? v[k] : Real(0); });
