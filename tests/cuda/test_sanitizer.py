@@ -35,7 +35,9 @@ def assert_clean(tool, **variables):
     help_text = subprocess.run([str(SANITIZER), "--help"], capture_output=True, text=True, timeout=60).stdout
     command = [str(SANITIZER), "--tool", tool, *sanitizer_options(help_text), "--error-exitcode", "9", sys.executable, "-m"]
     exact = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # every tensor an allocation of its own, so that its bounds are known
-    done = subprocess.run([*command, "tests.cuda.passes"], capture_output=True, text=True, timeout=500, env={**os.environ, **exact, **variables})
+    done = subprocess.run(
+        [*command, "tests.cuda.passes"], capture_output=True, text=True, timeout=500, env={**os.environ, **exact, **variables}
+    )
     report = (done.stdout + done.stderr)[-4000:]
     if "Device not supported" in report or "not supported on" in report:
         pytest.skip("compute-sanitizer does not support this machine")

@@ -32,7 +32,10 @@ PAPER = {"batch": 8, "hidden": 100, "width": 32, "heads": 4, "write_heads": 4, "
 pytestmark = pytest.mark.skipif(build.why_not() is not None, reason=f"no native kernels: {build.why_not()}")
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+SLOW = pytest.mark.slow  # mostly because each build of the text takes long to compile
+
+
+@pytest.fixture(scope="module", params=[pytest.param(2, marks=SLOW), 4])
 def threads(request, tmp_path_factory):
     return emulator("thread", tmp_path_factory, cluster=request.param)
 
@@ -107,6 +110,7 @@ def test_as_one_block_at_awkward_sizes(shape, variant, tmp_path_factory):
     assert_as_on_the_cpu(sized(variant, shape), blocks, 1e-4)
 
 
+@SLOW
 @pytest.mark.parametrize("shape", ["all-one", "odd"])
 def test_as_one_block_in_double_precision(shape, tmp_path_factory):
     blocks = emulator("address,undefined", tmp_path_factory, cluster=4, real="float64")
@@ -118,9 +122,9 @@ def test_as_one_block_in_double_precision(shape, tmp_path_factory):
     [
         ("sam", "odd", 0, 4),
         ("sdnc", "all-one", 0, 4),
-        ("sam", "aligned", 32, 2),
-        pytest.param("sdnc", "odd", 0, 2, marks=pytest.mark.slow),
-        pytest.param("sam", "paper", 32, 4, marks=pytest.mark.slow),
+        pytest.param("sam", "aligned", 32, 2, marks=SLOW),
+        pytest.param("sdnc", "odd", 0, 2, marks=SLOW),
+        pytest.param("sam", "paper", 32, 4, marks=SLOW),
     ],
 )
 def test_text_for_the_gpu(variant, shape, width, blocks, tmp_path_factory):
@@ -129,7 +133,7 @@ def test_text_for_the_gpu(variant, shape, width, blocks, tmp_path_factory):
     assert_as_on_the_cpu(sized(variant, shape), lanes, 1e-4, steps=3)
 
 
-@pytest.mark.parametrize(("variant", "shape", "width"), [("sam", "odd", 0), ("sam", "paper", 32)])
+@pytest.mark.parametrize(("variant", "shape", "width"), [pytest.param("sam", "odd", 0, marks=SLOW), ("sam", "paper", 32)])
 def test_text_for_the_gpu_reads_16_bytes_where_they_are_aligned(variant, shape, width, tmp_path_factory, monkeypatch):
     """Buffers share tensors as in a real call: vectors begin anywhere in global memory, and are aligned in shared memory."""
     monkeypatch.setattr(sequence, "is_short", lambda steps, batch, device: False)  # as on a GPU
