@@ -12,7 +12,8 @@ from mann_bench.data.units import format_bytes
 from mann_bench.doctor.examine import Finding
 from mann_bench.measure.device import Cpu, Device
 from mann_bench.measure.memory import measure_pass
-from mann_bench.measure.timing import median_interval, sample
+from mann_bench.measure.samples import median_interval
+from mann_bench.measure.timing import sample
 from mann_bench.measure.workload import Workload
 
 ROUNDS = 40  # of a comparison; doubled up to three times while its interval is too wide

@@ -4,7 +4,7 @@ import statistics
 
 from mann_bench.data.result import Memory, Result, Timing
 from mann_bench.data.units import format_bytes
-from mann_bench.measure.timing import FEWEST, MAX_WARMUP, STEADY, split_rounds
+from mann_bench.measure.samples import FEWEST, MAX_WARMUP, STEADY, split_rounds
 
 DRIFT_LIMIT = 0.05  # medians of rounds (or clocks) that differ by a larger part mean that the machine changed
 WIDE = 0.10  # relative half-width of an interval that says little

@@ -1,7 +1,5 @@
 """Time: warm up until steady, then sample until the median is precise enough or the budget ends. All samples are kept, in order."""
 
-import itertools
-import math
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -10,10 +8,7 @@ from pydantic import Field
 
 from mann_bench.data.result import Interval, Record, Samples, Sensors, Timing
 from mann_bench.measure.device import Device, PassTime
-
-MAX_WARMUP = 8  # passes
-STEADY = 0.1  # relative difference of two passes up to which timing counts as steady
-FEWEST = 5  # samples; an interval from fewer is not believed
+from mann_bench.measure.samples import FEWEST, MAX_WARMUP, STEADY, interval_over_rounds, median_interval
 
 
 class Round(Record):
@@ -27,25 +22,6 @@ class Round(Record):
     def wall_ms(self) -> list[float]:
         """Wall-clock time of each pass."""
         return [time.wall_ms for time in self.passes]
-
-
-def median_interval(samples: Sequence[float]) -> tuple[float, float, float]:
-    """Median and its 95% interval by order statistics (binomial ranks, normal approximation); minimum and maximum below six samples."""
-    ordered = sorted(samples)
-    count = len(ordered)
-    reach = 0.98 * math.sqrt(count)
-    low, high = math.floor(count / 2 - reach), math.ceil(count / 2 + reach)
-    return statistics.median(ordered), ordered[max(0, low)], ordered[min(count - 1, high)]
-
-
-def interval_over_rounds(rounds: Sequence[Sequence[float]]) -> tuple[float, float, float]:
-    """Median of all samples; the interval is the hull of the samples' 95% interval and that of the rounds' medians.
-
-    Samples of one round are not independent: if the machine changed between rounds, their number alone would make the interval too narrow.
-    """
-    median, low, high = median_interval([value for samples in rounds for value in samples])
-    _, low_round, high_round = median_interval([statistics.median(samples) for samples in rounds])
-    return median, min(low, low_round), max(high, high_round)
 
 
 def warm_up(device: Device, one_pass: Callable[[], None], between: Callable[[], None], budget_s: float) -> list[float]:
@@ -125,12 +101,6 @@ def summarize(
         cache=cache,
         sensors=[*rounds[0].sensors[:1], *(finished.sensors[-1] for finished in rounds if finished.sensors)],
     )
-
-
-def split_rounds(samples: Sequence[float], counts: Sequence[int]) -> list[list[float]]:
-    """The samples of each round; a single round of all if the counts are unknown."""
-    remaining = iter(samples)
-    return [list(itertools.islice(remaining, count)) for count in counts or [len(samples)]]
 
 
 def _samples(rounds: list[list[float]]) -> Samples:

@@ -26,7 +26,8 @@ from mann_bench.machine.cpus import ReservedCpus, deal, pick_cpus
 from mann_bench.machine.devices import free_bytes, why_no_device
 from mann_bench.machine.software import compiler
 from mann_bench.measure.predict import predict
-from mann_bench.measure.timing import FEWEST, Round, summarize
+from mann_bench.measure.samples import FEWEST
+from mann_bench.measure.timing import Round, summarize
 from mann_bench.run.process import WorkerProcess, most_workers
 from mann_bench.run.replies import Failure, Killed, Prepared, ReplyT
 

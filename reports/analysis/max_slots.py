@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from mann_bench.data.units import format_slots, round_slots
-from mann_bench.reports.analysis.scaling import Scaling
+from mann_bench.reports.analysis.scaling import Growth
 from mann_bench.reports.data.quantity import PEAK, TIME, Quantity
 
 BUDGETS: tuple[tuple[str, Quantity, float], ...] = (  # name, quantity, limit in the quantity's unit
@@ -40,7 +40,7 @@ class MaxSlots:
         return f"{round_slots(self.slots)} [{round_slots(self.low)}, {round_slots(self.high)}]{beyond}"
 
 
-def max_slots(frame: pd.DataFrame, fits: dict[str, dict[tuple[str, str], Scaling]]) -> list[MaxSlots]:
+def max_slots(frame: pd.DataFrame, fits: dict[str, dict[tuple[str, str], Growth]]) -> list[MaxSlots]:
     """Find the largest N of every curve within every budget.
 
     Args:
@@ -50,6 +50,6 @@ def max_slots(frame: pd.DataFrame, fits: dict[str, dict[tuple[str, str], Scaling
     limits = []
     for budget, quantity, limit in BUDGETS:
         for (setting, curve), fit in fits[quantity.key].items():
-            slots, low, high = fit.growth.largest_within(limit) or (None, 0.0, 0.0)
+            slots, low, high = fit.largest_within(limit) or (None, 0.0, 0.0)
             limits.append(MaxSlots(setting, curve, budget, slots, low, high, int(largest[setting, curve])))
     return limits

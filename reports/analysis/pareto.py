@@ -9,6 +9,7 @@ from mann_bench.data.registry import BUILT_INS, KINDS
 from mann_bench.reports.data.frame import EXACT_INDEXES
 
 COSTS = ["step_ms_median", "peak_bytes", "missed"]  # less is better; missed = 1 - recall
+INTERVAL = ["step_ms_ci_low", "step_ms_ci_high"]
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,13 @@ def pareto_fronts(frame: pd.DataFrame) -> list[ParetoFront]:
 
 
 def _beaten(rows: pd.DataFrame) -> dict[str, str]:
-    """The curves that another one beats, and the fastest that does."""
+    """The curves that another one beats, and the fastest that does. Times whose intervals overlap do not decide."""
     costs, curves = rows[COSTS].to_numpy(dtype=float), list(map(str, rows["curve"]))
+    low_ms, high_ms = rows[INTERVAL].to_numpy(dtype=float).T
     beaten = {}
-    for curve, own in zip(curves, costs, strict=True):
-        (better,) = np.nonzero((costs <= own).all(axis=1) & (costs < own).any(axis=1))
+    for curve, own, own_low_ms in zip(curves, costs, low_ms, strict=True):
+        surely_less = (high_ms < own_low_ms) | (costs[:, 1:] < own[1:]).any(axis=1)
+        (better,) = np.nonzero((costs <= own).all(axis=1) & surely_less)
         if len(better):
             beaten[curve] = curves[better[np.argmin(costs[better, 0])]]
     return beaten

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import optimize
 
 from mann_bench.data.units import format_slots, round_slots
-from mann_bench.reports.analysis.scaling import DRAWS, Floats, Scaling, value
+from mann_bench.reports.analysis.scaling import DRAWS, Floats, Growth, value
 from mann_bench.reports.data.quantity import TIME
 
 MAX_EXTRAPOLATION = 64  # how far beyond the largest N measured a fit is trusted, as a factor
@@ -24,7 +24,7 @@ class Ratio:
 
     The interval of the speed-up is the widest that the two medians' 95% intervals allow. `tape_bytes`: what one more step keeps for
     backward, of the curve and of the twin. `in_turn`: whether both were timed in turn, or at other moments of the run; None if the
-    results do not say.
+    results do not say. `warned`: whether one of the two cases has a warning.
     """
 
     setting: str
@@ -39,6 +39,7 @@ class Ratio:
     twin_case: str
     twin_model: str
     in_turn: bool | None
+    warned: bool
 
     @property
     def tape_ratio(self) -> float | None:
@@ -98,12 +99,13 @@ def ratios(frame: pd.DataFrame) -> list[Ratio]:
                     str(b["case_id"]),
                     str(b["model"]),
                     bool(a["comparison"] == b["comparison"]) if a["comparison"] and b["comparison"] else None,
+                    bool(a["warnings"] or b["warnings"]),
                 )
             )
     return pairs
 
 
-def crossovers(frame: pd.DataFrame, times: dict[tuple[str, str], Scaling]) -> list[Crossover]:
+def crossovers(frame: pd.DataFrame, times: dict[tuple[str, str], Growth]) -> list[Crossover]:
     """Find the N at which each curve overtakes its twins in time per step.
 
     Args:
@@ -140,15 +142,13 @@ def _overtakes(slots: list[int], gains: Floats) -> Floats:
     return np.where(~behind.any(axis=1), 0.0, np.where(behind[:, -1], np.inf, crossing))
 
 
-def _expected(subject: Scaling | None, twin: Scaling | None, after: int) -> tuple[float, float, float] | None:
+def _expected(subject: Growth | None, twin: Growth | None, after: int) -> tuple[float, float, float] | None:
     """The N beyond `after` (up to `MAX_EXTRAPOLATION` times it) at which the two fitted curves cross, with its 95% interval."""
     if subject is None or twin is None:
         return None
-    orders = (subject.growth.order, twin.growth.order)
-    resampled = [
-        _crossing(orders, coefficients, after) for coefficients in zip(subject.growth.resampled, twin.growth.resampled, strict=True)
-    ]
-    best = _crossing(orders, (np.array(subject.growth.coefficients), np.array(twin.growth.coefficients)), after)
+    orders = (subject.order, twin.order)
+    resampled = [_crossing(orders, coefficients, after) for coefficients in zip(subject.resampled, twin.resampled, strict=True)]
+    best = _crossing(orders, (np.array(subject.coefficients), np.array(twin.coefficients)), after)
     if best is None:
         return None
     low, high = np.quantile([slots or np.inf for slots in resampled], (0.025, 0.975), method="nearest")

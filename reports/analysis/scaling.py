@@ -1,12 +1,9 @@
-"""How a curve grows with N, described in two ways.
+"""How a curve grows with N: a + b g(N) with a, b >= 0 over the whole sweep, for g of O(1), O(log N), O(sqrt N), O(N), O(N^2).
 
-Powers (`fit_exponent`): straight lines on log-log axes, joined at measured sizes where the data ask for it. Below a break, the constant
-cost of a step dominates, or the memory fits a cache.
+Constant cost and growth are fitted together, so the fit also says at which N a limit is reached. This one fit is what the labels of
+curves, sentences, tables, limits and claims are made of.
 
-Orders (`fit_growth`): a + b g(N) with a, b >= 0 over the whole sweep, for g of O(1), O(log N), O(N), O(N^2). Constant cost and growth are
-fitted together, so the fit also says at which N a limit is reached.
-
-Both weigh a point by its standard error: the measured one, combined with `Quantity.floor`, the differences between sizes that are not
+A point is weighted by its standard error: the measured one, combined with `Quantity.floor`, the differences between sizes that are not
 growth (code paths, cache sets, pages). The stated errors count as `PRIOR` additional observations, so that a perfect fit to three points
 does not give an interval of no width.
 """
@@ -14,12 +11,11 @@ does not give an interval of no width.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations, pairwise
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize
 
 from mann_bench.reports.data.quantity import Quantity
 
@@ -27,53 +23,19 @@ Floats = NDArray[np.float64]
 
 MIN_SIZES = 3
 PRIOR = 4.0  # observations
-MAX_BREAKS = 2
 DRAWS = 400  # of the parametric bootstrap
 MAX_SLOTS = 2.0**80  # a limit that is reached at a larger N only is never reached
 BIC_MARGIN = 4.0  # the simplest order whose criterion is within this of the best is chosen
 MIN_SHARE = 0.2  # of the value at the largest N: an order whose leading term has less is rejected
-POWERS = {"O(N)": 1, "O(N^2)": 2}
+POWERS = {"O(sqrt N)": 0.5, "O(N)": 1, "O(N^2)": 2}
 SLOPE_MARGIN = 0.75  # N^p is rejected unless some local log-log slope is at least p - this
 ORDERS: dict[str, tuple[Callable[[Floats], Floats], ...]] = {
     "O(1)": (np.ones_like,),
     "O(log N)": (np.ones_like, np.log2),
+    "O(sqrt N)": (np.ones_like, np.sqrt),
     "O(N)": (np.ones_like, lambda n: n),
     "O(N^2)": (np.ones_like, lambda n: n, np.square),
 }
-
-
-@dataclass(frozen=True)
-class Segment:
-    """y ~ N^value from `first_slots` to `last_slots`, with the 95% interval of the exponent."""
-
-    value: float
-    ci_low: float
-    ci_high: float
-    first_slots: int
-    last_slots: int
-
-
-@dataclass(frozen=True)
-class Exponent:
-    """The powers of a curve, from small N to large; `value` and its interval are those at the largest sizes."""
-
-    segments: tuple[Segment, ...]
-    points: int
-
-    @property
-    def value(self) -> float:
-        """Exponent at the largest sizes."""
-        return self.segments[-1].value
-
-    @property
-    def ci_low(self) -> float:
-        """Lower end of its 95% interval."""
-        return self.segments[-1].ci_low
-
-    @property
-    def ci_high(self) -> float:
-        """Upper end of its 95% interval."""
-        return self.segments[-1].ci_high
 
 
 @dataclass(frozen=True)
@@ -91,10 +53,21 @@ class Growth:
     errors: tuple[float, ...]
 
     @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why the order may be another one: `O(log N) fits as well`, `3 sizes only`."""
+        others, sizes = self.equally_good, len(set(self.slots))
+        also = (f"{' and '.join(others)} fit{'s' if len(others) == 1 else ''} as well",) if others else ()
+        return (*also, f"{sizes} sizes only") if sizes == MIN_SIZES else also
+
+    @property
     def verdict(self) -> str:
-        """`O(N)`, or `O(1); O(log N) fits as well`."""
-        others = self.equally_good
-        return self.order + (f"; {' and '.join(others)} fit{'s' if len(others) == 1 else ''} as well" if others else "")
+        """The order and its doubts: `O(N)`, or `O(1); O(log N) fits as well`."""
+        return "; ".join([self.order, *self.doubts])
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether every value is 0."""
+        return not any(self.values)
 
     def at(self, slots: float) -> float:
         """Return the fitted value at N = `slots`."""
@@ -117,58 +90,15 @@ class Growth:
         return best, float(min(low, best)), float(max(high, best))
 
 
-@dataclass(frozen=True)
-class Scaling:
-    """Both descriptions of one curve; one that is 0 at every N has no exponent."""
-
-    exponent: Exponent | None
-    growth: Growth
-
-    @property
-    def is_zero(self) -> bool:
-        """Whether every value is 0."""
-        return not any(self.growth.values)
-
-
-def scalings(frame: pd.DataFrame, quantity: Quantity) -> dict[tuple[str, str], Scaling]:
+def growths(frame: pd.DataFrame, quantity: Quantity) -> dict[tuple[str, str], Growth]:
     """Fit each (setting, curve) that has enough sizes."""
     fits = {}
     for (setting, curve), part in frame[frame["status"] == "ok"].groupby(["setting", "curve"], sort=False):
         errors = quantity.errors(part)
         growth = fit_growth(part["slots"], part[quantity.column], errors)
         if growth is not None:
-            fits[str(setting), str(curve)] = Scaling(fit_exponent(part["slots"], part[quantity.column], errors), growth)
+            fits[str(setting), str(curve)] = growth
     return fits
-
-
-def fit_exponent(slots: pd.Series, values: pd.Series, errors: pd.Series | float) -> Exponent | None:
-    """Fit powers of N; None with fewer than three sizes of positive value.
-
-    Args:
-        errors: standard errors of log y.
-    """
-    n, y, sigma = _usable(slots, values, errors)
-    if len(np.unique(n)) < MIN_SIZES:
-        return None
-    x, z = np.log(n), np.log(y)
-    sizes = np.unique(n)
-    inner = sizes[2:-2]  # a segment holds at least three sizes, its ends included
-    candidates: list[tuple[float, ...]] = [()]
-    for count in range(1, MAX_BREAKS + 1):
-        candidates += [b for b in combinations(map(float, inner), count) if all(_between(sizes, *pair) >= 3 for pair in pairwise(b))]
-    fits = {breaks: _segmented(x, z, sigma, np.log(breaks)) for breaks in candidates}
-    best = min(candidates, key=lambda breaks: _criterion(fits[breaks][2], len(x), 2 + 2 * len(breaks)))
-    slopes, covariance, chi2 = fits[best]
-    freedom = PRIOR + len(x) - 2 - len(best)
-    quantile = float(stats.t.ppf(0.975, freedom)) * np.sqrt((PRIOR + chi2) / freedom)
-    edges = [sizes[0], *best, sizes[-1]]
-    segments = []
-    for number in range(len(best) + 1):
-        changes = np.array([0.0] + [1.0] * (number + 1) + [0.0] * (len(best) - number))  # their sum is the slope of this segment
-        slope, deviation = float(changes @ slopes), float(np.sqrt(changes @ covariance @ changes))
-        half_width = quantile * deviation
-        segments.append(Segment(slope, slope - half_width, slope + half_width, int(edges[number]), int(edges[number + 1])))
-    return Exponent(tuple(segments), len(x))
 
 
 def fit_growth(slots: pd.Series, values: pd.Series, errors: pd.Series | float) -> Growth | None:
@@ -206,19 +136,6 @@ def _usable(slots: pd.Series, values: pd.Series, errors: pd.Series | float) -> t
     usable = (y > 0) & np.isfinite(y)
     order = np.argsort(n[usable], kind="stable")
     return n[usable][order], y[usable][order], sigma[usable][order]
-
-
-def _between(sizes: Floats, low: float, high: float) -> int:
-    return int(((sizes >= low) & (sizes <= high)).sum())
-
-
-def _segmented(x: Floats, z: Floats, sigma: Floats, breaks: Floats) -> tuple[Floats, Floats, float]:
-    """Fit joined lines by least squares: (intercept and changes of slope, their covariance for the stated errors, chi squared)."""
-    columns = np.stack([np.ones_like(x), x - x[0], *(np.maximum(0, x - b) for b in breaks)], axis=1)
-    weighted = columns / sigma[:, None]
-    covariance = np.linalg.inv(weighted.T @ weighted)
-    solution = covariance @ weighted.T @ (z / sigma)
-    return np.asarray(solution), np.asarray(covariance), float(np.square((z - columns @ solution) / sigma).sum())
 
 
 def _terms(order: str, n: Floats) -> Floats:
@@ -267,6 +184,8 @@ def _solve(order: str, coefficients: Floats, limit: float) -> Floats:
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         if order == "O(log N)":
             slots = np.exp2(left / first)
+        elif order == "O(sqrt N)":
+            slots = np.square(np.maximum(left, 0) / first)
         else:  # second N^2 + first N = left, solved so that neither may be 0 alone
             slots = 2 * left / (first + np.sqrt(first**2 + 4 * second * np.maximum(left, 0)))
     starts = (_terms(order, np.ones(1)) @ coefficients.T)[0]

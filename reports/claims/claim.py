@@ -11,11 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from mann_bench.data.case import Case
 from mann_bench.data.units import format_bytes, parse_size
 
-Verdict = Literal["exceeded", "reproduced", "not reproduced", "not run"]
+Verdict = Literal["exceeded", "reproduced", "not reproduced", "not decided", "not run"]
 Side = dict[str, str | int]  # fields of a case and their values
 
 MAX_FACTOR = 1.1  # a value within this factor of the paper's reproduces it
-MAX_EXPONENT_DIFFERENCE = 0.05  # an exponent at most this much above the paper's reproduces it
 LEARNING = ("as_well", "faster", "level", "beyond", "failed")  # kinds that are judged from training runs
 UNITS = {"step_ms": "ms", "bytes_per_step": "bytes", "pass_bytes": "bytes", "start_bytes": "bytes", "peak_bytes": "bytes"}
 
@@ -28,8 +27,9 @@ class Claim(BaseModel):
     id: str
     says: str
     source: str
-    kind: Literal["ratio", "value", "difference", "exponent", "as_well", "faster", "level", "beyond", "failed"]
+    kind: Literal["ratio", "value", "difference", "order", "as_well", "faster", "level", "beyond", "failed"]
     paper: float | None = None
+    order: str = ""
     better: Literal["higher", "lower"] = "higher"
     quantity: str = "step_ms"
     of: Side = Field(default_factory=dict)
@@ -51,7 +51,8 @@ class Claim(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> "Claim":
-        needed = {"ratio": ("of", "paper", "over"), "difference": ("of", "paper", "less")}.get(self.kind, ("of", "paper"))
+        of_kind = {"ratio": ("of", "paper", "over"), "difference": ("of", "paper", "less"), "order": ("of", "order")}
+        needed = of_kind.get(self.kind, ("of", "paper"))
         if self.kind in LEARNING:
             needed = ("task", "levels") if self.kind in ("as_well", "faster") else ("task", "paper")
         missing = [name for name in needed if getattr(self, name) in ({}, None, "")]
@@ -62,6 +63,8 @@ class Claim(BaseModel):
     @property
     def paper_text(self) -> str:
         """The paper's number with its unit, or what the paper says where it gives none."""
+        if self.kind == "order":
+            return self.order
         return {"as_well": "as well", "faster": "faster"}.get(self.kind, "-") if self.paper is None else self.show(self.paper)
 
     def show(self, value: float) -> str:
@@ -70,14 +73,15 @@ class Claim(BaseModel):
             return f"{value:,.3g}x" if value < 1000 else f"{value:,.0f}x"
         if self.kind in LEARNING:
             return f"{value:,.0f}"
-        if self.kind == "exponent":
-            return f"N^{value:.2f}"
         return format_quantity(self.quantity, value)
 
 
 @dataclass(frozen=True)
 class ClaimVerdict:
-    """A claim judged in one setup of one run, which `how` describes; `remarks` are what a fair reader must know."""
+    """A claim judged in one setup of one run, which `how` describes; `remarks` are what a fair reader must know.
+
+    `order`: how the quantity grows, where the claim is about that.
+    """
 
     claim: Claim
     verdict: Verdict
@@ -87,12 +91,13 @@ class ClaimVerdict:
     how: str = ""
     remarks: tuple[str, ...] = ()
     case_ids: tuple[str, ...] = ()
+    order: str = ""
 
     @property
     def value_text(self) -> str:
-        """Our number with its unit, and its interval if it has one."""
+        """What was found: our number with its unit, and its interval if it has one."""
         if self.value is None:
-            return "-"
+            return self.order or "-"
         interval = "" if self.low is None or self.high is None else f" [{self.claim.show(self.low)}, {self.claim.show(self.high)}]"
         return self.claim.show(self.value) + interval
 
@@ -107,8 +112,6 @@ def load_claims() -> tuple[Claim, ...]:
 def verdict_of(claim: Claim, value: float) -> Verdict:
     """Compare a value with the paper's: within `MAX_FACTOR` of it reproduces the claim, better by more exceeds it."""
     assert claim.paper is not None
-    if claim.kind == "exponent":
-        return "reproduced" if value <= claim.paper + MAX_EXPONENT_DIFFERENCE else "not reproduced"
     gain = value / claim.paper if claim.better == "higher" else claim.paper / max(value, 1e-12)
     return "exceeded" if gain > MAX_FACTOR else "reproduced" if gain >= 1 / MAX_FACTOR else "not reproduced"
 

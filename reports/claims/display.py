@@ -42,7 +42,7 @@ def claims_table(verdicts: Sequence[ClaimVerdict]) -> Table:
 def to_text(judged: ClaimVerdict) -> str:
     """Return the verdict as lines for a terminal."""
     lines = [f"{judged.verdict.upper():15} {judged.claim.says} ({judged.claim.source})"]
-    if judged.value is not None:
+    if judged.value is not None or judged.order:
         lines.append(f"{'':15} paper {judged.claim.paper_text}, here {judged.value_text}; {judged.how}")
     lines += [f"{'':15} - {remark}" for remark in judged.remarks]
     if judged.case_ids:
@@ -58,6 +58,7 @@ def to_json(judged: ClaimVerdict) -> dict[str, Json]:
         "source": judged.claim.source,
         "paper": judged.claim.paper,
         "value": judged.value if judged.value is None or np.isfinite(judged.value) else None,
+        "order": judged.order or None,
         "ci_low": judged.low,
         "ci_high": judged.high,
         "verdict": judged.verdict,

@@ -1,10 +1,10 @@
-"""Judge claims about time and memory from measured cases: ratio, value, difference or exponent, with honest remarks."""
+"""Judge claims about time and memory from measured cases: ratio, value, difference or order, with honest remarks."""
 
 import pandas as pd
 
 from mann_bench.data.case import CURVE, Case
-from mann_bench.reports.analysis.scaling import fit_exponent
-from mann_bench.reports.claims.claim import Claim, ClaimVerdict, Side, format_quantity, verdict_of
+from mann_bench.reports.analysis.scaling import ORDERS, Growth, fit_growth
+from mann_bench.reports.claims.claim import Claim, ClaimVerdict, Side, Verdict, format_quantity, verdict_of
 from mann_bench.reports.data.frame import EXACT_INDEXES
 from mann_bench.reports.data.quantity import QUANTITIES, TIME
 
@@ -12,7 +12,7 @@ from mann_bench.reports.data.quantity import QUANTITIES, TIME
 def judge_measured(claim: Claim, frame: pd.DataFrame) -> list[ClaimVerdict]:
     """Judge a claim in every setup of the frame that it is about; [] if there is none."""
     rows = _matching(frame[frame["status"] == "ok"], claim.where)
-    if claim.kind == "exponent":
+    if claim.kind == "order":
         curves = _matching(rows, claim.of).groupby(_setup(rows, "slots"), sort=False)
         return [verdict for _, curve in curves for verdict in _judge_curve(claim, curve)]
     other = claim.over or claim.less
@@ -55,14 +55,22 @@ def _judge_pair(claim: Claim, subject: pd.Series, partner: pd.Series | None, set
 
 def _judge_curve(claim: Claim, curve: pd.DataFrame) -> list[ClaimVerdict]:
     quantity = next(q for q in QUANTITIES if q.column == (TIME.column if claim.quantity == "step_ms" else claim.quantity))
-    fit = fit_exponent(curve["slots"], curve[quantity.column], quantity.errors(curve))
-    if fit is None:
+    growth = fit_growth(curve["slots"], curve[quantity.column], quantity.errors(curve))
+    if growth is None:
         return []
+    largest = curve.sort_values("slots", kind="stable").iloc[-1]
     remarks = [claim.note] if claim.note else []
-    remarks += [f"Fitted over N = {fit.segments[-1].first_slots:,} to {fit.segments[-1].last_slots:,}.", *_about_ours(curve.iloc[-1])]
+    remarks += [f"Fitted over N = {growth.slots[0]:,.0f} to {growth.slots[-1]:,.0f}.", *_about_ours(largest)]
     case_ids = tuple(map(str, curve["case_id"]))
-    verdict, how = verdict_of(claim, fit.value), _how(curve.iloc[-1])
-    return [ClaimVerdict(claim, verdict, fit.value, fit.ci_low, fit.ci_high, how, tuple(remarks), case_ids)]
+    verdict = _verdict_of_order(claim, growth)
+    return [ClaimVerdict(claim, verdict, how=_how(largest), remarks=tuple(remarks), case_ids=case_ids, order=growth.verdict)]
+
+
+def _verdict_of_order(claim: Claim, growth: Growth) -> Verdict:
+    """Compare orders: "not decided" if the points cannot tell one that the claim allows from one that it does not."""
+    orders = list(ORDERS)
+    allowed = [orders.index(order) <= orders.index(claim.order) for order in (growth.order, *growth.equally_good)]
+    return "reproduced" if all(allowed) else "not decided" if any(allowed) else "not reproduced"
 
 
 def _about_baseline(claim: Claim, dense: pd.Series, ours: pd.Series, setup: pd.DataFrame) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mann_bench.data.case import Case, stable_id
 from mann_bench.data.result import Backend, Result
-from mann_bench.measure.timing import split_rounds
+from mann_bench.measure.samples import split_rounds
 
 BYTES = ("peak_bytes", "tape_bytes", "state_bytes", "bytes_per_step")
 

@@ -12,6 +12,7 @@ from mann_bench.data.labels import LETTERS
 from mann_bench.data.result import Result
 from mann_bench.data.store import RESULTS, iter_records, load_run
 from mann_bench.data.text import defused, one_line, visible
+from mann_bench.measure.advice import advise
 
 EXACT_INDEXES = ("exact", "live")  # searches that find every true neighbour
 
@@ -19,7 +20,8 @@ EXACT_INDEXES = ("exact", "live")  # searches that find every true neighbour
 def load_frame(runs: Sequence[Path]) -> pd.DataFrame:
     """Load all results of the runs; UsageError naming file and line if one cannot be read.
 
-    Column `run` names the run, `curve` the line in a plot, `setting` what all curves of one plot have in common.
+    Column `run` names the run, `curve` the line in a plot, `setting` what all curves of one plot have in common, `warnings` what is to be
+    known before a number is believed.
     """
     named = list(zip(run_names(runs), runs, strict=True))
     frame = pd.DataFrame([_row(name, result) for name, run in named for result in iter_records(run, RESULTS)])
@@ -72,6 +74,7 @@ def _row(run: str, result: Result) -> dict[str, object]:
     row["pass_bytes"] = float(memory.peak_bytes - memory.start_bytes) if memory else float("nan")
     row["recall"] = result.recall if result.recall is not None else float("nan")
     row["wall_s"] = result.wall_s
+    row["warnings"] = ". ".join(advise(result))
     return {name: one_line(value) if isinstance(value, str) else value for name, value in row.items()} | {
         "output": visible(result.output or "")
     }

@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
+import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.scale import SymmetricalLogTransform
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import FixedLocator, LogLocator
 
 # Dark on white. Any two are at least 20 CIE units apart for normal, red-blind and green-blind readers (seaborn's palette: 13).
@@ -20,6 +24,8 @@ INK, FAINT = "#1c1c1c", "#666666"
 DASHES = {"plain": "-", "checkpointed": "--", "compiled": ":"}
 MARKERS = "os^DvPX*<>"
 LABEL_HEIGHT = 0.055  # as a fraction of the height of the axes
+LABELS_AT = 1.09  # in widths of the axes, from their left
+LABEL_FONT = FontProperties(family="DejaVu Sans", weight="bold", size=8.5)
 STYLE: Any = {  # `Any` because matplotlib types each key by itself
     "svg.hashsalt": "mann-bench",
     "svg.fonttype": "none",  # text stays text: it can be selected, searched and read aloud
@@ -35,12 +41,14 @@ styled = matplotlib.rc_context(STYLE)  # decorates every function that draws or 
 
 
 class CurveEnd(NamedTuple):
-    """The last point of a curve (data coordinates) and the label that is written beside it."""
+    """The last point of a curve (data coordinates), the label that is written beside it, and how the curve is drawn."""
 
     x: float
     y: float
     text: str
     color: str
+    dashes: str = "-"
+    marker: int | None = None
 
 
 def blank(title: str, subtitle: str = "", *, size: tuple[float, float] = (6.2, 4.0)) -> tuple[Figure, Axes]:
@@ -56,13 +64,39 @@ def blank(title: str, subtitle: str = "", *, size: tuple[float, float] = (6.2, 4
     axes.set_title(literal(f"{title}\n" if subtitle else title), loc="left", fontsize=11, fontweight="bold")
     if subtitle:
         figure.subplots_adjust(left=0.135, right=0.645, bottom=0.125, top=0.87)
-        axes.text(0, 1.03, literal(subtitle), transform=axes.transAxes, fontsize=8.5, color="#555555")
+        place: Any = {"xycoords": "axes fraction", "textcoords": "offset points"}
+        axes.annotate(literal(subtitle), (0, 1), (0, 7), fontsize=8.5, color="#555555", **place)
     return figure, axes
 
 
 def literal(text: str) -> str:
     """Return a text for matplotlib that holds no formula: it would read what stands between two dollar signs as one."""
     return text.replace("$", r"\$")
+
+
+def colors_of(frame: pd.DataFrame) -> dict[str, str]:
+    """Choose the colour of each curve, the same in every plot of a report.
+
+    A built-in model has its own colour. Its variants share it and differ in dashes; its indexes and kernels, and the same model in several
+    runs, have shades of it. Everything else has a colour by its place among all that is no built-in.
+    """
+    names = frame.drop_duplicates("curve")
+    colors: dict[str, str] = {}
+    others = names[~names["model"].isin(list(COLORS))]
+    keys = list(dict.fromkeys(_kind_of_color(row) for _, row in others.iterrows()))
+    palette = OTHER_COLORS if len(keys) <= len(OTHER_COLORS) else seaborn.husl_palette(len(keys), l=0.45).as_hex()
+    for _, row in others.iterrows():
+        colors[str(row["curve"])] = palette[keys.index(_kind_of_color(row))]
+    for model, rows in names[names["model"].isin(list(COLORS))].groupby("model", sort=False):
+        keys = list(dict.fromkeys(_kind_of_color(row) for _, row in rows.iterrows()))
+        shades = seaborn.light_palette(COLORS[str(model)], len(keys) + 2, reverse=True).as_hex()  # the last two are nearly white
+        for _, row in rows.iterrows():
+            colors[str(row["curve"])] = shades[keys.index(_kind_of_color(row))]
+    return colors
+
+
+def _kind_of_color(row: pd.Series) -> tuple[str, ...]:
+    return str(row["model"]), str(row["kernels"]), str(row["index"]), str(row["run"])
 
 
 def color_of(model: str, number: int) -> str:
@@ -98,42 +132,69 @@ def set_y_ticks(axes: Axes, base: float) -> None:
         axes.yaxis.set_major_locator(LogLocator(base=base, numticks=9))
 
 
-def mark_cases(axes: Axes, x: Any, y: Any, color: str, number: int, case_ids: Sequence[str] | pd.Series) -> None:
-    """Draw points that link to the rows of their cases in the page; `number` picks the marker."""
+def mark_cases(axes: Axes, x: Any, y: Any, color: str, number: int, case_ids: Sequence[str] | pd.Series, warned: Any) -> None:
+    """Draw points that link to the rows of their cases in the page.
+
+    Args:
+        number: picks the marker.
+        warned: whether the case of each point has a warning, which a ring around it shows.
+    """
     urls = [f"#case-{case_id}" for case_id in case_ids]
+    ringed = np.asarray(warned, dtype=bool)
+    if ringed.any():
+        xs, ys = np.asarray(x, dtype=float)[ringed], np.asarray(y, dtype=float)[ringed]
+        axes.scatter(xs, ys, s=60, facecolors="none", edgecolors=FAINT, linewidths=0.8, zorder=2.9)
     axes.scatter(x, y, s=24, color=color, marker=MARKERS[number % len(MARKERS)], zorder=3, linewidths=0.6, edgecolors="white", urls=urls)
 
 
 def label_ends(axes: Axes, ends: list[CurveEnd]) -> None:
-    """Write each curve's label to the right of the plot; labels that would overlap are pushed apart."""
+    """Write each curve's label, with its marker, to the right of the plot; labels that would overlap are pushed apart.
+
+    No line leads from a curve to its label: it would cross values of x at which nothing was measured. The figure grows to hold its labels.
+    """
     if not ends:
-        axes.text(0.5, 0.5, "nothing measured", transform=axes.transAxes, ha="center")
+        show_nothing(axes)
         return
     axes.margins(y=0.12)
     scale = axes.yaxis.get_transform()
     low, high = scale.transform(axes.get_ylim())
     ends.sort(key=lambda end: end.y)
+    label_height = min(LABEL_HEIGHT, 1 / len(ends))
     heights: list[float] = []
     for end in ends:
         wanted = (float(scale.transform([end.y])[0]) - low) / (high - low)
-        heights.append(max(wanted, heights[-1] + LABEL_HEIGHT) if heights else wanted)
+        heights.append(max(wanted, heights[-1] + label_height) if heights else wanted)
     highest = 1.0
     for number in reversed(range(len(heights))):  # push down what stands above the plot
         heights[number] = min(heights[number], highest)
-        highest = heights[number] - LABEL_HEIGHT
+        highest = heights[number] - label_height
     for end, height in zip(ends, heights, strict=True):
-        axes.annotate(
-            literal(end.text),
-            xy=(end.x, end.y),
-            xytext=(1.03, height),
-            textcoords="axes fraction",
-            color=end.color,
-            va="center",
-            fontsize=8.5,
-            fontweight="bold",
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "color": end.color, "alpha": 0.35, "linewidth": 0.8},
-        )
+        sample: Any = {"transform": axes.transAxes, "clip_on": False, "color": end.color}
+        axes.plot([1.02, 1.075], [height, height], end.dashes, linewidth=1.6, **sample)
+        if end.marker is not None:
+            shape = MARKERS[end.marker % len(MARKERS)]
+            axes.plot([1.0475], [height], marker=shape, markersize=5, markeredgecolor="white", markeredgewidth=0.5, **sample)
+        axes.text(LABELS_AT, height, literal(end.text), color=end.color, va="center", fontproperties=LABEL_FONT, transform=axes.transAxes)
+    _make_room(axes, max(TextPath((0, 0), literal(end.text), prop=LABEL_FONT).get_extents().x1 / 72 for end in ends), len(ends))
+
+
+def _make_room(axes: Axes, label_inches: float, labels: int) -> None:
+    """Widen the figure beside the plot, and make plot and figure higher, where the labels need more than there is."""
+    figure = axes.figure.figure
+    width, height = figure.get_size_inches()
+    box = axes.get_position()
+    left, right, bottom, top = box.x0 * width, box.x1 * width, box.y0 * height, box.y1 * height
+    width = max(width, left + LABELS_AT * (right - left) + label_inches + 0.1)
+    higher = max(0.0, labels * LABEL_HEIGHT - 1) * (top - bottom)
+    height += higher
+    figure.set_size_inches(width, height)
+    figure.subplots_adjust(left=left / width, right=right / width, bottom=bottom / height, top=(top + higher) / height)
+
+
+def show_nothing(axes: Axes) -> None:
+    """Say that there is nothing to draw, without axes that would invent numbers."""
+    axes.text(0.5, 0.5, "nothing measured", transform=axes.transAxes, ha="center")
+    axes.set_axis_off()
 
 
 @styled

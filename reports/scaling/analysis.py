@@ -10,7 +10,7 @@ from mann_bench.reports.analysis.gains import Gain, gains
 from mann_bench.reports.analysis.max_slots import MaxSlots, max_slots
 from mann_bench.reports.analysis.pareto import ParetoFront, pareto_fronts
 from mann_bench.reports.analysis.ratios import Crossover, Ratio, crossovers, ratios
-from mann_bench.reports.analysis.scaling import Scaling, scalings
+from mann_bench.reports.analysis.scaling import Growth, growths
 from mann_bench.reports.data.frame import load_frame
 from mann_bench.reports.data.quantity import QUANTITIES, TIME
 
@@ -21,7 +21,7 @@ class Analysis:
 
     frame: pd.DataFrame
     settings: list[str]
-    fits: dict[str, dict[tuple[str, str], Scaling]]
+    fits: dict[str, dict[tuple[str, str], Growth]]
     gains: list[Gain]
     ratios: list[Ratio]
     crossovers: list[Crossover]
@@ -32,7 +32,7 @@ class Analysis:
 def analyse(runs: Sequence[Path]) -> Analysis:
     """Load and analyse the runs; UsageError naming file and line if one cannot be read."""
     frame = load_frame(runs)
-    fits = {quantity.key: scalings(frame, quantity) for quantity in QUANTITIES}
+    fits = {quantity.key: growths(frame, quantity) for quantity in QUANTITIES}
     return Analysis(
         frame,
         list(dict.fromkeys(frame["setting"])),

@@ -1,11 +1,12 @@
 """The scaling report: sentences first, then plots, tables, environment. One HTML file, Markdown, CSV, SVG and PNG."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mann_bench.reports.data.frame import environments, write_csv
 from mann_bench.reports.data.quantity import PASS, PEAK, TAPE, TIME, Quantity
 from mann_bench.reports.html.page import Plot, environment_lines, save_plots, write_page
+from mann_bench.reports.html.plots import colors_of
 from mann_bench.reports.html.table import Table, shorten
 from mann_bench.reports.scaling.analysis import Analysis
 from mann_bench.reports.scaling.sentences import coverage, sentences
@@ -24,10 +25,10 @@ def write_scaling_page(analysis: Analysis, runs: Sequence[Path], out: Path, firs
         first_tables: shown before the tables of the analysis.
     """
     shown_environments = [environment_lines(run) for run in environments(runs)]
-    figures = {}
+    figures, colors = {}, colors_of(analysis.frame)
     for number, setting in enumerate(analysis.settings[:MOST_DRAWN]):
         suffix = f"-{number}" if len(analysis.settings) > 1 else ""
-        figures[setting] = save_plots(draw_all(analysis, setting), out, where=setting, suffix=suffix)
+        figures[setting] = save_plots(draw_all(analysis, setting, colors), out, where=setting, suffix=suffix)
     write_csv(analysis.frame.drop(columns=["setting"]), out / "results.csv")
     context = {
         "verdicts": {setting: sentences(analysis, setting) for setting in analysis.settings},
@@ -42,27 +43,28 @@ def write_scaling_page(analysis: Analysis, runs: Sequence[Path], out: Path, firs
     return write_page(out / "report.html", context)
 
 
-def draw_all(analysis: Analysis, setting: str) -> Iterator[Plot]:
+def draw_all(analysis: Analysis, setting: str, colors: Mapping[str, str]) -> Iterator[Plot]:
     """Draw every plot of a setting that has something to show."""
     frame = analysis.frame
 
     def against_slots(*quantities: Quantity) -> Iterator[Plot]:
         for quantity in quantities:
-            yield Plot(quantity.key, quantity.title, draw_quantity(frame, quantity, analysis.fits[quantity.key], setting))
+            yield Plot(quantity.key, quantity.title, draw_quantity(frame, quantity, analysis.fits[quantity.key], setting, colors))
 
     yield from against_slots(TAPE, TIME)
     ratios = [ratio for ratio in analysis.ratios if ratio.setting == setting]
     if ratios:
-        yield Plot("times_faster", "Times faster than the twin", draw_ratios(ratios, setting, "time"))
+        yield Plot("times_faster", "Times faster than the twin", draw_ratios(ratios, setting, "time", colors))
     if any(ratio.tape_ratio is not None for ratio in ratios):
-        yield Plot("times_smaller", "Times less memory a step", draw_ratios(ratios, setting, "memory"))
+        yield Plot("times_smaller", "Times less memory a step", draw_ratios(ratios, setting, "memory", colors))
     yield from against_slots(PASS, PEAK)
     fronts = [(len(front.rows) + len(front.beaten), front) for front in analysis.fronts if front.setting == setting]
     if fronts:  # draw the largest N at which at least half of the curves ran
         most = max(curves for curves, _ in fronts)
         front = max((front for curves, front in fronts if 2 * curves >= most), key=lambda front: front.slots)
-        yield Plot("front", "Time against memory", draw_front(front, frame))
-    recall = draw_recall(frame, setting)
+        yield Plot("front", "Time against memory", draw_front(front, frame, colors))
+    recall = draw_recall(frame, setting, colors)
     if recall is not None:
         yield Plot("recall", "Recall against time", recall)
-    yield Plot("survival", "How far each curve got", draw_survival(frame, setting))
+    if (frame.loc[frame["setting"] == setting, "status"] != "ok").any():
+        yield Plot("survival", "How far each curve got", draw_survival(frame, setting, colors))

@@ -7,7 +7,7 @@ from mann_bench.reports.analysis.scaling import ORDERS, Growth
 from mann_bench.reports.data.quantity import TAPE, TIME, Quantity
 from mann_bench.reports.scaling.analysis import Analysis
 
-PER_UNIT = {"O(log N)": "a doubling", "O(N)": "a slot", "O(N^2)": "a pair of slots"}
+PER_UNIT = {"O(log N)": "a doubling", "O(sqrt N)": "times the root of N", "O(N)": "a slot", "O(N^2)": "a pair of slots"}
 
 
 def sentences(analysis: Analysis, setting: str) -> list[str]:
@@ -43,21 +43,37 @@ def _factor(factor: Factor) -> str:
 
 
 def coverage(analysis: Analysis) -> str:
-    """State how many cases were measured."""
-    failed, total = int((analysis.frame["status"] != "ok").sum()), len(analysis.frame)
-    return f"{total - failed} of {total} cases were measured" + (f"; {failed} were not, for the reasons below." if failed else ".")
+    """State how many cases were measured, how well their medians are known, and how many have a warning."""
+    frame = analysis.frame
+    measured = frame[frame["status"] == "ok"]
+    failed, total, warned = len(frame) - len(measured), len(frame), int((measured["warnings"] != "").sum())
+    text = f"{total - failed} of {total} cases were measured" + (f"; {failed} were not, for the reasons below." if failed else ".")
+    half_width = ((measured["step_ms_ci_high"] - measured["step_ms_ci_low"]) / 2 / measured["step_ms_median"]).dropna()
+    if len(half_width):
+        half, most = half_width.quantile((0.5, 0.9))
+        text += f" Half of the median times are known to ±{half:.1%} or better, nine in ten to ±{most:.1%}."
+    if warned:
+        text += (
+            f" {warned} {'case has a warning' if warned == 1 else 'cases have warnings'}: a ring in the plots, and the last column of the"
+        )
+        text += " table of cases."
+    return text
 
 
 def _by_order(analysis: Analysis, setting: str, quantity: Quantity, about: str) -> str:
-    """`The time a step takes does not grow with N for sam; it grows as O(N) for ntm, dam; ...`."""
+    """`The time a step takes does not grow with N for sam (O(log N) fits as well); it grows as O(N) for ntm, dam; ...`."""
     fits = {curve: fit for (fit_setting, curve), fit in analysis.fits[quantity.key].items() if fit_setting == setting}
     zero = ", ".join(curve for curve, fit in fits.items() if fit.is_zero)
     groups = [f"is 0 at every N for {zero}"] if zero else []
     for order in ORDERS:
-        curves = ", ".join(curve for curve, fit in fits.items() if fit.growth.order == order and not fit.is_zero)
+        curves = ", ".join(_with_doubts(curve, fit) for curve, fit in fits.items() if fit.order == order and not fit.is_zero)
         if curves:
             groups.append(f"does not grow with N for {curves}" if order == "O(1)" else f"grows as {order} for {curves}")
     return f"{about} {'; it '.join(groups)}." if groups else ""
+
+
+def _with_doubts(curve: str, growth: Growth) -> str:
+    return f"{curve} ({'; '.join(growth.doubts)})" if growth.doubts else curve
 
 
 def format_rate(growth: Growth, quantity: Quantity) -> str:

@@ -15,7 +15,6 @@ from mann_bench.reports.data.quantity import QUANTITIES, TAPE, TIME
 from mann_bench.reports.html.table import LONG, Cell, Column, Table
 from mann_bench.reports.scaling.analysis import Analysis
 from mann_bench.reports.scaling.sentences import format_rate
-from mann_bench.reports.scaling.slots_plots import format_power
 
 
 def summary(analysis: Analysis, setting: str) -> Table:
@@ -27,7 +26,7 @@ def summary(analysis: Analysis, setting: str) -> Table:
         cells = [Cell(curve)]
         for fits, quantity in ((memory, TAPE), (time, TIME)):
             fit = fits.get((setting, curve))
-            cells.append(Cell(f"{fit.growth.order}: {format_rate(fit.growth, quantity)}", fit.growth.order) if fit else Cell("-"))
+            cells.append(Cell(f"{fit.verdict}: {format_rate(fit, quantity)}", fit.order) if fit else Cell("-"))
         cells += [_limit_cell(limits.get((curve, budget))) for budget in ("10 ms a step", "16 GiB")]
         rows.append(tuple(cells))
     heads = ("", "memory each further step takes", "time a step", "largest N in 10 ms a step", "largest N in 16 GiB")
@@ -84,37 +83,30 @@ def _factor_cell(factor: Factor | None, mark: str = "") -> Cell:
 
 
 def growth_table(analysis: Analysis) -> Table:
-    """Tabulate order, rate and powers of every curve and quantity."""
+    """Tabulate order and rate of every curve and quantity."""
     rows = []
     measured = analysis.frame[analysis.frame["status"] == "ok"].sort_values("slots", kind="stable")
     parts = {(str(setting), str(curve)): part for (setting, curve), part in measured.groupby(["setting", "curve"], sort=False)}
     for quantity in QUANTITIES:
         for (setting, curve), fit in analysis.fits[quantity.key].items():
             part = parts[setting, curve]
-            powers = Cell("0 at every N", "")
-            if fit.exponent is not None:
-                segments = ((format_power(s.value), f"[{s.ci_low:.2f}, {s.ci_high:.2f}]", s.last_slots) for s in fit.exponent.segments)
-                text = ", then ".join(f"{power} {interval} to {format_slots(last)}" for power, interval, last in segments)
-                powers = Cell(text, fit.exponent.value)
             rows.append(
                 (
                     Cell(quantity.title),
                     Cell(setting),
                     Cell(curve),
-                    Cell(fit.growth.verdict),
-                    Cell(format_rate(fit.growth, quantity), fit.growth.coefficients[-1]),
-                    powers,
+                    Cell(fit.verdict),
+                    Cell(format_rate(fit, quantity), fit.coefficients[-1]),
                     Cell("", len(part), tuple((format_slots(int(n)), c) for n, c in zip(part["slots"], part["case_id"], strict=True))),
                 )
             )
     note = (
         "Order: a + b g(N) with a, b >= 0 over the whole sweep, the simplest that explains it about as well as the best; rate: b of the "
-        "leading term. Powers: lines on log-log axes, broken where the data ask for it, with the 95% interval of each exponent. Values may "
-        "differ from size to size by 10% (time, peaks) or 1% (memory a step) for reasons that are not growth. "
+        "leading term. Values may differ from size to size by 10% (time, peaks) or 1% (memory a step) for reasons that are not growth. "
         "Of a curve with values above 0, those that are 0 are left out."
     )
-    heads = ("quantity", "setting", "curve", "order", "rate", "powers, from small N to large", "cases, by N")
-    return Table("Growth with N", note, tuple(Column(h, h == "rate", h.startswith("powers")) for h in heads), tuple(rows))
+    heads = ("quantity", "setting", "curve", "order", "rate", "cases, by N")
+    return Table("Growth with N", note, tuple(Column(h, h == "rate", h.startswith("cases")) for h in heads), tuple(rows))
 
 
 def ratio_table(analysis: Analysis) -> Table:
@@ -218,13 +210,16 @@ def result_table(frame: pd.DataFrame) -> Table:
             Cell(f"{r['recall']:.3f}" if r["recall"] == r["recall"] else "-", r["recall"] if r["recall"] == r["recall"] else ""),
             Cell(r["ran_kernels"]),
             Cell(r["case_id"], r["case_id"]),
+            Cell(r["warnings"]),
         )
         for r in measured.to_dict("records")
     )
     heads = [Column("curve"), Column("setting"), Column("N", True), Column("ms a step", True), Column("95% interval")]
     heads += [Column(h, True) for h in ("samples", "bytes a step", "bytes a slot and step", "peak of the pass", "peak in all", "recall")]
     note = "Peak of the pass is above what the model and its memory hold. Click a heading to sort."
-    return Table("Every measured case", note, (*heads, Column("kernels"), Column("case")), rows, _anchors(measured))
+    return Table(
+        "Every measured case", note, (*heads, Column("kernels"), Column("case"), Column("warnings", wraps=True)), rows, _anchors(measured)
+    )
 
 
 def failure_table(frame: pd.DataFrame) -> Table:

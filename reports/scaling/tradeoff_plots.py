@@ -1,16 +1,18 @@
 """Plots of trade-offs: recall against time, and time against peak memory at one N."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mann_bench.data.units import format_bytes, format_slots
 from mann_bench.reports.analysis.pareto import ParetoFront
-from mann_bench.reports.html.plots import INK, blank, color_of, literal, mark_cases, set_y_ticks, styled
+from mann_bench.reports.html.plots import INK, blank, literal, mark_cases, set_y_ticks, styled
 
 
 @styled
-def draw_recall(frame: pd.DataFrame, setting: str) -> Figure | None:
+def draw_recall(frame: pd.DataFrame, setting: str, colors: Mapping[str, str]) -> Figure | None:
     """Draw the share of the true nearest rows that are found, against time; None if no case of the setting has a recall."""
     part = frame[(frame["setting"] == setting) & (frame["status"] == "ok") & frame["recall"].notna()]
     if part.empty:
@@ -19,9 +21,9 @@ def draw_recall(frame: pd.DataFrame, setting: str) -> Figure | None:
     axes.set_xscale("log")
     for number, (name, curve) in enumerate(part.groupby("curve", sort=False)):
         curve = curve.sort_values("slots")
-        color = color_of(str(curve["index"].iloc[0]), number)
+        color = colors[str(name)]
         axes.plot(curve["step_ms_median"], curve["recall"], color=color, linewidth=1, alpha=0.5)
-        mark_cases(axes, curve["step_ms_median"], curve["recall"], color, number, curve["case_id"])
+        mark_cases(axes, curve["step_ms_median"], curve["recall"], color, number, curve["case_id"], curve["warnings"] != "")
         for _, row in curve.iterrows():
             text = f"{name} {format_slots(int(row['slots']))}"
             point = (row["step_ms_median"], row["recall"])
@@ -33,7 +35,7 @@ def draw_recall(frame: pd.DataFrame, setting: str) -> Figure | None:
 
 
 @styled
-def draw_front(front: ParetoFront, frame: pd.DataFrame) -> Figure:
+def draw_front(front: ParetoFront, frame: pd.DataFrame, colors: Mapping[str, str]) -> Figure:
     """Draw time against peak memory at one N; the curves on the front are joined and have bold labels."""
     figure, axes = blank(f"Time against memory at N = {format_slots(front.slots)}", front.setting)
     figure.subplots_adjust(right=0.84)
@@ -45,8 +47,8 @@ def draw_front(front: ParetoFront, frame: pd.DataFrame) -> Figure:
         best = row["curve"] in set(front.rows["curve"])
         if not best and row["curve"] not in front.beaten:
             continue  # a model without N slots
-        color = color_of(str(row["model"]), number)
-        mark_cases(axes, [row["step_ms_median"]], [row["peak_bytes"]], color, number, [row["case_id"]])
+        color = colors[str(row["curve"])]
+        mark_cases(axes, [row["step_ms_median"]], [row["peak_bytes"]], color, number, [row["case_id"]], [row["warnings"] != ""])
         axes.annotate(
             literal(row["curve"]),
             (row["step_ms_median"], row["peak_bytes"]),

@@ -7,16 +7,8 @@ import pytest
 
 from mann_bench.data.result import Sensors
 from mann_bench.measure.device import PassTime
-from mann_bench.measure.timing import (
-    Round,
-    interval_over_rounds,
-    median_interval,
-    sample,
-    split_rounds,
-    steady_enough,
-    summarize,
-    warm_up,
-)
+from mann_bench.measure.samples import interval_over_rounds, median_interval, split_rounds
+from mann_bench.measure.timing import Round, sample, steady_enough, summarize, warm_up
 from mann_bench.run.replies import decode_reply, reply_fields
 from tests.support.fakes import FakeDevice
 

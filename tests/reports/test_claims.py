@@ -91,7 +91,7 @@ def test_other_set_ups_are_not_mixed(judge):
     assert named(judge(one_step, ten_steps), "time-ann")[0].verdict == "not run"
 
 
-def test_value_difference_and_exponent(judge):
+def test_value_difference_and_order(judge):
     small: dict[str, Any] = {"batch": 1, "steps": 100}
     curve = [make_result("sam", n, ms=1, per_step=500, **small) for n in (64, 1024, 2**16)]
     links: dict[str, Any] = {"slots": 2048, "batch": 1, "steps": 10, "mode": "infer"}
@@ -104,11 +104,20 @@ def test_value_difference_and_exponent(judge):
     assert link.value == pytest.approx(0.06)
     assert link.verdict == "exceeded"
     (flat,) = named(judged, "space-order")
-    assert flat.value == pytest.approx(0, abs=1e-9)
-    assert flat.verdict == "reproduced"
+    assert (flat.value_text, flat.verdict) == ("O(1); 3 sizes only", "reproduced")
     assert "Fitted over N = 64 to 65,536." in flat.remarks
     growing = [make_result("sam", n, per_step=n, **small) for n in (64, 1024, 2**16)]
-    assert named(judge(*growing), "space-order")[0].verdict == "not reproduced"
+    (linear,) = named(judge(*growing), "space-order")
+    assert (linear.claim.paper_text, linear.value_text, linear.verdict) == ("O(1)", "O(N); 3 sizes only", "not reproduced")
+
+
+def test_an_order_that_the_points_cannot_tell_is_not_decided(judge):
+    sizes = (64, 1024, 2**14, 2**16, 2**18)
+    curve = [make_result("sam", n, index="lsh", ms=1 + 0.03 * n.bit_length(), batch=8) for n in sizes]
+    (judged,) = named(judge(*curve), "time-order")
+    assert judged.verdict == "not decided"
+    assert "O(sqrt N)" in judged.value_text
+    assert judged.value is None
 
 
 def test_failed_cases_are_no_evidence(judge):

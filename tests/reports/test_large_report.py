@@ -15,7 +15,7 @@ def written(tmp_path, monkeypatch):
     """Write the report of so many settings of two curves and three sizes; returns its folder and what was drawn."""
     drawn: list[str] = []
 
-    def draw(analysis, setting):
+    def draw(analysis, setting, colors):
         drawn.append(setting)
         return []
 

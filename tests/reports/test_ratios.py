@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mann_bench.reports.analysis.ratios import crossovers, ratios
-from mann_bench.reports.analysis.scaling import scalings
+from mann_bench.reports.analysis.scaling import growths
 from mann_bench.reports.data.frame import load_frame
 from mann_bench.reports.data.quantity import TIME
 from tests.support.results import make_result
@@ -18,7 +18,7 @@ def curves(sam_ms, ntm_ms):
 
 
 def crossover(frame):
-    return crossovers(frame, scalings(frame, TIME))[0]
+    return crossovers(frame, growths(frame, TIME))[0]
 
 
 def test_ratio_and_its_interval(frame_of):

@@ -32,8 +32,7 @@ def sweep(model, power, **changes):
 def test_verdicts_are_computed_from_the_results_file(run, tmp_path):
     folder = run(*sweep("sam", 0), *sweep("ntm", 1))
     fits = analyse([folder]).fits["memory_per_step"]
-    exponents = {curve: fit.exponent.value for (_, curve), fit in fits.items() if fit.exponent}
-    assert exponents == pytest.approx({"sam": 0, "ntm": 1}, abs=0.01)
+    assert {curve: fit.order for (_, curve), fit in fits.items()} == {"sam": "O(1)", "ntm": "O(N)"}
     page = write_report([folder], tmp_path / "out").read_text()
     assert "The memory each further step takes does not grow with N for sam; it grows as O(N) for ntm." in page
     assert "The time a step takes does not grow with N for sam; it grows as O(N) for ntm." in page
@@ -45,6 +44,15 @@ def test_verdicts_are_computed_from_the_results_file(run, tmp_path):
     markdown = (tmp_path / "out" / "report.md").read_text()
     assert "| sam | ntm | 4k |" in markdown
     assert "|---|---|---|---:|" in markdown
+
+
+def test_warnings_are_on_the_page_in_the_markdown_and_in_the_csv(run, tmp_path):
+    noisy = make_result("sam", 64).model_copy(update={"warnings": ["processor 3 was shared with another run"]})
+    page = write_report([run(noisy, *sweep("ntm", 1))], tmp_path / "out").read_text()
+    for text in (page, (tmp_path / "out" / "report.md").read_text(), (tmp_path / "out" / "results.csv").read_text()):
+        assert "processor 3 was shared with another run" in text
+    assert "cases have warnings: a ring in the plots" in page
+    assert "Half of the median times are known to ±1.0% or better" in page
 
 
 def test_every_number_leads_to_a_case(run, tmp_path):
