@@ -7,6 +7,7 @@ import torch
 
 from mann_bench.data.case import Case
 from mann_bench.models import SAM
+from mann_bench.run.replies import Prepared
 from mann_bench.run.worker import Worker, limit_memory
 
 
@@ -27,4 +28,5 @@ def test_what_a_model_says_of_its_run_is_a_warning(monkeypatch):
     monkeypatch.setattr(worker, "_begin", lambda *_: case)
     monkeypatch.setattr(SAM, "remarks", lambda self, batch: [f"a cluster steps each of {batch}"])
     prepared = worker.prepare({}, memory_bytes=2**30, warmup_s=0.01)
+    assert isinstance(prepared, Prepared)
     assert prepared.warnings[0] == "a cluster steps each of 3"
