@@ -13,21 +13,26 @@ from mann_bench.reports.scaling.analysis import analyse
 from mann_bench.reports.scaling.page import write_scaling_page
 
 
-def write_reports(runs: Sequence[Path], out: Path) -> list[Path]:
-    """Write the page of the measurements and that of the training runs, where the folders hold any; return the paths."""
+def write_reports(runs: Sequence[Path], out: Path, baseline: str = "") -> list[Path]:
+    """Write the page of the measurements and that of the training runs, where the folders hold any; return the paths.
+
+    Args:
+        baseline: the curve that all others are compared with; each with its dense twin without one.
+    """
     measured, trained = split_runs(runs)
     experiments = load_experiments(trained)
-    pages = [write_report(measured, out, experiments)] if measured else []
+    pages = [write_report(measured, out, experiments, baseline)] if measured else []
     return [*pages, write_learning_report(trained, out, experiments)] if trained else pages
 
 
-def write_report(runs: Sequence[Path], out: Path, experiments: Sequence[Experiment] = ()) -> Path:
+def write_report(runs: Sequence[Path], out: Path, experiments: Sequence[Experiment] = (), baseline: str = "") -> Path:
     """Write report.html, report.md, results.csv and plots/ from measurements; return the path of the HTML page.
 
     Args:
         experiments: training runs, by which the claims about learning are judged.
+        baseline: the curve that all others are compared with.
     """
-    analysis = analyse(runs)
+    analysis = analyse(runs, baseline)
     return write_scaling_page(analysis, runs, out, [claims_table(judge_claims(analysis.frame, experiments))])
 
 

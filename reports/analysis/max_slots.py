@@ -35,7 +35,7 @@ class MaxSlots:
         if self.slots is None:
             return "none"
         if self.slots == float("inf"):
-            return f"does not grow up to {format_slots(self.measured)}"
+            return f"more than {format_slots(self.measured)}"
         beyond = "*" if self.slots > self.measured else ""
         return f"{round_slots(self.slots)} [{round_slots(self.low)}, {round_slots(self.high)}]{beyond}"
 

@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 from scipy import optimize
 
+from mann_bench.data.registry import BUILT_INS
 from mann_bench.data.units import format_slots, round_slots
 from mann_bench.reports.analysis.scaling import DRAWS, Floats, Growth, value
+from mann_bench.reports.data.frame import without_run
 from mann_bench.reports.data.quantity import TIME
 
 MAX_EXTRAPOLATION = 64  # how far beyond the largest N measured a fit is trusted, as a factor
@@ -40,6 +42,11 @@ class Ratio:
     twin_model: str
     in_turn: bool | None
     warned: bool
+
+    @property
+    def verdict(self) -> str:
+        """Whether the whole interval is on one side of 1: `faster`, `slower` or `not decided`."""
+        return "faster" if self.speedup_low > 1 else "slower" if self.speedup_high < 1 else "not decided"
 
     @property
     def tape_ratio(self) -> float | None:
@@ -79,10 +86,14 @@ class Crossover:
         return f"from N = {_interval(self.slots, low, high)} on"
 
 
-def ratios(frame: pd.DataFrame) -> list[Ratio]:
-    """Compute the ratios of every pair of a curve and a twin at every N that both have under the same conditions."""
+def ratios(frame: pd.DataFrame, baseline: str = "") -> list[Ratio]:
+    """Compute the ratios of every pair of a curve and a twin at every N that both have under the same conditions.
+
+    Args:
+        baseline: the curve that takes the place of every other's twin, in the same run (`find_baseline`).
+    """
     pairs = []
-    for setting, subject, twin in _pairs(frame):
+    for setting, subject, twin in _pairs(frame, baseline):
         for n in _shared(subject, twin):
             a, b = subject.loc[n], twin.loc[n]
             pairs.append(
@@ -105,14 +116,15 @@ def ratios(frame: pd.DataFrame) -> list[Ratio]:
     return pairs
 
 
-def crossovers(frame: pd.DataFrame, times: dict[tuple[str, str], Growth]) -> list[Crossover]:
+def crossovers(frame: pd.DataFrame, times: dict[tuple[str, str], Growth], baseline: str = "") -> list[Crossover]:
     """Find the N at which each curve overtakes its twins in time per step.
 
     Args:
         times: the fits of time per step, by (setting, curve).
+        baseline: as for `ratios`.
     """
     overtakings = []
-    for setting, subject, twin in _pairs(frame):
+    for setting, subject, twin in _pairs(frame, baseline):
         shared = _shared(subject, twin)
         if not shared:
             continue
@@ -170,12 +182,15 @@ def _interval(slots: float, low: float, high: float) -> str:
     return f"{round_slots(slots)} [{round_slots(low)}, {round_slots(high)}]"
 
 
-def _pairs(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
+def _pairs(frame: pd.DataFrame, baseline: str) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
     """(setting, rows of the curve, rows of its twin), the rows indexed by N."""
     measured = frame[(frame["status"] == "ok") & frame["step_ms_median"].notna()]
     pairs = []
     for setting, part in measured.groupby("setting", sort=False):
         curves = [curve.drop_duplicates("slots").set_index("slots", drop=False) for _, curve in part.groupby("curve", sort=False)]
+        if baseline:
+            pairs += [(str(setting), *pair) for pair in _against(baseline, curves)]
+            continue
         by_kind: dict[tuple[str, ...], list[int]] = {}  # numbers of the curves that are twins of some kind of curve
         for number, curve in enumerate(curves):
             first = curve.iloc[0]
@@ -185,6 +200,14 @@ def _pairs(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
         for subject in curves:
             pairs += [(str(setting), subject, curves[number]) for number in sorted(_twins(subject.iloc[0], by_kind))]
     return pairs
+
+
+def _against(baseline: str, curves: list[pd.DataFrame]) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Each curve with the baseline of its run; models that are not built in come first."""
+    of_run = {curve["run"].iloc[0]: curve for curve in curves if without_run(curve["curve"].iloc[0]) == baseline}
+    others = [curve for curve in curves if without_run(curve["curve"].iloc[0]) != baseline and curve["run"].iloc[0] in of_run]
+    others.sort(key=lambda curve: curve["model"].iloc[0] in BUILT_INS)
+    return [(curve, of_run[curve["run"].iloc[0]]) for curve in others]
 
 
 def _shared(subject: pd.DataFrame, twin: pd.DataFrame) -> list[Any]:

@@ -78,7 +78,7 @@ class Growth:
         """Coefficients [DRAWS, terms] of a parametric bootstrap: fits to points drawn anew within their errors."""
         random = np.random.default_rng(0)
         n, y, errors = (np.array(part) for part in (self.slots, self.values, self.errors))
-        return np.stack([_fit(self.order, n, y * np.exp(errors * random.standard_normal(len(n))), errors)[0] for _ in range(DRAWS)])
+        return _fit_many(self.order, n, y * np.exp(errors * random.standard_normal((DRAWS, len(n)))), errors)
 
     def largest_within(self, limit: float) -> tuple[float, float, float] | None:
         """Return the N at which the fitted curve reaches a limit, with its 95% interval; infinite if never, None if it starts above."""
@@ -148,6 +148,21 @@ def _fit(order: str, n: Floats, y: Floats, sigma: Floats) -> tuple[Floats, float
     scale = np.linalg.norm(weighted, axis=0)  # columns of N^2 and of 1 differ by many orders of magnitude
     solution, norm = optimize.nnls(weighted / scale, 1 / sigma)
     return solution / scale, float(norm) ** 2
+
+
+def _fit_many(order: str, n: Floats, y: Floats, sigma: Floats) -> Floats:
+    """As `_fit`, for many y [draws, points] at once: coefficients [draws, terms]. Up to two terms are solved in closed form."""
+    if len(ORDERS[order]) > 2:
+        return np.stack([_fit(order, n, values, sigma)[0] for values in y])
+    weighted = _terms(order, n) / (y * sigma)[:, :, None]
+    squares = np.einsum("dpi,dpj->dij", weighted, weighted)
+    right = np.einsum("dpi,p->di", weighted, 1 / sigma)
+    alone = right / np.einsum("dii->di", squares)  # each term without the other
+    if len(ORDERS[order]) == 1:
+        return np.asarray(alone)
+    both = np.linalg.solve(squares, right[:, :, None])[:, :, 0]
+    negative = both < 0  # at most one of the two is, because all values are positive: without it the other is the best
+    return np.where(negative, 0.0, np.where(negative[:, ::-1], alone, both))
 
 
 def _share(order: str, coefficients: Floats, slots: float) -> float:

@@ -7,13 +7,31 @@ from typing import NamedTuple
 import pandas as pd
 
 from mann_bench.data.conditions import RunDescription, all_conditions
+from mann_bench.data.errors import UsageError
 from mann_bench.data.files import write_atomically
-from mann_bench.data.labels import LETTERS
+from mann_bench.data.registry import did_you_mean
 from mann_bench.data.result import Result
 from mann_bench.data.store import RESULTS, iter_records, load_run
 from mann_bench.data.text import defused, one_line, visible
+from mann_bench.data.units import format_slots
 from mann_bench.measure.advice import advise
 
+SETTING = {  # fields in the order of a setting's text, and their words there
+    "mode": "{}",
+    "device": "{}",
+    "batch": "batch {}",
+    "steps": "{} steps",
+    "fill": "memory {}",
+    "slots": "{} slots",
+    "heads": "{} heads",
+    "reads": "{} reads",
+    "word_size": "word size {}",
+    "hidden": "{} hidden units",
+    "input_size": "{} inputs",
+    "dtype": "{}",
+    "threads": "{} threads",
+    "seed": "seed {}",
+}
 EXACT_INDEXES = ("exact", "live")  # searches that find every true neighbour
 
 
@@ -26,7 +44,7 @@ def load_frame(runs: Sequence[Path]) -> pd.DataFrame:
     named = list(zip(run_names(runs), runs, strict=True))
     frame = pd.DataFrame([_row(name, result) for name, run in named for result in iter_records(run, RESULTS)])
     frame["curve"] = _short_names(frame)
-    frame["setting"] = _settings(frame)
+    frame["setting"] = setting_texts(frame)
     return frame
 
 
@@ -52,6 +70,19 @@ def run_names(runs: Sequence[Path]) -> list[str]:
     """Return the names of the folders, or their whole paths if two have the same name."""
     names = [one_line(run.resolve().name) for run in runs]
     return names if len(set(names)) == len(names) else [one_line(str(run)) for run in runs]
+
+
+def find_baseline(frame: pd.DataFrame, name: str) -> str:
+    """Return the name if it is a curve's, without its run; UsageError with the names there are if not."""
+    names = list(dict.fromkeys(map(without_run, frame["curve"])))
+    if name and name not in names:
+        raise UsageError(f"--baseline: expected one of {', '.join(names)}, got {name!r}{did_you_mean(name, names)}")
+    return name
+
+
+def without_run(curve: str) -> str:
+    """`ntm @ laptop` -> `ntm`."""
+    return curve.partition(" @ ")[0]
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
@@ -90,13 +121,21 @@ def _short_names(frame: pd.DataFrame) -> pd.Series:
     return names + " @ " + frame["run"] if several else names
 
 
-def _settings(frame: pd.DataFrame) -> pd.Series:
-    """What all curves of a plot share, as text: mode, B, T, fill, and the other fields that vary in this frame."""
+def setting_texts(frame: pd.DataFrame, without: str = "slots") -> pd.Series:
+    """What the cases of a plot share, as text: mode, batch, steps, fill, and the other fields that vary in this frame.
+
+    Args:
+        without: the field on the plot's x axis, which is left out.
+    """
     always = ("mode", "batch", "steps", "fill")
-    order = ("mode", "device", "batch", "steps", "fill", "heads", "reads", "word_size", "hidden", "input_size", "dtype", "threads", "seed")
-    shown = [name for name in order if name in always or frame[name].nunique() > 1]
+    shown = [name for name in SETTING if name != without and (name in always or frame[name].nunique() > 1)]
+    return frame.apply(lambda row: ", ".join(_in_words(name, row[name]) for name in shown), axis=1)
 
-    def text(row: pd.Series) -> str:
-        return ", ".join(f"{LETTERS[name]} {row[name]}" if name in LETTERS else str(row[name]) for name in shown)
 
-    return frame.apply(text, axis=1)
+def _in_words(name: str, value: object) -> str:
+    """`batch 8`, `10 steps`, `1k slots`."""
+    text = {"train": "training", "infer": "inference"}.get(str(value), str(value))
+    if name == "slots":
+        return f"{format_slots(int(str(value)))} slots"
+    words = SETTING[name].format(text)
+    return words.removesuffix("s") if words.startswith("1 ") else words

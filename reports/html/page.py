@@ -29,7 +29,7 @@ class Plot(NamedTuple):
     figure: Figure
 
 
-def save_plots(plots: Iterable[Plot], out: Path, *, where: str, suffix: str) -> list[dict[str, str]]:
+def save_plots(plots: Iterable[Plot], out: Path, *, where: str, suffix: str = "") -> list[dict[str, str]]:
     """Write each plot to `out/plots/KEY+suffix.{svg,png}`; return title (with `where` appended), SVG and PNG path for the templates."""
     (out / "plots").mkdir(parents=True, exist_ok=True)
     shown = []
@@ -68,6 +68,21 @@ def environment_lines(run: NamedRun) -> EnvironmentLines:
         else:
             lines[shown] = "none" if value is None else str(value)
     return {"run": run.name, "lines": {one_line(name): shortened(value, LONG) for name, value in lines.items()}}
+
+
+def machine_line(run: NamedRun) -> str:
+    """Name the machine, the software and the day of a run in a line."""
+    environment = run.description.get("environment", {})
+    commit = (environment.get("git") or {}).get("commit") or ""
+    gpus = ", ".join(gpu["name"] for gpu in environment.get("gpus") or [])
+    parts = [
+        environment.get("cpu"),
+        gpus,
+        f"torch {environment['torch']}" if environment.get("torch") else "",
+        f"commit {commit[:7]}" if commit else "",
+    ]
+    parts.append(str(run.description.get("started_at", ""))[:10])
+    return f"{run.name}: {one_line(', '.join(str(part) for part in parts if part))}."
 
 
 def markdown_cell(text: str) -> str:

@@ -49,6 +49,11 @@ class Table:
     anchors: tuple[str, ...] = ()
     file: str | None = None
 
+    @property
+    def anchor(self) -> str:
+        """The title as an HTML id, and as the stem of a file."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+
 
 def shorten(tables: Sequence[Table], out: Path) -> list[Table]:
     """Cut tables for a page to `MOST_ROWS` rows; those that are longer are written whole to `out/tables/TITLE.csv`."""
@@ -56,13 +61,12 @@ def shorten(tables: Sequence[Table], out: Path) -> list[Table]:
 
 
 def _cut(table: Table, out: Path) -> Table:
-    name = re.sub(r"[^a-z0-9]+", "-", table.title.lower()).strip("-")
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow([column.heading for column in table.columns])
     for row in table.rows:
         writer.writerow([defused(cell.text) if cell.text else "; ".join(case for _, case in cell.cases) for cell in row])
     (out / "tables").mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "tables" / f"{name}.csv", text.getvalue())
+    write_atomically(out / "tables" / f"{table.anchor}.csv", text.getvalue())
     note = f"{table.note} The first {MOST_ROWS:,} of {len(table.rows):,} rows."
-    return replace(table, rows=table.rows[:MOST_ROWS], anchors=table.anchors[:MOST_ROWS], note=note, file=f"tables/{name}.csv")
+    return replace(table, rows=table.rows[:MOST_ROWS], anchors=table.anchors[:MOST_ROWS], note=note, file=f"tables/{table.anchor}.csv")

@@ -11,7 +11,7 @@ from mann_bench.reports.analysis.max_slots import MaxSlots, max_slots
 from mann_bench.reports.analysis.pareto import ParetoFront, pareto_fronts
 from mann_bench.reports.analysis.ratios import Crossover, Ratio, crossovers, ratios
 from mann_bench.reports.analysis.scaling import Growth, growths
-from mann_bench.reports.data.frame import load_frame
+from mann_bench.reports.data.frame import find_baseline, load_frame
 from mann_bench.reports.data.quantity import QUANTITIES, TIME
 
 
@@ -27,19 +27,32 @@ class Analysis:
     crossovers: list[Crossover]
     max_slots: list[MaxSlots]
     fronts: list[ParetoFront]
+    baseline: str = ""
+
+    @property
+    def main_setting(self) -> str:
+        """The setting with the most measured cases, which plots and the first sentence show."""
+        measured = self.frame.loc[self.frame["status"] == "ok", "setting"]
+        return str(measured.mode(dropna=True).iloc[0]) if len(measured) else self.settings[0]
 
 
-def analyse(runs: Sequence[Path]) -> Analysis:
-    """Load and analyse the runs; UsageError naming file and line if one cannot be read."""
+def analyse(runs: Sequence[Path], baseline: str = "") -> Analysis:
+    """Load and analyse the runs; UsageError naming file and line if one cannot be read.
+
+    Args:
+        baseline: the curve that all others are compared with, instead of each with its twins.
+    """
     frame = load_frame(runs)
+    find_baseline(frame, baseline)
     fits = {quantity.key: growths(frame, quantity) for quantity in QUANTITIES}
     return Analysis(
         frame,
         list(dict.fromkeys(frame["setting"])),
         fits,
         gains(frame),
-        ratios(frame),
-        crossovers(frame, fits[TIME.key]),
+        ratios(frame, baseline),
+        crossovers(frame, fits[TIME.key], baseline),
         max_slots(frame, fits),
         pareto_fronts(frame),
+        baseline,
     )

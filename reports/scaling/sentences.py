@@ -10,6 +10,27 @@ from mann_bench.reports.scaling.analysis import Analysis
 PER_UNIT = {"O(log N)": "a doubling", "O(sqrt N)": "times the root of N", "O(N)": "a slot", "O(N^2)": "a pair of slots"}
 
 
+def headline(analysis: Analysis) -> str:
+    """Answer in a sentence how the memory scales and what it costs: the fastest curve at the largest N of the main setting."""
+    measured = analysis.frame[(analysis.frame["status"] == "ok") & analysis.frame["step_ms_median"].notna()]
+    if measured.empty:
+        return "No case was measured."
+    setting = analysis.main_setting
+    there = measured[measured["setting"] == setting]
+    largest = there[there["slots"] == there["slots"].max()]
+    best = largest.sort_values("step_ms_median", kind="stable").iloc[0]
+    curve, key = str(best["curve"]), (setting, str(best["curve"]))
+    text = f"At the largest memory, N = {format_slots(int(best['slots']))} ({setting}), a step of {curve} takes"
+    text += f" {best['step_ms_median']:.3g} ms and keeps {format_bytes(best['bytes_per_step'])} for backward"
+    growth = [
+        f"{name} grows as {analysis.fits[q.key][key].order}"
+        for name, q in (("time", TIME), ("memory", TAPE))
+        if key in analysis.fits[q.key]
+    ]
+    others = f", the fastest of {len(largest)} curves there" if len(largest) > 1 else ""
+    return f"{text}{others}" + (f"; {' and '.join(growth)}." if growth else ".")
+
+
 def sentences(analysis: Analysis, setting: str) -> list[str]:
     """State what sparsity alone gains in a setting, how memory and time grow, and how each curve compares with its twins."""
     growth = [

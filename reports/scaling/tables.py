@@ -119,18 +119,21 @@ def ratio_table(analysis: Analysis) -> Table:
             Cell(format_slots(r.slots), r.slots),
             Cell(format_times(r.speedup), r.speedup),
             Cell(f"[{format_times(r.speedup_low)}, {format_times(r.speedup_high)}]{' *' if r.in_turn is False else ''}", r.speedup_low),
+            Cell(r.verdict),
             _tape_cell(r),
             Cell("", "", (("curve", r.subject_case), ("twin", r.twin_case))),
         )
         for r in analysis.ratios
     )
     note = (
-        "Sparse against dense, native against plain torch; in one run, timed in turn where they fit the machine together; * at other "
-        "moments of the run. The interval takes both medians' 95% intervals at their worst. Memory: what one more step keeps for "
-        "backward; where a side keeps nothing there is no ratio, and both are given."
+        "In one run, timed in turn where they fit the machine together; * at other moments of the run. The interval takes both medians' "
+        "95% intervals at their worst. Memory: what one more step keeps for backward; where a side keeps nothing, both are given."
     )
-    heads = ("setting", "curve", "twin", "N", "times faster", "interval", "times less memory a step", "cases")
-    return Table("Against the twin", note, tuple(Column(h, h in ("N", "times faster", "times less memory a step")) for h in heads), rows)
+    heads = ("setting", "curve", "twin", "N", "times faster", "interval", "verdict", "times less memory a step", "cases")
+    columns = tuple(Column(head, head in ("N", "times faster", "times less memory a step")) for head in heads)
+    if analysis.baseline:
+        return Table(f"Against {analysis.baseline}", note, columns, rows)
+    return Table("Against the twin", f"Sparse against dense, native against plain torch. {note}", columns, rows)
 
 
 def _tape_cell(ratio: Ratio) -> Cell:

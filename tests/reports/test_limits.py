@@ -21,7 +21,7 @@ def test_largest_within_budgets(frame_of):
     memory = limits["ntm", "16 GiB"]
     assert memory.slots == pytest.approx(16 * 2**30 / 10_000, rel=0.01)
     assert memory.text.endswith("*")
-    assert limits["sam", "141 GiB"].text == "does not grow up to 16k"
+    assert limits["sam", "141 GiB"].text == "more than 16k"
 
 
 def test_over_the_budget_from_the_start(frame_of):

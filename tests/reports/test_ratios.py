@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from mann_bench.data.errors import UsageError
 from mann_bench.reports.analysis.ratios import crossovers, ratios
 from mann_bench.reports.analysis.scaling import growths
-from mann_bench.reports.data.frame import load_frame
+from mann_bench.reports.data.frame import find_baseline, load_frame
 from mann_bench.reports.data.quantity import TIME
 from tests.support.results import make_result
 
@@ -99,3 +100,19 @@ def test_what_was_timed_apart_is_marked(frame_of):
         result.model_copy(update={"comparison": name or None}) for name, result in zip(ids, curves([1, 1, 1], [2, 2, 2]), strict=True)
     ]
     assert [r.in_turn for r in ratios(frame_of(*results))] == [True, False, None]
+
+
+def test_a_baseline_takes_the_place_of_every_twin(frame_of):
+    mine = [make_result("mine:Memory", n, ms=2) for n in SIZES]
+    lstm = [make_result("lstm", n, ms=1.005) for n in SIZES]
+    frame = frame_of(*curves([1, 1, 1], [0.5, 2, 8]), *lstm, *mine)
+    found = ratios(frame, "sam")
+    assert {(ratio.subject, ratio.twin, ratio.verdict) for ratio in found if ratio.slots == 1024} == {
+        ("mine:Memory", "sam", "slower"),
+        ("ntm", "sam", "slower"),
+        ("lstm", "sam", "not decided"),
+    }
+    assert found[0].subject == "mine:Memory"
+    assert find_baseline(frame, "sam") == "sam"
+    with pytest.raises(UsageError, match="--baseline: expected one of sam, ntm, lstm, mine:Memory, got 'san'; did you mean 'sam'"):
+        find_baseline(frame, "san")

@@ -1,8 +1,9 @@
-"""The page in a real browser: no console error, tables that sort, links that lead somewhere. Needs Chromium.
+"""The page in a real browser: charts that follow their controls, tables that sort, no console error. Needs Chromium.
 
 The page forbids itself every request (Content-Security-Policy): one that it tried would be a console error here.
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -15,16 +16,55 @@ from tests.support.results import make_result
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
-# Clicks each heading of the last table twice and reports the order of its rows by N; then follows a link to a case.
+# Uses the page as a reader does, and prints a line of JSON for each thing seen.
 SCRIPT = """
 <script>
-const table = [...document.querySelectorAll("table")].at(-1);
-const order = () => [...table.tBodies[0].rows].map(row => row.cells[2].textContent).join(" ");
-const head = [...table.tHead.querySelectorAll("button")].find(button => button.textContent === "N");
-head.click(); console.log("UP " + order());
-head.click(); console.log("DOWN " + order());
-const link = document.querySelector('a[href^="#case-"]');
-console.log("LINK " + (document.getElementById(link.getAttribute("href").slice(1)) !== null));
+const wait = ms => new Promise(done => setTimeout(done, ms));
+const say = (name, value) => console.log(name + " " + JSON.stringify(value));
+const drawn = () => [...document.querySelectorAll("figure svg")].length;
+const choose = async (name, value) => {
+  const input = document.getElementById(name);
+  if (input.type === "checkbox") input.checked = value; else input.value = value;
+  input.dispatchEvent(new Event("change"));
+  await wait(300);
+};
+const csv = side => decodeURIComponent(document.getElementById("csv-" + side).href.split(",").slice(1).join(","))
+  .split("\\n").slice(1).map(line => JSON.parse("[" + line + "]"));
+const lines = () => [...document.querySelectorAll("#chart-left .mark-line path")].filter(path => path.hasAttribute("opacity"));
+const faint = () => lines().filter(path => path.getAttribute("opacity") < 0.1).length;
+const rows = () => [...document.querySelectorAll("tr[id^=case-]")].filter(row => !row.hidden).length;
+(async () => {
+  for (let tries = 0; drawn() < 2 && tries < 100; tries++) await wait(50);
+  const table = document.querySelector("tr[id^=case-]").closest("table");
+  const column = [...table.tHead.rows[0].cells].findIndex(cell => cell.textContent.trim() === "N");
+  const order = () => [...table.tBodies[0].rows].map(row => row.cells[column].textContent).join(" ");
+  const head = table.tHead.rows[0].cells[column].querySelector("button");
+  head.click(); say("UP", order());
+  head.click(); say("DOWN", order());
+  say("LINK", document.getElementById(document.querySelector('a[href^="#case-"]').getAttribute("href").slice(1)) !== null);
+  say("VIEWS", [...document.getElementById("view").options].map(option => option.textContent));
+  say("VALUES", csv("left").filter(row => row[0] === "ntm").map(row => [row[2], row[3]].map(Number)));
+  await choose("baseline", "ntm");
+  say("RATIOS", csv("left").map(row => [row[0], ...[row[2], row[3]].map(Number)]));
+  await choose("baseline", "");
+  await choose("view", [...document.getElementById("view").options].at(-1).value);
+  say("STEPS", csv("left").map(row => Number(row[2])));
+  await choose("only", true); say("ONLY", rows());
+  await choose("only", false); say("ALL", rows());
+  await choose("log", false); await choose("fit", true);
+  await choose("view", document.getElementById("view").options[0].value);
+  say("FAINT", faint());
+  const label = [...document.querySelectorAll("#chart-left .role-legend-label text")].find(text => text.textContent === "sam");
+  label.dispatchEvent(new MouseEvent("click", {bubbles: true}));
+  await wait(300);
+  say("ISOLATED", faint());
+  const point = [...document.querySelectorAll("#chart-left .role-mark.mark-symbol path")].at(-1);
+  for (const kind of ["pointerover", "pointermove"]) point.dispatchEvent(new PointerEvent(kind, {bubbles: true}));
+  await wait(300);
+  say("TOOLTIP", document.querySelector("#vg-tooltip-element")?.textContent.includes("case id"));
+  say("SAVES", [...document.querySelectorAll("#chart-left .vega-actions a")].map(link => link.textContent));
+  say("DONE", true);
+})();
 </script>
 """
 
@@ -32,18 +72,33 @@ console.log("LINK " + (document.getElementById(link.getAttribute("href").slice(1
 def test_page_in_a_browser(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
-    results = [make_result(model, n, ms=n / 50) for model in ("sam", "ntm") for n in (1024, 64, 131072, 4096)]
+    sizes = (1024, 64, 131072, 4096)
+    results = [make_result(model, n, ms=n / 50 / rate) for model, rate in (("sam", 2), ("ntm", 1)) for n in sizes]
+    results += [make_result("sam", 64, ms=3, steps=steps) for steps in (20, 50)]
     (run / "results.jsonl").write_text("".join(result.to_line() + "\n" for result in results))
     page = write_report([run], tmp_path / "out")
-    page.write_text(page.read_text().replace("</body>", SCRIPT + "</body>"))
+    content, end = page.read_text().rsplit("</body>", 1)
+    page.write_text(content + SCRIPT + "</body>" + end)
     quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
     quiet += ["--disable-component-update", "--disable-sync", "--disable-default-apps", "--disable-extensions"]
-    options = [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--dump-dom"]
+    options = [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--virtual-time-budget=60000", "--dump-dom"]
     done = subprocess.run([str(CHROMIUM), *quiet, *options, f"file://{page}"], capture_output=True, text=True, timeout=120)
     printed = re.findall(r"CONSOLE[:(].*?\] \"(.*?)\", source", done.stderr)
     assert "default-src 'none'" in page.read_text()
-    assert printed == [
-        "UP " + " ".join(["64"] * 2 + ["1k"] * 2 + ["4k"] * 2 + ["128k"] * 2),
-        "DOWN " + " ".join(["128k"] * 2 + ["4k"] * 2 + ["1k"] * 2 + ["64"] * 2),
-        "LINK true",
+    assert all(re.match("[A-Z]+ ", line) for line in printed), printed  # no error, no warning, no request
+    seen = {name: json.loads(value) for name, _, value in (line.partition(" ") for line in printed)}
+    assert seen["UP"].split() == ["64"] * 4 + ["1k"] * 2 + ["4k"] * 2 + ["128k"] * 2
+    assert seen["DOWN"].split() == ["128k"] * 2 + ["4k"] * 2 + ["1k"] * 2 + ["64"] * 4
+    assert seen["LINK"] is True
+    assert seen["VIEWS"] == [
+        "training, batch 1, 10 steps, memory full, against memory slots N",
+        "training, batch 1, memory full, 64 slots, against steps T",
     ]
+    assert sorted(seen["VALUES"]) == [[n, pytest.approx(n / 50)] for n in sorted(sizes)]
+    assert sorted(seen["RATIOS"]) == [[model, n, pytest.approx(rate)] for model, rate in (("ntm", 1), ("sam", 2)) for n in sorted(sizes)]
+    assert sorted(seen["STEPS"]) == [10, 10, 20, 50]
+    assert (seen["ONLY"], seen["ALL"]) == (4, 10)
+    assert (seen["FAINT"], seen["ISOLATED"]) == (0, 1)
+    assert seen["TOOLTIP"] is True
+    assert seen["SAVES"] == ["Save as SVG", "Save as PNG"]
+    assert seen["DONE"] is True

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mann_bench.reports.analysis.scaling import fit_growth
+from mann_bench.reports.analysis.scaling import ORDERS, _fit, _fit_many, _terms, fit_growth
 
 SLOTS = pd.Series([64, 256, 1024, 4096, 16384, 65536])
 
@@ -79,3 +79,15 @@ def test_an_order_from_three_points_says_so():
     growth = fit_growth(SLOTS[:3], 500.0 + 3 * SLOTS[:3], 0.01)
     assert growth is not None
     assert growth.verdict.endswith("; 3 sizes only")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_many_fits_at_once_are_those_one_by_one(order):
+    random = np.random.default_rng(2)
+    n, sigma = np.array(SLOTS, dtype=np.float64), np.full(len(SLOTS), 0.1)
+    last = _terms(order, n)[:, -1]
+    planted = 30 + 3 * last / last[-1]
+    y = planted * np.exp(0.5 * random.standard_normal((200, len(n))))
+    one_by_one = np.stack([_fit(order, n, values, sigma)[0] for values in y])
+    np.testing.assert_allclose(_fit_many(order, n, y, sigma), one_by_one, rtol=1e-6, atol=1e-12)
+    assert order in ("O(1)", "O(N^2)") or (one_by_one == 0).any()

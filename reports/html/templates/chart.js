@@ -1,0 +1,61 @@
+// Draws the charts of a page from its JSON: picks the rows of the chosen view and quantity, divides by the baseline, calls Vega.
+const page = JSON.parse(document.getElementById("content").textContent);
+const control = name => document.getElementById(name);
+const slots = n => [["G", 2 ** 30], ["M", 2 ** 20], ["k", 2 ** 10]].reduce((text, [unit, size]) => text || (n >= size && n % size === 0 ? n / size + unit : ""), "") || String(n);
+const bytes = n => [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]].reduce((text, [unit, size]) => text || (Math.abs(n) >= size ? (n / size).toPrecision(3) + " " + unit : ""), "") || n.toPrecision(3) + " B";
+
+function powers(rows, base) {
+  const logs = rows.flatMap(row => [row.low, row.high]).map(value => Math.log(value) / Math.log(base));
+  const first = Math.floor(Math.min(...logs)), last = Math.ceil(Math.max(...logs)), step = 1 + Math.floor((last - first) / 9);
+  return Array.from({length: Math.max(0, Math.ceil((last - first + 1) / step))}, (_, i) => base ** (first + i * step));
+}
+
+function rowsOf(view, quantity, baseline) {
+  const axis = view.split("|")[0], cases = page.cases.filter(c => c.in.includes(view));
+  const at = new Map(cases.filter(c => c.curve === baseline).map(c => [c[axis], c.values[quantity]]));
+  const text = value => baseline ? value.toPrecision(3) + "x" : page.quantities[quantity].bytes ? bytes(value) : value.toPrecision(4);
+  return cases.flatMap(c => {
+    let [y, low, high] = c.values[quantity];
+    if (low === undefined) low = high = y;
+    if (baseline) {
+      const [by, bLow = by, bHigh = by] = at.get(c[axis]) || [null];
+      if (!by || !y) return [];
+      [y, low, high] = [by / y, bLow / high, bHigh / low];
+    }
+    if (y === null || (control("log").checked && y <= 0)) return [];
+    const fit = page.fits.find(f => f.view === view && f.curve === c.curve && f.quantity === quantity);
+    return [{x: c[axis], y, low, high, curve: c.curve, label: c.label, case: c.case, href: "#case-" + c.case, warnings: c.warnings, shown: text(y),
+             interval: low === high ? "counted" : text(low) + " to " + text(high), order: fit ? fit.order : ""}];
+  });
+}
+
+async function draw(side) {
+  const view = control("view").value, quantity = control(side).value, baseline = control("baseline").value;
+  const axis = view.split("|")[0], log = control("log").checked, about = page.quantities[quantity];
+  const rows = rowsOf(view, quantity, baseline), scale = log ? "log" : "linear";
+  const fits = !control("fit").checked || baseline ? [] : page.fits.filter(f => f.view === view && f.quantity === quantity)
+    .flatMap(f => f.points.map(([x, y]) => ({x, y, curve: f.curve})));
+  const text = JSON.stringify(page.specification).replaceAll('"type":"log"', `"type":"${scale}"`).replaceAll(log ? "\u0000" : '"base":2,', "");
+  const specification = JSON.parse(text);
+  specification.config.legend.columns = innerWidth < 600 ? 2 : 3;
+  specification.datasets = {cases: rows, fits};
+  specification.title = {text: baseline ? `${about.title}: times less than ${baseline}` : about.title, anchor: "start"};
+  specification.layer = specification.layer.filter(layer => fits.length || !(layer.data && layer.data.name === "fits"));
+  const inBytes = about.bytes && !baseline, xs = [...new Set(rows.map(row => row.x))].sort((a, b) => a - b);
+  for (const {encoding: {x, y}} of specification.layer) {
+    Object.assign(x, {title: page.axes[axis], axis: {values: xs, labelExpr: "slots(datum.value)", labelOverlap: true, grid: false}});
+    Object.assign(y, {title: baseline ? "times" : about.axis, axis: {...(log ? {values: powers(rows, inBytes ? 4 : 10)} : {}), ...(inBytes ? {labelExpr: "bytes(datum.value)"} : {})}});
+  }
+  const drawn = await vegaEmbed("#chart-" + side, specification, {
+    renderer: "svg", actions: {export: true, source: false, compiled: false, editor: false}, expressionFunctions: {slots, bytes}});
+  drawn.view.container().setAttribute("aria-label", `${about.title}, ${control("view").selectedOptions[0].text}`);
+  const fields = ["curve", "label", "x", "y", "low", "high", "order", "case", "warnings"], quoted = value => `"${String(value).replaceAll('"', '""')}"`;
+  const csv = [fields, ...rows.map(row => fields.map(name => row[name]))].map(line => line.map(quoted).join(",")).join("\n");
+  Object.assign(control("csv-" + side), {href: "data:text/csv;charset=utf-8," + encodeURIComponent(csv), download: quantity + ".csv"});
+  const shown = new Set(page.cases.filter(c => c.in.includes(view)).map(c => "case-" + c.case));
+  for (const row of document.querySelectorAll("tr[id^=case-]")) row.hidden = control("only").checked && !shown.has(row.id);
+}
+const drawAll = () => Promise.all([draw("left"), draw("right")]);
+for (const name of ["view", "left", "right", "baseline", "log", "fit", "only"]) control(name).addEventListener("change", drawAll);
+addEventListener("hashchange", () => { const row = document.getElementById(location.hash.slice(1)); if (row) row.hidden = false; });
+drawAll();
