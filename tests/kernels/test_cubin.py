@@ -55,7 +55,7 @@ def test_size_and_spills(name, found):
 def test_registers(found):
     """`mb_input` alone has a local array: it is not launched on a GPU."""
     assert {name for name, kernel in found.items() if kernel.registers > REGISTERS} == set()
-    assert {name for name, kernel in found.items() if kernel.stack_bytes > 64} == {"mb_input"}
+    assert {name for name, kernel in found.items() if kernel.stack_bytes > (64 if kernel.cluster_blocks else 32)} == {"mb_input"}
 
 
 @pytest.mark.parametrize(
