@@ -39,6 +39,7 @@ from mann_bench.cli.plan import plan
 from mann_bench.cli.profile import profile
 from mann_bench.cli.report import report
 from mann_bench.cli.run import run
+from mann_bench.cli.site import site
 from mann_bench.cli.stopping import Stopped, stopped_by_signals
 from mann_bench.cli.streams import lasting_streams, open_closed_streams
 from mann_bench.data.errors import UsageError
@@ -68,7 +69,7 @@ app = typer.Typer(
     help=(__doc__ or "").replace("\n", "\n\n", 1),
     rich_markup_mode=None,
 )
-for command in (run, plan, list_, doctor, report, compare, claims, profile, largest, learn, build_kernels):
+for command in (run, plan, list_, doctor, report, site, compare, claims, profile, largest, learn, build_kernels):
     app.command(command.__name__.rstrip("_").replace("_", "-"))(told(expand(command)))
 
 

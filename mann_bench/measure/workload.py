@@ -16,7 +16,7 @@ from torch.nn import functional
 from mann_bench.data.case import Case
 from mann_bench.data.registry import BENCHMARK_TASK, GRAPH, GRAPH_WORKLOAD, find_model, import_target
 from mann_bench.kernels.index import Exact, Index, recall_of
-from mann_bench.models import LSTM, MANN
+from mann_bench.models import LSTM, MANN, SAM
 from mann_bench.models.state import State
 
 SMALL_SLOTS = 97  # N of the correctness gate; prime, so that no block size of a fast path divides it
@@ -62,6 +62,11 @@ class Workload(ABC):
     def fallback(self) -> str | None:
         """Why native kernels do not run although the case asks for them (or for `auto`), or None."""
         return None
+
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences on what runs beyond `backend`; they are stored as warnings."""
+        return []
 
     @property
     def twin(self) -> tuple[Case, Case] | None:
@@ -178,6 +183,10 @@ class ModelWorkload(Workload):
     def fallback(self) -> str | None:
         """Why a model that has native kernels runs without them, as it says itself in `fallback`."""
         return getattr(self.model, "fallback", None)
+
+    @property
+    def remarks(self) -> list[str]:
+        return self.model.remarks(self.case.batch) if isinstance(self.model, SAM) else []
 
     def parameters(self) -> dict[str, Tensor]:
         return dict(self.model.named_parameters())

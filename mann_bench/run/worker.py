@@ -88,7 +88,7 @@ class Worker:
             memory=memory,
             first_ms=first_ms,
             warmup_ms=warmup_ms,
-            warnings=[*self.warnings, *warnings],
+            warnings=[*self.warnings, *self.workload.remarks, *warnings],
         )
 
     def round(self, seconds: float, target: float, flush: bool) -> Round:
