@@ -42,6 +42,7 @@ struct Sizes {
     int64_t rerank;          // LSH: candidates scored exactly
     int64_t updated;         // single LSH ops: rows of an update, [B, updated] in `rows`
     int64_t links;           // L, 0 for SAM
+    int64_t shared_bytes;    // of shared memory for each block of a cluster; 0: one block steps an element
 };
 
 struct Weights {

@@ -10,10 +10,7 @@ namespace mb {
 template <class F>
 void in_block(F work) {
 #ifdef MB_EMULATE
-    Barrier barrier;
-    std::vector<std::thread> threads;
-    for (int64_t i = 0; i < emulated_threads; ++i) threads.emplace_back([&, i] { work(Block{&barrier, i}); });
-    for (auto& thread : threads) thread.join();
+    in_emulated_blocks(work);
 #else
     work(Block{});
 #endif

@@ -74,7 +74,7 @@ AROUND = {"mb_forward": ("mb_input", "mb_output"), "mb_backward": ("mb_output_ba
 
 def schedule(entry: str, arguments: Arguments) -> Iterator[str]:
     """The entry points that make up one: with parts, the rows of an element are searched by many blocks between the pieces of `forward`;
-    around the recurrence the products whose buffers are given.
+    with shared memory, a cluster of blocks steps an element; around the recurrence the products whose buffers are given.
     """
     with_products = bool(arguments.y or arguments.grad_y)
     if with_products:
@@ -86,7 +86,7 @@ def schedule(entry: str, arguments: Arguments) -> Iterator[str]:
             if step < arguments.steps:
                 yield "mb_search_part"
     else:
-        yield entry
+        yield entry + driver.CLUSTER if arguments.shared_bytes and entry in AROUND else entry
     if with_products:
         yield AROUND[entry][1]
 

@@ -17,6 +17,7 @@ from mann_bench.kernels.native.arguments import PLACES
 from mann_bench.kernels.native.call import call
 from mann_bench.kernels.native.clocks import watching
 from mann_bench.kernels.native.layout import Build
+from mann_bench.kernels.sequence import cluster
 from mann_bench.kernels.sequence.tape import layout, plan
 
 
@@ -75,7 +76,7 @@ class SequencePass:
         self.sizes = {**sizes, **now}
         self.order = self.plan.sizes[:]
         self.clocks = watching()
-        self._set(now)
+        self._set({**now, "shared_bytes": cluster.bytes_of_pass(which, sizes, self.device)})
 
     def run(
         self, x: Tensor, weights: Weights, before: DifferentiableStates, constant: Mapping[str, Tensor]

@@ -23,7 +23,12 @@ BENCHMARK_TASK = "mann_bench.suites.tasks:associative_recall"  # the task whose 
 # Workloads that run no model, by the prefix of their names: `op:sparse_read`, `index:query`.
 KINDS = {"op": "mann_bench.suites.workloads.ops:OpWorkload", "index": "mann_bench.suites.workloads.indexes:IndexWorkload"}
 
-DENSE_VARIANTS: Mapping[str, Mapping[str, object]] = {"plain": {}, "checkpointed": {"checkpoint": True}, "compiled": {"compiled": True}}
+GRAPH = "graph"  # the variant whose passes are replayed from a CUDA graph, by a workload of its own
+GRAPH_WORKLOAD = "mann_bench.measure.graph:GraphWorkload"
+VARIANTS: Mapping[str, Mapping[str, object]] = {"plain": {}, GRAPH: {}}
+DENSE_VARIANTS: Mapping[str, Mapping[str, object]] = {
+    "plain": {}, "checkpointed": {"checkpoint": True}, "compiled": {"compiled": True}, GRAPH: {},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ BUILT_INS = {
             "O(1)",
             "O(1)",
             uses_slots=False,
+            variants=VARIANTS,
         ),
         ModelEntry(
             "ntm",
@@ -124,6 +130,7 @@ BUILT_INS = {
             "O(1)",
             writers="heads",
             uses_index=True,
+            variants=VARIANTS,
         ),
         ModelEntry(
             "sdnc",
@@ -134,6 +141,7 @@ BUILT_INS = {
             "O(1)",
             writers="one",
             uses_index=True,
+            variants=VARIANTS,
         ),
     )
 }

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
-from mann_bench.data.registry import BUILT_INS, MODEL_WORKLOAD, did_you_mean, find_model, split_variant
+from mann_bench.data.registry import BUILT_INS, GRAPH, MODEL_WORKLOAD, did_you_mean, find_model, split_variant
 from mann_bench.data.suite import Budget
 from mann_bench.data.units import format_bytes, format_slots
 from mann_bench.kernels.index import find_index
@@ -64,6 +64,8 @@ def plan_run(task_name: str, task: Task, model: str, seed: int, settings: Mappin
     entry = find_model(name)
     if entry.workload != MODEL_WORKLOAD:
         raise UsageError(f"learn: expected models, got {model!r}; ops and indexes do not learn")
+    if variant == GRAPH:
+        raise UsageError(f"learn: {model} replays one pass of one length, and training needs many; use {name}")
     fields = default_settings(task_name) | dict(settings)
     if name in BUILT_INS and not entry.uses_index:  # a dense model has no index to choose
         fields["index"] = "exact"

@@ -13,6 +13,7 @@ from torch import Tensor
 from mann_bench.kernels.index import Index
 from mann_bench.kernels.native import call
 from mann_bench.kernels.native.layout import Build
+from mann_bench.kernels.sequence import cluster
 from mann_bench.kernels.sequence.autograd import DifferentiableStates, SequencePass, sam_sequence
 from mann_bench.models.sparse import layers
 from mann_bench.models.sparse.layers import Layered
@@ -73,6 +74,8 @@ class NativeModel(Layered, Protocol):
     slots: int
     reads: int
     erase: str
+    storage: torch.dtype | None
+    modes: int
 
     def native_inputs(self, memory: SAMMemory) -> ModelInputs:
         """Name the sizes, buffers and states that this kind of model adds."""
@@ -141,6 +144,14 @@ def model_sizes(model: NativeModel, steps: int, batch: int, *, taped: bool) -> d
         "gated": int(model.erase == "gated"),
         "taped": int(taped),
     }
+
+
+def remarks(model: NativeModel, batch: int) -> list[str]:
+    """Say what steps the elements of a batch where clusters of blocks are asked for."""
+    weight = model.output.weight
+    which = Build(call.name_of(weight.dtype), call.name_of(model.storage or weight.dtype))
+    sizes = {**model_sizes(model, steps=1, batch=batch, taped=True), "modes": model.modes}
+    return cluster.remarks(which, sizes, weight.device)
 
 
 def memory_sizes(rows: SparseMemory) -> dict[str, int]:

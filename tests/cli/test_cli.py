@@ -46,6 +46,8 @@ def tiny(tmp_path):
     [
         (["run", "quik"], "did you mean 'quick'"),
         (["run", "quick", "--models", "sma"], "did you mean 'sam'"),
+        (["learn", "copy", "--models", "ntm-graph"], "training needs many; use ntm"),
+        (["profile", "ntm-graph"], "shows no steps or phases; use ntm"),
         (["run", "quick", "--model", "nowhere"], "expected one of"),
         (["run", "quick", "--slots", "12q"], "expected a size such as"),
         (["run", "quick", "--device", "tpu"], "expected cpu, cuda or cuda:N"),

@@ -232,7 +232,7 @@ struct BackwardElement : Element {
     MB_FN void lstm_backward(int64_t t) {
         const Real *const g = gates(t), *const before = cell(t), *const after = cell(t + 1);
         Real *const grad_g = gates_gradient(t), *const grad_cell = a.grad_cell + b * H;
-        block.for_each(H, [&](Count j) {
+        block.for_each_in_share(H, [&](Count j) {
             const Real i = g[j], f = g[H + j], c = g[2 * H + j], o = g[3 * H + j],
                        squashed = hyperbolic_tangent(after[j]);
             const Real grad = grad_cell[j] + grad_hidden[j] * o * (1 - squashed * squashed);
