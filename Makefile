@@ -5,15 +5,17 @@ BIN := $(VENV)/bin
 EXTRA := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 RUN ?= runs/bench
 PAPER ?= runs/paper
+SITE ?= site
 BASE ?= HEAD~1
 CXX_FILES = $(shell find kernels/csrc tests -name "*.h" -o -name "*.cpp" -o -name "*.cu")
 
-.PHONY: help setup bench paper results regress gpu gpu-bundle test test-all lint format docs clean
+.PHONY: help setup bench paper results site regress gpu gpu-bundle test test-all lint format docs clean
 
 help:
 	@echo "make bench   quick sweep of all models, then the HTML report"
 	@echo "make paper   the paper's set-ups, its claims judged, the report; under an hour"
 	@echo "make results both of these into docs/results, MACHINE=amd-epyc-2-threads"
+	@echo "make site    the pages of all runs in docs/results, with an index, into site/ (SITE=folder)"
 	@echo "make regress the last two commits against each other; fails on a regression"
 	@echo "make gpu     tests and measurements on a GPU with the PYTHON that has torch; installs nothing"
 	@echo "             (STAGES=\"contact first full\", MINUTES=25, ARCHIVE=gpu.tgz, MANN_BENCH_GPU_OUT=runs/gpu)"
@@ -58,6 +60,9 @@ results: setup
 	@test -n "$(MACHINE)" || { echo "make results: expected MACHINE=a-name-for-this-class-of-machines, as amd-epyc-2-threads" >&2; exit 2; }
 	@$(MAKE) bench RUN=docs/results/quick-$(MACHINE)
 	@$(MAKE) paper PAPER=docs/results/paper-$(MACHINE)
+
+site: setup
+	@$(BIN)/mann-bench site docs/results --out $(SITE)
 
 # asv installs each commit into an environment of its own below .asv/; BASE=commit compares with another one.
 regress: setup

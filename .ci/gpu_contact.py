@@ -2,12 +2,14 @@
 
     python .ci/gpu_contact.py            on cuda:0
     python .ci/gpu_contact.py cpu        a trial without a GPU, at small sizes
+    python .ci/gpu_contact.py cuda:0 clusters    one block an element against a cluster of blocks, in turn
 
 A line a model: microseconds a step on the wall and on the host, peak memory, and the phases inside a native pass by the kernels' own clocks
 (`f.` forward, `b.` backward). The last lines say what the profiler reports of a GPU's memory and ranges.
 """
 
 import gc
+import os
 import statistics
 import sys
 import time
@@ -17,6 +19,7 @@ import torch
 from torch.autograd.profiler import profile, record_function
 
 from mann_bench.kernels.native.clocks import clocked
+from mann_bench.kernels.sequence import cluster
 from mann_bench.models import NTM, SAM, SDNC
 
 DEVICE = torch.device(sys.argv[1] if len(sys.argv) > 1 else "cuda:0")
@@ -103,8 +106,19 @@ def probe_profiler(use_device: str | None) -> None:
     print(f"profiler with use_device={use_device}: {counts}", flush=True)
 
 
+def compare_clusters() -> None:
+    """Time both, in turn; the model says which ran."""
+    for batch, steps in ((1, 10), (8, 10), (8, 100), (32, 100)):
+        for blocks in ("", "4", "", "4"):
+            os.environ[cluster.VARIABLE] = blocks
+            report(f"sam lsh x{blocks or 1}", SAM, batch, steps, slots=min(SLOTS, 2**16), reads=4, index="lsh")
+        print(*SAM(slots=8, **SIZES, reads=4).to(DEVICE).remarks(batch), flush=True)
+
+
 def main() -> None:
     """All of it, what matters most first."""
+    if "clusters" in sys.argv:
+        return compare_clusters()
     for batch, steps in ((1, 10), (8, 10), (8, 100)):
         report("sam lsh", SAM, batch, steps, reads=4, index="lsh")
     if ON_GPU:

@@ -36,7 +36,7 @@ def main() -> int:
     wanted = {f"CPU {real}": partial(build.build, build.flags(real)) for real in build.REALS}
     if torch.cuda.is_available():
         arch = driver.architecture(torch.cuda.current_device())
-        for kind in cubin.kinds():
+        for kind in cubin.kinds(arch):
             wanted[f"GPU {cubin.purpose(arch, *kind)}"] = partial(cubin.compile_kernels, arch, *kind)
     with ThreadPoolExecutor(usable_threads()) as pool:
         try:

@@ -6,6 +6,8 @@ Sources: [N] Graves et al. 2014, "Neural Turing Machines"; [D] Graves et al. 201
 external memory", Methods.
 """
 
+import functools
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -52,8 +54,15 @@ def usage_update(usage: Tensor, write_weights: Tensor, read_weights: Tensor, fre
 
     usage and write_weights [B, N], read_weights [B, R, N], free_gates [B, R] -> [B, N]. The weights are those of the previous step.
     """
-    retention = torch.prod(1 - free_gates.unsqueeze(-1) * read_weights, dim=1)
+    retention = product_over_heads(1 - free_gates.unsqueeze(-1) * read_weights)
     return (usage + write_weights - usage * write_weights) * retention
+
+
+def product_over_heads(factors: Tensor) -> Tensor:
+    """Multiply the factors of all heads: [B, R, N] -> [B, N]."""
+    if not factors.is_cuda:
+        return torch.prod(factors, dim=1)
+    return functools.reduce(torch.mul, factors.unbind(1))  # the backward of torch.prod has the host wait for the number of zeros
 
 
 def allocation(usage: Tensor) -> Tensor:
@@ -64,7 +73,7 @@ def allocation(usage: Tensor) -> Tensor:
     """
     squeezed = EPSILON + (1 - EPSILON) * usage
     ordered, order = torch.sort(squeezed, dim=-1, stable=True)
-    product_of_smaller = torch.cumprod(functional.pad(ordered, (1, 0), value=1.0)[:, :-1], dim=-1)
+    product_of_smaller: Tensor = _CumulativeProduct.apply(functional.pad(ordered, (1, 0), value=1.0)[:, :-1])
     return torch.zeros_like(usage).scatter(-1, order, (1 - ordered) * product_of_smaller)
 
 
@@ -128,6 +137,22 @@ def _keep(weights: Tensor, erase: Tensor, head: int) -> Tensor:
     """Compute `1 - w e^T` of one write head: [B, N, W]."""
     outer = weights[:, head].unsqueeze(-1) * erase[:, head].unsqueeze(1)
     return outer.neg_().add_(1)
+
+
+class _CumulativeProduct(torch.autograd.Function):
+    """torch.cumprod of rows without zeros. Its own backward has the host wait to learn that there are none."""
+
+    @staticmethod
+    def forward(ctx, factors):  # type: ignore[no-untyped-def]
+        products = torch.cumprod(factors, dim=-1)
+        ctx.save_for_backward(factors, products)
+        return products
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        factors, products = ctx.saved_tensors
+        return (products * grad).flip(-1).cumsum(-1).flip(-1) / factors
 
 
 class _TemporalLink(torch.autograd.Function):

@@ -98,6 +98,10 @@ class SAM(MANN[SAMMemory]):
         """Why torch runs although native kernels may; None if they run or are not to."""
         return None if self.kernels == "torch" else native.why_not_model(self)
 
+    def remarks(self, batch: int) -> list[str]:
+        """Say what steps the elements of a batch where clusters of blocks are asked for (`kernels/sequence/cluster.py`)."""
+        return native.remarks(self, batch) if self.backend["kernels"] == "native" else []
+
     def initial_memory(self, batch: int, fill: Fill, seed: int) -> SAMMemory:
         weight = self.output.weight
         index = make_index(self.index, str(weight.device))

@@ -74,12 +74,14 @@ def test_stages_run_in_order_and_everything_is_packed(machine):
         first_call(calls, "test_sequence.py", "-W default", "paper"),  # plugins of another machine may warn
         first_call(calls, "gpu_contact.py"),
         first_call(calls, "tests/cuda ", "--deselect"),
-        first_call(calls, "-k memcheck"),
+        first_call(calls, "-k memcheck and not clusters"),
+        first_call(calls, "tests/cuda/test_cluster.py", "-rfEs tests"),
+        first_call(calls, "gpu_contact.py cuda:0 clusters"),
         first_call(calls, "run gpu-first"),
         first_call(calls, "profile sam"),
         first_call(calls, "profile ntm"),
         first_call(calls, "run gpu "),
-        first_call(calls, "-k not memcheck"),
+        first_call(calls, "-k not memcheck or clusters"),
     ]
     assert order == sorted(order)
     for name in ("machine/doctor.txt", "contact/numbers.txt", "first/run/results.jsonl", "full/report.txt"):

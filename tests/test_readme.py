@@ -9,20 +9,22 @@ import typer
 from typer.testing import CliRunner
 
 from mann_bench.cli.app import app
+from mann_bench.learn.configurations import plan_study
+from mann_bench.learn.study import parse_study
 from tests.support.results import make_result
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-RUN = ("--help", "list models", "plan scaling", "report runs/mine", "compare runs/a runs/b")
+RUN = ("--help", "list models", "list studies", "plan scaling", "report runs/mine", "compare runs/a runs/b")
 NOT_RUN = {  # first words of the commands of README.md and docs/own-model.md that are only parsed
     "run ": "measures for minutes; tests/cli/test_own_model.py runs smaller sweeps",
-    "learn ": "trains for minutes; tests/learn runs smaller ones",
+    "learn ": "trains for minutes; tests/learn runs smaller ones, as tests/learn/test_study_session.py",
     "compare ": "runs two checkouts, or needs runs of a model of the reader's own; tests/run/test_checkouts.py",
     "claims ": "needs a run of suite paper, under an hour; tests/reports/test_claims.py",
     "profile ": "builds a large memory; tests/cli/test_own_model.py profiles a small one",
     "largest ": "fills the memory; tests/run/test_largest.py",
     "doctor --selftest": "times the machine; tests/doctor/test_selftest.py",
-    "report ": "needs runs of several machines; tests/reports/test_report.py",
+    "report ": "needs runs of several machines, or of a study; tests/reports",
 }
 
 
@@ -46,6 +48,15 @@ def calls(guide: Path) -> list[str]:
 def test_python_of_the_readme(number, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(blocks(GUIDES[0], "python")[number], "README.md", "exec"), {"__name__": "readme"})
+
+
+def test_the_study_of_the_guide_can_be_planned():
+    (text,) = blocks(ROOT / "docs" / "learning.md", "toml")
+    plan = plan_study(parse_study(text, "guide"), "guide", None, {"device": "cpu", "threads": 1, "memory_bytes": 2**30})
+    assert [(configuration.name, len(configuration.candidates)) for configuration in plan.record.configurations] == [
+        *(("sam adam", 3), ("dam adam", 3)),
+        *(("sam rmsprop", 3), ("dam rmsprop", 3)),
+    ]
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)

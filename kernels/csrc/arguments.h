@@ -45,6 +45,7 @@ struct Sizes {
     int64_t links;           // L, 0 for SAM
     int64_t shifts;          // NTM: reach of the location shift
     int64_t first_gradient;  // dense models: 1: complete the gradient of the memory before the first step
+    int64_t shared_bytes;    // of shared memory for each block of a cluster; 0: one block steps an element
 };
 
 struct Weights {

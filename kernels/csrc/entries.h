@@ -7,11 +7,18 @@
 #include "sequence/backward.h"
 #include "sequence/forward.h"
 #include "sequence/products.h"
+#ifdef MB_CLUSTER
+#include "sequence/cluster.h"
+#endif
 
 // MB_ENTRY(name, items): an entry point and how many items of work it has: one per batch element, one per batch tile,
 // or `parts` per element. Each is a function template <int fixed_width> void name(const Block&, const Arguments&,
-// int64_t item) in mb::entries; fixed_width is the word size if the compiler is to know it, else 0.
+// int64_t item) in mb::entries; fixed_width is the word size if the compiler is to know it, else 0. A build for
+// clusters has entry points of its own.
 // clang-format off
+#ifdef MB_CLUSTER
+#define MB_ENTRIES MB_ENTRY(forward_cluster, a.batch) MB_ENTRY(backward_cluster, a.batch)
+#else
 #define MB_ENTRIES                          \
     MB_ENTRY(scratch, a.batch)              \
     MB_ENTRY(input, a.batch)                \
@@ -44,6 +51,7 @@
     MB_ENTRY(link_swap, a.batch)            \
     MB_ENTRY(link_read, a.batch)            \
     MB_ENTRY(link_steps, a.batch)
+#endif
 // clang-format on
 
 namespace mb::entries {

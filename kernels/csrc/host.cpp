@@ -8,10 +8,7 @@ namespace mb {
 template <class F>
 void in_block([[maybe_unused]] int64_t chunk_threads, F work) {
 #ifdef MB_EMULATE
-    Barrier barrier;
-    std::vector<std::thread> threads;
-    for (int64_t i = 0; i < emulated_threads; ++i) threads.emplace_back([&, i] { work(Block{&barrier, i}); });
-    for (auto& thread : threads) thread.join();
+    in_emulated_blocks(work);
 #else
     work(Block{chunk_threads});
 #endif

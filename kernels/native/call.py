@@ -74,7 +74,7 @@ AROUND_FORWARD, AROUND_BACKWARD = ("mb_input", "mb_output"), ("mb_output_back", 
 
 def schedule(entry: str, arguments: Arguments) -> Iterator[str]:
     """The entry points that make up one: with parts, the rows of an element are searched by many blocks between the pieces of `forward`;
-    around the recurrence the products whose buffers are given.
+    with shared memory, a cluster of blocks steps an element; around the recurrence the products whose buffers are given.
     """
     around = AROUND_FORWARD if arguments.y else AROUND_BACKWARD if arguments.grad_y else None
     if around:
@@ -86,7 +86,7 @@ def schedule(entry: str, arguments: Arguments) -> Iterator[str]:
             if step < arguments.steps:
                 yield "mb_search_part"
     else:
-        yield entry
+        yield entry + driver.CLUSTER if arguments.shared_bytes and entry in ("mb_forward", "mb_backward") else entry
     if around:
         yield around[1]
 

@@ -22,6 +22,8 @@ MAIN = SOURCES / "device.cu"
 THREADS = 512  # of a block
 KNOWN_WIDTHS = (32,)  # word sizes that get kernels of their own
 ANY_WIDTH = 0
+CLUSTER_BLOCKS = 4  # that step one batch element together
+FIRST_WITH_CLUSTERS = 90  # of the numbers that follow `sm_`
 TYPES = (("float32", "float32"), ("float64", "float64"), ("float32", "bfloat16"))  # of a model and of its memory rows
 
 
@@ -79,10 +81,11 @@ def compiler() -> Compiler:
     raise build.BuildError(f"no CUDA compiler ({'; '.join(missing)}): pip install cuda-core nvidia-cuda-nvrtc, or put nvcc on the PATH")
 
 
-def macros(real: str, store: str, width: int) -> list[str]:
-    """What one build defines: number types, and the word size if it is a known one."""
+def macros(real: str, store: str, width: int, cluster: int = 0) -> list[str]:
+    """What one build defines: number types, the word size if it is a known one, and the blocks of a cluster if it is for clusters."""
     chosen = [f"MB_REAL={build.REALS[real]}", f"MB_THREADS={THREADS}", f"MB_ARGUMENTS_BYTES={ctypes.sizeof(Arguments)}"]
-    return [*chosen, f"MB_FIXED_WIDTH={known(width)}", *(["MB_STORE_BF16"] if store == "bfloat16" else [])]
+    chosen += [f"MB_FIXED_WIDTH={known(width)}", *(["MB_STORE_BF16"] if store == "bfloat16" else [])]
+    return [*chosen, *([f"MB_CLUSTER={cluster}"] if cluster else [])]
 
 
 def known(width: int) -> int:
@@ -90,16 +93,19 @@ def known(width: int) -> int:
     return width if width in KNOWN_WIDTHS else ANY_WIDTH
 
 
-def compile_kernels(arch: str, real: str = "float32", store: str = "float32", width: int = 32, by: Compiler | None = None) -> Path:
+def compile_kernels(
+    arch: str, real: str = "float32", store: str = "float32", width: int = 32, cluster: int = 0, by: Compiler | None = None
+) -> Path:
     """The cubin for an architecture, compiled if it is not in the cache; BuildError with the compiler's words if that fails.
 
     Args:
+        cluster: blocks of a cluster, for the kernels that one steps through; 0: all other kernels.
         by: the compiler; without one a carried cubin is used if there is one, else the first compiler that is here.
     """
-    defined = macros(real, store, width)
+    defined = macros(real, store, width, cluster)
     if by is None:
         source = build.build_hash(MAIN, *defined, arch)
-        content = carried.find(purpose(arch, real, store, width), source)
+        content = carried.find(purpose(arch, real, store, width, cluster), source)
         if content is not None:
             return build.cached(f"{source}.cubin", lambda made: carried.unpack(content, made))
         by = compiler()
@@ -108,21 +114,27 @@ def compile_kernels(arch: str, real: str = "float32", store: str = "float32", wi
     return build.cached(name, lambda made: compile_(defined, arch, made))
 
 
-def purpose(arch: str, real: str, store: str, width: int) -> str:
+def purpose(arch: str, real: str, store: str, width: int, cluster: int = 0) -> str:
     """What a cubin is for, as part of the name of a carried one."""
-    return f"{arch}-{real}-{store}-{known(width) or 'any'}"
+    return f"{arch}{f'-cluster{cluster}' if cluster else ''}-{real}-{store}-{known(width) or 'any'}"
 
 
-def kinds() -> list[tuple[str, str, int]]:
-    """Number type, type of the memory rows and word size of all builds for one architecture."""
-    return [(*types, width) for types in TYPES for width in (*KNOWN_WIDTHS, ANY_WIDTH)]
+def has_clusters(arch: str) -> bool:
+    """Whether GPUs of an architecture have clusters of blocks: from compute capability 9.0 on."""
+    return int("".join(filter(str.isdigit, arch))) >= FIRST_WITH_CLUSTERS
+
+
+def kinds(arch: str) -> list[tuple[str, str, int, int]]:
+    """Number type, type of the memory rows, word size and blocks of a cluster (0: none) of all builds for one architecture."""
+    clusters = (0, CLUSTER_BLOCKS) if has_clusters(arch) else (0,)
+    return [(*types, width, cluster) for cluster in clusters for types in TYPES for width in (*KNOWN_WIDTHS, ANY_WIDTH)]
 
 
 def compile_to_carry(arch: str, folder: Path, workers: int) -> Iterator[Path]:
     """Compile the cubins of all number types and word sizes for an architecture into a folder, `workers` at a time; yields each file."""
     by = compiler()
     with ThreadPoolExecutor(workers) as pool:
-        making = [(kind, pool.submit(compile_kernels, arch, *kind, by=by)) for kind in kinds()]
+        making = [(kind, pool.submit(compile_kernels, arch, *kind, by=by)) for kind in kinds(arch)]
         for kind, made in making:
             source = build.build_hash(MAIN, *macros(*kind), arch)
             yield carried.write(folder, purpose(arch, *kind), source, made.result().read_bytes())

@@ -1,10 +1,11 @@
-"""Loads the kernels onto a GPU and launches them, through the CUDA driver's C interface: one block an item, on torch's current stream.
+"""Loads the kernels onto a GPU and launches them on torch's current stream, by the CUDA driver's C interface: a block or cluster an item.
 
 A launch waits for nothing and reads nothing back, so that it can be part of a CUDA graph; loading, at the first call, cannot.
 """
 
 import ctypes
 import functools
+from typing import Any
 
 import torch
 
@@ -14,6 +15,8 @@ from mann_bench.kernels.native.headers import entry_points
 
 ALIGNMENT_BYTES = 16
 ENTRIES = entry_points()  # on a GPU a batch tile is one element
+CLUSTER = "_cluster"  # ends the names of kernels that run as clusters; how many blocks these have is part of the kernel
+MAX_DYNAMIC_SHARED_BYTES = 8  # CUfunction_attribute; without it a kernel may have 48 KiB
 
 
 class DriverError(RuntimeError):
@@ -42,17 +45,20 @@ def architecture(device: int) -> str:
 
 def launch(entry: str, arguments: Arguments, real: str, store: str, device: torch.device) -> None:
     """Put one kernel on torch's current stream of the device its arguments live on."""
-    items = arguments.batch * (arguments.parts if "parts" in ENTRIES[entry.removeprefix("mb_")] else 1)
-    if items == 0:
+    cluster = cubin.CLUSTER_BLOCKS if entry.endswith(CLUSTER) else 0
+    parts = 0 if cluster else "parts" in ENTRIES[entry.removeprefix("mb_")]
+    blocks = arguments.batch * (arguments.parts if parts else max(1, cluster))
+    if blocks == 0:
         return
     index = torch.cuda.current_device() if device.index is None else device.index
     aligned = (arguments.memory or 0) % ALIGNMENT_BYTES == 0  # rows of a known width are read four numbers at a time
     width = arguments.width if arguments.width in cubin.KNOWN_WIDTHS and aligned else 0
-    kernel = _kernel(entry, index, real, store, width)
+    kernel = _kernel(entry, index, real, store, width, cluster)
+    shared_bytes = arguments.shared_bytes if cluster else 0
     stream = ctypes.c_void_p(torch.cuda.current_stream(index).cuda_stream)
     parameters = (ctypes.c_void_p * 1)(ctypes.addressof(arguments))  # the driver copies what they point to before it returns
     with _Context(index):
-        _call("cuLaunchKernel", kernel, items, 1, 1, cubin.THREADS, 1, 1, 0, stream, parameters, None)
+        _call("cuLaunchKernel", kernel, blocks, 1, 1, cubin.THREADS, 1, 1, shared_bytes, stream, parameters, None)
 
 
 class _Context:
@@ -77,15 +83,24 @@ def _primary_context(device: int) -> ctypes.c_void_p:
 
 
 @functools.cache
-def _kernel(entry: str, device: int, real: str, store: str, width: int) -> ctypes.c_void_p:
+def _kernel(entry: str, device: int, real: str, store: str, width: int, cluster: int) -> ctypes.c_void_p:
     kernel = ctypes.c_void_p()
-    _call("cuModuleGetFunction", ctypes.byref(kernel), _module(device, real, store, width), entry.encode())
+    _call("cuModuleGetFunction", ctypes.byref(kernel), _module(device, real, store, width, cluster), entry.encode())
+    if cluster:
+        with _Context(device):
+            _call("cuFuncSetAttribute", kernel, MAX_DYNAMIC_SHARED_BYTES, most_shared_bytes(device))
     return kernel
 
 
+def most_shared_bytes(device: int) -> int:
+    """The most shared memory that a block of a GPU may ask for."""
+    card: Any = torch.cuda.get_device_properties(device)  # its stubs lack this
+    return int(card.shared_memory_per_block_optin)
+
+
 @functools.cache
-def _module(device: int, real: str, store: str, width: int) -> ctypes.c_void_p:
-    module, image = ctypes.c_void_p(), cubin.compile_kernels(architecture(device), real, store, width)
+def _module(device: int, real: str, store: str, width: int, cluster: int) -> ctypes.c_void_p:
+    module, image = ctypes.c_void_p(), cubin.compile_kernels(architecture(device), real, store, width, cluster)
     with _Context(device):
         _call("cuModuleLoadData", ctypes.byref(module), image.read_bytes())
     return module

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from mann_bench.kernels.autocast import without_autocast
 from mann_bench.kernels.native.layout import Build
-from mann_bench.kernels.sequence import recurrence
+from mann_bench.kernels.sequence import cluster, recurrence
 from mann_bench.kernels.sequence.recurrence import Recurrence, Weights
 from mann_bench.kernels.sequence.tape import plan
 
@@ -57,6 +57,7 @@ class SequencePass(Recurrence):
         of = plan(which, tuple(sizes.items()), device, recurrence.is_short(sizes["steps"], sizes["batch"], device))
         super().__init__(of, {**sizes, **now}, device, ("mb_forward", "mb_backward"))
         self.memory = memory
+        self.set_sizes({"shared_bytes": cluster.bytes_of_pass(which, sizes, device)})
 
     def run(
         self, x: Tensor, weights: Weights, before: DifferentiableStates, constant: Mapping[str, Tensor]

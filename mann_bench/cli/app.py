@@ -4,12 +4,12 @@
     mann-bench run my.toml --models sam,ntm --slots 1k,64k --out runs/mine
     mann-bench run quick --out runs/mine --resume
     mann-bench plan scaling                   the cases, predicted bytes and time
-    mann-bench list models|suites
+    mann-bench list models|suites|studies
     mann-bench doctor                         what this machine can do
     mann-bench doctor --selftest              its ceilings, and whether planted faults are found
     mann-bench largest sam ntm --memory 4G --seconds 60   the largest N that fits, predicted and measured
     mann-bench profile sam --slots 1M --steps 100   time and memory of every step and phase, as a page, CSV and traces
-    mann-bench learn copy                     train models on a task: curves, levels, held-out errors
+    mann-bench learn toy                      a study: each model with its best rate, over seeds; or one task, as `learn copy`
     mann-bench report runs/mine               one HTML page, Markdown, CSV, plots
     mann-bench claims runs/paper              the paper's claims against a run of suite paper
     mann-bench compare runs/old runs/new      each case: FASTER, SLOWER, SAME or INCONCLUSIVE
@@ -39,6 +39,7 @@ from mann_bench.cli.plan import plan
 from mann_bench.cli.profile import profile
 from mann_bench.cli.report import report
 from mann_bench.cli.run import run
+from mann_bench.cli.site import site
 from mann_bench.cli.stopping import Stopped, stopped_by_signals
 from mann_bench.cli.streams import lasting_streams, open_closed_streams
 from mann_bench.data.errors import UsageError
@@ -68,7 +69,7 @@ app = typer.Typer(
     help=(__doc__ or "").replace("\n", "\n\n", 1),
     rich_markup_mode=None,
 )
-for command in (run, plan, list_, doctor, report, compare, claims, profile, largest, learn, build_kernels):
+for command in (run, plan, list_, doctor, report, site, compare, claims, profile, largest, learn, build_kernels):
     app.command(command.__name__.rstrip("_").replace("_", "-"))(told(expand(command)))
 
 

@@ -1,8 +1,9 @@
-"""`mann-bench learn`: train models on a task."""
+"""`mann-bench learn`: train models on a task, or make a study."""
 
+from collections import Counter
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import psutil
 import typer
@@ -10,12 +11,18 @@ import typer
 from mann_bench.cli.console import console, stoppable, summarize, tell, writing_to
 from mann_bench.cli.options import AsJson, Device, OwnModel, new_folder, split_names, warn_of_threads
 from mann_bench.data.errors import UsageError
+from mann_bench.data.registry import did_you_mean
 from mann_bench.data.units import parse_seconds, parse_size
 from mann_bench.learn.record import LearningOptions
+from mann_bench.learn.study import load_study, study_names
 from mann_bench.machine.control_groups import memory_limit_bytes
 from mann_bench.machine.devices import check_device
 from mann_bench.machine.processor import usable_threads
 
+STUDY_OPTIONS = (  # the command's options for a study; all others are settings, which its file has
+    *("task", "data", "device", "threads", "memory", "jobs"),
+    *("checkpoint_seconds", "evaluation_seconds", "out", "resume", "as_json"),
+)
 MEMORY_SHARE = 0.8  # part of the machine's memory that the runs share evenly, one run per processor
 
 
@@ -24,7 +31,9 @@ def learn(
     task: Annotated[
         str,
         typer.Argument(
-            metavar="TASK", help="copy, repeat-copy, recall, item-recall, priority-sort, omniglot, babi, or package.module:Class"
+            metavar="STUDY|TASK",
+            help="a study: a FILE.toml or a shipped one (`mann-bench list studies`); or a task: copy, repeat-copy, recall, item-recall, "
+            "priority-sort, omniglot, babi, package.module:Class",
         ),
     ],
     models: Annotated[str, typer.Option(help="comma-separated; a variant as ntm-checkpointed")] = "sam,dam,ntm,lstm",
@@ -33,7 +42,7 @@ def learn(
     first_seed: Annotated[int, typer.Option(min=0, help="the lowest seed")] = 0,
     budget: Annotated[str | None, typer.Option(help="training time of each run, as 10m or 1h; 5m if no --sequences are given")] = None,
     sequences: Annotated[str | None, typer.Option(help="sequences of each run, as 100k")] = None,
-    data: Annotated[Path | None, typer.Option(help="folder or archive of Omniglot or bAbI, as distributed")] = None,
+    data: Annotated[Path | None, typer.Option(help="* folder or archive of Omniglot or bAbI, as distributed")] = None,
     task_option: Annotated[list[str] | None, typer.Option(help="of the task, as value_bits=48; may be repeated")] = None,
     levels: Annotated[str | None, typer.Option(help="levels trained on, as 1-20; default the paper's")] = None,
     curriculum: Annotated[str | None, typer.Option(help="none, or exponential: level ~ U(1, h), h doubles")] = None,
@@ -56,27 +65,43 @@ def learn(
     kernels: Annotated[str | None, typer.Option(help="auto, native or torch")] = None,
     index: Annotated[str | None, typer.Option(help="the index of a sparse model; default live")] = None,
     device: Device = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of a run")] = 1,
-    memory: Annotated[str | None, typer.Option(help="bytes a run may take; default its share of the machine's")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="runs at a time; default one a usable processor")] = None,
-    checkpoint_seconds: Annotated[float, typer.Option(min=0.1, help="seconds between checkpoints")] = 60.0,
-    evaluation_seconds: Annotated[float, typer.Option(min=0, help="seconds after training for each level that is evaluated")] = 60.0,
-    out: Annotated[Path | None, typer.Option(help="folder for the results; default runs/learn-TASK-DATE")] = None,
-    resume: Annotated[bool, typer.Option(help="go on with the runs in --out, from their checkpoints, also beyond their limits")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="* CPU threads of a run")] = 1,
+    memory: Annotated[str | None, typer.Option(help="* bytes a run may take; default its share of the machine's")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="* runs at a time; default one a usable processor")] = None,
+    checkpoint_seconds: Annotated[float, typer.Option(min=0.1, help="* seconds between checkpoints")] = 60.0,
+    evaluation_seconds: Annotated[float, typer.Option(min=0, help="* seconds after training for each level that is evaluated")] = 60.0,
+    out: Annotated[Path | None, typer.Option(help="* folder for the results; default runs/learn-NAME-DATE")] = None,
+    resume: Annotated[
+        bool, typer.Option(help="* go on with the runs in --out, from their checkpoints; a task's also to larger limits")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train models on a task: curves, levels and held-out errors; every finished run is stored, a stopped one goes on where it was."""
+    """Make a study, or train models on one task: curves, levels and held-out errors. What finished is stored, a stopped run goes on.
+
+    A study's file says what is trained, with which seeds, and how each model's rate is chosen. It takes the options marked * and --device.
+    """
     # Options named as a field of `LearningOptions` are taken from `context.params`; the others are parsed below.
     if resume and out is None:
         raise UsageError("--resume: expected --out FOLDER of the runs to go on with, got none")
     if budget is None and sequences is None:
         budget = "5m"
     check_device(device or "cpu")
+    memory_bytes = parse_size(memory) if memory is not None else share_of_memory()
+    times = checkpoint_seconds, evaluation_seconds
+    jobs = jobs or max(1, usable_threads() // threads)
+    if task.endswith(".toml") or task in study_names():
+        refuse_options(context)
+        machine = {"device": device or "cpu", "threads": threads, "memory_bytes": memory_bytes}
+        learn_study(task, data, out, machine, times, jobs, resume=resume, as_json=as_json)
     from mann_bench.learn.memory_size import too_small  # imports torch
     from mann_bench.learn.plan import plan, with_equal_memory
     from mann_bench.learn.session import LearningSession
-    from mann_bench.suites.tasks import find_task
+    from mann_bench.suites.tasks import TASKS, find_task
 
+    if ":" not in task and task not in TASKS and (near := did_you_mean(task, study_names())):
+        raise UsageError(
+            f"learn: expected a task ({', '.join(TASKS)}), a study ({', '.join(study_names())}) or a FILE.toml, got {task!r}{near}"
+        )
     options = parse_options("--task-option", task_option or [])
     task_object = find_task(task, data, options)
     names = [*split_names(models), *(model or [])]
@@ -91,7 +116,7 @@ def learn(
         "seconds": parse_seconds(budget) if budget is not None else None,
         "slots": parse_size(slots) if slots is not None else None,
         "learning_rates": parse_rates(learning_rate, names) if learning_rate is not None else {},
-        "memory_bytes": parse_size(memory) if memory is not None else share_of_memory(),
+        "memory_bytes": memory_bytes,
     }
     unchanged = {field.name: context.params[field.name] for field in fields(LearningOptions) if field.name not in parsed}
     cases = plan(task, task_object, names, range(first_seed, first_seed + seeds), LearningOptions(**unchanged, **parsed))
@@ -102,12 +127,52 @@ def learn(
     for warning in dict.fromkeys(filter(None, (too_small(case, task_object) for case in cases))):
         tell(f"warning: {warning}")
     folder = out or new_folder(f"learn-{task}")
-    jobs = jobs or max(1, usable_threads() // threads)
-    times = {"every_s": checkpoint_seconds, "evaluation_s": evaluation_seconds}
     with writing_to(folder):
-        session = LearningSession(cases, data, folder, resume=resume, console=console, **times)
+        session = LearningSession(cases, data, folder, resume=resume, console=console, every_s=times[0], evaluation_s=times[1])
     with stoppable(folder):
         statuses = session.run(jobs)
+    end(folder, statuses, as_json)
+
+
+def refuse_options(context: typer.Context) -> None:
+    """Raise UsageError if the command of a study has options that belong into its file."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in STUDY_OPTIONS and source is not None and source.name == "COMMANDLINE":
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option}: expected it in the study's file, got an option; copy the file and change it there")
+
+
+def learn_study(
+    name: str,
+    data: Path | None,
+    out: Path | None,
+    machine: dict[str, Any],
+    times: tuple[float, float],
+    jobs: int,
+    *,
+    resume: bool,
+    as_json: bool,
+) -> NoReturn:
+    """Make the runs of a study, then end the command."""
+    study = load_study(name)
+    warn_of_threads(machine["threads"])
+    from mann_bench.learn.configurations import plan_study  # imports torch
+    from mann_bench.learn.study_session import StudySession
+
+    plan = plan_study(study, name, data, machine)
+    for warning in plan.warnings:
+        tell(f"warning: {warning}")
+    folder = out or new_folder(f"learn-{study.name}")
+    with writing_to(folder):
+        session = StudySession(plan, data, folder, resume=resume, console=console, every_s=times[0], evaluation_s=times[1])
+    with stoppable(folder):
+        statuses = session.run(jobs)
+    end(folder, statuses, as_json)
+
+
+def end(folder: Path, statuses: Counter[str], as_json: bool) -> NoReturn:
+    """Print the summary; the exit code is 1 if a run diverged or failed, or none finished."""
     summarize("runs", folder / "learning.jsonl", statuses, as_json)
     failed = statuses["error"] + statuses["diverged"]
     raise typer.Exit(1 if failed or not statuses["ok"] + statuses["budget"] else 0)

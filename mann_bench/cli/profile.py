@@ -7,6 +7,8 @@ import typer
 
 from mann_bench.cli.console import tell, writing_to
 from mann_bench.cli.options import AsJson, Device, Mode, Seed, Threads, new_folder, one_case
+from mann_bench.data.errors import UsageError
+from mann_bench.data.registry import GRAPH
 from mann_bench.data.text import shortened, visible
 from mann_bench.data.units import parse_size
 
@@ -37,6 +39,8 @@ def profile(
 
     fields = {"steps": steps, "batch": batch, "kernels": kernels, "index": index, "fill": fill}
     case = one_case("profile", model, slots, mode, device, threads, seed, **fields)
+    if case.variant == GRAPH:
+        raise UsageError(f"profile: {model} replays a pass as one launch, which shows no steps or phases; use {case.model}")
     memory_bytes = parse_size(memory)
     folder = out or new_folder(f"profile-{case.model}")
     with writing_to(folder):

@@ -5,7 +5,7 @@ its list `resumed`. A record's field `conditions` is their number: 0 are those o
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from mann_bench.data.fields import Json
 
@@ -68,7 +68,11 @@ class Conditions(TypedDict, total=False):
 
 
 class RunDescription(Conditions, total=False):
-    """Content of `run.json`; `mann-bench learn` writes the keys `task`, `data` and `run_ids`, `mann-bench run` the key `suite_text`."""
+    """Content of `run.json`.
+
+    `mann-bench run` writes the key `suite_text`; `mann-bench learn` writes `task`, `data` and `run_ids`, and for a study `study` (a
+    `StudyRecord`: which run is for what) and `study_text`.
+    """
 
     schema: int
     suite: str
@@ -77,6 +81,8 @@ class RunDescription(Conditions, total=False):
     data: str | None
     case_ids: list[str]
     run_ids: list[str]
+    study: dict[str, Any]
+    study_text: str
     resumed: list[Conditions]
 
 

@@ -23,7 +23,12 @@ BENCHMARK_TASK = "mann_bench.suites.tasks:associative_recall"  # the task whose 
 # Workloads that run no model, by the prefix of their names: `op:sparse_read`, `index:query`.
 KINDS = {"op": "mann_bench.suites.workloads.ops:OpWorkload", "index": "mann_bench.suites.workloads.indexes:IndexWorkload"}
 
-DENSE_VARIANTS: Mapping[str, Mapping[str, object]] = {"plain": {}, "checkpointed": {"checkpoint": True}, "compiled": {"compiled": True}}
+GRAPH = "graph"  # the variant whose passes are replayed from a CUDA graph, by a workload of its own
+GRAPH_WORKLOAD = "mann_bench.measure.graph:GraphWorkload"
+VARIANTS: Mapping[str, Mapping[str, object]] = {"plain": {}, GRAPH: {}}
+DENSE_VARIANTS: Mapping[str, Mapping[str, object]] = {
+    "plain": {}, "checkpointed": {"checkpoint": True}, "compiled": {"compiled": True}, GRAPH: {},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,15 +60,24 @@ class ModelEntry:
         factory: Callable[..., nn.Module] = import_target(f"model {self.name!r}", self.target)
         return factory
 
-    def build(self, case: Case, **other: int) -> "nn.Module":
-        """Build the module of a case. The factory gets those of the case's sizes (or of `other`) that its signature takes."""
+    def option_names(self) -> list[str]:
+        """Arguments of the factory that have a default and are no field of a case: what a study may set as `model_options`."""
+        return [p.name for p in _parameters(self.load()) if p.default is not p.empty and p.name not in Case.model_fields]
+
+    def build(self, case: Case, options: Mapping[str, object] | None = None, **other: int) -> "nn.Module":
+        """Build the module of a case.
+
+        Args:
+            options: further arguments of the factory.
+            other: sizes instead of the case's. The factory gets those sizes that its signature takes.
+        """
         factory = self.load()
         sizes: dict[str, object] = {name: getattr(case, name) for name in ("input_size", "output_size", "hidden", "slots", "word_size")}
         sizes |= {"heads": case.heads, "reads": case.reads, "index": case.index, "kernels": case.kernels, **other}
         accepted = inspect.signature(factory).parameters
         if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in accepted.values()):
             sizes = {name: value for name, value in sizes.items() if name in accepted}
-        return factory(**sizes, **self.variants[case.variant])
+        return factory(**sizes, **self.variants[case.variant], **(options or {}))
 
 
 BUILT_INS = {
@@ -77,6 +91,7 @@ BUILT_INS = {
             "O(1)",
             "O(1)",
             uses_slots=False,
+            variants=VARIANTS,
         ),
         ModelEntry(
             "ntm",
@@ -115,6 +130,7 @@ BUILT_INS = {
             "O(1)",
             writers="heads",
             uses_index=True,
+            variants=VARIANTS,
         ),
         ModelEntry(
             "sdnc",
@@ -125,6 +141,7 @@ BUILT_INS = {
             "O(1)",
             writers="one",
             uses_index=True,
+            variants=VARIANTS,
         ),
     )
 }
@@ -181,7 +198,7 @@ def _describe(entry: ModelEntry) -> dict[str, str | list[str]]:
     try:
         with torch.device("meta"):
             parameters = f"{sum(p.numel() for p in entry.build(case).parameters()):,}"
-        options = [str(p) for p in _parameters(entry.load()) if p.default is not p.empty and p.name not in Case.model_fields]
+        options = [str(p) for p in _parameters(entry.load()) if p.name in entry.option_names()]
     except Exception as error:  # a broken installed model must not hide the others
         parameters, options = f"cannot be built: {error}", []
     return {

@@ -76,7 +76,8 @@ def _has_conditions(description: Mapping[str, object]) -> bool:
     """Whether what `mann_bench.data.conditions` reads has the types that it expects."""
     later = description.get("resumed", [])
     parts = [description, *later] if isinstance(later, list) else [None]
-    return all(isinstance(part, dict) and all(isinstance(part.get(n, {}), dict) for n in ("environment", "budget")) for part in parts)
+    tables = ("environment", "budget", "study")
+    return all(isinstance(part, dict) and all(isinstance(part.get(name, {}), dict) for name in tables) for part in parts)
 
 
 class RecordFolder(Generic[RecordT]):

@@ -15,10 +15,7 @@ memory = "8G"                # limit of one case, above what an idle process hol
 
 import itertools
 import re
-import tomllib
 from collections.abc import Mapping
-from importlib import resources
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
@@ -27,6 +24,7 @@ from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError, first_error
 from mann_bench.data.fields import Count
 from mann_bench.data.registry import did_you_mean, find_model, split_variant
+from mann_bench.data.toml_files import load_text, parse_toml, shipped_names
 from mann_bench.data.units import parse_size
 
 NAME = re.compile(r"(?!\.)[\w.-]{1,100}")  # of a suite: it names the folder of its results
@@ -65,44 +63,17 @@ class Suite(BaseModel):
 
 def suite_names() -> list[str]:
     """Names of the suites that come with the package."""
-    return sorted(
-        entry.name.removesuffix(".toml") for entry in resources.files("mann_bench.suites").iterdir() if entry.name.endswith(".toml")
-    )
+    return shipped_names("")
 
 
 def load_suite(name: str) -> Suite:
     """Load a suite of the package by name, or a TOML file by path; UsageError that names the file and the key at fault."""
-    if name.endswith(".toml"):
-        text = _read(Path(name))
-    elif name in suite_names():
-        text = resources.files("mann_bench.suites").joinpath(f"{name}.toml").read_text()
-    else:
-        raise UsageError(
-            f"suite: expected one of {', '.join(suite_names())} or a FILE.toml, got {name!r}{did_you_mean(name, suite_names())}"
-        )
-    return parse_suite(text, name)
-
-
-def _read(path: Path) -> str:
-    """The text of a suite's file; UsageError if there is none."""
-    if not path.is_file():
-        raise UsageError(f"suite: expected an existing file, got {str(path)!r}")
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"suite: expected a file that can be read, got {str(path)!r}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: expected a text in UTF-8, as TOML is, got other bytes ({error}); save it as UTF-8") from error
+    return parse_suite(load_text("suite", name, ""), name)
 
 
 def parse_suite(text: str, source: str) -> Suite:
     """Parse the TOML text of a suite; `source` is its name in error messages."""
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{source}: not valid TOML: {error}") from error
-    except RecursionError as error:
-        raise UsageError(f"{source}: expected a suite of tables and lists, got lists nested too deep to be read") from error
+    raw = parse_toml("suite", text, source)
     for key in raw:
         if key not in ("name", "description", "interleave", "fixed", "sweep", "budget"):
             raise UsageError(f"{source}: unknown key {key!r}; expected name, description, interleave, [fixed], [[sweep]], [budget]")

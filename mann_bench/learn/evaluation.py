@@ -10,12 +10,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from time import monotonic  # a model may replace that of the module
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mann_bench.learn.record import Evaluation, LearningCase
-from mann_bench.learn.trainer import TEST, VALIDATION, generator_of
+from mann_bench.learn.trainer import TEST, VALIDATION, generator_of, memory_rows
 from mann_bench.run.worker import is_out_of_memory
 from mann_bench.suites.tasks import Batch, Task
 
@@ -58,7 +59,7 @@ def evaluate(model: Model, case: LearningCase, held_out: Task, level: int, secon
     deadline = monotonic() + seconds if whole_set is None else math.inf
     try:
         for batch in batches:
-            y = run_in_chunks(model, batch.inputs.to(case.device), deadline)
+            y = run_in_chunks(model, batch.inputs.to(case.device), deadline, **memory_rows(case, purpose))
             if y is None:
                 break
             counts.add(held_out, y.cpu(), batch)
@@ -79,10 +80,14 @@ def sample_batches(case: LearningCase, held_out: Task, level: int, purpose: int)
         yield held_out.sample(level, case.batch, generator_of(purpose, level, number))
 
 
-def run_in_chunks(model: Model, inputs: Tensor, deadline: float) -> Tensor | None:
-    """inputs [T, B, X] -> y [T, B, Y], from an empty memory, `CHUNK_STEPS` at a time; None if the deadline passes before the end."""
+def run_in_chunks(model: Model, inputs: Tensor, deadline: float, **rows: Any) -> Tensor | None:
+    """Run sequences `CHUNK_STEPS` at a time: inputs [T, B, X] -> y [T, B, Y]; None if the deadline passes before the end.
+
+    Args:
+        rows: arguments of `initial_state` besides the batch.
+    """
     initial_state = getattr(model, "initial_state", None)
-    state = initial_state(inputs.shape[1]) if initial_state else None
+    state = initial_state(inputs.shape[1], **rows) if initial_state else None
     outputs = []
     with torch.no_grad():
         for chunk in inputs.split(CHUNK_STEPS):

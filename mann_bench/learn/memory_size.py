@@ -20,7 +20,7 @@ def slots_for(task: Task, level: int, heads: int) -> int:
 def rows_written(case: LearningCase, task: Task, level: int) -> int | None:
     """Rows that a sequence of a level writes; None for a model without such writes, and for one of a user's."""
     writers = {"heads": case.heads, "one": 1, "": None}[find_model(case.model).writers]
-    return None if writers is None else writers * task.steps(level)
+    return None if writers is None else int(case.model_options.get("write_heads", writers)) * task.steps(level)
 
 
 def too_small(case: LearningCase, task: Task) -> str | None:

@@ -1,7 +1,7 @@
 """Plan the runs of one command: one case for each model and seed."""
 
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
-from mann_bench.data.registry import BUILT_INS, MODEL_WORKLOAD, find_model, split_variant
+from mann_bench.data.registry import BUILT_INS, GRAPH, MODEL_WORKLOAD, did_you_mean, find_model, split_variant
 from mann_bench.data.suite import Budget
 from mann_bench.data.units import format_bytes, format_slots
 from mann_bench.kernels.index import find_index
@@ -26,6 +26,14 @@ CURRICULUM_SLOTS = 2**10  # by default, where levels grow for as long as the bud
 ANY_LEVEL = 2**30  # highest level of a curriculum on a task without a highest level
 
 
+class SettingError(UsageError):
+    """A run cannot have the value of a setting; the message says what was expected and given. `setting` is "" where several clash."""
+
+    def __init__(self, setting: str, message: str) -> None:
+        super().__init__(message)
+        self.setting = setting
+
+
 def plan(task_name: str, task: Task, models: Sequence[str], seeds: Iterable[int], options: LearningOptions) -> list[LearningCase]:
     """Plan one run for each model and seed; options override the task's defaults.
 
@@ -35,16 +43,30 @@ def plan(task_name: str, task: Task, models: Sequence[str], seeds: Iterable[int]
     Raises:
         UsageError: naming the option at fault.
     """
-    return [plan_run(task_name, task, model, seed, options) for seed in seeds for model in dict.fromkeys(models)]
+    try:
+        return [plan_run(task_name, task, model, seed, options.of_model(model)) for seed in seeds for model in dict.fromkeys(models)]
+    except SettingError as error:
+        option = f"--{error.setting}: ".replace("_", "-") if error.setting else "learn: "
+        raise UsageError(f"{option}{error}") from error
 
 
-def plan_run(task_name: str, task: Task, model: str, seed: int, options: LearningOptions) -> LearningCase:
-    """Plan one run and check that its model can be built; raises as `plan`."""
+def plan_run(task_name: str, task: Task, model: str, seed: int, settings: Mapping[str, Any]) -> LearningCase:
+    """Plan one run and check that its model can be built.
+
+    Args:
+        settings: fields of the case that differ from the task's defaults.
+
+    Raises:
+        SettingError: naming the setting at fault.
+        UsageError: there is no such model.
+    """
     name, variant = split_variant(model)
     entry = find_model(name)
     if entry.workload != MODEL_WORKLOAD:
         raise UsageError(f"learn: expected models, got {model!r}; ops and indexes do not learn")
-    fields = default_settings(task_name) | options.of_model(model)
+    if variant == GRAPH:
+        raise UsageError(f"learn: {model} replays one pass of one length, and training needs many; use {name}")
+    fields = default_settings(task_name) | dict(settings)
     if name in BUILT_INS and not entry.uses_index:  # a dense model has no index to choose
         fields["index"] = "exact"
     check_index(fields["index"])
@@ -55,10 +77,11 @@ def plan_run(task_name: str, task: Task, model: str, seed: int, options: Learnin
         try:
             task.check_level(level)
         except ValueError as error:
-            raise UsageError(f"--levels: {error}") from error
+            raise SettingError("levels", str(error)) from error
     held = CURRICULUM_SLOTS if exponential else slots_for(task, fields["levels"][1], fields["heads"])
     fields.setdefault("slots", max(held, fields["reads"]))
     fields |= {"task": task_name, "data": task.fingerprint, "model": name, "variant": variant, "seed": seed}
+    check_model_options(name, fields.get("model_options", {}))
     try:
         case = LearningCase(**fields)
         if is_own(benchmark_case(case)):  # code of a user's runs in its own process only: building it may have any effect
@@ -67,21 +90,29 @@ def plan_run(task_name: str, task: Task, model: str, seed: int, options: Learnin
         return case
     except ValidationError as error:
         first = error.errors()[0]
-        option = f"--{first['loc'][0]}: ".replace("_", "-") if first["loc"] else ""
-        raise UsageError(f"learn: {option}{first['msg'].removeprefix('Value error, ')}") from error
-    except ValueError as error:
-        raise UsageError(f"learn: {model}: {error}") from error
+        raise SettingError(str(first["loc"][0]) if first["loc"] else "", first["msg"].removeprefix("Value error, ")) from error
+    except (ValueError, TypeError) as error:  # TypeError: a model's option of another type
+        raise SettingError("", f"{model}: {error}") from error
 
 
 def check_index(name: str) -> None:
-    """Raise UsageError unless there is an index of that name. One of the user's is not imported: that may have any effect."""
+    """Raise SettingError unless there is an index of that name. One of the user's is not imported: that may have any effect."""
     if missing := missing_modules(name):
-        raise UsageError(f"--index: {missing}")
+        raise SettingError("index", missing)
     try:
         if ":" not in name:
             find_index(name)
     except ValueError as error:
-        raise UsageError(f"--index: {error}") from error
+        raise SettingError("index", str(error)) from error
+
+
+def check_model_options(model: str, options: Mapping[str, object]) -> None:
+    """Raise SettingError unless a built-in model has options of these names. A user's model is not imported to find out."""
+    known = find_model(model).option_names() if options and model in BUILT_INS else list(options)
+    for option in options:
+        if option not in known:
+            names = ", ".join(known) or "none"
+            raise SettingError("model_options", f"expected options of {model} ({names}), got {option!r}{did_you_mean(option, known)}")
 
 
 def default_settings(task: str) -> dict[str, Any]:

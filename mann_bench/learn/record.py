@@ -6,12 +6,13 @@ from typing import Any, Literal
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from mann_bench.data.case import Batch, Heads, Hidden, Reads, Slots, WordSize, full_name, stable_id
+from mann_bench.data.case import Batch, Fill, Heads, Hidden, Reads, Slots, WordSize, full_name, stable_id
 from mann_bench.data.fields import WORD, Count, Duration, Moment, Real, Text, Whole
 from mann_bench.data.lines import RecordKind
 from mann_bench.data.result import Backend, Record, StoredRecord
 
 LIMITS = ("sequences", "seconds")  # not part of a run's identity: a run can go on with larger ones
+ADDED = ("model_options", "fill")  # later than the first stored runs: at its default, such a field is no part of an id
 
 Status = Literal["ok", "budget", "oom", "diverged", "error", "unavailable"]
 
@@ -29,8 +30,10 @@ class LearningCase(Record):
     data: Text | None = Field(None, description="fingerprint of the task's data; None where its sequences are random bits")
     model: Text = Field(min_length=1, description="a built-in name, an entry point, or package.module:factory")
     variant: Text = "plain"
+    model_options: dict[Text, bool | int | Text] = Field(default_factory=dict, description="arguments of the model, as {'write_heads': 1}")
     kernels: Text = "auto"
     index: Text = "exact"
+    fill: Fill = Field("empty", description="what the memory holds before a sequence: zeros, or random rows, all of them candidates")
     slots: Slots = 64
     word_size: WordSize = 32
     heads: Heads = 4
@@ -67,12 +70,15 @@ class LearningCase(Record):
     @property
     def case_id(self) -> str:
         """Id of the case, the same on every machine."""
-        return stable_id(self)
+        return stable_id(self, without=self._unused())
 
     @property
     def run_id(self) -> str:
         """Id of the run, the same for all limits: a run that reached one can go on with a larger one."""
-        return stable_id(self, without=LIMITS)
+        return stable_id(self, without=(*LIMITS, *self._unused()))
+
+    def _unused(self) -> list[str]:
+        return [name for name in ADDED if not getattr(self, name) or getattr(self, name) == "empty"]
 
     def is_over(self, sequences: int, wall_s: float) -> bool:
         """Whether a limit is reached after this much training."""

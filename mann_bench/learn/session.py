@@ -5,6 +5,7 @@ import errno
 import selectors
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from mann_bench.run.process import WorkerProcess
 from mann_bench.run.replies import Failure, Killed
 from mann_bench.run.runner import build_kernels, why_unavailable
 from mann_bench.run.words import reason_line, text_of
+from mann_bench.suites.tasks import takes_data
 
 STOP_S = 30.0  # time for a process to finish its batch and write a checkpoint, after it was asked to stop
 LINE_S = 30.0  # time between two progress lines of a run where the output is no terminal
@@ -58,10 +60,12 @@ class LearningSession:
     """The runs of one folder.
 
     Args:
-        data: folder or archive that the task reads.
+        data: folder or archive, for tasks that read files.
         path: folder of the results.
         every_s: seconds between checkpoints.
         evaluation_s: time limit of each evaluated level.
+        description: content of `run.json`; by default it describes these runs.
+        labels: names of the runs in progress lines, by run id; by default model, slots and seed.
 
     Raises:
         UsageError: as `RecordFolder`.
@@ -77,10 +81,13 @@ class LearningSession:
         every_s: float,
         evaluation_s: float,
         console: Console,
+        description: RunDescription | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         self.cases, self.data, self.path, self.console = cases, data, path, console
         self.every_s, self.evaluation_s = every_s, evaluation_s
-        self.folder = RecordFolder(path, describe(cases, data), LEARNING, resume=resume)
+        self.labels = labels or {}
+        self.folder = RecordFolder(path, description or describe(cases, data), LEARNING, resume=resume)
         self.stored = furthest(self.folder.records)
         finished = (self.stored.get(case.run_id) for case in cases)
         self.done = {result.run_id: result for case, result in zip(cases, finished, strict=True) if result and result.fulfils(case)}
@@ -116,6 +123,10 @@ class LearningSession:
             self.close()
         return self.statuses
 
+    def label(self, case: LearningCase) -> str:
+        """Name a run in a progress line."""
+        return self.labels.get(case.run_id) or label(case)
+
     def start(self, case: LearningCase) -> None:
         """Start a run, or store why it cannot run here."""
         if missing := why_unavailable(case.device, case.variant, case.index):
@@ -123,20 +134,20 @@ class LearningSession:
             return
         checkpoint = self.path.resolve() / "checkpoints" / f"{case.run_id}.pt"  # a model may change the current folder
         if case.run_id in self.stored and not checkpoint.exists():
-            self.console.print(f"{label(case)}: expected the checkpoint {checkpoint}, got none; the run starts anew", soft_wrap=True)
+            self.console.print(f"{self.label(case)}: expected the checkpoint {checkpoint}, got none; the run starts anew", soft_wrap=True)
         cpus = ReservedCpus(case.threads)
         if cpus.shared:
-            self.console.print(f"{label(case)}: no free processor: it shares those of other runs, and is slower", soft_wrap=True)
+            self.console.print(f"{self.label(case)}: no free processor: it shares those of other runs, and is slower", soft_wrap=True)
         process = TrainingProcess(case.threads, cpus=[] if cpus.shared else cpus.cpus)
         run = Running(case, cpus, process, process.fileno(), checkpoint)
-        data = str(self.data.resolve()) if self.data else None
+        data = str(self.data.resolve()) if self.data and takes_data(case.task) else None
         times = {"every_s": self.every_s, "evaluation_s": self.evaluation_s}
         with contextlib.suppress(BrokenPipeError):  # it has ended, as will be seen
             process.send({"case": case.model_dump(), "data": data, "checkpoint": str(run.checkpoint), **times})
         self.running[run.descriptor] = run
         self.selector.register(run.descriptor, selectors.EVENT_READ)
         if self.bars:
-            run.bar = self.bars.add_task(visible(label(case)), total=1.0, text="starting")
+            run.bar = self.bars.add_task(visible(self.label(case)), total=1.0, text="starting")
 
     def handle(self, run: Running, message: Message | Failure) -> None:
         """Handle one message of a run, or the failure of its process."""
@@ -146,7 +157,7 @@ class LearningSession:
             self.finish(run)
             self.killed.add(run.case.run_id)
             self.waiting.append(run.case)
-            self.console.print(f"{label(run.case)}: {message.reason}; it will go on from its last checkpoint", markup=False)
+            self.console.print(f"{self.label(run.case)}: {message.reason}; it will go on from its last checkpoint", markup=False)
         elif isinstance(message, Failure):
             self.finish(run)
             self.store(result_of(run, {**left_behind(run), "status": message.status, "reason": message.reason}))
@@ -157,7 +168,7 @@ class LearningSession:
                 self.bars.update(run.bar, text=f"evaluating level {message.evaluating}")
         elif message.stopped:  # by a signal that is not ours
             self.finish(run)
-            self.console.print(f"{label(run.case)}: stopped, and left a checkpoint")
+            self.console.print(f"{self.label(run.case)}: stopped, and left a checkpoint")
         elif message.disk is not None:
             raise OSError(errno.ENOSPC, message.disk)
         elif message.result is not None:
@@ -177,7 +188,8 @@ class LearningSession:
         """Store a result, then print a line about it."""
         self.folder.append(result)
         self.statuses[result.status] += 1
-        self.console.print(f"[{sum(self.statuses.values())}/{len(self.cases)}] {line(result)}", soft_wrap=True)
+        done = f"[{sum(self.statuses.values())}/{len(self.cases)}]"
+        self.console.print(f"{done} {self.label(result.case)}: {outcome_line(result)}", soft_wrap=True)
 
     def show(self, run: Running, progress: TrainingProgress) -> None:
         """Update the progress bar of a run; without a terminal, print a line every `LINE_S` seconds."""
@@ -191,7 +203,7 @@ class LearningSession:
             self.bars.update(run.bar, completed=max(shares), text=text)
         elif time.monotonic() - run.printed_s >= LINE_S:
             run.printed_s = time.monotonic()
-            self.console.print(f"{label(case)}: {text}", soft_wrap=True)
+            self.console.print(f"{self.label(case)}: {text}", soft_wrap=True)
 
     def close(self) -> None:
         """Ask running processes to write a checkpoint and stop; release the folder."""
@@ -259,9 +271,9 @@ def label(case: LearningCase) -> str:
     return f"{case.name}{size} seed {case.seed}"
 
 
-def line(result: LearningResult) -> str:
-    """Describe a finished run in one line."""
-    parts = [f"{label(result.case)}: {result.status}" + (f" ({shortened(result.reason)})" if result.reason else "")]
+def outcome_line(result: LearningResult) -> str:
+    """Describe the outcome of a finished run in one line."""
+    parts = [result.status + (f" ({shortened(result.reason)})" if result.reason else "")]
     if result.curve:
         last = result.curve[-1]
         parts.append(f"loss {last.loss:.3f}, level {last.level:,}, {result.sequences:,} sequences in {result.wall_s:,.0f} s")

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic  # a model may replace that of the module
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -158,7 +158,7 @@ class Trainer:
         reusable = isinstance(self.state, State) and not any(tensor.requires_grad for tensor in self.state.tensors())
         make_state = getattr(self.model, "initial_state", None)
         if make_state and not reusable:
-            self.state = make_state(self.case.batch)
+            self.state = make_state(self.case.batch, **memory_rows(self.case, TRAINING))
         return self.state
 
     def note_progress(self) -> None:
@@ -268,12 +268,18 @@ def generator_of(*numbers: int) -> torch.Generator:
 
 def build(case: LearningCase, task: Task) -> nn.Module:
     """Build the model with the task's input and output sizes."""
-    return find_model(case.model).build(benchmark_case(case), input_size=task.input_size, output_size=task.output_size)
+    entry = find_model(case.model)
+    return entry.build(benchmark_case(case), case.model_options, input_size=task.input_size, output_size=task.output_size)
 
 
 def benchmark_case(case: LearningCase, **other: int) -> Case:
     """The benchmark case with the model and sizes of a training run (all the fields that both have), and with `other` fields."""
-    return Case(suite="learning", **case.model_dump(include=set(Case.model_fields)), **other)
+    return Case(suite="learning", **case.model_dump(include=set(Case.model_fields) - {"fill"}), **other)
+
+
+def memory_rows(case: LearningCase, purpose: int) -> dict[str, Any]:
+    """Arguments of `initial_state` for the rows that the memory starts with: others in the evaluation than in training. None if empty."""
+    return {} if case.fill == "empty" else {"fill": case.fill, "seed": case.seed if purpose == TRAINING else -purpose}
 
 
 def make_optimizer(case: LearningCase, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:

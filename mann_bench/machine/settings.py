@@ -17,12 +17,12 @@ ALLOCATOR = {
 }
 OTHER_ALLOCATORS = ("jemalloc", "tcmalloc", "mimalloc", "hoard", "tbbmalloc_proxy", "snmalloc")  # in the names of their libraries
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # each case sets its own
-# What the allocators, torch and the libraries below it read. Other variables are not recorded: they may hold secrets.
+# What the allocators, torch and the libraries below it read, and our own switch. Others are not recorded: they may hold secrets.
 PREFIXES = (
     *("MALLOC_", "GLIBC_TUNABLES", "_RJEM_", "JEMALLOC_", "TCMALLOC_", "MIMALLOC_", "THP_", "PYTHONMALLOC"),
     *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "DNNL_", "ONEDNN_"),
     *("ATEN_", "TORCH_", "TORCHINDUCTOR_", "PYTORCH_", "TRITON_"),
-    *("CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_TF32_OVERRIDE", "LD_PRELOAD"),
+    *("CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_TF32_OVERRIDE", "LD_PRELOAD", "MANN_BENCH_CLUSTER"),
 )
 PLACES = ("_DIR", "_PATH", "_HOME", "_FILE")  # where things lie is no setting; torch itself names a cache when it is first used
 

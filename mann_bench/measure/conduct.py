@@ -82,15 +82,6 @@ def idle_share() -> float:
     return (_process_time() - began) / IDLE_S
 
 
-def keep_output(workload: Workload) -> Tensor:
-    """Run what `Workload.run_pass` runs, and return a copy of its output."""
-    y, _ = workload.forward()
-    output = y.detach().clone()
-    if workload.case.mode == "train":
-        workload.backward(y)
-    return output
-
-
 class Answers:
     """Whether a model's answers are answers to its inputs. For other workloads there is nothing to ask."""
 
@@ -119,10 +110,9 @@ class Answers:
     def _output_for_other_inputs(self) -> Tensor:
         """The output for other values in the same tensors, which then get their first values back."""
         assert self.workload is not None
-        inputs = self.workload.inputs
         try:
-            inputs.neg_().add_(1)
-            return keep_output(self.workload)
+            with self.workload.other_inputs():
+                return self.workload.keep_output()
         finally:
             for tensor, before in zip(self.workload.input_tensors(), self.inputs, strict=True):
                 tensor.copy_(before)

@@ -21,8 +21,9 @@ def check_workload(workload: Workload) -> Check | None:
             value.copy_(fast.parameters()[name])
     expected, got = reference.observables(), fast.observables()
     max_error = max(relative_error(expected[name], got[name]) if name in got else math.inf for name in expected)
+    plain = f"{reference.case.name}, " if reference.case.variant != fast.case.variant else ""
     return Check(
-        compared_with=f"kernels={reference.case.kernels}, index={reference.case.index}",
+        compared_with=f"{plain}kernels={reference.case.kernels}, index={reference.case.index}",
         max_rel_err=max_error,
         ok=max_error <= TOLERANCE[workload.case.dtype],
     )

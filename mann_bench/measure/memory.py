@@ -132,6 +132,7 @@ def measure_memory(workload: Workload, hidden_bytes: int = 0) -> Memory:
 
     A pass must have run before, so that one-time allocations do not count. `hidden_bytes` as `build_recorded` returns them.
     """
+    workload.release()
     steps = workload.case.steps
     rss_peak_bytes = peak_rss_bytes()  # before recordings, which take memory of their own
     tapes = []

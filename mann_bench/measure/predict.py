@@ -48,7 +48,7 @@ def predicted_bytes(case: Case) -> dict[str, int] | None:
     if not is_own(case):
         return None
     try:
-        return workload_class(case.model).predicted_bytes(case)
+        return workload_class(case).predicted_bytes(case)
     except (ValueError, Unavailable):
         return None
 
@@ -59,7 +59,7 @@ def why_unbuildable(case: Case) -> str | None:
     if not is_own(case):
         return missing_modules(find_model(case.model).target, case.index)
     try:
-        workload_class(case.model).predicted_bytes(case)
+        workload_class(case).predicted_bytes(case)
     except ValueError as error:
         return str(error)
     except Unavailable:

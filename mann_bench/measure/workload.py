@@ -5,7 +5,8 @@ are models.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
@@ -13,9 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from mann_bench.data.case import Case
-from mann_bench.data.registry import BENCHMARK_TASK, find_model, import_target
+from mann_bench.data.registry import BENCHMARK_TASK, GRAPH, GRAPH_WORKLOAD, find_model, import_target
 from mann_bench.kernels.index import Exact, Index, recall_of
-from mann_bench.models import LSTM, MANN
+from mann_bench.models import LSTM, MANN, SAM
+from mann_bench.models.state import State
 
 SMALL_SLOTS = 97  # N of the correctness gate; prime, so that no block size of a fast path divides it
 SMALL_STEPS = 7  # T of the correctness gate
@@ -62,15 +64,24 @@ class Workload(ABC):
         return None
 
     @property
+    def remarks(self) -> list[str]:
+        """Sentences on what runs beyond `backend`; they are stored as warnings."""
+        return []
+
+    @property
     def twin(self) -> tuple[Case, Case] | None:
         """The gate's pair of cases: this one at a small size, and its reference. None if this workload is the reference."""
-        case, backend = self.case, self.backend
+        backend = self.backend
         if backend["kernels"] == "torch" and backend["index"] in ("exact", "none"):
             return None
-        small = case.model_copy(
-            update={"slots": min(case.slots, max(SMALL_SLOTS, 2 * case.heads, case.reads)), "steps": SMALL_STEPS, "mode": "train"}
-        )
+        small = self.small_case.model_copy(update={"mode": "train"})
         return small, small.model_copy(update={"kernels": "torch", "index": "exact"})
+
+    @property
+    def small_case(self) -> Case:
+        """This case at the size of the gate."""
+        case = self.case
+        return case.model_copy(update={"slots": min(case.slots, max(SMALL_SLOTS, 2 * case.heads, case.reads)), "steps": SMALL_STEPS})
 
     def smoke_test(self) -> None:
         """Run one step; TypeError or ValueError if what runs does not keep to its interface."""
@@ -98,8 +109,20 @@ class Workload(ABC):
         if self.case.mode == "train":
             self.backward(y)
 
+    def keep_output(self) -> Tensor:
+        """Run what `run_pass` runs, and return a copy of its output."""
+        y, _ = self.forward()
+        output = y.detach().clone()
+        if self.case.mode == "train":
+            self.backward(y)
+        return output
+
     def clear(self) -> None:
         """Free what a pass leaves behind, such as gradients; called between passes, not timed."""
+        return None
+
+    def release(self) -> None:
+        """Free what is kept only to repeat passes, such as a captured graph; called before memory is measured."""
         return None
 
     def observables(self) -> dict[str, Tensor]:
@@ -107,22 +130,27 @@ class Workload(ABC):
         y, _ = self.forward()
         output = y.detach().clone()
         self.backward(y)
-        return {"y": output} | {name: p.grad for name, p in self.parameters().items() if p.grad is not None}
+        return {"y": output} | self.gradients()
+
+    def gradients(self) -> dict[str, Tensor]:
+        """The gradients there are now, by the names of their parameters."""
+        return {name: p.grad for name, p in self.parameters().items() if p.grad is not None}
 
     def recall(self) -> float | None:
         """Share of the true nearest rows that an index finds; None where there is no index. Not timed."""
         return None
 
 
-def workload_class(model: str) -> type[Workload]:
-    """The class that runs what a case's `model` names; UsageError with similar names if there is none."""
-    workload: type[Workload] = import_target(f"model {model!r}", find_model(model).workload)
+def workload_class(case: Case) -> type[Workload]:
+    """The class that runs a case; UsageError with similar names if there is none for its `model`."""
+    target = GRAPH_WORKLOAD if case.variant == GRAPH else find_model(case.model).workload
+    workload: type[Workload] = import_target(f"model {case.model!r}", target)
     return workload
 
 
 def make_workload(case: Case) -> Workload:
     """Build the workload of a case."""
-    return workload_class(case.model)(case)
+    return workload_class(case)(case)
 
 
 class ModelWorkload(Workload):
@@ -155,6 +183,10 @@ class ModelWorkload(Workload):
     def fallback(self) -> str | None:
         """Why a model that has native kernels runs without them, as it says itself in `fallback`."""
         return getattr(self.model, "fallback", None)
+
+    @property
+    def remarks(self) -> list[str]:
+        return self.model.remarks(self.case.batch) if isinstance(self.model, SAM) else []
 
     def parameters(self) -> dict[str, Tensor]:
         return dict(self.model.named_parameters())
@@ -191,6 +223,30 @@ class ModelWorkload(Workload):
         with torch.no_grad():
             y, self.state = self.model(x, self.state)
         return y, self.state
+
+    def observables(self) -> dict[str, Tensor]:
+        return super().observables() if self.case.mode == "train" else self.second_pass()
+
+    def second_pass(self) -> dict[str, Tensor]:
+        """What a pass leaves that follows one over other inputs, by name: its output; gradients in training, else the state."""
+        with self.other_inputs():
+            self.run_pass()
+            self.clear()
+        output = self.keep_output()
+        if self.case.mode == "train":
+            return {"y": output} | self.gradients()
+        states = self.state.tensors() if isinstance(self.state, State) else []
+        return {"y": output} | {f"state {number}": tensor for number, tensor in enumerate(states)}
+
+    @contextmanager
+    def other_inputs(self) -> Iterator[None]:
+        """Have other values in the tensors of the inputs for a while."""
+        before = self.inputs.clone()
+        try:
+            self.inputs.neg_().add_(1)
+            yield
+        finally:
+            self.inputs.copy_(before)
 
     def weigh_bits(self, steps: int) -> Tensor:
         """Weight [T, B, 1] of each bit in the mean over the target bits of the first `steps` steps."""

@@ -25,6 +25,7 @@ from mann_bench.kernels.native import build
 from mann_bench.machine.cpus import ReservedCpus, deal, pick_cpus
 from mann_bench.machine.devices import free_bytes, why_no_device
 from mann_bench.machine.software import compiler
+from mann_bench.measure.graph import why_no_graph
 from mann_bench.measure.predict import predict
 from mann_bench.measure.samples import FEWEST
 from mann_bench.measure.timing import Round, summarize
@@ -160,7 +161,7 @@ class StoppedCurves:
 
 def precheck(case: Case, budget: Budget, stopped: StoppedCurves) -> Failure | None:
     """Why a case should not be started, or None: the machine lacks something, its curve has stopped, or it would not fit."""
-    if missing := why_unavailable(case.device, case.variant, case.index):
+    if missing := why_no_graph(case) or why_unavailable(case.device, case.variant, case.index):
         return Failure(status="unavailable", reason=missing)
     if stop_reason := stopped.reason(case):
         return Failure(status="skipped", reason=stop_reason)

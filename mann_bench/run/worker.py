@@ -23,7 +23,7 @@ from mann_bench.data.fields import Json
 from mann_bench.data.result import Backend
 from mann_bench.kernels.index import Unavailable
 from mann_bench.machine.devices import device_name
-from mann_bench.measure.conduct import IDLE_SHARE, Answers, Conduct, idle_share, keep_output
+from mann_bench.measure.conduct import IDLE_SHARE, Answers, Conduct, idle_share
 from mann_bench.measure.device import open_device
 from mann_bench.measure.gate import check_workload
 from mann_bench.measure.limit import limit_data
@@ -70,7 +70,7 @@ class Worker:
             reason = f"differs from {check.compared_with} by {check.max_rel_err:.2g} (relative RMS) at a small size"
             return Failure(status="unverified", reason=reason, check=check)
         fallback = self.workload.fallback
-        first_ms = first.wall_ms + self.device.time(lambda: outputs.append(keep_output(self.workload))).wall_ms
+        first_ms = first.wall_ms + self.device.time(lambda: outputs.append(self.workload.keep_output())).wall_ms
         self.workload.clear()
         memory = measure_memory(self.workload, hidden_bytes)
         recall = self.workload.recall()
@@ -88,7 +88,7 @@ class Worker:
             memory=memory,
             first_ms=first_ms,
             warmup_ms=warmup_ms,
-            warnings=[*self.warnings, *warnings],
+            warnings=[*self.warnings, *self.workload.remarks, *warnings],
         )
 
     def round(self, seconds: float, target: float, flush: bool) -> Round:

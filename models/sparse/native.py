@@ -12,6 +12,7 @@ from torch import Tensor
 from mann_bench.kernels.index import Index
 from mann_bench.kernels.native import call
 from mann_bench.kernels.native.layout import Build
+from mann_bench.kernels.sequence import cluster
 from mann_bench.kernels.sequence.autograd import DifferentiableStates, SequencePass, sam_sequence
 from mann_bench.models import layers
 from mann_bench.models.layers import Layered, choose
@@ -59,6 +60,7 @@ class NativeModel(Layered, Protocol):
     write_heads: int
     strength: bool
     erase: str
+    storage: torch.dtype | None
 
     def native_inputs(self, memory: SAMMemory) -> ModelInputs:
         """Name the sizes, buffers and states that this kind of model adds."""
@@ -128,6 +130,13 @@ def model_sizes(model: NativeModel, steps: int, batch: int, *, taped: bool) -> d
         "gated": int(model.erase == "gated"),
         "taped": int(taped),
     }
+
+
+def remarks(model: NativeModel, batch: int) -> list[str]:
+    """Say what steps the elements of a batch where clusters of blocks are asked for."""
+    weight = model.output.weight
+    which = Build(call.name_of(weight.dtype), call.name_of(model.storage or weight.dtype))
+    return cluster.remarks(which, model_sizes(model, steps=1, batch=batch, taped=True), weight.device)
 
 
 def memory_sizes(rows: SparseMemory) -> dict[str, int]:

@@ -7,7 +7,8 @@ import numpy as np
 from mann_bench.data.units import format_duration, format_slots
 from mann_bench.reports.claims.claim import LEARNING, MAX_FACTOR, Claim, ClaimVerdict, Verdict, load_claims, verdict_of
 from mann_bench.reports.learning.babi import PAPER_ERRORS, babi_errors
-from mann_bench.reports.learning.experiments import Curve, Experiment, ratio
+from mann_bench.reports.learning.comparison import MIN_SEEDS, GoalRatio, few_seeds, log_rank, ratio
+from mann_bench.reports.learning.experiments import Curve, Experiment
 from mann_bench.reports.learning.generalization import better_than_chance
 from mann_bench.reports.learning.selection import select
 from mann_bench.reports.learning.text import error_text, run_length
@@ -42,7 +43,7 @@ def _is_about(claim: Claim, experiment: Experiment) -> bool:
 
 def _judge(claim: Claim, experiment: Experiment, sam: Curve) -> list[ClaimVerdict]:
     if claim.kind in ("as_well", "faster"):
-        dense = (curve for curve in experiment.curves if curve.case.model in DENSE_MODELS and curve.trained)
+        dense = (curve for curve in experiment.curves if curve.case.model in DENSE_MODELS and curve.trained and curve.arm == sam.arm)
         return [judged for curve in dense if (judged := _judge_sequences(claim, experiment, sam, curve))]
     judge = {"level": _judge_level, "beyond": _judge_beyond, "failed": _judge_failed}[claim.kind]
     judged = judge(claim, experiment, sam)
@@ -55,28 +56,35 @@ def _judge_sequences(claim: Claim, experiment: Experiment, sam: Curve, dense: Cu
     if goal_ratio is None:
         return None
     value, low, high, bound = goal_ratio
-    remarks = [_to_goal(sam, dense), _settings(sam), PAPER_SETTINGS]
+    p = log_rank(dense, sam)
+    test = [] if p is None else [f"Log-rank test of all seeds: p = {p:.2g}."]
+    remarks = [_to_goal(sam, dense), *test, _settings(sam, dense), PAPER_SETTINGS]
+    verdict: Verdict = "not decided" if few_seeds(sam, dense) else _verdict_of_interval(claim, goal_ratio)
+    if verdict == "not decided":
+        remarks.insert(0, _why_not_decided(claim, sam, dense, bound))
     if bound:
         ended = dense if bound == "at least" else sam
         remarks.insert(0, f"A bound, {bound} this: {ended.name} ended before its goal.")
-    verdict = _verdict_of_ratio(claim, value, low, high, bound)
-    if verdict == "not run":
-        remarks.insert(1, "It does not tell who needs fewer: train longer (`mann-bench learn ... --resume` with a larger limit).")
     how = f"{dense.name} over {sam.name}, sequences until {experiment.case.goal:g} bits a bit; {experiment.title}"
-    ends = (None if bound == "at most" else low, None if bound == "at least" else high)
+    ends = (None if bound == "at most" else low, None if np.isinf(high) else high)
     return ClaimVerdict(claim, verdict, value, ends[0], ends[1], how, tuple(remarks), _ids(sam, dense))
 
 
-def _verdict_of_ratio(claim: Claim, value: float, low: float, high: float, bound: str) -> Verdict:
-    """The verdict that follows from an interval or a bound; "not run" if none does."""
+def _verdict_of_interval(claim: Claim, found: GoalRatio) -> Verdict:
+    """The verdict that follows from all of an interval."""
     enough = 1 / MAX_FACTOR if claim.kind == "as_well" else 1.0  # as well as: at most a tenth more sequences
-    if bound == "at least":
-        return "reproduced" if value > enough else "not run"
-    if bound == "at most":
-        return "not reproduced" if value < enough else "not run"
-    if claim.kind == "faster":
-        return "reproduced" if low > enough else "not reproduced"
-    return "exceeded" if low > MAX_FACTOR else "reproduced" if high >= enough else "not reproduced"
+    if claim.kind == "as_well" and found.low > MAX_FACTOR:
+        return "exceeded"
+    return "reproduced" if found.low > enough else "not reproduced" if found.high < enough else "not decided"
+
+
+def _why_not_decided(claim: Claim, sam: Curve, dense: Curve, bound: str) -> str:
+    if few_seeds(sam, dense):
+        return f"Too few seeds for an interval: it takes {MIN_SEEDS} of each, as in a study (`mann-bench list studies`)."
+    if bound:
+        return "It does not tell who needs fewer: train longer (a larger limit)."
+    border = "1" if claim.kind == "faster" else "a tenth more sequences"
+    return f"The interval holds {border}: more seeds would narrow it."
 
 
 def _judge_level(claim: Claim, experiment: Experiment, sam: Curve) -> ClaimVerdict:
@@ -122,11 +130,14 @@ def _to_goal(*curves: Curve) -> str:
     return f"Sequences to the goal: {', '.join(parts)}."
 
 
-def _settings(sam: Curve) -> str:
-    """Sizes, optimizer and training time of SAM's runs, as text."""
+def _settings(sam: Curve, *others: Curve) -> str:
+    """Sizes and training time of SAM's runs, and the optimizer and rate of all curves, as text."""
     case, longest = sam.case, format_duration(max(run.curve[-1].wall_s for run in sam.trained))
     sizes = f"N {format_slots(case.slots)}, index {case.index}, minibatch {case.batch}"
-    return f"{sizes}, {case.optimizer} at {case.learning_rate:g}, at most {longest}."
+    rates = dict.fromkeys(f"{curve.case.optimizer} at {curve.case.learning_rate:g}" for curve in (sam, *others))
+    if len(rates) > 1:
+        rates = dict.fromkeys(f"{curve.name} {curve.case.optimizer} at {curve.case.learning_rate:g}" for curve in (sam, *others))
+    return f"{sizes}, {', '.join(rates)}, at most {longest}."
 
 
 def _ids(*curves: Curve) -> tuple[str, ...]:

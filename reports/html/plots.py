@@ -21,7 +21,7 @@ from matplotlib.ticker import FixedLocator, LogLocator
 COLORS = {"lstm": "#8a8a8a", "ntm": "#d1490c", "dam": "#006b4a", "dnc": "#4a1008", "sam": "#0a6bcc", "sdnc": "#080859"}
 OTHER_COLORS = ("#7a1fa2", "#8c8c0e", "#a01a6b", "#333333")  # for a user's models
 INK, FAINT = "#1c1c1c", "#666666"
-DASHES = {"plain": "-", "checkpointed": "--", "compiled": ":"}
+DASHES = {"plain": "-", "checkpointed": "--", "compiled": ":", "graph": "-."}
 MARKERS = "os^DvPX*<>"
 LABEL_HEIGHT = 0.055  # as a fraction of the height of the axes
 LABELS_AT = 1.09  # in widths of the axes, from their left

@@ -18,12 +18,16 @@ SortValue = str | float | int
 
 @dataclass(frozen=True)
 class Cell:
-    """`text` is shown, `sort` is sorted by (default: the text); `cases` are links as (label, case id); `details` unfold on a page."""
+    """`text` is shown, `sort` is sorted by (default: the text); `cases` are links as (label, case id); `details` unfold on a page.
+
+    `links`: other pages, as (label, path).
+    """
 
     text: str
     sort: SortValue = ""
     cases: tuple[tuple[str, str], ...] = ()
     details: str = ""
+    links: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """Training runs grouped into curves (one setting, several seeds) and experiments (curves of one question), and estimates over seeds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from mann_bench.data.store import load_records
 from mann_bench.data.text import one_line
 from mann_bench.data.units import format_slots
 from mann_bench.learn.record import LEARNING, LearningCase, LearningResult, furthest
+from mann_bench.reports.learning.studies import Place, load_study_records, places_in
 
 Floats = NDArray[np.float64]
 X = Literal["sequences", "wall_s"]
@@ -23,7 +24,7 @@ DRAWS = 2000  # of the bootstrap over seeds
 VARIES = {"seed", "sequences", "seconds", "stop_at_goal", "threads", "device", "memory_bytes"}  # fields in which runs of a curve differ
 SHARED = ("task", "task_options", "data", "curriculum", "levels", "goal", "batch")  # fields that are equal in all curves of a plot
 LETTERS = {"slots": "N", "word_size": "W", "heads": "R", "reads": "K", "hidden": "H", "learning_rate": "rate", "momentum": "momentum"}
-NAMING = ("kernels", "index", *LETTERS, "optimizer", "clip", "first_level", "patience", "curriculum_threshold")
+NAMING = ("kernels", "index", "fill", "model_options", *LETTERS, "optimizer", "clip", "first_level", "patience", "curriculum_threshold")
 
 
 @dataclass(frozen=True)
@@ -52,24 +53,13 @@ class Estimate:
     limit: float
 
 
-class GoalRatio(NamedTuple):
-    """How many times more one curve needs than another, with a 95% bootstrap interval.
-
-    `bound` is "at least" or "at most" if one of them did not reach the goal, so that its limit stands in for it; else "".
-    """
-
-    value: float
-    low: float
-    high: float
-    bound: str
-
-
 @dataclass(frozen=True)
 class Curve:
-    """One line of a plot: runs that differ only in seed, limits and machine."""
+    """One line of a plot: runs that differ only in seed, limits and machine. `arm`: of a study; "" without."""
 
     name: str
     runs: tuple[LearningResult, ...]
+    arm: str = ""
 
     @property
     def case(self) -> LearningCase:
@@ -124,8 +114,8 @@ class Curve:
         limit = float(min(limits, default=np.inf))
         if not len(values):
             return Estimate(np.inf, np.inf, np.inf, 0, len(self.runs), 0.0)
-        low, high = np.quantile(_resampled_medians(values), (0.025, 0.975), method="nearest")
-        return Estimate(_median(values), float(low), float(high), int(np.isfinite(values).sum()), len(self.runs), limit)
+        low, high = np.quantile(resampled_medians(values), (0.025, 0.975), method="nearest")
+        return Estimate(median_of(values), float(low), float(high), int(np.isfinite(values).sum()), len(self.runs), limit)
 
 
 @dataclass(frozen=True)
@@ -149,6 +139,12 @@ class Experiment:
     def reference(self) -> Curve | None:
         """The curve that the others are compared with: the first trained SAM."""
         return next((curve for curve in self.curves if curve.case.model == "sam" and curve.trained), None)
+
+    def reference_of(self, curve: Curve) -> Curve | None:
+        """The curve that one is compared with: SAM in the same arm; other arms of SAM with the first. None for that one itself."""
+        of_arm = (other for other in self.curves if other.case.model == "sam" and other.trained and other.arm == curve.arm)
+        found = self.reference if curve.case.model == "sam" else next(of_arm, self.reference)
+        return None if found is curve else found
 
     @property
     def has_curriculum(self) -> bool:
@@ -193,49 +189,38 @@ class Experiment:
         return int(np.median([run.level or self.case.levels[0] for run in curve.trained] or [self.case.levels[0]]))
 
 
-def load_experiments(folders: Sequence[Path]) -> list[Experiment]:
-    """Load all training runs and group those of one question; UsageError naming file and line if one cannot be read.
+def load_experiments(folders: Sequence[Path], *, choosing: bool = False) -> list[Experiment]:
+    """Load training runs and group those of one question; UsageError naming file and line if one cannot be read.
 
     A run that is stored several times (with larger limits, or again) counts once, as trained the longest.
+
+    Args:
+        choosing: instead load the runs by which studies chose; otherwise these are left out, since they are not reported.
     """
     results = furthest(result for folder in folders for result in load_records(folder, LEARNING))
+    studies = load_study_records(folders)
+    choose = {run_id for study in studies for configuration in study.configurations for run_id in configuration.selection_ids}
+    places = {} if choosing else places_in(studies)
+    order = {run_id: number for number, run_id in enumerate(places)}
+    shown = [result for run_id, result in results.items() if (run_id in choose) == choosing]
+    shown.sort(key=lambda result: order.get(result.run_id, len(order)))
     questions: dict[str, list[LearningResult]] = {}
-    for result in results.values():
+    for result in shown:
         questions.setdefault(repr([getattr(result.case, name) for name in SHARED]), []).append(result)
-    titles = [one_line(_title(runs[0].case, runs)) for runs in questions.values()]
+    titles = [("choosing, " if choosing else "") + one_line(_title(runs[0].case, runs)) for runs in questions.values()]
     return [
-        Experiment(title if titles.count(title) == 1 else f"{title}, goal {runs[0].case.goal:g}", _curves(runs))
+        Experiment(title if titles.count(title) == 1 else f"{title}, goal {runs[0].case.goal:g}", _curves(runs, places))
         for title, runs in zip(titles, questions.values(), strict=True)
     ]
 
 
-def ratio(base: Curve, subject: Curve, what: ToGoal) -> GoalRatio | None:
-    """Return how many times more `base` needs to its goal than `subject`; None if neither reached it."""
-    base_never, subject_never = (np.isinf(curve.to_goal(what).value) for curve in (base, subject))
-    if not base.trained or not subject.trained or (base_never and subject_never):
-        return None
-    values = [_reached_or_limit(curve, what) for curve in (base, subject)]
-    bound = "at least" if base_never else "at most" if subject_never else ""
-    resampled = _resampled_medians(values[0], 1) / _resampled_medians(values[1], 2)
-    low, high = np.quantile(resampled, (0.025, 0.975), method="nearest")
-    return GoalRatio(_median(values[0]) / _median(values[1]), float(low), float(high), bound)
-
-
-def _reached_or_limit(curve: Curve, what: ToGoal) -> Floats:
-    if what == "sequences":
-        needs: list[tuple[float | None, float]] = [(run.sequences_to_goal, run.sequences) for run in curve.trained]
-    else:
-        needs = [(run.seconds_to_goal, run.curve[-1].wall_s) for run in curve.trained]
-    return np.array([limit if goal is None else goal for goal, limit in needs], dtype=float)
-
-
-def _median(values: Floats) -> float:
+def median_of(values: Floats) -> float:
     """The median; infinite if half or more of the values are."""
     ordered = np.sort(values)
     return float((ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) / 2)
 
 
-def _resampled_medians(values: Floats, seed: int = 0) -> Floats:
+def resampled_medians(values: Floats, seed: int = 0) -> Floats:
     """Medians [DRAWS] of values drawn with replacement."""
     drawn = np.sort(np.random.default_rng(seed).choice(values, (DRAWS, len(values))), 1)
     return np.asarray((drawn[:, (len(values) - 1) // 2] + drawn[:, len(values) // 2]) / 2)
@@ -259,12 +244,19 @@ def _title(case: LearningCase, results: list[LearningResult]) -> str:
     return ", ".join([case.task, *size, *options, f"batch {case.batch}"])
 
 
-def _curves(results: list[LearningResult]) -> tuple[Curve, ...]:
+def _curves(results: list[LearningResult], places: Mapping[str, Place]) -> tuple[Curve, ...]:
+    """Curves of runs: those of a study by its configurations, all others by their settings."""
     settings: dict[str, list[LearningResult]] = {}
     for result in results:
-        settings.setdefault(repr(result.case.model_dump(exclude=VARIES)), []).append(result)
+        place = places.get(result.run_id)
+        settings.setdefault(repr(place or result.case.model_dump(exclude=VARIES)), []).append(result)
     groups = [sorted(runs, key=lambda run: run.case.seed) for runs in settings.values()]
-    return tuple(Curve(one_line(_name(runs[0].case, [group[0].case for group in groups])), tuple(runs)) for runs in groups)
+    cases = [group[0].case for group in groups if group[0].run_id not in places]
+    placed = [places.get(group[0].run_id) for group in groups]
+    names = [place.name if place else _name(group[0].case, cases) for place, group in zip(placed, groups, strict=True)]
+    names = [f"{n} ({p.study})" if p and names.count(n) > 1 else n for n, p in zip(names, placed, strict=True)]
+    arms = [place.arm if place else "" for place in placed]
+    return tuple(Curve(one_line(name), tuple(runs), arm) for name, runs, arm in zip(names, groups, arms, strict=True))
 
 
 def _name(case: LearningCase, cases: list[LearningCase]) -> str:
@@ -272,7 +264,12 @@ def _name(case: LearningCase, cases: list[LearningCase]) -> str:
     parts = [case.name]
     for field in NAMING:
         value = getattr(case, field)
-        if len({getattr(other, field) for other in cases if other.name == case.name}) > 1:
-            text = format_slots(value) if field == "slots" else f"{value:g}" if isinstance(value, float) else str(value)
-            parts.append(f"{LETTERS[field]} {text}" if field in LETTERS else text)
+        if len({repr(getattr(other, field)) for other in cases if other.name == case.name}) > 1:
+            parts.append(f"{LETTERS[field]} {_text(field, value)}" if field in LETTERS else _text(field, value))
     return " ".join(parts)
+
+
+def _text(field: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {part}" for name, part in value.items()) or "as by default"
+    return format_slots(value) if field == "slots" else f"{value:g}" if isinstance(value, float) else str(value)

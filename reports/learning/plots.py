@@ -11,6 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from mann_bench.data.units import format_duration
 from mann_bench.reports.html.page import Plot
 from mann_bench.reports.html.plots import FAINT, INK, MARKERS, CurveEnd, blank, color_of, label_ends, literal, styled
+from mann_bench.reports.learning.comparison import not_at_goal
 from mann_bench.reports.learning.experiments import Curve, Experiment, X, Y
 
 LINES = ("-", "--", ":", "-.")  # for several curves of one model
@@ -27,6 +28,8 @@ def draw_all(experiment: Experiment) -> Iterator[Plot]:
         yield Plot("loss-sequences", "Loss against sequences", draw_training(experiment, "sequences", "loss"))
         if not experiment.has_curriculum:  # with a curriculum the loss stays near the threshold
             yield Plot("loss-time", "Loss against time", draw_training(experiment, "wall_s", "loss"))
+            if any(len(curve.trained) > 1 for curve in experiment.curves):
+                yield Plot("not-at-goal", "Seeds not at the goal", draw_not_at_goal(experiment))
     measured = experiment.evaluations.dropna(subset="error")
     whole = measured[measured["group"] == -1]
     if whole["level"].nunique() > 1:
@@ -73,6 +76,31 @@ def draw_training(experiment: Experiment, x: X, y: Y) -> Figure:
             axes.xaxis.set_minor_formatter(NullFormatter())
         else:
             axes.xaxis.set_major_locator(MaxNLocator(4))
+    _label(figure, axes, ends)
+    return figure
+
+
+@styled
+def draw_not_at_goal(experiment: Experiment) -> Figure:
+    """Draw the share of seeds that are not at the goal against sequences (Kaplan-Meier); a cross where a seed ended before its goal."""
+    figure, axes = blank("Seeds not at the goal", experiment.title)
+    ends = []
+    for curve, color, line in _styled(experiment.curves):
+        if not curve.trained:
+            continue
+        steps = not_at_goal(curve)
+        sequences, shares = [step.sequences for step in steps], [step.share for step in steps]
+        axes.plot(sequences, shares, line, color=color, linewidth=1.7, drawstyle="steps-post")
+        ended = [run.sequences for run in curve.trained if run.sequences_to_goal is None]
+        axes.scatter(ended, [shares[sequences.index(x)] for x in ended], s=28, marker="x", color=color, linewidths=1.2, zorder=3)
+        ends.append(CurveEnd(sequences[-1], shares[-1], curve.name, color))
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("training sequences")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}%"))
+    axes.set_ylabel("share of seeds (cross: ended before its goal)")
     _label(figure, axes, ends)
     return figure
 

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mann_bench.data.registry import BUILT_INS
+from mann_bench.data.text import one_line
 from mann_bench.data.units import format_duration, format_times
 from mann_bench.reports.learning.babi import PAPER_ERRORS, babi_errors
-from mann_bench.reports.learning.experiments import Curve, Estimate, Experiment, ratio
+from mann_bench.reports.learning.comparison import MIN_SEEDS, decide, few_seeds, log_rank, ratio
+from mann_bench.reports.learning.experiments import Curve, Estimate, Experiment
 from mann_bench.reports.learning.generalization import better_than_chance
 from mann_bench.reports.learning.selection import select
 from mann_bench.reports.learning.tables import SHOWN_INSTANCES
@@ -24,7 +27,7 @@ def sentences(experiment: Experiment) -> list[str]:
         lines += [_goal(experiment), *_ratios(experiment)]
     if experiment.case.task not in ("babi", "omniglot"):
         lines += _generalization(experiment)
-    lines += [*_selection(experiment), *_memory_size(experiment)]
+    lines += [*_kernels(experiment), *_selection(experiment), *_memory_size(experiment)]
     return [sentence for sentence in lines if sentence] or ["Nothing was trained; the reasons are below."]
 
 
@@ -54,16 +57,24 @@ def _seeds(goal: Estimate) -> str:
 
 
 def _ratios(experiment: Experiment) -> list[str]:
-    """Sequences and time that the other curves need, as multiples of SAM's."""
-    sam = experiment.reference
-    if sam is None:
-        return []
-    lines = []
-    for curve in (curve for curve in experiment.curves if curve is not sam):
+    """Sequences and time that the other curves need, as multiples of SAM's, and whether that is decided."""
+    lines, few = [], []
+    for curve in (curve for curve in experiment.curves if curve.trained):
+        sam = experiment.reference_of(curve)
+        if sam is None:
+            continue
         sequences, seconds = ratio(curve, sam, "sequences"), ratio(curve, sam, "seconds")
-        if sequences and seconds and not (sequences.bound == "at least" and sequences.value < 1):  # such a bound tells nothing
-            times = f"{ratio_text(sequences)} times the sequences of {sam.name}, {ratio_text(seconds)} times its time"
-            lines.append(f"{curve.name} needs {times}.")
+        if sequences is None or seconds is None:
+            lines.append(f"{curve.name} against {sam.name}: not decided, half of the seeds of neither reached the goal.")
+            continue
+        decision, p = decide(curve, sam, sequences), log_rank(curve, sam)
+        decided = decision if decision == "not decided" else f"{decision}, as the interval does not hold 1"
+        test = "" if p is None else f"; log-rank p = {p:.2g}"
+        times = f"{ratio_text(sequences)} times the sequences of {sam.name} ({decided}{test}), {ratio_text(seconds)} times its time"
+        lines.append(f"{curve.name} needs {times}.")
+        few += [curve.name] if few_seeds(curve, sam) else []
+    if few:
+        lines.append(f"Too few seeds to decide: {', '.join(few)}; it takes {MIN_SEEDS} of each.")
     return lines
 
 
@@ -93,6 +104,18 @@ def _generalization(experiment: Experiment) -> list[str]:
         times = format_times(beyond.level / beyond.trained)
         parts.append(f"{curve.name} up to {beyond.level:,}, {times} times its training{last} ({bits})")
     return [f"Better than chance, by a tenth or more in every seed, in {experiment.unit}: {'; '.join(parts)}."] if parts else []
+
+
+def _kernels(experiment: Experiment) -> list[str]:
+    """The kernels and indexes that ran; where the seeds of a curve differ, all."""
+    parts = []
+    for curve in experiment.curves:
+        ran = [run.backend for run in curve.runs if run.backend]
+        kernels = ", ".join(dict.fromkeys(one_line(backend.kernels) for backend in ran))
+        indexes = ", ".join(dict.fromkeys(one_line(backend.index) for backend in ran))
+        searches = curve.case.model not in BUILT_INS or BUILT_INS[curve.case.model].uses_index
+        parts += [f"{curve.name} {kernels}" + (f" with index {indexes}" if searches else "")] if ran else []
+    return [f"Kernels that ran: {'; '.join(parts)}."] if parts else []
 
 
 def _memory_size(experiment: Experiment) -> list[str]:

@@ -9,7 +9,8 @@ from mann_bench.data.units import format_bytes, format_duration, format_slots, f
 from mann_bench.learn.record import LearningResult
 from mann_bench.reports.html.table import LONG, Cell, Column, Table
 from mann_bench.reports.learning.babi import babi_table
-from mann_bench.reports.learning.experiments import Curve, Estimate, Experiment, ToGoal, ratio
+from mann_bench.reports.learning.comparison import MIN_SEEDS, decide, log_rank, ratio
+from mann_bench.reports.learning.experiments import Curve, Estimate, Experiment, ToGoal
 from mann_bench.reports.learning.selection import select
 from mann_bench.reports.learning.text import error_text, percent, ratio_text, whole
 
@@ -28,25 +29,29 @@ def tables_of(experiment: Experiment) -> list[Table]:
 
 
 def goal_table(experiment: Experiment) -> Table:
-    """Tabulate sequences and time to the goal, and their ratios to SAM's."""
-    sam = experiment.reference
+    """Tabulate sequences and time to the goal, their ratios to SAM's, and whether these are decided."""
+    compared = experiment.reference is not None
     rows = []
     for curve in filter(lambda curve: curve.trained, experiment.curves):
         sequences, seconds = curve.to_goal("sequences"), curve.to_goal("seconds")
         cells = [Cell(curve.name), Cell(f"{sequences.reached} of {sequences.seeds}", sequences.reached)]
         cells += [estimate_cell(sequences, whole), interval_cell(sequences, whole), estimate_cell(seconds, format_duration)]
         cells.append(interval_cell(seconds, format_duration))
-        if sam:
-            cells += [ratio_cell(curve, sam, "sequences"), ratio_cell(curve, sam, "seconds")]
+        if compared:
+            sam = experiment.reference_of(curve)
+            cells += [ratio_cell(curve, sam, "sequences"), *decision_cells(curve, sam), ratio_cell(curve, sam, "seconds")]
         rows.append((*cells, runs_cell(curve)))
     heads = ["curve", "seeds at the goal", "sequences", "95% interval", "time", "95% interval"]
-    heads += [f"sequences, times {sam.name}'s", f"time, times {sam.name}'s"] if sam else []
+    heads += ["sequences, times SAM's", "decided", "log-rank p", "time, times SAM's"] if compared else []
     note = (
         f"Until the mean loss of {experiment.case.patience} batches is below {experiment.case.goal:g} bits. Medians over seeds, intervals "
         "by bootstrap over seeds (with few, from the lowest to the highest); a seed that did not get there counts as later than all. "
-        "Where half of the seeds did not, the limit stands, as >."
+        "Where half of the seeds did not, the limit stands, as >. A ratio is decided where its interval does not hold 1, with at least "
+        f"{MIN_SEEDS} seeds of each. The log-rank test compares the sequences of all seeds, those that did not get there included; its p "
+        "is not corrected for the number of comparisons. A curve is compared with SAM in its arm of a study, SAM in another arm with the "
+        "first."
     )
-    columns = [Column(head, head not in ("curve",)) for head in heads]
+    columns = [Column(head, head not in ("curve", "decided")) for head in heads]
     return Table("Sequences and time to the goal", note, (*columns, Column("runs, by seed")), tuple(rows))
 
 
@@ -227,7 +232,15 @@ def interval_cell(estimate: Estimate, format_value: Callable[[float], str]) -> C
     return Cell(f"[{format_value(estimate.low)}, {'none' if np.isinf(estimate.high) else format_value(estimate.high)}]", estimate.low)
 
 
-def ratio_cell(curve: Curve, sam: Curve, what: ToGoal) -> Cell:
+def decision_cells(curve: Curve, sam: Curve | None) -> list[Cell]:
+    """Return whether the curve needs more or fewer sequences than SAM, and p of the log-rank test."""
+    if sam is None:
+        return [Cell("-", ""), Cell("-", "")]
+    p = log_rank(curve, sam)
+    return [Cell(decide(curve, sam, ratio(curve, sam, "sequences"))), Cell("-", "") if p is None else Cell(f"{p:.2g}", p)]
+
+
+def ratio_cell(curve: Curve, sam: Curve | None, what: ToGoal) -> Cell:
     """Return the ratio of the curve's need to SAM's: `1.35 [1.04, 1.65]`."""
-    times_sam = ratio(curve, sam, what) if curve is not sam else None
+    times_sam = ratio(curve, sam, what) if sam else None
     return Cell(ratio_text(times_sam), times_sam.value) if times_sam else Cell("-", "")

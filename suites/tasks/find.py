@@ -1,7 +1,7 @@
 """Find a task by name: a built-in one, or `package.module:Class` of a user's own."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mann_bench.data.errors import UsageError
@@ -19,6 +19,11 @@ TASKS = {
 }
 
 
+def takes_data(name: str) -> bool:
+    """Whether a task reads files; UsageError if there is no such task."""
+    return "data" in inspect.signature(_factory(name)).parameters
+
+
 def find_task(name: str, data: Path | None = None, options: Mapping[str, int] | None = None) -> Task:
     """Build a task.
 
@@ -29,10 +34,7 @@ def find_task(name: str, data: Path | None = None, options: Mapping[str, int] | 
     Raises:
         UsageError: unknown name, an option that the task does not have or refuses, data missing or not wanted.
     """
-    if ":" not in name and name not in TASKS:
-        known = list(TASKS)
-        raise UsageError(f"task: expected one of {', '.join(known)} or package.module:Class, got {name!r}{did_you_mean(name, known)}")
-    factory = import_target(f"task {name!r}", TASKS.get(name, name))
+    factory = _factory(name)
     parameters = inspect.signature(factory).parameters
     accepted = [option for option, parameter in parameters.items() if isinstance(parameter.default, int)]
     arguments: dict[str, int | Path] = dict(options or {})
@@ -55,3 +57,12 @@ def find_task(name: str, data: Path | None = None, options: Mapping[str, int] | 
     if not isinstance(task, Task):
         raise UsageError(f"task {name!r}: expected a Task (mann_bench.suites.tasks.Task), got {type(task).__name__}")
     return task
+
+
+def _factory(name: str) -> Callable[..., object]:
+    """The class of a task; UsageError for an unknown name, or a module that cannot be imported."""
+    if ":" not in name and name not in TASKS:
+        known = list(TASKS)
+        raise UsageError(f"task: expected one of {', '.join(known)} or package.module:Class, got {name!r}{did_you_mean(name, known)}")
+    factory: Callable[..., object] = import_target(f"task {name!r}", TASKS.get(name, name))
+    return factory

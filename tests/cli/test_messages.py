@@ -74,6 +74,8 @@ class TestPlan:
             ('models = ["sam"]\nindex = "lhs"', "index: expected one of"),
             ('models = ["my_modul:Memory"]', "there is no module 'my_modul' here"),
             ('models = ["sam"]\nkernels = "fast"', "kernels: expected one of"),
+            ('models = ["ntm-graph"]', "ntm-graph needs a CUDA device"),
+            ('models = ["sam-graph"]\ndevice = "cuda"\nmode = "infer"', "sam-graph needs mode train"),
         ],
     )
     def test_a_case_that_can_never_be_built(self, call, tmp_path, fields, problem):

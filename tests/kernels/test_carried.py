@@ -12,7 +12,8 @@ all="$*"
 while [ "$1" != -o ]; do shift; done
 echo "cubin: $all" >"$2"
 """
-NAMES = [f"sm_90-{types}-{width}" for types in ("float32-float32", "float64-float64", "float32-bfloat16") for width in ("32", "any")]
+TYPES = ("float32-float32", "float64-float64", "float32-bfloat16")
+NAMES = [f"sm_90{blocks}-{types}-{width}" for blocks in ("", "-cluster4") for types in TYPES for width in ("32", "any")]
 
 
 @pytest.fixture
@@ -61,6 +62,7 @@ def test_one_cubin_for_each_number_type_and_word_size(call, folder):
         (("float32", "float32", 32), ["MB_REAL=float", "MB_FIXED_WIDTH=32"]),
         (("float64", "float64", 5), ["MB_REAL=double", "MB_FIXED_WIDTH=0"]),
         (("float32", "bfloat16", 32), ["MB_REAL=float", "MB_STORE_BF16"]),
+        (("float32", "float32", 32, 4), ["MB_REAL=float", "MB_CLUSTER=4"]),
     ],
 )
 def test_a_carried_cubin_needs_no_compiler(kind, macros, taken_there):
@@ -100,6 +102,11 @@ def test_a_folder_that_is_not_there_is_named(taken_there, monkeypatch):
     monkeypatch.setenv(carried.VARIABLE, "/no/such")
     with pytest.raises(build.BuildError, match="expected a folder of cubins, got '/no/such'"):
         cubin.compile_kernels("sm_90")
+
+
+def test_an_architecture_without_clusters_has_none(call, folder):
+    assert build_into(call, folder, "sm_80").returncode == 0
+    assert len(list(folder.iterdir())) == len(NAMES) / 2
 
 
 def test_messages_of_the_command(call, folder, monkeypatch):

@@ -15,7 +15,9 @@ REGISTERS = 128  # more, and a block of 512 threads does not fit
 LIMITS = {
     "mb_forward": (15_200, 24),
     "mb_forward_step": (15_400, 0),
+    "mb_forward_cluster": (14_800, 12),
     "mb_backward": (9_600, 0),
+    "mb_backward_cluster": (7_700, 28),
     "mb_search_part": (1_800, 20),
     "mb_lsh_query": (3_500, 0),
     "mb_lsh_update": (1_500, 0),
@@ -39,7 +41,8 @@ def found() -> dict[str, Kernel]:
         pytest.skip(str(error))
     if f"release {RELEASE}," not in by.version:
         pytest.skip(f"the limits are for the code of nvcc {RELEASE}, not of {re.findall('release [^,]*', by.version)}")
-    return kernels(cuda.compile_kernels("sm_90", "float32", "float32", 32, by))
+    made = [cuda.compile_kernels("sm_90", "float32", "float32", 32, cluster, by) for cluster in (0, cuda.CLUSTER_BLOCKS)]
+    return {name: kernel for path in made for name, kernel in kernels(path).items()}
 
 
 @pytest.mark.parametrize("name", LIMITS)
@@ -52,7 +55,7 @@ def test_size_and_spills(name, found):
 def test_registers(found):
     """`mb_input` alone has a local array: it is not launched on a GPU."""
     assert {name for name, kernel in found.items() if kernel.registers > REGISTERS} == set()
-    assert {name for name, kernel in found.items() if kernel.stack_bytes > 32} == {"mb_input"}
+    assert {name for name, kernel in found.items() if kernel.stack_bytes > (64 if kernel.cluster_blocks else 32)} == {"mb_input"}
 
 
 @pytest.mark.parametrize(
@@ -68,16 +71,36 @@ def test_products_load_16_bytes_and_multiply_and_add_in_one_instruction(name, wi
     assert found[name].kinds["FFMA"] >= multiply_adds
 
 
+def test_clusters_wait_for_each_other_and_multiply_from_shared_memory(found):
+    """Each has two products, of four rows and a vector by loads of 16 bytes. A barrier of a cluster is two instructions."""
+    in_clusters = {name: kernel for name, kernel in found.items() if kernel.cluster_blocks}
+    assert set(in_clusters) == {"mb_forward_cluster", "mb_backward_cluster"}
+    for kernel in in_clusters.values():
+        assert kernel.cluster_blocks == cuda.CLUSTER_BLOCKS
+        assert kernel.kinds["UCGABAR"] >= 2 * 3
+        assert kernel.kinds["LDS.128"] == kernel.kinds["LDS"] == 2 * 5
+        assert kernel.kinds["FFMA"] >= 2 * 4 * 4
+    assert all(kernel.kinds["UCGABAR"] == 0 for name, kernel in found.items() if name not in in_clusters)
+
+
+def test_a_warp_counts_in_one_instruction(found):
+    """The nearest candidates of a query are found by bisection: six counts over all of them."""
+    assert found["mb_lsh_query"].kinds["REDUX"] >= 1
+
+
 def test_what_the_file_says_is_what_the_disassembler_reads(found):
     """Only where NVIDIA's disassembler is installed."""
     if not (program := shutil.which("nvdisasm")):
         pytest.skip("nvdisasm is not installed")
-    path = cuda.compile_kernels("sm_90", "float32", "float32", 32, cuda.nvcc())
-    code, text, words = build.run_compiler(program, "-c", str(path), timeout_s=60)
-    assert code == 0, words
-    sections = dict(re.findall(r"^\.text\.(\w+):\n(.*?)(?=^\.text\.|\Z)", text, re.MULTILINE | re.DOTALL))
+    sections: dict[str, str] = {}
+    for cluster in (0, cuda.CLUSTER_BLOCKS):
+        path = cuda.compile_kernels("sm_90", "float32", "float32", 32, cluster, cuda.nvcc())
+        code, text, words = build.run_compiler(program, "-c", str(path), timeout_s=60)
+        assert code == 0, words
+        sections |= dict(re.findall(r"^\.text\.(\w+):\n(.*?)(?=^\.text\.|\Z)", text, re.MULTILINE | re.DOTALL))
     for name, kernel in found.items():
         opcodes = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9_.]+)", sections[name])
-        for kind in ("FFMA", "LDG", "LDL", "STL", "LDS"):
-            assert kernel.kinds[kind] == sum(opcode.split(".")[0] == kind for opcode in opcodes), (name, kind)
-        assert kernel.kinds["LDG.128"] == sum(opcode.startswith("LDG") and ".128" in opcode for opcode in opcodes)
+        for kind in ("FFMA", "LDG", "LDL", "STL", "LDS", "REDUX", "UCGABAR"):
+            assert kernel.kinds[kind] == sum(re.split(r"[._]", opcode)[0] == kind for opcode in opcodes), (name, kind)
+        for kind in ("LDG", "LDS"):
+            assert kernel.kinds[f"{kind}.128"] == sum(opcode.startswith(kind) and ".128" in opcode for opcode in opcodes)

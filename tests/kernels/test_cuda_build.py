@@ -1,6 +1,7 @@
 """The cuda build without a GPU: it compiles for every supported architecture, and the launcher calls the driver as it expects."""
 
 import ctypes
+import functools
 import shutil
 from types import SimpleNamespace
 
@@ -9,8 +10,9 @@ import torch
 
 from mann_bench.kernels.native import build, call, driver
 from mann_bench.kernels.native import cubin as cuda
-from mann_bench.kernels.native.arguments import Arguments
+from mann_bench.kernels.native.arguments import SIZES, Arguments
 from mann_bench.kernels.sequence import autograd as sequence
+from mann_bench.kernels.sequence import cluster as clusters
 from mann_bench.kernels.sequence import recurrence
 from mann_bench.models import SAM, SDNC
 from mann_bench.models.sparse import native
@@ -33,23 +35,26 @@ SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    ("arch", "real", "store", "width"),
+    ("arch", "real", "store", "width", "cluster"),
     [
-        ("sm_90", "float32", "float32", 32),
-        pytest.param("sm_80", "float32", "float32", 32, marks=SLOW),
-        pytest.param("sm_100", "float32", "float32", 32, marks=SLOW),
-        pytest.param("sm_90", "float64", "float64", 20, marks=SLOW),
-        pytest.param("sm_90", "float32", "bfloat16", 32, marks=SLOW),
+        ("sm_90", "float32", "float32", 32, 0),
+        ("sm_90", "float32", "float32", 32, 4),
+        pytest.param("sm_80", "float32", "float32", 32, 0, marks=SLOW),
+        pytest.param("sm_100", "float32", "float32", 32, 0, marks=SLOW),
+        pytest.param("sm_100", "float32", "float32", 32, 4, marks=SLOW),
+        pytest.param("sm_90", "float64", "float64", 20, 0, marks=SLOW),
+        pytest.param("sm_90", "float64", "float64", 20, 4, marks=SLOW),
+        pytest.param("sm_90", "float32", "bfloat16", 32, 0, marks=SLOW),
     ],
 )
 @pytest.mark.parametrize("compiler", COMPILERS)
-def test_compiles(compiler, arch, real, store, width):
+def test_compiles(compiler, arch, real, store, width, cluster):
     by = COMPILERS[compiler]
     if isinstance(by, str):
         pytest.skip(by)
-    cubin = cuda.compile_kernels(arch, real, store, width, by).read_bytes()
+    cubin = cuda.compile_kernels(arch, real, store, width, cluster, by).read_bytes()
     assert cubin.startswith(ELF)
-    for entry in driver.ENTRIES:
+    for entry in ("forward_cluster", "backward_cluster") if cluster else driver.ENTRIES:
         assert f"mb_{entry}".encode() in cubin
 
 
@@ -78,6 +83,7 @@ class FakeDriver:
         self.launches = []
         self.contexts = 0
         self.names = []
+        self.most_shared_bytes = {}
 
     def cuDeviceGet(self, number, index):
         return 0
@@ -104,11 +110,18 @@ class FakeDriver:
         kernel._obj.value = len(self.names)
         return 0
 
+    def cuFuncSetAttribute(self, kernel, attribute, value):
+        assert (self.contexts, attribute) == (1, driver.MAX_DYNAMIC_SHARED_BYTES)
+        self.most_shared_bytes[kernel.value] = value
+        return 0
+
     def cuLaunchKernel(self, kernel, x, y, z, threads, _y, _z, shared, stream, parameters, extra):
-        assert (self.contexts, y, z, threads, shared, stream.value, extra) == (1, 1, 1, cuda.THREADS, 0, 5, None)
+        assert (self.contexts, y, z, threads, stream.value, extra) == (1, 1, 1, cuda.THREADS, 5, None)
         name, arguments = self.names[kernel.value - 1], ctypes.cast(parameters[0], ctypes.POINTER(Arguments)).contents
+        assert shared == (arguments.shared_bytes if name.endswith(driver.CLUSTER) else 0)
+        assert shared <= self.most_shared_bytes.get(kernel.value, 0)
         self.launches.append((name, x))
-        getattr(build.load("float32", "float32"), name)(ctypes.byref(arguments))
+        getattr(build.load("float32", "float32"), name.removesuffix(driver.CLUSTER))(ctypes.byref(arguments))
         return 0
 
 
@@ -124,15 +137,19 @@ def gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(call, "device_of", lambda tensor: torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda index: SimpleNamespace(cuda_stream=5))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
+    card = SimpleNamespace(multi_processor_count=132, shared_memory_per_block_optin=232448)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: card)
     return fake
 
 
+@pytest.mark.parametrize("cluster", [False, True])
 @pytest.mark.parametrize("parts", [1, 4])
 @pytest.mark.parametrize("kind", [SAM, SDNC])
-def test_a_pass_through_the_launcher(kind, parts, gpu, monkeypatch):
+def test_a_pass_through_the_launcher(kind, parts, cluster, gpu, monkeypatch):
     """Outputs and gradients are those of a call without the launcher: this covers the schedule of kernels and the layout of arguments."""
     monkeypatch.setattr(sequence, "search_parts", lambda rows, batch, device: parts)
     monkeypatch.setattr(recurrence, "is_short", lambda steps, batch, device: False)  # as on a GPU
+    monkeypatch.setattr(clusters, "bytes_of_pass", lambda which, size, device: 4096 if cluster else 0)
     model = kind(input_size=3, output_size=2, hidden=6, slots=23, word_size=5, heads=2, reads=3, kernels="native")
     x = torch.randn(4, 3, 3, requires_grad=True)
     found = []
@@ -142,9 +159,42 @@ def test_a_pass_through_the_launcher(kind, parts, gpu, monkeypatch):
         found.append([y, *torch.autograd.grad(y.square().sum(), [x, *model.parameters()])])
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-    steps = [("mb_forward_step", 3), ("mb_search_part", 3 * parts)] * 4 + [("mb_forward_step", 3)] if parts > 1 else [("mb_forward", 3)]
+    steps = [("mb_forward_step", 3), ("mb_search_part", 3 * parts)] * 4 + [("mb_forward_step", 3)]
+    whole = [("mb_forward_cluster", 12) if cluster else ("mb_forward", 3)]
     launches = [launch for launch in gpu.launches if launch[0] != "mb_scratch"]
-    assert launches == [*steps, ("mb_backward", 3)]
+    assert launches == [*(steps if parts > 1 else whole), ("mb_backward_cluster", 12) if cluster else ("mb_backward", 3)]
+
+
+@pytest.mark.parametrize("kind", [SAM, SDNC])
+def test_a_training_pass_repeats_what_a_graph_would(kind, gpu, monkeypatch):
+    """It calls the driver for launches alone, with the sizes of the pass before. Inference does not: its place in the ring moves."""
+    for name in ("_primary_context", "_module", "_kernel"):
+        monkeypatch.setattr(driver, name, functools.cache(getattr(driver, name)))
+    monkeypatch.setattr(sequence, "is_short", lambda steps, batch, device: False)  # as on a GPU
+    calls, real = [], driver._call
+
+    def noted(name, *arguments):
+        sizes = ctypes.cast(arguments[-2][0], ctypes.POINTER(Arguments)).contents if name == "cuLaunchKernel" else None
+        calls.append((name, sizes and {size: getattr(sizes, size) for size in SIZES}))
+        real(name, *arguments)
+
+    monkeypatch.setattr(driver, "_call", noted)
+    model = kind(input_size=3, output_size=2, hidden=6, slots=23, word_size=5, heads=2, reads=3, kernels="native")
+    x, state = torch.randn(4, 3, 3), model.initial_state(3)
+    passes = []
+    for _ in range(3):
+        calls.clear()
+        model(x, state)[0].sum().backward()
+        passes.append(list(calls))
+    assert passes[1] == passes[2]
+    assert [name for name, _ in passes[1]] == ["cuCtxPushCurrent_v2", "cuLaunchKernel", "cuCtxPopCurrent_v2"] * 2
+    positions = []
+    for _ in range(2):
+        calls.clear()
+        with torch.no_grad():
+            _, state = model(x, state)
+        positions += [sizes["ring_tail"] for _, sizes in calls if sizes]
+    assert positions[0] < positions[1]
 
 
 def test_nothing_is_launched_for_no_items(gpu):

@@ -42,15 +42,15 @@ pytestmark = pytest.mark.skipif(build.why_not() is not None, reason=f"no native 
 
 @pytest.fixture(scope="module")
 def threads(tmp_path_factory):
-    return _emulator("thread", tmp_path_factory)
+    return emulator("thread", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def addresses(tmp_path_factory):
-    return _emulator("address,undefined", tmp_path_factory)
+    return emulator("address,undefined", tmp_path_factory)
 
 
-def _emulator(sanitizer, tmp_path_factory, **options):
+def emulator(sanitizer, tmp_path_factory, **options):
     try:
         return Emulator(sanitizer, tmp_path_factory.mktemp("emulated"), **options)
     except build.BuildError as error:
@@ -141,7 +141,7 @@ def test_every_removed_barrier_is_detected(threads):
 def test_text_for_the_gpu(width, name, parts, tmp_path_factory, monkeypatch):
     """One host thread per lane: all lanes reach each shuffle, there is no race, and results are those of the reference."""
     monkeypatch.setattr(sequence, "search_parts", lambda rows, batch, device: parts)
-    lanes, model = _emulator("thread", tmp_path_factory, gpu_width=width), make(name)
+    lanes, model = emulator("thread", tmp_path_factory, gpu_width=width), make(name)
     with lanes.instead():
         found = every_entry(model, steps=3)
     assert_as_reference(model, found, steps=3)
@@ -152,7 +152,7 @@ def test_text_for_the_gpu(width, name, parts, tmp_path_factory, monkeypatch):
 @pytest.mark.parametrize("gpu_width", [None, 0], ids=["emu", "gpu"])
 def test_ops_have_no_race(gpu_width, tmp_path_factory):
     """And give what the cpu build gives."""
-    lanes = _emulator("thread", tmp_path_factory, gpu_width=gpu_width)
+    lanes = emulator("thread", tmp_path_factory, gpu_width=gpu_width)
     for name in NAMES:
         torch.manual_seed(0)
         arguments = sound_arguments(name)
@@ -171,7 +171,7 @@ def test_ops_have_no_race(gpu_width, tmp_path_factory):
 def test_lsh_text_for_the_gpu_is_exact(candidates, tmp_path_factory):
     """Full buckets of several lines, rows named again or not at all, rows that are alike, more of each than a warp has lanes."""
     batch, slots, width, heads, reads, written = 2, 97, 5, 3, 9, 41
-    lanes = _emulator("thread", tmp_path_factory, gpu_width=0)
+    lanes = emulator("thread", tmp_path_factory, gpu_width=0)
     outcomes = []
     for where in (nullcontext(), lanes.instead()):
         torch.manual_seed(0)
@@ -198,7 +198,7 @@ def test_lsh_text_for_the_gpu_is_exact(candidates, tmp_path_factory):
 
 def test_text_for_the_gpu_stays_in_bounds(tmp_path_factory):
     """NaN in one batch element stays in that element."""
-    lanes = _emulator("address,undefined", tmp_path_factory, gpu_width=0)
+    lanes = emulator("address,undefined", tmp_path_factory, gpu_width=0)
     for name in ("sdnc", "sam-lsh"):
         with lanes.instead():
             found = every_entry(make(name), steps=3, poison=float("nan"))
@@ -222,7 +222,7 @@ def test_text_for_the_gpu_with_buffers_as_in_a_real_call(name, width, parts, opt
     """Buffers share tensors, so that a load of several numbers which is not aligned there is found; no number overflows."""
     monkeypatch.setattr(sequence, "search_parts", lambda rows, batch, device: parts)
     monkeypatch.setattr(recurrence, "is_short", lambda steps, batch, device: False)  # as on a GPU
-    lanes, model = _emulator("address,undefined", tmp_path_factory, gpu_width=width, packed=True, **options), make(name)
+    lanes, model = emulator("address,undefined", tmp_path_factory, gpu_width=width, packed=True, **options), make(name)
     with lanes.instead():
         found = every_entry(model, steps=3)
     assert_as_reference(model, found, steps=3)
@@ -231,7 +231,7 @@ def test_text_for_the_gpu_with_buffers_as_in_a_real_call(name, width, parts, opt
 @pytest.mark.parametrize("seed", range(3))
 def test_text_for_the_gpu_pops_rows_in_the_order_of_the_cpu(seed, tmp_path_factory):
     """Also where a head reads the row that is the next head's turn to pop, as it often does in so few slots."""
-    lanes, model, orders = _emulator("address,undefined", tmp_path_factory, gpu_width=0), make("sam", seed), []
+    lanes, model, orders = emulator("address,undefined", tmp_path_factory, gpu_width=0), make("sam", seed), []
     x = 3 * torch.randn(6, 2, 3)
     for where in (nullcontext(), lanes.instead()):
         with where, torch.no_grad():
@@ -245,7 +245,7 @@ def test_text_for_the_gpu_pops_rows_in_the_order_of_the_cpu(seed, tmp_path_facto
 @pytest.mark.parametrize("first_byte", [4, 16])
 def test_a_load_that_is_not_aligned_is_found(first_byte, tmp_path_factory):
     """Rows of a known width are read 16 bytes at a time: the launcher takes other kernels where the memory is not aligned to that."""
-    lanes = _emulator("address,undefined", tmp_path_factory, gpu_width=32, packed=True)
+    lanes = emulator("address,undefined", tmp_path_factory, gpu_width=32, packed=True)
     which, slots = Build("float32", "float32", True), 40
     memory = TensorLayout((("values", 0), ("memory", first_byte)), "float32", None)  # values are not read
     others = {"norms": slots, "queries": 32, "part_scores": 2, "part_rows": 2, "part_scratch": 2 * 2 * 64 // 8}
@@ -262,7 +262,7 @@ def test_a_load_that_is_not_aligned_is_found(first_byte, tmp_path_factory):
 @pytest.mark.parametrize("gpu_width", [None, 0], ids=["emu", "gpu"])
 def test_equal_rows_and_nan_in_the_order_of_the_reference(gpu_width, tmp_path_factory):
     """There are more equal rows than a list holds, spread over lists of many lanes and parts."""
-    lanes = _emulator("address,undefined", tmp_path_factory, gpu_width=gpu_width)
+    lanes = emulator("address,undefined", tmp_path_factory, gpu_width=gpu_width)
     memory = torch.tensor([[1.0, 0, 0], [0, 2, 0], [0, 0, 0]])[torch.arange(2 * 131).view(2, 131) // 40 % 3]
     memory[1, [17, 90]] = float("nan")
     queries = torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 2, 0], [float("nan"), 0, 0]]).repeat(2, 1, 1)
@@ -274,7 +274,7 @@ def test_equal_rows_and_nan_in_the_order_of_the_reference(gpu_width, tmp_path_fa
 
 def test_a_hash_index_in_double_precision_is_aligned(tmp_path_factory):
     """The buffers that lie before 8-byte numbers have odd lengths."""
-    addresses = _emulator("address,undefined", tmp_path_factory, real="float64")
+    addresses = emulator("address,undefined", tmp_path_factory, real="float64")
     memory, queries = torch.randn(1, 40, 5, dtype=torch.float64), torch.randn(1, 1, 5, dtype=torch.float64)
     sizes = LshSizes(tables=3, bits=2, capacity=8, probes=3, rerank=8)
     tables = LshTables.empty(1, 40, 5, sizes, torch.float64)

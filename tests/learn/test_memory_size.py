@@ -17,7 +17,7 @@ TASKS = ["copy", "repeat-copy", "recall", "item-recall", "priority-sort"]
 
 
 def planned(task="recall", model="sam", **options):
-    return plan_run(task, find_task(task), model, 0, LearningOptions(sequences=1, **options))
+    return plan_run(task, find_task(task), model, 0, LearningOptions(sequences=1, **options).of_model(model))
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -57,8 +57,7 @@ def run(tmp_path, monkeypatch):
     def run_scripts(*scripts):
         ScriptedProcess.scripts = {seed: list(script) for seed, script in enumerate(scripts)}
         cases = [LearningCase(task="copy", model="lstm", seed=seed, levels=(1, 2), sequences=10) for seed in range(len(scripts))]
-        times = {"every_s": 60, "evaluation_s": 60}
-        session = LearningSession(cases, None, Path("out"), resume=False, console=Console(quiet=True), **times)
+        session = LearningSession(cases, None, Path("out"), resume=False, console=Console(quiet=True), every_s=60, evaluation_s=60)
         session.run(2)
         return {result.case.seed: result for result in session.folder.records}
 

@@ -12,7 +12,7 @@ from mann_bench.learn.curriculum import Curriculum
 from mann_bench.learn.evaluation import evaluate, levels_to_test, run_in_chunks, validate
 from mann_bench.learn.messages import Message, decode_message
 from mann_bench.learn.session import TrainingProcess
-from mann_bench.learn.trainer import DivergedError, load_checkpoint
+from mann_bench.learn.trainer import TEST, TRAINING, DivergedError, load_checkpoint, memory_rows
 from mann_bench.models import NTM
 from mann_bench.suites.tasks import Batch, Task, find_task
 from tests.support.training import after, make, small_case
@@ -287,3 +287,28 @@ def test_killed_process_resumes_to_the_same_curve(tmp_path):
     assert len(whole["curve"]) == 10
     assert resumed["curve"] == whole["curve"]
     assert resumed["evaluations"] == whole["evaluations"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"model_options": {"write_heads": 1}},
+        {"model_options": {"erase": "gated"}},
+        {"model_options": {"strength": False}},
+        {"fill": "full", "index": "exact", "slots": 64},
+        {"fill": "full", "index": "lsh", "slots": 64},
+    ],
+    ids=["one-writer", "gated", "no-strength", "full-exact", "full-lsh"],
+)
+def test_settings_of_an_ablation_reach_the_model(options, tmp_path):
+    trainer, plain = make(small_case(sequences=3 * 20, **options)), make(small_case(sequences=3 * 20))
+    for name, value in options.get("model_options", {}).items():
+        assert getattr(trainer.model, name) == value != getattr(plain.model, name)
+    assert trainer.run(tmp_path / "one.pt") == "budget"
+    assert plain.run(tmp_path / "plain.pt") == "budget"
+    assert trainer.curve != plain.curve
+    if "fill" in options:
+        rows = trainer.initial_state().memory.rows
+        assert rows.num_candidates == 64
+        assert torch.equal(rows.memory, make(trainer.case).initial_state().memory.rows.memory)  # backward has rolled it back
+        assert memory_rows(trainer.case, TEST) != memory_rows(trainer.case, TRAINING)

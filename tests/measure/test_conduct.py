@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mann_bench.data.case import Case
 from mann_bench.measure import conduct
-from mann_bench.measure.conduct import Answers, Conduct, idle_share, keep_output
+from mann_bench.measure.conduct import Answers, Conduct, idle_share
 from mann_bench.measure.workload import ModelWorkload
 
 
@@ -125,7 +125,7 @@ def test_outputs_that_do_not_follow_from_the_inputs(model, mode, sentences, monk
     workload = ModelWorkload(Case(suite="s", model="lstm", slots=4, steps=3, mode=mode))
     inputs = workload.inputs.clone()
     answers = Answers(workload)
-    first = keep_output(workload)
+    first = workload.keep_output()
     workload.run_pass()
     found = answers.findings(first, 1.0)
     assert [sentence.partition(":")[0] for sentence in found] == sentences
@@ -134,6 +134,6 @@ def test_outputs_that_do_not_follow_from_the_inputs(model, mode, sentences, monk
 
 def test_a_slow_pass_is_not_repeated(monkeypatch):
     workload = ModelWorkload(Case(suite="s", model="lstm", slots=4, steps=3))
-    answers, first = Answers(workload), keep_output(workload)
+    answers, first = Answers(workload), workload.keep_output()
     monkeypatch.setattr(workload, "forward", None)
     assert answers.findings(first, 1e6) == []

@@ -125,7 +125,9 @@ def test_ledger_residual_of_every_model_is_under_2_percent(model, slots, mode):
     check_ledger(model, slots, mode, "cpu", 0.02)
 
 
-@pytest.mark.parametrize("name", ["lstm", "ntm", "dam", "dnc", "sam", "sdnc", "sam-torch", "sdnc-torch", "ntm-native", "dam-native", "dnc-native"])
+@pytest.mark.parametrize(
+    "name", ["lstm", "ntm", "dam", "dnc", "sam", "sdnc", "sam-torch", "sdnc-torch", "ntm-native", "dam-native", "dnc-native"]
+)
 def test_prediction_is_near_the_measurement(name):
     model, _, kernels = name.partition("-")
     case = Case(suite="s", model=model, slots=2048, steps=12, kernels=kernels or "auto")

@@ -45,6 +45,32 @@ def test_gradcheck(name):
     assert gradcheck(function, arguments)
 
 
+class OnGpu(Tensor):
+    """A tensor that says so."""
+
+    is_cuda = True
+
+
+def test_products_over_heads_are_the_same_on_a_gpu():
+    """A factor of 0 included, where torch.prod has another formula for the gradient."""
+    factors = torch.rand(2, 3, 5, dtype=torch.float64)
+    factors[0, 1, 2] = factors[1, :2, 4] = 0
+    own, of_torch = (factors.clone().requires_grad_() for _ in range(2))
+    torch.testing.assert_close(A.product_over_heads(own.as_subclass(OnGpu)).as_subclass(Tensor), A.product_over_heads(of_torch))
+    weights = torch.rand(2, 5, dtype=torch.float64)
+    for leaf, kind in ((own, OnGpu), (of_torch, Tensor)):
+        (A.product_over_heads(leaf.as_subclass(kind)).as_subclass(Tensor) * weights).sum().backward()
+    torch.testing.assert_close(own.grad, of_torch.grad)
+
+
+def test_the_gradient_of_the_cumulative_product_is_that_of_torch_to_the_bit():
+    factors, grad = torch.rand(3, 41).clamp_min(1e-6).requires_grad_(), torch.randn(3, 41)
+    own, of_torch = (
+        torch.autograd.grad(product, factors, grad)[0] for product in (A._CumulativeProduct.apply(factors), factors.cumprod(-1))
+    )
+    assert torch.equal(own, of_torch)
+
+
 def test_content_weights_against_loops():
     memory, keys, strengths = normal(2, 5, 3), normal(2, 2, 3), rand(2, 2)
     got = A.content_weights(memory, keys, strengths).detach()

@@ -11,7 +11,8 @@ import pytest
 from mann_bench.data.units import format_duration
 from mann_bench.learn.record import Evaluation
 from mann_bench.reports.learning.babi import PAPER_ERRORS
-from mann_bench.reports.learning.experiments import Curve, load_experiments, ratio
+from mann_bench.reports.learning.comparison import ratio
+from mann_bench.reports.learning.experiments import Curve, load_experiments
 from mann_bench.reports.learning.selection import select
 from mann_bench.reports.learning.sentences import sentences
 from mann_bench.reports.learning.tables import tables_of

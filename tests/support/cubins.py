@@ -8,19 +8,24 @@ from pathlib import Path
 
 INSTRUCTION_BYTES = 16  # since compute capability 7.0
 # The lowest nine bits of an instruction are its kind; the next three say where its operands are from.
-KINDS = {0x023: "FFMA", 0x02B: "DFMA", 0x181: "LDG", 0x183: "LDL", 0x187: "STL", 0x184: "LDS"}
+KINDS = {
+    **{0x023: "FFMA", 0x02B: "DFMA", 0x181: "LDG", 0x183: "LDL", 0x187: "STL", 0x184: "LDS"},
+    **{0x1C4: "REDUX", 0x1C7: "UCGABAR"},  # a sum over a warp; to arrive at a barrier of a cluster or wait at it
+}
 REGISTERS, STACK = 0x2F, 0x11  # attributes of a kernel in `.nv.info`
+CLUSTER = 0x3D  # and in `.nv.info.KERNEL`
 OF_16_BYTES = 6  # code of a load's width
 
 
 @dataclass
 class Kernel:
-    """One kernel. `kinds`: how many instructions of each of `KINDS`; LDG.128 is a load of 16 bytes, counted as LDG too."""
+    """One kernel. `kinds`: how many instructions of each of `KINDS`; LDG.128 and LDS.128 load 16 bytes, counted as LDG and LDS too."""
 
     instructions: int
     kinds: Counter[str]
     registers: int = 0
     stack_bytes: int = 0
+    cluster_blocks: int = 0  # 0: it does not run as clusters
 
 
 def kernels(cubin: Path) -> dict[str, Kernel]:
@@ -29,7 +34,9 @@ def kernels(cubin: Path) -> dict[str, Kernel]:
     sections = {name: elf[start : start + size] for name, start, size in _sections(elf)}
     found = {name.removeprefix(".text."): _kernel(code) for name, code in sections.items() if name.startswith(".text.")}
     names = _symbols(sections[".symtab"], sections[".strtab"])
-    for attribute, symbol, value in _attributes(sections[".nv.info"]):
+    for name, kernel in found.items():
+        kernel.cluster_blocks = next((x for form, x, *_ in _attributes(sections[f".nv.info.{name}"], 12) if form == CLUSTER), 0)
+    for attribute, symbol, value in _attributes(sections[".nv.info"], 8):
         if attribute == REGISTERS and names[symbol] in found:
             found[names[symbol]].registers = value
         if attribute == STACK and names[symbol] in found:
@@ -43,7 +50,8 @@ def _kernel(code: bytes) -> Kernel:
         kind = KINDS.get(low & 0x1FF)
         if kind:
             kinds[kind] += 1
-            kinds["LDG.128"] += kind == "LDG" and high >> 9 & 7 == OF_16_BYTES
+            if kind in ("LDG", "LDS") and high >> 9 & 7 == OF_16_BYTES:
+                kinds[f"{kind}.128"] += 1
     return Kernel(len(code) // INSTRUCTION_BYTES, kinds)
 
 
@@ -61,15 +69,16 @@ def _symbols(table: bytes, names: bytes) -> list[str]:
     return [_text(names, name) for name, *_ in struct.iter_unpack("<IBBHQQ", table)]
 
 
-def _attributes(info: bytes) -> list[tuple[int, int, int]]:
-    """Attribute, symbol and value of those that name a symbol."""
-    found, at = [], 0
+def _attributes(info: bytes, bytes_of_each: int) -> list[tuple[int, ...]]:
+    """Attribute and its numbers, of those with so many bytes: with 8, a symbol and a value."""
+    found: list[tuple[int, ...]] = []
+    at = 0
     while at < len(info):
         form, attribute, size = struct.unpack_from("<BBH", info, at)
         at += 4
         if form == 4:  # `size` bytes follow; in other forms `size` is itself the value
-            if size == 8:
-                found.append((attribute, *struct.unpack_from("<II", info, at)))
+            if size == bytes_of_each:
+                found.append((attribute, *struct.unpack_from(f"<{size // 4}I", info, at)))
             at += size
     return found
 

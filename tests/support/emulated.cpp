@@ -80,6 +80,7 @@ int main(int count, char** words) {
 #ifdef MB_WARPS
     without_syncwarp = count > 3;
 #else
+    shared_bytes = arguments.shared_bytes;
     if (count > 4) skipped_barrier = {words[3], std::atoi(words[4])};
 #endif
     run(words[1], arguments);

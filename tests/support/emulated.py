@@ -1,4 +1,7 @@
-"""Native calls in processes under a sanitizer: the emu build with 7 threads a block, or the GPU's source with a thread per lane."""
+"""Native calls in processes under a sanitizer: the emu build with 7 threads a block, or the GPU's source with a thread per lane.
+
+With a cluster, the passes run in another program, in which several blocks step each batch element.
+"""
 
 import ctypes
 import subprocess
@@ -13,10 +16,11 @@ import torch
 from torch import Tensor
 
 from mann_bench.kernels import ops
-from mann_bench.kernels.native import build, call
+from mann_bench.kernels.native import build, call, driver
 from mann_bench.kernels.native.arguments import KINDS, SIZES, Arguments
 from mann_bench.kernels.native.headers import SOURCES
 from mann_bench.kernels.native.layout import Build, Layout, pack
+from mann_bench.kernels.sequence import cluster as clusters
 from mann_bench.kernels.sequence import dense
 from mann_bench.kernels.sequence import tape as plan
 from mann_bench.models import dense_native
@@ -57,8 +61,9 @@ class Emulator:
         real: str = "float32",
         store: str | None = None,
         packed: bool = False,
+        cluster: int = 0,
     ) -> None:
-        """Build the program, if it is not in the cache.
+        """Build the programs, if they are not in the cache.
 
         Args:
             gpu_width: run the text for the GPU, made for this known word size or 0.
@@ -66,6 +71,7 @@ class Emulator:
             real: number type of the model.
             store: number type of its rows.
             packed: let buffers lie in their tensors as in a real call, not each in memory of its own.
+            cluster: blocks of a cluster that steps each batch element; 0: one block does.
         """
         device = (
             "-DMB_WARPS",
@@ -77,11 +83,9 @@ class Emulator:
         flags: tuple[str, ...] = ("-std=c++17", quickly, "-g", *WARNINGS, f"-fsanitize={sanitizer}", f"-I{SOURCES}")
         flags += (f"-DMB_REAL={build.REALS[real]}", *(("-DMB_EMULATE",) if gpu_width is None else device))
         flags += ("-DMB_STORE_BF16",) if store == "bfloat16" else ()
-        command = build.compiler()
-        others = [source.read_text() for source in (SOURCES / "host.cpp", SOURCES / "device.cu", MAIN.with_name("warps.h"))]
-        name = f"{build.build_hash(MAIN, *flags, build.version(command), *others)}.exe"
-        self.program = build.cached(name, lambda made: build.compile_with(command, *flags, str(MAIN), "-lpthread", "-o", str(made)))
-        self.file, self.packed = folder / "call", packed
+        self.program = _program(flags)
+        self.cluster_program = _program((*flags, f"-DMB_CLUSTER={cluster}")) if cluster else None
+        self.file, self.packed, self.cluster = folder / "call", packed, cluster
         self.calls: dict[str, bytes] = {}
         self.sites: dict[str, list[str]] = {}  # "FILE LINE"
 
@@ -126,7 +130,8 @@ class Emulator:
         return self._run(entry, *site.split()).returncode != 66
 
     def _run(self, entry: str, *skip: str) -> subprocess.CompletedProcess[str]:
-        words = [str(self.program), entry, str(self.file), *skip]
+        program = self.cluster_program if entry.endswith(driver.CLUSTER) else self.program
+        words = [str(program), entry, str(self.file), *skip]
         return subprocess.run(words, capture_output=True, text=True, timeout=60, env=OPTIONS)
 
     @contextmanager
@@ -135,12 +140,24 @@ class Emulator:
 
         emulated = partial(Build, emulate=True)
         builds = [patch.object(module, "Build", emulated) for module in (ops.operator, native, dense_native)]
+        sharing = patch.object(clusters, "bytes_of_pass", self._shared_bytes)
         caches = (call.scratch, plan.plan, dense.plan, native.build_for, dense_native.build_for)  # each build needs its own
         for cache in caches:
             cache.cache_clear()
         try:
-            with patch.object(call, "run", self.run), builds[0], builds[1], builds[2]:
+            with patch.object(call, "run", self.run), builds[0], builds[1], builds[2], sharing:
                 yield self
         finally:
             for cache in caches:
                 cache.cache_clear()
+
+    def _shared_bytes(self, which: Build, size: Mapping[str, int], device: torch.device) -> int:
+        return clusters.shared_bytes(which, size, self.cluster) if self.cluster else 0
+
+
+def _program(flags: tuple[str, ...]) -> Path:
+    """The program built with these flags, if it is not in the cache."""
+    command = build.compiler()
+    others = [source.read_text() for source in (SOURCES / "host.cpp", SOURCES / "device.cu", MAIN.with_name("warps.h"))]
+    name = f"{build.build_hash(MAIN, *flags, build.version(command), *others)}.exe"
+    return build.cached(name, lambda made: build.compile_with(command, *flags, str(MAIN), "-lpthread", "-o", str(made)))

@@ -1,5 +1,6 @@
 // CUDA's language on host threads, so that the code for the GPU runs here under a sanitizer: one thread a lane, a real
-// barrier for each warp and for the block. A shuffle that not all lanes reach hangs; a missing __syncwarp is a race.
+// barrier for each warp, for the block and for a cluster of blocks. A shuffle that not all lanes reach hangs; a missing
+// __syncwarp is a race.
 #pragma once
 
 #include <pthread.h>
@@ -15,7 +16,9 @@
 #define __global__
 #define __forceinline__ inline
 #define __grid_constant__
-#define __shared__ static  // blocks run one after the other
+#define __shared__ static  // blocks run one after the other; those of a cluster have shared memory of the launch's size
+#define __cluster_dims__(...)
+#define MB_SHARED_MEMORY(name) float4* const name = own_block->memory.data()
 #define __launch_bounds__(threads)
 #ifndef MB_THREADS
 #define MB_THREADS 64
@@ -37,19 +40,33 @@ struct HostWarp {
     pthread_barrier_t barrier;
     char shuffled[32][8];
 };
-inline HostWarp warps[MB_THREADS / 32];
-inline pthread_barrier_t whole_block;
+struct HostBlock {
+    HostWarp warps[MB_THREADS / 32];
+    pthread_barrier_t barrier;
+    std::vector<float4> memory;
+};
+#ifdef MB_CLUSTER
+constexpr int blocks_at_once = MB_CLUSTER;
+#else
+constexpr int blocks_at_once = 1;
+#endif
+inline HostBlock blocks[blocks_at_once];
+inline thread_local HostBlock* own_block;
+inline pthread_barrier_t whole_cluster;
 
 inline bool without_syncwarp = false;  // so that a test can show that a missing one is caught
 
-inline void wait_for_warp() { pthread_barrier_wait(&warps[threadIdx.x / 32].barrier); }
-inline void __syncthreads() { pthread_barrier_wait(&whole_block); }
+inline HostWarp& own_warp() { return own_block->warps[threadIdx.x / 32]; }
+inline void wait_for_warp() { pthread_barrier_wait(&own_warp().barrier); }
+inline void __syncthreads() { pthread_barrier_wait(&own_block->barrier); }
+inline void __cluster_barrier_arrive() {}
+inline void __cluster_barrier_wait() { pthread_barrier_wait(&whole_cluster); }
 inline void __syncwarp() {
     if (!without_syncwarp) wait_for_warp();
 }
 template <class T>
 T __shfl_xor_sync(unsigned, T value, int offset) {
-    HostWarp& warp = warps[threadIdx.x / 32];
+    HostWarp& warp = own_warp();
     std::memcpy(warp.shuffled[threadIdx.x % 32], &value, sizeof value);
     wait_for_warp();
     std::memcpy(&value, warp.shuffled[(threadIdx.x % 32) ^ offset], sizeof value);
@@ -61,7 +78,7 @@ T __ldcg(const T* place) {
     return *place;
 }
 inline unsigned __ballot_sync(unsigned, bool holds) {
-    HostWarp& warp = warps[threadIdx.x / 32];
+    HostWarp& warp = own_warp();
     warp.shuffled[threadIdx.x % 32][0] = holds;
     wait_for_warp();
     unsigned holding = 0;
@@ -74,7 +91,7 @@ inline int __reduce_add_sync(unsigned mask, int value) {
     return value;
 }
 inline unsigned __match_any_sync(unsigned, int32_t value) {
-    HostWarp& warp = warps[threadIdx.x / 32];
+    HostWarp& warp = own_warp();
     std::memcpy(warp.shuffled[threadIdx.x % 32], &value, sizeof value);
     wait_for_warp();
     unsigned same = 0;
@@ -94,18 +111,24 @@ inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __popcll(unsigned long long bits) { return __builtin_popcountll(bits); }
 inline int __ffsll(long long bits) { return __builtin_ffsll(bits); }
 
-// Blocks run one after the other.
+// Blocks, or clusters of them, run one after the other. Their memory holds NaN at first.
 template <class Arguments>
 void launch(void (*kernel)(Arguments), const Arguments& arguments, int64_t items) {
-    pthread_barrier_init(&whole_block, nullptr, MB_THREADS);
-    for (HostWarp& warp : warps) pthread_barrier_init(&warp.barrier, nullptr, 32);
+    pthread_barrier_init(&whole_cluster, nullptr, blocks_at_once * MB_THREADS);
+    for (HostBlock& block : blocks) {
+        pthread_barrier_init(&block.barrier, nullptr, MB_THREADS);
+        for (HostWarp& warp : block.warps) pthread_barrier_init(&warp.barrier, nullptr, 32);
+    }
     for (int64_t item = 0; item < items; ++item) {
         std::vector<std::thread> threads;
-        for (int64_t i = 0; i < MB_THREADS; ++i)
-            threads.emplace_back([&, i] {
-                threadIdx.x = i, blockIdx.x = item;
-                kernel(arguments);
-            });
+        for (int64_t rank = 0; rank < blocks_at_once; ++rank) {
+            blocks[rank].memory.assign(arguments.shared_bytes / sizeof(float4), float4{NAN, NAN, NAN, NAN});
+            for (int64_t i = 0; i < MB_THREADS; ++i)
+                threads.emplace_back([&, rank, i] {
+                    threadIdx.x = i, blockIdx.x = item * blocks_at_once + rank, own_block = &blocks[rank];
+                    kernel(arguments);
+                });
+        }
         for (std::thread& thread : threads) thread.join();
     }
 }

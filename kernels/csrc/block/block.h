@@ -4,6 +4,8 @@
 //   cpu   a block is one thread; loops become SIMD; the batch is divided among threads        (default)
 //   emu   a block is 7 host threads with a real barrier: a missing `sync` is a detectable race (MB_EMULATE)
 //   cuda  a block is a CUDA thread block, a warp is 32 lanes                                   (nvcc, NVRTC)
+// With MB_CLUSTER, emu and cuda have that many blocks, a cluster, for each batch element (sequence/cluster.h). They
+// share a loop by `for_each_in_share`; what one block writes the others may read only after `cluster_sync`.
 #pragma once
 
 #include "block/real.h"
@@ -20,6 +22,15 @@ struct ScoredRow {
         if (other.row >= 0 && (row < 0 || comes_before(other.score, other.row, score, row))) *this = other;
     }
 };
+
+// What a block of a cluster does of n things.
+struct Share {
+    Count first, count;
+};
+MB_FN Share share_of(Count n, Count rank, Count size) {
+    const Count first = rank * n / size;
+    return Share{first, (rank + 1) * n / size - first};
+}
 
 struct StridedVector {
     const Real* first;

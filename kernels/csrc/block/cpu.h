@@ -123,6 +123,11 @@ struct Block {
         for (int64_t i = 0; i < n; ++i) f(i);
     }
     template <class F>
+    void for_each_in_share(int64_t n, F f) const {
+        MB_INDEPENDENT
+        for (int64_t i = 0; i < n; ++i) f(i);
+    }
+    template <class F>
     void for_each_by_warp(int64_t n, F f) const {
         for (int64_t i = 0; i < n; ++i) f(i, Warp{});
     }

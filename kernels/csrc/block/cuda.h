@@ -68,6 +68,10 @@ struct RowTile {
     }
 };
 
+#if defined(MB_CLUSTER) && !defined(MB_SHARED_MEMORY)
+#define MB_SHARED_MEMORY(name) extern __shared__ float4 name[]
+#endif
+
 struct Block {
     static constexpr Count tile_size = 1;              // elements of a batch tile; the blocks of a GPU share a cache
     static constexpr bool multiplies_columns = false;  // whether a forward step may be given transposed matrices
@@ -79,6 +83,26 @@ struct Block {
     MB_FN void for_each(N n, F f) const {
         MB_ROLLED
         for (N i = thread_of_block(); i < n; i += MB_THREADS) f(i);
+    }
+#ifdef MB_CLUSTER
+    static constexpr Count cluster_size = MB_CLUSTER;
+    MB_FN Count cluster_rank() const { return static_cast<Count>(blockIdx.x % MB_CLUSTER); }
+    // Also makes what was written to global memory visible to the other blocks.
+    MB_FN void cluster_sync() const { __cluster_barrier_arrive(), __cluster_barrier_wait(); }
+    // As much as the launch gives each block.
+    MB_FN Real* shared_memory() const {
+        MB_SHARED_MEMORY(all);
+        return reinterpret_cast<Real*>(all);
+    }
+#else
+    static constexpr Count cluster_size = 1;
+    MB_FN Count cluster_rank() const { return 0; }
+#endif
+    MB_FN Share share(Count n) const { return share_of(n, cluster_rank(), cluster_size); }
+    template <class F>
+    MB_FN void for_each_in_share(Count n, F f) const {
+        const Share own = share(n);
+        for_each(own.count, [&](Count i) { f(own.first + i); });
     }
     template <class N, class F>
     MB_FN void for_each_by_warp(N n, F f) const {

@@ -120,14 +120,32 @@ struct Warp {
             add_products<most_adjacent>(sums, matrix, stride, x.v[0], rows, columns);
         else
             add_products<1>(sums, matrix, stride, x.v[0], rows, columns);
-        // Each half of the lanes continues with two sums, each quarter with one: six shuffles for four sums.
-        const bool upper = lane() & 16, odd = lane() & 8;
-        for (int q = 0; q < 2; ++q)
-            sums[q] = (upper ? sums[q + 2] : sums[q]) + __shfl_xor_sync(full_mask, upper ? sums[q] : sums[q + 2], 16);
-        Real sum = (odd ? sums[1] : sums[0]) + __shfl_xor_sync(full_mask, odd ? sums[0] : sums[1], 8);
-        for (int offset = 4; offset > 0; offset /= 2) sum += __shfl_xor_sync(full_mask, sum, offset);
+        const Real sum = sum_of_four(sums);
         const Count own = lane() / 8;
         if (lane() % 8 == 0 && own < rows) x.out[0][first + own] = x.start[0][first + own] + sum;
+    }
+    // save(q, start(q) + row q . v) for `rows` <= rows_per_warp rows of `stride` numbers; they and v begin and end at
+    // multiples of 16 bytes.
+    template <class Start, class Save>
+    MB_FN void multiply_aligned(const Real* matrix, Count stride, const Real* v, Count rows, Start start,
+                                Save save) const {
+        typedef Adjacent<most_adjacent> Numbers;
+        const Count own = lane() / 8;
+        const bool saves = lane() % 8 == 0 && own < rows;
+        const Real before = saves ? start(own) : Real(0);
+        const Real* from[4];
+        for (Count q = 0; q < 4; ++q) from[q] = matrix + (q < rows ? q : rows - 1) * stride;
+        Real sums[4] = {};
+        MB_ROLLED
+        for (Count k = lane() * most_adjacent; k < stride; k += 32 * most_adjacent) {
+            const Numbers factors = *reinterpret_cast<const Numbers*>(v + k);
+            for (int q = 0; q < 4; ++q) {
+                const Numbers numbers = *reinterpret_cast<const Numbers*>(from[q] + k);
+                for (int i = 0; i < most_adjacent; ++i) sums[q] += numbers.at[i] * factors.at[i];
+            }
+        }
+        const Real sum = sum_of_four(sums);
+        if (saves) save(own, before + sum);
     }
     static constexpr Count columns_per_warp = 32;  // one a lane: coalesced loads
     template <class V>
@@ -186,6 +204,16 @@ struct Warp {
     MB_FN bool is_leader() const { return lane() == 0; }
 
   private:
+    // The sum of sums[q] over all lanes, in lanes 8 q and up. Each half of the lanes continues with two sums, each
+    // quarter with one: six shuffles for four sums.
+    MB_FN Real sum_of_four(Real* sums) const {
+        const bool upper = lane() & 16, odd = lane() & 8;
+        for (int q = 0; q < 2; ++q)
+            sums[q] = (upper ? sums[q + 2] : sums[q]) + __shfl_xor_sync(full_mask, upper ? sums[q] : sums[q + 2], 16);
+        Real sum = (odd ? sums[1] : sums[0]) + __shfl_xor_sync(full_mask, odd ? sums[0] : sums[1], 8);
+        for (int offset = 4; offset > 0; offset /= 2) sum += __shfl_xor_sync(full_mask, sum, offset);
+        return sum;
+    }
     // This lane's share of the products of 4 rows with v, of which it has 16 weights in flight. Rows past the end are
     // the last one again. A pointer moves along each row: to compute an address for each weight takes longer than to
     // multiply it.

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <condition_variable>
 #include <cstring>
+#include <deque>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "block/one_lane.h"
@@ -16,10 +18,11 @@ constexpr int64_t emulated_threads = 7;
 
 class Barrier {
   public:
+    explicit Barrier(int64_t threads) : threads_(threads) {}
     void wait() {
         std::unique_lock<std::mutex> lock(mutex_);
         const int64_t round = round_;
-        if (++waiting_ == emulated_threads) {
+        if (++waiting_ == threads_) {
             waiting_ = 0;
             ++round_;
             woken_.notify_all();
@@ -31,6 +34,7 @@ class Barrier {
   private:
     std::mutex mutex_;
     std::condition_variable woken_;
+    const int64_t threads_;
     int64_t waiting_ = 0, round_ = 0;
 };
 
@@ -48,6 +52,12 @@ struct Warp : OneLane<Warp> {
         const Real *const start = x.start[0] + first, *const v = x.v[0];
         for (int64_t j = 0; j < rows; ++j)
             out[j] = start[j] + sum(columns, [&](int64_t k) { return matrix[j * stride + k] * v[k]; });
+    }
+    template <class Start, class Save>
+    void multiply_aligned(const Real* matrix, int64_t stride, const Real* v, int64_t rows, Start start,
+                          Save save) const {
+        for (int64_t q = 0; q < rows; ++q)
+            save(q, start(q) + sum(stride, [&](int64_t k) { return matrix[q * stride + k] * v[k]; }));
     }
     static constexpr int64_t columns_per_warp = 2;
     void matvec_transposed(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows,
@@ -94,15 +104,27 @@ struct Block {
     static constexpr int64_t chunk_rows = 3, link_rows = 2;
     Barrier* barrier;
     int64_t thread;
+    Barrier* whole_cluster;
+    int64_t rank;      // in the cluster
+    Real* own_memory;  // of this block alone
 
     int64_t size() const { return emulated_threads; }
-    void sync(const char* file = __builtin_FILE(), int line = __builtin_LINE()) const {
-        const BarrierSite site{file, line};
-        const auto is_new = [&] {
-            return std::find(barriers_met.begin(), barriers_met.end(), site) == barriers_met.end();
-        };
-        if (thread == 0 && is_new()) barriers_met.push_back(site);
-        if (!(site == skipped_barrier)) barrier->wait();
+    void sync(const char* file = __builtin_FILE(), int line = __builtin_LINE()) const { wait_for(barrier, file, line); }
+#ifdef MB_CLUSTER
+    static constexpr int64_t cluster_size = MB_CLUSTER;
+#else
+    static constexpr int64_t cluster_size = 1;
+#endif
+    int64_t cluster_rank() const { return rank; }
+    void cluster_sync(const char* file = __builtin_FILE(), int line = __builtin_LINE()) const {
+        wait_for(whole_cluster, file, line);
+    }
+    Real* shared_memory() const { return own_memory; }
+    Share share(int64_t n) const { return share_of(n, rank, cluster_size); }
+    template <class F>
+    void for_each_in_share(int64_t n, F f) const {
+        const Share own = share(n);
+        for_each(own.count, [&](int64_t i) { f(own.first + i); });
     }
     template <class F>
     void for_each_lane_tile(F f) const {
@@ -125,7 +147,38 @@ struct Block {
     void on_leader(F f) const {
         if (thread == 0) f();
     }
+
+  private:
+    void wait_for(Barrier* all, const char* file, int line) const {
+        const BarrierSite site{file, line};
+        const auto is_new = [&] {
+            return std::find(barriers_met.begin(), barriers_met.end(), site) == barriers_met.end();
+        };
+        if (thread == 0 && rank == 0 && is_new()) barriers_met.push_back(site);
+        if (!(site == skipped_barrier)) all->wait();
+    }
 };
+
+inline int64_t shared_bytes = 0;  // of a block
+
+// work(block) in one block, or in all blocks of a cluster, whose shared memory holds NaN at first.
+template <class F>
+void in_emulated_blocks(F work) {
+    constexpr int64_t blocks = Block::cluster_size;
+    std::deque<Barrier> barriers;
+    Barrier whole_cluster(blocks * emulated_threads);
+    const std::vector<Real> poison(shared_bytes / sizeof(Real), not_a_number());
+    std::vector<std::vector<Real>> memory(blocks, poison);
+    std::vector<std::thread> threads;
+    for (int64_t rank = 0; rank < blocks; ++rank) {
+        Barrier* const barrier = &barriers.emplace_back(emulated_threads);
+        Real* const own_memory = memory[rank].data();
+        for (int64_t i = 0; i < emulated_threads; ++i)
+            threads.emplace_back(
+                [=, &whole_cluster, &work] { work(Block{barrier, i, &whole_cluster, rank, own_memory}); });
+    }
+    for (std::thread& thread : threads) thread.join();
+}
 
 inline bool try_insert(int32_t* place, int32_t empty, int32_t value) {
     int32_t found = empty;

@@ -54,14 +54,14 @@ struct ControllerElement {
         block.for_each(R * W, [&](Count j) { a.last_reads[b * R * W + j] = carry(T)[H + j]; });
     }
 
-    // The LSTM cell of step t: gates are activated in place.
+    // The LSTM cell of step t: gates are activated in place. A cluster's block does its own units.
     MB_FN void lstm(int64_t t) {
         Real *const g = gates(t), *const hidden = carry(t + 1);
         const Real* before = cell(t);
         Real* const after = cell(t + 1);
         Real *const g_f = g + H, *const g_c = g + 2 * H, *const g_o = g + 3 * H;
         // by value, so that the compiler knows that no store changes these pointers
-        block.for_each(H, [=](Count j) MB_INLINE {
+        block.for_each_in_share(H, [=](Count j) MB_INLINE {
             const Real i = sigmoid(g[j]), f = sigmoid(g_f[j]), c = hyperbolic_tangent(g_c[j]), o = sigmoid(g_o[j]);
             const Real next = f * before[j] + i * c;
             g[j] = i, g_f[j] = f, g_c[j] = c, g_o[j] = o;
@@ -73,7 +73,7 @@ struct ControllerElement {
     MB_FN void lstm_backward(int64_t t) {
         const Real *const g = gates(t), *const before = cell(t), *const after = cell(t + 1);
         Real *const grad_g = gates_gradient(t), *const grad_cell = a.grad_cell + b * H;
-        block.for_each(H, [&](Count j) {
+        block.for_each_in_share(H, [&](Count j) {
             const Real i = g[j], f = g[H + j], c = g[2 * H + j], o = g[3 * H + j],
                        squashed = hyperbolic_tangent(after[j]);
             const Real grad = grad_cell[j] + grad_hidden[j] * o * (1 - squashed * squashed);

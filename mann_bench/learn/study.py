@@ -1,0 +1,249 @@
+"""A study: models are trained on tasks, each with the best point of a grid, which is chosen by seeds that are not reported. A TOML file.
+
+name = "mine"
+description = "..."
+models = ["sam", "dam"]          # variants as ntm-checkpointed
+[fixed]                          # settings of every run: any of SETTINGS
+hidden = 100
+[[task]]                         # at least one, each with settings of its own
+task = "recall"
+levels = [3, 6]
+sequences = "250k"               # the budget of a run: sequences, seconds ("10m") or both
+[grid]                           # every model gets its best point of the product of these lists
+learning_rate = [1e-3, 3e-3]
+[selection]                      # needed if there is a grid
+seeds = [1000, 1001]
+by = "goal"                      # or "validation": see `selection.py`
+[report]
+seeds = "0-9"                    # or a list; none of the selection's
+[[arm]]                          # what is compared within a model; each arm gets its own best point
+name = "K 8"
+models = ["sam"]                 # instead of the study's
+reads = 8                        # any of VARIED
+grid = { learning_rate = [1e-3] }  # instead of the study's
+"""
+
+import itertools
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from mann_bench.data.errors import UsageError, first_error
+from mann_bench.data.registry import did_you_mean, find_model, split_variant
+from mann_bench.data.suite import NAME
+from mann_bench.data.toml_files import load_text, parse_toml, shipped_names
+from mann_bench.data.units import parse_seconds, parse_size
+from mann_bench.learn.record import LearningCase
+
+FOLDER = "learning"  # of the shipped studies, in `mann_bench.suites`
+OF_THE_MACHINE = ("device", "threads", "memory_bytes")  # options of the command
+QUESTION = (  # settings that all runs of a task share: they say what is learned, and when it counts as learned
+    *("task_options", "levels", "curriculum", "curriculum_threshold", "patience", "first_level", "goal", "batch"),
+    *("sequences", "seconds", "stop_at_goal"),
+)
+SETTINGS = tuple(n for n in LearningCase.model_fields if n not in ("task", "data", "model", "variant", "seed", *OF_THE_MACHINE))
+VARIED = tuple(name for name in SETTINGS if name not in QUESTION)  # settings that a grid or an arm may vary
+TYPES: dict[str, TypeAdapter[Any]] = {
+    name: TypeAdapter(Annotated[(field.annotation, field)])  # type: ignore[arg-type]
+    for name, field in LearningCase.model_fields.items()
+}
+MOST_RUNS = 100_000
+
+Settings = dict[str, Any]
+Grid = dict[str, list[Any]]
+
+
+def _parse_seeds(value: object) -> object:
+    """`"0-9"` -> (0, ..., 9)."""
+    if not isinstance(value, str):
+        return value
+    first, _, last = value.partition("-")
+    if not (first.strip().isdigit() and last.strip().isdigit()) or not int(first) <= int(last) < int(first) + MOST_RUNS:
+        raise ValueError('expected a list of whole numbers, or FIRST-LAST as "0-9"')
+    return tuple(range(int(first), int(last) + 1))
+
+
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], BeforeValidator(_parse_seeds), Field(min_length=1)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Selection(_Table):
+    """How a point of the grid is chosen: by which seeds, and by what."""
+
+    seeds: Seeds
+    by: Literal["validation", "goal"] = "validation"
+
+
+class Report(_Table):
+    """The seeds that are reported."""
+
+    seeds: Seeds
+
+
+class StudyTask(_Table):
+    """A task, and settings of all runs on it."""
+
+    task: str = Field(min_length=1)
+    settings: Settings = Field(default_factory=dict)
+
+
+class Arm(_Table):
+    """Settings that are compared within a model. `models` and `grid`: instead of the study's."""
+
+    name: str = Field("", max_length=40)
+    models: tuple[str, ...] | None = None
+    settings: Settings = Field(default_factory=dict)
+    grid: Grid | None = None
+
+
+class Study(_Table):
+    """A study as its file says; `text` is the file."""
+
+    name: str
+    description: str = ""
+    models: tuple[str, ...] = ()
+    fixed: Settings = Field(default_factory=dict)
+    tasks: tuple[StudyTask, ...]
+    grid: Grid = Field(default_factory=dict)
+    arms: tuple[Arm, ...] = (Arm(),)
+    selection: Selection | None = None
+    report: Report
+    text: str = ""
+
+    def models_of(self, arm: Arm) -> tuple[str, ...]:
+        """The models of an arm."""
+        return self.models if arm.models is None else arm.models
+
+    def points_of(self, arm: Arm) -> list[Settings]:
+        """The points of the grid of an arm, in the order of the file; without a grid the one that changes nothing."""
+        grid = self.grid if arm.grid is None else arm.grid
+        return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+    def run_counts(self) -> tuple[int, int]:
+        """How many runs choose, and how many are reported."""
+        selection_seeds = len(self.selection.seeds) if self.selection else 0
+        chosen = [(len(self.models_of(arm)), len(self.points_of(arm))) for arm in self.arms]
+        choosing = sum(models * points for models, points in chosen if points > 1) * selection_seeds
+        return choosing * len(self.tasks), sum(models for models, _ in chosen) * len(self.tasks) * len(self.report.seeds)
+
+
+def study_names() -> list[str]:
+    """Names of the studies that come with the package."""
+    return shipped_names(FOLDER)
+
+
+def load_study(name: str) -> Study:
+    """Load a study of the package by name, or a TOML file by path; UsageError that names the file and the key at fault."""
+    return parse_study(load_text("study", name, FOLDER), name)
+
+
+def parse_study(text: str, source: str) -> Study:
+    """Parse the TOML text of a study; `source` is its name in error messages."""
+    raw = parse_toml("study", text, source)
+    known = ("name", "description", "models", "fixed", "task", "grid", "arm", "selection", "report")
+    for key in raw:
+        if key not in known:
+            expected = "name, description, models, [fixed], [[task]], [grid], [selection], [report], [[arm]]"
+            raise UsageError(f"{source}: unknown key {key!r}; expected {expected}{did_you_mean(key, list(known))}")
+    name = raw.get("name")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise UsageError(f"{source}: name: expected letters, digits, '-', '_' and '.', 100 at most, got {str(name)[:120]!r}")
+    for key in ("task", "arm"):
+        if not isinstance(raw.get(key, []), list) or not all(isinstance(table, dict) for table in raw.get(key, [])):
+            raise UsageError(f"{source}: [[{key}]]: expected tables, got {raw[key]!r}; write [[{key}]] above each")
+    if not raw.get("task"):
+        raise UsageError(f"{source}: expected at least one [[task]] table, got none")
+    raw["tasks"] = [_with_settings(f"{source}: [[task]]", table, ("task",), SETTINGS) for table in raw.pop("task")]
+    arms = raw.pop("arm", [])
+    raw |= {"arms": [_with_settings(f"{source}: [[arm]]", table, ("name", "models", "grid"), VARIED) for table in arms]} if arms else {}
+    raw["fixed"] = _settings(f"{source}: [fixed]", raw.get("fixed", {}), SETTINGS)
+    raw["grid"] = _grid(f"{source}: [grid]", raw.get("grid", {}))
+    try:
+        study = Study(**raw, text=text)
+    except ValidationError as error:
+        raise UsageError(f"{source}: {first_error(error)}") from error
+    _check(study, source)
+    return study
+
+
+def _with_settings(place: str, table: Mapping[str, Any], own: tuple[str, ...], settings: tuple[str, ...]) -> dict[str, Any]:
+    """Split a table into its own keys and the settings in it."""
+    split = {key: table[key] for key in own if key in table}
+    if "grid" in split:
+        split["grid"] = _grid(f"{place} grid", split["grid"])
+    rest = {key: value for key, value in table.items() if key not in own}
+    return split | {"settings": _settings(place, rest, settings, also=own)}
+
+
+def _settings(place: str, table: object, allowed: tuple[str, ...], also: tuple[str, ...] = ()) -> Settings:
+    """Check a table of settings; UsageError naming the one at fault."""
+    if not isinstance(table, dict):
+        raise UsageError(f"{place}: expected a table, got {table!r}")
+    return {name: _value(place, name, value, allowed, also) for name, value in table.items()}
+
+
+def _grid(place: str, table: object) -> Grid:
+    """Check a grid: a list of at least one value for each setting."""
+    if not isinstance(table, dict):
+        raise UsageError(f"{place}: expected a table, got {table!r}")
+    for name, values in table.items():
+        if not isinstance(values, list) or not values:
+            raise UsageError(f"{place}: {name}: expected a list of at least one value, got {values!r}")
+    return {name: [_value(place, name, value, VARIED) for value in values] for name, values in table.items()}
+
+
+def _value(place: str, name: str, value: object, allowed: tuple[str, ...], also: tuple[str, ...] = ()) -> Any:
+    """The value of a setting, of its type; UsageError for another name or type."""
+    if name not in allowed:
+        if name in QUESTION:
+            raise UsageError(f"{place}: {name}: expected it equal in all runs of a task, got it here; put it into [fixed] or [[task]]")
+        if name in OF_THE_MACHINE:
+            raise UsageError(f"{place}: {name}: expected it as an option of the command, got it here; it is the machine's, not the study's")
+        known = [*also, *allowed]
+        raise UsageError(f"{place}: unknown key {name!r}; expected {', '.join(known)}{did_you_mean(name, known)}")
+    try:
+        if name in ("slots", "sequences") and isinstance(value, str):
+            value = parse_size(value)
+        if name == "seconds" and isinstance(value, str):
+            value = parse_seconds(value)
+        if isinstance(value, bool) and name != "stop_at_goal":
+            raise UsageError(f"expected a number, a text or a list, got {value!r}")
+        return TYPES[name].validate_python(value)
+    except UsageError as error:
+        raise UsageError(f"{place}: {name}: {error}") from error
+    except ValidationError as error:
+        raise UsageError(f"{place}: {name}: {first_error(error)}") from error
+
+
+def _check(study: Study, source: str) -> None:
+    """Raise UsageError if tables of a study contradict each other."""
+    for arm in study.arms:
+        of_arm = f"[[arm]] {arm.name!r}: " if len(study.arms) > 1 else ""
+        models = study.models_of(arm)
+        if not models:
+            raise UsageError(f'{source}: {of_arm}models: expected at least one, as models = ["sam", "dam"], got none')
+        if len(set(models)) < len(models):
+            raise UsageError(f"{source}: {of_arm}models: expected each once, got {', '.join(models)}")
+        for model in models:
+            find_model(split_variant(model)[0])
+        varied = study.grid if arm.grid is None else arm.grid
+        fixed = {*arm.settings, *study.fixed, *(name for entry in study.tasks for name in entry.settings)}
+        if both := [name for name in varied if name in fixed]:
+            raise UsageError(f"{source}: {of_arm}{both[0]}: expected one place, got it in a grid and as a fixed value; remove one of them")
+        if len(study.points_of(arm)) > 1 and study.selection is None:
+            raise UsageError(f"{source}: [selection]: expected seeds that choose from the grid, got none; add the table or remove the grid")
+    names = [arm.name for arm in study.arms]
+    if len(set(names)) < len(names) or (len(names) > 1 and "" in names):
+        raise UsageError(f"{source}: [[arm]]: expected a name of its own for each, got {', '.join(map(repr, names))}")
+    seeds = (*(study.selection.seeds if study.selection else ()), *study.report.seeds)
+    if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
+        raise UsageError(
+            f"{source}: seeds: expected each once, in [selection] or in [report], got {twice[0]} twice; "
+            "a seed that has chosen a point of the grid would flatter it in the report"
+        )
+    if sum(study.run_counts()) > MOST_RUNS:
+        raise UsageError(f"{source}: expected at most {MOST_RUNS:,} runs, got {sum(study.run_counts()):,}; shorten the grid or the seeds")

@@ -1,0 +1,144 @@
+"""The session of a study: first the runs that choose, then those that are reported, all in one folder.
+
+Nothing but the stored results decides what comes next. So a study that was killed anywhere, also between the two parts, goes on as if it
+had not been.
+"""
+
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from mann_bench.data.conditions import RunDescription
+from mann_bench.data.errors import UsageError
+from mann_bench.data.store import load_run
+from mann_bench.data.units import format_duration
+from mann_bench.learn.configurations import StudyPlan
+from mann_bench.learn.record import LearningCase, furthest
+from mann_bench.learn.selection import Candidate, Choice, choose
+from mann_bench.learn.session import LearningSession, describe
+
+
+class StudySession:
+    """The runs of a study in one folder.
+
+    Args:
+        data: folder or archive, for the tasks that read files.
+        every_s: seconds between checkpoints.
+        evaluation_s: time limit of each evaluated level.
+
+    Raises:
+        UsageError: as `RecordFolder`, and for a folder with another study, saying what differs.
+    """
+
+    def __init__(
+        self, plan: StudyPlan, data: Path | None, path: Path, *, resume: bool, every_s: float, evaluation_s: float, console: Console
+    ) -> None:
+        self.plan, self.data, self.path, self.console = plan, data, path, console
+        self.times = {"every_s": every_s, "evaluation_s": evaluation_s}
+        self.description = describe(list(plan.cases.values()), data)
+        self.description["study"] = plan.record.model_dump(mode="json")
+        self.description["study_text"] = plan.study.text
+        self.labels = {
+            run_id: f"{configuration.task} {configuration.name}{label_of(candidate)} seed {plan.cases[run_id].seed}"
+            for configuration in plan.record.configurations
+            for candidate in configuration.candidates
+            for run_id in (*candidate.selection, *candidate.reported)
+        }
+        if resume:
+            check_same_study(path, self.description)
+        ids = [run_id for configuration in plan.record.configurations for run_id in configuration.selection_ids]
+        self.choosing = self.open([plan.cases[run_id] for run_id in ids], resume=resume)
+
+    def open(self, cases: list[LearningCase], *, resume: bool) -> LearningSession:
+        """Open the session of one part."""
+        return LearningSession(
+            cases, self.data, self.path, resume=resume, console=self.console, description=self.description, labels=self.labels, **self.times
+        )
+
+    def run(self, jobs: int) -> Counter[str]:
+        """Make the runs that the folder does not hold yet, `jobs` at a time.
+
+        Returns:
+            How many runs ended with each status. A run of the grid that diverged counts as `budget`: that a rate is too high is an outcome.
+        """
+        self.announce(jobs)
+        statuses = self.choosing.run(jobs)
+        statuses["budget"] += statuses.pop("diverged", 0)
+        results = furthest(self.choosing.folder.records)
+        choices = [choose(configuration, self.plan.record.by, results) for configuration in self.plan.record.configurations]
+        reported: list[str] = []
+        for choice in filter(None, choices):
+            if len(choice.ranking) > 1:
+                self.console.print(chosen_line(choice), soft_wrap=True)
+            reported += [] if choice.failed else choice.best.candidate.reported
+        by_seed = sorted(reported, key=lambda run_id: self.plan.cases[run_id].seed)  # a session cut short has all models at the same seeds
+        return statuses + self.open([self.plan.cases[run_id] for run_id in by_seed], resume=True).run(jobs)
+
+    def announce(self, jobs: int) -> None:
+        """Say how many runs there will be, and how long they take at most."""
+        choosing, reported = self.plan.study.run_counts()
+        limits = [case.seconds for case in self.plan.cases.values()]
+        seconds = [limit for limit in limits if limit is not None]
+        most_s = (choosing + reported) * sum(seconds) / max(1, len(seconds)) / jobs
+        text = f"; at most about {format_duration(most_s)} of training, {jobs} at a time" if len(seconds) == len(limits) else ""
+        self.console.print(f"{self.plan.study.name}: {choosing} runs choose, then {reported} are reported{text}", soft_wrap=True)
+
+
+def label_of(candidate: Candidate) -> str:
+    """The point of a candidate, in brackets; nothing without a grid."""
+    return f" ({candidate.text})" if candidate.values else ""
+
+
+def chosen_line(choice: Choice) -> str:
+    """`recall, sam: learning_rate 0.003 chosen, before 0.001`."""
+    configuration, (best, second, *_) = choice.configuration, choice.ranking
+    if choice.failed:
+        return f"{configuration.task}, {configuration.name}: no point of the grid trained to the end; nothing is reported"
+    return f"{configuration.task}, {configuration.name}: {best.candidate.text} is chosen, before {second.candidate.text}"
+
+
+def check_same_study(path: Path, description: RunDescription) -> None:
+    """Raise UsageError, which says what differs, if a folder holds another study."""
+    existing = load_run(path) if path.is_dir() else {}
+    if not existing:
+        return
+    if "study" not in existing or "study_text" not in existing:
+        raise UsageError(f"--resume {path}: expected a run of this study, got one without a study; name another folder")
+    if all(existing["study"].get(part) == description["study"][part] for part in ("by", "configurations")):
+        return
+    changed = _changes(*(_flat(tomllib.loads(run["study_text"])) for run in (existing, description)))
+    changed = changed or _changes(*map(_settings_by_name, (existing, description)))  # the same text; what the machine or the code decides
+    shown = "; ".join(changed[:5]) + (f"; {len(changed) - 5} more" if len(changed) > 5 else "") or "other runs"
+    raise UsageError(
+        f"--resume {path}: expected the study that is there, got a changed one ({shown}); undo the change (`study_text` in run.json is the "
+        "text of then) or name another folder"
+    )
+
+
+def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """What differs between two tables, a phrase each: `grid.reads: [4] and [4, 8]`."""
+    names = dict.fromkeys([*old, *new])
+    return [f"{n}: {old.get(n, 'none')} and {new.get(n, 'none')}" for n in names if old.get(n) != new.get(n)]
+
+
+def _flat(value: object, name: str = "") -> dict[str, str]:
+    """`{"grid": {"heads": [1]}}` -> `{"grid.heads": "[1]"}`; a list of tables by number."""
+    if isinstance(value, dict):
+        parts = [_flat(part, f"{name}.{key}" if name else key) for key, part in value.items()]
+    elif isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
+        parts = [_flat(part, f"{name} {number}") for number, part in enumerate(value, 1)]
+    else:
+        return {name: repr(value)}
+    return {key: text for part in parts for key, text in part.items()}
+
+
+def _settings_by_name(description: RunDescription) -> Mapping[str, str]:
+    """Settings of each configuration of a study, as texts."""
+    return {
+        f"{configuration['task']}, {configuration['model']} {configuration['arm']}".rstrip() + f": {name}": repr(value)
+        for configuration in description["study"]["configurations"]
+        for name, value in configuration["settings"].items()
+    }

@@ -1,0 +1,114 @@
+"""A site of all runs in a folder: an index by machine, suite and date, the pages of each run, and a page that joins machines."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mann_bench.data.errors import UsageError
+from mann_bench.data.store import RESULTS, iter_records, load_run
+from mann_bench.data.text import one_line, shortened
+from mann_bench.learn.record import LEARNING
+from mann_bench.reports.html.page import write_page
+from mann_bench.reports.html.table import LONG, Cell, Column, Table
+from mann_bench.reports.pages import write_report, write_reports
+
+
+class Page(NamedTuple):
+    """A page to be linked: its title, and its path from the index."""
+
+    title: str
+    path: str
+
+
+class Run(NamedTuple):
+    """A run of the site; `error` says why it has no pages."""
+
+    folder: Path
+    machine: str
+    what: str
+    started_at: str
+    records: int
+    pages: list[Page]
+    error: str = ""
+
+
+def write_site(root: Path, out: Path) -> tuple[Path, list[Run]]:
+    """Write the pages of every run below a folder, and `index.html`; return its path and the runs.
+
+    A run whose records cannot be read is listed with the reason, and the others are written all the same.
+
+    Raises:
+        UsageError: there is no run below the folder.
+    """
+    folders = sorted({path.parent for name in (RESULTS.file, LEARNING.file) for path in root.rglob(name)})
+    if not folders:
+        raise UsageError(f"site: expected a folder with runs of `mann-bench run` or `learn`, found none below {root}")
+    runs = [_write_run(folder, root, out) for folder in folders]
+    joined = [*_join_machines(runs, out)]
+    context = {"tables": [_index(runs), *([_joined(joined)] if joined else [])], "environments": []}
+    return write_page(out / "site.html", context).rename(out / "index.html"), runs
+
+
+def _write_run(folder: Path, root: Path, out: Path) -> Run:
+    place = folder.relative_to(root) if folder != root else Path(folder.resolve().name)
+    kinds = [kind for kind in (RESULTS, LEARNING) if (folder / kind.file).is_file()]
+    machine, what, started_at, records, pages, error = "unknown", "unknown", "", 0, [], ""
+    try:
+        description = load_run(folder)
+        environment: Any = description.get("environment", {})
+        machine = one_line(str(environment.get("cpu", "unknown")))
+        if environment.get("gpus"):
+            machine += f", {one_line(environment['gpus'][0]['name'])}"
+        what = one_line(str(description.get("suite", "unknown")))
+        started_at = one_line(str(description.get("started_at", "")))[:16].replace("T", " ")
+        records = sum(len(list(iter_records(folder, kind))) for kind in kinds)  # type: ignore[misc]  # of two types of records
+        pages = [Page(path.stem, str(path.relative_to(out))) for path in write_reports([folder], out / place)]
+    except (UsageError, OSError) as refusal:
+        error = shortened(str(refusal), LONG)
+    return Run(folder, machine, what, started_at, records, pages, error)
+
+
+def _join_machines(runs: list[Run], out: Path) -> Iterable[tuple[str, list[Run], Page]]:
+    """A page for each suite that several machines have run: the same cases of all of them."""
+    suites: dict[str, list[Run]] = {}
+    for run in runs:
+        if not run.error and (run.folder / RESULTS.file).is_file():
+            suites.setdefault(run.what, []).append(run)
+    for suite, of_suite in suites.items():
+        if len({run.machine for run in of_suite}) > 1:
+            path = write_report([run.folder for run in of_suite], out / "machines" / suite)
+            yield suite, of_suite, Page("all machines", str(path.relative_to(out)))
+
+
+def _index(runs: list[Run]) -> Table:
+    heads = (
+        Column("machine"),
+        Column("suite or task"),
+        Column("started"),
+        Column("records", True),
+        Column("run"),
+        Column("pages", wraps=True),
+    )
+    ordered = sorted(runs, key=lambda run: run.started_at, reverse=True)  # the newest first, by suite, by machine
+    ordered.sort(key=lambda run: (run.machine, run.what))
+    rows = tuple(
+        (
+            Cell(run.machine),
+            Cell(run.what),
+            Cell(run.started_at),
+            Cell(f"{run.records:,}", run.records),
+            Cell(one_line(run.folder.name)),
+            Cell(run.error, links=tuple((page.title, page.path) for page in run.pages)),
+        )
+        for run in ordered
+    )
+    return Table("Runs", "By machine, suite and date. Click a heading to sort.", heads, rows)
+
+
+def _joined(joined: list[tuple[str, list[Run], Page]]) -> Table:
+    rows = tuple(
+        (Cell(suite), Cell(", ".join(sorted({run.machine for run in runs}))), Cell("", links=((page.title, page.path),)))
+        for suite, runs, page in joined
+    )
+    note = "The same cases on several machines, a shade a run. Absolute times; choose a curve to divide by."
+    return Table("Machines side by side", note, (Column("suite"), Column("machines", wraps=True), Column("page")), rows)

@@ -1,0 +1,221 @@
+"""The session of a study: what is chosen decides what is reported; a study that is killed anywhere ends as one that was not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any, ClassVar
+
+import pytest
+from rich.console import Console
+
+from mann_bench.data.errors import UsageError
+from mann_bench.data.store import load_records, load_run
+from mann_bench.learn import session as module
+from mann_bench.learn.configurations import plan_study
+from mann_bench.learn.record import LEARNING, LearningCase
+from mann_bench.learn.session import LearningSession
+from mann_bench.learn.study import parse_study
+from mann_bench.learn.study_session import StudySession
+
+# A file of the checkout that is changed while these run is another condition, of which a resumed run warns.
+pytestmark = pytest.mark.filterwarnings("ignore::mann_bench.data.errors.StorageWarning")
+STUDY = """
+name = "planted"  # at rate 0.001 the seeds that choose need fewer sequences, and those that are reported need more
+models = ["lstm", "ntm"]
+[[task]]
+task = "copy"
+levels = [1, 2]
+sequences = 1000
+[grid]
+learning_rate = [3e-3, 1e-3]
+[selection]
+seeds = [7, 8]
+by = "goal"
+[report]
+seeds = [0, 1]
+"""
+MACHINE = {"device": "cpu", "threads": 1, "memory_bytes": 2**30}
+
+
+def planted_need(case: dict[str, Any]) -> int | None:
+    """Sequences to the goal: by the seeds that choose, 0.001 is the better rate of the lstm, and no rate is enough for the ntm."""
+    if case["model"] == "ntm":
+        return None
+    better = 1e-3 if case["seed"] in (7, 8) else 3e-3
+    return 300 if case["learning_rate"] == better else 600
+
+
+class PlantedProcess:
+    """A process that sends the result that `planted_need` says."""
+
+    commands: ClassVar[list[dict[str, Any]]] = []
+    output = ""
+
+    def __init__(self, threads, cpus=()):
+        self.ends = os.pipe()
+        os.write(self.ends[1], b"there is something to read")
+
+    def fileno(self):
+        return self.ends[0]
+
+    def send(self, command):
+        self.commands.append(command)
+        self.need = planted_need(command["case"])
+
+    def receive(self):
+        done = {"status": "ok" if self.need else "budget", "wall_s": 1.5, "sequences": self.need or 1000, "sequences_to_goal": self.need}
+        return [json.dumps({"result": done}).encode()], None
+
+    def kill(self):
+        for end in self.ends:
+            os.close(end)
+
+    stop = wait = lambda self, *_: None
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "TrainingProcess", PlantedProcess)
+    monkeypatch.setattr(module, "build_kernels", lambda dtypes: None)
+    monkeypatch.setattr(module, "fingerprint", dict)
+    PlantedProcess.commands = []
+
+    def make_study(text=STUDY, machine=MACHINE, *, name="out", resume=False):
+        plan = plan_study(parse_study(text, "planted.toml"), "planted.toml", None, machine)
+        console = Console(quiet=True)
+        return StudySession(plan, None, tmp_path / name, resume=resume, every_s=60, evaluation_s=60, console=console)
+
+    return make_study
+
+
+def runs(folder):
+    return [(r.case.model, r.case.seed, r.case.learning_rate, r.sequences_to_goal) for r in load_records(folder, LEARNING)]
+
+
+def test_the_seeds_that_are_not_reported_choose(make, tmp_path):
+    assert make().run(1) == {"ok": 4 + 2, "budget": 4 + 2}
+    made = runs(tmp_path / "out")
+    grid = [(model, seed, rate) for model in ("lstm", "ntm") for seed in (7, 8) for rate in (3e-3, 1e-3)]
+    assert {run[:3] for run in made[:8]} == set(grid)
+    assert made[8:] == [("lstm", 0, 1e-3, 600), ("ntm", 0, 3e-3, None), ("lstm", 1, 1e-3, 600), ("ntm", 1, 3e-3, None)]
+    description = load_run(tmp_path / "out")
+    assert description["study_text"] == STUDY
+    assert len(description["run_ids"]) == 2 * 2 * 4
+    assert {LearningCase(**command["case"]).run_id for command in PlantedProcess.commands} <= set(description["run_ids"])
+
+
+@pytest.mark.parametrize("kept", range(13))
+def test_a_study_that_is_killed_anywhere_goes_on(make, tmp_path, monkeypatch, kept):
+    """`kept` results are stored before the driver dies: between the runs that choose (8) and those that are reported, too."""
+    make(name="whole").run(1)
+    stored: list[str] = []
+    store = LearningSession.store
+
+    def store_until(self, result):
+        if len(stored) == kept:
+            raise KeyboardInterrupt
+        stored.append(result.run_id)
+        store(self, result)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LearningSession, "store", store_until)
+        if kept < 12:
+            with pytest.raises(KeyboardInterrupt):
+                make().run(1)
+        else:
+            make().run(1)
+    assert make(resume=True).run(1) == {"ok": 6, "budget": 6}
+    assert runs(tmp_path / "out") == runs(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "differs"),
+    [
+        ("seeds = [0, 1]", "seeds = [0, 1, 2]", "report.seeds: [0, 1] and [0, 1, 2]"),
+        ("sequences = 1000", "sequences = 2000", "task 1.sequences: 1000 and 2000"),
+        ("[grid]", "[fixed]\nhidden = 8\n[grid]", "fixed.hidden: none and 8"),
+        ('by = "goal"', 'by = "validation"', "selection.by: 'goal' and 'validation'"),
+    ],
+)
+def test_resume_with_a_changed_study_says_what_differs(make, tmp_path, old, new, differs):
+    make().run(1)
+    before = (tmp_path / "out" / "learning.jsonl").read_bytes()
+    with pytest.raises(UsageError) as error:
+        make(STUDY.replace(old, new), resume=True)
+    assert f"got a changed one ({differs})" in str(error.value)
+    assert (tmp_path / "out" / "learning.jsonl").read_bytes() == before
+
+
+def test_resume_on_a_machine_that_plans_other_runs_says_so(make):
+    make().run(1)
+    with pytest.raises(UsageError, match=r"copy, lstm: memory_bytes: 1073741824 and 1073741825"):
+        make(machine=MACHINE | {"memory_bytes": 2**30 + 1}, resume=True)
+
+
+def test_a_changed_comment_changes_no_run(make, tmp_path):
+    make().run(1)
+    assert make(STUDY.replace("# at rate", "# At rate"), resume=True).run(1) == {"ok": 6, "budget": 6}
+    assert load_run(tmp_path / "out")["study_text"] == STUDY
+
+
+def test_without_a_grid_all_runs_are_reported(make, tmp_path):
+    assert make(STUDY.replace("[grid]\nlearning_rate = [3e-3, 1e-3]\n", "")).run(2) == {"budget": 2, "ok": 2}
+    assert {seed for _, seed, *_ in runs(tmp_path / "out")} == {0, 1}
+
+
+REAL = """
+name = "real"
+models = ["lstm", "sam"]
+[fixed]
+hidden = 8
+slots = 8
+batch = 4
+patience = 10
+[[task]]
+task = "copy"
+levels = [1, 2]
+sequences = 3000
+[grid]
+learning_rate = [1e-3, 1e-2]
+[selection]
+seeds = [7]
+[report]
+seeds = [0]
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_and_resume_give_the_same_curves_bit_for_bit(call, tmp_path):
+    """Killed twice: while it chooses, and while it makes the runs that are reported."""
+    (tmp_path / "real.toml").write_text(REAL)
+    arguments = ["learn", tmp_path / "real.toml", "--evaluation-seconds", "20", "--checkpoint-seconds", "0.1", "--memory", "1G"]
+    assert call(*arguments, "--out", tmp_path / "whole").returncode == 0
+    out = tmp_path / "out"
+    resume: list[str] = []
+
+    def done():
+        return len((out / "learning.jsonl").read_bytes().splitlines()) if (out / "learning.jsonl").is_file() else 0
+
+    for stored in (1, 4):
+        command = [sys.executable, "-m", "mann_bench", *map(str, arguments), "--out", str(out), *resume]
+        driver = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        seen: set[str] = set()
+        while done() < stored or {path.name for path in out.glob("checkpoints/*.pt")} == seen:
+            seen = seen if done() < stored else seen or {path.name for path in out.glob("checkpoints/*.pt")}
+            assert driver.poll() is None
+            time.sleep(0.01)
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+        resume = ["--resume"]
+    finished = call(*arguments, "--out", out, "--resume")
+    assert finished.returncode == 0, finished.stderr
+    whole, killed = ({r.run_id: r for r in load_records(folder, LEARNING)} for folder in (tmp_path / "whole", out))
+    assert set(whole) == set(killed)
+    assert any(result.resumed for result in killed.values())
+    for run_id, result in killed.items():
+        curves = [[point.model_dump(exclude={"wall_s"}) for point in r.curve] for r in (result, whole[run_id])]
+        assert curves[0] == curves[1]
+        assert (result.evaluations, result.validation) == (whole[run_id].evaluations, whole[run_id].validation)
