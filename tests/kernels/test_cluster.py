@@ -11,8 +11,7 @@ import torch
 
 from mann_bench.kernels.native import build, cubin
 from mann_bench.kernels.native.layout import Build
-from mann_bench.kernels.sequence import autograd as sequence
-from mann_bench.kernels.sequence import cluster
+from mann_bench.kernels.sequence import cluster, recurrence
 from mann_bench.models import SAM, SDNC
 from mann_bench.models.sparse import native
 from tests.kernels.test_emulated import assert_as_reference, emulator, every_entry, make
@@ -136,7 +135,7 @@ def test_text_for_the_gpu(variant, shape, width, blocks, tmp_path_factory):
 @pytest.mark.parametrize(("variant", "shape", "width"), [pytest.param("sam", "odd", 0, marks=SLOW), ("sam", "paper", 32)])
 def test_text_for_the_gpu_reads_16_bytes_where_they_are_aligned(variant, shape, width, tmp_path_factory, monkeypatch):
     """Buffers share tensors as in a real call: vectors begin anywhere in global memory, and are aligned in shared memory."""
-    monkeypatch.setattr(sequence, "is_short", lambda steps, batch, device: False)  # as on a GPU
+    monkeypatch.setattr(recurrence, "is_short", lambda steps, batch, device: False)  # as on a GPU
     lanes = emulator("address,undefined", tmp_path_factory, gpu_width=width, packed=True, cluster=4)
     assert_as_on_the_cpu(sized(variant, shape), lanes, 1e-4, steps=3)
 
