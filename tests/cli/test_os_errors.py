@@ -21,6 +21,7 @@ CALLS = {
     "list": (["list", "suites"], "mann_bench.cli.list.suite_names"),
     "doctor": (["doctor"], "mann_bench.doctor.examine.examine"),
     "report": (["report", "a"], "mann_bench.reports.pages.write_reports"),
+    "site": (["site", "a"], "mann_bench.reports.site.write_site"),
     "compare": (["compare", ".", "."], "mann_bench.reports.compare.comparison.compare_runs"),
     "claims": (["claims", "a"], "mann_bench.reports.pages.split_runs"),
     "profile": (["profile", "lstm", "--out", "o"], "mann_bench.run.profiling.profile_in_worker"),
