@@ -51,7 +51,7 @@ def why_not(model: NativeDense) -> str | None:
     weight = model.output.weight
     if weight.device.type != "cpu":
         return "a dense memory has native kernels for the CPU only"
-    return call.why_not(weight.device, weight.dtype, weight.dtype, model.word_size)
+    return call.why_not(weight.device, weight.dtype, weight.dtype, model.word_size, dense=True)
 
 
 def choose_for(model: NativeDense) -> str:
@@ -96,7 +96,7 @@ def model_sizes(model: NativeDense, steps: int, batch: int) -> dict[str, int]:
 @functools.cache
 def build_for(real: torch.dtype) -> Build:
     """The build for models of this dtype."""
-    return Build(call.name_of(real), call.name_of(real))
+    return Build(call.name_of(real), call.name_of(real), dense=True)
 
 
 Run = Callable[[NativeDense, Tensor, MANNState[Any]], tuple[Tensor, MANNState[Any]]]

@@ -20,15 +20,12 @@
 #define MB_ENTRIES MB_ENTRY(forward_cluster, a.batch) MB_ENTRY(backward_cluster, a.batch)
 #else
 #define MB_ENTRIES                          \
+    MB_AROUND_ENTRIES                       \
     MB_ENTRY(scratch, a.batch)              \
-    MB_ENTRY(input, a.batch)                \
     MB_ENTRY(forward, num_batch_tiles(a))   \
     MB_ENTRY(forward_step, a.batch)         \
     MB_ENTRY(search_part, a.batch * a.parts)\
-    MB_ENTRY(output, a.batch)               \
-    MB_ENTRY(output_back, a.batch)          \
     MB_ENTRY(backward, num_batch_tiles(a))  \
-    MB_ENTRY(weight_gradients, a.batch)     \
     MB_ENTRY(undo, a.batch)                 \
     MB_ENTRY(redo, a.batch)                 \
     MB_ENTRY(lsh_scratch, a.batch)          \

@@ -1,7 +1,11 @@
-// Entry points of the cpu and emu builds: a plain C interface over raw pointers, items divided among threads.
+// Entry points of the cpu and emu builds: a plain C interface over raw pointers, items divided among threads. Those of
+// models with a dense memory are a build of their own (MB_DENSE), because they take long to compile.
 #include "block/threads.h"
+#ifdef MB_DENSE
 #include "dense/entries.h"
+#else
 #include "entries.h"
+#endif
 
 namespace mb {
 
@@ -49,9 +53,14 @@ int64_t mb_first_bad_row(const int64_t* rows, int64_t count, int64_t low, int64_
                 entries::name<0>(block, a, item);                              \
         });                                                                    \
     }
+#ifdef MB_DENSE
+MB_AROUND_ENTRIES
+#else
 MB_ENTRIES
+#endif
 #undef MB_ENTRY
 
+#ifdef MB_DENSE
 #define MB_ENTRY(name)                                                                  \
     void mb_##name(const Arguments* arguments) {                                        \
         const Arguments& a = *arguments;                                                \
@@ -66,4 +75,5 @@ MB_ENTRIES
     }
 MB_DENSE_ENTRIES
 #undef MB_ENTRY
+#endif
 }

@@ -64,12 +64,16 @@ def cache_folder() -> Path:
         raise BuildError("the kernels cannot be kept: this user has no home folder; set MANN_BENCH_CACHE to a folder of yours") from error
 
 
-def flags(real: str = "float32", store: str | None = None, *, emulate: bool = False, extra: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Compiler flags of one build: the number type of the model, that of the memory rows, and whether blocks are emulated by threads."""
+def flags(
+    real: str = "float32", store: str | None = None, *, emulate: bool = False, dense: bool = False, extra: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """Compiler flags of one build: the number type of the model, that of the memory rows, whether blocks are emulated by threads, and
+    whether it is the one for models with a dense memory.
+    """
     if real not in REALS or store not in (None, real, "bfloat16"):
         raise ValueError(f"real, store: expected one of {', '.join(REALS)} and the same or bfloat16, got {real!r}, {store!r}")
     chosen = [*FLAGS, *(CHECKED if emulate or extra else FAST), f"-DMB_REAL={REALS[real]}"]
-    return (*chosen, *(["-DMB_STORE_BF16"] if store == "bfloat16" else []), *(["-DMB_EMULATE"] if emulate else []), *extra)
+    return (*chosen, *(["-DMB_STORE_BF16"] if store == "bfloat16" else []), *(["-DMB_EMULATE"] if emulate else []), *(["-DMB_DENSE"] if dense else []), *extra)
 
 
 def build_hash(main: Path, *settings: str) -> str:
@@ -173,9 +177,11 @@ def is_sound(path: Path) -> bool:
 
 
 @functools.cache
-def load(real: str = "float32", store: str | None = None, *, emulate: bool = False, extra: tuple[str, ...] = ()) -> ctypes.CDLL:
+def load(
+    real: str = "float32", store: str | None = None, *, emulate: bool = False, dense: bool = False, extra: tuple[str, ...] = ()
+) -> ctypes.CDLL:
     """The loaded library, built if need be; a damaged one in the cache is built once more. BuildError if none can be had."""
-    chosen = flags(real, store, emulate=emulate, extra=extra)
+    chosen = flags(real, store, emulate=emulate, dense=dense, extra=extra)
     try:
         if not is_sound(build(chosen)):
             build(chosen).unlink(missing_ok=True)
@@ -185,10 +191,10 @@ def load(real: str = "float32", store: str | None = None, *, emulate: bool = Fal
 
 
 @functools.cache
-def why_not(real: str = "float32") -> str | None:
+def why_not(real: str = "float32", *, dense: bool = False) -> str | None:
     """Why there are no native kernels here, or None; found out once in a process."""
     try:
-        load(real)
+        load(real, dense=dense)
     except BuildError as error:
         return str(error)
     return None

@@ -14,14 +14,18 @@ from mann_bench.kernels.native.layout import Build, Layout, of_buffers, pack
 from mann_bench.kernels.native.registration import operator
 
 
-def why_not(device: torch.device, real: torch.dtype, store: torch.dtype, width: int) -> str | None:
-    """Return why no native kernels run on a device, for a model that computes in `real` over rows [N, width] of `store`, or None."""
+def why_not(device: torch.device, real: torch.dtype, store: torch.dtype, width: int, *, dense: bool = False) -> str | None:
+    """Return why no native kernels run on a device, for a model that computes in `real` over rows [N, width] of `store`, or None.
+
+    Args:
+        dense: the model has a dense memory.
+    """
     real_name, store_name = name_of(real), name_of(store)
     if real_name not in build.REALS:
         return f"native kernels compute in {' or '.join(build.REALS)}, not in {real_name}"
     if device.type == "cuda":
         return driver.why_not(real_name, store_name, width)
-    return build.why_not(real_name) if device.type == "cpu" else f"there are no native kernels for {device.type}"
+    return build.why_not(real_name, dense=dense) if device.type == "cpu" else f"there are no native kernels for {device.type}"
 
 
 @functools.cache
@@ -54,7 +58,7 @@ def run(entry: str, layout: Layout, tensors: Sequence[Tensor], sizes: Sequence[i
         for name in schedule(entry, arguments):
             driver.launch(name, arguments, which.real, which.store, device)
     else:
-        library, reference = build.load(which.real, which.store, emulate=which.emulate), ctypes.byref(arguments)
+        library, reference = build.load(which.real, which.store, emulate=which.emulate, dense=which.dense), ctypes.byref(arguments)
         for name in schedule(entry, arguments):
             getattr(library, name)(reference)
 

@@ -20,11 +20,15 @@ _DTYPE, _SHAPE, _DEVICE = (operator.attrgetter(name) for name in ("dtype", "shap
 
 
 class Build(NamedTuple):
-    """Which build of the kernels: number type of the model and of the memory rows; on the CPU, whether blocks are emulated by threads."""
+    """Which build of the kernels: number type of the model and of the memory rows; on the CPU, whether blocks are emulated by threads.
+
+    `dense`: the build for models with a dense memory.
+    """
 
     real: str = "float32"
     store: str = "float32"
     emulate: bool = False
+    dense: bool = False
 
     def dtype(self, buffer: str) -> str:
         """Name the number type of a buffer."""

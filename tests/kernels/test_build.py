@@ -84,10 +84,12 @@ def test_the_kernels_build_where_there_is_a_compiler():
     assert build.why_not() is None
 
 
-@pytest.mark.parametrize(("real", "store"), [("float32", None), ("float64", None), ("float32", "bfloat16")])
-def test_the_cpu_build_has_no_warnings(library, real, store):
+@pytest.mark.parametrize(
+    ("real", "store", "dense"), [("float32", None, False), ("float64", None, False), ("float32", "bfloat16", False), ("float32", None, True)]
+)
+def test_the_cpu_build_has_no_warnings(library, real, store, dense):
     warnings = ("-Wall", "-Wextra", "-Werror", "-fsyntax-only")
-    build.compile_with(build.compiler(), *build.flags(real, store), *warnings, f"-I{build.SOURCES}", str(build.MAIN))
+    build.compile_with(build.compiler(), *build.flags(real, store, dense=dense), *warnings, f"-I{build.SOURCES}", str(build.MAIN))
 
 
 def test_an_interrupted_compile_leaves_nothing_half_made(stand_in, cache):

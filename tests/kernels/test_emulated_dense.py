@@ -8,7 +8,7 @@ import torch
 
 from mann_bench.kernels.native import build
 from mann_bench.models import DAM, DNC, NTM
-from tests.kernels.test_emulated import HOSTILE, addresses, threads  # noqa: F401
+from tests.kernels.test_emulated import HOSTILE, emulator
 
 SIZES: dict[str, Any] = {"input_size": 3, "output_size": 2, "hidden": 11, "kernels": "native"}
 MODELS: dict[str, Callable[[], Any]] = {  # chunks have 3 rows here
@@ -20,6 +20,16 @@ MODELS: dict[str, Callable[[], Any]] = {  # chunks have 3 rows here
 }
 
 pytestmark = pytest.mark.skipif(build.why_not() is not None, reason=f"no native kernels: {build.why_not()}")
+
+
+@pytest.fixture(scope="module")
+def threads(tmp_path_factory):
+    return emulator("thread", tmp_path_factory, dense=True)
+
+
+@pytest.fixture(scope="module")
+def addresses(tmp_path_factory):
+    return emulator("address,undefined", tmp_path_factory, dense=True)
 
 
 def make(name: str) -> Any:
@@ -48,7 +58,7 @@ def assert_as_reference(model: Any, found: list[torch.Tensor]) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_no_race(name, threads):  # noqa: F811
+def test_no_race(name, threads):
     model = make(name)
     with threads.instead():
         found = passes(model)
@@ -58,7 +68,7 @@ def test_no_race(name, threads):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", ["ntm", "dam", "dnc"])
-def test_every_removed_barrier_is_detected(name, threads):  # noqa: F811
+def test_every_removed_barrier_is_detected(name, threads):
     entries = [f"mb_{name}_forward", f"mb_{name}_backward"]
     with threads.instead():
         passes(make(name))
@@ -69,7 +79,7 @@ def test_every_removed_barrier_is_detected(name, threads):  # noqa: F811
 
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize("name", ["ntm", "dam", "dnc"])
-def test_hostile_inputs_stay_in_bounds(name, value, addresses):  # noqa: F811
+def test_hostile_inputs_stay_in_bounds(name, value, addresses):
     """NaN and infinity cause no bad access and no hang; the other batch element does not change."""
     model = make(name)
     with addresses.instead():
@@ -81,7 +91,7 @@ def test_hostile_inputs_stay_in_bounds(name, value, addresses):  # noqa: F811
 
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize("layer", ["controller.weight_hh", "interface.weight", "interface.bias"])
-def test_hostile_weights_stay_in_bounds(layer, value, addresses):  # noqa: F811
+def test_hostile_weights_stay_in_bounds(layer, value, addresses):
     for name in ("ntm", "dam", "dnc"):
         model = make(name)
         with torch.no_grad():

@@ -55,9 +55,13 @@ void run(const char* name, const Arguments& a) {
 #define MB_ENTRY(entry, items) \
     if (std::strcmp(name, "mb_" #entry) == 0) return mb_##entry(&a);
 #endif
+#ifdef MB_DENSE
+    MB_AROUND_ENTRIES
+#else
     MB_ENTRIES
+#endif
 #undef MB_ENTRY
-#ifndef MB_WARPS
+#ifdef MB_DENSE
 #define MB_ENTRY(entry) \
     if (std::strcmp(name, "mb_" #entry) == 0) return mb_##entry(&a);
     MB_DENSE_ENTRIES

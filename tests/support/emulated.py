@@ -62,6 +62,7 @@ class Emulator:
         store: str | None = None,
         packed: bool = False,
         cluster: int = 0,
+        dense: bool = False,
     ) -> None:
         """Build the programs, if they are not in the cache.
 
@@ -72,6 +73,7 @@ class Emulator:
             store: number type of its rows.
             packed: let buffers lie in their tensors as in a real call, not each in memory of its own.
             cluster: blocks of a cluster that steps each batch element; 0: one block does.
+            dense: the kernels of models with a dense memory, instead of all others.
         """
         device = (
             "-DMB_WARPS",
@@ -83,6 +85,7 @@ class Emulator:
         flags: tuple[str, ...] = ("-std=c++17", quickly, "-g", *WARNINGS, f"-fsanitize={sanitizer}", f"-I{SOURCES}")
         flags += (f"-DMB_REAL={build.REALS[real]}", *(("-DMB_EMULATE",) if gpu_width is None else device))
         flags += ("-DMB_STORE_BF16",) if store == "bfloat16" else ()
+        flags += ("-DMB_DENSE",) if dense else ()
         self.program = _program(flags)
         self.cluster_program = _program((*flags, f"-DMB_CLUSTER={cluster}")) if cluster else None
         self.file, self.packed, self.cluster = folder / "call", packed, cluster

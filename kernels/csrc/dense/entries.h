@@ -6,6 +6,7 @@
 #include "dense/dam.h"
 #include "dense/dnc_backward.h"
 #include "dense/ntm_backward.h"
+#include "sequence/products.h"
 
 // MB_ENTRY(name), as in entries.h; all have an item a batch tile.
 // clang-format off

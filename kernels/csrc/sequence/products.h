@@ -6,6 +6,13 @@
 #include "arguments.h"
 #include "block/matvec.h"
 
+// Entry points as in entries.h.
+#define MB_AROUND_ENTRIES          \
+    MB_ENTRY(input, a.batch)       \
+    MB_ENTRY(output, a.batch)      \
+    MB_ENTRY(output_back, a.batch) \
+    MB_ENTRY(weight_gradients, a.batch)
+
 namespace mb::entries {
 
 // f(first, count) for the item's share of n rows, in batches that share one read of a matrix.
