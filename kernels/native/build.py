@@ -25,7 +25,7 @@ from mann_bench.kernels.native.headers import SOURCES
 FLAGS = ("-std=c++17", "-fPIC", "-shared", "-fno-strict-aliasing")
 # Not -ffast-math: only the sums that say so are reordered into SIMD, NaN keeps its meaning, and the process's floating-point mode its own.
 FAST = ("-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-psabi")
-CHECKED = ("-O1", "-g", "-fno-omit-frame-pointer")
+CHECKED = ("-O1", "-g1", "-fno-omit-frame-pointer")  # g1: lines alone, which compile faster
 MAIN = SOURCES / "host.cpp"
 SEAL_BYTES = 32
 UNFINISHED = "build-"  # begins the name of a folder in which a build is made

@@ -85,7 +85,8 @@ def test_the_kernels_build_where_there_is_a_compiler():
 
 
 @pytest.mark.parametrize(
-    ("real", "store", "dense"), [("float32", None, False), ("float64", None, False), ("float32", "bfloat16", False), ("float32", None, True)]
+    ("real", "store", "dense"),
+    [("float32", None, False), ("float64", None, False), ("float32", "bfloat16", False), ("float32", None, True)],
 )
 def test_the_cpu_build_has_no_warnings(library, real, store, dense):
     warnings = ("-Wall", "-Wextra", "-Werror", "-fsyntax-only")

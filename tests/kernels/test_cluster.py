@@ -31,7 +31,7 @@ PAPER = {"batch": 8, "hidden": 100, "width": 32, "heads": 4, "write_heads": 4, "
 pytestmark = pytest.mark.skipif(build.why_not() is not None, reason=f"no native kernels: {build.why_not()}")
 
 
-SLOW = pytest.mark.slow  # mostly because each build of the text takes long to compile
+SLOW = pytest.mark.slow  # each build of the text takes long to compile, and clusters are off until a card has run them
 
 
 @pytest.fixture(scope="module", params=[pytest.param(2, marks=SLOW), 4])
@@ -101,6 +101,7 @@ def assert_as_on_the_cpu(model, lanes, tolerance, steps=4):
             torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)
 
 
+@SLOW
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_as_one_block_at_awkward_sizes(shape, variant, tmp_path_factory):
@@ -116,15 +117,10 @@ def test_as_one_block_in_double_precision(shape, tmp_path_factory):
     assert_as_on_the_cpu(sized("sam", shape, torch.float64), blocks, 1e-12)
 
 
+@SLOW
 @pytest.mark.parametrize(
     ("variant", "shape", "width", "blocks"),
-    [
-        ("sam", "odd", 0, 4),
-        ("sdnc", "all-one", 0, 4),
-        pytest.param("sam", "aligned", 32, 2, marks=SLOW),
-        pytest.param("sdnc", "odd", 0, 2, marks=SLOW),
-        pytest.param("sam", "paper", 32, 4, marks=SLOW),
-    ],
+    [("sam", "odd", 0, 4), ("sdnc", "all-one", 0, 4), ("sam", "aligned", 32, 2), ("sdnc", "odd", 0, 2), ("sam", "paper", 32, 4)],
 )
 def test_text_for_the_gpu(variant, shape, width, blocks, tmp_path_factory):
     """One host thread per lane of all blocks: there is no race, and all of them reach each barrier."""

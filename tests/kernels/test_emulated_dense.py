@@ -77,6 +77,7 @@ def test_every_removed_barrier_is_detected(name, threads):
         assert [site for site in threads.sites[entry] if all(threads.misses(entry, site) for _ in range(9))] == []
 
 
+@pytest.mark.slow  # the sparse kernels, which search rows, are held to this in the quick tests; here the build takes long
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize("name", ["ntm", "dam", "dnc"])
 def test_hostile_inputs_stay_in_bounds(name, value, addresses):
@@ -89,6 +90,7 @@ def test_hostile_inputs_stay_in_bounds(name, value, addresses):
         assert bool(found[0][:, 0].isnan().all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize("layer", ["controller.weight_hh", "interface.weight", "interface.bias"])
 def test_hostile_weights_stay_in_bounds(layer, value, addresses):
