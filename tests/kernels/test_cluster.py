@@ -26,7 +26,7 @@ VARIANTS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 TOO_MANY = "34 x 4 blocks are more than the 132 multiprocessors of card"
 CARD = SimpleNamespace(name="card", multi_processor_count=132, shared_memory_per_block_optin=232448)
-PAPER = {"batch": 8, "hidden": 100, "width": 32, "heads": 4, "write_heads": 4, "strength": 1}
+PAPER = {"batch": 8, "hidden": 100, "width": 32, "heads": 4, "interface_size": 268}  # 268: keys, strengths, values, two gates a head
 
 pytestmark = pytest.mark.skipif(build.why_not() is not None, reason=f"no native kernels: {build.why_not()}")
 
@@ -172,7 +172,19 @@ def test_it_is_off_unless_asked_for(card, monkeypatch):
 def test_results_say_what_steps_an_element(card, monkeypatch):
     model = sized("sam", "paper")
     assert model.remarks(8) == []  # on the CPU
-    names = ("input_size", "output_size", "hidden", "slots", "word_size", "heads", "reads", "write_heads", "strength", "erase")
+    names = (
+        "input_size",
+        "output_size",
+        "hidden",
+        "slots",
+        "word_size",
+        "heads",
+        "reads",
+        "write_heads",
+        "strength",
+        "erase",
+        "interface_size",
+    )
     weight = SimpleNamespace(device=torch.device("cuda", 0), dtype=torch.float32)
     there: Any = SimpleNamespace(
         **{name: getattr(model, name) for name in (*names, "storage", "modes")}, output=SimpleNamespace(weight=weight)

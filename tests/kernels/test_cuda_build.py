@@ -170,7 +170,7 @@ def test_a_training_pass_repeats_what_a_graph_would(kind, gpu, monkeypatch):
     """It calls the driver for launches alone, with the sizes of the pass before. Inference does not: its place in the ring moves."""
     for name in ("_primary_context", "_module", "_kernel"):
         monkeypatch.setattr(driver, name, functools.cache(getattr(driver, name)))
-    monkeypatch.setattr(sequence, "is_short", lambda steps, batch, device: False)  # as on a GPU
+    monkeypatch.setattr(recurrence, "is_short", lambda steps, batch, device: False)  # as on a GPU
     calls, real = [], driver._call
 
     def noted(name, *arguments):
