@@ -73,7 +73,8 @@ def flags(
     if real not in REALS or store not in (None, real, "bfloat16"):
         raise ValueError(f"real, store: expected one of {', '.join(REALS)} and the same or bfloat16, got {real!r}, {store!r}")
     chosen = [*FLAGS, *(CHECKED if emulate or extra else FAST), f"-DMB_REAL={REALS[real]}"]
-    return (*chosen, *(["-DMB_STORE_BF16"] if store == "bfloat16" else []), *(["-DMB_EMULATE"] if emulate else []), *(["-DMB_DENSE"] if dense else []), *extra)
+    defined = {"-DMB_STORE_BF16": store == "bfloat16", "-DMB_EMULATE": emulate, "-DMB_DENSE": dense}
+    return (*chosen, *(name for name, is_defined in defined.items() if is_defined), *extra)
 
 
 def build_hash(main: Path, *settings: str) -> str:
