@@ -272,6 +272,7 @@ def test_equal_rows_and_nan_in_the_order_of_the_reference(gpu_width, tmp_path_fa
     assert torch.equal(found, reference.topk_content(*arguments))
 
 
+@pytest.mark.slow  # a build for this alone
 def test_a_hash_index_in_double_precision_is_aligned(tmp_path_factory):
     """The buffers that lie before 8-byte numbers have odd lengths."""
     addresses = emulator("address,undefined", tmp_path_factory, real="float64")

@@ -35,11 +35,10 @@ class Model(nn.Module):
 """
 
 
-@pytest.mark.timed
 def test_whatever_a_model_leaves_or_changes_its_run_ends_as_it_should(tmp_path):
     (tmp_path / "own_conduct.py").write_text(OWN)
     child = tmp_path / "child"
-    options = ["--sequences", "256", "--batch", "8", "--seeds", "1", "--levels", "1-2", "--evaluation-seconds", "1", "--out", "out"]
+    options = ["--sequences", "256", "--batch", "8", "--seeds", "1", "--levels", "1-2", "--evaluation-seconds", "20", "--out", "out"]
     command = [sys.executable, "-m", "mann_bench", "learn", "copy", "--models", "own_conduct:Model,lstm", *options]
     done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "CHILD": str(child)}, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr

@@ -255,6 +255,7 @@ def test_a_record_says_whether_a_larger_limit_has_more_to_train():
         assert fulfils(status, case(sequences=200))
 
 
+@pytest.mark.slow  # a sweep, which stores in the same way, is held to this in tests/cli/test_cli.py
 def test_full_disk_stops_clearly(call, tmp_path):
     out = tmp_path / "out"
 

@@ -24,7 +24,7 @@ def test_gradients_of_variants_equal_the_plain_model():
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("write_heads", [1, 2])
+@pytest.mark.parametrize("write_heads", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_gradcheck(write_heads):
     model = NTM(input_size=3, output_size=2, hidden=4, slots=5, word_size=3, heads=2, write_heads=write_heads).double()
     state = model.initial_state(2, fill="full")
