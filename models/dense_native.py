@@ -1,8 +1,6 @@
 """NTM, DAM and DNC run by native sequence kernels on the CPU: the same numbers as step by step."""
 
 import functools
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -97,17 +95,3 @@ def model_sizes(model: NativeDense, steps: int, batch: int) -> dict[str, int]:
 def build_for(real: torch.dtype) -> Build:
     """The build for models of this dtype."""
     return Build(call.name_of(real), call.name_of(real), dense=True)
-
-
-Run = Callable[[NativeDense, Tensor, MANNState[Any]], tuple[Tensor, MANNState[Any]]]
-
-
-def run_uncompiled() -> Run:
-    """Return `run`, excluded from torch.compile. Without a compiler in use, torch._dynamo is not loaded."""
-    return _excluded_from_compile() if "torch._dynamo" in sys.modules else run
-
-
-@functools.cache
-def _excluded_from_compile() -> Run:
-    uncompiled: Run = torch.compiler.disable(run)
-    return uncompiled

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mann_bench.kernels.sequence.dense import Kind, tape_shapes
 from mann_bench.models import dense_native
-from mann_bench.models.modes import input_for, ordinary
+from mann_bench.models.modes import input_for, ordinary, uncompiled
 from mann_bench.models.phases import phase, steps
 from mann_bench.models.state import ControllerState, Fill, M, MANNState
 
@@ -202,7 +202,7 @@ class DenseMANN(MANN[M]):
         if self.kernels != "native" or self.backend["kernels"] != "native":
             return super().run(x, state)
         with phase("sequence"):
-            return dense_native.run_uncompiled()(self, x, state)
+            return uncompiled(dense_native.run)(self, x, state)
 
     def step(self, x_t: Tensor, controller: ControllerState, memory: M) -> tuple[ControllerState, M]:
         """Run one time step, compiled or not."""

@@ -1,12 +1,18 @@
 """Modes of torch that a caller may have set around a model, and how a model keeps out of them while it runs."""
 
-from collections.abc import Iterator
+import functools
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 from mann_bench.kernels.autocast import autocast_is_on, without_autocast
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def ordinary(device: torch.device) -> AbstractContextManager[object]:
@@ -51,3 +57,14 @@ def in_function_forward() -> bool:
 def in_backward() -> bool:
     """Whether a backward is running in this thread."""
     return torch._C._current_graph_task_id() != -1
+
+
+def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
+    """Return a function excluded from torch.compile, as native passes are. Without a compiler in use, torch._dynamo is not loaded."""
+    return _excluded_from_compile(function) if "torch._dynamo" in sys.modules else function
+
+
+@functools.cache
+def _excluded_from_compile(function: Callable[P, R]) -> Callable[P, R]:
+    excluded: Callable[P, R] = torch.compiler.disable(function)
+    return excluded

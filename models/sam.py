@@ -13,7 +13,7 @@ from torch.nn import functional
 from mann_bench.kernels.index import find_index, make_index
 from mann_bench.kernels.reference import cosine_to_rows
 from mann_bench.models.mann import MANN, check_at_least
-from mann_bench.models.modes import in_function_forward
+from mann_bench.models.modes import in_function_forward, uncompiled
 from mann_bench.models.phases import phase
 from mann_bench.models.sparse import native
 from mann_bench.models.sparse.memory import SparseMemory
@@ -122,7 +122,7 @@ class SAM(MANN[SAMMemory]):
         if self.backend["kernels"] != "native":
             return self.run_stepwise(x, state)
         with phase("sequence"):
-            return native.run_uncompiled()(self, x, state)
+            return uncompiled(native.run)(self, x, state)
 
     def needs_gradient(self, x: Tensor, state: MANNState[SAMMemory]) -> bool:
         """Whether parameters, input or state would receive a gradient."""

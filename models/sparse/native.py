@@ -1,8 +1,7 @@
 """SAM and SDNC run by the native sequence kernel: the same states, memory and rollback as the step-by-step reference."""
 
 import functools
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -171,17 +170,3 @@ def build_for(real: torch.dtype, store: torch.dtype) -> Build:
     if which.store not in (which.real, "bfloat16"):
         raise ValueError(f"state.memory: expected rows in {real} or torch.bfloat16, got {store}; make one with initial_state")
     return which
-
-
-Run = Callable[[NativeModel, Tensor, MANNState[SAMMemory]], tuple[Tensor, MANNState[SAMMemory]]]
-
-
-def run_uncompiled() -> Run:
-    """Return `run`, excluded from torch.compile because it mutates the memory. Without a compiler in use, torch._dynamo is not loaded."""
-    return _excluded_from_compile() if "torch._dynamo" in sys.modules else run
-
-
-@functools.cache
-def _excluded_from_compile() -> Run:
-    uncompiled: Run = torch.compiler.disable(run)
-    return uncompiled
