@@ -1,7 +1,6 @@
 """A session of training runs with scripted processes: no process can harm the other runs."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,25 +12,19 @@ from mann_bench.learn.messages import Message, decode_message
 from mann_bench.learn.record import LearningCase
 from mann_bench.learn.session import LearningSession
 from mann_bench.run.replies import Failure, Killed
+from tests.support.training import FakeTrainingProcess
 
 GOOD = json.dumps({"result": {"status": "budget", "reason": None, "wall_s": 1.5, "sequences": 10}}).encode()
 KILLED = Killed(status="error", reason="killed by SIGKILL")
 
 
-class ScriptedProcess:
+class ScriptedProcess(FakeTrainingProcess):
     """A process that sends the lines of its script, or dies as the script says; each try has a script."""
 
     scripts: ClassVar[dict[int, list[list[bytes | Failure]]]] = {}  # by seed
     commands: ClassVar[list[dict[str, Any]]] = []
 
     output = "its last words"
-
-    def __init__(self, threads, cpus=()):
-        self.ends = os.pipe()
-        os.write(self.ends[1], b"there is something to read")
-
-    def fileno(self):
-        return self.ends[0]
 
     def send(self, command):
         self.commands.append(command)
@@ -40,10 +33,6 @@ class ScriptedProcess:
     def receive(self):
         lines = [line for line in self.script if isinstance(line, bytes)]
         return lines, next((end for end in self.script if isinstance(end, Failure)), None)
-
-    def kill(self):
-        for end in self.ends:
-            os.close(end)
 
 
 @pytest.fixture

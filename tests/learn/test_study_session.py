@@ -1,7 +1,6 @@
 """The session of a study: what is chosen decides what is reported; a study that is killed anywhere ends as one that was not."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from mann_bench.learn.record import LEARNING, LearningCase
 from mann_bench.learn.session import LearningSession
 from mann_bench.learn.study import parse_study
 from mann_bench.learn.study_session import StudySession
+from tests.support.training import FakeTrainingProcess
 
 # A file of the checkout that is changed while these run is another condition, of which a resumed run warns.
 pytestmark = pytest.mark.filterwarnings("ignore::mann_bench.data.errors.StorageWarning")
@@ -48,18 +48,11 @@ def planted_need(case: dict[str, Any]) -> int | None:
     return 300 if case["learning_rate"] == better else 600
 
 
-class PlantedProcess:
+class PlantedProcess(FakeTrainingProcess):
     """A process that sends the result that `planted_need` says."""
 
     commands: ClassVar[list[dict[str, Any]]] = []
     output = ""
-
-    def __init__(self, threads, cpus=()):
-        self.ends = os.pipe()
-        os.write(self.ends[1], b"there is something to read")
-
-    def fileno(self):
-        return self.ends[0]
 
     def send(self, command):
         self.commands.append(command)
@@ -68,10 +61,6 @@ class PlantedProcess:
     def receive(self):
         done = {"status": "ok" if self.need else "budget", "wall_s": 1.5, "sequences": self.need or 1000, "sequences_to_goal": self.need}
         return [json.dumps({"result": done}).encode()], None
-
-    def kill(self):
-        for end in self.ends:
-            os.close(end)
 
     stop = wait = lambda self, *_: None
 

@@ -9,11 +9,10 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mann_bench.kernels.native import build
-from mann_bench.kernels.native.call import call
-from mann_bench.kernels.native.layout import Layout
 from mann_bench.kernels.sequence import recurrence
 from mann_bench.models import SAM, SDNC
 from mann_bench.models.sparse import native
+from tests.support.native import assert_shapes, assert_sound_operators
 from tests.support.sparse_states import choices, states
 
 SIZES: dict[str, Any] = {"input_size": 5, "output_size": 3, "hidden": 7, "word_size": 6, "slots": 13, "heads": 2, "reads": 3}
@@ -261,26 +260,13 @@ def test_on_fake_tensors_only_shapes_are_computed(name, index):
     """The sizes are used by no other test, because shapes are computed once per size."""
     with FakeTensorMode(allow_non_fake_inputs=True):
         model = MODELS[name](**{**SIZES, "slots": 1009, "hidden": 17, "index": index}, kernels="native")
-        y, _ = model(torch.zeros(4, 2, SIZES["input_size"]), model.initial_state(2))
-        y.sum().backward()
-        assert y.shape == (4, 2, SIZES["output_size"])
-        assert all(parameter.grad.shape == parameter.shape for parameter in model.parameters())
+        assert_shapes(model)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_is_a_sound_torch_operator(name, monkeypatch):
     fast, _ = pair(name, torch.float32)
-    calls: list[tuple[Any, ...]] = []
-
-    def record(entry: str, layout: Layout, inputs: Any, buffers: Any, sizes: Any) -> None:
-        calls.append((entry, layout.text, [tensor.clone() for tensor in inputs], [tensor.clone() for tensor in buffers], list(sizes)))
-        call(entry, layout, inputs, buffers, sizes)
-
-    monkeypatch.setattr(recurrence, "call", record)
-    fast(torch.randn(3, 2, 5))[0].sum().backward()
-    assert [arguments[0] for arguments in calls] == ["mb_forward", "mb_backward"]
-    for arguments in calls:
-        torch.library.opcheck(torch.ops.mann_bench.native.default, arguments, test_utils=("test_schema", "test_faketensor"))
+    assert_sound_operators(fast, ["mb_forward", "mb_backward"], monkeypatch)
 
 
 def test_falls_back_with_one_warning_and_says_so(monkeypatch):

@@ -1,6 +1,7 @@
-"""A small training run and its trainer."""
+"""A small training run and its trainer, and a training process that is none."""
 
 import itertools
+import os
 
 from mann_bench.learn.record import LearningCase
 from mann_bench.learn.trainer import Trainer
@@ -21,3 +22,18 @@ def after(batches):
     """A `should_stop` that lets so many batches through."""
     calls = itertools.count()
     return lambda: next(calls) == batches
+
+
+class FakeTrainingProcess:
+    """What a session sees of a `TrainingProcess`; always ready to be read. A derived class has `output`, `send` and `receive`."""
+
+    def __init__(self, threads, cpus=()):
+        self.ends = os.pipe()
+        os.write(self.ends[1], b"there is something to read")
+
+    def fileno(self):
+        return self.ends[0]
+
+    def kill(self):
+        for end in self.ends:
+            os.close(end)
