@@ -3,6 +3,7 @@
     python .ci/gpu_contact.py            on cuda:0
     python .ci/gpu_contact.py cpu        a trial without a GPU, at small sizes
     python .ci/gpu_contact.py cuda:0 clusters    one block an element against a cluster of blocks, in turn
+    python .ci/gpu_contact.py cuda:0 passes      a few passes and nothing else, for a profiler
 
 A line a model: microseconds a step on the wall and on the host, peak memory, and the phases inside a native pass by the kernels' own clocks
 (`f.` forward, `b.` backward). The last lines say what the profiler reports of a GPU's memory and ranges.
@@ -115,8 +116,19 @@ def compare_clusters() -> None:
         print(*SAM(slots=8, **SIZES, reads=4).to(DEVICE).remarks(batch), flush=True)
 
 
+def run_passes() -> None:
+    """A few training passes: forward is launched, then backward."""
+    model = SAM(slots=min(SLOTS, 2**16), reads=4, index="lsh", **SIZES).to(DEVICE)
+    state, x = model.initial_state(8, fill="full"), torch.randn(10, 8, SIZES["input_size"], device=DEVICE)
+    for _ in range(6):
+        model(x, state)[0].sum().backward()
+    synchronize()
+
+
 def main() -> None:
     """All of it, what matters most first."""
+    if "passes" in sys.argv:
+        return run_passes()
     if "clusters" in sys.argv:
         return compare_clusters()
     for batch, steps in ((1, 10), (8, 10), (8, 100)):
