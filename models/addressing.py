@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from mann_bench.kernels.reference import EPSILON, row_norms
+from mann_bench.models.row_products import score_rows, sum_over_rows
 
 
 def content_weights(memory: Tensor, keys: Tensor, strengths: Tensor) -> Tensor:
@@ -22,7 +23,7 @@ def content_weights(memory: Tensor, keys: Tensor, strengths: Tensor) -> Tensor:
     memory [B, N, W], keys [B, R, W], strengths [B, R] -> [B, R, N]. Norms contain an epsilon: zero rows and keys have similarity 0.
     """
     scale = strengths / row_norms(keys)
-    similarity = (keys * scale.unsqueeze(-1)) @ memory.transpose(1, 2)
+    similarity = score_rows(keys * scale.unsqueeze(-1), memory)
     return torch.softmax(similarity / row_norms(memory).unsqueeze(1), dim=-1)
 
 
@@ -116,7 +117,7 @@ class _EraseAndAdd(torch.autograd.Function):
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
         memory, weights, erase, add = ctx.saved_tensors
         heads = weights.shape[1]
-        grad_add = weights @ grad
+        grad_add = sum_over_rows(weights, grad)
         grad_weights = add @ grad.transpose(1, 2)
         grad_erase = torch.empty_like(erase)
         keeps = [_keep(weights, erase, head) for head in range(heads)]
@@ -125,7 +126,7 @@ class _EraseAndAdd(torch.autograd.Function):
             for other in range(heads):
                 if other != head:
                     grad_keep *= keeps[other]
-            grad_erase[:, head] = -(weights[:, head : head + 1] @ grad_keep)[:, 0]
+            grad_erase[:, head] = -sum_over_rows(weights[:, head : head + 1], grad_keep)[:, 0]
             grad_weights[:, head] -= (grad_keep @ erase[:, head].unsqueeze(-1))[..., 0]
         grad_memory = keeps[0].mul_(grad)
         for keep in keeps[1:]:

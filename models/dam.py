@@ -13,6 +13,7 @@ from mann_bench.models.addressing import content_weights
 from mann_bench.models.dense_native import DenseInputs
 from mann_bench.models.mann import DenseMANN, check_at_least
 from mann_bench.models.phases import phase
+from mann_bench.models.row_products import add_to_rows_, read_rows
 from mann_bench.models.state import Fill, State, initial_rows
 
 
@@ -120,7 +121,7 @@ class DAM(DenseMANN[DAMMemory]):
             read_weights = functional.pad(candidate_weights, (0, self.slots - num_candidates))
             usage = self.discount * memory.usage + (write_weights.sum(1) + read_weights.sum(1)).detach()
         with phase("read"):
-            return read_weights @ rows, DAMMemory(rows, usage, read_weights, num_candidates)
+            return read_rows(read_weights, rows), DAMMemory(rows, usage, read_weights, num_candidates)
 
     def least_used(self, usage: Tensor) -> Tensor:
         """Choose a different row for each write head, the least used first, ties to the lowest row: usage [B, N] -> int64 [B, V]."""
@@ -148,4 +149,4 @@ def wipe_and_add(memory: Tensor, wiped: Tensor, weights: Tensor, values: Tensor)
     for head in range(1, heads):
         survives[:, :head].scatter_(2, wiped[:, head].view(-1, 1, 1).expand(-1, head, 1), 0)
     added = weights * survives if heads > 1 else weights
-    return (memory * keep.unsqueeze(-1)).baddbmm_(added.transpose(1, 2), values)
+    return add_to_rows_(memory * keep.unsqueeze(-1), added, values)

@@ -20,6 +20,7 @@ from mann_bench.models.addressing import (
 from mann_bench.models.dense_native import DenseInputs
 from mann_bench.models.mann import DenseMANN
 from mann_bench.models.phases import phase
+from mann_bench.models.row_products import read_rows
 from mann_bench.models.state import Fill, State, initial_rows
 
 
@@ -118,7 +119,7 @@ class DNC(DenseMANN[DNCMemory]):
             mode = torch.softmax(modes.unflatten(1, (heads, 3)), dim=-1).unsqueeze(-1)  # [B, R, 3, 1]: backward, content, forward
             read_weights = mode[:, :, 0] * before + mode[:, :, 1] * read_content + mode[:, :, 2] * after
         with phase("read"):
-            return read_weights @ rows, DNCMemory(rows, usage, link, precedence, write_weights, read_weights)
+            return read_rows(read_weights, rows), DNCMemory(rows, usage, link, precedence, write_weights, read_weights)
 
     def positive(self, strengths: Tensor) -> Tensor:
         """Map key strengths to above 1 (`oneplus`) or above 0 (`softplus`)."""

@@ -13,6 +13,7 @@ from mann_bench.models.addressing import content_weights, erase_and_add, interpo
 from mann_bench.models.dense_native import DenseInputs
 from mann_bench.models.mann import DenseMANN, check_at_least
 from mann_bench.models.phases import phase
+from mann_bench.models.row_products import read_rows
 from mann_bench.models.state import Fill, State, check_fill, initial_rows
 
 
@@ -112,7 +113,7 @@ class NTM(DenseMANN[NTMMemory]):
         with phase("addressing"):
             read_weights = self.address(addresses[:, : self.heads], rows, memory.read_weights)
         with phase("read"):
-            return read_weights @ rows, NTMMemory(rows, read_weights, write_weights)
+            return read_rows(read_weights, rows), NTMMemory(rows, read_weights, write_weights)
 
     def address(self, parameters: Tensor, memory: Tensor, previous: Tensor) -> Tensor:
         """Address ([N] figure 2): parameters [B, R, address_size], memory [B, N, W], previous weights [B, R, N] -> weights [B, R, N]."""

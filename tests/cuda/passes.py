@@ -35,7 +35,7 @@ def run_pass(model: Any, device: torch.device | str, batch: int, steps: int, *, 
     runs = []
     for _ in range(2):
         y, after = model(x, state)
-        order, memory = rows.ring.order().cpu(), rows.memory.cpu()
+        order, memory = rows.ring.order().cpu(), rows.memory.cpu().clone()  # on a CPU `.cpu()` is the tensor that backward rolls back
         outputs = [y, after.controller.cell, after.controller.reads, after.memory.weights]
         loss = sum((output * torch.linspace(-1, 1, output.numel(), device=device, dtype=dtype).view_as(output)).sum() for output in outputs)
         names, leaves = zip(*model.named_parameters(), strict=True)

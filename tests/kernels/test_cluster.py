@@ -52,7 +52,7 @@ def test_every_removed_barrier_is_detected(threads):
     """Barriers of a cluster, and those of its blocks that others do not have."""
     met: set[str] = set()
     caught: set[str] = set()
-    for seed, name in itertools.product(range(4), ("sam", "sdnc")):
+    for seed, name in itertools.product(range(4), ("sam", "sam-lsh", "sdnc")):
         if seed > 0 and caught == met:
             break
         with threads.instead():
@@ -61,7 +61,7 @@ def test_every_removed_barrier_is_detected(threads):
             sites = {site for site in threads.sites[entry] if "cluster.h" in site}
             met |= sites
             caught |= {site for site in sites if site not in caught and not threads.misses(entry, site)}
-    assert len(met) == 9  # three of the cluster in each direction, one of the block, and one in a product
+    assert len(met) == 11  # three of the cluster in each direction, two more around a query, one of the block, and one in a product
     assert caught == met
 
 

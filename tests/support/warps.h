@@ -74,6 +74,15 @@ T __shfl_xor_sync(unsigned, T value, int offset) {
     return value;
 }
 template <class T>
+T __shfl_sync(unsigned mask, T value, int lane) {
+    return __shfl_xor_sync(mask, value, static_cast<int>(threadIdx.x % 32) ^ lane);
+}
+template <class T>
+T __shfl_up_sync(unsigned mask, T value, int offset) {
+    const int lane = static_cast<int>(threadIdx.x % 32);
+    return __shfl_xor_sync(mask, value, lane < offset ? 0 : lane ^ (lane - offset));
+}
+template <class T>
 T __ldcg(const T* place) {
     return *place;
 }

@@ -23,6 +23,8 @@ struct ScoredRow {
     }
 };
 
+constexpr Count most_cluster_blocks = 8;
+
 // What a block of a cluster does of n things.
 struct Share {
     Count first, count;

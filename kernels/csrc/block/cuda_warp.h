@@ -115,14 +115,16 @@ struct Warp {
     static constexpr Count rows_per_warp = 4;
     MB_FN void matvec(const RhsBatch& x, Count first, const Real* matrix, int64_t stride, Count rows,
                       Count columns) const {
+        const Count own = lane() / 8;
+        const bool saves = lane() % 8 == 0 && own < rows;
+        const Real before = saves ? x.start[0][first + own] : Real(0);  // its load overlaps with those of the weights
         Real sums[4] = {};
         if (is_aligned(matrix, stride, columns) && reinterpret_cast<uint64_t>(x.v[0]) % 16 == 0)
             add_products<most_adjacent>(sums, matrix, stride, x.v[0], rows, columns);
         else
             add_products<1>(sums, matrix, stride, x.v[0], rows, columns);
         const Real sum = sum_of_four(sums);
-        const Count own = lane() / 8;
-        if (lane() % 8 == 0 && own < rows) x.out[0][first + own] = x.start[0][first + own] + sum;
+        if (saves) x.out[0][first + own] = before + sum;
     }
     // save(q, start(q) + row q . v) for `rows` <= rows_per_warp rows of `stride` numbers; they and v begin and end at
     // multiples of 16 bytes.
@@ -137,12 +139,15 @@ struct Warp {
         for (Count q = 0; q < 4; ++q) from[q] = matrix + (q < rows ? q : rows - 1) * stride;
         Real sums[4] = {};
         MB_ROLLED
-        for (Count k = lane() * most_adjacent; k < stride; k += 32 * most_adjacent) {
-            const Numbers factors = *reinterpret_cast<const Numbers*>(v + k);
-            for (int q = 0; q < 4; ++q) {
-                const Numbers numbers = *reinterpret_cast<const Numbers*>(from[q] + k);
-                for (int i = 0; i < most_adjacent; ++i) sums[q] += numbers.at[i] * factors.at[i];
+        for (Count first = 0; first < stride; first += 32 * most_adjacent) {  // as many turns for all lanes, as below
+            const Count k = first + lane() * most_adjacent;
+            Numbers factors = {}, numbers[4] = {};
+            if (k < stride) {
+                factors = *reinterpret_cast<const Numbers*>(v + k);
+                for (int q = 0; q < 4; ++q) numbers[q] = *reinterpret_cast<const Numbers*>(from[q] + k);
             }
+            for (int q = 0; q < 4; ++q)
+                for (int i = 0; i < most_adjacent; ++i) sums[q] += numbers[q].at[i] * factors.at[i];
         }
         const Real sum = sum_of_four(sums);
         if (saves) save(own, before + sum);
@@ -200,10 +205,19 @@ struct Warp {
     MB_FN uint32_t ballot(F holds) const {
         return __ballot_sync(full_mask, holds(lane()));
     }
+    MB_FN int32_t from_lane(int32_t value, Count lane) const { return __shfl_sync(full_mask, value, lane); }
+    MB_FN Count exclusive_sum(Count own, Count& total) const {
+        Count sum = own;
+        for (int offset = 1; offset < 32; offset *= 2) {
+            const Count before = __shfl_up_sync(full_mask, sum, offset);
+            if (lane() >= offset) sum += before;
+        }
+        total = __shfl_sync(full_mask, sum, 31);
+        return sum - own;
+    }
     MB_FN MatchMask match_any(int32_t value) const { return {__match_any_sync(full_mask, value)}; }
     MB_FN bool is_leader() const { return lane() == 0; }
 
-  private:
     // The sum of sums[q] over all lanes, in lanes 8 q and up. Each half of the lanes continues with two sums, each
     // quarter with one: six shuffles for four sums.
     MB_FN Real sum_of_four(Real* sums) const {
@@ -214,9 +228,12 @@ struct Warp {
         for (int offset = 4; offset > 0; offset /= 2) sum += __shfl_xor_sync(full_mask, sum, offset);
         return sum;
     }
+
+  private:
     // This lane's share of the products of 4 rows with v, of which it has 16 weights in flight. Rows past the end are
     // the last one again. A pointer moves along each row: to compute an address for each weight takes longer than to
-    // multiply it.
+    // multiply it. All lanes take as many turns, also those past the last column: a warp whose lanes leave a loop at
+    // different times stays divided, and then each of the shuffles that follow takes many times as long.
     template <int adjacent>
     MB_FN void add_products(Real* sums, const Real* matrix, int64_t stride, const Real* v, Count rows,
                             Count columns) const {
@@ -226,7 +243,8 @@ struct Warp {
             from[q] = advanced(matrix + lane() * adjacent, static_cast<Count>(stride), q < rows ? q : rows - 1);
         v += lane() * adjacent;
         MB_ROLLED
-        for (Count left = columns - lane() * adjacent; left > 0; left -= step * steps) {
+        for (Count first = 0; first < columns; first += step * steps) {
+            const Count left = columns - first - lane() * adjacent;
             Adjacent<adjacent> numbers[4][steps] = {}, factors[steps] = {};
             for (int c = 0; c < steps; ++c)
                 if (c * step < left) {

@@ -78,6 +78,10 @@ struct OneLane {
         return holds(0);
     }
     MatchMask match_any(int32_t) const { return {}; }
+    // The value that a lane has.
+    int32_t from_lane(int32_t value, Count) const { return value; }
+    // The sum of `own` over the lanes before this one; `total`: over all.
+    Count exclusive_sum(Count own, Count& total) const { return total = own, 0; }
 };
 
 // dots[j] = rows[j] . query, for the rows of a tile.

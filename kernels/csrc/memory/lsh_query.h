@@ -130,7 +130,6 @@ struct LshQuery {
         block.for_each_by_warp(heads, [&](Count r, Warp warp) {
             int32_t* const rows = selected + r * rerank();
             select_nearest(warp, distances + r * probes * lines, probed + r * probes, rows);
-            warp.sync();
             warp.for_each(rerank(), [&](Count i) {
                 if (rows[i] >= 0) prefetch_memory_row(rows[i]);
             });
@@ -155,24 +154,29 @@ struct LshQuery {
     MB_FN void score_by_warp() const {
         constexpr Count at_once = 4;  // rows that a warp scores together, so that their loads overlap
         const Count units = (rerank() + at_once - 1) / at_once;
-        block.for_each_by_warp(heads * units, [&](Count unit, Warp warp) {
+        block.for_each_by_warp(heads * units, [&](Count unit, auto warp) {
             const Count r = unit / units, first = unit % units * at_once;
             const int32_t* const rows = selected + r * rerank();
-            Score score{};  // of this lane's row
+            const Real* const query = queries + r * width;
+            const Store* row[at_once];
             for (Count q = 0; q < at_once; ++q) {
-                const int32_t row = first + q < rerank() ? rows[first + q] : -1;
-                const Score of_row = score_of(warp, memory + (row < 0 ? 0 : row) * width, queries + r * width);
-                if (warp.lane() == q) score = of_row;
+                const int32_t number = first + q < rerank() ? rows[first + q] : -1;
+                row[q] = memory + (number < 0 ? 0 : number) * width;
             }
-            bool is_new = false;
-            for (Count i = first; i < rerank() && i < first + at_once; ++i) {
-                const auto same = [&](Count before) { return rows[before] == rows[i]; };
-                const bool first_time = rows[i] >= 0 && warp.find_first(i, same) == i;
-                if (warp.lane() == i - first) is_new = first_time;
-            }
-            const Count i = first + warp.lane();
-            if (warp.lane() < at_once && i < rerank())
-                scores[r * rerank() + i] = is_new ? ranked(score.value()) : not_a_number();
+            Real dots[at_once] = {}, squares[at_once] = {};
+            for (int64_t w = warp.lane(); w < width; w += Warp::lanes)
+                for (Count q = 0; q < at_once; ++q) {
+                    const Real number = static_cast<Real>(row[q][w]);
+                    dots[q] += number * query[w], squares[q] += number * number;
+                }
+            warp.sync();
+            const Score score{warp.sum_of_four(dots), warp.sum_of_four(squares)};
+            constexpr Count lanes_of_row = Warp::lanes / at_once;
+            const Count i = first + warp.lane() / lanes_of_row;
+            if (warp.lane() % lanes_of_row > 0 || i >= rerank()) return;
+            bool is_new = rows[i] >= 0;
+            for (Count before = 0; before < i; ++before) is_new = is_new && rows[before] != rows[i];
+            scores[r * rerank() + i] = is_new ? ranked(score.value()) : not_a_number();
         });
     }
 
@@ -223,13 +227,16 @@ struct LshQuery {
     // The same by a warp, a lane a bit.
     MB_FN void probe_codes(Warp warp, const Real* margins, int32_t* probe) const {
         const int32_t own = certainty_key(margins, static_cast<int32_t>(warp.lane()));
-        const int32_t code = lsh.code_of(warp, margins);
+        const int32_t code = lsh.code_of(warp, margins), bits = static_cast<int32_t>(a.bits);
+        const Count probes_of_table = a.probes, lane = warp.lane();
+        int32_t masks = lane < probes_of_table ? a.probe_masks[lane] : 0;  // of the next `lanes` probes, one a lane
         int32_t rank = 0;
-        for (int32_t i = 0; i < a.bits; ++i) rank += certainty_key(margins, i) < own;
-        for (Count p = 0; p < a.probes; ++p) {
-            const uint32_t mask = static_cast<uint32_t>(a.probe_masks[p]);
-            const uint32_t flipped = warp.ballot([&](Count j) { return j < a.bits && (mask >> rank & 1); });
-            if (warp.lane() == p % Warp::lanes) probe[p] = code ^ static_cast<int32_t>(flipped);
+        for (int32_t i = 0; i < bits; ++i) rank += warp.from_lane(own, i) < own;
+        for (Count p = 0; p < probes_of_table; ++p) {
+            if (p > 0 && p % Warp::lanes == 0) masks = p + lane < probes_of_table ? a.probe_masks[p + lane] : 0;
+            const uint32_t mask = static_cast<uint32_t>(warp.from_lane(masks, p % Warp::lanes));
+            const uint32_t flipped = warp.ballot([&](Count j) { return j < bits && (mask >> rank & 1); });
+            if (lane == p % Warp::lanes) probe[p] = code ^ static_cast<int32_t>(flipped);
         }
     }
 
@@ -267,18 +274,32 @@ struct LshQuery {
             const Count near = warp.count(all, [&](Count i) { return count_bits(within(distances[i], tried)); });
             if (near < rerank()) limit += step, below = near;
         }
-        const Count capacity = lines * entries_per_line, probes_of_table = a.probes;
-        Count n = 0, equal = 0;  // selected; seen at the distance `limit`
-        for (Count first = 0; first < all * entries_per_line && n < rerank(); first += Warp::lanes) {
-            const Count i = first + warp.lane(), p = i / capacity;
-            const Count distance = i < all * entries_per_line ? reinterpret_cast<const unsigned char*>(distances)[i]
-                                                              : static_cast<Count>(empty_distance);
-            const Count before = warp.exclusive_count(distance == limit, equal);
-            const bool chosen = distance < limit || (distance == limit && before < rerank() - below);
-            const Count position = warp.exclusive_count(chosen, n);
-            if (chosen) rows[position] = row_of(lsh.bucket(p / probes_of_table, probed[p])[i % capacity]);
+        const Count probes_of_table = a.probes, at_limit = rerank() - below;  // candidates to take at that distance
+        Count nearer = 0, equal = 0;  // candidates seen that are nearer than `limit`, and at it
+        for (Count first = 0; first < all; first += Warp::lanes) {  // a lane a line
+            const Count i = first + warp.lane();
+            uint64_t near = i < all ? within(distances[i], limit) : 0;
+            const uint64_t below_limit = limit > 0 ? near & within(distances[i < all ? i : 0], limit - 1) : 0;
+            Count all_nearer = 0, all_near = 0;
+            Count nearer_before = nearer + warp.exclusive_sum(count_bits(below_limit), all_nearer);
+            const Count near_before = nearer + equal + warp.exclusive_sum(count_bits(near), all_near);
+            Count equal_before = near_before - nearer_before;
+            MB_ROLLED
+            for (; near; near &= near - 1) {
+                const Count bit = lowest_bit(near);
+                const bool is_nearer = below_limit >> bit & 1;
+                const Count position = nearer_before + (equal_before < at_limit ? equal_before : at_limit);
+                if (is_nearer || equal_before < at_limit) rows[position] = i * entries_per_line + bit / 8;
+                is_nearer ? ++nearer_before : ++equal_before;
+            }
+            warp.sync();
+            nearer += all_nearer, equal += all_near - all_nearer;
         }
-        warp.for_each(rerank() - n, [&](Count i) { rows[n + i] = -1; });
+        const Count n = nearer + (equal < at_limit ? equal : at_limit), capacity = lines * entries_per_line;
+        warp.for_each(rerank(), [&](Count i) {  // from the places of entries to their rows, whose loads overlap
+            const Count place = i < n ? rows[i] : 0, p = place / capacity;
+            rows[i] = i < n ? row_of(lsh.bucket(p / probes_of_table, probed[p])[place % capacity]) : -1;
+        });
     }
 };
 

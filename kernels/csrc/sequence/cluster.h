@@ -1,7 +1,7 @@
 // The recurrence by a cluster of blocks. For the whole pass, each block holds its share of the controller's weights in
 // its shared memory, and computes that share of each product. Vectors go through global memory: what one block writes,
-// the others may read only after `cluster_sync`. The first block leads: it does all the rest of a step. Only in builds
-// with MB_CLUSTER.
+// the others may read only after `cluster_sync`. The hash index is queried by all blocks, each for its share of the
+// heads. The first block leads: it does all the rest of a step. Only in builds with MB_CLUSTER.
 #pragma once
 
 #include "sequence/backward.h"
@@ -112,10 +112,24 @@ struct ClusterForward : ClusterPass<ForwardElement<fixed_width>> {
             if (leads) {
                 element.activate_interface(t);
                 element.clocks.end_of(block, Phase::controller);
-                element.write(t), element.read(t);
+                element.write(t);
             }
+            if (a.tables)
+                query_index(t);
+            else if (leads)
+                element.search(t);
+            if (leads) element.read_found(t);
         }
         if (leads) element.store_last_states();
+    }
+
+    MB_FN void query_index(int64_t t) {
+        const Share heads = block.share(element.R);
+        block.cluster_sync();  // the rows and tables as this step's write leaves them
+        const int64_t before = lsh_query_scratch(a, heads.first, element.K) +
+                               block.cluster_rank() * lsh_query_scratch(a, 0, element.K);
+        element.query_index(t, heads, element.workspace + before);
+        block.cluster_sync();  // the rows found
     }
 
     MB_FN void controller(int64_t t) {

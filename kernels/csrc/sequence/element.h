@@ -31,7 +31,9 @@ struct Element : ControllerElement {
     MB_FN static int64_t scratch_size(const Arguments& a) {
         const int64_t support = a.write_heads * support_size(a), reads = a.heads * a.reads;
         int64_t search = topk_scratch(a.heads, a.reads);
-        if (a.tables) search = lsh_scratch(a, written_size(a), a.heads, a.reads);
+        if (a.tables)  // the blocks of a cluster have scratch of their own, for their shares of the heads
+            search = lsh_scratch(a, written_size(a), a.heads, a.reads) +
+                     most_cluster_blocks * lsh_query_scratch(a, 0, a.reads);
         const int64_t linking = a.links ? links_scratch(a) + a.links * 2 : 0;
         const int64_t backward = a.hidden + 3 * reads + support + written_size(a);
         return 2 * support + written_size(a) + a.heads + backward + (search > linking ? search : linking) + 64;

@@ -139,8 +139,30 @@ struct ForwardElement : Element {
         block.sync();
     }
 
-    MB_FN void read(int64_t t) {
-        content_lookup(t);
+    MB_FN void read(int64_t t) { search(t), read_found(t); }
+
+    // The K rows nearest to each query.
+    MB_FN void search(int64_t t) {
+        const Real* p = interface(t);
+        int32_t* const rows = content_index(t);
+        if (a.tables)
+            query_index(t, Share{0, R}, workspace);
+        else if (a.parts > 1)
+            merge_topk(block, a.part_scores + b * a.parts * F, a.part_rows + b * a.parts * F, a.parts, R, K, rows,
+                       nullptr);
+        else
+            scan_topk<fixed_width>(block, memory, norms, 0, num_scored(t), num_candidates(t), p, R, K, W, rows, nullptr,
+                                   workspace);
+    }
+    // The same for some heads, by the hash index.
+    MB_FN void query_index(int64_t t, Share heads, Real* scratch) {
+        LshQuery<fixed_width>(block, lsh, memory, interface(t) + heads.first * W, heads.count, K, scratch)
+            .run(content_index(t) + heads.first * K);
+    }
+
+    // Weight and read the rows found, and note the access.
+    MB_FN void read_found(int64_t t) {
+        weight_found(t);
         if (a.links) {
             links.mix(block, read_index(t), read_weights(t), content_index(t), content_weights(t), interface(t) + modes,
                       read_index(t + 1), read_weights(t + 1), a.taped ? tape_at(a.mode_parts, t, 2 * F) : nullptr,
@@ -163,20 +185,12 @@ struct ForwardElement : Element {
         clocks.end_of(block, Phase::read);
     }
 
-    // The K rows nearest to each query, their cosines, and the softmax of those.
-    MB_FN void content_lookup(int64_t t) {
+    // The cosines of the rows found, and the softmax of those.
+    MB_FN void weight_found(int64_t t) {
         const Real* p = interface(t);
-        int32_t* const rows = content_index(t);
+        const int32_t* const rows = content_index(t);
         Real* const weights = content_weights(t);
         Real* const cosines = tape_at(a.similarity, t, F);
-        if (a.tables)
-            LshQuery<fixed_width>(block, lsh, memory, p, R, K, workspace).run(rows);
-        else if (a.parts > 1)
-            merge_topk(block, a.part_scores + b * a.parts * F, a.part_rows + b * a.parts * F, a.parts, R, K, rows,
-                       nullptr);
-        else
-            scan_topk<fixed_width>(block, memory, norms, 0, num_scored(t), num_candidates(t), p, R, K, W, rows, nullptr,
-                                   workspace);
         compute_query_norms(p);
         block.sync();
         clocks.end_of(block, Phase::search);
@@ -217,7 +231,7 @@ struct ForwardElement : Element {
     }
     MB_FN int64_t num_scored(int64_t t) const { return a.scan_all ? a.slots : num_candidates(t); }
 
-    // One block's share of the search of step t; `content_lookup` merges the results of all parts.
+    // One block's share of the search of step t; `search` merges the results of all parts.
     MB_FN void search_part(int64_t t, int64_t part) {
         const int64_t rows = num_scored(t), share = (rows + a.parts - 1) / a.parts, first = part * share;
         const int64_t end = first + share < rows ? first + share : rows, offset = (b * a.parts + part) * F;
