@@ -56,7 +56,7 @@ class FakeDriver:
         name, asked = self.names[kernel.value - 1], config._obj
         assert asked.shared_bytes <= self.most_shared_bytes[kernel.value]
         assert (asked.stream, asked.attributes, asked.num_attributes) == (None, None, 0)
-        self.questions.append((name, tuple(getattr(asked, field) for field, _ in driver.LaunchConfig._fields_[:7])))
+        self.questions.append((name, tuple(getattr(asked, field[0]) for field in driver.LaunchConfig._fields_[:7])))
         count._obj.value = self.resident[name]
         return 0
 
