@@ -111,9 +111,16 @@ def test_a_pass_through_the_launcher(kind, parts, cluster, gpu, monkeypatch):
 
 @pytest.mark.parametrize("kind", [SAM, SDNC])
 def test_a_training_pass_repeats_what_a_graph_would(kind, gpu, monkeypatch):
-    """It calls the driver for launches alone, with the sizes of the pass before. Inference does not: its place in the ring moves."""
+    """It calls the driver for launches alone, with the sizes of the pass before. Inference does not: its place in the ring moves.
+
+    The first pass asks the driver whether clusters pay.
+    """
     for name in ("_primary_context", "_module", "_kernel"):
         monkeypatch.setattr(driver, name, functools.cache(getattr(driver, name)))
+    monkeypatch.setattr(clusters, "_room", functools.cache(clusters._room.__wrapped__))
+    monkeypatch.delenv(clusters.VARIABLE, raising=False)
+    choose = clusters.bytes_of_pass
+    monkeypatch.setattr(clusters, "bytes_of_pass", lambda which, size, device: choose(which, size, torch.device("cuda", 0)))
     monkeypatch.setattr(recurrence, "is_short", lambda steps, batch, device: False)  # as on a GPU
     calls, real = [], driver._call
 
@@ -130,6 +137,8 @@ def test_a_training_pass_repeats_what_a_graph_would(kind, gpu, monkeypatch):
         calls.clear()
         model(x, state)[0].sum().backward()
         passes.append(list(calls))
+    assert [name for name, _ in passes[0]].count("cuOccupancyMaxActiveClusters") == 2
+    assert {name for name, _ in gpu.launches} - {"mb_scratch"} == {"mb_forward_cluster", "mb_backward_cluster"}
     assert passes[1] == passes[2]
     assert [name for name, _ in passes[1]] == ["cuCtxPushCurrent_v2", "cuLaunchKernel", "cuCtxPopCurrent_v2"] * 2
     positions = []
