@@ -110,9 +110,9 @@ def probe_profiler(use_device: str | None) -> None:
 def compare_clusters() -> None:
     """Time both, in turn; the model says which ran."""
     for batch, steps in ((1, 10), (8, 10), (8, 100), (32, 100)):
-        for blocks in ("", "4", "", "4"):
+        for blocks in ("0", "4", "0", "4"):
             os.environ[cluster.VARIABLE] = blocks
-            report(f"sam lsh x{blocks or 1}", SAM, batch, steps, slots=min(SLOTS, 2**16), reads=4, index="lsh")
+            report(f"sam lsh x{max(1, int(blocks))}", SAM, batch, steps, slots=min(SLOTS, 2**16), reads=4, index="lsh")
         print(*SAM(slots=8, **SIZES, reads=4).to(DEVICE).remarks(batch), flush=True)
 
 

@@ -99,7 +99,7 @@ class SAM(MANN[SAMMemory]):
         return None if self.kernels == "torch" else native.why_not_model(self)
 
     def remarks(self, batch: int) -> list[str]:
-        """Say what steps the elements of a batch where clusters of blocks are asked for (`kernels/sequence/cluster.py`)."""
+        """Say what steps the elements of a batch where clusters of blocks are asked for, or cannot run (`kernels/sequence/cluster.py`)."""
         return native.remarks(self, batch) if self.backend["kernels"] == "native" else []
 
     def initial_memory(self, batch: int, fill: Fill, seed: int) -> SAMMemory:

@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mann_bench.kernels.sequence import cluster
+
 ROOT = Path(__file__).resolve().parents[1]
 STAND_IN = """#!/bin/sh
 echo "cubins=${{MANN_BENCH_CUBINS:-}} $*" >>{log}
@@ -190,3 +192,16 @@ def test_kernels_are_made_ready(monkeypatch, capsys):
     assert gpu_kernels.main() == 0
     assert capsys.readouterr().out.splitlines() == ["CPU float32: made.so 0.0 s", "CPU float64: made.so 0.0 s"]
     sys.modules.pop("gpu_kernels")
+
+
+def test_one_block_is_timed_against_clusters(monkeypatch):
+    """In turn, and not what is chosen where nothing is said."""
+    monkeypatch.syspath_prepend(str(ROOT / ".ci"))
+    monkeypatch.setattr(sys, "argv", ["gpu_contact.py", "cpu", "clusters"])
+    monkeypatch.setenv(cluster.VARIABLE, "")  # and as it was afterwards
+    contact, timed = importlib.import_module("gpu_contact"), []
+    monkeypatch.setattr(contact, "report", lambda name, *_, **__: timed.append((name, cluster.asked())))
+    contact.main()
+    assert timed == [("sam lsh x1", "0"), ("sam lsh x4", "4")] * (len(timed) // 2)
+    assert len(timed) >= 4
+    sys.modules.pop("gpu_contact")

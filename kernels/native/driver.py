@@ -23,6 +23,15 @@ class DriverError(RuntimeError):
     """A call of the CUDA driver failed."""
 
 
+class LaunchConfig(ctypes.Structure):
+    """CUlaunchConfig: how a kernel is launched."""
+
+    _fields_ = (
+        *((name, ctypes.c_uint) for name in ("grid_x", "grid_y", "grid_z", "block_x", "block_y", "block_z", "shared_bytes")),
+        *(("stream", ctypes.c_void_p), ("attributes", ctypes.c_void_p), ("num_attributes", ctypes.c_uint)),
+    )
+
+
 @functools.cache
 def why_not(real: str = "float32", store: str = "float32", width: int = 32) -> str | None:
     """Why there are no kernels for the current GPU, or None; found out once in a process, torch being asked before any CUDA library."""
@@ -59,6 +68,20 @@ def launch(entry: str, arguments: Arguments, real: str, store: str, device: torc
     parameters = (ctypes.c_void_p * 1)(ctypes.addressof(arguments))  # the driver copies what they point to before it returns
     with _Context(index):
         _call("cuLaunchKernel", kernel, blocks, 1, 1, cubin.THREADS, 1, 1, shared_bytes, stream, parameters, None)
+
+
+def resident_clusters(entry: str, device: int, real: str, store: str, width: int, shared_bytes: int) -> int:
+    """How many clusters of a kernel a GPU can run at once, as its driver says. It loads the kernel, and waits for nothing.
+
+    Args:
+        width: word size that the kernel is built for, or 0: any.
+        shared_bytes: of each block, as it is launched with.
+    """
+    count, kernel = ctypes.c_int(), _kernel(entry, device, real, store, width, cubin.CLUSTER_BLOCKS)
+    config = LaunchConfig(cubin.CLUSTER_BLOCKS, 1, 1, cubin.THREADS, 1, 1, shared_bytes)
+    with _Context(device):
+        _call("cuOccupancyMaxActiveClusters", ctypes.byref(count), kernel, ctypes.byref(config))
+    return count.value
 
 
 class _Context:
@@ -115,7 +138,10 @@ def _driver() -> ctypes.CDLL:
 
 
 def _call(name: str, *arguments: object) -> None:
-    code = getattr(_driver(), name)(*arguments)
+    function = getattr(_driver(), name, None)
+    if function is None:
+        raise DriverError(f"{name}: the CUDA driver has no such call; install a newer one")
+    code = function(*arguments)
     if code != 0:
         text = ctypes.c_char_p()
         _driver().cuGetErrorString(code, ctypes.byref(text))

@@ -132,7 +132,7 @@ def model_sizes(model: NativeModel, steps: int, batch: int, *, taped: bool) -> d
 
 
 def remarks(model: NativeModel, batch: int) -> list[str]:
-    """Say what steps the elements of a batch where clusters of blocks are asked for."""
+    """Say what steps the elements of a batch where clusters of blocks are asked for, or should run and cannot."""
     weight = model.output.weight
     which = Build(call.name_of(weight.dtype), call.name_of(model.storage or weight.dtype))
     return cluster.remarks(which, model_sizes(model, steps=1, batch=batch, taped=True), weight.device)

@@ -15,6 +15,7 @@ from mann_bench.kernels.sequence import cluster, recurrence
 from mann_bench.models import SAM, SDNC
 from mann_bench.models.sparse import native
 from tests.kernels.test_emulated import assert_as_reference, emulator, every_entry, make
+from tests.support.fake_driver import FakeDriver, install
 
 ENTRIES = ("mb_forward_cluster", "mb_backward_cluster")
 # hidden, slots, word size, heads, reads: fewer units than blocks, and sizes that no number of blocks or of a load divides.
@@ -24,14 +25,13 @@ VARIANTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "sam-one-writer": (SAM, {"write_heads": 1, "erase": "gated", "strength": False}),
     "sdnc": (SDNC, {"link_entries": 3}),
 }
-TOO_MANY = "34 x 4 blocks are more than the 132 multiprocessors of card"
-CARD = SimpleNamespace(name="card", multi_processor_count=132, shared_memory_per_block_optin=232448)
+TOO_MANY = "33 clusters of 4 blocks are more than the 32 that can run at once"
 PAPER = {"batch": 8, "hidden": 100, "width": 32, "heads": 4, "interface_size": 268}  # 268: keys, strengths, values, two gates a head
 
 pytestmark = pytest.mark.skipif(build.why_not() is not None, reason=f"no native kernels: {build.why_not()}")
 
 
-SLOW = pytest.mark.slow  # each build of the text takes long to compile, and clusters are off until a card has run them
+SLOW = pytest.mark.slow  # each build of the text takes long to compile
 
 
 @pytest.fixture(scope="module", params=[pytest.param(2, marks=SLOW), 4])
@@ -142,34 +142,63 @@ def bytes_of_pass(**sizes):
 
 
 @pytest.fixture
-def card(monkeypatch):
-    """A card with 132 multiprocessors and 227 KiB of shared memory, for which kernels compile; clusters are asked for."""
-    found = SimpleNamespace(**vars(CARD))
-    cluster._why_not_compiled.cache_clear()
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: found)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
-    monkeypatch.setattr(cubin, "compile_kernels", lambda *_: None)
-    monkeypatch.setenv(cluster.VARIABLE, "4")
-    yield found
-    cluster._why_not_compiled.cache_clear()
+def card(monkeypatch, tmp_path):
+    """A stand-in for the driver, of a card that can run 33 clusters forward at once and 32 backward. Nothing is asked for."""
+    cluster._room.cache_clear()
+    monkeypatch.delenv(cluster.VARIABLE, raising=False)
+    yield install(monkeypatch, tmp_path)
+    cluster._room.cache_clear()
+
+
+def why_not(**sizes):
+    return cluster.why_not(Build(), {**PAPER, **sizes}, torch.device("cuda", 0))
+
+
+def remarks(**sizes):
+    return cluster.remarks(Build(), {**PAPER, **sizes}, torch.device("cuda", 0))
 
 
 def test_a_quarter_of_the_weights_of_the_paper_fits(card):
     assert bytes_of_pass() == 119_600  # 25 x 268 + 57 x 400 weights and a vector of 400, at 4 bytes
-
-
-def test_it_is_off_unless_asked_for(card, monkeypatch):
-    monkeypatch.setenv(cluster.VARIABLE, "")
-    assert bytes_of_pass() == 0
-    monkeypatch.delenv(cluster.VARIABLE)
-    assert bytes_of_pass() == 0
-    monkeypatch.setenv(cluster.VARIABLE, "3")
-    with pytest.raises(ValueError, match="MANN_BENCH_CLUSTER: expected 4, or nothing to let one block step an element, got '3'"):
-        bytes_of_pass()
     assert cluster.bytes_of_pass(Build(), PAPER, torch.device("cpu")) == 0
 
 
-def test_results_say_what_steps_an_element(card, monkeypatch):
+def test_clusters_run_where_all_of_both_directions_are_resident_at_once(card):
+    assert [bytes_of_pass(batch=batch) for batch in (1, 32, 33)] == [119_600, 119_600, 0]
+    card.resident["mb_forward_cluster"] = 16
+    cluster._room.cache_clear()
+    assert [bytes_of_pass(batch=batch) for batch in (16, 17)] == [119_600, 0]
+
+
+def test_the_driver_is_asked_once(card):
+    """So a captured pass asks nothing: those before it have."""
+    for batch in (2, 8, 200):
+        bytes_of_pass(batch=batch)
+    assert card.questions == [(entry, (4, 1, 1, 512, 1, 1, 119_600)) for entry in cluster.ENTRIES]
+    bytes_of_pass(hidden=50)  # less shared memory: perhaps more clusters
+    assert len(card.questions) == 4
+
+
+@pytest.mark.parametrize("value", ["0", "1"])
+def test_one_block_runs_where_the_variable_says_so(value, card, monkeypatch):
+    monkeypatch.setenv(cluster.VARIABLE, value)
+    assert (bytes_of_pass(), remarks(), card.questions) == (0, [], [])
+
+
+@pytest.mark.parametrize("value", ["", "4"])
+def test_asking_for_clusters_changes_what_is_said_and_not_what_runs(value, card, monkeypatch):
+    monkeypatch.setenv(cluster.VARIABLE, value)
+    assert [bytes_of_pass(batch=batch) for batch in (32, 33)] == [119_600, 0]
+
+
+@pytest.mark.parametrize("value", ["3", "4 ", "on", "-1"])
+def test_another_value_is_an_error(value, card, monkeypatch):
+    monkeypatch.setenv(cluster.VARIABLE, value)
+    with pytest.raises(ValueError, match=f"MANN_BENCH_CLUSTER: expected 4 to ask for clusters, 0 to let one block .*, got '{value}'"):
+        bytes_of_pass()
+
+
+def test_results_say_what_steps_an_element_where_the_variable_asks(card, monkeypatch):
     model = sized("sam", "paper")
     assert model.remarks(8) == []  # on the CPU
     names = (
@@ -189,31 +218,64 @@ def test_results_say_what_steps_an_element(card, monkeypatch):
     there: Any = SimpleNamespace(
         **{name: getattr(model, name) for name in (*names, "storage", "modes")}, output=SimpleNamespace(weight=weight)
     )
-    assert native.remarks(there, 8) == ["MANN_BENCH_CLUSTER=4: a cluster steps each element"]
-    assert native.remarks(there, 34) == [f"MANN_BENCH_CLUSTER=4: one block steps an element: {TOO_MANY}"]
-    monkeypatch.delenv(cluster.VARIABLE)
-    assert native.remarks(there, 8) == []
+    assert native.remarks(there, 8) == native.remarks(there, 33) == []
+    monkeypatch.setenv(cluster.VARIABLE, "4")
+    assert native.remarks(there, 8) == ["MANN_BENCH_CLUSTER=4: a cluster steps each element; 32 can run at once"]
+    assert native.remarks(there, 33) == [f"MANN_BENCH_CLUSTER=4: one block steps an element: {TOO_MANY}"]
 
 
 @pytest.mark.parametrize(
     ("sizes", "reason"),
     [
-        ({"batch": 34}, TOO_MANY),
+        ({"batch": 33}, TOO_MANY),
         ({"hidden": 200}, r"4 blocks need \d{6} bytes of shared memory each, card has 232448"),
     ],
 )
 def test_one_block_runs_where_a_cluster_does_not_fit(sizes, reason, card):
     assert bytes_of_pass(**sizes) == 0
-    assert re.fullmatch(reason, cluster.why_not(Build(), {**PAPER, **sizes}, torch.device("cuda", 0)) or "")
+    assert re.fullmatch(reason, why_not(**sizes) or "")
+    assert remarks(**sizes) == []  # nothing is wrong
 
 
 def test_one_block_runs_on_an_older_card(card, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (8, 0))
-    assert bytes_of_pass() == 0
-    assert cluster.why_not(Build(), PAPER, torch.device("cuda", 0)) == "card has no clusters of blocks"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (8, 9))
+    assert (bytes_of_pass(), card.questions) == (0, [])
+    assert why_not() == "card has no clusters of blocks"
+    assert remarks() == []
 
 
-def test_one_block_runs_where_no_kernels_for_clusters_can_be_had(card, monkeypatch):
+def refuse_to_compile(card, monkeypatch):
     monkeypatch.setattr(cubin, "compile_kernels", lambda *_: (_ for _ in ()).throw(build.BuildError("no CUDA compiler")))
-    assert bytes_of_pass() == 0
-    assert cluster.why_not(Build(), PAPER, torch.device("cuda", 0)) == "no CUDA compiler"
+
+
+def be_older(card, monkeypatch):
+    monkeypatch.delattr(FakeDriver, "cuOccupancyMaxActiveClusters")
+
+
+def refuse_to_answer(card, monkeypatch):
+    monkeypatch.setattr(card, "cuOccupancyMaxActiveClusters", lambda *_: 912)
+
+
+def refuse_to_load(card, monkeypatch):
+    monkeypatch.setattr(card, "cuModuleLoadData", lambda *_: 209)
+
+
+@pytest.mark.parametrize(
+    ("fail", "reason"),
+    [
+        (refuse_to_compile, "no CUDA compiler"),
+        (be_older, "cuOccupancyMaxActiveClusters: the CUDA driver has no such call; install a newer one"),
+        (refuse_to_answer, "cuOccupancyMaxActiveClusters: what went wrong (912)"),
+        (refuse_to_load, "cuModuleLoadData: what went wrong (209)"),
+    ],
+)
+def test_a_fault_lets_one_block_run_and_is_told(fail, reason, card, monkeypatch):
+    """Once as it runs, and in each result."""
+    fail(card, monkeypatch)
+    with pytest.warns(RuntimeWarning, match=re.escape(f"one block steps an element on the GPU, no cluster: {reason}")):
+        assert bytes_of_pass() == 0
+    assert bytes_of_pass() == 0  # warnings are errors here
+    assert why_not() == reason
+    assert remarks() == [f"one block steps an element: {reason}"]
+    monkeypatch.setenv(cluster.VARIABLE, "4")
+    assert remarks() == [f"MANN_BENCH_CLUSTER=4: one block steps an element: {reason}"]

@@ -16,6 +16,7 @@ from mann_bench.kernels.sequence import cluster as clusters
 from mann_bench.kernels.sequence import recurrence
 from mann_bench.models import SAM, SDNC
 from mann_bench.models.sparse import native
+from tests.support.fake_driver import install
 
 ELF = b"\x7fELF"
 
@@ -76,69 +77,12 @@ def test_a_compile_error_is_reported(tmp_path, monkeypatch):
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-class FakeDriver:
-    """A fake libcuda: a launch runs the host's entry point with the kernel's name on the same arguments."""
-
-    def __init__(self):
-        self.launches = []
-        self.contexts = 0
-        self.names = []
-        self.most_shared_bytes = {}
-
-    def cuDeviceGet(self, number, index):
-        return 0
-
-    def cuDevicePrimaryCtxRetain(self, context, number):
-        context._obj.value = 7
-        return 0
-
-    def cuCtxPushCurrent_v2(self, context):
-        assert context.value == 7
-        self.contexts += 1
-        return 0
-
-    def cuCtxPopCurrent_v2(self, context):
-        self.contexts -= 1
-        return 0
-
-    def cuModuleLoadData(self, module, cubin):
-        assert cubin == b"cubin"
-        return 0
-
-    def cuModuleGetFunction(self, kernel, module, name):
-        self.names.append(name.decode())
-        kernel._obj.value = len(self.names)
-        return 0
-
-    def cuFuncSetAttribute(self, kernel, attribute, value):
-        assert (self.contexts, attribute) == (1, driver.MAX_DYNAMIC_SHARED_BYTES)
-        self.most_shared_bytes[kernel.value] = value
-        return 0
-
-    def cuLaunchKernel(self, kernel, x, y, z, threads, _y, _z, shared, stream, parameters, extra):
-        assert (self.contexts, y, z, threads, stream.value, extra) == (1, 1, 1, cuda.THREADS, 5, None)
-        name, arguments = self.names[kernel.value - 1], ctypes.cast(parameters[0], ctypes.POINTER(Arguments)).contents
-        assert shared == (arguments.shared_bytes if name.endswith(driver.CLUSTER) else 0)
-        assert shared <= self.most_shared_bytes.get(kernel.value, 0)
-        self.launches.append((name, x))
-        getattr(build.load("float32", "float32"), name.removesuffix(driver.CLUSTER))(ctypes.byref(arguments))
-        return 0
-
-
 @pytest.fixture
 def gpu(monkeypatch, tmp_path):
     """Native calls go through the launcher, as if the tensors were on a GPU with 132 multiprocessors."""
-    fake = FakeDriver()
-    (tmp_path / "cubin").write_bytes(b"cubin")
-    for name in ("_primary_context", "_module", "_kernel"):
-        monkeypatch.setattr(driver, name, getattr(driver, name).__wrapped__)
-    monkeypatch.setattr(driver, "_driver", lambda: fake)
-    monkeypatch.setattr(cuda, "compile_kernels", lambda *_: tmp_path / "cubin")
+    fake = install(monkeypatch, tmp_path)
     monkeypatch.setattr(call, "device_of", lambda tensor: torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda index: SimpleNamespace(cuda_stream=5))
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
-    card = SimpleNamespace(multi_processor_count=132, shared_memory_per_block_optin=232448)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: card)
     return fake
 
 
@@ -167,9 +111,16 @@ def test_a_pass_through_the_launcher(kind, parts, cluster, gpu, monkeypatch):
 
 @pytest.mark.parametrize("kind", [SAM, SDNC])
 def test_a_training_pass_repeats_what_a_graph_would(kind, gpu, monkeypatch):
-    """It calls the driver for launches alone, with the sizes of the pass before. Inference does not: its place in the ring moves."""
+    """It calls the driver for launches alone, with the sizes of the pass before. Inference does not: its place in the ring moves.
+
+    The first pass asks the driver whether clusters pay.
+    """
     for name in ("_primary_context", "_module", "_kernel"):
         monkeypatch.setattr(driver, name, functools.cache(getattr(driver, name)))
+    monkeypatch.setattr(clusters, "_room", functools.cache(clusters._room.__wrapped__))
+    monkeypatch.delenv(clusters.VARIABLE, raising=False)
+    choose = clusters.bytes_of_pass
+    monkeypatch.setattr(clusters, "bytes_of_pass", lambda which, size, device: choose(which, size, torch.device("cuda", 0)))
     monkeypatch.setattr(recurrence, "is_short", lambda steps, batch, device: False)  # as on a GPU
     calls, real = [], driver._call
 
@@ -186,6 +137,8 @@ def test_a_training_pass_repeats_what_a_graph_would(kind, gpu, monkeypatch):
         calls.clear()
         model(x, state)[0].sum().backward()
         passes.append(list(calls))
+    assert [name for name, _ in passes[0]].count("cuOccupancyMaxActiveClusters") == 2
+    assert {name for name, _ in gpu.launches} - {"mb_scratch"} == {"mb_forward_cluster", "mb_backward_cluster"}
     assert passes[1] == passes[2]
     assert [name for name, _ in passes[1]] == ["cuCtxPushCurrent_v2", "cuLaunchKernel", "cuCtxPopCurrent_v2"] * 2
     positions = []
@@ -207,6 +160,19 @@ def test_a_driver_error_is_named(gpu):
     gpu.cuGetErrorString = lambda code, text: setattr(text._obj, "value", b"an illegal memory access was encountered")
     with pytest.raises(driver.DriverError, match=r"cuLaunchKernel: an illegal memory access was encountered \(700\)"):
         driver.launch("mb_undo", Arguments(batch=1), "float32", "float32", torch.device("cuda", 0))
+
+
+def test_a_call_that_the_driver_lacks_is_named(gpu):
+    with pytest.raises(driver.DriverError, match="cuModuleGetLoadingMode: the CUDA driver has no such call; install a newer one"):
+        driver._call("cuModuleGetLoadingMode")
+
+
+def test_the_driver_is_asked_about_the_launch_that_is_made(gpu):
+    """The layout of CUlaunchConfig is that of cuda.h: 7 unsigned numbers, a handle, a pointer and a number."""
+    assert ctypes.sizeof(driver.LaunchConfig) == 56
+    assert (driver.LaunchConfig.stream.offset, driver.LaunchConfig.num_attributes.offset) == (32, 48)
+    assert driver.resident_clusters("mb_backward_cluster", 0, "float32", "float32", 32, 4096) == 32
+    assert gpu.questions == [("mb_backward_cluster", (4, 1, 1, 512, 1, 1, 4096))]
 
 
 def test_without_cuda_the_reason_is_given():
