@@ -93,7 +93,7 @@ struct Warp : OneLane<Warp> {
 };
 
 // The threads that score a tile of rows together in a scan.
-struct LaneTile {
+struct LaneTile : OneLaneTile<LaneTile> {
     static constexpr int64_t lanes = 1, rows = 4;
     int64_t rank() const { return 0; }
     int64_t lane() const { return 0; }

@@ -9,11 +9,20 @@
 
 namespace mb {
 
-// The lanes that score a tile of rows together in a scan: coalesced loads, of four rows in flight.
+// The lanes that score a tile of rows together in a scan: coalesced loads, of four rows in flight. They score four heads
+// at a time; lane 2 h keeps the lists of head h of the four.
 struct LaneTile {
-    static constexpr Count lanes = 8, rows = 4, per_warp = 32 / lanes;
+    static constexpr Count lanes = 8, rows = 4, heads = 4, per_warp = 32 / lanes;
     MB_FN Count rank() const { return thread_of_block() / lanes; }
     MB_FN Count lane() const { return thread_of_block() % lanes; }
+    MB_FN Count head() const { return lane() / 2; }
+    MB_FN bool keeps() const { return lane() % 2 == 0; }
+    // 1 / norm of the first n rows, 0 of the others of a row tile: each lane divides once, and gets the rest of others.
+    MB_FN void reciprocals(const Real* norms, Count n, Real* scale) const {
+        const Count j = lane() % rows;
+        const Real own = j < n ? Real(1) / norms[j] : Real(0);
+        for (int i = 0; i < rows; ++i) scale[i] = __shfl_sync(full_mask, own, lane_of_warp() / lanes * lanes + i);
+    }
     // Lane tiles of a warp stay together: the last row tiles may have fewer rows, or none.
     template <class F>
     MB_FN void for_each_row_tile(int64_t first, int64_t end, F f) const {
@@ -24,9 +33,19 @@ struct LaneTile {
             f(row, static_cast<Count>(end - row < rows ? end - row : rows));
         }
     }
-    MB_FN Real sum(Real part) const {
-        for (int offset = lanes / 2; offset > 0; offset /= 2) part += __shfl_xor_sync(full_mask, part, offset);
-        return part;
+    // The sums of parts[h][row] over the lanes, to the two lanes of head h.
+    MB_FN void sum(Real (&parts)[heads][rows], Real* sums) const {
+        const bool upper_half = lane() & 4, upper_pair = lane() & 2;
+        for (int h = 0; h < 2; ++h)
+            for (int j = 0; j < rows; ++j) {
+                const Real given = upper_half ? parts[h][j] : parts[h + 2][j];
+                parts[h][j] = (upper_half ? parts[h + 2][j] : parts[h][j]) + __shfl_xor_sync(full_mask, given, 4);
+            }
+        for (int j = 0; j < rows; ++j) {
+            const Real given = upper_pair ? parts[0][j] : parts[1][j];
+            const Real half = (upper_pair ? parts[1][j] : parts[0][j]) + __shfl_xor_sync(full_mask, given, 2);
+            sums[j] = half + __shfl_xor_sync(full_mask, half, 1);
+        }
     }
 };
 
@@ -49,22 +68,35 @@ struct RowTile {
                 keep_in_register[j][c] = reinterpret_cast<const Four*>(rows[j])[c * LaneTile::lanes + lane_tile.lane()];
         }
     }
-    // The dot products of the rows with a query, in every lane.
-    MB_FN void dot(const LaneTile& lane_tile, const Real* query, int64_t width, Real* dots) const {
-        for (int j = 0; j < LaneTile::rows; ++j) dots[j] = 0;
+    // The dot products of the rows with the queries of up to four heads: those with its own head to each lane.
+    MB_FN void dot(const LaneTile& lane_tile, const Real* queries, Count heads, int64_t width, Real* dots) const {
+        Real parts[LaneTile::heads][LaneTile::rows] = {};
+        const Count last = (heads < LaneTile::heads ? heads : LaneTile::heads) - 1;
         if (fixed_width) {
             for (int c = 0; c < fixed_width / 32; ++c)
-                for (int i = 0; i < 4; ++i) {
-                    const Real factor = query[(c * LaneTile::lanes + lane_tile.lane()) * 4 + i];
-                    for (int j = 0; j < LaneTile::rows; ++j)
-                        dots[j] += static_cast<Real>(keep_in_register[j][c].at[i]) * factor;
+                for (int h = 0; h < LaneTile::heads; ++h) {
+                    const Real* query = queries + (h < last ? h : last) * fixed_width;
+                    query += (c * LaneTile::lanes + lane_tile.lane()) * 4;
+                    for (int i = 0; i < 4; ++i) {
+                        const Real factor = query[i];
+                        for (int j = 0; j < LaneTile::rows; ++j)
+                            parts[h][j] += static_cast<Real>(keep_in_register[j][c].at[i]) * factor;
+                    }
                 }
         } else {
             MB_ROLLED
-            for (int64_t w = lane_tile.lane(); w < width; w += LaneTile::lanes)
-                for (int j = 0; j < LaneTile::rows; ++j) dots[j] += static_cast<Real>(rows[j][w]) * query[w];
+            for (int64_t first = 0; first < width; first += LaneTile::lanes) {
+                const int64_t w = first + lane_tile.lane();
+                if (w >= width) continue;
+                Real numbers[LaneTile::rows];
+                for (int j = 0; j < LaneTile::rows; ++j) numbers[j] = static_cast<Real>(rows[j][w]);
+                for (int h = 0; h < LaneTile::heads; ++h) {
+                    const Real factor = queries[(h < last ? h : last) * width + w];
+                    for (int j = 0; j < LaneTile::rows; ++j) parts[h][j] += numbers[j] * factor;
+                }
+            }
         }
-        for (int j = 0; j < LaneTile::rows; ++j) dots[j] = lane_tile.sum(dots[j]);
+        lane_tile.sum(parts, dots);
     }
 };
 

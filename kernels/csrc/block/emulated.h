@@ -75,7 +75,7 @@ struct Warp : OneLane<Warp> {
     }
 };
 
-struct LaneTile {
+struct LaneTile : OneLaneTile<LaneTile> {
     static constexpr int64_t lanes = 1, rows = 1;
     int64_t thread;
     int64_t rank() const { return thread; }
@@ -128,7 +128,7 @@ struct Block {
     }
     template <class F>
     void for_each_lane_tile(F f) const {
-        f(LaneTile{thread});
+        f(LaneTile{{}, thread});
     }
     template <class F>
     void for_each(int64_t n, F f) const {

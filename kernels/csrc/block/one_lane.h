@@ -84,6 +84,18 @@ struct OneLane {
     Count exclusive_sum(Count own, Count& total) const { return total = own, 0; }
 };
 
+// What a lane tile of one lane keeps of a scan: the lists of all heads, one head after the other.
+template <class LaneTile>
+struct OneLaneTile {
+    static constexpr int64_t heads = 1;
+    int64_t head() const { return 0; }
+    bool keeps() const { return true; }
+    // 1 / norm of the first n rows, 0 of the others of a row tile.
+    void reciprocals(const Real* norms, int64_t n, Real* scale) const {
+        for (int64_t j = 0; j < LaneTile::rows; ++j) scale[j] = j < n ? Real(1) / norms[j] : Real(0);
+    }
+};
+
 // dots[j] = rows[j] . query, for the rows of a tile.
 inline void dot_rows(const Store* const* rows, const Real* query, int64_t width, Real* dots);
 
@@ -95,7 +107,7 @@ struct OneLaneRowTile {
         for (int64_t j = 0; j < LaneTile::rows; ++j)
             rows[j] = memory + (first + (j < count ? j : count - 1)) * (fixed_width ? fixed_width : width);
     }
-    void dot(const LaneTile&, const Real* query, int64_t width, Real* dots) const {
+    void dot(const LaneTile&, const Real* query, int64_t, int64_t width, Real* dots) const {
         dot_rows(rows, query, fixed_width ? fixed_width : width, dots);
     }
 };

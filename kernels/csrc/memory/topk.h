@@ -64,22 +64,24 @@ MB_FN void scan_topk(const Block& block, const Store* memory, const Real* norms,
     int32_t* const rows = reinterpret_cast<int32_t*>(scratch + Block::num_lane_tiles * heads * reads);
     block.for_each_lane_tile([&](LaneTile lane_tile) {
         const Count own = lane_tile.rank() * heads * reads;
-        for (Count r = lane_tile.lane(); r < heads; r += LaneTile::lanes)
+        for (Count r = lane_tile.head(); r < heads && lane_tile.keeps(); r += LaneTile::heads)
             TopK{scores + own + r * reads, rows + own + r * reads, reads}.clear();
         lane_tile.for_each_row_tile(first, end, [&](int64_t row, Count count) {
             const RowTile<fixed_width> tile(lane_tile, memory, row, count, n);
+            const int64_t left = num_candidates - row;
+            const Count candidates = left > count ? count : left > 0 ? static_cast<Count>(left) : 0;
             Real scale[LaneTile::rows], dots[LaneTile::rows];
-            for (int j = 0; j < LaneTile::rows; ++j)
-                scale[j] = j < count && row + j < num_candidates ? Real(1) / norms[row + j] : Real(0);
-            for (Count r = 0; r < heads; ++r) {
-                tile.dot(lane_tile, queries + r * n, n, dots);
-                if (r % LaneTile::lanes != lane_tile.lane()) continue;
+            lane_tile.reciprocals(norms + row, candidates, scale);
+            for (Count group = 0; group < heads; group += LaneTile::heads) {
+                tile.dot(lane_tile, queries + group * n, heads - group, n, dots);
+                const Count r = group + lane_tile.head();
+                if (r >= heads || !lane_tile.keeps()) continue;
                 TopK best{scores + own + r * reads, rows + own + r * reads, reads};
                 const Real worst = best.scores[reads - 1];
                 int32_t better = 0;  // mostly none is, and nothing is pushed
                 for (int j = 0; j < LaneTile::rows; ++j) dots[j] *= scale[j], better |= !(dots[j] <= worst);
                 for (int j = 0; j < LaneTile::rows && better; ++j)
-                    if (j < count && row + j < num_candidates) best.push(dots[j], static_cast<int32_t>(row + j));
+                    if (j < candidates) best.push(dots[j], static_cast<int32_t>(row + j));
             }
         });
     });
