@@ -167,8 +167,6 @@ class _Reader:
             self._find_origins(root, None, REST)
         for root in roots:
             self._visit(root, None)
-        if self.on_cpu:
-            self.changes.sort()
         self._pair_blocks()
         backward = Scope(BACKWARD, None, REST)
         if BACKWARD in self.trace.marks and backward in self.trace.scope_times:
@@ -231,6 +229,7 @@ class _Reader:
         return None
 
     def _pair_blocks(self) -> None:
+        self.changes.sort()
         open_blocks = {block.address: block for block in self.trace.blocks}
         start_bytes = self.changes[0].total_bytes - self.changes[0].size_bytes if self.changes else 0
         for when_ns, address, size_bytes, total in self.changes:
