@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from mann_bench.measure.trace import BEFORE, END, FORWARD, NEVER, Block, Trace
+from mann_bench.measure.trace import BACKWARD, BEFORE, FORWARD, NEVER, Block, Trace
 from mann_bench.measure.workload import Workload
 
 CAUSES = (
@@ -89,7 +89,7 @@ def attribute(
     """All blocks of a pass by cause: `before` and `after`, who held what when it began and ended; `output`, the storage of y."""
     known = {address: cause for cause, held in before.items() for address in held}
     at_end = {address: cause for cause, held in after.items() for address in held}
-    forward_end, end = trace.marks[FORWARD][1], trace.marks[END][0]
+    forward_end, end = trace.after(FORWARD), trace.after(BACKWARD)
     found: dict[str, list[Block]] = {cause: [] for cause in CAUSES}
     for block in trace.blocks:
         cause = "unattributed"

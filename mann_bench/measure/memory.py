@@ -1,4 +1,4 @@
-"""Memory of one pass, from all allocations and releases that torch's allocator reports, on a CPU as on CUDA.
+"""Memory of one pass, from all allocations and releases of torch's allocator, on a CPU as on CUDA.
 
 It is measured in passes of its own, so that recording does not disturb time.
 """
@@ -16,6 +16,7 @@ from torch import Tensor
 from mann_bench.data.result import Memory
 from mann_bench.data.units import format_bytes
 from mann_bench.machine.devices import free_bytes
+from mann_bench.measure.allocations import keep_apart
 from mann_bench.measure.device import open_device
 from mann_bench.measure.ledger import CAUSES, STATE_CAUSES, attribute, gradients, owners, storages
 from mann_bench.measure.trace import BACKWARD, BEFORE, END, FORWARD, NEVER, Block, Trace, held_at, mark, recording
@@ -67,7 +68,7 @@ class PassMemory:
     def tape_bytes(self) -> int:
         """Bytes saved for backward at the end of forward."""
         born_here = [block for block in self.blocks["tape"] if block.born_ns != BEFORE]
-        return held_at(born_here, [self.trace.marks[FORWARD][1]])[0]
+        return held_at(born_here, [self.trace.after(FORWARD)])[0]
 
     @property
     def grown_bytes(self) -> int:
@@ -114,9 +115,11 @@ def measure_pass(
     with recording(workload.case.device, held, operations=operations, gpu_kernels=gpu_kernels) as trace:
         with mark(FORWARD):
             y, state = forward() if forward is not None else workload.forward(steps)
+        keep_apart(workload.case.device)
         with mark(BACKWARD):
             if training:
                 workload.backward(y)
+        keep_apart(workload.case.device)
         with mark(END):
             after = {**owners(workload), "gradients": gradients(workload)}
             output = storages([y])

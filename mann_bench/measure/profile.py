@@ -220,7 +220,7 @@ def step_points(measured: PassMemory) -> list[StepPoint]:
             continue
         moments = [end for end, _ in ends]
         held = held_by_cause(measured, moments)
-        began = bisect.bisect_left(changes, trace.marks[direction][0])
+        began = bisect.bisect_left(changes, trace.after(FORWARD)) if direction == BACKWARD else 0
         for number, (end, step) in enumerate(ends):
             ended = bisect.bisect_right(changes, end)
             now = {cause: held[cause][number] for cause in CAUSES}
@@ -242,7 +242,7 @@ def length_points(measured: PassMemory, length: int, times: dict[str, float]) ->
     """Points from a recorded pass of `length` steps: at the end of forward and of backward. Their time is that of a pass over its steps."""
     points = []
     for direction, ms in times.items():
-        held = held_by_cause(measured, [measured.trace.marks[direction][1]])
+        held = held_by_cause(measured, [measured.trace.after(direction)])
         now = {cause: sizes[0] for cause, sizes in held.items()}
         peak = measured.peak_bytes
         points.append(StepPoint(direction=direction, step=length, ms=ms / length, peak_bytes=peak, held=now))

@@ -2,13 +2,14 @@
 
 Forward work is named by the ranges it runs in (`mann_bench.models.phases`). Backward work runs in no ranges, but each node of the autograd
 graph carries the sequence number of the forward operation that created it: the node counts for that operation's step and phase.
+On a GPU the blocks come from the allocator's own history (`mann_bench.measure.allocations`).
 """
 
 import bisect
 import gc
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from torch._C._profiler import RecordScope, _ExtraFields_Allocation
 from torch.autograd import _enable_profiler
 from torch.autograd.profiler import _run_on_profiler_start, profile, record_function
 
+from mann_bench.measure.allocations import AllocatorHistory, Change, CudaHistory, allocations
 from mann_bench.measure.limit import beside_the_limit
 from mann_bench.measure.nesting import Event, is_kernel, nested_by_time
 from mann_bench.models.phases import PHASES, STEP
@@ -61,7 +63,7 @@ class ScopeTime:
 
 @dataclass
 class Trace:
-    """The content of a recording once it is over. Times are ns of the profiler's clock.
+    """The content of a recording once it is over. Times are in ns since 1970.
 
     Attributes:
         totals: after each allocation and release, its time and the allocator's own total, counted from 0 at the start.
@@ -75,6 +77,11 @@ class Trace:
     marks: dict[str, tuple[int, int]] = field(default_factory=dict)
     step_ends: dict[str, dict[int, int]] = field(default_factory=lambda: {FORWARD: {}, BACKWARD: {}})
     profiler: profile | None = None
+
+    def after(self, name: str) -> int:
+        """A time between the end of a range and the start of the next, for what is held there: the middle, or its end for the last."""
+        end = self.marks[name][1]
+        return (end + min((start for start, _ in self.marks.values() if start >= end), default=end)) // 2
 
     def export(self, path: Path) -> None:
         """Write a Chrome trace (chrome://tracing, Perfetto)."""
@@ -92,7 +99,12 @@ class _RangesAndMemory(profile):
 
 @contextmanager
 def recording(
-    device: str, held: Mapping[int, int] | None = None, *, operations: bool = False, gpu_kernels: bool = False
+    device: str,
+    held: Mapping[int, int] | None = None,
+    *,
+    operations: bool = False,
+    gpu_kernels: bool = False,
+    history: AllocatorHistory | None = None,
 ) -> Iterator[Trace]:
     """Record what runs inside; the trace is filled when the block ends. Slows small operations several times over.
 
@@ -102,18 +114,25 @@ def recording(
         device: whose allocations are recorded.
         held: blocks allocated before, address to bytes.
         operations: record operations too, for the phases of backward and for `Trace.export`; takes three times the memory and time.
-        gpu_kernels: record the kernels of a GPU too, for `ScopeTime.device_ns`. Allocations are reported without them, and starting the
+        gpu_kernels: record the kernels of a GPU too, for `ScopeTime.device_ns`. Allocations are recorded without them, and starting the
             GPU's own profiler costs seconds and slows what is timed later in the process.
+        history: where the allocations of a GPU come from; by default from torch.
 
     Raises:
-        RuntimeError: what ran inside has run torch's profiler itself.
+        RuntimeError: what ran inside has run torch's profiler, or recorded the history of its allocator on a GPU, itself.
     """
     cuda = device.startswith("cuda")
     gc.collect()  # garbage of earlier work would otherwise be released, and counted, inside
     trace = Trace([Block(address, size_bytes, BEFORE) for address, size_bytes in (held or {}).items()])
     profiler_class = profile if operations or gpu_kernels else _RangesAndMemory
+    gpu_allocations = allocations(history or CudaHistory(device)) if cuda else nullcontext()
     with beside_the_limit():
-        with profiler_class(use_kineto=True, use_device="cuda" if cuda and gpu_kernels else None, profile_memory=True) as profiler:
+        profiler_of_pass = profiler_class(
+            use_kineto=True,
+            use_device="cuda" if cuda and gpu_kernels else None,
+            profile_memory=not cuda or operations,  # of a GPU only for the Chrome trace
+        )
+        with profiler_of_pass as profiler, gpu_allocations as changes:
             yield trace
             with mark(LAST):
                 pass
@@ -122,7 +141,7 @@ def recording(
         roots: Sequence[Event] = profiler.kineto_results.experimental_event_tree()
         if not any(_name(root) == LAST for root in roots):  # a second profiler takes the place of the first and ends it
             raise RuntimeError("the memory of a pass is recorded by torch's profiler, and the model runs that itself: only one can run")
-        _Reader(trace, "cuda" if cuda else "cpu").read(nested_by_time(roots) if cuda and gpu_kernels else roots)
+        _Reader(trace, changes).read(nested_by_time(roots) if cuda and gpu_kernels else roots)
 
 
 def mark(name: str) -> record_function:
@@ -131,27 +150,27 @@ def mark(name: str) -> record_function:
 
 
 class _Reader:
-    """Fill a trace from the profiler's tree of events, in two walks: one finds which forward operation made each node, one sums up."""
+    """Fill a trace from the profiler's tree of events, in two walks: one finds which forward operation made each node, one sums up.
 
-    def __init__(self, trace: Trace, device: str) -> None:
-        self.trace, self.device = trace, device
+    Args:
+        changes: allocations and releases on a GPU, in their order; None: those of the CPU, from the events.
+    """
+
+    def __init__(self, trace: Trace, changes: list[Change] | None = None) -> None:
+        self.trace, self.on_cpu = trace, changes is None
         self.origin: dict[int, tuple[int | None, str]] = {}  # sequence number -> step and phase of the forward operation
-        self.changes: list[tuple[int, int, int, int]] = []  # ns, address, signed bytes, total
+        self.changes = changes or []
+        self.outside_ns = 0  # time of nodes that run in a thread of their own, as a GPU's do, not inside the range of backward
 
     def read(self, roots: Sequence[Event]) -> None:
         for root in roots:
             self._find_origins(root, None, REST)
-        self.backward_from = self.trace.marks.get(BACKWARD, (NEVER, NEVER))[0]
         for root in roots:
             self._visit(root, None)
         self._pair_blocks()
         backward = Scope(BACKWARD, None, REST)
-        if backward in self.trace.scope_times and not any(_range(child).startswith(NODE) for child in self._children_of_mark(roots)):
-            nodes = sum(time.host_ns for scope, time in self.trace.scope_times.items() if scope.direction == BACKWARD and scope != backward)
-            self.trace.scope_times[backward].host_ns -= nodes  # a GPU's nodes run in a thread of their own, not inside the range
-
-    def _children_of_mark(self, roots: Sequence[Event]) -> list[Event]:
-        return [child for root in roots if _range(root) == BACKWARD for child in root.children]
+        if BACKWARD in self.trace.marks and backward in self.trace.scope_times:
+            self.trace.scope_times[backward].host_ns -= self.outside_ns
 
     def _find_origins(self, event: Event, step: int | None, phase: str) -> None:
         name = _range(event)
@@ -173,8 +192,8 @@ class _Reader:
     def _visit(self, event: Event, scope: Scope | None) -> None:
         if _name(event) == "[memory]":
             fields = event.extra_fields
-            if isinstance(fields, _ExtraFields_Allocation) and fields.device.type == self.device:
-                self.changes.append((event.start_time_ns, fields.ptr, fields.alloc_size, fields.total_allocated))
+            if self.on_cpu and isinstance(fields, _ExtraFields_Allocation) and fields.device.type == "cpu":
+                self.changes.append(Change(event.start_time_ns, fields.ptr, fields.alloc_size, fields.total_allocated))
             return
         entered = self._entered(event, _range(event), scope)
         if entered is not None:
@@ -183,6 +202,8 @@ class _Reader:
             times.count += 1
             if scope is not None:
                 self.trace.scope_times[scope].host_ns -= event.duration_time_ns
+            elif _range(event).startswith(NODE):
+                self.outside_ns += event.duration_time_ns
             scope = entered
         elif scope is not None and is_kernel(event):
             self.trace.scope_times[scope].device_ns += event.duration_time_ns
@@ -210,7 +231,7 @@ class _Reader:
     def _pair_blocks(self) -> None:
         self.changes.sort()
         open_blocks = {block.address: block for block in self.trace.blocks}
-        start_bytes = self.changes[0][3] - self.changes[0][2] if self.changes else 0
+        start_bytes = self.changes[0].total_bytes - self.changes[0].size_bytes if self.changes else 0
         for when_ns, address, size_bytes, total in self.changes:
             self.trace.totals.append((when_ns, total - start_bytes))
             if size_bytes > 0:

@@ -11,6 +11,7 @@ from mann_bench.measure.nesting import nested_by_time
 from mann_bench.measure.trace import BACKWARD, FORWARD, NODE, REST, Block, Scope, Trace, _Reader, held_at, mark, recording
 from mann_bench.models import NTM
 from mann_bench.models.phases import phase, steps
+from tests.support.gpu_memory import FakeHistory
 
 
 class Slow(torch.autograd.Function):
@@ -162,7 +163,7 @@ def launch(start, kernel, nested=False):
 
 def read(*roots):
     trace = Trace()
-    _Reader(trace, "cuda").read(list(roots))
+    _Reader(trace, []).read(list(roots))
     return trace
 
 
@@ -226,21 +227,39 @@ def test_nesting_by_time_is_the_profilers_own_where_nothing_cuts_it():
     assert trace.profiler.kineto_results is not None
     roots = trace.profiler.kineto_results.experimental_event_tree()
     again = Trace()
-    _Reader(again, "cpu").read(nested_by_time(roots))
+    _Reader(again).read(nested_by_time(roots))
     assert again.scope_times == trace.scope_times
     assert len(again.blocks) == len(trace.blocks)
 
 
-@pytest.mark.parametrize(("gpu_kernels", "use_device"), [(False, None), (True, "cuda")])
-def test_memory_of_a_gpu_is_recorded_without_its_profiler(gpu_kernels, use_device, monkeypatch):
-    asked = []
+@pytest.mark.parametrize(
+    ("asked", "use_device", "profile_memory"),
+    [({}, None, False), ({"operations": True}, None, True), ({"operations": True, "gpu_kernels": True}, "cuda", True)],
+)
+def test_memory_of_a_gpu_is_recorded_without_its_profiler(asked, use_device, profile_memory, monkeypatch):
+    options = {}
 
-    def profile(**options):
-        asked.append(options.pop("use_device"))
-        return torch.autograd.profiler.profile(**options)
+    def profile(**given):
+        options.update(given)
+        return torch.autograd.profiler.profile(**{**given, "use_device": None})
 
     for name in ("profile", "_RangesAndMemory"):
         monkeypatch.setattr(f"mann_bench.measure.trace.{name}", profile)
-    with recording("cuda", gpu_kernels=gpu_kernels):
-        pass
-    assert asked == [use_device]
+    history = FakeHistory()
+    with recording("cuda", history=history, **asked) as trace:
+        on_gpu = history.allocate(4000)
+        torch.ones(1000)  # what the profiler reports of the CPU is not counted for the GPU
+    assert (options["use_device"], options["profile_memory"]) == (use_device, profile_memory)
+    assert [(block.address, block.size_bytes) for block in trace.blocks] == [(on_gpu.data_ptr(), 4000)]
+
+
+def test_time_of_nodes_in_a_thread_of_their_own_is_counted_once():
+    """Of a backward on a GPU, the nodes run beside the range, except what the waiting thread does itself."""
+    here = Event(f"{NODE}GraphRoot", 12, 15, sequence_number=-1)
+    node = Event(f"{NODE}MmBackward0", 20, 60, sequence_number=7)
+    op = Event("aten::mm", 1, 9, sequence_number=7)
+    forward = Event(FORWARD, 0, 10, Event("step 0", 0, 10, op, sequence_number=-1), sequence_number=-1)
+    trace = read(forward, Event(BACKWARD, 10, 70, here, sequence_number=-1), node)
+    assert trace.scope_times[Scope(BACKWARD, None, REST)].host_ns == 60 - 40
+    assert trace.scope_times[Scope(BACKWARD, 0, REST)].host_ns == 40
+    assert trace.step_ends[BACKWARD] == {0: 60}
