@@ -43,5 +43,7 @@ def test_every_allocation_is_recorded_at_the_time_of_its_range(gpu):
     assert end < blocks[5000].born_ns
     assert not blocks[1000].lives_at(2**62)
     assert not blocks[2000].lives_at(2**62)
-    assert [total for _, total in trace.totals] == [1000, 3000, 6000, 11000, 10000, 8000]
+    totals = [total for _, total in trace.totals]
+    assert totals[:4] == [1000, 3000, 6000, 11000]
+    assert totals[4:] in ([10000, 8000], [9000, 8000])  # the first two are released in either order
     assert {tensor.untyped_storage().data_ptr() for tensor in kept} == {blocks[size].address for size in (3000, 5000)}
