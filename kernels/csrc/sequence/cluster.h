@@ -20,8 +20,8 @@ MB_FN Count padded(Count n) {
     return (n + aligned - 1) / aligned * aligned;
 }
 
-// One batch element. The shared memory of a block has the right factor of a product, then rows of two matrices; what it
-// takes is said again in kernels/sequence/cluster.py.
+// One batch element. The shared memory of a block has scratch, the right factor of a product, then rows of two matrices;
+// what it takes is said again in kernels/sequence/cluster.py.
 template <class Element>
 struct ClusterPass {
     const Block& block;
@@ -44,7 +44,7 @@ struct ClusterPass {
           P(element.P),
           X(a.input_size),
           units(block.share(H)),
-          vector(block.shared_memory()),
+          vector(block.shared_memory() + scratch_bytes / static_cast<int64_t>(sizeof(Real))),
           next(vector + padded(longest)) {}
 
     // Weight of [h_{t-1}, r_{t-1}] component k for gate j, of [4H, C].
