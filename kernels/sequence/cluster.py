@@ -20,7 +20,6 @@ VARIABLE = "MANN_BENCH_CLUSTER"
 AUTOMATIC, ONE_BLOCK, CLUSTERS = ("",), ("0", "1"), (str(cubin.CLUSTER_BLOCKS),)  # its values; not set is the first
 ENTRIES = ("mb_forward_cluster", "mb_backward_cluster")
 ALIGNMENT_BYTES = 16  # of a row in shared memory
-SCRATCH_BYTES = 24 * 1024  # `scratch_bytes` of csrc/block/cuda.h
 
 
 class Room(NamedTuple):
@@ -94,7 +93,7 @@ def _room(real: str, store: str, width: int, needed: int, index: int) -> Room:
 
 
 def shared_bytes(which: Build, size: Sizes, blocks: int) -> int:
-    """Bytes of shared memory a block: scratch, the right factor of a product, and its share of the weights of forward or of backward."""
+    """Bytes of shared memory a block: the right factor of a product, and its share of the weights of forward or of backward."""
     number_bytes: int = getattr(torch, which.real).itemsize
     hidden, interface, gates = size["hidden"], size["interface_size"], 4 * size["hidden"]
     carry = hidden + size["heads"] * size["width"]
@@ -108,4 +107,4 @@ def shared_bytes(which: Build, size: Sizes, blocks: int) -> int:
 
     forward = padded(carry) + 4 * share(hidden) * padded(carry) + share(interface) * padded(hidden)
     backward = padded(max(gates, interface)) + share(hidden) * padded(interface) + share(carry) * padded(gates)
-    return SCRATCH_BYTES + max(forward, backward) * number_bytes
+    return max(forward, backward) * number_bytes

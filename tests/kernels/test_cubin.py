@@ -13,16 +13,16 @@ RELEASE = "13.0"  # of nvcc: the limits are those of its code
 REGISTERS = 128  # more, and a block of 512 threads does not fit
 # The most instructions, and instructions that load from or store to the stack. Just above what is reached.
 LIMITS = {
-    "mb_forward": (15_200, 24),
-    "mb_forward_step": (15_400, 0),
-    "mb_forward_cluster": (14_800, 12),
+    "mb_forward": (15_200, 6),
+    "mb_forward_step": (15_400, 40),
+    "mb_forward_cluster": (15_000, 54),
     "mb_backward": (9_600, 0),
     "mb_backward_cluster": (7_700, 28),
-    "mb_search_part": (1_800, 20),
+    "mb_search_part": (1_850, 0),
     "mb_lsh_query": (3_500, 0),
     "mb_lsh_update": (1_500, 0),
     "mb_lsh_hash": (1_600, 0),
-    "mb_topk_part": (1_700, 0),
+    "mb_topk_part": (1_850, 0),
     "mb_link_steps": (2_300, 0),
     "mb_link_update": (1_050, 0),
     "mb_undo": (1_700, 0),
@@ -55,7 +55,7 @@ def test_size_and_spills(name, found):
 def test_registers(found):
     """`mb_input` alone has a local array: it is not launched on a GPU."""
     assert {name for name, kernel in found.items() if kernel.registers > REGISTERS} == set()
-    assert {name for name, kernel in found.items() if kernel.stack_bytes > (64 if kernel.cluster_blocks else 32)} == {"mb_input"}
+    assert {name for name, kernel in found.items() if kernel.stack_bytes > (96 if kernel.cluster_blocks else 48)} == {"mb_input"}
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,6 @@ struct ScoredRow {
     }
 };
 
-constexpr int64_t scratch_bytes = 24 * 1024;  // of a GPU block's shared memory; said again in kernels/sequence/cluster.py
 constexpr Count most_cluster_blocks = 8;
 
 // What a block of a cluster does of n things.

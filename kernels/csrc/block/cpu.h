@@ -111,7 +111,6 @@ struct Block {
     static constexpr int64_t tile_size = RhsBatch::max_count;    // elements of a batch tile
     static constexpr int64_t chunk_rows = 1024, link_rows = 64;  // rows of a chunk, of a link matrix at least
     int64_t chunk_threads;                                       // that share the loops over chunks
-    Real* scratch(Real* in_global, int64_t) const { return in_global; }  // where scratch is
     int64_t size() const { return 1; }
     void sync() const {}
     template <class F>

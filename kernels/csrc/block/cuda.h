@@ -9,8 +9,8 @@
 
 namespace mb {
 
-// The lanes that score a tile of rows together in a scan: coalesced loads, of four rows in flight. They score four heads
-// at a time; lane 2 h keeps the lists of head h of the four.
+// The lanes that score a tile of rows together in a scan: coalesced loads, of four rows in flight. They score four
+// heads at a time; lane 2 h keeps the lists of head h of the four.
 struct LaneTile {
     static constexpr Count lanes = 8, rows = 4, heads = 4, per_warp = 32 / lanes;
     MB_FN Count rank() const { return thread_of_block() / lanes; }
@@ -130,17 +130,6 @@ struct Block {
     static constexpr Count cluster_size = 1;
     MB_FN Count cluster_rank() const { return 0; }
 #endif
-    // Where n Reals of scratch are: in shared memory if they fit, as a load from there takes a fraction of the time, else
-    // in global memory. Scratch keeps nothing from one launch to the next, and no block of a cluster reads another's.
-    MB_FN Real* scratch(Real* in_global, int64_t n) const {
-#ifdef MB_CLUSTER
-        Real* const in_shared = shared_memory();
-#else
-        __shared__ float4 all[scratch_bytes / sizeof(float4)];
-        Real* const in_shared = reinterpret_cast<Real*>(all);
-#endif
-        return n * static_cast<int64_t>(sizeof(Real)) <= scratch_bytes ? in_shared : in_global;
-    }
     MB_FN Share share(Count n) const { return share_of(n, cluster_rank(), cluster_size); }
     template <class F>
     MB_FN void for_each_in_share(Count n, F f) const {

@@ -108,7 +108,6 @@ struct Block {
     int64_t rank;      // in the cluster
     Real* own_memory;  // of this block alone
 
-    Real* scratch(Real* in_global, int64_t) const { return in_global; }  // where scratch is
     int64_t size() const { return emulated_threads; }
     void sync(const char* file = __builtin_FILE(), int line = __builtin_LINE()) const { wait_for(barrier, file, line); }
 #ifdef MB_CLUSTER

@@ -20,8 +20,8 @@ MB_FN Count padded(Count n) {
     return (n + aligned - 1) / aligned * aligned;
 }
 
-// One batch element. The shared memory of a block has scratch, the right factor of a product, then rows of two matrices;
-// what it takes is said again in kernels/sequence/cluster.py.
+// One batch element. The shared memory of a block has the right factor of a product, then rows of two matrices; what it
+// takes is said again in kernels/sequence/cluster.py.
 template <class Element>
 struct ClusterPass {
     const Block& block;
@@ -44,7 +44,7 @@ struct ClusterPass {
           P(element.P),
           X(a.input_size),
           units(block.share(H)),
-          vector(block.shared_memory() + scratch_bytes / static_cast<int64_t>(sizeof(Real))),
+          vector(block.shared_memory()),
           next(vector + padded(longest)) {}
 
     // Weight of [h_{t-1}, r_{t-1}] component k for gate j, of [4H, C].
@@ -126,8 +126,8 @@ struct ClusterForward : ClusterPass<ForwardElement<fixed_width>> {
     MB_FN void query_index(int64_t t) {
         const Share heads = block.share(element.R);
         block.cluster_sync();  // the rows and tables as this step's write leaves them
-        const int64_t before = lsh_query_scratch(a, heads.first, element.K) +
-                               block.cluster_rank() * lsh_query_scratch(a, 0, element.K);
+        const int64_t before =
+            lsh_query_scratch(a, heads.first, element.K) + block.cluster_rank() * lsh_query_scratch(a, 0, element.K);
         element.query_index(t, heads, element.workspace + before);
         block.cluster_sync();  // the rows found
     }

@@ -54,7 +54,7 @@ struct Element : ControllerElement {
           norms(a.norms + element * a.slots) {
         strengths = R * W, values = strengths + (a.strength ? R : 0), alphas = values + V * W;
         gammas = alphas + V, modes = gammas + V;
-        Real* next = block.scratch(a.scratch + element * a.scratch_stride, a.scratch_stride);
+        Real* next = a.scratch + element * a.scratch_stride;
         const auto take = [&](int64_t n) {
             Real* taken = next;
             next += n;
