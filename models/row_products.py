@@ -64,7 +64,7 @@ def sum_in_parts(weights: Tensor, rows: Tensor, parts: int) -> Tensor:
     """Compute `weights @ rows` as the sum of `parts` products over N / parts rows each."""
     if parts == 1:
         return weights @ rows
-    sums = weights.unflatten(2, (parts, -1)).transpose(1, 2) @ rows.unflatten(1, (parts, -1))  # [B, parts, R, W]
+    sums: Tensor = weights.unflatten(2, (parts, -1)).transpose(1, 2) @ rows.unflatten(1, (parts, -1))  # [B, parts, R, W]
     return sums.sum(1)
 
 
