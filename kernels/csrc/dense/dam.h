@@ -98,7 +98,6 @@ struct DamForward : DamElement {
             find_least_used(own);
         });
     }
-    MB_FN void store_last_states() { store_last_controller(); }
 
     // Visible after the next sync.
     MB_FN void activate_interface(int64_t t) {

@@ -80,12 +80,6 @@ struct DncForward : DncElement {
         scores = scratch.take((R + 1) * N);
     }
 
-    MB_FN void load_first_states() {
-        load_first_controller();
-        block.sync();
-    }
-    MB_FN void store_last_states() { store_last_controller(); }
-
     // Visible after the next sync.
     MB_FN void activate_interface(int64_t t) {
         Real* const p = interface(t);

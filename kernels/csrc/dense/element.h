@@ -33,6 +33,13 @@ struct DenseElement : ControllerElement {
         grad_hidden = scratch.take(H);
     }
 
+    // The states of the memory are read and written where they are.
+    MB_FN void load_first_states() {
+        load_first_controller();
+        block.sync();
+    }
+    MB_FN void store_last_states() { store_last_controller(); }
+
     // Where the state [B, n] after t steps is.
     MB_FN Real* state_at(Real* first, Real* tape, Real* last, int64_t t, int64_t n) const {
         if (t == 0 || t == a.steps) return (t ? last : first) + b * n;

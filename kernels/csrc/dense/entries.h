@@ -25,23 +25,6 @@
 namespace mb {
 
 template <class Element>
-struct DenseForward : ControllerTile<Element> {
-    typedef ControllerTile<Element> Tile;
-    using Tile::Tile, Tile::block, Tile::a, Tile::clocks, Tile::for_each_element, Tile::controller;
-
-    MB_FN void run() {
-        clocks().start(block);
-        for_each_element([](Element& element) { element.load_first_states(); });
-        clocks().end_of(block, Phase::rest);
-        for (int64_t t = 0; t < a.steps; ++t) {
-            controller(t);
-            for_each_element([&](Element& element) { element.step(t); });
-        }
-        for_each_element([](Element& element) { element.store_last_states(); });
-    }
-};
-
-template <class Element>
 struct DenseBackward : ControllerTile<Element> {
     typedef ControllerTile<Element> Tile;
     using Tile::Tile, Tile::block, Tile::a, Tile::clocks, Tile::for_each_element, Tile::controller_backward;
@@ -75,7 +58,7 @@ MB_FN void ntm_scratch(const Block& block, const Arguments& a, int64_t) {
 
 template <int fixed_width>
 MB_FN void ntm_forward(const Block& block, const Arguments& a, int64_t tile) {
-    DenseForward<NtmForward<fixed_width>>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
+    ForwardTile<NtmForward<fixed_width>>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
 }
 template <int fixed_width>
 MB_FN void ntm_backward(const Block& block, const Arguments& a, int64_t tile) {
@@ -89,7 +72,7 @@ MB_FN void dam_scratch(const Block& block, const Arguments& a, int64_t) {
 }
 template <int fixed_width>
 MB_FN void dam_forward(const Block& block, const Arguments& a, int64_t tile) {
-    DenseForward<DamForward<fixed_width>>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
+    ForwardTile<DamForward<fixed_width>>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
 }
 template <int fixed_width>
 MB_FN void dam_backward(const Block& block, const Arguments& a, int64_t tile) {
@@ -103,7 +86,7 @@ MB_FN void dnc_scratch(const Block& block, const Arguments& a, int64_t) {
 }
 template <int fixed_width>
 MB_FN void dnc_forward(const Block& block, const Arguments& a, int64_t tile) {
-    DenseForward<DncForward<fixed_width>>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
+    ForwardTile<DncForward<fixed_width>>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
 }
 template <int fixed_width>
 MB_FN void dnc_backward(const Block& block, const Arguments& a, int64_t tile) {

@@ -58,12 +58,6 @@ struct NtmForward : NtmElement {
     MB_FN NtmForward(const Block& block, const Arguments& a, int64_t element)
         : NtmElement(block, a, element, fixed_width ? fixed_width : a.width) {}
 
-    MB_FN void load_first_states() {
-        load_first_controller();
-        block.sync();
-    }
-    MB_FN void store_last_states() { store_last_controller(); }
-
     // Visible after the next sync.
     MB_FN void activate_interface(int64_t t) {
         Real* const p = interface(t);

@@ -155,4 +155,22 @@ struct ControllerTile : BatchTile<Element> {
     }
 };
 
+// Forward of all models. Element: as for ControllerTile, with `load_first_states`, `step` and `store_last_states`.
+template <class Element>
+struct ForwardTile : ControllerTile<Element> {
+    typedef ControllerTile<Element> Tile;
+    using Tile::Tile, Tile::block, Tile::a, Tile::clocks, Tile::for_each_element, Tile::controller;
+
+    MB_FN void run() {
+        clocks().start(block);
+        for_each_element([](Element& element) { element.load_first_states(); });
+        clocks().end_of(block, Phase::rest);
+        for (int64_t t = 0; t < a.steps; ++t) {
+            controller(t);
+            for_each_element([&](Element& element) { element.step(t); });
+        }
+        for_each_element([](Element& element) { element.store_last_states(); });
+    }
+};
+
 }  // namespace mb

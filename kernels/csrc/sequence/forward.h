@@ -55,6 +55,9 @@ struct ForwardElement : Element {
         });
     }
 
+    // The step after its controller.
+    MB_FN void step(int64_t t) { write(t), read(t); }
+
     MB_FN void write(int64_t t) {
         gather_support(t);
         const Real* p = interface(t);
@@ -242,21 +245,6 @@ struct ForwardElement : Element {
 };
 
 template <int fixed_width>
-struct Forward : ControllerTile<ForwardElement<fixed_width>> {
-    typedef ForwardElement<fixed_width> Element;
-    typedef ControllerTile<Element> Tile;
-    using Tile::Tile, Tile::block, Tile::a, Tile::clocks, Tile::for_each_element, Tile::controller;
-
-    MB_FN void run() {
-        clocks().start(block);
-        for_each_element([](Element& element) { element.load_first_states(); });
-        clocks().end_of(block, Phase::rest);
-        for (int64_t t = 0; t < a.steps; ++t) {
-            controller(t);
-            for_each_element([&](Element& element) { element.write(t), element.read(t); });
-        }
-        for_each_element([](Element& element) { element.store_last_states(); });
-    }
-};
+using Forward = ForwardTile<ForwardElement<fixed_width>>;
 
 }  // namespace mb
