@@ -122,10 +122,10 @@ class SequencePass(Recurrence):
         return DifferentiableStates(carry_part[:, :hidden], cell, reads, weights.unflatten(1, (heads, -1)))
 
     def _search(self) -> dict[str, Tensor]:
-        """Allocate the results of thread blocks that share the search of one element's rows; nothing where a single block searches."""
+        """Allocate the results of the blocks that share the search of one element's rows; nothing where a single block searches."""
         sizes, batch = self.sizes, self.sizes["batch"]
         rows = sizes["slots"] if sizes["scan_all"] else sizes["num_candidates"] + sizes["steps"] * sizes["write_heads"]
-        parts = 1 if sizes.get("tables") else search_parts(min(rows, sizes["slots"]), batch, self.device)
+        parts = 1 if sizes.get("tables") else search_parts(min(rows, sizes["slots"]), batch, self.device, sizes["threads"])
         if parts == 1:
             return {}
         self.set_sizes({"parts": parts})
@@ -134,15 +134,13 @@ class SequencePass(Recurrence):
         return {"part_scores": scores, "part_rows": torch.empty_like(scores, dtype=torch.int32), "part_scratch": part_scratch}
 
 
-ROWS_PER_PART = 4096  # one block searches fewer rows faster than a launch of their own would
+ROWS_PER_PART = {"cuda": 4096, "cpu": 16384}  # one block searches fewer rows faster than a launch, or a call, of their own would
 
 
-def search_parts(rows: int, batch: int, device: torch.device) -> int:
-    """Choose the number of blocks that share the search of `rows` rows of each element: two a multiprocessor in all; 1 on the CPU."""
-    if device.type != "cuda":
-        return 1
-    blocks = 2 * torch.cuda.get_device_properties(device).multi_processor_count
-    return max(1, min(rows // ROWS_PER_PART, blocks // batch))
+def search_parts(rows: int, batch: int, device: torch.device, threads: int) -> int:
+    """Choose how many blocks share the search of `rows` rows of each element: two a multiprocessor in all, or one a CPU thread."""
+    blocks = 2 * torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else threads
+    return max(1, min(rows // ROWS_PER_PART[device.type], blocks // batch))
 
 
 class _SamSequence(torch.autograd.Function):

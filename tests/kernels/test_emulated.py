@@ -111,7 +111,7 @@ def test_no_race_with_transposed_weights(name, threads, monkeypatch):
 
 
 def test_no_race_where_many_blocks_search(threads, monkeypatch):
-    monkeypatch.setattr(sequence, "search_parts", lambda rows, batch, device: 3)
+    monkeypatch.setattr(sequence, "search_parts", lambda *sizes: 3)
     model = make("sam-large")
     with threads.instead():
         found = every_entry(model)
@@ -140,7 +140,7 @@ def test_every_removed_barrier_is_detected(threads):
 )
 def test_text_for_the_gpu(width, name, parts, tmp_path_factory, monkeypatch):
     """One host thread per lane: all lanes reach each shuffle, there is no race, and results are those of the reference."""
-    monkeypatch.setattr(sequence, "search_parts", lambda rows, batch, device: parts)
+    monkeypatch.setattr(sequence, "search_parts", lambda *sizes: parts)
     lanes, model = emulator("thread", tmp_path_factory, gpu_width=width), make(name)
     with lanes.instead():
         found = every_entry(model, steps=3)
@@ -220,7 +220,7 @@ def test_text_for_the_gpu_stays_in_bounds(tmp_path_factory):
 )
 def test_text_for_the_gpu_with_buffers_as_in_a_real_call(name, width, parts, options, tmp_path_factory, monkeypatch):
     """Buffers share tensors, so that a load of several numbers which is not aligned there is found; no number overflows."""
-    monkeypatch.setattr(sequence, "search_parts", lambda rows, batch, device: parts)
+    monkeypatch.setattr(sequence, "search_parts", lambda *sizes: parts)
     monkeypatch.setattr(recurrence, "is_short", lambda steps, batch, device: False)  # as on a GPU
     lanes, model = emulator("address,undefined", tmp_path_factory, gpu_width=width, packed=True, **options), make(name)
     with lanes.instead():

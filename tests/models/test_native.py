@@ -9,7 +9,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mann_bench.kernels.native import build
+from mann_bench.kernels.sequence import autograd as sequence
 from mann_bench.kernels.sequence import recurrence
+from mann_bench.kernels.sequence.autograd import search_parts
 from mann_bench.models import SAM, SDNC
 from mann_bench.models.sparse import native
 from tests.support.native import assert_shapes, assert_sound_operators
@@ -205,6 +207,32 @@ def test_threads_change_no_bit(name):
         passes.append(y.detach())
     assert torch.equal(passes[0], passes[1])
     assert torch.equal(passes[0], passes[2])
+
+
+@pytest.mark.parametrize(("batch", "threads"), [(1, 2), (1, 3), (2, 4)])
+@pytest.mark.parametrize(
+    ("kind", "options"), [(SAM, {}), (SAM, {"index": "live"}), (SDNC, {"link_entries": 3})], ids=["sam", "live", "sdnc"]
+)
+def test_threads_that_share_the_rows_of_an_element_change_no_bit(kind, options, batch, threads, monkeypatch):
+    """With fewer elements than threads the search of a large memory is divided; rows past the candidates are in the last part."""
+    calls = []
+    monkeypatch.setattr(sequence, "search_parts", lambda *given: calls.append(search_parts(*given)) or calls[-1])
+    torch.manual_seed(0)
+    model = kind(input_size=5, output_size=4, hidden=20, slots=50_021, word_size=32, heads=2, reads=3, kernels="native", **options)
+    x, passes = torch.randn(6, batch, 5), []
+    before = torch.get_num_threads()
+    for number in (1, threads):
+        torch.set_num_threads(number)
+        try:
+            state = model.initial_state(batch, fill="full" if options.get("index") != "live" else "empty")
+            state.memory.rows.num_candidates = 50_000
+            y, after = model(x, state)
+            gradients = torch.autograd.grad(y.square().sum(), list(model.parameters()))
+        finally:
+            torch.set_num_threads(before)
+        passes.append([y.detach(), after.memory.index, after.memory.weights.detach(), *gradients])
+    assert calls == [1, threads // batch]
+    assert all(torch.equal(one, other) for one, other in zip(*passes, strict=True))
 
 
 @pytest.mark.parametrize("name", MODELS)
