@@ -186,8 +186,12 @@ def test_without_cuda_the_reason_is_given():
 def test_parts_fill_the_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=132))
     card = torch.device("cuda", 0)
-    assert sequence.search_parts(2**20, 1, card) == 256
-    assert sequence.search_parts(2**24, 1, card) == 264
-    assert sequence.search_parts(2**24, 200, card) == 1
-    assert sequence.search_parts(100, 1, card) == 1
-    assert sequence.search_parts(2**24, 1, torch.device("cpu")) == 1
+    assert sequence.search_parts(2**20, 1, card, 1) == 256
+    assert sequence.search_parts(2**24, 1, card, 1) == 264
+    assert sequence.search_parts(2**24, 200, card, 1) == 1
+    assert sequence.search_parts(100, 1, card, 1) == 1
+
+
+@pytest.mark.parametrize(("rows", "batch", "threads", "parts"), [(2**24, 1, 4, 4), (2**24, 3, 4, 1), (2**24, 2, 4, 2), (32_767, 1, 4, 1)])
+def test_parts_on_a_cpu_are_the_threads_of_an_element(rows, batch, threads, parts):
+    assert sequence.search_parts(rows, batch, torch.device("cpu"), threads) == parts

@@ -215,8 +215,13 @@ def test_threads_change_no_bit(name):
 )
 def test_threads_that_share_the_rows_of_an_element_change_no_bit(kind, options, batch, threads, monkeypatch):
     """With fewer elements than threads the search of a large memory is divided; rows past the candidates are in the last part."""
-    calls = []
-    monkeypatch.setattr(sequence, "search_parts", lambda *given: calls.append(search_parts(*given)) or calls[-1])
+    parts = []
+
+    def noted(*given):
+        parts.append(search_parts(*given))
+        return parts[-1]
+
+    monkeypatch.setattr(sequence, "search_parts", noted)
     torch.manual_seed(0)
     model = kind(input_size=5, output_size=4, hidden=20, slots=50_021, word_size=32, heads=2, reads=3, kernels="native", **options)
     x, passes = torch.randn(6, batch, 5), []
@@ -231,7 +236,7 @@ def test_threads_that_share_the_rows_of_an_element_change_no_bit(kind, options, 
         finally:
             torch.set_num_threads(before)
         passes.append([y.detach(), after.memory.index, after.memory.weights.detach(), *gradients])
-    assert calls == [1, threads // batch]
+    assert parts == [1, threads // batch]
     assert all(torch.equal(one, other) for one, other in zip(*passes, strict=True))
 
 
