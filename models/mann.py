@@ -167,8 +167,8 @@ class DenseMANN(MANN[M]):
     def __init__(self, *, kernels: str = "auto", checkpoint: bool = False, compiled: bool = False, **sizes: int) -> None:
         if kernels not in ("auto", "native", "torch"):
             raise ValueError(f"kernels: expected one of auto, native, torch, got {kernels!r}")
-        if kernels == "native" and (checkpoint or compiled):
-            raise ValueError("kernels: expected auto or torch with checkpoint or compiled, which are ways to run torch, got 'native'")
+        if kernels == "native" and compiled:
+            raise ValueError("kernels: expected auto or torch with compiled, which is a way to run torch, got 'native'")
         super().__init__(**sizes)
         self.kernels, self.checkpoint, self.compiled = kernels, checkpoint, compiled
         if compiled:
@@ -198,11 +198,11 @@ class DenseMANN(MANN[M]):
         check_tensors("state.memory", state.memory, self.memory_shapes(x.shape[1]), x.device, x.dtype)
 
     def run(self, x: Tensor, state: MANNState[M]) -> tuple[Tensor, MANNState[M]]:
-        """Run all steps and the output layer, in one native call if that was asked for."""
+        """Run all steps and the output layer, in one native call if that was asked for, or one a checkpointed segment."""
         if self.kernels != "native" or self.backend["kernels"] != "native":
             return super().run(x, state)
         with phase("sequence"):
-            return uncompiled(dense_native.run)(self, x, state)
+            return self.in_segments(functools.partial(uncompiled(dense_native.run), self), x, state)
 
     def step(self, x_t: Tensor, controller: ControllerState, memory: M) -> tuple[ControllerState, M]:
         """Run one time step, compiled or not."""
@@ -210,12 +210,18 @@ class DenseMANN(MANN[M]):
 
     def unroll(self, x: Tensor, state: MANNState[M]) -> tuple[Tensor, MANNState[M]]:
         """Run all steps, in checkpointed segments or as one."""
+        return self.in_segments(super().unroll, x, state)
+
+    def in_segments(
+        self, run: Callable[[Tensor, MANNState[M]], tuple[Tensor, MANNState[M]]], x: Tensor, state: MANNState[M]
+    ) -> tuple[Tensor, MANNState[M]]:
+        """Run all steps by `run`, with checkpoints a segment of ceil(sqrt(T)) steps at a time, which backward runs once more."""
         if not (self.checkpoint and torch.is_grad_enabled()):
-            return super().unroll(x, state)
+            return run(x, state)
         parts = []
-        for segment in x.split(math.isqrt(len(x) - 1) + 1):  # ceil(sqrt(T)) steps
-            features, state = checkpoint(super().unroll, segment, state, use_reentrant=False, preserve_rng_state=False)
-            parts.append(features)
+        for segment in x.split(math.isqrt(len(x) - 1) + 1):
+            part, state = checkpoint(run, segment, state, use_reentrant=False, preserve_rng_state=False)
+            parts.append(part)
         return torch.cat(parts), state
 
     def memory_bytes(self, batch: int, steps: int, mode: str) -> dict[str, int]:
@@ -224,15 +230,18 @@ class DenseMANN(MANN[M]):
         With checkpoints, sqrt(T) states are saved and one segment of sqrt(T) steps at a time is recomputed.
         """
         prediction = super().memory_bytes(batch, steps, mode)
-        if mode == "train" and self.kernels == "native":
-            prediction |= self.native_bytes(batch, steps)
-        elif mode == "train":
-            state = self.state_bytes(batch)
+        if mode != "train":
+            return prediction
+        state, segment = self.state_bytes(batch), math.isqrt(steps - 1) + 1
+        if self.kernels == "native":
+            prediction |= self.native_bytes(batch, segment if self.checkpoint else steps)
+            in_segment = prediction["tape"]
+        else:
             prediction["workspace"] = 5 * state
-            if self.checkpoint:
-                segment = math.isqrt(steps - 1) + 1
-                prediction["workspace"] += segment * (prediction["tape"] // steps)
-                prediction["tape"] = math.ceil(steps / segment) * state
+            in_segment = segment * (prediction["tape"] // steps)
+        if self.checkpoint:
+            prediction["workspace"] += in_segment
+            prediction["tape"] = math.ceil(steps / segment) * state
         return prediction
 
     def native_bytes(self, batch: int, steps: int) -> dict[str, int]:

@@ -142,10 +142,11 @@ def test_prediction_is_near_the_measurement(name):
         assert predicted["tape"] == pytest.approx(measured.bytes_per_step * 12, rel=0.001)
 
 
+@pytest.mark.parametrize(("variant", "steps"), [("plain", 8), ("checkpointed", 20)])
 @pytest.mark.parametrize("kernels", ["auto", "native"])
 @pytest.mark.parametrize("name", ["ntm", "dam", "dnc"])
-def test_predicted_peak_of_the_dense_models(name, kernels):
-    case = Case(suite="s", model=name, slots=1024, steps=8, kernels=kernels)
+def test_predicted_peak_of_the_dense_models(name, kernels, variant, steps):
+    case = Case(suite="s", model=name, variant=variant, slots=1024, steps=steps, kernels=kernels)
     workload = ModelWorkload(case)
     workload.run_pass()
     workload.clear()

@@ -238,9 +238,8 @@ def test_wrong_tensors_are_named(name):
 def test_native_kernels_do_what_is_said_or_refuse(name, monkeypatch):
     with pytest.raises(ValueError, match="kernels: expected one of auto, native, torch, got 'fast'"):
         MODELS[name](**SIZES, kernels="fast")
-    for option in ("checkpoint", "compiled"):
-        with pytest.raises(ValueError, match="kernels: expected auto or torch with checkpoint or compiled"):
-            MODELS[name](**SIZES, kernels="native", **{option: True})
+    with pytest.raises(ValueError, match="kernels: expected auto or torch with compiled"):
+        MODELS[name](**SIZES, kernels="native", compiled=True)
     assert MODELS[name](**SIZES).backend == {"kernels": "torch"}
 
     own = type("Own", (MODELS[name],), {"access": lambda self, *arguments: MODELS[name].access(self, *arguments)})
@@ -251,6 +250,32 @@ def test_native_kernels_do_what_is_said_or_refuse(name, monkeypatch):
     with pytest.warns(RuntimeWarning, match="kernels='native' runs as 'torch': no C"):
         assert model.backend["kernels"] == "torch"
     assert model.fallback == "no C++ compiler found"
+
+
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("steps", [1, 2, 10])
+@pytest.mark.parametrize("name", MODELS)
+def test_checkpoints_change_no_output(name, steps):
+    """Gradients of weights are added up segment by segment, so in another order."""
+    fast, plain = pair(name)
+    segmented = MODELS[name](**SIZES, kernels="native", checkpoint=True).double()
+    segmented.load_state_dict(fast.state_dict())
+    start, x = used_state(plain, 2, "full"), torch.randn(steps, 2, fast.input_size, dtype=torch.float64)
+    (outputs, gradients), (wanted_outputs, wanted_gradients) = run(segmented, x, start), run(fast, x, start)
+    for key, value in wanted_outputs.items():
+        assert torch.equal(outputs[key], value), key
+    assert_equal(gradients, wanted_gradients, 1e-12)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_checkpointed_pass_calls_forward_once_a_segment_and_once_more_in_backward(name, monkeypatch):
+    entries = []
+    called = dense_native.DensePass.call
+    monkeypatch.setattr(dense_native.DensePass, "call", lambda own, entry, *given: (entries.append(entry), called(own, entry, *given))[1])
+    model = MODELS[name](**SIZES, kernels="native", checkpoint=True)
+    model(torch.randn(10, 2, 5))[0].sum().backward()  # segments of 4, 4 and 2 steps
+    forward, backward = f"mb_{name}_forward", f"mb_{name}_backward"
+    assert entries == [forward] * 3 + [forward, backward] * 3
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
