@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mann_bench.data.axes import axes_of
 from mann_bench.data.case import Case
 from mann_bench.data.conditions import RunDescription
 from mann_bench.data.fields import Json
@@ -31,6 +32,7 @@ def describe(suite: Suite) -> RunDescription:
         "suite_text": suite.text,
         "budget": suite.budget.model_dump(),
         "case_ids": [case.case_id for case in suite.cases],
+        "axes": axes_of(suite.cases),
         "started_at": now(),
         "environment": fingerprint(),
     }
