@@ -71,7 +71,8 @@ class RunDescription(Conditions, total=False):
     """Content of `run.json`.
 
     `axes` are the values that each field takes over the cases (`data/axes.py`). `mann-bench run` writes the key `suite_text`;
-    `mann-bench learn` writes `task`, `data` and `run_ids`, and for a study `study` (a `StudyRecord`: which run is for what) and `study_text`.
+    `mann-bench learn` writes `task`, `data` and `run_ids`, and for a study `study` (a `StudyRecord`: which run is for what) and
+    `study_text`.
     """
 
     schema: int
