@@ -1,30 +1,46 @@
 """The command line.
 
-    mann-bench run quick                      sweep, measure, store; ends with the folder and the next command
-    mann-bench run my.toml --models sam,ntm --slots 1k,64k --out runs/mine
-    mann-bench run quick --out runs/mine --resume
-    mann-bench plan scaling                   the cases, predicted bytes and time
-    mann-bench list models|suites|studies
-    mann-bench doctor                         what this machine can do
-    mann-bench doctor --selftest              its ceilings, and whether planted faults are found
-    mann-bench largest sam ntm --memory 4G --seconds 60   the largest N that fits, predicted and measured
-    mann-bench profile sam --slots 1M --steps 100   time and memory of every step and phase, as a page, CSV and traces
-    mann-bench learn toy                      a study: each model with its best rate, over seeds; or one task, as `learn copy`
-    mann-bench report runs/mine               one HTML page, Markdown, CSV, plots
-    mann-bench claims runs/paper              the paper's claims against a run of suite paper
-    mann-bench compare runs/old runs/new      each case: FASTER, SLOWER, SAME or INCONCLUSIVE
-    mann-bench compare main . --suite quick   the same for two states of the code, run side by side
-    mann-bench build-kernels --arch sm_90 --out cubins   GPU kernels for a machine without a compiler; needs no GPU
+\b
+Measure
+  mann-bench run quick                   sweep, measure, store
+  mann-bench run my.toml --models sam,ntm --slots 1k,64k --out runs/mine
+  mann-bench run quick --out runs/mine --resume
+  mann-bench plan scaling                the cases, predicted bytes and time
+  mann-bench profile sam --slots 1M --steps 100
+                                         time and memory of steps and phases
+  mann-bench largest sam ntm --memory 4G --seconds 60
+                                         the largest N, predicted and measured
+  mann-bench learn toy                   a study: models with their best rates
+  mann-bench learn copy                  a quick look at one task
 
-Sizes are written as people write them: 64k = 64 * 2^10, 1M = 2^20. Exit code 0: done; 1: something measured failed; 2: bad usage.
+\b
+Conclude
+  mann-bench report runs/mine            HTML page, Markdown, CSV, plots
+  mann-bench claims runs/paper           the paper's claims against a run
+  mann-bench compare runs/old runs/new   FASTER, SLOWER, SAME, INCONCLUSIVE
+  mann-bench compare main . --suite quick
+                                         two states of the code, side by side
+
+\b
+Look around
+  mann-bench list models                 also suites, studies, tasks, indexes,
+                                         ops, claims
+  mann-bench doctor                      what this machine can do
+  mann-bench doctor --selftest           are planted faults found here?
+  mann-bench build-kernels --arch sm_90 --out cubins
+                                         kernels for a GPU elsewhere
+
+Sizes: 64k = 64 * 2^10, 1M = 2^20. Exit code 0: done; 1: something measured failed; 2: bad usage.
 """
 
 import functools
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
+import mann_bench
 from mann_bench.cli.build_kernels import build_kernels
 from mann_bench.cli.claims import claims
 from mann_bench.cli.compare import compare
@@ -63,14 +79,28 @@ def told(command: Callable[..., None]) -> Callable[..., None]:
 
 
 app = typer.Typer(
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help=(__doc__ or "").replace("\n", "\n\n", 1),
+    help=__doc__,
     rich_markup_mode=None,
 )
 for command in (run, plan, list_, doctor, report, site, compare, claims, profile, largest, learn, build_kernels):
     app.command(command.__name__.rstrip("_").replace("_", "-"))(told(expand(command)))
+
+
+def show_version(asked: bool) -> None:
+    """Print the version and end the command."""
+    if asked:
+        print(f"mann-bench {mann_bench.__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=__doc__)
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")] = False,
+) -> None:
+    """Take the options that precede a command."""
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """`mann-bench compare`: two runs, or two states of the code, against each other."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -53,7 +54,7 @@ def compare(
         wide_console().print(table)
         print(summary(comparison.cases, smallest_change))
         if suite:
-            print(f"results: {folders[0]} {folders[1]}")
+            print("results: " + shlex.join(map(str, folders)))
     for sentence in broken:
         tell(f"failed: {shortened(sentence)}")
     raise typer.Exit(1 if broken else 0)

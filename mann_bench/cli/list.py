@@ -1,43 +1,50 @@
-"""`mann-bench list`: the models, the suites and the studies."""
+"""`mann-bench list`: what there is to measure, to train on and to judge, by name."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated
 
 import typer
+from rich.padding import Padding
 from rich.table import Table
 
 from mann_bench.cli.console import wide_console
+from mann_bench.cli.listings import LISTINGS, Row
 from mann_bench.cli.options import AsJson
 from mann_bench.data.errors import UsageError
-from mann_bench.data.registry import describe_models
-from mann_bench.data.suite import load_suite, suite_names
-from mann_bench.learn.study import Study, load_study, study_names
+from mann_bench.data.registry import did_you_mean
+
+IN_BLOCKS = ("models", "tasks", "studies")  # have too many facts for a table
 
 
 def list_(
-    what: Annotated[str, typer.Argument(metavar="models|suites|studies")] = "models",
+    what: Annotated[str, typer.Argument(metavar="|".join(LISTINGS), autocompletion=lambda: list(LISTINGS))] = "models",
     as_json: AsJson = False,
 ) -> None:
-    """List the models (source, cost per step, options, parameters), the suites of `run`, or the studies of `learn`."""
-    listings: Mapping[str, Callable[[], Sequence[Mapping[str, str | int | list[str]]]]] = {
-        "models": describe_models,
-        "suites": lambda: [{"name": s.name, "cases": len(s.cases), "description": s.description} for s in map(load_suite, suite_names())],
-        "studies": lambda: [_describe(study) for study in map(load_study, study_names())],
-    }
-    if what not in listings:
-        raise UsageError(f"list: expected models, suites or studies, got {what!r}")
-    rows = listings[what]()
+    """List models, suites, studies, tasks of `learn`, indexes of sparse models, ops of suite kernels, or the paper's claims."""
+    if what not in LISTINGS:
+        raise UsageError(f"list: expected one of {', '.join(LISTINGS)}, got {what!r}{did_you_mean(what, list(LISTINGS))}")
+    rows = LISTINGS[what]()
     if as_json:
         print(json.dumps(rows))
-        return
-    table = Table(*rows[0], show_lines=what == "models")
+    elif what in IN_BLOCKS:
+        print_blocks(rows)
+    else:
+        table = Table(*rows[0])
+        for row in rows:
+            table.add_row(*map(_text, row.values()))
+        wide_console().print(table)
+
+
+def print_blocks(rows: list[Row]) -> None:
+    """Print each row as its name and, indented, a line for each other fact; long facts are wrapped."""
+    output = wide_console()
     for row in rows:
-        table.add_row(*(", ".join(value) if isinstance(value, list) else str(value) for value in row.values()))
-    wide_console().print(table)
+        name, *facts = ((head, _text(value)) for head, value in row.items())
+        output.print(name[1])
+        for head, text in facts:
+            if text:
+                output.print(Padding(f"{head}: {text}", (0, 0, 0, 4)))
 
 
-def _describe(study: Study) -> dict[str, str | int | list[str]]:
-    choosing, reported = study.run_counts()
-    tasks = list(dict.fromkeys(entry.task for entry in study.tasks))
-    return {"name": study.name, "tasks": tasks, "runs that choose": choosing, "reported": reported, "description": study.description}
+def _text(value: str | int | list[str]) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value)

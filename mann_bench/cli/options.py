@@ -13,15 +13,35 @@ import typer
 from pydantic import ValidationError
 
 from mann_bench.cli.console import tell
-from mann_bench.data.case import Case
+from mann_bench.data.case import Case, full_name
 from mann_bench.data.errors import UsageError, first_error
-from mann_bench.data.registry import MODEL_WORKLOAD, find_model, split_variant
-from mann_bench.data.suite import Suite, load_suite, select
+from mann_bench.data.registry import BUILT_INS, MODEL_WORKLOAD, find_model, split_variant
+from mann_bench.data.suite import Suite, load_suite, select, suite_names
 from mann_bench.data.units import parse_size
 from mann_bench.machine.devices import check_device, why_no_device
 from mann_bench.machine.processor import usable_threads
 
-SuiteName = Annotated[str, typer.Argument(metavar="SUITE|FILE.toml", help="a shipped suite (`mann-bench list suites`) or a TOML file")]
+
+def complete_suite(typed: str) -> list[str]:
+    """Shell completion: shipped suites, and folders and TOML files that begin with what is typed."""
+    folder = Path(typed if typed.endswith("/") else Path(typed).parent)
+    files = folder.iterdir() if folder.is_dir() else ()
+    return [*suite_names(), *(f"{path}/" if path.is_dir() else str(path) for path in files if path.is_dir() or path.suffix == ".toml")]
+
+
+def complete_model(typed: str) -> list[str]:
+    """Shell completion: the built-in models with their variants, after the last comma of what is typed."""
+    before, comma, _ = typed.rpartition(",")
+    names = [full_name(entry.name, variant) for entry in BUILT_INS.values() for variant in entry.variants]
+    return [f"{before}{comma}{name}" for name in names if f"{before}{comma}{name}".startswith(typed)]
+
+
+SuiteName = Annotated[
+    str,
+    typer.Argument(
+        metavar="SUITE|FILE.toml", help="a shipped suite (`mann-bench list suites`) or a TOML file", autocompletion=complete_suite
+    ),
+]
 OwnModel = Annotated[list[str] | None, typer.Option(help="a model of your own, package.module:factory; may be repeated")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads a case may use")]
@@ -34,7 +54,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a program t
 class SuiteOptions:
     """Options that change a suite. A command takes them as one parameter; `expand` makes them options of the command."""
 
-    models: Annotated[str | None, typer.Option(help="only these, comma-separated; a variant as ntm-checkpointed")] = None
+    models: Annotated[
+        str | None, typer.Option(help="only these, comma-separated; a variant as ntm-checkpointed", autocompletion=complete_model)
+    ] = None
     model: OwnModel = None
     slots: Annotated[str | None, typer.Option(help="memory sizes instead of the suite's, as 1k,64k,1M (k = 2^10, M = 2^20)")] = None
     device: Device = None

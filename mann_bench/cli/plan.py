@@ -1,14 +1,46 @@
-"""`mann-bench plan`: the predicted cost of a suite."""
+"""`mann-bench plan`: the cases of a suite and what they will take."""
 
 import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import typer
 from rich.table import Table
 
 from mann_bench.cli.console import tell, wide_console
 from mann_bench.cli.options import AsJson, SuiteName, SuiteOptions
-from mann_bench.data.labels import LETTERS, Labels
-from mann_bench.data.units import format_bytes, format_slots
+from mann_bench.data.case import Case
+from mann_bench.data.labels import FIELDS, LETTERS
+from mann_bench.data.suite import Budget
+from mann_bench.data.units import format_bytes, format_duration, format_slots
+
+# Fields of a case that the plan shows: a column where they vary, and a line above the table where they do not.
+SHOWN = ("kernels", "index", "mode", *FIELDS)
+
+
+class Outlook(NamedTuple):
+    """What is known of a case before it runs.
+
+    Attributes:
+        size_bytes: predicted; None if unknown.
+        seconds: predicted; 0 if it is not run.
+        problem: why it can never be built, or None.
+        unavailable: what this machine lacks for it, or None.
+    """
+
+    case: Case
+    size_bytes: int | None
+    bytes_by_cause: dict[str, int] | None
+    seconds: float
+    problem: str | None
+    unavailable: str | None
+    over_budget: bool
+
+    @property
+    def remark(self) -> str:
+        """What stands in place of the time of a case that is not run; sentences under the table say more."""
+        return "never" if self.problem else "not here" if self.unavailable else "too large" if self.over_budget else ""
 
 
 def plan(
@@ -16,41 +48,78 @@ def plan(
     options: SuiteOptions,
     as_json: AsJson = False,
 ) -> None:
-    """Show the cases of a suite with predicted bytes and time, and those that can never be built; nothing is run."""
-    planned = options.load(suite)
-    from mann_bench.measure.predict import predict, why_unbuildable
+    """Show the cases of a suite with predicted bytes and time, those that this machine cannot run, and those that can never be built.
 
-    predictions = [predict(case, planned.budget) for case in planned.cases]
-    planned_bytes = zip(planned.cases, predictions, strict=True)
-    problems = [why_unbuildable(case) if prediction.total_bytes is None else None for case, prediction in planned_bytes]
+    Nothing is run.
+    """
+    planned = options.load(suite)
+    outlooks = look_ahead(planned.cases, planned.budget)
+    problems = Counter(outlook.problem for outlook in outlooks if outlook.problem)
     if as_json:
         rows = [
             {
-                "case_id": case.case_id,
-                "case": case.model_dump(),
-                "bytes": prediction.total_bytes,
-                "bytes_by_cause": prediction.bytes_by_cause,
-                "seconds": round(prediction.seconds, 1),
-                "problem": problem,
+                "case_id": outlook.case.case_id,
+                "case": outlook.case.model_dump(),
+                "bytes": outlook.size_bytes,
+                "bytes_by_cause": outlook.bytes_by_cause,
+                "seconds": round(outlook.seconds, 1),
+                "problem": outlook.problem,
+                "unavailable": outlook.unavailable,
+                "over_budget": outlook.over_budget,
             }
-            for case, prediction, problem in zip(planned.cases, predictions, problems, strict=True)
+            for outlook in outlooks
         ]
         print(json.dumps(rows))
-        raise typer.Exit(1 if any(problems) else 0)
-    others = [name for name in Labels(planned.cases).fields if name not in ("batch", "steps", "fill", "device")]
-    heads = ("model", "variant", "kernels", "index", "N", "B", "T", "fill", "mode", "device", *(LETTERS.get(name, name) for name in others))
-    table = Table(*heads, "predicted", "seconds", "")
-    for case, prediction, problem in zip(planned.cases, predictions, problems, strict=True):
+        raise typer.Exit(1 if problems else 0)
+    print_table(outlooks)
+    skipped = sum(bool(outlook.remark) for outlook in outlooks)
+    total = format_duration(sum(outlook.seconds for outlook in outlooks))
+    kept = f", {skipped} of them not run" if skipped else ""
+    if too_large := sum(outlook.remark == "too large" for outlook in outlooks):
+        tell(f"warning: {too_large} cases take more than the budget of {format_bytes(planned.budget.memory)} and are skipped")
+    print(
+        f"{len(outlooks)} cases{kept}, about {total}, within a factor of three; memory budget {format_bytes(planned.budget.memory)} a case"
+    )
+    for reason, count in Counter(outlook.unavailable for outlook in outlooks if outlook.unavailable and not outlook.problem).items():
+        tell(f"warning: {count} cases are unavailable here: {reason}")
+    for problem, count in problems.items():
+        tell(f"error: {problem}" + (f" ({count} cases)" if count > 1 else ""))
+    raise typer.Exit(1 if problems else 0)
+
+
+def print_table(outlooks: Sequence[Outlook]) -> None:
+    """Print what is the same in all cases as a line, then a row a case of what varies."""
+    cases = [outlook.case for outlook in outlooks]
+    varying = [name for name in SHOWN if len({getattr(case, name) for case in cases}) > 1]
+    same = [f"{LETTERS.get(name, name)} {getattr(cases[0], name)}" for name in SHOWN if name not in varying]
+    output = wide_console()
+    output.print("in all cases: " + ", ".join(same))
+    rows = [["model", "N", *(LETTERS.get(name, name) for name in varying), "predicted", "time"]]
+    for outlook in outlooks:
+        case = outlook.case
+        predicted = format_bytes(outlook.size_bytes) if outlook.size_bytes is not None else "unknown"
+        values = [str(getattr(case, name)) for name in varying]
+        rows.append([case.name, format_slots(case.slots), *values, predicted, outlook.remark or format_duration(round(outlook.seconds))])
+    gap = 2 if sum(max(map(len, column)) + 2 for column in zip(*rows, strict=True)) <= output.width else 1
+    table = Table(*rows[0], box=None, padding=(0, gap, 0, 0))  # no lines: 80 columns hold nine fields
+    for row in rows[1:]:
+        table.add_row(*row)
+    output.print(table)
+
+
+def look_ahead(cases: Sequence[Case], budget: Budget) -> list[Outlook]:
+    """What is known of each case."""
+    from mann_bench.measure.graph import why_no_graph
+    from mann_bench.measure.predict import predict, why_unbuildable
+    from mann_bench.run.runner import why_unavailable
+
+    outlooks = []
+    for case in cases:
+        prediction = predict(case, budget)
         size_bytes = prediction.total_bytes
-        remark = problem or ("over budget" if size_bytes is not None and size_bytes > planned.budget.memory else "")
-        shape = [format_slots(case.slots), str(case.batch), str(case.steps), case.fill, case.mode, case.device]
-        shape += [str(getattr(case, name)) for name in others]
-        predicted = format_bytes(size_bytes) if size_bytes is not None else "unknown"
-        table.add_row(case.model, case.variant, case.kernels, case.index, *shape, predicted, f"{prediction.seconds:.0f}", remark)
-    wide_console().print(table)
-    total_s = sum(prediction.seconds for prediction in predictions)
-    budget = format_bytes(planned.budget.memory)
-    print(f"{len(planned.cases)} cases, about {total_s / 60:.0f} min, within a factor of three; memory budget {budget} a case")
-    for problem in dict.fromkeys(filter(None, problems)):
-        tell(f"error: {problem}")
-    raise typer.Exit(1 if any(problems) else 0)
+        problem = why_unbuildable(case) if size_bytes is None else None
+        unavailable = why_no_graph(case) or why_unavailable(case.device, case.variant, case.index)
+        over_budget = size_bytes is not None and case.device == "cpu" and size_bytes > budget.memory
+        seconds = 0.0 if problem or unavailable or over_budget else prediction.seconds
+        outlooks.append(Outlook(case, size_bytes, prediction.bytes_by_cause, seconds, problem, unavailable, over_budget))
+    return outlooks

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from mann_bench.cli.console import console, stoppable, summarize, writing_to
+from mann_bench.cli.console import console, stoppable, summarize, tell, writing_to
 from mann_bench.cli.options import AsJson, SuiteName, SuiteOptions, new_folder
 from mann_bench.data.errors import UsageError
+from mann_bench.data.units import format_bytes
 
 
 def run(
@@ -38,5 +39,11 @@ def run(
     with stoppable(path):
         statuses = run_and_store(planned, folder, console)
     summarize("cases", folder.results_path, statuses, as_json)
+    only_skipped = set(+statuses) == {"skipped"}
+    if only_skipped:
+        tell(
+            f"warning: nothing was measured, as `mann-bench plan` says beforehand: every case exceeds {format_bytes(budget.memory)}, "
+            "the memory budget of a case; raise it, or give smaller --slots"
+        )
     failed = statuses["error"] + statuses["unverified"]
-    raise typer.Exit(1 if failed or not statuses["ok"] else 0)
+    raise typer.Exit(1 if failed or not (statuses["ok"] or only_skipped) else 0)

@@ -70,8 +70,9 @@ class Conditions(TypedDict, total=False):
 class RunDescription(Conditions, total=False):
     """Content of `run.json`.
 
-    `mann-bench run` writes the key `suite_text`; `mann-bench learn` writes `task`, `data` and `run_ids`, and for a study `study` (a
-    `StudyRecord`: which run is for what) and `study_text`.
+    `axes` are the values that each field takes over the cases (`data/axes.py`). `mann-bench run` writes the key `suite_text`;
+    `mann-bench learn` writes `task`, `data` and `run_ids`, and for a study `study` (a `StudyRecord`: which run is for what) and
+    `study_text`.
     """
 
     schema: int
@@ -80,6 +81,7 @@ class RunDescription(Conditions, total=False):
     task: str
     data: str | None
     case_ids: list[str]
+    axes: dict[str, list[Json]]
     run_ids: list[str]
     study: dict[str, Any]
     study_text: str

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Generic
 
+from mann_bench.data.axes import differing_axes
 from mann_bench.data.conditions import RunDescription, all_conditions, changes, first_conditions
 from mann_bench.data.errors import StorageWarning, UsageError
 from mann_bench.data.files import open_locked, sync_folder, write_atomically
@@ -76,8 +77,11 @@ def _has_conditions(description: Mapping[str, object]) -> bool:
     """Whether what `mann_bench.data.conditions` reads has the types that it expects."""
     later = description.get("resumed", [])
     parts = [description, *later] if isinstance(later, list) else [None]
-    tables = ("environment", "budget", "study")
-    return all(isinstance(part, dict) and all(isinstance(part.get(name, {}), dict) for name in tables) for part in parts)
+    tables = ("environment", "budget", "study", "axes")
+    axes = description.get("axes", {})
+    return all(isinstance(values, list) for values in (axes.values() if isinstance(axes, dict) else ())) and all(
+        isinstance(part, dict) and all(isinstance(part.get(name, {}), dict) for name in tables) for part in parts
+    )
 
 
 class RecordFolder(Generic[RecordT]):
@@ -179,10 +183,7 @@ class RecordFolder(Generic[RecordT]):
         lines.warn()
         self._attempts = Counter(record.case_id for record in self.records)
         if run and not _same_plan(run, description):
-            raise UsageError(
-                f"--resume {self.path}: that run has {len(run.get('case_ids', []))} cases of suite {run.get('suite')!r}, "
-                f"this command plans {len(description['case_ids'])} others of {description['suite']!r}; give the same suite and options"
-            )
+            raise UsageError(f"--resume {self.path}: {_other_plan(run, description)}; give the same suite and options")
         self._run = run or description
         self._now = first_conditions(description)
         known = all_conditions(self._run)
@@ -222,6 +223,17 @@ class RunFolder(RecordFolder[Result]):
 
     def __init__(self, path: Path, description: RunDescription, *, resume: bool) -> None:
         super().__init__(path, description, RESULTS, resume=resume)
+
+
+def _other_plan(existing: RunDescription, description: RunDescription) -> str:
+    """How two descriptions that plan different cases differ, in words."""
+    there, here = len(existing.get("case_ids", [])), len(description["case_ids"])
+    if existing.get("suite") != description["suite"]:
+        return f"that run is of suite {existing.get('suite')!r}, this command of {description['suite']!r}"
+    counts = f"that run has {there} cases of suite {existing.get('suite')!r}, this command plans {here} others"
+    if "axes" not in existing:  # an older mann-bench wrote it
+        return counts
+    return f"{counts} ({'; '.join(differing_axes(existing['axes'], description.get('axes', {}))) or 'the same values, combined otherwise'})"
 
 
 def _same_plan(existing: RunDescription, description: RunDescription) -> bool:

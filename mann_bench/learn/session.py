@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from mann_bench.data.axes import axes_of
 from mann_bench.data.conditions import RunDescription
 from mann_bench.data.registry import find_model
 from mann_bench.data.result import SCHEMA, now
@@ -22,7 +23,7 @@ from mann_bench.data.store import RecordFolder
 from mann_bench.data.text import shortened, visible
 from mann_bench.data.units import format_slots
 from mann_bench.learn.messages import Message, TrainingProgress, decode_message
-from mann_bench.learn.record import LEARNING, LearningCase, LearningResult, furthest
+from mann_bench.learn.record import LEARNING, LIMITS, LearningCase, LearningResult, furthest
 from mann_bench.learn.trainer import load_checkpoint
 from mann_bench.machine.cpus import ReservedCpus
 from mann_bench.machine.environment import fingerprint
@@ -229,6 +230,7 @@ def describe(cases: list[LearningCase], data: Path | None) -> RunDescription:
         "task": cases[0].task,
         "data": data.name if data else None,
         "case_ids": [case.case_id for case in cases],
+        "axes": axes_of(cases, without=LIMITS),
         "run_ids": [case.run_id for case in cases],
         "started_at": now(),
         "environment": fingerprint(),

@@ -1,12 +1,13 @@
 """`mann-bench run` and `largest`: open the run folder, run what is missing, show progress."""
 
 from collections import Counter
-from contextlib import nullcontext
+from collections.abc import Collection
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from mann_bench.data.axes import axes_of
 from mann_bench.data.case import Case
 from mann_bench.data.conditions import RunDescription
 from mann_bench.data.fields import Json
@@ -18,9 +19,11 @@ from mann_bench.data.text import shortened, visible
 from mann_bench.data.units import format_bytes
 from mann_bench.machine.environment import fingerprint
 from mann_bench.measure.advice import advise
+from mann_bench.measure.predict import predict
 from mann_bench.measure.workload import workload_class
 from mann_bench.run.largest import Largest, find_largest, measured_probe
-from mann_bench.run.runner import run_suite
+from mann_bench.run.runner import StoppedCurves, precheck, run_suite
+from mann_bench.run.time_left import TimeLeft, TimeLeftColumn, repeatedly
 
 
 def describe(suite: Suite) -> RunDescription:
@@ -31,6 +34,7 @@ def describe(suite: Suite) -> RunDescription:
         "suite_text": suite.text,
         "budget": suite.budget.model_dump(),
         "case_ids": [case.case_id for case in suite.cases],
+        "axes": axes_of(suite.cases),
         "started_at": now(),
         "environment": fingerprint(),
     }
@@ -48,17 +52,27 @@ def run_and_store(suite: Suite, folder: RunFolder, console: Console) -> Counter[
         statuses = Counter(result.status for result in folder.records)
         if earlier := len(folder.records):
             console.print(f"{earlier} of {len(suite.cases)} cases are there already")
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        time_left = TimeLeft(predicted_seconds(suite, folder.finished))
+        console.print(f"suite {suite.name}, {len(suite.cases)} cases, {time_left}; results: {folder.results_path}", soft_wrap=True)
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeLeftColumn(time_left))
         bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
-        with bar or nullcontext():
-            task = bar.add_task("starting", total=len(suite.cases), completed=earlier) if bar else None
+        doing = "starting"
+
+        def tell_time_left() -> None:
+            console.print(f"[{sum(statuses.values())}/{len(suite.cases)}] {doing}; {time_left}", soft_wrap=True)
+
+        with bar or repeatedly(tell_time_left):
+            task = bar.add_task(doing, total=len(suite.cases), completed=earlier) if bar else None
 
             def announce(case: Case, text: str) -> None:
+                nonlocal doing
+                doing = f"{labels(case)}: {text}"
                 if bar and task is not None:
-                    bar.update(task, description=visible(f"{labels(case)}: {text}"))
+                    bar.update(task, description=visible(doing))
 
             for result in run_suite(suite, folder, announce):
                 statuses[result.status] += 1
+                time_left.finish(result.case_id)
                 if bar and task is not None:
                     bar.advance(task)
                 console.print(f"[{sum(statuses.values())}/{len(suite.cases)}] {line(result, labels)}", soft_wrap=True)
@@ -67,6 +81,16 @@ def run_and_store(suite: Suite, folder: RunFolder, console: Console) -> Counter[
     finally:
         folder.close()
     return Counter({str(status): count for status, count in statuses.items()})
+
+
+def predicted_seconds(suite: Suite, finished: Collection[str] = ()) -> dict[str, float]:
+    """Seconds that each case will take, by id, without those that are finished and those that `precheck` will refuse."""
+    stopped = StoppedCurves([])
+    return {
+        case.case_id: predict(case, suite.budget).seconds
+        for case in suite.cases
+        if case.case_id not in finished and precheck(case, suite.budget, stopped) is None
+    }
 
 
 def search_and_store(cases: list[Case], budget: Budget, step_ms: float | None, path: Path, console: Console) -> list[dict[str, Json]]:

@@ -102,7 +102,7 @@ class TensorOp(Op[Tensor]):
 
 
 class Copy(TensorOp):
-    """By torch."""
+    """Copy the memory by torch: the rate that all others can be compared with."""
 
     def prepare(self, data: RandomData) -> None:
         self.state = {"memory": data.memory(), "copy": data.memory()}
@@ -119,7 +119,7 @@ class Copy(TensorOp):
 
 
 class TopkContent(TensorOp):
-    """With index `exact` all N rows are scored, with `live` those that were written."""
+    """Find the K rows most similar to each query. With index `exact` all N rows are scored, with `live` those that were written."""
 
     def prepare(self, data: RandomData) -> None:
         case = self.case
@@ -134,7 +134,10 @@ class TopkContent(TensorOp):
 
 
 class SparseRead(TensorOp):
-    """Weights [T, B, R, K] of the same K rows a head, drawn apart for each step."""
+    """Sum K rows a head by their weights, forward and backward.
+
+    Weights [T, B, R, K] are of the same K rows a head, drawn apart for each step.
+    """
 
     def prepare(self, data: RandomData) -> None:
         case, shape = self.case, (self.case.steps, self.case.batch, self.case.heads)
@@ -159,7 +162,10 @@ class SparseRead(TensorOp):
 
 
 class SparseWrite(Op[WriteJournal]):
-    """The erased row [T, B, R] is the last of the K + 1 rows [T, B, R, K + 1] that a head adds to."""
+    """Erase a row a head and add to others, in place.
+
+    The erased row [T, B, R] is the last of the K + 1 rows [T, B, R, K + 1] that a head adds to.
+    """
 
     def prepare(self, data: RandomData) -> None:
         case, shape = self.case, (self.case.steps, self.case.batch, self.case.heads)
@@ -183,7 +189,10 @@ class SparseWrite(Op[WriteJournal]):
 
 
 class Ring(TensorOp):
-    """The state is what the ring holds; with mode `train` it logs its changes."""
+    """Find the rows not used for longest, and mark others as used.
+
+    The state is what the ring holds; with mode `train` it logs its changes.
+    """
 
     def prepare(self, data: RandomData) -> None:
         case = self.case
@@ -247,7 +256,7 @@ class Links(Op[ResultT]):
 
 
 class LinkUpdate(Links[Reversible]):
-    """One write after another."""
+    """Write to both of SDNC's link matrices, one write after another."""
 
     def call(self, t: int) -> Reversible:
         change: Reversible = self.module.link_update(self.links, self.write(t), self.write(t + 1))
@@ -263,7 +272,7 @@ class LinkUpdate(Links[Reversible]):
 
 
 class LinkRead(Links[tuple[SparseVectors, SparseVectors]]):
-    """Reads the links of K rows [B, R, K] with their weights."""
+    """Read SDNC's links of K rows [B, R, K] with their weights, both ways."""
 
     def call(self, t: int) -> tuple[SparseVectors, SparseVectors]:
         forward, backward = self.module.link_read(self.links, self.rows[t], self.read_weights[t])
@@ -278,7 +287,7 @@ class LinkRead(Links[tuple[SparseVectors, SparseVectors]]):
 
 
 class LinkSteps(Links[tuple[SparseVectors, SparseVectors, SparseVectors]]):
-    """Each step writes to 1 + R K rows, as SDNC does."""
+    """Do all that a step of SDNC does with its links. Each step writes to 1 + R K rows, as SDNC does."""
 
     def prepare(self, data: RandomData) -> None:
         super().prepare(data)

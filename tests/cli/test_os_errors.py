@@ -57,6 +57,9 @@ def test_every_command_reports_every_kind_of_error(call, monkeypatch, tmp_path, 
         (["run", "quick", "--out", "file"], "file: Not a directory; name a folder"),
         (["run", "quick", "--out", "file/run"], "file/run: Not a directory; name a folder"),
         (["run", "quick", "--out", "/proc/run"], "/proc/run: No such file or directory; check the path"),
+        (["report", "run/results.jsonl"], "expected the folder of a run, got the file 'run/results.jsonl'; its folder is 'run'"),
+        (["run", "utf-16.toml"], "utf-16.toml: expected a text in UTF-8"),
+        (["report", "run", "--out", "/proc/foo"], "/proc/foo: No such file or directory; check the path"),
         (["report", "run", "--out", "file"], "Not a directory; name a folder"),
         (["largest", "lstm", "--out", "file"], "file: Not a directory; name a folder"),
         (["profile", "lstm", "--out", "file"], "file: File exists; name another path"),
@@ -68,6 +71,7 @@ def test_paths_of_the_wrong_kind(call, monkeypatch, tmp_path, arguments, message
     Path("folder.toml").mkdir()
     Path("file").touch()
     Path("latin-1.toml").write_bytes('name = "é"'.encode("latin-1"))
+    Path("utf-16.toml").write_bytes('name = "e"'.encode("utf-16"))
     Path("run").mkdir()
     Path("run", "results.jsonl").write_text(make_result().to_line() + "\n")
     code, _, error = call(*arguments)
