@@ -4,6 +4,7 @@ state = model.initial_state(batch, fill="empty", seed=0)
 y, state = model(x, state)                              # x [T, B, X] -> y [T, B, Y]; None starts from an empty memory
 """
 
+from mann_bench.models.build import build
 from mann_bench.models.dam import DAM, DAMMemory
 from mann_bench.models.dnc import DNC, DNCMemory
 from mann_bench.models.lstm import LSTM, LSTMState
@@ -34,4 +35,5 @@ __all__ = [
     "SDNCMemory",
     "SparseMemory",
     "State",
+    "build",
 ]

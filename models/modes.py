@@ -56,7 +56,13 @@ def in_function_forward() -> bool:
 
 def in_backward() -> bool:
     """Whether a backward is running in this thread."""
-    return torch._C._current_graph_task_id() != -1
+    return current_backward() != -1
+
+
+def current_backward() -> int:
+    """The number of the backward that is running in this thread; -1: none."""
+    number: int = torch._C._current_graph_task_id()
+    return number
 
 
 def uncompiled(function: Callable[P, R]) -> Callable[P, R]:

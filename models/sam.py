@@ -137,20 +137,21 @@ class SAM(MANN[SAMMemory]):
         with torch.enable_grad():
             y, after = self.run(x, state)
         rows = state.memory.rows
-        rows.rollback()
-        rows.last = None  # its tape is what checkpointing saves
+        rows.standing[-1].rollback()
+        rows.undone.clear()  # its tape is what checkpointing saves
         memory = dataclasses.replace(after.memory, weights=after.memory.weights.detach())
         return y.detach(), MANNState(after.controller.detach(), memory)
 
     def run_stepwise(self, x: Tensor, state: MANNState[SAMMemory]) -> tuple[Tensor, MANNState[SAMMemory]]:
         """Run step by step in torch, as one pass over the shared memory."""
         memory = state.memory
-        current = StepwisePass(memory.rows, memory.position, recorded=torch.is_grad_enabled())
+        current = StepwisePass(memory.rows, memory.position, recorded=torch.is_grad_enabled(), attached=memory.attached)
         try:
             y, state = super().run(x, MANNState(state.controller, dataclasses.replace(memory, current=current)))
         except BaseException:  # a half-run pass would leave the memory between two states
             current.close()
-            memory.rows.rollback()
+            if current.recorded:
+                current.rollback()
             raise
         if current.recorded and y.requires_grad:  # a gradient of the output layer alone reaches nothing else of the pass
             y.register_hook(current.roll_back_after_backward)

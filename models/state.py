@@ -41,6 +41,15 @@ class State:
         """Return the same values without their autograd history."""
         return self._rebuild(Tensor.detach, lambda inner: inner.detach())
 
+    def rollback(self) -> None:
+        """Undo the passes whose backward has not run, without running it, as after a loss that is skipped: the states they began from
+        can be used again. O(T) where a memory is changed in place; a model that makes a new memory every step has nothing to undo.
+        """
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, State):
+                value.rollback()
+
     @outside_inference_mode()
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """Copy to another device; `dtype` applies to floating tensors only, and not to rows that are stored in a type of their own."""

@@ -36,6 +36,7 @@ struct Sizes {
     int64_t step;            // t, of entry points that run one step
     int64_t table_size;      // of slot_hash, a power of two
     int64_t touched_stride;  // rows of row_gradient an element
+    int64_t continued;       // 1: slot_hash, touched_count and row_gradient hold what the pass after this one left
     int64_t tables;          // LSH: 0: no LSH
     int64_t bits;            // LSH: bits of a bucket number
     int64_t capacity;        // LSH: entries of a bucket, a multiple of 8

@@ -85,9 +85,13 @@ class LruRing:
         """List all rows from least to most recently used, int64 [B, N]; O(N log N), for tests and compaction."""
         return self.last.argsort(dim=1)
 
-    def begin(self, *, log: bool) -> RingMark:
-        """Start a pass; `log` records what undoes it. A queue longer than 2N is compacted, so that an access is O(1) amortized."""
-        if self.tail > 3 * self.rows + _SLACK:
+    def begin(self, *, log: bool, compact: bool = True) -> RingMark:
+        """Start a pass; `log` records what undoes it. A queue longer than 2N is compacted, so that an access is O(1) amortized.
+
+        Args:
+            compact: whether it may be: not while a pass stands that may be undone, whose log has positions of the queue as it is.
+        """
+        if compact and self.tail > 3 * self.rows + _SLACK:
             self.start = self.order().int()
             self.last = self.start.long().argsort(dim=1).int()
             self.head, self.tail = torch.zeros_like(self.head), self.rows

@@ -27,14 +27,46 @@ class DifferentiableStates(NamedTuple):
     read_weights: Tensor  # [B, R, K]
 
 
+class MemoryGradient:
+    """The gradient of a memory, of the rows that a chain of passes touches; each pass goes on with what the one after it left.
+
+    Attributes:
+        sizes: of the buffers, by the names of `csrc/arguments.h`.
+        buffers: hash table from rows to their slots, slots in use, and the gradient of each row.
+    """
+
+    def __init__(self, sizes: Mapping[str, int], buffers: Mapping[str, Tensor]) -> None:
+        self.sizes, self.buffers = {**sizes, "continued": 0}, buffers
+
+    @classmethod
+    def zeros(cls, passes: "Sequence[SequencePass]") -> "MemoryGradient":
+        """Make room for all rows that these passes touch, the last pass first; the native call fills it with zeros."""
+        last = passes[0]
+        batch, width, new = last.sizes["batch"], last.sizes["width"], last.carry.new_empty
+        rows = min(max_candidates(last.sizes), sum(each.plan.touched for each in passes))
+        table = 1 << (2 * sum(each.plan.accesses for each in passes) - 1).bit_length()
+        buffers = {
+            "slot_hash": new((batch, 2, table), dtype=torch.int32),
+            "touched_count": new(batch, dtype=torch.int32),
+            "row_gradient": new(batch, rows, width),
+        }
+        return cls({"table_size": table, "touched_stride": rows}, buffers)
+
+
 class MemoryOwner(Protocol):
     """Who keeps track of where the memory stands that a pass changes in place."""
 
-    def require_pending(self) -> None:
+    def join(self) -> object:
+        """Return what the graph of this pass is to hold: when it is gone, no backward can come."""
+
+    def require_last(self) -> None:
         """RuntimeError unless the backward of this pass is due."""
 
-    def finish_rollback(self) -> None:
-        """Note that backward has rolled the memory back to the start of the pass."""
+    def memory_gradient(self) -> MemoryGradient | None:
+        """What backward begins with and leaves for the pass before; None for a pass on its own."""
+
+    def finish_backward(self, gradient: MemoryGradient | None) -> None:
+        """Note that backward has rolled the memory back to the start of the pass; `gradient` is that of the memory there."""
 
 
 class SequencePass(Recurrence):
@@ -77,13 +109,16 @@ class SequencePass(Recurrence):
         inputs = {f"first_{name}": state for name, state in first.items()}
         return self.run_forward(inputs, {**{f"last_{name}": state for name, state in last.items()}, **self._search()}), after
 
-    def backward(self, grad_y: Tensor | None, grad_last: Sequence[Tensor | None], needs: Sequence[bool]) -> list[Tensor | None]:
+    def backward(
+        self, grad_y: Tensor | None, grad_last: Sequence[Tensor | None], needs: Sequence[bool], gradient: MemoryGradient | None = None
+    ) -> list[Tensor | None]:
         """Run backward, which rolls the memory back to the start of the pass.
 
         Args:
             grad_y: gradient of y [T, B, Y], or None.
             grad_last: gradients of the differentiable states after the last step, or None each.
             needs: whether x and each of the states before the first step need a gradient.
+            gradient: of the memory after the last step, in a chain of passes; it becomes that before the first step.
 
         Returns:
             Gradients of x, of the states before the first step, and of the fields of `Weights`.
@@ -94,10 +129,17 @@ class SequencePass(Recurrence):
             for part, grad in zip(self._parts_of_states(states), grad_last, strict=True):
                 if grad is not None:
                     part.copy_(grad)
-        sizes["touched_stride"] = min(sizes["slots"], sizes["num_candidates"] + sizes["steps"] * sizes["write_heads"], self.plan.touched)
-        self.set_sizes({"touched_stride": sizes["touched_stride"]})
-        rows = self.carry.new_empty(sizes["batch"], sizes["touched_stride"], sizes["width"])
-        grad_x, grad_weights = self.run_backward(grad_y, {}, {"grads": states, "row_gradient": rows}, needs_x=needs[0])
+        changed = {"grads": states}
+        if gradient is None:
+            touched = min(max_candidates(sizes), self.plan.touched)
+            self.set_sizes({"touched_stride": touched})
+            changed["row_gradient"] = self.carry.new_empty(sizes["batch"], touched, sizes["width"])
+        else:
+            self.set_sizes(gradient.sizes)
+            changed |= gradient.buffers
+        grad_x, grad_weights = self.run_backward(grad_y, {}, changed, needs_x=needs[0])
+        if gradient is not None:
+            gradient.sizes["continued"] = 1
         grad_states = self._parts_of_states(states) if any(needs[1:]) else [None] * len(needs[1:])
         return [grad_x, *grad_states, *grad_weights]
 
@@ -134,6 +176,11 @@ class SequencePass(Recurrence):
         return {"part_scores": scores, "part_rows": torch.empty_like(scores, dtype=torch.int32), "part_scratch": part_scratch}
 
 
+def max_candidates(sizes: Mapping[str, int]) -> int:
+    """Rows of an element that are candidates after a pass, at most."""
+    return min(sizes["slots"], sizes["num_candidates"] + sizes["steps"] * sizes["write_heads"])
+
+
 ROWS_PER_PART = {"cuda": 4096, "cpu": 16384}  # one block searches fewer rows faster than a launch, or a call, of their own would
 
 
@@ -147,17 +194,18 @@ class _SamSequence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, sequence, owner, constant, x, hidden, cell, reads, read_weights, *weights):  # type: ignore[no-untyped-def]
         ctx.set_materialize_grads(False)
-        ctx.sequence, ctx.owner = sequence, owner
+        ctx.sequence, ctx.owner, ctx.graph = sequence, owner, owner.join()
         y, last = sequence.run(x, Weights(*weights), DifferentiableStates(hidden, cell, reads, read_weights), constant)
         return y, *last
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y, *grad_last):  # type: ignore[no-untyped-def]
-        ctx.owner.require_pending()
+        ctx.owner.require_last()
+        gradient = ctx.owner.memory_gradient()
         with without_autocast(ctx.sequence.device):
-            grads = ctx.sequence.backward(grad_y, grad_last, ctx.needs_input_grad[3:8])
-        ctx.owner.finish_rollback()
+            grads = ctx.sequence.backward(grad_y, grad_last, ctx.needs_input_grad[3:8], gradient)
+        ctx.owner.finish_backward(gradient)
         return None, None, None, *grads
 
 

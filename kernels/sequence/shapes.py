@@ -82,10 +82,12 @@ def call_shapes(size: Sizes) -> dict[str, Shape]:
 
 
 def search_shapes(size: Sizes, part_scratch: int) -> dict[str, Shape]:
-    """Name the results of blocks that share a search, and the gradients of rows."""
+    """Name the results of blocks that share a search, and the gradients of rows, in a chain of passes with their hash table."""
     batch, found = size["batch"], (size["heads"], size["reads"])
     return {
         "row_gradient": (batch, None, size["width"]),
+        "slot_hash": (batch, 2, None),
+        "touched_count": (batch,),
         "part_scores": (batch, None, *found),
         "part_rows": (batch, None, *found),
         "part_scratch": (batch, None, part_scratch),

@@ -1,6 +1,7 @@
 """The plan of all passes of the same sizes: the shapes of their tensors, and which buffers are allocated together in one."""
 
 import functools
+import math
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ class Plan:
             read weights, from step to step.
         short: whether the native call also computes what lies around the recurrence (`recurrence.is_short`).
         touched: rows of an element that a pass can touch, of a sparse model.
+        accesses: how often a pass accesses a row of an element, of a sparse model.
     """
 
     build: Build
@@ -41,6 +43,7 @@ class Plan:
     blocks: Mapping[str, TensorLayout]
     short: bool
     touched: int = 0
+    accesses: int = 0
 
 
 @functools.lru_cache
@@ -68,6 +71,7 @@ def plan(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device,
         {**shapes, **ends(state_shapes(size)), **with_gradients(weight_shapes(size)), **memory_shapes(size)},
         {name: of_block(which, parts) for name, parts in (("tape", tape), ("lines", lines), ("grads", grads))},
         short,
+        accesses=math.prod(lines["touched_slot"][::2]),
         touched=read + size["steps"] * (size["write_heads"] + read * (2 if size.get("links") else 1)),
     )
 

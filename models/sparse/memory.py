@@ -3,20 +3,22 @@
 A dense model keeps a memory per time step for backward. A `SparseMemory` exists once: a training pass writes to it step by step, and
 backward takes the writes back (`models/sparse/passes.py`). So a state does not own a memory; it names a *position* of the shared one.
 
-The fields `position`, `passes`, `pending` and `last` say where the memory stands:
+The fields `position`, `passes`, `standing` and `undone` say where the memory stands:
 
 - `position` is a number for the contents the memory holds now. A state remembers the position it belongs to. The model runs a state only
   if both agree; otherwise the state is stale.
 - `passes` counts finished passes. A pass ends at the new position `passes`, so no two contents share a number.
-- `pending` is a recorded pass whose backward has not run. While there is one, no other pass can begin.
-- `last` is the last recorded pass, kept after its backward so that it can be replayed.
+- `standing` are the recorded passes whose writes stand, in order: each begins where the one before it ends, and backward takes them back
+  from the last to the first. One whose graph is gone can have no backward any more; it is undone when one before it is due, and forgotten
+  when it is the first.
+- `undone` are passes that backward has taken back, the first to be made again last.
 
-    event                        position           pending   last
-    initial state                0                  None      None
-    training pass ends           p -> passes        the pass  the pass
-    its backward, or rollback()  back to p          None      the pass
-    state.detach() after it      p -> its end       None      the pass      (the pass is replayed in O(T))
-    inference pass ends          p -> passes        None      None
+    event                        position           standing       undone
+    initial state                0                  none           none
+    training pass ends           p -> passes        + the pass     none
+    its backward, or rollback()  back to p          - the pass     + the pass
+    state.detach() after it      p -> its end       none           - the pass     (the pass is replayed in O(T))
+    inference pass ends          p -> passes        none           none           (on top of a standing pass it is recorded too)
 
 Backward leaves the memory bit for bit as it was before the pass. `detach` of the state after that pass brings the memory forward again, so
 that truncated backpropagation continues from there.
@@ -37,7 +39,16 @@ from mann_bench.models.state import BLOCK, Fill, State, initial_rows
 
 torch.serialization.add_safe_globals([LruRing, LshSizes, LshTables])  # held by saved memories, beside states and indexes
 
-PENDING = "this memory has a forward pass whose backward has not run: run it, or undo the pass with state.memory.rollback()"
+PENDING = "this memory has a forward pass whose backward has not run: run it, or undo the pass with state.rollback()"
+STALE = (
+    "this state is stale: its memory has moved on to a later state (in-place inference, also where it failed half way) or was rolled back. "
+    "Use the state that the last call returned, after backward its state.detach(); where there is none, make one with initial_state"
+)
+CHECKPOINTED = (
+    "activation checkpointing (torch.utils.checkpoint) runs this pass again while its own backward is due, which one memory cannot do; it "
+    "has been rolled back. Call the model outside of the checkpointed function (a pass saves a few rows a step), or give checkpoint "
+    "use_reentrant=True"
+)
 
 
 class Mark(NamedTuple):
@@ -54,8 +65,12 @@ class RecordedPass(Protocol):
     start: Mark
     end: Mark
 
+    @property
+    def due(self) -> bool:
+        """Whether its backward can still run and has not."""
+
     def rollback(self) -> None:
-        """Undo the writes that still stand."""
+        """Undo the writes that still stand; the pass is the last that stands."""
 
     def replay(self) -> None:
         """After a complete rollback, make all writes again."""
@@ -71,12 +86,12 @@ class SparseMemory(State):
     num_candidates: int  # rows 0..num_candidates-1 were written since reset; first writes come in row order
     index: Index  # finds the rows nearest to a query; updated after every write, and rolled back with the rows
     position: int = 0
-    pending: RecordedPass | None = field(default=None, repr=False)
-    last: RecordedPass | None = field(default=None, repr=False)
+    standing: list[RecordedPass] = field(default_factory=list, repr=False)
+    undone: list[RecordedPass] = field(default_factory=list, repr=False)
     passes: int = 0
 
     ledger_causes: ClassVar[Mapping[str, str]] = {
-        "memory": "memory", "norms": "memory", "ring": "ring_and_usage", "index": "index", "pending": "tape", "last": "tape",
+        "memory": "memory", "norms": "memory", "ring": "ring_and_usage", "index": "index", "standing": "tape", "undone": "tape",
     }  # fmt: skip
 
     @classmethod
@@ -94,42 +109,60 @@ class SparseMemory(State):
         index.build(memory)
         return memory
 
+    @property
+    def backward_is_due(self) -> bool:
+        """Whether a backward can still come that takes a pass back."""
+        return any(standing.due for standing in self.standing)
+
     def begin(self, position: int) -> None:
         """Prepare for a pass of a state that stands at `position`; RuntimeError with the remedy if the memory is elsewhere or in use."""
-        if self.pending is not None:
-            if in_backward() and position == self.pending.start.position:
-                self.rollback()
-                raise RuntimeError(
-                    "activation checkpointing (torch.utils.checkpoint) runs this pass again while its own backward is due, which one "
-                    "memory cannot do; it has been rolled back. Call the model outside of the checkpointed function (a pass saves a few "
-                    "rows a step), or give checkpoint use_reentrant=True"
-                )
-            raise RuntimeError(f"{PENDING}; for two passes at once make two states. A pass without backward runs under torch.no_grad()")
+        if in_backward() and any(standing.start.position == position for standing in self.standing):
+            self.rollback()
+            raise RuntimeError(CHECKPOINTED)
+        self.undo_abandoned(position)
         if position != self.position:
             raise RuntimeError(
-                "this state is stale: its memory has moved on to a later state (in-place inference, also where it failed half way) or was "
-                "rolled back. Use the state that the last call returned, after backward its state.detach(); where there is none, make one "
-                "with initial_state"
+                f"{PENDING}; for two passes at once make two states. A pass without backward runs under torch.no_grad()"
+                if self.backward_is_due
+                else STALE
             )
-        self.last = None  # frees its tape before the next pass makes its own
+        self.forget_abandoned()
+        self.undone.clear()  # frees their tapes before the next pass makes its own
 
     def end(self, recorded: RecordedPass | None) -> Mark:
-        """Move to the position after a pass; `recorded` is the pass if backward may follow."""
+        """Move to the position after a pass; `recorded` is the pass if it can be taken back."""
         self.passes += 1
         self.position = self.passes
-        self.pending = self.last = recorded
+        if recorded is not None:
+            self.standing.append(recorded)
         return Mark(self.position, self.num_candidates, self.ring.mark())
 
+    def undo_abandoned(self, position: int) -> None:
+        """Undo the last passes back to `position`, if no backward of any of them can come."""
+        after = next((number for number, standing in enumerate(self.standing) if standing.start.position == position), None)
+        if after is not None and not any(standing.due for standing in self.standing[after:]):
+            while self.position != position:
+                self.standing[-1].rollback()
+
+    def forget_abandoned(self) -> None:
+        """Drop the first passes, without a backward to come: the memory never goes back to where they begin."""
+        kept = next((number for number, standing in enumerate(self.standing) if standing.due), len(self.standing))
+        del self.standing[:kept]
+
     def rollback(self) -> None:
-        """Undo the pending pass without running its backward, O(T); do nothing if there is none."""
-        if self.pending is not None:
-            self.pending.rollback()
+        """Undo the passes that stand, from the last to the first, without running their backward, O(T); do nothing if there is none."""
+        while self.standing:
+            self.standing[-1].rollback()
 
     def replay_to(self, position: int) -> None:
-        """Bring a memory that backward has rolled back forward again, if the last pass leads from here to `position`, O(T)."""
-        last = self.last
-        if self.pending is None and last is not None and last.end.position == position and last.start.position == self.position:
-            last.replay()
+        """Bring a memory that backward has rolled back forward again, if undone passes lead from here to `position`, O(T)."""
+        if position == self.position or all(undone.end.position != position for undone in self.undone):
+            return
+        while self.position != position:
+            replayed = self.undone.pop()
+            replayed.replay()
+            self.standing.append(replayed)
+        self.forget_abandoned()
 
     def tensors(self) -> list[Tensor]:
         return [self.memory, self.norms, self.ring.last, self.ring.queue, self.ring.head, *self.index.tensors()]
@@ -149,7 +182,7 @@ class SparseMemory(State):
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Copy the memory, `function` applied to every tensor; RuntimeError while a backward is due."""
-        if self.pending is not None:
+        if self.backward_is_due:
             raise RuntimeError(f"{PENDING}; then move or slice the state")
         ring = self.ring.map(function)
         copy = type(self)(
@@ -159,9 +192,9 @@ class SparseMemory(State):
         return copy
 
     def __getstate__(self) -> dict[str, object]:
-        if self.pending is not None:
+        if self.backward_is_due:
             raise RuntimeError(f"{PENDING}; then save or copy the state")
-        return {**self.__dict__, "last": None}
+        return {**self.__dict__, "standing": [], "undone": []}
 
 
 def norms_in_blocks(rows: Tensor, dtype: torch.dtype) -> Tensor:

@@ -12,7 +12,7 @@ from mann_bench.kernels.index import Index
 from mann_bench.kernels.native import call
 from mann_bench.kernels.native.layout import Build
 from mann_bench.kernels.sequence import cluster
-from mann_bench.kernels.sequence.autograd import DifferentiableStates, SequencePass, sam_sequence
+from mann_bench.kernels.sequence.autograd import DifferentiableStates, MemoryGradient, SequencePass, sam_sequence
 from mann_bench.models import layers
 from mann_bench.models.layers import Layered, choose
 from mann_bench.models.sparse.memory import SparseMemory
@@ -68,11 +68,18 @@ class NativeModel(Layered, Protocol):
         """Make the memory after the pass."""
 
 
-class NativePass(Pass):
+class NativePass(Pass[MemoryGradient]):
     """A pass made by one native call, whose tape is in `sequence`."""
 
     logs_ring = False
     sequence: SequencePass
+
+    def memory_gradient(self) -> MemoryGradient | None:
+        """What backward begins with: the gradient received from the pass after this one, or for the last pass of a chain zeros."""
+        received = self.gradient_received()
+        if received is None and self.before is not None:
+            return MemoryGradient.zeros([each.sequence for each in self.chain()])
+        return received
 
     def rollback(self) -> None:
         self.sequence.undo()
@@ -87,7 +94,7 @@ def run(model: NativeModel, x: Tensor, state: MANNState[SAMMemory]) -> tuple[Ten
     """Run `SAM.run` as one native call: x [T, B, X] -> y [T, B, Y], state."""
     controller, memory = state.controller, state.memory
     rows, ring, steps = memory.rows, memory.rows.ring, len(x)
-    current = NativePass(rows, memory.position, recorded=torch.is_grad_enabled())
+    current = NativePass(rows, memory.position, recorded=torch.is_grad_enabled(), attached=memory.attached)
     appends = steps * ring_appends(model)
     ring.reserve(appends)
     head = torch.empty_like(ring.head)  # of the ring after the pass; the old one stays with marks, and with the ring if the call fails

@@ -4,13 +4,18 @@ Autograd sees only the rows that are gathered, and the weights and values that a
 `_WriteRows` into one chain, so that backward visits them in reverse order. The backward of each write restores the rows it overwrote: the
 memory then stands where the gradient being computed needs it. After backward the memory is bit for bit as it was before the pass.
 
-V: write heads. S: rows that a write head adds to. U: distinct rows that a pass touches.
+A pass may begin where one stands whose backward has not run. The passes then form a chain: backward takes them back from the last to the
+first, and each hands the gradient of the memory on to the one before, unless the state between was detached. So a chain has the gradients of
+one pass over the joined sequence.
+
+V: write heads. S: rows that a write head adds to. U: distinct rows that a chain touches.
 """
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,29 +23,71 @@ from torch.autograd.function import once_differentiable
 
 from mann_bench.kernels.index import Reversible
 from mann_bench.kernels.reference import WriteJournal, erase_survivors, gather_rows, rollback, sparse_write
-from mann_bench.models.modes import in_backward
+from mann_bench.models.modes import current_backward, in_backward
 from mann_bench.models.sparse.memory import Mark, SparseMemory
 
+G = TypeVar("G")
 
-class Pass(ABC):
-    """A forward pass over a memory: where it starts and ends, and how it is undone and replayed.
+MOVED_ON = (
+    "this backward belongs to a pass that the memory has left: backward ran already, or the pass was rolled back. Run the model again, and "
+    "its backward once, before anything else uses the memory"
+)
+OUT_OF_ORDER = (
+    "backward out of order: a later pass over this memory has not run its backward, and passes are taken back from the last to the first. "
+    "Add the losses up and call backward once, run the later backward first, or undo all passes with state.rollback()"
+)
+MIXED = (
+    "the pass before ran on other kernels (native or torch), and no gradient of the memory can flow between the two: give the model "
+    "kernels='torch', run the backward of the pass before first, or cut the history with state.detach()"
+)
+
+
+class Graph:
+    """Held by the graph of a pass alone: when it is gone, no backward of the pass can come."""
+
+    __slots__ = ("__weakref__",)
+
+
+class Pass(ABC, Generic[G]):
+    """A forward pass over a memory: where it starts and ends, and how it is undone and replayed. G: gradient of a memory.
 
     Args:
         position: where the state stands that the pass starts from (`SparseMemory.begin`).
-        recorded: whether backward may follow.
+        recorded: whether backward may follow. A pass on top of one that stands is recorded anyway, so that it can be taken back.
+        attached: whether the state has the history of the pass before, so that gradients flow into it.
     """
 
     ledger_causes: ClassVar[Mapping[str, str]] = {}  # all of a pass counts as its memory declares: tape
     logs_ring = True  # whether the ring logs what undoes it; False where the pass does so itself
 
-    def __init__(self, memory: SparseMemory, position: int, *, recorded: bool) -> None:
+    def __init__(self, memory: SparseMemory, position: int, *, recorded: bool, attached: bool) -> None:
         memory.begin(position)
-        self.memory, self.recorded = memory, recorded
-        self.start = Mark(position, memory.num_candidates, memory.ring.begin(log=self.logs_ring and recorded))
+        before = memory.standing[-1] if memory.standing else None
+        self.memory, self.recorded = memory, recorded or before is not None
+        self.before: Self | None = None  # the pass before, which receives the gradient of the memory
+        if recorded and attached and before is not None:
+            if type(before) is not type(self):
+                raise RuntimeError(MIXED)
+            self.before = before
+        self.start = Mark(position, memory.num_candidates, memory.ring.begin(log=self.logs_ring and self.recorded, compact=before is None))
         self.end = self.start
         self.ring_log: list[tuple[Tensor, Tensor]] = []
+        self.graph: weakref.ref[Graph] | None = None
+        self.finished = False  # whether its backward has run, or it was rolled back instead
+        self.received: tuple[int, G] | None = None  # of the pass after it: the backward that runs, and the gradient of the memory
         if recorded and in_backward():  # a function is recomputed there, perhaps only to what is in front of this pass
             self.roll_back_after_backward()
+
+    def join(self) -> Graph:
+        """Return what the graph of this pass is to hold."""
+        graph = Graph()
+        self.graph = weakref.ref(graph)
+        return graph
+
+    @property
+    def due(self) -> bool:
+        """Whether its backward can still run and has not."""
+        return not self.finished and self.graph is not None and self.graph() is not None
 
     def close(self) -> int:
         """End the forward pass; returns the position of the state after it."""
@@ -50,33 +97,61 @@ class Pass(ABC):
 
     @abstractmethod
     def rollback(self) -> None:
-        """Undo the writes that still stand."""
+        """Undo the writes that still stand; the pass is the last that stands."""
 
     def roll_back_after_backward(self, _: Tensor | None = None) -> None:
         """Have the pass rolled back when the running backward ends, unless its gradients have done so. Serves as a hook of a tensor."""
-        torch.autograd.Variable._execution_engine.queue_callback(self._roll_back_if_pending)
+        torch.autograd.Variable._execution_engine.queue_callback(self._roll_back_if_last)
 
-    def _roll_back_if_pending(self) -> None:
-        if self.memory.pending is self:
+    def _roll_back_if_last(self) -> None:
+        if not self.finished and self.is_last():
             self.rollback()
+
+    def is_last(self) -> bool:
+        """Whether this pass is the last that stands, once those after it without a backward to come are undone."""
+        standing = self.memory.standing
+        if self not in standing:
+            return False
+        self.memory.undo_abandoned(self.end.position)
+        return standing[-1] is self
 
     def replay(self) -> None:
         """After a complete rollback, bring the memory forward again to the end of the pass, O(T)."""
         self.memory.ring.redo(self.end.ring)
         self.memory.num_candidates, self.memory.position = self.end.num_candidates, self.end.position
 
-    def require_pending(self) -> None:
+    def require_last(self) -> None:
         """RuntimeError unless this is the pass whose backward is due."""
-        if self.memory.pending is not self:
-            raise RuntimeError(
-                "this backward belongs to a pass that the memory has left: backward ran already, or the pass was rolled back. "
-                "Run the model again, and its backward once, before anything else uses the memory"
-            )
+        if self.finished or self not in self.memory.standing:
+            raise RuntimeError(MOVED_ON)
+        if not self.is_last():
+            raise RuntimeError(OUT_OF_ORDER)
+
+    def gradient_received(self) -> G | None:
+        """The gradient of the memory from the pass after this one, if the backward that runs has come through it."""
+        if self.received is None or self.received[0] != current_backward():
+            return None
+        return self.received[1]
+
+    def chain(self) -> "list[Self]":
+        """This pass and those before it into which gradients flow."""
+        passes: list[Self] = [self]
+        while (before := passes[-1].before) is not None:
+            passes.append(before)
+        return passes
+
+    def finish_backward(self, gradient: G | None) -> None:
+        """Hand the gradient of the memory at the start of this pass on to the pass before, and note that the memory is back there."""
+        if self.before is not None and gradient is not None:
+            self.before.received = current_backward(), gradient
+        self.finish_rollback()
 
     def finish_rollback(self) -> None:
         """Return ring, candidate count and position to the start; called when the rows are back there."""
         self.memory.ring.undo(self.start.ring, self.ring_log)
-        self.memory.num_candidates, self.memory.position, self.memory.pending = self.start.num_candidates, self.start.position, None
+        self.memory.num_candidates, self.memory.position = self.start.num_candidates, self.start.position
+        self.memory.undone.append(self.memory.standing.pop())
+        self.finished, self.before, self.received = True, None, None
 
 
 @dataclass
@@ -89,21 +164,28 @@ class Write:
     survives: Tensor  # [B, V, S] bool: not erased by a later head of the same step
 
 
-class StepwisePass(Pass):
+class TouchedRows(NamedTuple):
+    """The gradient of a memory: of the rows that a chain touches, as indices into the flattened [B * N]."""
+
+    rows: Tensor  # [U] int64, ascending
+    gradient: Tensor  # [U, W]
+
+
+class StepwisePass(Pass[TouchedRows]):
     """A pass run step by step in torch; its tape are the writes and the rows accessed.
 
-    Backward needs the gradient of the memory only for touched rows. `memory_grad` [U, W] holds one row for each of them; it is made at the
-    first call of backward, when all accesses are known.
+    Backward needs the gradient of the memory only for touched rows. `touched` holds one row for each of them; it is made at the first call
+    of backward of the last pass of a chain, when all accesses are known.
     """
 
-    def __init__(self, memory: SparseMemory, position: int, *, recorded: bool) -> None:
-        super().__init__(memory, position, recorded=recorded)
+    def __init__(self, memory: SparseMemory, position: int, *, recorded: bool, attached: bool) -> None:
+        super().__init__(memory, position, recorded=recorded, attached=attached)
         self.writes: list[Write] = []
         self.num_undone = 0  # writes rolled back so far
         self.side_changes: list[Reversible] = []  # other changes in place, in order: of the links and of the index
         self.accessed: list[Tensor] = []  # rows of every write and read, as indices into the flattened [B * N], in order
-        self.memory_grad: Tensor | None = None  # [U, W]
-        self.grad_rows: list[Tensor] = []  # for each entry of `accessed`, its rows of `memory_grad`
+        self.touched: TouchedRows | None = None
+        self.grad_rows: list[Tensor] = []  # for each entry of `accessed`, its rows of the gradient
         self.token = memory.norms.new_zeros((), requires_grad=True)
 
     def record_access(self, rows: Tensor) -> int:
@@ -113,14 +195,22 @@ class StepwisePass(Pass):
         return len(self.accessed) - 1
 
     def gradient_of(self, access: int) -> tuple[Tensor, Tensor]:
-        """Return `memory_grad` [U, W] and the rows of it that belong to one access; only while backward is due."""
-        self.require_pending()
-        if self.memory_grad is None:
-            touched, grad_rows = torch.cat([rows.flatten() for rows in self.accessed]).unique(return_inverse=True)
-            self.memory_grad = self.memory.norms.new_zeros(len(touched), self.memory.memory.shape[2])
+        """Return the gradient of the memory [U, W] and the rows of it that belong to one access; only while backward is due."""
+        self.require_last()
+        if self.touched is None:
+            self.touched, grad_rows = self.touched_rows()
             by_access = grad_rows.split([rows.numel() for rows in self.accessed])
             self.grad_rows = [part.view(rows.shape) for part, rows in zip(by_access, self.accessed, strict=True)]
-        return self.memory_grad, self.grad_rows[access]
+        return self.touched.gradient, self.grad_rows[access]
+
+    def touched_rows(self) -> tuple[TouchedRows, Tensor]:
+        """Take over the gradient of the memory from the pass after this one, or begin with zeros; also the place of each access in it."""
+        own = torch.cat([rows.flatten() for rows in self.accessed])
+        if (received := self.gradient_received()) is not None:
+            return received, torch.searchsorted(received.rows, own)
+        chain = self.chain()
+        rows, places = torch.cat([own, *(rows.flatten() for earlier in chain[1:] for rows in earlier.accessed)]).unique(return_inverse=True)
+        return TouchedRows(rows, self.memory.norms.new_zeros(len(rows), self.memory.memory.shape[2])), places[: len(own)]
 
     def undo_write(self) -> None:
         """Roll back the last write that still stands; its journal then holds what was undone."""
@@ -137,7 +227,7 @@ class StepwisePass(Pass):
         super().finish_rollback()
         for change in reversed(self.side_changes):
             change.toggle()
-        self.memory_grad, self.grad_rows, self.accessed = None, [], []
+        self.touched, self.grad_rows, self.accessed = None, [], []
 
     def replay(self) -> None:
         for write in self.writes:
@@ -176,7 +266,7 @@ def attach_outputs(current: StepwisePass, *outputs: Tensor) -> tuple[Tensor, ...
     if not current.recorded:
         return outputs
     token, current.token = current.token, current.token.detach()  # an attached token would refer back to this pass: a reference cycle
-    attached: tuple[Tensor, ...] = _AttachOutputs.apply(token, *outputs)
+    attached: tuple[Tensor, ...] = _AttachOutputs.apply(token, current.join(), *outputs)
     return attached
 
 
@@ -228,16 +318,17 @@ class _WriteRows(torch.autograd.Function):
         memory_grad[grad_rows[:, support:][write.erased >= 0]] = 0  # M_t of a wiped row does not depend on M_{t-1}
         current.undo_write()
         if current.num_undone == len(current.writes):
-            current.finish_rollback()
+            current.finish_backward(current.touched)
         return grad_token, grad_weights, grad_values, None, None, None
 
 
 class _AttachOutputs(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, token, *outputs):  # type: ignore[no-untyped-def]
+    def forward(ctx, token, graph, *outputs):  # type: ignore[no-untyped-def]
+        ctx.graph = graph
         return tuple(output.view_as(output) for output in outputs)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, *grads):  # type: ignore[no-untyped-def]
-        return grads[0].new_zeros(()), *grads
+        return grads[0].new_zeros(()), None, *grads

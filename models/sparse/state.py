@@ -30,6 +30,11 @@ class SAMMemory(State):
         return self.rows.memory
 
     @property
+    def attached(self) -> bool:
+        """Whether this state has the history of the pass that led to it: its weights have, until it is detached."""
+        return self.weights.grad_fn is not None
+
+    @property
     def running(self) -> StepwisePass:
         """The pass being run."""
         assert self.current is not None
@@ -51,7 +56,3 @@ class SAMMemory(State):
         """Cut the history; a memory that backward has rolled back is brought forward again to this state."""
         self.rows.replay_to(self.position)
         return dataclasses.replace(self, weights=self.weights.detach())
-
-    def rollback(self) -> None:
-        """Undo the recorded pass that led to this state without running its backward, O(T)."""
-        self.rows.rollback()
