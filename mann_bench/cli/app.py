@@ -8,7 +8,7 @@
     mann-bench doctor                         what this machine can do
     mann-bench doctor --selftest              its ceilings, and whether planted faults are found
     mann-bench largest sam ntm --memory 4G --seconds 60   the largest N that fits, predicted and measured
-    mann-bench profile sam --slots 1M --steps 100   time and memory of every step and phase, as a page, CSV and traces
+    mann-bench profile sam ntm --slots 64k --steps 100   time and memory of every step and phase, as one page, CSV and traces
     mann-bench learn toy                      a study: each model with its best rate, over seeds; or one task, as `learn copy`
     mann-bench report runs/mine               one HTML page, Markdown, CSV, plots
     mann-bench claims runs/paper              the paper's claims against a run of suite paper

@@ -9,7 +9,7 @@ from mann_bench.cli.console import writing_to
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders written by `mann-bench run` or `learn`")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders written by `mann-bench run`, `learn` or `profile`")],
     out: Annotated[Path | None, typer.Option(help="folder for the report; default RUN/report")] = None,
     baseline: Annotated[str, typer.Option(help="compare every curve with this one, as ntm-compiled; default: with its dense model")] = "",
 ) -> None:

@@ -122,7 +122,15 @@ def test_as_one_block_in_double_precision(shape, tmp_path_factory):
 @SLOW
 @pytest.mark.parametrize(
     ("variant", "shape", "width", "blocks"),
-    [("sam", "odd", 0, 4), ("sam-lsh", "odd", 0, 4), ("sam-lsh", "aligned", 32, 4), ("sdnc", "all-one", 0, 4), ("sam", "aligned", 32, 2), ("sdnc", "odd", 0, 2), ("sam", "paper", 32, 4)],
+    [
+        ("sam", "odd", 0, 4),
+        ("sam-lsh", "odd", 0, 4),
+        ("sam-lsh", "aligned", 32, 4),
+        ("sdnc", "all-one", 0, 4),
+        ("sam", "aligned", 32, 2),
+        ("sdnc", "odd", 0, 2),
+        ("sam", "paper", 32, 4),
+    ],
 )
 def test_text_for_the_gpu(variant, shape, width, blocks, tmp_path_factory):
     """One host thread per lane of all blocks: there is no race, and all of them reach each barrier."""
