@@ -1,4 +1,4 @@
-"""Write the pages of run folders: measurements, training runs, or both."""
+"""Write the pages of run folders: measurements, training runs, profiles, or all of them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,19 +9,26 @@ from mann_bench.reports.claims.display import claims_table
 from mann_bench.reports.claims.judge import judge_claims
 from mann_bench.reports.learning.experiments import Experiment, load_experiments
 from mann_bench.reports.learning.page import write_learning_page
+from mann_bench.reports.profile.page import write_profiles_page
+from mann_bench.reports.profile.profiles import folders_of, load_profiles
 from mann_bench.reports.scaling.analysis import analyse
 from mann_bench.reports.scaling.page import write_scaling_page
 
 
 def write_reports(runs: Sequence[Path], out: Path, baseline: str = "") -> list[Path]:
-    """Write the page of the measurements and that of the training runs, where the folders hold any; return the paths.
+    """Write the pages of profiles, of measurements and of training runs, where the folders hold any; return the paths.
 
     Args:
         baseline: the curve that all others are compared with; each with its dense twin without one.
     """
+    profiled = [folder for run in runs for folder in folders_of(run)]
+    pages = [write_profiles_page(load_profiles(profiled), out)] if profiled else []
+    runs = [run for run in runs if not folders_of(run) or (run / "run.json").is_file()]
+    if not runs:
+        return pages
     measured, trained = split_runs(runs)
     experiments = load_experiments(trained)
-    pages = [write_report(measured, out, experiments, baseline)] if measured else []
+    pages += [write_report(measured, out, experiments, baseline)] if measured else []
     return [*pages, write_learning_report(trained, out, experiments)] if trained else pages
 
 

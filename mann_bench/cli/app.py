@@ -6,7 +6,7 @@ Measure
   mann-bench run my.toml --models sam,ntm --slots 1k,64k --out runs/mine
   mann-bench run quick --out runs/mine --resume
   mann-bench plan scaling                the cases, predicted bytes and time
-  mann-bench profile sam --slots 1M --steps 100
+  mann-bench profile sam ntm --steps 100
                                          time and memory of steps and phases
   mann-bench largest sam ntm --memory 4G --seconds 60
                                          the largest N, predicted and measured

@@ -120,8 +120,7 @@ def warn_of_threads(threads: int | None) -> None:
 
 def new_folder(name: str) -> Path:
     """Make and return `runs/NAME-DATE`, the folder of a command without --out; a number is added if another command has just made it."""
-    plain_name = re.sub(r"[^\w.-]+", "-", name)[:80]
-    stem = f"{plain_name}-{datetime.now():%Y%m%d-%H%M%S}"
+    stem = f"{plain_name(name)}-{datetime.now():%Y%m%d-%H%M%S}"
     folder, number = Path("runs") / stem, 1
     while True:
         try:
@@ -130,6 +129,11 @@ def new_folder(name: str) -> Path:
         except FileExistsError:
             number += 1
             folder = folder.with_name(f"{stem}-{number}")
+
+
+def plain_name(name: str) -> str:
+    """Return a name, as `package.module:factory`, as one of a file: at most 80 characters that need no quotes."""
+    return re.sub(r"[^\w.-]+", "-", name)[:80]
 
 
 def one_case(

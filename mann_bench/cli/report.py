@@ -12,7 +12,7 @@ from mann_bench.data.errors import UsageError
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders written by `mann-bench run` or `learn`")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders written by `mann-bench run`, `learn` or `profile`")],
     out: Annotated[Path | None, typer.Option(help="folder for the report; default RUN/report, of several runs runs/report-DATE")] = None,
     baseline: Annotated[str, typer.Option(help="compare every curve with this one, as ntm-compiled; default: with its dense model")] = "",
 ) -> None:

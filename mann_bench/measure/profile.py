@@ -36,6 +36,7 @@ from mann_bench.measure.memory import (
     measure_memory,
     measure_pass,
 )
+from mann_bench.measure.others import Others
 from mann_bench.measure.predict import predicted_bytes
 from mann_bench.measure.trace import BACKWARD, FORWARD, REST, held_at
 from mann_bench.measure.workload import ModelWorkload
@@ -81,6 +82,7 @@ class Profile(Record):
         recorded_ms: time of the recorded pass, which recording slows.
         nvml_bytes: GPU memory of the process after each step of a forward and after the pass; empty if it cannot be read.
         files: names of further files in the folder.
+        warnings: sentences about what makes the times less certain.
     """
 
     schema_version: int = 1
@@ -96,15 +98,18 @@ class Profile(Record):
     predicted: dict[str, int] | None
     nvml_bytes: list[int]
     files: list[str]
+    warnings: list[str] = Field(default_factory=list)
 
 
 def profile_case(case: Case, folder: Path) -> Profile:
     """Build the case's model and profile it. Writes `trace.json` (for chrome://tracing) and, on CUDA, `memory_snapshot.pickle`."""
+    others = Others()
     workload, hidden_bytes = build_recorded(case.device, lambda: ModelWorkload(case))
     workload.smoke_test()
     workload.run_pass()
     workload.clear()
-    pass_ms = time_pass(workload, case.steps)
+    times_ms = time_passes(workload, case.steps)
+    pass_ms = {direction: statistics.median(times) for direction, times in times_ms.items()}
     memory = measure_memory(workload, hidden_bytes)
     measured, how = _record(workload, hidden_bytes)
     files = ["trace.json"]
@@ -140,11 +145,17 @@ def profile_case(case: Case, folder: Path) -> Profile:
         predicted=predicted_bytes(case),
         nvml_bytes=nvml_bytes,
         files=files,
+        warnings=others.warnings([sum(both) for both in zip(*times_ms.values(), strict=True)]),
     )
 
 
 def time_pass(workload: ModelWorkload, steps: int) -> dict[str, float]:
-    """Median wall-clock time in ms of forward and of backward over `steps` steps, without recording, to the end of the device's work."""
+    """Median wall-clock time in ms of forward and of backward over `steps` steps."""
+    return {direction: statistics.median(values) for direction, values in time_passes(workload, steps).items()}
+
+
+def time_passes(workload: ModelWorkload, steps: int) -> dict[str, list[float]]:
+    """Wall-clock times in ms of passes, forward and backward, over `steps` steps, without recording, to the end of the device's work."""
     device = open_device(workload.case.device)
     times_ms: dict[str, list[float]] = defaultdict(list)
     began = perf_counter()
@@ -155,7 +166,7 @@ def time_pass(workload: ModelWorkload, steps: int) -> dict[str, float]:
             times_ms[BACKWARD].append(device.time(lambda: workload.backward(returned[0][0])).wall_ms)
         returned.clear()
         workload.clear()
-    return {direction: statistics.median(values) for direction, values in times_ms.items()}
+    return dict(times_ms)
 
 
 def call_each_step(workload: ModelWorkload) -> Forward:

@@ -4,21 +4,19 @@ A *view* is what a chart shows at once: the field on its x axis, and the values 
 The page's script (`templates/chart.js`) picks the rows of a view and a quantity, divides them by a baseline, and hands them to Vega.
 """
 
-import json
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import Any, NamedTuple
 
 import altair
 import numpy as np
 import pandas as pd
-import vl_convert
 
 from mann_bench.data.case import Case
 from mann_bench.data.labels import Labels
 from mann_bench.reports.analysis.scaling import Growth
 from mann_bench.reports.data.frame import setting_texts
 from mann_bench.reports.data.quantity import PASS, PEAK, TAPE, TIME, Quantity
+from mann_bench.reports.html.interactive import number, script_json, vega_scripts
 from mann_bench.reports.html.plots import DASHES
 
 AXES = {  # fields that may stand on the x axis, and their titles
@@ -88,8 +86,7 @@ def make_chart(
         "cases": rows,
         "fits": list(_fit_rows(fits)),
     }
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    return Chart(text, _vega(), ordered, [(key, quantity.title) for key, quantity in quantities.items()], curves)
+    return Chart(script_json(content), vega_scripts(), ordered, [(key, quantity.title) for key, quantity in quantities.items()], curves)
 
 
 def _views(measured: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
@@ -107,7 +104,7 @@ def _rows(measured: pd.DataFrame) -> list[dict[str, Any]]:
         values = {}
         for quantity in SHOWN:
             ends = (row[quantity.low], row[quantity.high]) if quantity.low and quantity.high else ()
-            values[quantity.key] = [_number(value) for value in (row[quantity.column], *ends)]
+            values[quantity.key] = [number(value) for value in (row[quantity.column], *ends)]
         rows.append(
             {
                 "curve": row["curve"],
@@ -122,18 +119,13 @@ def _rows(measured: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _number(value: float) -> float | None:
-    """The value with six digits; None for one that JSON does not have."""
-    return float(f"{value:.6g}") if np.isfinite(value) else None
-
-
 def _fit_rows(fits: Mapping[str, Mapping[tuple[str, str], Growth]]) -> Iterator[dict[str, Any]]:
     """Points of each fitted curve against N, over the sizes that it was fitted to."""
     for key, of_quantity in fits.items():
         for (setting, curve), fit in of_quantity.items():
             if not fit.is_zero:
                 sizes = np.geomspace(fit.slots[0], fit.slots[-1], FIT_POINTS)
-                points = [[_number(float(n)), _number(fit.at(float(n)))] for n in sizes]
+                points = [[number(float(n)), number(fit.at(float(n)))] for n in sizes]
                 yield {"view": f"slots|{setting}", "curve": curve, "quantity": key, "order": fit.verdict, "points": points}
 
 
@@ -179,10 +171,3 @@ def _specification(curves: list[str], colors: Mapping[str, str], measured: pd.Da
     )
     specification: dict[str, Any] = chart.properties(width="container", height=340, autosize=altair.AutoSizeParams(type="fit-x")).to_dict()
     return specification
-
-
-@cache
-def _vega() -> str:
-    """Bundle Vega's scripts for a page without a network, which takes seconds."""
-    scripts = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # whose stub lacks the default
-    return scripts.replace("</script", "<\\/script")

@@ -1,13 +1,13 @@
 """The scaling report: sentences first, then plots, tables, environment. One HTML file, Markdown, CSV, SVG and PNG."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mann_bench.reports.data.frame import environments, write_csv
 from mann_bench.reports.data.quantity import PASS, PEAK, TAPE, TIME, Quantity
+from mann_bench.reports.html.interactive import can_draw
 from mann_bench.reports.html.page import Plot, environment_lines, machine_line, save_plots, write_page
 from mann_bench.reports.html.plots import colors_of
 from mann_bench.reports.html.table import Table, shorten
@@ -53,7 +53,7 @@ def write_scaling_page(analysis: Analysis, runs: Sequence[Path], out: Path, firs
 
 def _chart(analysis: Analysis, colors: Mapping[str, str]) -> "Chart | None":
     """The interactive charts; None where the packages that make them are not installed, as on a machine that only measures."""
-    if not (find_spec("altair") and find_spec("vl_convert")):
+    if not can_draw():
         return None
     from mann_bench.reports.scaling.chart import make_chart
 
