@@ -2,6 +2,9 @@
 
 import re
 import shlex
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -48,6 +51,23 @@ def calls(guide: Path) -> list[str]:
 def test_python_of_the_readme(number, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(blocks(GUIDES[0], "python")[number], "README.md", "exec"), {"__name__": "readme"})
+
+
+TRAINING = blocks(ROOT / "docs" / "training.md", "python")
+
+
+@pytest.mark.parametrize("code", TRAINING, ids=[f"snippet {number}" for number in range(len(TRAINING))])
+def test_python_of_the_guide_to_training(code, tmp_path, monkeypatch):
+    """One that starts processes runs as a program, as these import it."""
+    if "__main__" in code:
+        (tmp_path / "program.py").write_text(code)
+        done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "ntm has no reads: left out", UserWarning)
+        exec(compile(code, "training.md", "exec"), {"__name__": "training"})
 
 
 def test_the_study_of_the_guide_can_be_planned():

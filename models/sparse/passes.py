@@ -5,8 +5,8 @@ Autograd sees only the rows that are gathered, and the weights and values that a
 memory then stands where the gradient being computed needs it. After backward the memory is bit for bit as it was before the pass.
 
 A pass may begin where one stands whose backward has not run. The passes then form a chain: backward takes them back from the last to the
-first, and each hands the gradient of the memory on to the one before, unless the state between was detached. So a chain has the gradients of
-one pass over the joined sequence.
+first, and each hands the gradient of the memory on to the one before, unless the state between was detached. So a chain has the
+gradients of one pass over the joined sequence.
 
 V: write heads. S: rows that a write head adds to. U: distinct rows that a chain touches.
 """
@@ -15,7 +15,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Generic, NamedTuple, Self, TypeVar
+from typing import ClassVar, Generic, NamedTuple, Self, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -68,7 +68,7 @@ class Pass(ABC, Generic[G]):
         if recorded and attached and before is not None:
             if type(before) is not type(self):
                 raise RuntimeError(MIXED)
-            self.before = before
+            self.before = cast("Self", before)
         self.start = Mark(position, memory.num_candidates, memory.ring.begin(log=self.logs_ring and self.recorded, compact=before is None))
         self.end = self.start
         self.ring_log: list[tuple[Tensor, Tensor]] = []

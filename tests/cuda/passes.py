@@ -78,7 +78,7 @@ def main() -> None:
         run_pass(model, "cuda", batch=3, steps=4)
         state = model.initial_state(3, fill="full")
         _, after = model(torch.randn(4, 3, 3, device="cuda"), state)
-        after.memory.rollback()
+        after.rollback()
     torch.cuda.synchronize()
     print("done")
 

@@ -9,7 +9,7 @@ from torch.profiler import ProfilerActivity
 from mann_bench.kernels.native.clocks import clocked
 from mann_bench.kernels.sequence import autograd as sequence
 from mann_bench.models import SAM, SDNC
-from tests.cuda.passes import SIZES, assert_alike, run_pass
+from tests.cuda.passes import SIZES, assert_alike, run_pass, state_as_on_the_cpu
 from tests.support.gpu import no_wait, profiled_names
 
 SHAPES = {  # hidden, slots, word size, heads, reads, batch, steps
@@ -46,6 +46,27 @@ def test_as_on_the_cpu(shape, variant, fill, gpu):
     model = make(*VARIANTS[variant], SHAPES[shape])
     expected = run_pass(copy.deepcopy(model), "cpu", batch, steps, fill=fill)
     assert_alike(expected, run_pass(model, gpu, batch, steps, fill=fill), 1e-9)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_chain_of_passes_as_on_the_cpu(variant, gpu):
+    """The gradient of the memory goes from pass to pass; backward of all restores the memory."""
+    model = make(*VARIANTS[variant], SHAPES["primes"])
+    x = torch.randn(11, 7, 3, dtype=torch.float64)
+    found = []
+    for device in ("cpu", gpu):
+        moved, parts = copy.deepcopy(model).to(device), x.to(device).requires_grad_()
+        state = start = state_as_on_the_cpu(moved, 7, "full", 0)
+        rows, outputs = start.memory.rows, []
+        before = [tensor.clone() for tensor in (rows.memory, rows.norms, rows.ring.last)]
+        for part in parts.split([4, 1, 6]):
+            y, state = moved(part, state)
+            outputs.append(y)
+        gradients = torch.autograd.grad(torch.cat(outputs).square().sum(), [parts, *moved.parameters()])
+        assert all(torch.equal(a, b) for a, b in zip(before, (rows.memory, rows.norms, rows.ring.last), strict=True))
+        found.append([tensor.detach().cpu() for tensor in (*outputs, *gradients)])
+    for expected, got in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +131,7 @@ def test_the_host_never_waits(warm):
     model, state, x = warm
     torch.cuda.synchronize()
     with no_wait():
-        model(x, state)[1].memory.rollback()
+        model(x, state)[1].rollback()
         y, after = model(x, state)
         y.backward(torch.ones_like(y))
         with torch.no_grad():

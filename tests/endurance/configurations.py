@@ -91,7 +91,7 @@ def outcome(configuration: Configuration, kernels: str, change: Callable[[Tensor
         state = after.detach()
         found.inexact += differences(f"replay of pass {number}", end, in_place(state))
     end = before_pass(state)
-    model(inputs[0], state)[1].memory.rollback()
+    model(inputs[0], state)[1].rollback()
     found.inexact += differences("rollback without a backward", end, in_place(state))
     return found
 

@@ -65,7 +65,10 @@ def make(name, seed=0):
 
 
 def every_entry(model, steps=7, poison=None):
-    """Run forward, backward, a replayed pass and an undone pass; return outputs and gradients. `poison` replaces one element's input."""
+    """Run forward, backward, a replayed pass, an undone pass and a chain of two; return outputs and gradients.
+
+    `poison` replaces one element's input.
+    """
     torch.manual_seed(1)
     x = torch.randn(steps, 2, 3)
     if poison is not None:
@@ -81,7 +84,11 @@ def every_entry(model, steps=7, poison=None):
     after = after.detach()
     stands = rows.memory.clone()
     assert all(sorted(order) == list(range(model.slots)) for order in rows.ring.order().tolist())
-    model(x.detach(), after)[1].memory.rollback()
+    model(x.detach(), after)[1].rollback()
+    assert torch.equal(rows.memory.nan_to_num(9), stands.nan_to_num(9))
+    y, middle = model(x, after)
+    z, _ = model(x.detach(), middle)
+    found += torch.autograd.grad(y.sum() + z.sum(), [x, *model.parameters()], allow_unused=True)
     assert torch.equal(rows.memory.nan_to_num(9), stands.nan_to_num(9))
     return found
 

@@ -136,7 +136,7 @@ class TestFrozen:
         else:
             wanted = getattr(state.memory if needs == "weights" else state.controller, needs).requires_grad_()
         y, _ = model(x, state)
-        assert state.memory.rows.pending is not None
+        assert state.memory.rows.standing
         y.square().sum().backward()
         assert wanted.grad is not None
         assert wanted.grad.any()
@@ -194,7 +194,7 @@ class TestActivationCheckpointing:
             with pytest.raises(RuntimeError, match=r"activation checkpointing \(torch.utils.checkpoint\)"):
                 self.loss.backward()
         assert same(memory_of(state), before)
-        assert state.memory.rows.pending is None
+        assert not state.memory.rows.standing
 
     @pytest.mark.parametrize("reentrant", [False, True])
     @sparse

@@ -37,11 +37,11 @@ USES: dict[str, Callable[[Any, Any], Any]] = {
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 @sparse
 class TestABackwardIsDue:
-    """Run it, undo the pass with `state.memory.rollback()`, or make two states."""
+    """Run it, undo the pass with `state.rollback()`, or make two states."""
 
     def refused(self, name: str, use: Callable[[Any, Any], Any]) -> tuple[Any, Any, torch.Tensor, Any]:
         model, state, y, after = pending(name)
-        with pytest.raises(RuntimeError, match=r"backward has not run: run it, or undo the pass with state\.memory\.rollback\(\)"):
+        with pytest.raises(RuntimeError, match=r"backward has not run: run it, or undo the pass with state\.rollback\(\)"):
             use(model, state)
         return model, state, y, after
 
@@ -52,7 +52,7 @@ class TestABackwardIsDue:
 
     def test_undo_the_pass(self, name, use):
         model, state, _, after = self.refused(name, use)
-        after.memory.rollback()
+        after.rollback()
         use(model, state)
 
     def test_make_two_states(self, name, use):
@@ -94,7 +94,7 @@ class TestAStaleState:
 
 @sparse
 def test_a_backward_that_ran_or_was_undone_runs_again_with_the_model(name):
-    for use in (lambda y, after: y.sum().backward(retain_graph=True), lambda y, after: after.memory.rollback()):
+    for use in (lambda y, after: y.sum().backward(retain_graph=True), lambda y, after: after.rollback()):
         model, state, y, after = pending(name)
         use(y, after)
         with pytest.raises(RuntimeError, match="Run the model again, and its backward once"):

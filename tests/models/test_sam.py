@@ -97,7 +97,7 @@ def test_inference_keeps_the_state_and_no_tape(kernels):
             y, state = model(chunk, state)
             parts.append(y)
     torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-12)
-    assert state.memory.rows.pending is None
+    assert not state.memory.rows.standing
 
 
 def test_misuse_is_reported_with_the_remedy(kernels):
@@ -114,7 +114,7 @@ def test_misuse_is_reported_with_the_remedy(kernels):
     model(x, after.detach())[0].sum().backward()
 
     y, after = model(x, model.initial_state(1))
-    after.memory.rollback()
+    after.rollback()
     with pytest.raises(RuntimeError, match="rolled back"):
         y.sum().backward()
 
