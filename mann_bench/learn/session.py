@@ -21,7 +21,7 @@ from mann_bench.data.registry import find_model
 from mann_bench.data.result import SCHEMA, now
 from mann_bench.data.store import RecordFolder
 from mann_bench.data.text import shortened, visible
-from mann_bench.data.units import format_slots
+from mann_bench.data.units import format_duration, format_slots
 from mann_bench.learn.messages import Message, TrainingProgress, decode_message
 from mann_bench.learn.record import LEARNING, LIMITS, LearningCase, LearningResult, furthest
 from mann_bench.learn.trainer import load_checkpoint
@@ -34,6 +34,7 @@ from mann_bench.run.words import reason_line, text_of
 from mann_bench.suites.tasks import takes_data
 
 STOP_S = 30.0  # time for a process to finish its batch and write a checkpoint, after it was asked to stop
+LEAST_SHARE = 0.01  # of a limit that must be used before it says how long the rest takes
 LINE_S = 30.0  # time between two progress lines of a run where the output is no terminal
 
 
@@ -108,6 +109,8 @@ class LearningSession:
         """
         if self.done:
             self.console.print(f"{len(self.done)} of {len(self.cases)} runs are there already")
+        waiting = f"{len(self.waiting)} runs to make, {jobs} at a time; results: {self.folder.results_path}"
+        self.console.print(waiting, soft_wrap=True)
         (self.path / "checkpoints").mkdir(exist_ok=True)
         build_kernels({"float32"})
         try:
@@ -200,8 +203,10 @@ class LearningSession:
         )
         case = run.case
         shares = [progress.sequences / (case.sequences or float("inf")), progress.wall_s / (case.seconds or float("inf"))]
+        if (share := max(shares)) >= LEAST_SHARE:
+            text += f"  at most {format_duration(float(f'{progress.wall_s * max(0.0, 1 / share - 1):.2g}'))} left"
         if self.bars and run.bar is not None:
-            self.bars.update(run.bar, completed=max(shares), text=text)
+            self.bars.update(run.bar, completed=share, text=text)
         elif time.monotonic() - run.printed_s >= LINE_S:
             run.printed_s = time.monotonic()
             self.console.print(f"{self.label(case)}: {text}", soft_wrap=True)

@@ -23,6 +23,7 @@ from mann_bench.measure.trace import BACKWARD, BEFORE, END, FORWARD, NEVER, Bloc
 from mann_bench.measure.workload import Workload
 
 EVENT_BYTES, EVENT_BYTES_WITH_OPERATIONS = 2 * 2**10, 7 * 2**10  # of a recording, for each allocation and release in it
+PAGE = 4096  # bytes
 ROOM = 0.7  # part of the free memory that a recording may take
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182}  # 97.5% quantiles of Student's t by degrees of freedom
 Forward = Callable[[], tuple[Tensor, object]]
@@ -67,8 +68,14 @@ class PassMemory:
     @property
     def tape_bytes(self) -> int:
         """Bytes saved for backward at the end of forward."""
-        born_here = [block for block in self.blocks["tape"] if block.born_ns != BEFORE]
-        return held_at(born_here, [self.trace.after(FORWARD)])[0]
+        return sum(self.tape_sizes)
+
+    @property
+    def tape_sizes(self) -> list[int]:
+        """Bytes of each block of the tape, in the order of their allocation."""
+        forward_end = self.trace.after(FORWARD)
+        blocks = [block for block in self.blocks["tape"] if block.born_ns != BEFORE and block.lives_at(forward_end)]
+        return [block.size_bytes for block in sorted(blocks, key=lambda block: block.born_ns)]
 
     @property
     def grown_bytes(self) -> int:
@@ -124,6 +131,7 @@ def measure_pass(
             after = {**owners(workload), "gradients": gradients(workload)}
             output = storages([y])
         del y, state
+        workload.drop_results()
     workload.clear()
     blocks = attribute(trace, before, after, output, training=training)
     start_bytes, end_bytes = (sum(sum(part.values()) for part in held.values()) + hidden_bytes for held in (before, after))
@@ -142,9 +150,11 @@ def measure_memory(workload: Workload, hidden_bytes: int = 0) -> Memory:
     for length in lengths(steps):
         measured = measure_pass(workload, length)
         check_room(measured, length, steps, EVENT_BYTES)
-        tapes.append((length, measured.tape_bytes))
+        tapes.append((length, measured.tape_sizes))
     whole = measure_pass(workload, steps, hidden_bytes)
-    slope = fit_slope([*tapes, (steps, whole.tape_bytes)])
+    tapes.append((steps, whole.tape_sizes))
+    rounded_bytes = hidden_by_rounding(tapes, lambda: measure_pass(workload, 1).tape_sizes)
+    slope = fit_slope([(length, sum(sizes)) for length, sizes in tapes], rounded_bytes)
     outside = getattr(workload.state, "outside_bytes", 0)  # bytes of a library's index, which torch's allocator does not see
     state = sum(sum(owners(workload)[cause].values()) for cause in STATE_CAUSES) + outside
     ledger = whole.ledger()
@@ -184,8 +194,34 @@ def lengths(steps: int, points: int = 3) -> list[int]:
     return sorted({math.ceil(steps * part / points) for part in range(1, points + 1)})
 
 
-def fit_slope(points: Sequence[tuple[int, int]]) -> Slope:
-    """Fit bytes over steps by least squares; for a single length, divide bytes by steps."""
+def hidden_by_rounding(tapes: Sequence[tuple[int, Sequence[int]]], of_one_step: Callable[[], Sequence[int]]) -> int:
+    """Bytes of a tape that a library may have added to fill memory pages, so that its growth with T shows in leaps, or not at all.
+
+    oneDNN's LSTM keeps what it saves of a sequence in one block, whose parts each begin on a page. Such a block is a multiple of a page at
+    every length and not proportional to it. How many parts it has at most is seen in a pass of a single step. A model that loops over its
+    steps saves more blocks in a longer pass, each as large as it asked for: there this is 0.
+
+    Args:
+        tapes: length T and the sizes of the tape's blocks; ascending.
+        of_one_step: makes a pass of one step and returns its sizes.
+    """
+    (short, shorter), (long, longer) = tapes[0], tapes[-1]
+    if len(shorter) != len(longer) or short == long:
+        return 0
+    pairs = enumerate(zip(shorter, longer, strict=True))
+    padded = [number for number, (a, b) in pairs if a % PAGE == b % PAGE == 0 and a * long != b * short]
+    if not padded:
+        return 0
+    single = of_one_step()
+    return sum(single[number] for number in padded) if len(single) == len(longer) else sum(shorter[number] for number in padded)
+
+
+def fit_slope(points: Sequence[tuple[int, int]], rounded_bytes: int = 0) -> Slope:
+    """Fit bytes over steps by least squares; for a single length, divide bytes by steps.
+
+    Args:
+        rounded_bytes: by how much the bytes of a length may be too large (`hidden_by_rounding`); it widens the interval.
+    """
     x, y = [length for length, _ in points], [size_bytes for _, size_bytes in points]
     count = len(x)
     if len(set(x)) == 1:
@@ -197,7 +233,8 @@ def fit_slope(points: Sequence[tuple[int, int]]) -> Slope:
         return Slope(slope, None, None)
     residual = sum((b - level - slope * (a - middle)) ** 2 for a, b in zip(x, y, strict=True))
     reach = STUDENT.get(count - 2, 3.0) * math.sqrt(residual / (count - 2) / spread)
-    return Slope(slope, slope - reach, slope + reach)
+    rounding = rounded_bytes / (max(x) - min(x))
+    return Slope(slope, slope - reach - rounding, slope + reach + rounding)
 
 
 def held_by_cause(measured: PassMemory, moments_ns: Sequence[int]) -> dict[str, list[int]]:

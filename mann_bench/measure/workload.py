@@ -117,6 +117,10 @@ class Workload(ABC):
             self.backward(y)
         return output
 
+    def drop_results(self) -> None:
+        """Free what the last pass returned and this workload keeps for its caller; a caller's copy is no leak."""
+        return None
+
     def clear(self) -> None:
         """Free what a pass leaves behind, such as gradients; called between passes, not timed."""
         return None

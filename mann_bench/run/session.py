@@ -12,7 +12,7 @@ from mann_bench.data.case import Case
 from mann_bench.data.conditions import RunDescription
 from mann_bench.data.fields import Json
 from mann_bench.data.labels import Labels
-from mann_bench.data.result import SCHEMA, Result, now
+from mann_bench.data.result import SCHEMA, Memory, Result, now
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
 from mann_bench.data.text import shortened, visible
@@ -24,6 +24,8 @@ from mann_bench.measure.workload import workload_class
 from mann_bench.run.largest import Largest, find_largest, measured_probe
 from mann_bench.run.runner import StoppedCurves, precheck, run_suite
 from mann_bench.run.time_left import TimeLeft, TimeLeftColumn, repeatedly
+
+WIDE = 0.2  # width of an interval, relative to its value, above which a line shows it
 
 
 def describe(suite: Suite) -> RunDescription:
@@ -129,7 +131,15 @@ def line(result: Result, labels: Labels) -> str:
         return f"{labels(result.case)}: {result.status}: {shortened(result.reason or 'no reason known')}"
     step = result.time.step_ms
     half_width = (step.ci_high - step.ci_low) / 2 / step.median
-    text = f"{labels(result.case)}: {step.median:.3g} ms/step ±{half_width:.0%}, {result.memory.bytes_per_step:,.0f} bytes/step"
+    text = f"{labels(result.case)}: {step.median:.3g} ms/step ±{half_width:.0%}, {_saved(result.memory)}"
     if moved_bytes := workload_class(result.case).moved_bytes(result.case):
         text += f", {moved_bytes / step.median / 1e6:.3g} GB/s"
     return f"{text}; {shortened(result.reason)}" if result.reason else text
+
+
+def _saved(memory: Memory) -> str:
+    """Bytes that each further step saves for backward, with their interval where it is wide: `128 [0, 3,713] bytes/step`."""
+    text, low, high = f"{memory.bytes_per_step:,.0f}", memory.bytes_per_step_low, memory.bytes_per_step_high
+    if low is not None and high is not None and high - low > WIDE * abs(memory.bytes_per_step):
+        text += f" [{max(low, min(0, memory.bytes_per_step)):,.0f}, {high:,.0f}]"
+    return f"{text} bytes/step"

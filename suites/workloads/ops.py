@@ -388,9 +388,13 @@ class OpWorkload(Workload):
         """Compute the gradients of all calls or undo them."""
         self.op.undo()
 
+    def drop_results(self) -> None:
+        """Free what the calls returned."""
+        self.op.results = []
+
     def clear(self) -> None:
         """Free results and gradients."""
-        self.op.results = []
+        self.drop_results()
         for parameter in self.op.parameters.values():
             parameter.grad = None
 

@@ -47,6 +47,13 @@ class TestTextFromModels:
         shown = line(make_result(status="error", reason="x" * 100_000), Labels([]))
         assert len(shown) < SHOWN_CHARACTERS + 100
 
+    def test_saved_bytes_have_their_interval_where_it_is_wide(self):
+        result = make_result(per_step=128)
+        memory = result.memory.model_copy(update={"bytes_per_step_low": -2739.0, "bytes_per_step_high": 2995.0})
+        assert "128 [0, 2,995] bytes/step" in line(result.model_copy(update={"memory": memory}), Labels([]))
+        memory = memory.model_copy(update={"bytes_per_step_low": 127.0, "bytes_per_step_high": 129.0})
+        assert ", 128 bytes/step" in line(result.model_copy(update={"memory": memory}), Labels([]))
+
     def test_in_the_table_of_plan(self, call, tmp_path):
         suite = tmp_path / "evil.toml"
         models = json.dumps([f"json:{EVIL}"])

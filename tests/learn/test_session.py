@@ -1,5 +1,6 @@
 """A session of training runs with scripted processes: no process can harm the other runs."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any, ClassVar
@@ -105,3 +106,14 @@ def test_a_damaged_checkpoint_of_a_run_that_died_does_no_harm(run, tmp_path, mon
 def test_messages_have_one_key():
     assert decode_message(b'{"evaluating": 3}') == Message(evaluating=3)
     assert isinstance(decode_message(b'{"evaluating": 3, "disk": "full"}'), Failure)
+
+
+def test_progress_says_how_long_the_rest_takes(run, monkeypatch):
+    printed = io.StringIO()
+    monkeypatch.setattr(module, "LINE_S", 0.0)
+    plain = Console(file=printed, width=200)
+    monkeypatch.setattr(LearningSession, "console", property(lambda self: plain, lambda self, value: None), raising=False)
+    progress = {"loss": 0.5, "level": 2, "sequences": 4, "rate": 1.0, "wall_s": 100.0}
+    run([[json.dumps({"progress": progress}).encode(), GOOD]])
+    assert printed.getvalue().startswith("1 runs to make, 2 at a time; results: out/learning.jsonl\n")
+    assert "4 sequences  1/s  100 s  at most 2.5 min left\n" in printed.getvalue()

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from mann_bench.data.case import Case
 from mann_bench.measure.ledger import owners, state_tensors, storages
-from mann_bench.measure.memory import build_recorded, fit_slope, held_by_cause, lengths, measure_memory, measure_pass
+from mann_bench.measure.memory import build_recorded, fit_slope, held_by_cause, hidden_by_rounding, lengths, measure_memory, measure_pass
 from mann_bench.measure.predict import predicted_bytes
 from mann_bench.measure.trace import END, FORWARD
 from mann_bench.measure.workload import ModelWorkload
@@ -186,3 +186,40 @@ def test_slope_of_a_line_and_its_interval():
     assert low is not None
     assert high is not None
     assert low < slope < high
+
+
+class TestRounding:
+    """What a library fills up to whole pages hides how a tape grows."""
+
+    def test_a_padded_block_may_hide_as_much_as_that_of_one_step(self):
+        tapes = [(2, [8, 28672]), (4, [16, 28672])]
+        assert hidden_by_rounding(tapes, lambda: [4, 12288]) == 12288
+        assert hidden_by_rounding(tapes, lambda: [12288]) == 28672  # one step saves other blocks
+        slope = fit_slope([(2, 28680), (3, 28684), (4, 28688)], 12288)
+        assert slope == pytest.approx((4, 4 - 6144, 4 + 6144))
+
+    @pytest.mark.parametrize(
+        "tapes",
+        [
+            [(2, [8192]), (4, [16384])],  # proportional to the length
+            [(2, [4096, 4096]), (4, [4096] * 4)],  # a block a step
+            [(2, [100, 8]), (4, [100, 16])],
+            [(4, [4096])],
+        ],
+    )
+    def test_blocks_that_are_as_large_as_asked_for_hide_nothing(self, tapes):
+        assert hidden_by_rounding(tapes, list) == 0
+
+    def test_the_small_lstm_claims_no_certainty_that_it_does_not_have(self):
+        """oneDNN saves whole pages. What a long sequence takes for a step is inside of the interval of a short one."""
+
+        def measured(steps):
+            workload = ModelWorkload(Case(suite="s", model="lstm", slots=4, hidden=32, steps=steps))
+            workload.run_pass()
+            workload.clear()
+            return measure_memory(workload)
+
+        short, long = measured(12), measured(200)
+        assert short.bytes_per_step_low is not None
+        assert short.bytes_per_step_high is not None
+        assert short.bytes_per_step_low <= long.bytes_per_step <= short.bytes_per_step_high

@@ -41,6 +41,7 @@ def test_passes_repeat_and_are_measured(name, mode, fill):
     if mode == "train" and name not in ("copy", "link_read", "link_steps"):
         assert all(torch.equal(value, workload.op.state[key]) for key, value in state.items())
     memory = measure_memory(workload)
+    assert memory.leaked_bytes == 0  # what calls return is the caller's
     predicted = predicted_bytes(workload.case)
     assert predicted is not None
     assert predicted["state"] / 2 <= memory.state_bytes <= 2 * predicted["state"]
