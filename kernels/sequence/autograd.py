@@ -100,7 +100,7 @@ class SequencePass(Recurrence):
             before: states before the first step.
             constant: those without a gradient, by name: read_index, and for SDNC precedence_rows and precedence.
         """
-        self.x, self.weights = x, weights
+        self.x, self.weights = x.detach(), weights  # not the graph that x may come from, as of the pass before
         self.carry, self.tape = x.new_empty(self.plan.shapes["carry"]), x.new_empty(self.plan.blocks["tape"].shape)
         first = {**before._asdict(), **constant}
         last = {name: torch.empty_like(state) for name, state in first.items()}

@@ -116,17 +116,19 @@ class SparseMemory(State):
 
     def begin(self, position: int) -> None:
         """Prepare for a pass of a state that stands at `position`; RuntimeError with the remedy if the memory is elsewhere or in use."""
-        if in_backward() and any(standing.start.position == position for standing in self.standing):
-            self.rollback()
-            raise RuntimeError(CHECKPOINTED)
-        self.undo_abandoned(position)
+        if self.standing:
+            if in_backward() and any(standing.start.position == position for standing in self.standing):
+                self.rollback()
+                raise RuntimeError(CHECKPOINTED)
+            self.undo_abandoned(position)
         if position != self.position:
             raise RuntimeError(
                 f"{PENDING}; for two passes at once make two states. A pass without backward runs under torch.no_grad()"
                 if self.backward_is_due
                 else STALE
             )
-        self.forget_abandoned()
+        if self.standing:
+            self.forget_abandoned()
         self.undone.clear()  # frees their tapes before the next pass makes its own
 
     def end(self, recorded: RecordedPass | None) -> Mark:

@@ -110,10 +110,9 @@ class Pass(ABC, Generic[G]):
     def is_last(self) -> bool:
         """Whether this pass is the last that stands, once those after it without a backward to come are undone."""
         standing = self.memory.standing
-        if self not in standing:
-            return False
-        self.memory.undo_abandoned(self.end.position)
-        return standing[-1] is self
+        if standing and standing[-1] is not self:
+            self.memory.undo_abandoned(self.end.position)
+        return bool(standing) and standing[-1] is self
 
     def replay(self) -> None:
         """After a complete rollback, bring the memory forward again to the end of the pass, O(T)."""
@@ -122,10 +121,8 @@ class Pass(ABC, Generic[G]):
 
     def require_last(self) -> None:
         """RuntimeError unless this is the pass whose backward is due."""
-        if self.finished or self not in self.memory.standing:
-            raise RuntimeError(MOVED_ON)
-        if not self.is_last():
-            raise RuntimeError(OUT_OF_ORDER)
+        if self.finished or not self.is_last():
+            raise RuntimeError(OUT_OF_ORDER if self in self.memory.standing and not self.finished else MOVED_ON)
 
     def gradient_received(self) -> G | None:
         """The gradient of the memory from the pass after this one, if the backward that runs has come through it."""

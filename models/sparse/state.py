@@ -1,9 +1,9 @@
 """SAM's memory as the state of one sequence: the shared rows, and what belongs to this state alone."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from torch import Tensor
 
@@ -51,6 +51,14 @@ class SAMMemory(State):
             if held and (largest := max(rows.flatten().tolist())) >= slots:
                 wanted = f"rows 0..{slots - 1} or -1 (none)"
                 raise ValueError(f"state.memory.{name}: expected {wanted}, got {largest}; make one with initial_state")
+
+    def _rebuild(self, map_tensor: Callable[[Tensor], Tensor], map_state: Callable[[State], State]) -> Self:
+        self.rows.undo_abandoned(self.position)  # what is copied is the memory of this state
+        return super()._rebuild(map_tensor, map_state)
+
+    def __getstate__(self) -> dict[str, object]:
+        self.rows.undo_abandoned(self.position)
+        return self.__dict__
 
     def detach(self) -> "SAMMemory":
         """Cut the history; a memory that backward has rolled back is brought forward again to this state."""

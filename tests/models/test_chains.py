@@ -1,6 +1,7 @@
 """Several passes over one memory, one backward: gradients of one pass over the joined sequence, memory restored, order checked."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,6 +18,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "lsh": {"slots": 40, "index": "lsh"},
     "live": {"slots": 40, "index": "live"},
     "gated, one writer": {"slots": 9, "erase": "gated", "write_heads": 1},
+}
+
+
+COPIES: dict[str, Callable[[Any], Any]] = {
+    "deep": copy.deepcopy,
+    "slice": lambda state: state[:],
+    "move": lambda state: state.to("cpu"),
 }
 
 
@@ -65,31 +73,40 @@ def test_gradients_are_those_of_one_pass(name, options, sizes, fill):
     model(x, after)[0].sum().backward()
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "lstm"])
+def closed_loop(model: Any) -> Tensor:
+    """A loss of six passes, each input made from the output before."""
+    first = torch.linspace(-1, 1, 8, dtype=torch.float64).view(1, 2, 4)
+    x, state, total = first, model.initial_state(2, fill="full"), torch.zeros((), dtype=torch.float64)
+    for number in range(6):
+        y, state = model(x, state)
+        total = total + (number + 1) * y.square().sum()
+        x = torch.cat([y, first[..., :1]], dim=-1).tanh()
+    return total
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if not name.startswith(("lstm", "sdnc"))])
 def test_closed_loop_equals_finite_differences(name):
-    """Each input is made from the output before. Steps are too small to change which rows are read."""
-    if name.startswith("sdnc"):
-        pytest.skip("links are constants for the gradient; test_gradients_are_those_of_one_pass holds SDNC against one pass")
-    model, first = make(name), torch.randn(1, 2, 4, dtype=torch.float64)
-
-    def loss() -> Tensor:
-        x, state, total = first, model.initial_state(2, fill="full"), torch.zeros((), dtype=torch.float64)
-        for number in range(6):
-            y, state = model(x, state)
-            total = total + (number + 1) * y.square().sum()
-            x = torch.cat([y, first[..., :1]], dim=-1).tanh()
-        return total
-
+    """Steps are too small to change which rows are read. SDNC's links are constants for the gradient: the next test is for it."""
+    model = make(name)
     parameters = list(model.parameters())
-    gradients = torch.autograd.grad(loss(), parameters)
+    gradients = torch.autograd.grad(closed_loop(model), parameters)
     directions, step, ends = [torch.randn_like(parameter) for parameter in parameters], 1e-6, []
     for sign in (1, -2):
         with torch.no_grad():
             for parameter, direction in zip(parameters, directions, strict=True):
                 parameter += sign * step * direction
-        ends.append(loss().item())
+        ends.append(closed_loop(model).item())
     slope = (ends[0] - ends[1]) / (2 * step)
     assert slope == pytest.approx(sum(float((g * d).sum()) for g, d in zip(gradients, directions, strict=True)), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sam", "sdnc"])
+def test_closed_loop_on_both_kinds_of_kernels(name):
+    plain, fast = make(name), make(f"{name}-native")
+    fast.load_state_dict(plain.state_dict())
+    gradients = [torch.autograd.grad(closed_loop(model), list(model.parameters())) for model in (plain, fast)]
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
 @sparse
@@ -200,6 +217,22 @@ class TestWithoutBackward:
         y.sum().backward()
         assert same(before, in_place(state))
 
+    def test_a_closed_loop_whose_graph_was_dropped(self, name):
+        """No pass holds the graph of its input, which is that of the pass before."""
+        model, first = make(name), sequence(1)
+        state = model.initial_state(2, fill="full")
+        before = in_place(state)
+
+        def skipped() -> None:
+            x, after = first, state
+            for _ in range(3):
+                y, after = model(x, after)
+                x = torch.cat([y, y[..., :1]], dim=-1)
+
+        skipped()
+        model(first, state)[0].sum().backward()
+        assert same(before, in_place(state))
+
     def test_a_loss_that_is_skipped_while_its_output_lives(self, name):
         """The remedy of the error, on any state of the chain and on any model."""
         for back in (lambda first, last: first.rollback(), lambda first, last: last.rollback()):
@@ -237,12 +270,15 @@ class TestWithoutBackward:
         assert same(before, in_place(state))
         assert same(ends, in_place(last.detach()))
 
-    def test_a_copy_of_a_memory_of_dropped_passes(self, name):
+    @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES.keys())
+    @pytest.mark.parametrize("of", ["before", "after"])
+    def test_a_copy_beside_a_dropped_pass_is_of_its_own_state(self, name, of, copied):
         model, x = make(name), sequence(4)
         state = model.initial_state(2, fill="full")
-        state = model(x, state)[1].detach()
-        copied = copy.deepcopy(state)
-        assert torch.equal(model(x, copied)[0], model(x, state)[0])
+        after = model(x, state)[1].detach()
+        chosen = state if of == "before" else after
+        other = copied(chosen)
+        assert torch.equal(model(x, other)[0], model(x, chosen)[0])
 
 
 def test_models_without_a_shared_memory_have_nothing_to_undo():
@@ -261,11 +297,13 @@ def test_a_long_chain_leaves_the_queue_of_last_accesses_as_it_is(kernels):
     state = model.initial_state(2, fill="full")
     with torch.no_grad():
         _, state = model(x[:80], state)
-    before = in_place(state)
+    before, apart = in_place(state), copy.deepcopy(state)
+    wanted = torch.autograd.grad(model(x, apart)[0].sum(), [x, *model.parameters()])
     ring = state.memory.rows.ring
     outputs, states = run(model, x, state, [100] * 3)
     assert ring.tail > 3 * ring.rows + 1024
-    torch.cat(outputs).sum().backward()
+    for a, b in zip(torch.autograd.grad(torch.cat(outputs).sum(), [x, *model.parameters()]), wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
     assert same(before, in_place(state))
     states[-1].detach()
     _, after = model(x[:1], states[-1].detach())
