@@ -23,7 +23,9 @@ def compare(
     processes: Annotated[
         int, typer.Option(min=1, help="with --suite: how often a case is run, each time in a new process, until its ratio is known well")
     ] = 6,
-    out: Annotated[Path | None, typer.Option(help="with --suite: folder for both runs; default runs/compare-DATE")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder for the page compare.html; with --suite also for both runs, by default runs/compare-DATE")
+    ] = None,
     threshold: Annotated[str, typer.Option(help="a smaller change of time is the SAME")] = "5%",
     fail_on: Annotated[list[str] | None, typer.Option(help="exit with 1 on slower:5% or larger:1%; may be repeated")] = None,
     anyway: Annotated[bool, typer.Option(help="compare runs of different machines")] = False,
@@ -37,6 +39,7 @@ def compare(
     limits = parse_limits(fail_on or [])
     smallest_change = parse_percent("--threshold", threshold)
     if suite:
+        out = out or new_folder("compare")
         folders = _run_both(before, after, options.load(suite), out, processes, smallest_change)
     else:
         folders = _existing(before), _existing(after)
@@ -44,6 +47,11 @@ def compare(
     for warning in comparison.warnings:
         tell(f"warning: {warning}")
     broken = violations(comparison.cases, limits)
+    if out is not None:
+        from mann_bench.reports.compare.page import write_compare_page
+
+        with writing_to(out):
+            page = write_compare_page(comparison, folders, smallest_change, out, broken)
     if as_json:
         rows = [to_json(case, smallest_change) for case in comparison.cases]
         print(json.dumps({"a": str(folders[0]), "b": str(folders[1]), "warnings": comparison.warnings, "cases": rows, "failed": broken}))
@@ -55,20 +63,20 @@ def compare(
         print(summary(comparison.cases, smallest_change))
         if suite:
             print("results: " + shlex.join(map(str, folders)))
+        if out is not None:
+            print(f"page: {page}")
     for sentence in broken:
         tell(f"failed: {shortened(sentence)}")
     raise typer.Exit(1 if broken else 0)
 
 
-def _run_both(before: str, after: str, suite: Suite, out: Path | None, processes: int, smallest_change: float) -> tuple[Path, Path]:
+def _run_both(before: str, after: str, suite: Suite, folder: Path, processes: int, smallest_change: float) -> tuple[Path, Path]:
     """Run the suite at both states of the code, in turn; return the two run folders."""
     from mann_bench.reports.compare.comparison import known_well
     from mann_bench.run.checkouts import checked_out, run_at_both
 
-    with checked_out(before) as old, checked_out(after) as new:
-        folder = out or new_folder("compare")
-        with writing_to(folder):
-            return run_at_both(suite, (old, new), folder, processes, lambda a, b: known_well(a, b, smallest_change), tell)
+    with checked_out(before) as old, checked_out(after) as new, writing_to(folder):
+        return run_at_both(suite, (old, new), folder, processes, lambda a, b: known_well(a, b, smallest_change), tell)
 
 
 def _existing(run: str) -> Path:

@@ -9,8 +9,12 @@ from mann_bench.reports.claims.claim import ClaimVerdict
 from mann_bench.reports.html.table import Cell, Column, Table
 
 
-def claims_table(verdicts: Sequence[ClaimVerdict]) -> Table:
-    """Tabulate the verdicts; claims that the runs say nothing about are left out."""
+def claims_table(verdicts: Sequence[ClaimVerdict], *, linked: bool = True) -> Table:
+    """Tabulate the verdicts; claims that the runs say nothing about are left out.
+
+    Args:
+        linked: the page has a row of each case, which links lead to.
+    """
     rows = [
         (
             Cell(judged.claim.says),
@@ -20,7 +24,7 @@ def claims_table(verdicts: Sequence[ClaimVerdict]) -> Table:
             Cell(judged.verdict),
             Cell(judged.how),
             Cell(" ".join(judged.remarks)),
-            Cell("", "", tuple((case_id[:6], case_id) for case_id in judged.case_ids)),
+            Cell("", "", tuple((case_id[:6], case_id) for case_id in judged.case_ids)) if linked else Cell(" ".join(judged.case_ids)),
         )
         for judged in verdicts
         if judged.verdict != "not run"
@@ -34,7 +38,7 @@ def claims_table(verdicts: Sequence[ClaimVerdict]) -> Table:
         Column("verdict"),
         Column("how", wraps=True),
         Column("remarks", wraps=True),
-        Column("cases"),
+        Column("cases", wraps=not linked),
     )
     return Table("The paper's claims", note, heads, tuple(rows))
 

@@ -15,10 +15,10 @@ import numpy as np
 if TYPE_CHECKING:
     import altair
 
-Row = Mapping[str, str | float | int | bool | None]
+Row = Mapping[str, Any]
 NARROW = 600  # pixels; a narrower window has fewer columns in a legend
 HEIGHT = 320  # pixels of a chart against an x axis
-ROW_HEIGHT = 34  # pixels of a row of a chart with names above its rows
+ROW_HEIGHT = 40  # pixels of a row of a chart with names above its rows
 _UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 BYTES = "".join(f"abs(datum.value) >= {size} ? format(datum.value / {size}, '.3~r') + ' {unit}' : " for unit, size in _UNITS)
 BYTES += "format(datum.value, '.3~r') + ' B'"  # an expression of Vega: the label of a tick in bytes
@@ -65,7 +65,7 @@ def scripted(charts: Iterable[Interactive]) -> Scripted | None:
     kept = [chart for chart in charts if chart.rows]
     if not kept:
         return None
-    content = {chart.key: {**chart.specification, "datasets": {"rows": [_clean(row) for row in chart.rows]}} for chart in kept}
+    content = {chart.key: _with_rows(chart) for chart in kept}
     return Scripted(kept, script_json(content), vega_scripts())
 
 
@@ -83,7 +83,7 @@ def vega_scripts() -> str:
     return scripts.replace("</script", "<\\/script")
 
 
-def finished(chart: "altair.LayerChart | altair.FacetChart | altair.Chart", height: int = HEIGHT) -> dict[str, Any]:
+def finished(chart: "altair.LayerChart | altair.FacetChart | altair.Chart", height: "int | altair.Step" = HEIGHT) -> dict[str, Any]:
     """Return the specification of a chart that is as wide as its place, with the look that all charts share."""
     import altair
 
@@ -139,6 +139,11 @@ def above_zero(rows: Iterable[Row], field: str) -> tuple[list[Row], int]:
     every = list(rows)
     drawn = [row for row in every if isinstance(value := row[field], int | float) and np.isfinite(value) and value > 0]
     return drawn, len(every) - len(drawn)
+
+
+def _with_rows(chart: Interactive) -> dict[str, object]:
+    others = chart.specification.get("datasets", {})  # such as the place of a line at 1
+    return {**chart.specification, "datasets": {**others, "rows": [_clean(row) for row in chart.rows]}}
 
 
 def _clean(row: Row) -> dict[str, object]:

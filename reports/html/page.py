@@ -29,6 +29,13 @@ class Plot(NamedTuple):
     figure: Figure
 
 
+class Link(NamedTuple):
+    """A link to another page: its title, and its path from the page that links."""
+
+    title: str
+    path: str
+
+
 def save_plots(plots: Iterable[Plot], out: Path, *, where: str, suffix: str = "") -> list[dict[str, str]]:
     """Write each plot to `out/plots/KEY+suffix.{svg,png}`; return title (with `where` appended), SVG and PNG path for the templates."""
     (out / "plots").mkdir(parents=True, exist_ok=True)

@@ -142,7 +142,7 @@ def _step_times(profiles: Mapping[str, Profile], colors: Mapping[str, str]) -> I
         for point in profile.points
     ]
     rows, hidden = above_zero(every, "ms")
-    far = _far_apart([float(str(row["ms"])) for row in rows])
+    far = _far_apart([row["ms"] for row in rows])
     scale = altair.Scale(type="log") if far else altair.Scale(zero=True)
     title = "ms a step" if any(map(whole_passes, profiles.values())) else "ms in the recorded pass"
     x = altair.X("step:Q", title="step", axis=altair.Axis(tickMinStep=1, grid=False, format="d"))
@@ -179,7 +179,7 @@ def _counted(profiles: Mapping[str, Profile]) -> Interactive:
 
 def _bytes_axis(title: str, views: Sequence[Sequence[Row]]) -> altair.Y:
     """The axis of bytes above 0: linear from 0, or logarithmic where those of a view lie far apart."""
-    if any(_far_apart([float(str(row["bytes"])) for row in rows]) for rows in views):
+    if any(_far_apart([row["bytes"] for row in rows]) for rows in views):
         return altair.Y("bytes:Q", title=title, scale=altair.Scale(type="log", base=2), axis=altair.Axis(labelExpr=BYTES, tickCount=7))
     return altair.Y("bytes:Q", title=title, scale=altair.Scale(zero=True), axis=altair.Axis(labelExpr=BYTES, values=_ticks("y")))
 

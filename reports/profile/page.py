@@ -148,7 +148,7 @@ def cautions(profile: Profile) -> list[str]:
         "when it starts. Each point is a pass of its own of that many steps, its time divided by them.",
     }
     lines = [by_source[profile.how], *advise_memory(profile.memory)]
-    driver = max((int(str(row["bytes"])) for row in memory_lines("", profile) if row["line"] == DRIVER), default=0)
+    driver = max((row["bytes"] for row in memory_lines("", profile) if row["line"] == DRIVER), default=0)
     if driver:
         beyond = driver - profile.memory.peak_bytes
         lines.append(

@@ -22,6 +22,7 @@ EVIL = "<script>alert(1)</script>"
 def charts_in(page):
     """The specifications of a page's charts, by their key."""
     found = re.search(r'id="charts-content">(.*?)</script>', page.read_text(), re.S)
+    assert found is not None
     return json.loads(found[1].replace("\\u003c", "<"))
 
 

@@ -13,6 +13,7 @@ const wait = ms => new Promise(done => setTimeout(done, ms));
 const say = (name, value) => console.log(name + " " + JSON.stringify(value));
 const until = async test => { for (let tries = 0; !test() && tries < 200; tries++) await wait(50); };
 """
+HARMLESS = ("WARN Infinite extent", 'WARN Dropping "fit-y"')  # a choice that leaves nothing to draw; a chart as high as its rows
 # What every page with charts of `html/interactive.py` must stand: each choice of each list, a click on a name, a hover, the CSV.
 EVERY_CHART = """
 const charts = [...document.querySelectorAll(".interactive .chart")];
@@ -80,7 +81,7 @@ def use_page(page: Path, script: str, *, width: int = 1400) -> dict[str, Any]:
     done = subprocess.run([str(CHROMIUM), *quiet, *options, f"file://{copy}"], capture_output=True, text=True, timeout=240)
     printed = re.findall(r"CONSOLE[:(].*?\] \"(.*?)\", source", done.stderr)
     assert "default-src 'none'" in content
-    printed = [line for line in printed if not line.startswith("WARN Infinite extent")]  # a choice that leaves nothing to draw
+    printed = [line for line in printed if not line.startswith(HARMLESS)]
     assert all(re.match("[A-Z]+ ", line) and not re.match("(WARN|ERROR) ", line) for line in printed), printed
     said = {name: json.loads(value) for name, _, value in (line.partition(" ") for line in printed)}
     assert said.get("DONE") is True, printed
