@@ -7,12 +7,17 @@ from mann_bench.data.errors import UsageError
 from mann_bench.learn.record import LEARNING
 from mann_bench.reports.claims.display import claims_table
 from mann_bench.reports.claims.judge import judge_claims
+from mann_bench.reports.claims.page import write_claims_page
+from mann_bench.reports.html.page import Link
 from mann_bench.reports.learning.experiments import Experiment, load_experiments
 from mann_bench.reports.learning.page import write_learning_page
 from mann_bench.reports.profile.page import write_profiles_page
 from mann_bench.reports.profile.profiles import folders_of, load_profiles
 from mann_bench.reports.scaling.analysis import analyse
 from mann_bench.reports.scaling.page import write_scaling_page
+
+TIMING, LEARNED = Link("Time and memory", "report.html"), Link("Learning", "learning.html")
+CLAIMS, PROFILED = Link("The paper's claims", "claims.html"), Link("Profiles", "profile.html")
 
 
 def write_reports(runs: Sequence[Path], out: Path, baseline: str = "") -> list[Path]:
@@ -28,8 +33,22 @@ def write_reports(runs: Sequence[Path], out: Path, baseline: str = "") -> list[P
         return pages
     measured, trained = split_runs(runs)
     experiments = load_experiments(trained)
-    pages += [write_report(measured, out, experiments, baseline)] if measured else []
-    return [*pages, write_learning_report(trained, out, experiments)] if trained else pages
+    analysis = analyse(measured, baseline) if measured else None
+    verdicts = judge_claims(analysis.frame if analysis else None, experiments)
+    has_claims = any(verdict.verdict != "not run" for verdict in verdicts)
+    links = [*([TIMING] if measured else []), *([LEARNED] if trained else []), *([CLAIMS] if has_claims else [])]
+    links += [PROFILED] if pages else []
+
+    def others(page: Link) -> list[Link]:
+        return [link for link in links if link != page]
+
+    if analysis is not None:
+        pages.append(write_scaling_page(analysis, measured, out, [claims_table(verdicts)], others(TIMING)))
+    if trained:
+        pages.append(write_learning_page(experiments, trained, out, others(LEARNED)))
+    if has_claims:
+        pages.append(write_claims_page(verdicts, runs, out, others(CLAIMS)))
+    return pages
 
 
 def write_report(runs: Sequence[Path], out: Path, experiments: Sequence[Experiment] = (), baseline: str = "") -> Path:

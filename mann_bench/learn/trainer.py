@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic  # a model may replace that of the module
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ class Checkpoint(TypedDict):
     """All that a run needs to go on."""
 
     run_id: str
+    case: NotRequired[dict[str, Any]]  # of a `LearningCase`, for reports of runs under way; older checkpoints do not have it
     model: dict[str, Tensor]
     optimizer: dict[str, object]
     curriculum: CurriculumState
@@ -192,6 +193,7 @@ class Trainer:
         """Write a checkpoint, whole or not at all."""
         checkpoint: Checkpoint = {
             "run_id": self.case.run_id,
+            "case": self.case.model_dump(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "curriculum": self.curriculum.state(),
@@ -253,7 +255,7 @@ def load_checkpoint(path: Path, case: LearningCase) -> Checkpoint:
             raise
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "it is damaged, or no checkpoint"
         raise CheckpointError(f"{path}: expected a checkpoint, got a file that cannot be read: {reason}") from error
-    if not isinstance(checkpoint, dict) or not Checkpoint.__annotations__.keys() <= checkpoint.keys():
+    if not isinstance(checkpoint, dict) or not Checkpoint.__required_keys__ <= checkpoint.keys():
         raise CheckpointError(f"{path}: expected a checkpoint of mann-bench, got a file of another program")
     if checkpoint["run_id"] != case.run_id:
         raise CheckpointError(f"{path}: expected a checkpoint of run {case.run_id}, got one of {checkpoint['run_id']}")

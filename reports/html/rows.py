@@ -25,7 +25,7 @@ def ticks_in(low: float, high: float, base: int = 10) -> list[float]:
     """Return up to about eight ticks of a logarithmic axis: powers of the base, and what lies between where there are few."""
     first, last = math.floor(math.log(low, base)), math.ceil(math.log(high, base))
     step = max(1, math.ceil((last - first) / 8))
-    parts = (1, 2, 5) if base == 10 and last - first <= 2 else (1,)
+    parts = (1, 2, 5) if base == 10 and last - first <= 3 else (1,)
     found = [part * float(base) ** power for power in range(first, last + 1, step) for part in parts]
     return [value for value in found if low <= value <= high]
 

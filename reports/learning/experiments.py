@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mann_bench.data.store import load_records
 from mann_bench.data.text import one_line
 from mann_bench.data.units import format_slots
-from mann_bench.learn.record import LEARNING, LearningCase, LearningResult, furthest
+from mann_bench.learn.record import LearningCase, LearningResult, furthest
+from mann_bench.learn.under_way import load_stored
 from mann_bench.reports.learning.studies import Place, load_study_records, places_in
 
 Floats = NDArray[np.float64]
@@ -197,7 +197,7 @@ def load_experiments(folders: Sequence[Path], *, choosing: bool = False) -> list
     Args:
         choosing: instead load the runs by which studies chose; otherwise these are left out, since they are not reported.
     """
-    results = furthest(result for folder in folders for result in load_records(folder, LEARNING))
+    results = furthest(result for folder in folders for result in load_stored(folder))
     studies = load_study_records(folders)
     choose = {run_id for study in studies for configuration in study.configurations for run_id in configuration.selection_ids}
     places = {} if choosing else places_in(studies)

@@ -5,39 +5,59 @@ from pathlib import Path
 
 import pandas as pd
 
+from mann_bench.data.store import load_run
 from mann_bench.data.text import one_line
+from mann_bench.learn.record import furthest
+from mann_bench.learn.under_way import UnderWay, load_stored, runs_under_way
 from mann_bench.reports.data.frame import environments, write_csv
-from mann_bench.reports.html.page import environment_lines, save_plots, write_page
+from mann_bench.reports.html.interactive import Interactive, can_draw, scripted
+from mann_bench.reports.html.page import Link, environment_lines, save_plots, write_page
 from mann_bench.reports.learning.experiments import Experiment, load_experiments
+from mann_bench.reports.learning.headline import headline
 from mann_bench.reports.learning.plots import draw_all
-from mann_bench.reports.learning.sentences import coverage, sentences
+from mann_bench.reports.learning.sentences import coverage, sentences, under_way_sentences
 from mann_bench.reports.learning.studies import load_studies
 from mann_bench.reports.learning.study_section import study_sentences, study_table
-from mann_bench.reports.learning.tables import run_table, tables_of, unfinished_table
+from mann_bench.reports.learning.tables import run_table, tables_of, under_way_table, unfinished_table
+
+INTERACTIVE = ("level-", "loss-", "levels")  # how the keys of plots begin that the interactive charts replace on the page
 
 
-def write_learning_page(experiments: Sequence[Experiment], runs: Sequence[Path], out: Path) -> Path:
+def write_learning_page(experiments: Sequence[Experiment], runs: Sequence[Path], out: Path, links: Sequence[Link] = ()) -> Path:
     """Write learning.html, learning.md, runs.csv, curves.csv, evaluations.csv and plots/ into `out`; return the path of the HTML page.
 
     Args:
-        runs: the folders of the experiments; their environments are shown.
+        runs: the folders of the experiments; their environments, and their runs under way, are shown.
+        links: other pages about these runs.
     """
     out.mkdir(parents=True, exist_ok=True)  # where there is nothing to plot
     studies, choosing = load_studies(runs), load_experiments(runs, choosing=True)
     shown_environments = [environment_lines(run) for run in environments(runs)]
-    sections = []
+    sections, charts = [], []
     for number, experiment in enumerate(experiments):
         suffix = f"-{number}" if len(experiments) > 1 else ""
         figures = save_plots(draw_all(experiment), out, where=experiment.title, suffix=suffix)
+        of_section = _charts(experiment, number)
+        charts += of_section
         lines, tables = sentences(experiment), tables_of(experiment)
-        sections.append({"title": experiment.title, "sentences": lines, "figures": figures, "tables": tables})
+        inline = [figure for figure in figures if not (of_section and Path(figure["file"]).name.startswith(INTERACTIVE))]
+        shown = {"title": experiment.title, "headline": headline(experiment), "sentences": lines, "figures": figures, "tables": tables}
+        sections.append({**shown, "inline": inline, "charts": of_section})
+    under_way, waiting, unreadable = _under_way(runs)
+    if under_way and can_draw():
+        charts.append(_under_way_chart(under_way))
     for name, frame in frames([*experiments, *choosing]).items():
         write_csv(frame, out / f"{name}.csv")
     context = {
         "coverage": coverage([*experiments, *choosing]),
+        "under_way": under_way_sentences(under_way, waiting, unreadable),
+        "under_way_chart": charts[-1] if under_way and can_draw() else None,
+        "links": links,
+        "scripted": scripted(charts),
         "studies": [{"title": one_line(study.record.name), "sentences": study_sentences(study)} for study in studies],
         "sections": sections,
         "tables": [
+            *([under_way_table(under_way)] if under_way else []),
             *(table for table in map(study_table, studies) if table.rows),
             *(table for table in (unfinished_table([*experiments, *choosing]), run_table([*experiments, *choosing])) if table.rows),
         ],
@@ -45,6 +65,37 @@ def write_learning_page(experiments: Sequence[Experiment], runs: Sequence[Path],
     }
     write_page(out / "learning.md", context)
     return write_page(out / "learning.html", context)
+
+
+def _charts(experiment: Experiment, number: int) -> list[Interactive]:
+    if not can_draw():
+        return []
+    from mann_bench.reports.learning.charts import make_charts
+
+    return make_charts(experiment, number)
+
+
+def _under_way_chart(runs: Sequence[UnderWay]) -> Interactive:
+    from mann_bench.reports.learning.charts import under_way_chart
+
+    return under_way_chart(runs)
+
+
+def _under_way(folders: Sequence[Path]) -> tuple[list[UnderWay], int, list[str]]:
+    """The unfinished runs of all folders that have a checkpoint, the number of those that are not begun, and unreadable checkpoints."""
+    found: list[UnderWay] = []
+    unreadable: list[str] = []
+    waiting = 0
+    for folder in folders:
+        stored = furthest(load_stored(folder))
+        runs, bad = runs_under_way(folder, stored)
+        found += runs
+        unreadable += bad
+        description = load_run(folder)
+        if "study" not in description:  # a study plans more runs than it makes: one of each candidate, of which it reports the best
+            begun = {*stored, *(run.case.run_id for run in runs), *(name.removesuffix(".pt") for name in bad)}
+            waiting += len(set(description.get("run_ids", [])) - begun)
+    return found, waiting, unreadable
 
 
 def frames(experiments: Sequence[Experiment]) -> dict[str, pd.DataFrame]:

@@ -1,4 +1,4 @@
-"""Plots of training runs: lines are medians over seeds, bands reach from the lowest to the highest seed."""
+"""Plots of training runs: thick lines are medians over seeds; thin ones are seeds, vertical ones reach from the lowest to the highest."""
 
 from collections.abc import Iterator, Sequence
 
@@ -16,6 +16,7 @@ from mann_bench.reports.learning.experiments import Curve, Experiment, X, Y
 
 LINES = ("-", "--", ":", "-.")  # for several curves of one model
 MIN_LOSS = 1e-3  # bits; smaller losses are drawn here
+MIN_SECONDS = 1e-3  # of training; shorter times are drawn here
 DURATIONS = (0.1, 1, 10, 60, 600, 3600, 36_000, 360_000)
 
 
@@ -50,13 +51,16 @@ def draw_training(experiment: Experiment, x: X, y: Y) -> Figure:
         axes.set_xscale("log")
     axes.set_yscale("log", base=2 if y == "level" else 10)
     ends = []
-    for curve, color, line in _styled(experiment.curves):
+    for curve, color, line in styled_curves(experiment.curves):
         band = curve.band(x, y)
         if band is None:
             continue
-        median, low, high = (values.clip(MIN_LOSS if y == "loss" else 1) for values in (band.median, band.low, band.high))
-        axes.plot(band.x, median, line, color=color, linewidth=1.7, drawstyle="steps-post" if y == "level" else "default")
-        axes.fill_between(band.x, low, high, color=color, alpha=0.18, linewidth=0, step="post" if y == "level" else None)
+        least, style = MIN_LOSS if y == "loss" else 1, "steps-post" if y == "level" else "default"
+        median = band.median.clip(least)
+        for run in curve.trained:
+            points = [(max(getattr(point, x), MIN_SECONDS), max(getattr(point, y), least)) for point in run.curve]
+            axes.plot(*zip(*points, strict=True), line, color=color, linewidth=0.6, alpha=0.5, drawstyle=style)
+        axes.plot(band.x.clip(MIN_SECONDS), median, line, color=color, linewidth=2.2, drawstyle=style)
         ends.append(CurveEnd(float(band.x[-1]), float(median[-1]), curve.name, color))
     if y == "loss":
         threshold = experiment.case.curriculum_threshold if experiment.has_curriculum else experiment.case.goal
@@ -85,7 +89,7 @@ def draw_not_at_goal(experiment: Experiment) -> Figure:
     """Draw the share of seeds that are not at the goal against sequences (Kaplan-Meier); a cross where a seed ended before its goal."""
     figure, axes = blank("Seeds not at the goal", experiment.title)
     ends = []
-    for curve, color, line in _styled(experiment.curves):
+    for curve, color, line in styled_curves(experiment.curves):
         if not curve.trained:
             continue
         steps = not_at_goal(curve)
@@ -115,14 +119,15 @@ def draw_levels(experiment: Experiment, measured: pd.DataFrame) -> Figure:
     if grows:
         axes.set_yscale("symlog", linthresh=1)
     ends = []
-    for number, (curve, color, line) in enumerate(_styled(experiment.curves)):
+    for number, (curve, color, line) in enumerate(styled_curves(experiment.curves)):
         of_curve = measured[measured["curve"] == curve.name].groupby("level")["error"]
         if not len(of_curve):
             continue
         median, low, high = of_curve.median(), of_curve.min(), of_curve.max()
         inside = median.index <= experiment.trained_level(curve)
         axes.plot(median.index, median, line, color=color, linewidth=1.7)
-        axes.fill_between(median.index, low, high, color=color, alpha=0.18, linewidth=0)
+        beside = 1.02 ** (number - (len(experiment.curves) - 1) / 2)
+        axes.vlines(median.index * beside, low, high, color=color, linewidth=1)
         for part, face in ((median[inside], color), (median[~inside], "white")):
             marker = MARKERS[number % len(MARKERS)]
             axes.scatter(part.index, part, s=26, marker=marker, facecolors=face, edgecolors=color, linewidths=1.2, zorder=3)
@@ -159,14 +164,14 @@ def draw_instances(experiment: Experiment, measured: pd.DataFrame, title: str) -
     """Draw the fraction of right answers when a character is shown for the first, second, ... time."""
     figure, axes = blank(title, experiment.title)
     ends = []
-    for number, (curve, color, line) in enumerate(_styled(experiment.curves)):
+    for number, (curve, color, line) in enumerate(styled_curves(experiment.curves)):
         of_curve = measured[measured["curve"] == curve.name]
         if of_curve.empty:
             continue
         right = (1 - of_curve["error"]).groupby(of_curve["group"])
         median = right.median()
         axes.plot(median.index, median, line, color=color, linewidth=1.7, marker=MARKERS[number % len(MARKERS)], markersize=4.5)
-        axes.fill_between(median.index, right.min(), right.max(), color=color, alpha=0.18, linewidth=0)
+        axes.vlines(median.index + 0.05 * (number - (len(experiment.curves) - 1) / 2), right.min(), right.max(), color=color, linewidth=1)
         ends.append(CurveEnd(float(median.index[-1]), float(median.iloc[-1]), curve.name, color))
     chance = 1 - measured["chance"].dropna()
     if len(chance):
@@ -198,7 +203,7 @@ def integer_axis(axis: Axis, values: Sequence[int] = ()) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def _styled(curves: Sequence[Curve]) -> Iterator[tuple[Curve, str, str]]:
+def styled_curves(curves: Sequence[Curve]) -> Iterator[tuple[Curve, str, str]]:
     """Each curve with its colour, by model, and its line style, different for curves of one model."""
     seen: dict[str, int] = {}
     for number, curve in enumerate(curves):

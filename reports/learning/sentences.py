@@ -1,12 +1,14 @@
 """The learning report in sentences."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import numpy as np
 
 from mann_bench.data.registry import BUILT_INS
 from mann_bench.data.text import one_line
 from mann_bench.data.units import format_duration, format_times
+from mann_bench.learn.under_way import UnderWay
 from mann_bench.reports.learning.babi import PAPER_ERRORS, babi_errors
 from mann_bench.reports.learning.comparison import MIN_SEEDS, decide, few_seeds, log_rank, ratio
 from mann_bench.reports.learning.experiments import Curve, Estimate, Experiment
@@ -37,6 +39,26 @@ def coverage(experiments: Sequence[Experiment]) -> str:
     failed = sum(run.status not in ("ok", "budget") for run in runs)
     text = "1 training run" if len(runs) == 1 else f"{len(runs)} training runs"
     return text + (f"; {failed} did not train to the end, for the reasons below." if failed else ".")
+
+
+def under_way_sentences(runs: Sequence[UnderWay], waiting: int, unreadable: Sequence[str]) -> list[str]:
+    """State which runs are not finished, so that nobody takes what is stored for all.
+
+    Args:
+        waiting: how many planned runs are not begun.
+        unreadable: names of checkpoints that cannot be read.
+    """
+    lines = []
+    if runs or waiting or unreadable:
+        counts = [f"{len(runs) + len(unreadable)} under way"] if runs or unreadable else []
+        counts += [f"{waiting} not begun"] if waiting else []
+        lines.append(f"Not finished: {', '.join(counts)}. What follows is of the runs that are, and may change.")
+    if runs:
+        newest = datetime.fromtimestamp(max(run.written_at for run in runs), UTC)
+        lines.append(f"The last checkpoint of the runs under way was written at {newest:%Y-%m-%d %H:%M} UTC.")
+    if unreadable:
+        lines.append(f"Checkpoints that cannot be read, or are of an older version: {', '.join(one_line(name) for name in unreadable)}.")
+    return lines
 
 
 def _goal(experiment: Experiment) -> str:

@@ -8,9 +8,10 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from mann_bench.data.errors import UsageError, first_error
-from mann_bench.data.store import load_records, load_run
-from mann_bench.learn.record import LEARNING, furthest
+from mann_bench.data.store import load_run
+from mann_bench.learn.record import furthest
 from mann_bench.learn.selection import Choice, Configuration, StudyRecord, choose
+from mann_bench.learn.under_way import load_stored
 
 
 class Place(NamedTuple):
@@ -46,7 +47,7 @@ def load_studies(folders: Sequence[Path]) -> list[ChosenStudy]:
     studies = []
     for folder in folders:
         if (record := _load(folder)) is not None:
-            results = furthest(load_records(folder, LEARNING))
+            results = furthest(load_stored(folder))
             studies.append(ChosenStudy(record, tuple(choose(c, record.by, results) for c in record.configurations)))
     return studies
 

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mann_bench.data.text import shortened, visible
+from mann_bench.data.text import one_line, shortened, visible
 from mann_bench.data.units import format_bytes, format_duration, format_slots, format_times
 from mann_bench.learn.record import LearningResult
+from mann_bench.learn.under_way import UnderWay
 from mann_bench.reports.html.table import LONG, Cell, Column, Table
 from mann_bench.reports.learning.babi import babi_table
 from mann_bench.reports.learning.comparison import MIN_SEEDS, decide, log_rank, ratio
@@ -190,6 +191,19 @@ def run_table(experiments: Sequence[Experiment]) -> Table:
     columns = tuple(Column(head, head in numbers) for head in (*heads, "ran", "peak memory"))
     note = "Ended ok: at the goal; budget: at the limit of sequences or time. Last loss: bits, mean since the point of the curve before."
     return Table("Runs", note, columns, tuple(rows), tuple(anchors))
+
+
+def under_way_table(runs: Sequence[UnderWay]) -> Table:
+    """Tabulate the runs under way as their last checkpoints have them."""
+    rows = []
+    for run in runs:
+        loss = run.curve[-1].loss if run.curve else float("nan")
+        cells = [Cell(one_line(run.case.task)), Cell(one_line(run.name)), Cell(f"{run.sequences:,}", run.sequences)]
+        cells += [Cell(format_duration(run.wall_s), run.wall_s), Cell(f"{run.share:.0%}", run.share), Cell(f"{run.level:,}", run.level)]
+        rows.append((*cells, Cell(f"{loss:.3g}", loss) if run.curve else Cell("-", "")))
+    heads = ("sequences", "trained", "of its limit", "level", "last loss")
+    note = "As their last checkpoints have them; they are in no curve, median or verdict."
+    return Table("Runs under way", note, (Column("task"), Column("run"), *(Column(head, True) for head in heads)), tuple(rows))
 
 
 def unfinished_table(experiments: Sequence[Experiment]) -> Table:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mann_bench.reports.data.frame import environments, write_csv
 from mann_bench.reports.data.quantity import PASS, PEAK, TAPE, TIME, Quantity
 from mann_bench.reports.html.interactive import can_draw
-from mann_bench.reports.html.page import Plot, environment_lines, machine_line, save_plots, write_page
+from mann_bench.reports.html.page import Link, Plot, environment_lines, machine_line, save_plots, write_page
 from mann_bench.reports.html.plots import colors_of
 from mann_bench.reports.html.table import Table, shorten
 from mann_bench.reports.scaling.analysis import Analysis
@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 MOST_PLOTS = 4  # of one setting; the interactive charts show and save every other
 
 
-def write_scaling_page(analysis: Analysis, runs: Sequence[Path], out: Path, first_tables: Sequence[Table] = ()) -> Path:
+def write_scaling_page(
+    analysis: Analysis, runs: Sequence[Path], out: Path, first_tables: Sequence[Table] = (), links: Sequence[Link] = ()
+) -> Path:
     """Write report.html, report.md, results.csv and plots/ into `out`; return the path of the HTML page.
 
     Args:
         runs: the folders that were analysed; their environments are shown.
         first_tables: shown before the tables of the analysis.
+        links: other pages about these runs.
     """
     named = environments(runs)
     shown_environments = [environment_lines(run) for run in named]
@@ -37,6 +40,7 @@ def write_scaling_page(analysis: Analysis, runs: Sequence[Path], out: Path, firs
     write_csv(analysis.frame.drop(columns=["setting"]), out / "results.csv")
     context = {
         "headline": headline(analysis),
+        "links": links,
         "machine": " ".join(machine_line(run) for run in named),
         "chart": _chart(analysis, colors),
         "baseline": analysis.baseline,

@@ -126,7 +126,7 @@ def test_folders_of_both_kinds(store, tmp_path):
         assert verdicts["learn-babi"] == ("not run", [NO_TRAINING])
         assert verdicts["time-ann"] == ("not run", [NO_RUN])
     pages = write_reports([measured, trained], tmp_path / "out")
-    assert [page.name for page in pages] == ["report.html", "learning.html"]
+    assert [page.name for page in pages] == ["report.html", "learning.html", "claims.html"]
     assert "dam over sam, sequences until" in pages[0].read_text()
 
 

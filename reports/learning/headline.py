@@ -1,0 +1,53 @@
+"""The short verdict of a learning report: one sentence for each question, before all details."""
+
+import numpy as np
+
+from mann_bench.data.units import format_duration
+from mann_bench.reports.learning.comparison import decide, ratio
+from mann_bench.reports.learning.experiments import Curve, Experiment
+from mann_bench.reports.learning.sentences import sentences
+from mann_bench.reports.learning.text import ratio_text, whole
+
+
+def headline(experiment: Experiment) -> str:
+    """Answer who learned, and who needed more, in a sentence."""
+    curves = [curve for curve in experiment.curves if curve.trained]
+    if not curves:
+        return "Nothing was trained."
+    if experiment.has_curriculum:
+        return _furthest(experiment, curves)
+    if experiment.case.task in ("babi", "omniglot"):
+        return sentences(experiment)[0]
+    return _first_at_goal(experiment, curves)
+
+
+def _furthest(experiment: Experiment, curves: list[Curve]) -> str:
+    seconds = experiment.common_seconds
+    levels = {curve.name: float(np.median(curve.levels_at(seconds))) for curve in curves}
+    ordered = sorted(levels.items(), key=lambda entry: -entry[1])
+    parts = [f"{name} {whole(level)}" for name, level in ordered]
+    best = f"{ordered[0][0]} comes furthest: level {whole(ordered[0][1])} ({experiment.unit}) after {format_duration(seconds)}"
+    return best + (f"; then {', '.join(parts[1:])}." if len(parts) > 1 else ".")
+
+
+def _first_at_goal(experiment: Experiment, curves: list[Curve]) -> str:
+    goals = {curve.name: curve.to_goal("sequences") for curve in curves}
+    reached = sorted((curve for curve in curves if np.isfinite(goals[curve.name].value)), key=lambda curve: goals[curve.name].value)
+    if not reached:
+        return f"Half of the seeds of no model come below {experiment.case.goal:g} bits."
+    text = f"Below {experiment.case.goal:g} bits first: {reached[0].name}, after {whole(goals[reached[0].name].value)} sequences"
+    never = [curve.name for curve in curves if curve not in reached]
+    text += f"; {', '.join(never)} not within the limit" if never else ""
+    sam = experiment.reference
+    parts, undecided = [], []
+    for curve in curves:
+        found = ratio(curve, sam, "sequences") if sam is not None and curve is not sam and experiment.reference_of(curve) is sam else None
+        if found is None or sam is None:
+            continue
+        decision = decide(curve, sam, found)
+        if decision == "not decided":
+            undecided.append(curve.name)
+        else:
+            parts.append(f"{curve.name} needs {ratio_text(found)} times as many as {sam.name}")
+    text += f". Decided: {'; '.join(parts)}" if parts else ""
+    return text + (f". Against {sam.name} not decided: {', '.join(undecided)}." if undecided and sam is not None else ".")
