@@ -27,21 +27,22 @@ def write_reports(runs: Sequence[Path], out: Path, baseline: str = "") -> list[P
         baseline: the curve that all others are compared with; each with its dense twin without one.
     """
     profiled = [folder for run in runs for folder in folders_of(run)]
-    pages = [write_profiles_page(load_profiles(profiled), out)] if profiled else []
+    profiles = load_profiles(profiled)
     runs = [run for run in runs if not folders_of(run) or (run / "run.json").is_file()]
     if not runs:
-        return pages
+        return [write_profiles_page(profiles, out)]
     measured, trained = split_runs(runs)
     experiments = load_experiments(trained)
     analysis = analyse(measured, baseline) if measured else None
     verdicts = judge_claims(analysis.frame if analysis else None, experiments)
     has_claims = any(verdict.verdict != "not run" for verdict in verdicts)
     links = [*([TIMING] if measured else []), *([LEARNED] if trained else []), *([CLAIMS] if has_claims else [])]
-    links += [PROFILED] if pages else []
+    links += [PROFILED] if profiles else []
 
     def others(page: Link) -> list[Link]:
         return [link for link in links if link != page]
 
+    pages = [write_profiles_page(profiles, out, links=others(PROFILED))] if profiles else []
     if analysis is not None:
         pages.append(write_scaling_page(analysis, measured, out, [claims_table(verdicts)], others(TIMING)))
     if trained:

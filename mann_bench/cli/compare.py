@@ -39,8 +39,8 @@ def compare(
     limits = parse_limits(fail_on or [])
     smallest_change = parse_percent("--threshold", threshold)
     if suite:
-        out = out or new_folder("compare")
         folders = _run_both(before, after, options.load(suite), out, processes, smallest_change)
+        out = folders[0].parent
     else:
         folders = _existing(before), _existing(after)
     comparison = compare_runs(*folders, anyway=anyway)
@@ -70,13 +70,15 @@ def compare(
     raise typer.Exit(1 if broken else 0)
 
 
-def _run_both(before: str, after: str, suite: Suite, folder: Path, processes: int, smallest_change: float) -> tuple[Path, Path]:
+def _run_both(before: str, after: str, suite: Suite, out: Path | None, processes: int, smallest_change: float) -> tuple[Path, Path]:
     """Run the suite at both states of the code, in turn; return the two run folders."""
     from mann_bench.reports.compare.comparison import known_well
     from mann_bench.run.checkouts import checked_out, run_at_both
 
-    with checked_out(before) as old, checked_out(after) as new, writing_to(folder):
-        return run_at_both(suite, (old, new), folder, processes, lambda a, b: known_well(a, b, smallest_change), tell)
+    with checked_out(before) as old, checked_out(after) as new:
+        folder = out or new_folder("compare")
+        with writing_to(folder):
+            return run_at_both(suite, (old, new), folder, processes, lambda a, b: known_well(a, b, smallest_change), tell)
 
 
 def _existing(run: str) -> Path:

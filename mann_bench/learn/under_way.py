@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import torch
 
-from mann_bench.data.registry import find_model
 from mann_bench.data.store import load_records
 from mann_bench.data.units import format_slots
 from mann_bench.learn.record import LEARNING, CurvePoint, LearningCase, LearningResult
@@ -25,8 +24,7 @@ class UnderWay(NamedTuple):
     @property
     def name(self) -> str:
         """`sam N 64k, seed 0`."""
-        size = f" N {format_slots(self.case.slots)}" if find_model(self.case.model).uses_slots else ""
-        return f"{self.case.name}{size}, seed {self.case.seed}"
+        return f"{self.case.name} N {format_slots(self.case.slots)}, seed {self.case.seed}"
 
     @property
     def share(self) -> float:

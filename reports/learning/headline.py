@@ -25,9 +25,11 @@ def _furthest(experiment: Experiment, curves: list[Curve]) -> str:
     seconds = experiment.common_seconds
     levels = {curve.name: float(np.median(curve.levels_at(seconds))) for curve in curves}
     ordered = sorted(levels.items(), key=lambda entry: -entry[1])
-    parts = [f"{name} {whole(level)}" for name, level in ordered]
-    best = f"{ordered[0][0]} comes furthest: level {whole(ordered[0][1])} ({experiment.unit}) after {format_duration(seconds)}"
-    return best + (f"; then {', '.join(parts[1:])}." if len(parts) > 1 else ".")
+    highest = ordered[0][1]
+    first = [name for name, level in ordered if level == highest]
+    others = [f"{name} {whole(level)}" for name, level in ordered[len(first) :]]
+    best = f"{' and '.join(first)} {'comes' if len(first) == 1 else 'come'} furthest: level {whole(highest)} ({experiment.unit})"
+    return f"{best} after {format_duration(seconds)}" + (f"; then {', '.join(others)}." if others else ".")
 
 
 def _first_at_goal(experiment: Experiment, curves: list[Curve]) -> str:

@@ -44,14 +44,14 @@ def write_learning_page(experiments: Sequence[Experiment], runs: Sequence[Path],
         shown = {"title": experiment.title, "headline": headline(experiment), "sentences": lines, "figures": figures, "tables": tables}
         sections.append({**shown, "inline": inline, "charts": of_section})
     under_way, waiting, unreadable = _under_way(runs)
-    if under_way and can_draw():
-        charts.append(_under_way_chart(under_way))
+    going_on = _under_way_chart(under_way) if any(run.curve for run in under_way) and can_draw() else None
+    charts += [going_on] if going_on is not None else []
     for name, frame in frames([*experiments, *choosing]).items():
         write_csv(frame, out / f"{name}.csv")
     context = {
         "coverage": coverage([*experiments, *choosing]),
         "under_way": under_way_sentences(under_way, waiting, unreadable),
-        "under_way_chart": charts[-1] if under_way and can_draw() else None,
+        "under_way_chart": going_on,
         "links": links,
         "scripted": scripted(charts),
         "studies": [{"title": one_line(study.record.name), "sentences": study_sentences(study)} for study in studies],
@@ -94,7 +94,7 @@ def _under_way(folders: Sequence[Path]) -> tuple[list[UnderWay], int, list[str]]
         description = load_run(folder)
         if "study" not in description:  # a study plans more runs than it makes: one of each candidate, of which it reports the best
             begun = {*stored, *(run.case.run_id for run in runs), *(name.removesuffix(".pt") for name in bad)}
-            waiting += len(set(description.get("run_ids", [])) - begun)
+            waiting += len(set(map(str, description.get("run_ids") or [])) - begun)
     return found, waiting, unreadable
 
 

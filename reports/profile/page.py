@@ -10,7 +10,7 @@ from mann_bench.data.units import format_bytes, format_slots, format_times
 from mann_bench.measure.advice import advise_memory
 from mann_bench.measure.profile import Profile
 from mann_bench.reports.html.interactive import Scripted, can_draw, scripted
-from mann_bench.reports.html.page import write_page
+from mann_bench.reports.html.page import Link, write_page
 from mann_bench.reports.html.plots import svg_element, to_svg
 from mann_bench.reports.html.table import LONG
 from mann_bench.reports.profile import plots
@@ -27,7 +27,12 @@ def write_profile_page(profile: Profile, folder: Path) -> Path:
 
 
 def write_profiles_page(
-    profiles: Mapping[str, Profile], out: Path, *, failures: Mapping[str, str] | None = None, files: Sequence[str] = ()
+    profiles: Mapping[str, Profile],
+    out: Path,
+    *,
+    failures: Mapping[str, str] | None = None,
+    files: Sequence[str] = (),
+    links: Sequence[Link] = (),
 ) -> Path:
     """Write profile.html of one or several profiles into `out`; return its path.
 
@@ -35,6 +40,7 @@ def write_profiles_page(
         profiles: by name; there may be none if all failed.
         failures: why a model has no profile, by its name.
         files: what stands beside the page.
+        links: other pages that were written with it.
     """
     out.mkdir(parents=True, exist_ok=True)
     context = {
@@ -50,6 +56,7 @@ def write_profiles_page(
         "figures": [] if can_draw() else [(name, svg_element(to_svg(f))) for name, profile in profiles.items() for f in _figures(profile)],
         "tables": [summary_table(profiles), ledger_table(profiles), phase_table(profiles)] if profiles else [],
         "files": files,
+        "links": links,
         "environments": [],
     }
     return write_page(out / "profile.html", context)

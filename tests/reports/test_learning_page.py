@@ -133,3 +133,21 @@ def test_learning_in_a_browser(write, tmp_path, width):
     assert seen["DRAWN"] == ["training-0", "levels-0", "training-1"]
     assert (all(seen["MARKS"]), seen["TIPS"]) == (True, 3)
     assert (seen["WIDE"], seen["UNNAMED"], seen["SORTED"]) == (0, 0, "ascending")
+
+
+def test_a_run_under_way_without_a_point_of_its_curve_or_of_a_model_that_is_gone_gives_a_page(tmp_path):
+    case = small_case(model="gone.module:Memory")
+    trainer = make(small_case())
+    trainer.case = case
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    trainer.save(tmp_path / "run" / "checkpoints" / f"{case.run_id}.pt")
+    (tmp_path / "run" / "learning.jsonl").write_text("")
+    text = write_learning_report([tmp_path / "run"], tmp_path / "out").read_text()
+    assert "gone.module:Memory N 11, seed 0" in text
+    assert 'id="under-way"' not in text
+
+
+def test_equals_come_furthest_together(write):
+    curriculum: dict[str, Any] = {"curriculum": "exponential", "levels": (1, 8), "sequences": None, "seconds": 60}
+    (experiment,) = load_experiments([write(make_run("sam", half=2000, **curriculum), make_run("ntm", half=2000, **curriculum))])
+    assert headline(experiment) == "sam and ntm come furthest: level 8 (pairs) after 1 min."
