@@ -10,7 +10,8 @@ from rich.table import Table
 from mann_bench.cli.console import console, wide_console, writing_to
 from mann_bench.cli.options import AsJson, Device, Mode, Seed, Threads, new_folder, one_case
 from mann_bench.data.suite import Budget
-from mann_bench.data.units import parse_size
+from mann_bench.data.fields import Json
+from mann_bench.data.units import format_bytes, format_duration, parse_size, round_slots
 
 
 def largest(
@@ -43,7 +44,20 @@ def largest(
     else:
         table = Table(*rows[0])
         for row in rows:
-            table.add_row(*(str(value) for value in row.values()))
+            table.add_row(*(_text(name, value) for name, value in row.items()))
         wide_console().print(table)
+        for row in rows:
+            if not row["measured N"]:
+                print(f"{row['model']} {row['mode']}: nothing fits into {format_bytes(budget.memory)} and {format_duration(seconds)}")
         print(f"results: {folder / 'results.jsonl'}")
     raise typer.Exit(0 if any(row["measured N"] for row in rows) else 1)
+
+
+def _text(name: str, value: Json) -> str:
+    """A value of the table: sizes as elsewhere, and a word where nothing fits, or where there is no formula."""
+    if not name.endswith(" N"):
+        return "-" if value is None else str(value)
+    if value is None:
+        return "no formula"
+    assert isinstance(value, int)
+    return round_slots(value) if value else "none fits"

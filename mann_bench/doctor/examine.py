@@ -14,7 +14,7 @@ from mann_bench.machine import environment
 
 
 class Finding(NamedTuple):
-    """One part: `state` is "ok", "missing" or "note"."""
+    """One part: `state` is "ok", "missing" or "note"; of the self-test also "noise", where an interval is too wide to say, or "failed"."""
 
     part: str
     state: str

@@ -10,12 +10,13 @@ from mann_bench.data.case import Case
 from mann_bench.data.registry import find_model
 from mann_bench.data.result import Measured, Result
 from mann_bench.data.suite import Budget
-from mann_bench.data.units import format_slots
+from mann_bench.data.units import format_duration, format_slots
 from mann_bench.measure.predict import predict, predicted_bytes
 from mann_bench.run.runner import run_side_by_side
 
 RESOLUTION = 1.1  # ratio of the smallest N that fails and the largest that fits at which the search ends
 MOST_PROBES = 32
+USUAL_PROBES = 8  # a doubling or two, then halvings of the distance to a tenth
 MOST_SLOTS = 2**31
 START = 1024  # first N for a model without a formula
 
@@ -36,6 +37,13 @@ class Largest(NamedTuple):
     predicted: int | None
     why: str
     fitted: Measured | None
+
+
+def effort(searches: int, budget: Budget) -> str:
+    """How long searches may take, in words."""
+    usual, most = (format_duration(searches * probes * budget.case_seconds) for probes in (USUAL_PROBES, MOST_PROBES))
+    each = f"each by about {USUAL_PROBES} runs of at most {format_duration(budget.case_seconds)}"
+    return f"{searches} searches, {each}: likely under {usual}, never over {most}"
 
 
 def predicted_largest(case: Case, budget: Budget) -> int | None:

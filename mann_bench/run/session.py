@@ -21,7 +21,7 @@ from mann_bench.machine.environment import fingerprint
 from mann_bench.measure.advice import advise
 from mann_bench.measure.predict import predict
 from mann_bench.measure.workload import workload_class
-from mann_bench.run.largest import Largest, find_largest, measured_probe
+from mann_bench.run.largest import Largest, effort, find_largest, measured_probe
 from mann_bench.run.runner import StoppedCurves, precheck, run_suite
 from mann_bench.run.time_left import TimeLeft, TimeLeftColumn, repeatedly
 
@@ -99,6 +99,7 @@ def search_and_store(cases: list[Case], budget: Budget, step_ms: float | None, p
     """Find the largest N for each case and store every probe as a result; return a row per case: predicted, measured, what stopped it."""
     suite = Suite(name="largest", description="The largest memory inside a budget.", cases=[], budget=budget, text="")
     folder = RunFolder(path, describe(suite), resume=False)
+    console.print(f"{effort(len(cases), budget)}; results: {folder.results_path}", soft_wrap=True)
     labels = Labels(cases)
     rows: list[dict[str, Json]] = []
     try:

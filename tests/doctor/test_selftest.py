@@ -1,8 +1,10 @@
 """The self-test finds planted faults, or reports that it cannot; it runs on a fake clock."""
 
+import os
 import random
+import sys
 
-from mann_bench.doctor.selftest import Ratio, ceilings, in_turn, overhead, planted_leak, planted_slowdown
+from mann_bench.doctor.selftest import Ratio, ceilings, in_turn, overhead, planted_leak, planted_slowdown, silent_libraries
 from tests.support.fakes import FakeDevice
 
 
@@ -37,6 +39,23 @@ def test_a_machine_too_noisy_fails_and_says_what_to_do():
     found = planted_slowdown(machine, machine.work, rounds=8)
     assert states(found)["3% more work"] == "failed"
     assert "the machine is too busy" in found[1].detail
+
+
+def test_noise_is_not_called_ok():
+    machine = Machine(3.0)
+    found = planted_slowdown(machine, machine.work, rounds=8)
+    assert (states(found)["same work"], states(found)["smallest change"]) == ("noise", "noise")
+    assert found[0].detail.endswith("expect to see larger changes only")
+    few, _ = ceilings(FakeDevice([0.8]), copy_bytes=10**6, matrix=10)
+    assert few.state == "noise"
+    assert "from 2 samples" in few.detail
+
+
+def test_libraries_are_silent_and_the_rest_is_not(capfd):
+    with silent_libraries():
+        os.write(2, b"a stray line")
+    print("heard", file=sys.stderr)
+    assert capfd.readouterr().err == "heard\n"
 
 
 def test_the_smallest_change_is_half_the_interval():
