@@ -136,7 +136,7 @@ class SequencePass(Recurrence):
             changed["row_gradient"] = self.carry.new_empty(sizes["batch"], touched, sizes["width"])
         else:
             self.set_sizes(gradient.sizes)
-            changed |= gradient.buffers
+            changed |= gradient.buffers  # given after the block `lines`, they take the place of those in it
         grad_x, grad_weights = self.run_backward(grad_y, {}, changed, needs_x=needs[0])
         if gradient is not None:
             gradient.sizes["continued"] = 1

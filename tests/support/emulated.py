@@ -4,6 +4,7 @@ With a cluster, the passes run in another program, in which several blocks step 
 """
 
 import ctypes
+import itertools
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -96,12 +97,14 @@ class Emulator:
         """As `call.run`."""
         arguments = pack(layout, tensors, sizes)
         parts: dict[str, Buffer] = {}
+        allocations = itertools.count()
         for number, (held, tensor) in enumerate(zip(layout.tensors, tensors, strict=True)):
             whole = tensor.data.view(-1).view(torch.uint8)  # as a real call, it does not count as a change in place
             ends = [*(first for _, first in held.buffers[1:]), None]
             for (name, first), end in zip(held.buffers, ends, strict=True):
                 part = whole[first:end]
-                parts[name] = Buffer(part, number, len(whole), first) if self.packed else Buffer(part, len(parts), len(part), 0)
+                # of a name that is given twice, the last counts, as in a real call
+                parts[name] = Buffer(part, number, len(whole), first) if self.packed else Buffer(part, next(allocations), len(part), 0)
         raw = {name: parts[name] for name in KINDS if name in parts}
         for name in call.schedule(entry, arguments):
             self.execute(name, arguments, raw)
