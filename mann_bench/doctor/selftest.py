@@ -77,7 +77,9 @@ def planted_slowdown(device: Device, work: Callable[[int], Pass] | None = None, 
     return [
         Finding("same work", same_state, same_text + ("" if same_state == "ok" else BUSY)),
         Finding("3% more work", "ok" if slower_ok else "failed", slower_text + ("" if slower_ok else BUSY)),
-        Finding("smallest change", "noise" if wide else "ok", f"{same.half_width:.1%} can be detected in {effort}" + (BUSY if wide else "")),
+        Finding(
+            "smallest change", "noise" if wide else "ok", f"{same.half_width:.1%} can be detected in {effort}" + (BUSY if wide else "")
+        ),
     ]
 
 

@@ -57,7 +57,7 @@ def test_progress_and_report(field, tmp_path, monkeypatch):
     shown = io.StringIO()
 
     class Folder:
-        records = ()
+        records, finished = (), ()
 
         def close(self):
             pass

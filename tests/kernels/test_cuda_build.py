@@ -91,7 +91,7 @@ def gpu(monkeypatch, tmp_path):
 @pytest.mark.parametrize("kind", [SAM, SDNC])
 def test_a_pass_through_the_launcher(kind, parts, cluster, gpu, monkeypatch):
     """Outputs and gradients are those of a call without the launcher: this covers the schedule of kernels and the layout of arguments."""
-    monkeypatch.setattr(sequence, "search_parts", lambda rows, batch, device: parts)
+    monkeypatch.setattr(sequence, "search_parts", lambda *sizes: parts)
     monkeypatch.setattr(recurrence, "is_short", lambda steps, batch, device: False)  # as on a GPU
     monkeypatch.setattr(clusters, "bytes_of_pass", lambda which, size, device: 4096 if cluster else 0)
     model = kind(input_size=3, output_size=2, hidden=6, slots=23, word_size=5, heads=2, reads=3, kernels="native")
