@@ -9,8 +9,8 @@ from rich.table import Table
 
 from mann_bench.cli.console import console, wide_console, writing_to
 from mann_bench.cli.options import AsJson, Device, Mode, Seed, Threads, new_folder, one_case
-from mann_bench.data.suite import Budget
 from mann_bench.data.fields import Json
+from mann_bench.data.suite import Budget
 from mann_bench.data.units import format_bytes, format_duration, parse_size, round_slots
 
 
