@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from mann_bench.cli.console import tell
 from mann_bench.data.case import Case, full_name
 from mann_bench.data.errors import UsageError, first_error
-from mann_bench.data.registry import BUILT_INS, MODEL_WORKLOAD, find_model, split_variant
+from mann_bench.data.registry import BUILT_INS, MODEL_WORKLOAD, check_name, find_model, split_variant
 from mann_bench.data.suite import Suite, load_suite, select, suite_names
 from mann_bench.data.units import parse_size
 from mann_bench.machine.devices import check_device, why_no_device
@@ -140,6 +140,7 @@ def one_case(
     suite: str, model: str, slots: str, mode: str | None, device: str | None, threads: int | None, seed: int | None, **fields: object
 ) -> Case:
     """Return the case that the options of a single measurement describe; UsageError naming the option at fault."""
+    check_name(model)
     name, variant = split_variant(model)
     if find_model(name).workload != MODEL_WORKLOAD:
         raise UsageError(f"{suite}: expected a model, got {model!r}; ops and indexes have suites of their own")

@@ -111,13 +111,16 @@ def look_ahead(cases: Sequence[Case], budget: Budget) -> list[Outlook]:
     """What is known of each case."""
     from mann_bench.measure.graph import why_no_graph
     from mann_bench.measure.predict import predict, why_unbuildable
+    from mann_bench.run.own_models import why_not_made
     from mann_bench.run.runner import why_unavailable
 
+    made = {case.model: why_unbuildable(case) for case in cases}
+    not_made = why_not_made([model for model, problem in made.items() if problem is None])
     outlooks = []
     for case in cases:
         prediction = predict(case, budget)
         size_bytes = prediction.total_bytes
-        problem = why_unbuildable(case) if size_bytes is None else None
+        problem = not_made.get(case.model) or (why_unbuildable(case) if size_bytes is None else None)
         unavailable = why_no_graph(case) or why_unavailable(case.device, case.variant, case.index)
         over_budget = size_bytes is not None and case.device == "cpu" and size_bytes > budget.memory
         seconds = 0.0 if problem or unavailable or over_budget else prediction.seconds

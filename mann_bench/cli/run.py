@@ -30,6 +30,12 @@ def run(
     budget = cases.budget.model_copy(update={name: value for name, value in changes.items() if value is not None})
     if resume and out is None:
         raise UsageError("--resume: expected --out FOLDER of the run to go on with, got none")
+    from mann_bench.run.own_models import own_names, why_not_made
+
+    if own := own_names([case.model for case in cases.cases]):
+        tell(f"looking at {', '.join(own)}")
+        if problems := why_not_made(own):
+            raise UsageError("; ".join(problems.values()))
     from mann_bench.run.session import open_run, run_and_store
 
     planned = cases.model_copy(update={"budget": budget})

@@ -23,6 +23,9 @@ BENCHMARK_TASK = "mann_bench.suites.tasks:associative_recall"  # the task whose 
 # Workloads that run no model, by the prefix of their names: `op:sparse_read`, `index:query`.
 KINDS = {"op": "mann_bench.suites.workloads.ops:OpWorkload", "index": "mann_bench.suites.workloads.indexes:IndexWorkload"}
 
+# Fields of a case that a factory is given, each by its name, if it takes it.
+GIVEN = ("input_size", "output_size", "hidden", "slots", "word_size", "heads", "reads", "index", "kernels")
+
 GRAPH = "graph"  # the variant whose passes are replayed from a CUDA graph, by a workload of its own
 GRAPH_WORKLOAD = "mann_bench.measure.graph:GraphWorkload"
 VARIANTS: Mapping[str, Mapping[str, object]] = {"plain": {}, GRAPH: {}}
@@ -60,6 +63,19 @@ class ModelEntry:
         factory: Callable[..., nn.Module] = import_target(f"model {self.name!r}", self.target)
         return factory
 
+    def why_not_made(self) -> str | None:
+        """Why the factory cannot be called, in words: an argument without a default that no case has; UsageError if it is not there."""
+        kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        factory = self.load()
+        try:
+            parameters = inspect.signature(factory).parameters.values()
+        except ValueError:  # of a class written in C
+            return None
+        unknown = [p.name for p in parameters if p.default is p.empty and p.kind not in kinds and p.name not in GIVEN]
+        if not unknown:
+            return None
+        return f"model {self.name!r}: expected arguments among {', '.join(GIVEN)}, or with a default, got {', '.join(map(repr, unknown))}"
+
     def option_names(self) -> list[str]:
         """Arguments of the factory that have a default and are no field of a case: what a study may set as `model_options`."""
         return [p.name for p in _parameters(self.load()) if p.default is not p.empty and p.name not in Case.model_fields]
@@ -72,8 +88,7 @@ class ModelEntry:
             other: sizes instead of the case's. The factory gets those sizes that its signature takes.
         """
         factory = self.load()
-        sizes: dict[str, object] = {name: getattr(case, name) for name in ("input_size", "output_size", "hidden", "slots", "word_size")}
-        sizes |= {"heads": case.heads, "reads": case.reads, "index": case.index, "kernels": case.kernels, **other}
+        sizes: dict[str, object] = {name: getattr(case, name) for name in GIVEN} | other
         accepted = inspect.signature(factory).parameters
         if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in accepted.values()):
             sizes = {name: value for name, value in sizes.items() if name in accepted}
@@ -181,6 +196,15 @@ def find_model(name: str) -> ModelEntry:
         return ModelEntry(name, installed[name].value)
     known = sorted({*BUILT_INS, *installed})
     raise UsageError(f"model: expected one of {', '.join(known)} or package.module:factory, got {name!r}{did_you_mean(name, known)}")
+
+
+def check_name(name: str) -> None:
+    """UsageError, which names the module, if the name of a model is that of a file, as `my_memory.py:MyMemory`."""
+    path, colon, attribute = name.partition(":")
+    if colon and path.endswith(".py"):
+        folder, _, module = path.removesuffix(".py").rpartition("/")
+        where = f" in the folder {folder!r}" if folder else ""
+        raise UsageError(f"model: expected package.module:factory, got the file {name!r}; run the command{where} with {module}:{attribute}")
 
 
 def describe_models() -> list[dict[str, str | list[str]]]:

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError, first_error
 from mann_bench.data.fields import Count
-from mann_bench.data.registry import did_you_mean, find_model, split_variant
+from mann_bench.data.registry import check_name, did_you_mean, find_model, split_variant
 from mann_bench.data.toml_files import load_text, parse_toml, shipped_names
 from mann_bench.data.units import parse_size
 
@@ -115,6 +115,7 @@ def _expand(suite: str, fixed: Mapping[str, object], sweep: Mapping[str, object]
     names = lists.pop("models")
     cases = []
     for slots, name, *rest in itertools.product(lists.pop("slots"), names, *lists.values()):
+        check_name(str(name))
         model, variant = split_variant(str(name))
         find_model(model)
         fields = dict(zip(lists, rest, strict=True))
@@ -134,6 +135,7 @@ def select(suite: Suite, *, models: list[str], slots: list[int], changes: Mappin
     if models:
         selected = []
         for name in models:
+            check_name(name)
             model, variant = split_variant(name)
             find_model(model)
             existing = [case for case in cases if (case.model, case.variant) == (model, variant)]

@@ -74,12 +74,11 @@ def planted_slowdown(device: Device, work: Callable[[int], Pass] | None = None, 
     slower_ok = slower.low > 1
     same_text, slower_text = (f"{(r.value - 1) * 100:+.1f}% [{(r.low - 1) * 100:+.1f}, {(r.high - 1) * 100:+.1f}]" for r in (same, slower))
     effort = f"{same.rounds} rounds of {SAMPLES_S * 1e3:.0f} ms on one core"
+    smallest = f"{same.half_width:.1%} can be detected in {effort}"
     return [
         Finding("same work", same_state, same_text + ("" if same_state == "ok" else BUSY)),
         Finding("3% more work", "ok" if slower_ok else "failed", slower_text + ("" if slower_ok else BUSY)),
-        Finding(
-            "smallest change", "noise" if wide else "ok", f"{same.half_width:.1%} can be detected in {effort}" + (BUSY if wide else "")
-        ),
+        Finding("smallest change", "noise" if wide else "ok", smallest + (BUSY if wide else "")),
     ]
 
 

@@ -4,6 +4,7 @@ The case's `model` decides: `op:NAME` and `index:NAME` are workloads of the suit
 are models.
 """
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -165,7 +166,10 @@ class ModelWorkload(Workload):
         torch.manual_seed(case.seed)
         self.model = find_model(case.model).build(case).to(case.device, self.dtype)
         initial_state = getattr(self.model, "initial_state", None)
-        self.state = initial_state(case.batch, fill=case.fill, seed=case.seed) if initial_state else None
+        rows = {"fill": case.fill, "seed": case.seed}
+        taken = {name for name in rows if initial_state and takes(initial_state, name)}
+        self.state = initial_state(case.batch, **{name: rows[name] for name in taken}) if initial_state else None
+        self.fills = initial_state is None or "fill" in taken
         self.inputs, self.targets, self.mask = self.sequences(case.steps)
         self.bit_weights = self.weigh_bits(case.steps)
 
@@ -190,7 +194,10 @@ class ModelWorkload(Workload):
 
     @property
     def remarks(self) -> list[str]:
-        return self.model.remarks(self.case.batch) if isinstance(self.model, SAM) else []
+        own = self.model.remarks(self.case.batch) if isinstance(self.model, SAM) else []
+        if self.fills or self.case.fill == "empty":
+            return own
+        return [*own, "initial_state takes no argument fill: the memory starts as the model makes it, not full of random rows"]
 
     def parameters(self) -> dict[str, Tensor]:
         return dict(self.model.named_parameters())
@@ -276,3 +283,12 @@ class ModelWorkload(Workload):
 
     def clear(self) -> None:
         self.model.zero_grad(set_to_none=True)
+
+
+def takes(function: Callable[..., object], name: str) -> bool:
+    """Whether a function takes an argument of that name; yes if its arguments cannot be known."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return True
+    return name in parameters or any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())

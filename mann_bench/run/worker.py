@@ -4,6 +4,7 @@
     {"do": "prepare", "case": {...}, "memory_bytes": 8589934592, "warmup_s": 2}   build, verify, measure memory, warm up
     {"do": "round", "seconds": 1.0, "target": 0.05, "flush": false}               time passes for one round
     {"do": "profile", "case": {...}, "memory_bytes": 8589934592, "folder": "..."} profile a case, instead of the above
+    {"do": "look", "models": ["my_memory:MyMemory"]}                              import models of the user's; what is wrong with each
     {"do": "quit"}
 
 Each case has a process of its own: its allocator and its peaks start clean, and it can die without ending the run.
@@ -18,8 +19,9 @@ import torch
 from pydantic import BaseModel
 
 from mann_bench.data.case import Case
-from mann_bench.data.errors import OUT_OF_MEMORY
+from mann_bench.data.errors import OUT_OF_MEMORY, UsageError
 from mann_bench.data.fields import Json
+from mann_bench.data.registry import find_model
 from mann_bench.data.result import Backend
 from mann_bench.kernels.index import Unavailable
 from mann_bench.machine.devices import device_name
@@ -47,6 +49,19 @@ class Worker:
     def start(self) -> Started:
         """Answer that this process is ready."""
         return Started()
+
+    def look(self, models: list[str]) -> BaseModel:
+        """Import models and look at their arguments; none is built."""
+        from mann_bench.run.own_models import Looked  # only this command needs it
+
+        problems = {}
+        for name in models:
+            try:
+                if problem := find_model(name).why_not_made():
+                    problems[name] = problem
+            except UsageError as error:
+                problems[name] = str(error)
+        return Looked(problems=problems)
 
     def profile(self, case: dict[str, Json], memory_bytes: int, folder: str) -> BaseModel:
         """Profile a case; traces and snapshots are written into the folder."""

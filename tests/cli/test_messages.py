@@ -58,10 +58,11 @@ class TestTextFromModels:
         suite = tmp_path / "evil.toml"
         models = json.dumps([f"json:{EVIL}"])
         suite.write_text(f'name = "evil"\n[[sweep]]\nmodels = {models}\nslots = ["64"]\n')
-        code, output, _ = call("plan", suite)
-        assert code == 0
-        assert "[/x]" in output
-        assert "\x1b" not in output
+        code, output, error = call("plan", suite)
+        assert code == 1
+        for text in (output, error):
+            assert "[/x]" in text
+            assert "\x1b" not in text
 
     def test_in_the_table_of_compare(self, call, tmp_path):
         results = [make_result(f"m:{EVIL}"), make_result(f"n:{EVIL}", status="oom", reason=EVIL)]
