@@ -28,7 +28,12 @@ def write_history(folder: Path, out: Path) -> Path:
         UsageError: the folder holds no results, or a file of it cannot be read.
     """
     history = load_history(folder)
-    context = {"specification": script_json(_specification(history)), "vega": vega_scripts(), "tables": [_changes(history)], "environments": []}
+    context = {
+        "specification": script_json(_specification(history)),
+        "vega": vega_scripts(),
+        "tables": [_changes(history)],
+        "environments": [],
+    }
     return write_page(out / "history.html", context)
 
 

@@ -17,12 +17,15 @@ from tests.published.results import (
     case,
     claim,
     curve,
+    gpu_ms,
+    gpu_speedup,
     long_sequence_s,
     losses,
     native_gain,
     native_us,
     ntm_at_a_million,
     ntm_spread,
+    on_gpu,
     query_ms,
     rate,
     recall,
@@ -129,6 +132,40 @@ NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in
     "rows": (
         "overwrite {} rows in a sequence of recall and {} in one of sort, and the memories have {} and {}",
         lambda: [*map(rows_overwritten, ("recall-3-6", "sort")), *(curve(task, "sam").case.slots for task in ("recall-3-6", "sort"))],
+    ),
+    "gpu-million-short": (
+        "a training step of SAM takes {:.3f} ms on an H100, of the NTM {:.0f} ms",
+        lambda: [gpu_ms("sam-graph lsh"), gpu_ms("ntm")],
+    ),
+    "gpu-million": (
+        "The NTM takes {:.1f} ms a step, {:.1f} replayed from a graph. SAM on its hash index replayed from a graph takes {:.3f} ms: "
+        "{:.0f} times [{:.0f}, {:.0f}] and {:.0f} times [{:.0f}, {:.0f}] as fast. With an exact search SAM takes {:.3f} ms, "
+        "{:.0f} and {:.0f} times as fast. Not replayed SAM takes {:.3f} ms on the index",
+        lambda: [
+            *map(gpu_ms, ("ntm", "ntm-graph", "sam-graph lsh")),
+            *gpu_speedup("sam-graph lsh", "ntm"),
+            *gpu_speedup("sam-graph lsh", "ntm-graph"),
+            gpu_ms("sam-graph exact"),
+            *(gpu_speedup("sam-graph exact", twin)[0] for twin in ("ntm", "ntm-graph")),
+            gpu_ms("sam lsh"),
+        ],
+    ),
+    "gpu-long": (
+        "SAM on its index takes {:.3f} ms a step at a million slots and {:.3f} at 64k",
+        lambda: [gpu_ms("sam lsh", slots, 100) for slots in reversed(SIZES)],
+    ),
+    "gpu-sdnc": (
+        "{:.3f} and {:.2f} ms a step from graphs, {:.1f} times; {:.3f} and {:.2f} ms without, {:.0f} times",
+        lambda: [
+            *(gpu_ms(curve, 2048) for curve in ("sdnc-graph exact", "dnc-graph")),
+            gpu_speedup("sdnc-graph exact", "dnc-graph", 2048)[0],
+            *(gpu_ms(curve, 2048) for curve in ("sdnc exact", "dnc")),
+            gpu_speedup("sdnc exact", "dnc", 2048)[0],
+        ],
+    ),
+    "gpu-memory": (
+        "The NTM keeps {:.2f} GB a step for backward, SAM {:.0f} kB on the index and {:.0f} kB with an exact search",
+        lambda: [on_gpu(curve)["bytes_per_step"] / unit for curve, unit in (("ntm", 1e9), ("sam lsh", 1e3), ("sam exact", 1e3))],
     ),
     "ntm-rate": ("{}", lambda: [rate("ntm")]),
     "reference-copies": ("\n{}", lambda: [reference_copies()]),

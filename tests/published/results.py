@@ -20,13 +20,14 @@ from mann_bench.suites.tasks import find_task
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 MACHINE = "amd-epyc-2-threads"
+GPU = "gpu-h100-80gb"
 MILLION, SIXTEEN_MILLION = 2**20, 2**24
 
 
 @functools.cache
 def frame(run: str) -> pd.DataFrame:
-    """The results of a run."""
-    return load_frame([RESULTS / f"{run}-{MACHINE}"])
+    """The results of a run: of `MACHINE`, if the name does not say of which."""
+    return load_frame([RESULTS / run if (RESULTS / run).is_dir() else RESULTS / f"{run}-{MACHINE}"])
 
 
 def case(run: str, **fields: object) -> pd.Series:
@@ -167,6 +168,24 @@ def sixteen_millions(heads: int) -> float:
 def long_sequence_s() -> float:
     long = case("kernels", steps=100_000)
     return float(long["step_ms_median"] * long["steps"] / 1e3)
+
+
+def on_gpu(curve: str, slots: int = MILLION, steps: int = 10) -> pd.Series:
+    """The case of a curve in the run on a GPU."""
+    return case(GPU, curve=curve, slots=slots, steps=steps)
+
+
+def gpu_ms(curve: str, slots: int = MILLION, steps: int = 10) -> float:
+    """Median time of a step of that case."""
+    return float(on_gpu(curve, slots, steps)["step_ms_median"])
+
+
+@functools.cache
+def gpu_speedup(curve: str, twin: str, slots: int = MILLION) -> tuple[float, float, float]:
+    """How much faster a curve is than another on the GPU, with its interval."""
+    own = on_gpu(curve, slots)["case_id"]
+    found = next(ratio for ratio in ratios(frame(GPU)) if ratio.subject_case == own and ratio.twin == twin)
+    return found.speedup, found.speedup_low, found.speedup_high
 
 
 def rows_overwritten(task: str) -> int:
