@@ -27,7 +27,7 @@ def find_axis(frame: pd.DataFrame, name: str) -> str:
         UsageError: there is no such field, or the frame has one value of it.
     """
     if not name:
-        return max(AXES, key=lambda axis: int(frame[axis].nunique())) if frame["slots"].nunique() == 1 else "slots"
+        return max(AXES, key=lambda axis: len(set(frame[axis]))) if frame["slots"].nunique() == 1 else "slots"
     field = LETTERS.get(name, name)
     varying = [axis for axis in AXES if axis == "slots" or frame[axis].nunique() > 1]
     if field not in varying:
