@@ -169,6 +169,16 @@ def _text_width(text: str) -> float:
     return float(TextPath((0, 0), literal(text), prop=NAME_FONT).get_extents().x1) / 72 if text.strip() else 0.0
 
 
+def _fitted(text: str, width: float) -> str:
+    """The text, without a part in its middle if it would be wider than so many inches."""
+    kept = len(text)
+    shown = text
+    while _text_width(shown) > width and kept > 2:
+        kept -= 2
+        shown = f"{text[: kept // 2]}…{text[-(kept // 2) :]}"
+    return shown
+
+
 def _lines_below(panel: Panel) -> int:
     return sum(2 if look.remark else 1 for look in panel.looks.values())
 
@@ -299,9 +309,10 @@ def _label(axes: Axes, panel: Panel, size: tuple[float, float], beside: bool, jo
             [(left + 0.12) / width], [height_of], marker=markers[name], markersize=4, markeredgecolor="white", markeredgewidth=0.4, **sample
         )
         text: Any = {"va": "center", "transform": axes.transAxes, "color": look.color}
-        axes.text((left + 0.29) / width, height_of, literal(look.name), fontproperties=NAME_FONT, **text)
+        name_shown, remark = look[2:] if beside else (_fitted(part, width - 0.29) for part in look[2:])
+        axes.text((left + 0.29) / width, height_of, literal(name_shown), fontproperties=NAME_FONT, **text)
         if look.remark:
-            axes.text((left + 0.29) / width, (top - LINE * 0.85) / height, literal(look.remark), fontsize=FONT - 0.8, **text)
+            axes.text((left + 0.29) / width, (top - LINE * 0.85) / height, literal(remark), fontsize=FONT - 0.8, **text)
 
 
 def _pushed_apart(wanted: Sequence[float], height: float) -> list[float]:

@@ -87,6 +87,15 @@ def test_every_text_is_in_the_picture_and_touches_no_other(frame_of, columns, na
     assert touching == []
 
 
+def test_the_middle_of_a_name_that_is_wider_than_the_plot_is_left_out(frame_of):
+    figure, _ = drawn(frame_of(*curve("my_models:" + "A" * 90 + "End")), columns=1)
+    boxes = boxes_of(figure)
+    assert [text for text, box in boxes if box.x1 > figure.bbox.x1] == []
+    (shown,) = [text for text, _ in boxes if "…" in text]
+    assert shown.startswith("my_models:A")
+    assert shown.endswith("AEnd")
+
+
 def test_long_titles_and_the_ticks_of_a_trade_off_are_whole(frame_of):
     results = [
         make_result("sam", n, ms=n / 5000 * batch, index="lsh", batch=batch, heads=batch, fill=fill, mode=mode, word_size=16 * batch)
