@@ -13,7 +13,7 @@ import pandas as pd
 from mann_bench.data.errors import UsageError
 from mann_bench.data.text import one_line
 from mann_bench.data.units import format_times
-from mann_bench.reports.html.interactive import script_json, vega_scripts
+from mann_bench.reports.html.interactive import Interactive, finished, scripted
 from mann_bench.reports.html.page import write_page
 from mann_bench.reports.html.table import Cell, Column, Table
 
@@ -28,12 +28,7 @@ def write_history(folder: Path, out: Path) -> Path:
         UsageError: the folder holds no results, or a file of it cannot be read.
     """
     history = load_history(folder)
-    context = {
-        "specification": script_json(_specification(history)),
-        "vega": vega_scripts(),
-        "tables": [_changes(history)],
-        "environments": [],
-    }
+    context = {"scripted": scripted(_charts(history)), "tables": [_changes(history)], "environments": []}
     return write_page(out / "history.html", context)
 
 
@@ -86,32 +81,29 @@ def _values(file: dict[str, Any], units: dict[str, str]) -> Iterator[tuple[Any, 
                 yield name.rpartition(".")[2], case, units.get(name, ""), machine, commit, date, float(value), *map(float, interval)
 
 
-def _specification(history: pd.DataFrame) -> dict[str, Any]:
-    """The Vega-Lite specification of a chart for each benchmark: values against the date of the commit, a line a case and machine."""
-    chosen = altair.selection_point(fields=["case"], bind="legend", name="chosen")
-    cases = list(dict.fromkeys(history["case"]))
+def _charts(history: pd.DataFrame) -> Iterator[Interactive]:
+    """A chart for each benchmark: values against the date of the commit, a line a case and machine."""
     rows = history.assign(date=history["date"].dt.strftime("%Y-%m-%dT%H:%M:%S"))
-    charts: list[Any] = []  # layered charts
-    for (benchmark, unit), part in rows.groupby(["benchmark", "unit"], sort=False):
-        scale = altair.Scale(type="log") if (part[["value", "low"]] > 0).all(axis=None) else altair.Scale()
+    for number, ((benchmark, unit), part) in enumerate(rows.groupby(["benchmark", "unit"], sort=False)):
         values: list[Any] = part.drop(columns=["benchmark", "unit"]).to_dict("records")
-        tooltip = ["case:N", "value:Q", "low:Q", "high:Q", "commit:N", "date:T", "machine:N"]
-        base = altair.Chart(altair.InlineData(values=values)).encode(
-            x=altair.X("date:T", title=None, axis=altair.Axis(format="%Y-%m-%d", labelOverlap=True)),
-            color=altair.Color("case:N", scale=altair.Scale(domain=cases, scheme="category20"), title=None),
-            detail="machine:N",
-            opacity=altair.condition(chosen, altair.value(1), altair.value(0.06)),
-        )
-        y = altair.Y("value:Q", scale=scale, title=str(unit))
-        line, point = base.mark_line().encode(y=y), base.mark_point(filled=True, size=45).encode(y=y, tooltip=tooltip)
-        if not charts:  # what is chosen in one holds in all
-            point = point.add_params(chosen)
-        interval = base.mark_rule().encode(y=altair.Y("low:Q", scale=scale, title=str(unit)), y2="high:Q")
-        title = altair.TitleParams(str(benchmark), anchor="start")
-        charts.append(altair.layer(interval, line, point).properties(width=900, height=240, title=title))
-    joined = altair.vconcat(*charts).configure_legend(orient="bottom", columns=6, symbolLimit=0, labelLimit=400)
-    specification: dict[str, Any] = joined.configure_view(stroke=None).to_dict()
-    return specification
+        scale = altair.Scale(type="log") if (part[["value", "low"]] > 0).all(axis=None) else altair.Scale()
+        yield Interactive(f"history-{number}", str(benchmark), _specification(str(benchmark), str(unit), scale), values)
+
+
+def _specification(benchmark: str, unit: str, scale: altair.Scale) -> dict[str, Any]:
+    """The Vega-Lite specification of one chart."""
+    chosen = altair.selection_point(fields=["case"], bind="legend", name="chosen")
+    base = altair.Chart(altair.NamedData(name="rows")).encode(
+        x=altair.X("date:T", title=None, axis=altair.Axis(format="%Y-%m-%d", labelOverlap=True)),
+        color=altair.Color("case:N", scale=altair.Scale(scheme="category20"), title=None, sort=None),
+        detail="machine:N",
+        opacity=altair.condition(chosen, altair.value(1), altair.value(0.06)),
+    )
+    tooltip = ["case:N", "value:Q", "low:Q", "high:Q", "commit:N", "date:T", "machine:N"]
+    y = altair.Y("value:Q", scale=scale, title=unit)
+    interval = base.mark_rule().encode(y=altair.Y("low:Q", scale=scale, title=unit), y2="high:Q")
+    point = base.mark_point(filled=True, size=45).encode(y=y, tooltip=tooltip).add_params(chosen)
+    return finished(altair.layer(interval, base.mark_line().encode(y=y), point).properties(title=benchmark))
 
 
 def _changes(history: pd.DataFrame) -> Table:

@@ -72,7 +72,7 @@ def write_report(
         files: which static plots are written.
     """
     analysis = analyse(runs, baseline)
-    return write_scaling_page(analysis, runs, out, [claims_table(judge_claims(analysis.frame, experiments))], x, files)
+    return write_scaling_page(analysis, runs, out, [claims_table(judge_claims(analysis.frame, experiments))], x=x, files=files)
 
 
 def write_learning_report(runs: Sequence[Path], out: Path, experiments: Sequence[Experiment] | None = None) -> Path:
