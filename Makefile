@@ -64,7 +64,7 @@ results: setup
 
 # What docs/results keeps beside the data; its .gitignore leaves out the rest of a report.
 pages: setup
-	@for run in $$(dirname docs/results/*/run.json); do $(BIN)/mann-bench report $$run --format png || exit; done
+	@for run in $$(dirname docs/results/*/run.json); do rm -rf $$run/report/plots; $(BIN)/mann-bench report $$run --format png || exit; done
 	@$(MAKE) numbers
 
 numbers: setup
