@@ -9,12 +9,13 @@ SITE ?= site
 BASE ?= HEAD~1
 CXX_FILES = $(shell find kernels/csrc tests -name "*.h" -o -name "*.cpp" -o -name "*.cu")
 
-.PHONY: help setup bench paper results site regress gpu gpu-bundle test test-all lint format docs clean
+.PHONY: help setup bench paper results pages numbers site regress gpu gpu-bundle test test-all lint format docs clean
 
 help:
 	@echo "make bench   quick sweep of all models, then the HTML report"
 	@echo "make paper   the paper's set-ups, its claims judged, the report; under an hour"
 	@echo "make results both of these into docs/results, MACHINE=amd-epyc-2-threads"
+	@echo "make pages   the Markdown and PNG of all runs in docs/results anew, and the numbers in README.md and docs/"
 	@echo "make site    the pages of all runs in docs/results, with an index, into site/ (SITE=folder)"
 	@echo "make regress the last two commits against each other; fails on a regression"
 	@echo "make gpu     tests and measurements on a GPU with the PYTHON that has torch; installs nothing"
@@ -61,8 +62,16 @@ results: setup
 	@$(MAKE) bench RUN=docs/results/quick-$(MACHINE)
 	@$(MAKE) paper PAPER=docs/results/paper-$(MACHINE)
 
+# What docs/results keeps beside the data; its .gitignore leaves out the rest of a report.
+pages: setup
+	@for run in $$(dirname docs/results/*/run.json); do rm -rf $$run/report/plots; $(BIN)/mann-bench report $$run --format png || exit; done
+	@$(MAKE) numbers
+
+numbers: setup
+	@$(BIN)/python -m tests.published.numbers
+
 site: setup
-	@$(BIN)/mann-bench site docs/results --out $(SITE)
+	@$(BIN)/mann-bench site docs/results --out $(SITE) $(if $(wildcard .asv/results/benchmarks.json),--history .asv/results)
 
 # asv installs each commit into an environment of its own below .asv/; BASE=commit compares with another one.
 regress: setup

@@ -14,17 +14,20 @@ from mann_bench.reports.learning.page import write_learning_page
 from mann_bench.reports.profile.page import write_profiles_page
 from mann_bench.reports.profile.profiles import folders_of, load_profiles
 from mann_bench.reports.scaling.analysis import analyse
+from mann_bench.reports.scaling.figures import PlotFiles
 from mann_bench.reports.scaling.page import write_scaling_page
 
 TIMING, LEARNED = Link("Time and memory", "report.html"), Link("Learning", "learning.html")
 CLAIMS, PROFILED = Link("The paper's claims", "claims.html"), Link("Profiles", "profile.html")
 
 
-def write_reports(runs: Sequence[Path], out: Path, baseline: str = "") -> list[Path]:
+def write_reports(runs: Sequence[Path], out: Path, baseline: str = "", x: str = "", files: PlotFiles | None = None) -> list[Path]:
     """Write the pages of profiles, of measurements and of training runs, where the folders hold any; return the paths.
 
     Args:
         baseline: the curve that all others are compared with; each with its dense twin without one.
+        x: the field on the x axis of plots of measurements; see `find_axis`.
+        files: which static plots of measurements are written.
     """
     profiled = [folder for run in runs for folder in folders_of(run)]
     profiles = load_profiles(profiled)
@@ -44,7 +47,7 @@ def write_reports(runs: Sequence[Path], out: Path, baseline: str = "") -> list[P
 
     pages = [write_profiles_page(profiles, out, links=others(PROFILED))] if profiles else []
     if analysis is not None:
-        pages.append(write_scaling_page(analysis, measured, out, [claims_table(verdicts)], others(TIMING)))
+        pages.append(write_scaling_page(analysis, measured, out, [claims_table(verdicts)], others(TIMING), x, files))
     if trained:
         pages.append(write_learning_page(experiments, trained, out, others(LEARNED)))
     if has_claims:
@@ -52,15 +55,24 @@ def write_reports(runs: Sequence[Path], out: Path, baseline: str = "") -> list[P
     return pages
 
 
-def write_report(runs: Sequence[Path], out: Path, experiments: Sequence[Experiment] = (), baseline: str = "") -> Path:
+def write_report(
+    runs: Sequence[Path],
+    out: Path,
+    experiments: Sequence[Experiment] = (),
+    baseline: str = "",
+    x: str = "",
+    files: PlotFiles | None = None,
+) -> Path:
     """Write report.html, report.md, results.csv and plots/ from measurements; return the path of the HTML page.
 
     Args:
         experiments: training runs, by which the claims about learning are judged.
         baseline: the curve that all others are compared with.
+        x: the field on the x axis of plots; see `find_axis`.
+        files: which static plots are written.
     """
     analysis = analyse(runs, baseline)
-    return write_scaling_page(analysis, runs, out, [claims_table(judge_claims(analysis.frame, experiments))])
+    return write_scaling_page(analysis, runs, out, [claims_table(judge_claims(analysis.frame, experiments))], x=x, files=files)
 
 
 def write_learning_report(runs: Sequence[Path], out: Path, experiments: Sequence[Experiment] | None = None) -> Path:

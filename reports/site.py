@@ -1,4 +1,4 @@
-"""A site of all runs in a folder: an index by machine, suite and date, the pages of each run, and a page that joins machines."""
+"""A site of all runs in a folder: an index by machine, suite and date, the pages of each run, pages that join machines, the history."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,6 +8,7 @@ from mann_bench.data.errors import UsageError
 from mann_bench.data.store import RESULTS, iter_records, load_run
 from mann_bench.data.text import one_line, shortened
 from mann_bench.learn.record import LEARNING
+from mann_bench.reports.html.interactive import can_draw
 from mann_bench.reports.html.page import write_page
 from mann_bench.reports.html.table import LONG, Cell, Column, Table
 from mann_bench.reports.pages import write_report, write_reports
@@ -32,21 +33,36 @@ class Run(NamedTuple):
     error: str = ""
 
 
-def write_site(root: Path, out: Path) -> tuple[Path, list[Run]]:
+def write_site(root: Path, out: Path, history: Path | None = None) -> tuple[Path, list[Run]]:
     """Write the pages of every run below a folder, and `index.html`; return its path and the runs.
+
+    Args:
+        history: a folder of asv's results, which become a page of their own.
 
     A run whose records cannot be read is listed with the reason, and the others are written all the same.
 
     Raises:
-        UsageError: there is no run below the folder.
+        UsageError: there is no run below the folder, or no history in that folder.
     """
     folders = sorted({path.parent for name in (RESULTS.file, LEARNING.file) for path in root.rglob(name)})
     if not folders:
         raise UsageError(f"site: expected a folder with runs of `mann-bench run` or `learn`, found none below {root}")
+    out.mkdir(parents=True, exist_ok=True)
+    others = [Page("History over commits", _write_history(history, out))] if history else []
     runs = [_write_run(folder, root, out) for folder in folders]
     joined = [*_join_machines(runs, out)]
-    context = {"tables": [_index(runs), *([_joined(joined)] if joined else [])], "environments": []}
+    context = {"tables": [_index(runs), *([_joined(joined)] if joined else [])], "others": others, "environments": []}
     return write_page(out / "site.html", context).rename(out / "index.html"), runs
+
+
+def _write_history(history: Path, out: Path) -> str:
+    if not can_draw():
+        raise UsageError(
+            "--history: expected the packages altair and vl-convert-python, found not both; install them, or leave the option out"
+        )
+    from mann_bench.reports.history import write_history
+
+    return str(write_history(history, out).relative_to(out))
 
 
 def _write_run(folder: Path, root: Path, out: Path) -> Run:

@@ -127,7 +127,7 @@ def setting_texts(frame: pd.DataFrame, without: str = "slots") -> pd.Series:
     Args:
         without: the field on the plot's x axis, which is left out.
     """
-    always = ("mode", "batch", "steps", "fill")
+    always = ("mode", "batch", "steps", "fill", "slots")
     shown = [name for name in SETTING if name != without and (name in always or frame[name].nunique() > 1)]
     return frame.apply(lambda row: ", ".join(_in_words(name, row[name]) for name in shown), axis=1)
 

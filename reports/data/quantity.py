@@ -41,4 +41,5 @@ TAPE = Quantity(
 )
 PASS = Quantity("pass_memory", "Memory of a pass", "peak above what is held before", "pass_bytes", 0.1, is_bytes=True)
 PEAK = Quantity("peak_memory", "Peak memory in all", "model, memory and pass", "peak_bytes", 0.1, is_bytes=True)
+RECALL = Quantity("recall", "Recall", "share of the K best rows found", "recall", 0.0)
 QUANTITIES = (TIME, TAPE, PASS, PEAK)

@@ -26,17 +26,7 @@ MARKERS = "os^DvPX*<>"
 LABEL_HEIGHT = 0.055  # as a fraction of the height of the axes
 LABELS_AT = 1.09  # in widths of the axes, from their left
 LABEL_FONT = FontProperties(family="DejaVu Sans", weight="bold", size=8.5)
-STYLE: Any = {  # `Any` because matplotlib types each key by itself
-    "svg.hashsalt": "mann-bench",
-    "svg.fonttype": "none",  # text stays text: it can be selected, searched and read aloud
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e4e4e4",
-    "axes.axisbelow": True,
-}
+STYLE: Any = dict(matplotlib.rc_params_from_file(Path(__file__).with_name("plots.mplstyle"), use_default_template=False))
 styled = matplotlib.rc_context(STYLE)  # decorates every function that draws or saves
 
 

@@ -42,7 +42,11 @@ def analyse(runs: Sequence[Path], baseline: str = "") -> Analysis:
     Args:
         baseline: the curve that all others are compared with, instead of each with its twins.
     """
-    frame = load_frame(runs)
+    return analyse_frame(load_frame(runs), baseline)
+
+
+def analyse_frame(frame: pd.DataFrame, baseline: str = "") -> Analysis:
+    """Analyse results that are loaded already, as `analyse` does."""
     find_baseline(frame, baseline)
     fits = {quantity.key: growths(frame, quantity) for quantity in QUANTITIES}
     return Analysis(

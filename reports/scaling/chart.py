@@ -14,22 +14,12 @@ import pandas as pd
 from mann_bench.data.case import Case
 from mann_bench.data.labels import Labels
 from mann_bench.reports.analysis.scaling import Growth
+from mann_bench.reports.data.axes import AXES
 from mann_bench.reports.data.frame import setting_texts
-from mann_bench.reports.data.quantity import PASS, PEAK, TAPE, TIME, Quantity
+from mann_bench.reports.data.quantity import PASS, PEAK, RECALL, TAPE, TIME
 from mann_bench.reports.html.interactive import number, script_json, vega_scripts
 from mann_bench.reports.html.plots import DASHES
 
-AXES = {  # fields that may stand on the x axis, and their titles
-    "slots": "memory slots N",
-    "steps": "steps T",
-    "batch": "batch B",
-    "word_size": "word size W",
-    "heads": "read heads R",
-    "reads": "rows a head reads K",
-    "hidden": "hidden units H",
-    "threads": "threads",
-}
-RECALL = Quantity("recall", "Recall", "share of the K best rows found", "recall", 0.0)
 SHOWN = (TIME, TAPE, PASS, PEAK, RECALL)
 FIT_POINTS = 17  # that a fitted curve is drawn through
 VEGA_DASHES = {"-": [1, 0], "--": [6, 3], ":": [2, 2], "-.": [6, 2, 2, 2]}
@@ -54,7 +44,7 @@ class Chart(NamedTuple):
 
 
 def make_chart(
-    frame: pd.DataFrame, fits: Mapping[str, Mapping[tuple[str, str], Growth]], colors: Mapping[str, str], main: str
+    frame: pd.DataFrame, fits: Mapping[str, Mapping[tuple[str, str], Growth]], colors: Mapping[str, str], main: str, axis: str = "slots"
 ) -> Chart | None:
     """Make the charts of a run; None if nothing was measured.
 
@@ -62,18 +52,22 @@ def make_chart(
         fits: by the quantity's key, then by (setting, curve).
         colors: by curve.
         main: the setting that is shown first.
+        axis: the field on the x axis of the view that is shown first; of those but `slots`, the view with the most cases.
     """
     measured = frame[(frame["status"] == "ok") & frame["step_ms_median"].notna()]
     if measured.empty:
         return None
     rows, views = _rows(measured), {}
-    for axis, settings in _views(measured):
+    cases: dict[str, int] = {}
+    for field, settings in _views(measured):
         for setting, part in measured.groupby(settings, sort=False):
-            if part[axis].nunique() > 1 or setting == main:
-                views[f"{axis}|{setting}"] = f"{setting}, against {AXES[axis]}"
+            if part[field].nunique() > 1 or setting == main:
+                views[f"{field}|{setting}"] = f"{setting}, against {AXES[field]}"
+                cases[f"{field}|{setting}"] = len(part)
         for row, setting in zip(rows, settings, strict=True):
-            row["in"].append(f"{axis}|{setting}")
-    first = f"slots|{main}"
+            row["in"].append(f"{field}|{setting}")
+    offered = [view for view in views if view.startswith(f"{axis}|")]
+    first = max(offered, key=lambda view: cases[view]) if offered and axis != "slots" else f"slots|{main}"
     ordered = sorted(views.items(), key=lambda view: view[0] != first)
     quantities = {quantity.key: quantity for quantity in SHOWN if measured[quantity.column].notna().any()}
     curves = [curve for curve in colors if curve in set(measured["curve"])]

@@ -57,7 +57,7 @@ def test_progress_and_report(field, tmp_path, monkeypatch):
     shown = io.StringIO()
 
     class Folder:
-        records, finished = (), ()
+        records, finished, results_path = (), (), "results.jsonl"
 
         def close(self):
             pass
@@ -68,6 +68,7 @@ def test_progress_and_report(field, tmp_path, monkeypatch):
             yield result
 
     monkeypatch.setattr(session, "run_suite", run_suite)
+    monkeypatch.setattr(session, "predicted_seconds", lambda suite, finished: {})  # `sam-compiled` does not exist
     suite = Suite(name="s", cases=[result.case for result in results])
     session.run_and_store(suite, cast(Any, Folder()), Console(file=shown, width=200, force_terminal=False))
     lines = [line.partition("] ")[2] for line in shown.getvalue().splitlines() if line.startswith("[")]

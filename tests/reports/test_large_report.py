@@ -9,17 +9,20 @@ from mann_bench.reports.pages import write_report
 from mann_bench.reports.scaling import page
 from tests.support.results import make_result
 
+FOUR = ["memory_per_step", "time", "times_faster", "times_smaller"]
+
 
 @pytest.fixture
 def written(tmp_path, monkeypatch):
     """Write the report of so many settings of two curves and three sizes; returns its folder and what was drawn."""
     drawn: list[str] = []
 
-    def draw(analysis, setting, colors):
-        drawn.append(setting)
+    def write_none(figures, out, files, inline):
+        drawn.extend(figure.key for figure in figures)
+        out.mkdir()
         return []
 
-    monkeypatch.setattr(page, "draw_all", draw)
+    monkeypatch.setattr(page, "write_figures", write_none)
     monkeypatch.setattr(html_table, "MOST_ROWS", 20)
 
     def write(settings):
@@ -37,7 +40,7 @@ def written(tmp_path, monkeypatch):
 
 def test_work_on_plots_and_rows_has_a_limit(written):
     out, drawn, results = written(20)
-    assert len(drawn) == 1
+    assert drawn == FOUR
     html, markdown = (out / "report.html").read_text(), (out / "report.md").read_text()
     for text in (html, markdown):
         assert "The first 20 of 120 rows." in text
@@ -50,7 +53,7 @@ def test_work_on_plots_and_rows_has_a_limit(written):
 
 def test_a_short_report_is_whole(written):
     out, drawn, results = written(3)
-    assert drawn == ["training, batch 1, 10 steps, memory full"]
+    assert drawn == FOUR
     html = (out / "report.html").read_text()
     assert html.count('<tr id="case-') == len(results)
     assert not (out / "tables" / "every-measured-case.csv").exists()

@@ -1,0 +1,211 @@
+"""Numbers in README.md and docs/: each stands between two markers, and comes from the committed results.
+
+`<!-- data: NAME -->text<!-- end -->` is filled with what the entry NAME of `NUMBERS` gives.
+
+python -m tests.published.numbers          writes the numbers into the pages
+"""
+
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from statistics import median
+
+from tests.published.results import (
+    MILLION,
+    SIXTEEN_MILLION,
+    case,
+    claim,
+    curve,
+    gpu_ms,
+    gpu_speedup,
+    long_sequence_s,
+    losses,
+    native_gain,
+    native_us,
+    ntm_at_a_million,
+    ntm_spread,
+    on_gpu,
+    query_ms,
+    rate,
+    recall,
+    recall_per_time,
+    reference_copies,
+    rows_overwritten,
+    sequences,
+    sixteen_millions,
+    speedup,
+    step_ms,
+    times_ahead,
+    times_the_controller,
+    two_threads,
+    update_share,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "results").glob("**/README.md"))]
+MARKED = re.compile(r"<!-- data: ([\w-]+) -->(.*?)<!-- end -->", re.DOTALL)
+SIZES = (2**16, MILLION)
+NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in a marker: a text, and what computes its numbers
+    "copy-sequences": (
+        "Copy: SAM {:,.0f}, DAM {:,.0f}, SDNC {:,.0f}; NTM and DNC not within the {:,.0f} and {:,.0f} that three minutes allow, "
+        "LSTM not within {:,.0f}.",
+        lambda: [*sequences("copy", "sam", "dam", "sdnc", "ntm", "dnc", "lstm")],
+    ),
+    "recall-sequences": (
+        "Recall: SDNC {:,.0f}, DAM {:,.0f}, DNC {:,.0f}, SAM {:,.0f}",
+        lambda: [*sequences("recall-3-6", "sdnc", "dam", "dnc", "sam")],
+    ),
+    "sort-sequences": (
+        "Sort: SDNC {:,.0f}, DAM {:,.0f}, SAM {:,.0f}; DNC one of three within {:,.0f}",
+        lambda: [*sequences("sort", "sdnc", "dam", "sam", "dnc")],
+    ),
+    "copy-losses": (
+        "after {:,.0f} sequences of copy {:.2f}-{:.2f} against SAM's {:.2f}-{:.2f}",
+        lambda: [*sequences("copy", "ntm"), *losses("copy", "ntm"), *losses("copy", "sam")],
+    ),
+    "sort-losses": (
+        "after {:,} of sort {:.2f}-{:.2f} against {:.2f}-{:.2f}",
+        lambda: [min(run.sequences for run in curve("sort", "ntm").runs), *losses("sort", "ntm"), *losses("sort", "sam")],
+    ),
+    "recall-losses": (
+        "after {:,} of recall {:.2f}-{:.2f} against {:.2f}-{:.2f}",
+        lambda: [min(run.sequences for run in curve("recall-3-6", "ntm").runs), *losses("recall-3-6", "ntm"), *losses("recall-3-6", "sam")],
+    ),
+    "sam-ahead": ("ahead of the DAM on copy ({:.1f} times) and sort ({:.1f} times)", lambda: [times_ahead("copy"), times_ahead("sort")]),
+    "one-head": (
+        "at one head {:,.0f} times [{:,.0f}, {:,.0f}] as fast as the NTM "
+        "and {:,.0f} times [{:,.0f}, {:,.0f}] as fast as the fastest dense variant",
+        lambda: [*speedup(1, fastest=False), *speedup(1, fastest=True)],
+    ),
+    "four-heads": (
+        "at four heads {:,.0f} [{:,.0f}, {:,.0f}] and {:,.0f} [{:,.0f}, {:,.0f}]",
+        lambda: [*speedup(4, fastest=False), *speedup(4, fastest=True)],
+    ),
+    "ntm-time": ("The NTM took {:.0f} ms a step, with a spread of {:.0%}", lambda: [ntm_at_a_million()["step_ms_median"], ntm_spread()]),
+    "sixteen-millions": (
+        "16 million words take {:.2f} and {:.2f} times as long as one million",
+        lambda: [sixteen_millions(1), sixteen_millions(4)],
+    ),
+    "native": (
+        "1 and 4 heads: {:.0f} and {:.0f} times at batch 1, {:.0f} and {:.0f} at batch 8",
+        lambda: [native_gain(heads, batch) for batch in (1, 8) for heads in (1, 4)],
+    ),
+    "controller": (
+        "at one head: {:.2f} times at batch 1, {:.2f} at batch 8 ({:.2f} on two threads)",
+        lambda: [times_the_controller(1, 1), times_the_controller(8, 1), times_the_controller(8, 2)],
+    ),
+    "two-threads": (
+        "at batch 8: {:.2f} and {:.2f} times for SAM, {:.2f} and {:.2f} for the SDNC",
+        lambda: [two_threads(model, heads) for model in ("sam", "sdnc") for heads in (1, 4)],
+    ),
+    "flat": (
+        "Flat in N: {:.1f}, {:.1f} and {:.1f} us a step at 4k, 4M and 16M",
+        lambda: [native_us(n) for n in (2**12, 2**22, SIXTEEN_MILLION)],
+    ),
+    "tape": (
+        "the tape of four heads over 100 steps is {:.2f} MiB",
+        lambda: [case("kernels", model="sam", kernels="native", heads=4, batch=1, slots=2**12)["tape_bytes"] / 2**20],
+    ),
+    "long-sequence": ("train in one piece, {:.1f} s", lambda: [long_sequence_s()]),
+    "links": (
+        "The SDNC's links take {:.1f} us a step",
+        lambda: [1e3 * step_ms("kernels", model="op:link_steps", kernels="native", slots=2**16, batch=1, fill="full")],
+    ),
+    "forest": (
+        "recall@1 {:.2f} and {:.2f} against {:.2f} and {:.2f}, recall@4 {:.2f} and {:.2f} against {:.2f} and {:.2f}, "
+        "in {:.0%} of its query time",
+        lambda: [
+            *(recall(index, slots, reads) for reads in (1, 4) for index in ("lsh", "kd-forest") for slots in SIZES),
+            median(query_ms("lsh", slots, reads) / query_ms("kd-forest", slots, reads) for slots in SIZES for reads in (1, 4)),
+        ],
+    ),
+    "lsh-95": ("`lsh-95` finds {:.2f} and {:.2f}", lambda: [recall("lsh-95", slots, 1) for slots in SIZES]),
+    "ivf": (
+        "Against faiss IVF: {:.1f} and {:.0f} times its recall@1 a microsecond, an update in {:.2f} and {:.2f} of its time",
+        lambda: [*map(recall_per_time, SIZES), *map(update_share, SIZES)],
+    ),
+    "not-reproduced": (
+        "an exact search is {:.0f} times as fast as the NTM, not 100, and memory over 100 steps is {:,.0f} times less, not 3,700",
+        lambda: [claim("time-exact"), claim("memory-ratio")],
+    ),
+    "rows": (
+        "overwrite {} rows in a sequence of recall and {} in one of sort, and the memories have {} and {}",
+        lambda: [*map(rows_overwritten, ("recall-3-6", "sort")), *(curve(task, "sam").case.slots for task in ("recall-3-6", "sort"))],
+    ),
+    "gpu-million-short": (
+        "a training step of SAM takes {:.3f} ms on an H100, of the NTM {:.0f} ms",
+        lambda: [gpu_ms("sam-graph lsh"), gpu_ms("ntm")],
+    ),
+    "gpu-million": (
+        "The NTM takes {:.1f} ms a step, {:.1f} replayed from a graph. SAM on its hash index replayed from a graph takes {:.3f} ms: "
+        "{:.0f} times [{:.0f}, {:.0f}] and {:.0f} times [{:.0f}, {:.0f}] as fast. With an exact search SAM takes {:.3f} ms, "
+        "{:.0f} and {:.0f} times as fast. Not replayed SAM takes {:.3f} ms on the index",
+        lambda: [
+            *map(gpu_ms, ("ntm", "ntm-graph", "sam-graph lsh")),
+            *gpu_speedup("sam-graph lsh", "ntm"),
+            *gpu_speedup("sam-graph lsh", "ntm-graph"),
+            gpu_ms("sam-graph exact"),
+            *(gpu_speedup("sam-graph exact", twin)[0] for twin in ("ntm", "ntm-graph")),
+            gpu_ms("sam lsh"),
+        ],
+    ),
+    "gpu-long": (
+        "SAM on its index takes {:.3f} ms a step at a million slots and {:.3f} at 64k",
+        lambda: [gpu_ms("sam lsh", slots, 100) for slots in reversed(SIZES)],
+    ),
+    "gpu-sdnc": (
+        "{:.3f} and {:.2f} ms a step from graphs, {:.1f} times; {:.3f} and {:.2f} ms without, {:.0f} times",
+        lambda: [
+            *(gpu_ms(curve, 2048) for curve in ("sdnc-graph exact", "dnc-graph")),
+            gpu_speedup("sdnc-graph exact", "dnc-graph", 2048)[0],
+            *(gpu_ms(curve, 2048) for curve in ("sdnc exact", "dnc")),
+            gpu_speedup("sdnc exact", "dnc", 2048)[0],
+        ],
+    ),
+    "gpu-memory": (
+        "The NTM keeps {:.2f} GB a step for backward, SAM {:.0f} kB on the index and {:.0f} kB with an exact search",
+        lambda: [on_gpu(curve)["bytes_per_step"] / unit for curve, unit in (("ntm", 1e9), ("sam lsh", 1e3), ("sam exact", 1e3))],
+    ),
+    "ntm-rate": ("{}", lambda: [rate("ntm")]),
+    "reference-copies": ("\n{}", lambda: [reference_copies()]),
+    "our-ntm": (
+        "our NTM keeps {:.0f} bytes a slot and step",
+        lambda: [case("paper", model="ntm", variant="plain", slots=2**16, batch=1, steps=100)["bytes_per_step"] / 2**16],
+    ),
+}
+
+
+@cache
+def computed(name: str) -> str:
+    """The text of an entry of `NUMBERS` with its numbers."""
+    text, compute = NUMBERS[name]
+    return text.format(*compute())
+
+
+def filled(page: str) -> str:
+    """The text of a page with all its numbers; lines that hold the right ones are left as they are broken.
+
+    Raises:
+        KeyError: there is no entry of that name.
+    """
+
+    def fill(marked: re.Match[str]) -> str:
+        name, old = marked.groups()
+        new = computed(name)
+        return f"<!-- data: {name} -->{old if old.split() == new.split() else new}<!-- end -->"
+
+    return MARKED.sub(fill, page)
+
+
+def main() -> None:
+    """Run as a program."""
+    for path in PAGES:
+        page = path.read_text(encoding="utf-8")
+        if (new := filled(page)) != page:
+            path.write_text(new, encoding="utf-8")
+            print(f"{path.relative_to(ROOT)}: new numbers")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""What the committed results give: ratios, times, recall and sequences of training, as published numbers need them."""
+
+import functools
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from mann_bench.data.store import load_records
+from mann_bench.learn.memory_size import rows_written
+from mann_bench.learn.record import LEARNING, LearningResult
+from mann_bench.reports.analysis.ratios import Ratio, ratios
+from mann_bench.reports.analysis.scaling import growths
+from mann_bench.reports.claims.judge import judge_claims
+from mann_bench.reports.data.frame import load_frame
+from mann_bench.reports.data.quantity import TAPE
+from mann_bench.reports.learning.experiments import Curve
+from mann_bench.reports.scaling.sentences import format_rate
+from mann_bench.suites.tasks import find_task
+
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
+MACHINE = "amd-epyc-2-threads"
+GPU = "gpu-h100-80gb"
+MILLION, SIXTEEN_MILLION = 2**20, 2**24
+
+
+@functools.cache
+def frame(run: str) -> pd.DataFrame:
+    """The results of a run: of `MACHINE`, if the name does not say of which."""
+    return load_frame([RESULTS / run if (RESULTS / run).is_dir() else RESULTS / f"{run}-{MACHINE}"])
+
+
+def case(run: str, **fields: object) -> pd.Series:
+    """The first case of a run that has these values in its fields."""
+    rows = frame(run)
+    for name, value in fields.items():
+        rows = rows[rows[name] == value]
+    return rows.iloc[0]
+
+
+def step_ms(run: str, **fields: object) -> float:
+    """Median time of a step of that case."""
+    return float(case(run, **fields)["step_ms_median"])
+
+
+@functools.cache
+def paper_ratios() -> list[Ratio]:
+    """Speed-ups of all curves in the run of the paper's set-ups."""
+    return ratios(frame("paper"))
+
+
+def speedup(heads: int, fastest: bool) -> tuple[float, float, float]:
+    """How much faster SAM is than the NTM, or than the fastest dense variant, at a million words; with its interval."""
+    own = case("paper", model="sam", index="lsh", slots=MILLION, batch=1, steps=10, heads=heads)["case_id"]
+    found = [ratio for ratio in paper_ratios() if ratio.subject_case == own]
+    ratio = min(found, key=lambda ratio: ratio.speedup) if fastest else next(ratio for ratio in found if ratio.twin == "ntm")
+    return ratio.speedup, ratio.speedup_low, ratio.speedup_high
+
+
+@functools.cache
+def claim(name: str) -> float:
+    """What the run of the paper's set-ups gives for a claim, in the first of its set-ups."""
+    value = next(verdict.value for verdict in judge_claims(frame("paper")) if verdict.claim.id == name)
+    assert value is not None
+    return value
+
+
+@functools.cache
+def curve(task: str, model: str) -> Curve:
+    """The training runs of a model on a task."""
+    runs = load_records(RESULTS / f"learning-{task}-{MACHINE}", LEARNING)
+    return Curve(model, tuple(run for run in runs if run.case.model == model))
+
+
+def sequences(task: str, *models: str) -> list[float]:
+    """Median sequences until the goal; where half of the seeds did not reach it, what the first of these had trained on."""
+    goals = [curve(task, model).to_goal("sequences") for model in models]
+    return [goal.value if 2 * goal.reached > goal.seeds else goal.limit for goal in goals]
+
+
+def reached(task: str, model: str) -> int:
+    """How many of three seeds reached the goal."""
+    goal = curve(task, model).to_goal("sequences")
+    assert goal.seeds == 3
+    return goal.reached
+
+
+def losses(task: str, model: str) -> tuple[float, float]:
+    """Lowest and highest loss of the seeds where the first NTM ended, or at the goal if that was earlier."""
+    end = min(run.sequences for run in curve(task, "ntm").runs)
+
+    def loss(run: LearningResult) -> float:
+        return [point.loss for point in run.curve if point.sequences <= end][-1]
+
+    of_seeds = sorted(map(loss, curve(task, model).runs))
+    return of_seeds[0], of_seeds[-1]
+
+
+def times_as_many(task: str) -> float:
+    """Sequences that SAM needs, as a multiple of the DAM's."""
+    sam, dam = sequences(task, "sam", "dam")
+    return sam / dam
+
+
+def times_ahead(task: str) -> float:
+    """Seconds that the DAM needs, as a multiple of SAM's."""
+    return curve(task, "dam").to_goal("seconds").value / curve(task, "sam").to_goal("seconds").value
+
+
+def native_gain(heads: int, batch: int) -> float:
+    """How much faster native sequences are than step by step."""
+    sizes = {"model": "sam", "slots": 2**16, "heads": heads, "batch": batch, "threads": 1, "steps": 100}
+    return step_ms("kernels", **sizes, kernels="torch") / step_ms("kernels", **sizes, kernels="native")
+
+
+def times_the_controller(batch: int, threads: int) -> float:
+    """Time of native SAM with one head, as a multiple of the LSTM's."""
+    sizes = {"slots": 2**16, "heads": 1, "batch": batch, "threads": threads, "steps": 100}
+    return step_ms("kernels", **sizes, model="sam", kernels="native") / step_ms("kernels", **sizes, model="lstm")
+
+
+def two_threads(model: str, heads: int) -> float:
+    """How much faster two threads are than one."""
+    return step_ms("threads", model=model, heads=heads, threads=1) / step_ms("threads", model=model, heads=heads, threads=2)
+
+
+def native_us(slots: int) -> float:
+    """Microseconds of a step of native SAM with one head."""
+    return 1e3 * step_ms("kernels", model="sam", kernels="native", slots=slots, heads=1, batch=1, threads=1, steps=100)
+
+
+def recall(index: str, slots: int, reads: int) -> float:
+    return float(case("index", model="index:query", index=index, slots=slots, reads=reads)["recall"])
+
+
+def query_ms(index: str, slots: int, reads: int) -> float:
+    return step_ms("index", model="index:query", index=index, slots=slots, reads=reads)
+
+
+def recall_per_time(slots: int) -> float:
+    """Recall@1 a microsecond of `lsh`, as a multiple of faiss IVF's."""
+    own, other = (recall(index, slots, 1) / query_ms(index, slots, 1) for index in ("lsh", "faiss-ivf"))
+    return own / other
+
+
+def update_share(slots: int) -> float:
+    """Time of an update of `lsh`, as a part of faiss IVF's."""
+    own, other = (step_ms("index", model="index:update", index=index, slots=slots, mode="infer") for index in ("lsh", "faiss-ivf"))
+    return own / other
+
+
+def ntm_at_a_million() -> pd.Series:
+    return case("paper", model="ntm", variant="plain", slots=MILLION, heads=1, batch=1)
+
+
+def ntm_spread() -> float:
+    """Half the interval of its time, as a part of it."""
+    ntm = ntm_at_a_million()
+    return float((ntm["step_ms_ci_high"] - ntm["step_ms_ci_low"]) / 2 / ntm["step_ms_median"])
+
+
+def sixteen_millions(heads: int) -> float:
+    """Time of a step at 16 million words, as a multiple of that at one."""
+    sizes = {"model": "sam", "index": "lsh", "batch": 1, "steps": 10, "heads": heads}
+    return step_ms("paper", **sizes, slots=SIXTEEN_MILLION) / step_ms("paper", **sizes, slots=MILLION)
+
+
+def long_sequence_s() -> float:
+    long = case("kernels", steps=100_000)
+    return float(long["step_ms_median"] * long["steps"] / 1e3)
+
+
+def on_gpu(curve: str, slots: int = MILLION, steps: int = 10) -> pd.Series:
+    """The case of a curve in the run on a GPU."""
+    return case(GPU, curve=curve, slots=slots, steps=steps)
+
+
+def gpu_ms(curve: str, slots: int = MILLION, steps: int = 10) -> float:
+    """Median time of a step of that case."""
+    return float(on_gpu(curve, slots, steps)["step_ms_median"])
+
+
+@functools.cache
+def gpu_speedup(curve: str, twin: str, slots: int = MILLION) -> tuple[float, float, float]:
+    """How much faster a curve is than another on the GPU, with its interval."""
+    own = on_gpu(curve, slots)["case_id"]
+    found = next(ratio for ratio in ratios(frame(GPU)) if ratio.subject_case == own and ratio.twin == twin)
+    return found.speedup, found.speedup_low, found.speedup_high
+
+
+def rows_overwritten(task: str) -> int:
+    """How many rows SAM's writers overwrite in the longest sequence of a task."""
+    trained = curve(task, "sam").case
+    written = rows_written(trained, find_task(trained.task, options=trained.task_options), trained.levels[1])
+    assert written is not None
+    return written
+
+
+def rate(model: str) -> str:
+    """What one more slot adds to the bytes that a step keeps for backward, in the run of suite `quick`."""
+    (growth,) = [growth for (_, curve), growth in growths(frame("quick"), TAPE).items() if curve == model]
+    return format_rate(growth, TAPE)
+
+
+def reference_copies() -> str:
+    """The rows of the table of the oldest training runs, which are of a format of their own: a run a line."""
+    runs = [json.loads(line) for line in (RESULTS / "learning-reference" / "runs.jsonl").read_text().splitlines()]
+    heads = ("model", "seed", "sequences", "bits per bit", "under 0.02", "s")
+    rows = [
+        (
+            run["model"],
+            run["seed"],
+            f"{run['sequences']:,}",
+            f"{run['bits_per_bit']:.4f}",
+            "yes" if run["reached"] else "no",
+            f"{run['wall_s']:.0f}",
+        )
+        for run in runs
+        if run["task"] == "copy"
+    ]
+    return "".join(f"| {' | '.join(map(str, row))} |\n" for row in (heads, ["---"] * len(heads), *rows))
