@@ -127,11 +127,13 @@ def test_learning_in_a_browser(write, tmp_path, width):
     curriculum: dict[str, Any] = {"curriculum": "exponential", "levels": (1, 4096), "sequences": None, "seconds": 60}
     runs = [*goal_runs(seeds=2), make_run("sam", **curriculum), make_run("ntm", half=9000, **curriculum)]
     runs.append(make_run("dnc", status="error", reason=EVIL))
+    runs.append(make_run("sam", half=1e6, goal=1e-9, levels=(1, 2)))
     page = write_learning_report([write(*runs)], tmp_path / "out")
     assert EVIL not in page.read_text()
     seen = use_page(page, EVERY_CHART, width=width)
-    assert seen["DRAWN"] == ["training-0", "levels-0", "training-1"]
-    assert (all(seen["MARKS"]), seen["TIPS"]) == (True, 3)
+    assert seen["DRAWN"] == ["training-0", "levels-0", "training-1", "training-2"]
+    assert (all(seen["MARKS"]), seen["TIPS"]) == (True, 4)
+    assert seen["HIGH"] < 600  # nothing lies outside of a chart, as a goal far below all losses would
     assert (seen["WIDE"], seen["UNNAMED"], seen["SORTED"]) == (0, 0, "ascending")
 
 
