@@ -15,7 +15,7 @@ from mann_bench.reports.learning.experiments import load_experiments
 from mann_bench.reports.learning.headline import headline
 from mann_bench.reports.pages import write_learning_report, write_reports
 from tests.support.browser import CHROMIUM, EVERY_CHART, use_page
-from tests.support.learning import fading, make_run
+from tests.support.learning import fading, make_run, questions
 from tests.support.results import make_result
 from tests.support.training import make, small_case
 
@@ -153,3 +153,9 @@ def test_equals_come_furthest_together(write):
     curriculum: dict[str, Any] = {"curriculum": "exponential", "levels": (1, 8), "sequences": None, "seconds": 60}
     (experiment,) = load_experiments([write(make_run("sam", half=2000, **curriculum), make_run("ntm", half=2000, **curriculum))])
     assert headline(experiment) == "sam and ntm come furthest: level 8 (pairs) after 1 min."
+
+
+def test_the_verdict_of_babi_speaks_of_every_model(write):
+    runs = [make_run(model, task="babi", levels=(1, 1), answer="class", evaluations=questions(1.0)) for model in ("sam", "lstm")]
+    (experiment,) = load_experiments([write(*runs)])
+    assert re.match(r"sam answers .* wrong, .*\. lstm answers .* wrong, ", headline(experiment))
