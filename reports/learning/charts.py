@@ -77,7 +77,7 @@ def _training(experiment: Experiment, number: int) -> Interactive:
     goal = experiment.case.curriculum_threshold if experiment.has_curriculum else experiment.case.goal
     mark = altair.Chart(altair.InlineData(values=[{"goal": goal, "of": "loss"}])).transform_filter("of === datum.of")
     layers: Layers = altair.layer(
-        mark.mark_rule(strokeDash=[1, 3], color=INK).encode(y=altair.Y("goal:Q")),
+        mark.mark_rule(strokeDash=[1, 3], color=INK, clip=True).encode(y=altair.Y("goal:Q")),
         band,
         lines.encode(y=y, strokeDash=dash, opacity=thin, detail="seed:N"),
         medians.mark_line(strokeWidth=2.4, **step).encode(**shown),

@@ -5,7 +5,7 @@ import numpy as np
 from mann_bench.data.units import format_duration
 from mann_bench.reports.learning.comparison import decide, ratio
 from mann_bench.reports.learning.experiments import Curve, Experiment
-from mann_bench.reports.learning.sentences import sentences
+from mann_bench.reports.learning.sentences import babi_sentences, one_shot_sentences
 from mann_bench.reports.learning.text import ratio_text, whole
 
 
@@ -16,8 +16,9 @@ def headline(experiment: Experiment) -> str:
         return "Nothing was trained."
     if experiment.has_curriculum:
         return _furthest(experiment, curves)
-    if experiment.case.task in ("babi", "omniglot"):
-        return sentences(experiment)[0]
+    of_task = {"babi": babi_sentences, "omniglot": one_shot_sentences}.get(experiment.case.task)
+    if of_task is not None:
+        return " ".join(of_task(experiment)) or "Trained, but not tested."
     return _first_at_goal(experiment, curves)
 
 

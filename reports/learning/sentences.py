@@ -22,9 +22,9 @@ def sentences(experiment: Experiment) -> list[str]:
     """State the main results of an experiment, the most important first."""
     lines = [*_curriculum(experiment)] if experiment.has_curriculum else []
     if experiment.case.task == "babi":
-        lines += [*_babi(experiment), run_length(experiment)] if any(curve.trained for curve in experiment.curves) else []
+        lines += [*babi_sentences(experiment), run_length(experiment)] if any(curve.trained for curve in experiment.curves) else []
     elif experiment.case.task == "omniglot":
-        lines += _one_shot(experiment)
+        lines += one_shot_sentences(experiment)
     if not experiment.has_curriculum and experiment.case.task != "babi":
         lines += [_goal(experiment), *_ratios(experiment)]
     if experiment.case.task not in ("babi", "omniglot"):
@@ -147,7 +147,7 @@ def _memory_size(experiment: Experiment) -> list[str]:
     return [f"A memory that is smaller than what a sequence writes loses what came first: {'; '.join(parts)}."] if parts else []
 
 
-def _one_shot(experiment: Experiment) -> list[str]:
+def one_shot_sentences(experiment: Experiment) -> list[str]:
     """Accuracy when a character is shown for the first, second, ... time, at the highest tested level that was trained on."""
     measured = experiment.evaluations.dropna(subset="error")
     measured = measured[measured["group"] > 0]
@@ -177,7 +177,7 @@ def _selection(experiment: Experiment) -> list[str]:
     return [f"Best run by validation, {what}: {'; '.join(parts)}."] if parts else []
 
 
-def _babi(experiment: Experiment) -> list[str]:
+def babi_sentences(experiment: Experiment) -> list[str]:
     """Mean errors, here and in the paper."""
     measured = experiment.evaluations.dropna(subset="error")
     lines = []

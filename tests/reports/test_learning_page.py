@@ -15,7 +15,7 @@ from mann_bench.reports.learning.experiments import load_experiments
 from mann_bench.reports.learning.headline import headline
 from mann_bench.reports.pages import write_learning_report, write_reports
 from tests.support.browser import CHROMIUM, EVERY_CHART, use_page
-from tests.support.learning import fading, make_run
+from tests.support.learning import fading, make_run, questions
 from tests.support.results import make_result
 from tests.support.training import make, small_case
 
@@ -127,11 +127,13 @@ def test_learning_in_a_browser(write, tmp_path, width):
     curriculum: dict[str, Any] = {"curriculum": "exponential", "levels": (1, 4096), "sequences": None, "seconds": 60}
     runs = [*goal_runs(seeds=2), make_run("sam", **curriculum), make_run("ntm", half=9000, **curriculum)]
     runs.append(make_run("dnc", status="error", reason=EVIL))
+    runs.append(make_run("sam", half=1e6, goal=1e-9, levels=(1, 2)))
     page = write_learning_report([write(*runs)], tmp_path / "out")
     assert EVIL not in page.read_text()
     seen = use_page(page, EVERY_CHART, width=width)
-    assert seen["DRAWN"] == ["training-0", "levels-0", "training-1"]
-    assert (all(seen["MARKS"]), seen["TIPS"]) == (True, 3)
+    assert seen["DRAWN"] == ["training-0", "levels-0", "training-1", "training-2"]
+    assert (all(seen["MARKS"]), seen["TIPS"]) == (True, 4)
+    assert seen["HIGH"] < 600  # nothing lies outside of a chart, as a goal far below all losses would
     assert (seen["WIDE"], seen["UNNAMED"], seen["SORTED"]) == (0, 0, "ascending")
 
 
@@ -151,3 +153,9 @@ def test_equals_come_furthest_together(write):
     curriculum: dict[str, Any] = {"curriculum": "exponential", "levels": (1, 8), "sequences": None, "seconds": 60}
     (experiment,) = load_experiments([write(make_run("sam", half=2000, **curriculum), make_run("ntm", half=2000, **curriculum))])
     assert headline(experiment) == "sam and ntm come furthest: level 8 (pairs) after 1 min."
+
+
+def test_the_verdict_of_babi_speaks_of_every_model(write):
+    runs = [make_run(model, task="babi", levels=(1, 1), answer="class", evaluations=questions(1.0)) for model in ("sam", "lstm")]
+    (experiment,) = load_experiments([write(*runs)])
+    assert re.match(r"sam answers .* wrong, .*\. lstm answers .* wrong, ", headline(experiment))

@@ -46,6 +46,7 @@ for (const chart of charts) {
 say("TIPS", tips);
 const csv = chart => decodeURIComponent(document.getElementById("csv-" + chart.id).href);
 say("CSV", charts.map(chart => csv(chart).split("\\n").length));
+say("HIGH", Math.max(...charts.map(chart => chart.querySelector("svg").getBoundingClientRect().height)));
 say("WIDE", document.documentElement.scrollWidth - document.documentElement.clientWidth);
 say("UNNAMED", [...document.querySelectorAll("select, input")].filter(field => !field.closest("label")).length);
 const head = document.querySelector("th button");
