@@ -90,7 +90,7 @@ class Emulator:
         self.program = _program(flags)
         self.cluster_program = _program((*flags, f"-DMB_CLUSTER={cluster}")) if cluster else None
         self.file, self.packed, self.cluster = folder / "call", packed, cluster
-        self.calls: dict[str, bytes] = {}
+        self.calls: dict[str, list[bytes]] = {}  # by entry point, of the last use of `instead`
         self.sites: dict[str, list[str]] = {}  # "FILE LINE"
 
     def run(self, entry: str, layout: Layout, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
@@ -120,20 +120,23 @@ class Emulator:
                     file.write(number.to_bytes(8, "little", signed=True))
                 if buffer is not None:
                     file.write(buffer.content.numpy().tobytes())
-        self.calls[entry] = self.file.read_bytes()
+        self.calls.setdefault(entry, []).append(self.file.read_bytes())
         done = self._run(entry)
         if done.returncode != 0:
             raise SanitizerError(f"{entry}: exit {done.returncode}: {done.stderr[:3000]}")
-        self.sites[entry] = done.stdout.splitlines()
+        self.sites[entry] = sorted({*self.sites.get(entry, []), *done.stdout.splitlines()})
         with self.file.open("rb") as file:
             for content, *_ in raw.values():
                 if len(content):
                     content.copy_(torch.frombuffer(bytearray(file.read(len(content))), dtype=torch.uint8))
 
     def misses(self, entry: str, site: str) -> bool:
-        """Whether no error is found in the last call of an entry point without the barrier at a place, or, for the GPU, those of warps."""
-        self.file.write_bytes(self.calls[entry])
-        return self._run(entry, *site.split()).returncode != 66
+        """Whether no error is found in the calls of an entry point without the barrier at a place, or, for the GPU, those of warps."""
+        for content in self.calls[entry]:
+            self.file.write_bytes(content)
+            if self._run(entry, *site.split()).returncode == 66:
+                return False
+        return True
 
     def _run(self, entry: str, *skip: str) -> subprocess.CompletedProcess[str]:
         program = self.cluster_program if entry.endswith(driver.CLUSTER) else self.program
@@ -144,6 +147,7 @@ class Emulator:
     def instead(self) -> Iterator["Emulator"]:
         """Let native calls of models and ops run in the emulator."""
 
+        self.calls.clear(), self.sites.clear()
         emulated = partial(Build, emulate=True)
         builds = [patch.object(module, "Build", emulated) for module in (ops.operator, native, dense_native)]
         sharing = patch.object(clusters, "bytes_of_pass", self._shared_bytes)

@@ -30,8 +30,8 @@ struct BackwardElement : Element {
         if (!a.continued) {
             block.for_each(a.table_size, [&](int64_t place) { keys[place] = slots[place] = -1; });
             block.on_leader([&] { a.touched_count[b] = 0; });
+            block.sync();
         }
-        block.sync();
         const auto find_place = [&](int32_t row) {
             int64_t place = (static_cast<uint32_t>(row) * 2654435769u) & (a.table_size - 1);
             while (!try_insert(keys + place, -1, row)) place = (place + 1) & (a.table_size - 1);
