@@ -147,7 +147,8 @@ class Emulator:
     def instead(self) -> Iterator["Emulator"]:
         """Let native calls of models and ops run in the emulator."""
 
-        self.calls.clear(), self.sites.clear()
+        self.calls.clear()
+        self.sites.clear()
         emulated = partial(Build, emulate=True)
         builds = [patch.object(module, "Build", emulated) for module in (ops.operator, native, dense_native)]
         sharing = patch.object(clusters, "bytes_of_pass", self._shared_bytes)
