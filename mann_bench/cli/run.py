@@ -32,7 +32,8 @@ def run(
         raise UsageError("--resume: expected --out FOLDER of the run to go on with, got none")
     from mann_bench.run.own_models import own_names, why_not_made
 
-    if own := own_names([case.model for case in cases.cases]):
+    own = [] if resume else own_names([case.model for case in cases.cases])  # a run that goes on was looked at when it began
+    if own:
         tell(f"looking at {', '.join(own)}")
         if problems := why_not_made(own):
             raise UsageError("; ".join(problems.values()))
