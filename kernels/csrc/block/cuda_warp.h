@@ -195,12 +195,6 @@ struct Warp {
             for (; holding; holding &= holding - 1) f(start + lowest_bit(holding));
         }
     }
-    MB_FN Count exclusive_count(bool chosen, Count& count) const {
-        const MatchMask all{__ballot_sync(full_mask, chosen)};
-        const Count own = count + all.rank();
-        count += __popc(all.lanes);
-        return own;
-    }
     template <class F>
     MB_FN uint32_t ballot(F holds) const {
         return __ballot_sync(full_mask, holds(lane()));

@@ -70,8 +70,6 @@ struct OneLane {
         for (int64_t i = 0; i < n; ++i)
             if (holds(i)) f(i);
     }
-    // Exclusive prefix count of `chosen` over lanes and earlier calls; advances `count`. Warp-collective.
-    Count exclusive_count(bool chosen, Count& count) const { return chosen ? count++ : count; }
     // The lanes for which `holds`, as bits.
     template <class F>
     uint32_t ballot(F holds) const {
