@@ -131,7 +131,7 @@ struct Block {
     void for_each_by_warp(int64_t n, F f) const {
         for (int64_t i = 0; i < n; ++i) f(i, Warp{});
     }
-    // f(i) for each i < n, chunks of a large memory; what it writes is visible at once.
+    // f(i) for each i < n, chunks of a large memory.
     template <class F>
     void for_each_chunk(int64_t n, F f) const {
         if (chunk_threads > 1) return divide(n, chunk_threads, f);

@@ -139,9 +139,8 @@ struct Block {
         for (int64_t i = thread; i < n; i += emulated_threads) f(i, Warp{});
     }
     template <class F>
-    void for_each_chunk(int64_t n, F f, const char* file = __builtin_FILE(), int line = __builtin_LINE()) const {
-        for (int64_t i = thread; i < n; i += emulated_threads) f(i);
-        sync(file, line);
+    void for_each_chunk(int64_t n, F f) const {
+        for_each(n, f);
     }
     template <class F>
     void on_leader(F f) const {

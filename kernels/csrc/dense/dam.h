@@ -97,6 +97,7 @@ struct DamForward : DamElement {
             for (int64_t i = own.first; i < own.end; ++i) last[i] = first[i];
             find_least_used(own);
         });
+        block.sync();
     }
 
     // Visible after the next sync.
@@ -139,6 +140,7 @@ struct DamForward : DamElement {
         Real* const p = interface(t);
         block.sync();
         block.for_each_chunk(chunks, [&](int64_t number) { write(t, p, chunk(number)); });
+        block.sync();
         clocks.end_of(block, Phase::write);
         block.on_leader([&] {
             for (Count r = 0; r < R; ++r) softmax(r).combine(chunks);
@@ -146,6 +148,7 @@ struct DamForward : DamElement {
         block.sync();
         clocks.end_of(block, Phase::addressing);
         block.for_each_chunk(chunks, [&](int64_t number) { read(t, chunk(number)); });
+        block.sync();
         block.on_leader([&] { add_parts(carry(t + 1) + H, R * W, parts, part_stride, chunks); });
         block.sync();
         clocks.end_of(block, Phase::read);
@@ -221,10 +224,12 @@ struct DamBackward : DamElement {
             read_chunk_backward(chunk(number), memory(t + 1), norms(t + 1), p, W, key_norms, read_weights(t + 1),
                                 grad_read_weights(), cosines, part(number));
         });
+        block.sync();
         block.on_leader([&] { add_parts(inner, R, parts, part_stride, chunks); });
         block.sync();
         clocks.end_of(block, Phase::read);
         block.for_each_chunk(chunks, [&](int64_t number) { write_backward(t, p, chunk(number)); });
+        block.sync();
         block.on_leader([&] { finish_interface(p, grad_p); });
         block.sync();
         clocks.end_of(block, Phase::write);

@@ -104,6 +104,7 @@ struct DncForward : DncElement {
         Real* const p = interface(t);
         block.sync();
         block.for_each_chunk(chunks, [&](int64_t number) { score_write_key(t, p, chunk(number)); });
+        block.sync();
         block.on_leader([&] {
             softmax(R).combine(chunks);
             allocation_of(t).sort(usage(t + 1));
@@ -112,6 +113,7 @@ struct DncForward : DncElement {
         block.sync();
         clocks.end_of(block, Phase::addressing);
         block.for_each_chunk(chunks, [&](int64_t number) { write(t, p, chunk(number)); });
+        block.sync();
         block.on_leader([&] {  // no sync: the link needs nothing of this
             for (Count r = 0; r < R; ++r) softmax(r).combine(chunks);
             total_write() = sum_of_parts(parts, part_stride, chunks);
@@ -120,8 +122,10 @@ struct DncForward : DncElement {
         const LinkMatrix matrix = link_matrix(t);
         Real* const forward = directions(t) + R * N;
         block.for_each_chunk(link_chunks, [&](int64_t number) { matrix.run(number, forward, link_part(number)); });
+        block.sync();
         clocks.end_of(block, Phase::link);
         block.for_each_chunk(chunks, [&](int64_t number) { read(t, p, chunk(number)); });
+        block.sync();
         block.on_leader([&] { add_parts(carry(t + 1) + H, R * W, parts, part_stride, chunks); });
         block.sync();
         clocks.end_of(block, Phase::read);

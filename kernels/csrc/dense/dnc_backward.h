@@ -37,6 +37,7 @@ struct DncBackward : DncElement {
         compute_key_norms(p);
         block.sync();
         block.for_each_chunk(chunks, [&](int64_t number) { read_backward(t, p, chunk(number)); });
+        block.sync();
         block.on_leader([&] {
             finish_modes(p, grad_p);
             total_write() = sum_of_parts(parts + 4 * R, part_stride, chunks);
@@ -50,8 +51,10 @@ struct DncBackward : DncElement {
             matrix.run_backward(number, a.grad_link + b * N * N, grad_forward, grad_backward,
                                 {link_rows, link_part(number)}, workspace);
         });
+        block.sync();
         clocks.end_of(block, Phase::link);
         block.for_each_chunk(chunks, [&](int64_t number) { write_backward(t, p, chunk(number)); });
+        block.sync();
         block.on_leader([&] {
             finish_write(p, grad_p);
             allocation_of(t).run_backward(usage(t + 1), grad_allocation, grad_usage(), products);
@@ -62,6 +65,7 @@ struct DncBackward : DncElement {
             score_backward(t, p, chunk(number));
             usage_backward(t, p, chunk(number));
         });
+        block.sync();
         block.on_leader([&] {
             finish_key(p + write_key, key_norms[R], p[write_strength], parts, parts + W, part_stride,
                        grad_p + write_key, grad_p + write_strength);

@@ -81,13 +81,16 @@ struct NtmForward : NtmElement {
         Real* const p = interface(t);
         block.sync();
         block.for_each_chunk(chunks, [&](int64_t number) { score_write_keys(t, p, chunk(number)); });
+        block.sync();
         locate(t, p, R, V, write_weights(t), write_weights(t + 1));
         clocks.end_of(block, Phase::addressing);
         block.for_each_chunk(chunks, [&](int64_t number) { write(t, p, chunk(number)); });
+        block.sync();
         clocks.end_of(block, Phase::write);
         locate(t, p, 0, R, read_weights(t), read_weights(t + 1));
         clocks.end_of(block, Phase::addressing);
         block.for_each_chunk(chunks, [&](int64_t number) { read(t, chunk(number)); });
+        block.sync();
         block.on_leader([&] { add_parts(carry(t + 1) + H, R * W, parts, part_stride, chunks); });
         block.sync();
         clocks.end_of(block, Phase::read);
@@ -123,6 +126,7 @@ struct NtmForward : NtmElement {
                                  a.taped ? content(t, h) : nullptr, after + i * N, sharp_softmax(h));
             }
         });
+        block.sync();
         block.on_leader([&] {
             for (Count h = first_head; h < first_head + count; ++h) sharp_softmax(h).combine(chunks);
         });

@@ -31,12 +31,14 @@ struct NtmBackward : NtmElement {
         compute_key_norms(t);
         block.sync();
         block.for_each_chunk(chunks, [&](int64_t number) { read_backward(t, p, chunk(number)); });
+        block.sync();
         block.on_leader([&] { add_parts(inner, R, parts, part_stride, chunks); });
         block.sync();
         clocks.end_of(block, Phase::read);
         locate_backward(t, p, grad_p, 0, R, read_weights(t), read_weights(t + 1), grad_read_weights());
         clocks.end_of(block, Phase::addressing);
         block.for_each_chunk(chunks, [&](int64_t number) { write_backward(t, p, chunk(number)); });
+        block.sync();
         block.on_leader([&] {
             for (Count r = 0; r < R; ++r) finish_key(p, grad_p, r, parts + r * W, parts + R * W + r);
             Real* const of_write = parts + R * W + R;
@@ -50,6 +52,7 @@ struct NtmBackward : NtmElement {
         clocks.end_of(block, Phase::write);
         locate_backward(t, p, grad_p, R, V, write_weights(t), write_weights(t + 1), grad_write_weights());
         block.for_each_chunk(chunks, [&](int64_t number) { score_backward(t, p, chunk(number)); });
+        block.sync();
         block.on_leader([&] {
             for (Count v = 0; v < V; ++v) finish_key(p, grad_p, R + v, parts + v * W, parts + V * W + v);
         });
@@ -101,6 +104,7 @@ struct NtmBackward : NtmElement {
                                           grads + i * N, inner[h], grad_shifted + i * N, part(number) + i * each);
             }
         });
+        block.sync();
         block.on_leader([&] {
             for (Count i = 0; i < count; ++i) {
                 const Address own = address(p, first_head + i), grad = address(grad_p, first_head + i);
@@ -121,6 +125,7 @@ struct NtmBackward : NtmElement {
                                               part(number) + 2 * i);
             }
         });
+        block.sync();
         block.on_leader([&] {
             for (Count i = 0; i < count; ++i) {
                 const Count h = first_head + i;
