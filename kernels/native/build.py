@@ -67,7 +67,7 @@ def cache_folder() -> Path:
 def flags(
     real: str = "float32", store: str | None = None, *, emulate: bool = False, dense: bool = False, extra: tuple[str, ...] = ()
 ) -> tuple[str, ...]:
-    """Compiler flags of one build: the number type of the model, that of the memory rows, whether blocks are emulated by threads, and
+    """Compiler flags of one build: the number type of the model, that of the memory rows, whether blocks are emulated by fibers, and
     whether it is the one for models with a dense memory.
     """
     if real not in REALS or store not in (None, real, "bfloat16"):

@@ -20,7 +20,7 @@ _DTYPE, _SHAPE, _DEVICE = (operator.attrgetter(name) for name in ("dtype", "shap
 
 
 class Build(NamedTuple):
-    """Which build of the kernels: number type of the model and of the memory rows; on the CPU, whether blocks are emulated by threads.
+    """Which build of the kernels: number type of the model and of the memory rows; on the CPU, whether blocks are emulated by fibers.
 
     `dense`: the build for models with a dense memory.
     """

@@ -128,7 +128,7 @@ def test_as_one_block_in_double_precision(shape, tmp_path_factory):
     ],
 )
 def test_text_for_the_gpu(variant, shape, width, blocks, tmp_path_factory):
-    """One host thread per lane of all blocks: there is no race, and all of them reach each barrier."""
+    """One fiber per lane of all blocks: there is no race, and all of them reach each barrier."""
     lanes = emulator("thread", tmp_path_factory, gpu_width=width, cluster=blocks)
     assert_as_on_the_cpu(sized(variant, shape), lanes, 1e-4, steps=3)
 

@@ -1,5 +1,6 @@
-"""The kernels' source on real threads: ThreadSanitizer finds no race and detects removed barriers; AddressSanitizer finds no bad access."""
+"""The kernels' source on fibers: ThreadSanitizer finds no race and detects removed barriers; AddressSanitizer finds no bad access."""
 
+import functools
 import itertools
 import re
 from collections.abc import Callable
@@ -146,14 +147,14 @@ def test_every_removed_barrier_is_detected(threads):
     ("width", "name", "parts"), [(0, "sam", 1), (0, "sam-many", 1), (0, "sdnc", 1), (0, "sam-lsh", 1), (32, "sam-large", 3)]
 )
 def test_text_for_the_gpu(width, name, parts, tmp_path_factory, monkeypatch):
-    """One host thread per lane: all lanes reach each shuffle, there is no race, and results are those of the reference."""
+    """One fiber per lane: all lanes reach each shuffle, there is no race, and results are those of the reference."""
     monkeypatch.setattr(sequence, "search_parts", lambda *sizes: parts)
     lanes, model = emulator("thread", tmp_path_factory, gpu_width=width), make(name)
     with lanes.instead():
         found = every_entry(model, steps=3)
     assert_as_reference(model, found, steps=3)
-    if name == "sam":  # a race is seen by chance, the more seldom the shorter the lists
-        assert not all(lanes.misses("mb_forward", "without __syncwarp") for _ in range(20))
+    if name == "sam":
+        assert not lanes.misses("mb_forward", "without __syncwarp")
 
 
 @pytest.mark.parametrize("gpu_width", [None, 0], ids=["emu", "gpu"])
@@ -293,16 +294,28 @@ def test_a_hash_index_in_double_precision_is_aligned(tmp_path_factory):
     assert torch.equal(found, reference.lsh_query(tables, memory, queries, 3, sizes.rerank))
 
 
+@pytest.fixture(scope="module")
+def clean_passes(addresses):
+    """What a model of this name gives on sound input, in the process that looks for bad accesses."""
+
+    @functools.cache
+    def passes(name):
+        with addresses.instead():
+            return every_entry(make(name))
+
+    return passes
+
+
 HOSTILE = {"nan": float("nan"), "inf": float("inf"), "huge": 3e38, "tiny": 1e-45}
 
 
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize("name", ["sam", "sam-one-writer", "sam-lsh", "sdnc"])
-def test_hostile_inputs_stay_in_bounds(name, value, addresses):
+def test_hostile_inputs_stay_in_bounds(name, value, addresses, clean_passes):
     """NaN and infinity cause no bad access, no hang and no broken ring; the other batch element does not change."""
-    model = make(name)
+    clean = clean_passes(name)
     with addresses.instead():
-        clean, found = every_entry(model), every_entry(model, poison=value)
+        found = every_entry(make(name), poison=value)
     assert torch.equal(found[0][:, 1], clean[0][:, 1])
     assert torch.equal(found[0][0], clean[0][0])
     if value != value:

@@ -2,7 +2,7 @@
 // of its own, so that a sanitizer sees every access beyond it, or where it lies in a tensor that several share, so that
 // its alignment is that of a real call. Changed buffers are written back to the file. It runs the emu
 // build, in which the barrier at SOURCE LINE can be left out, and prints the places of all barriers met. With MB_WARPS
-// it runs the code for the GPU, a thread a lane, without __syncwarp if there is a third argument.
+// it runs the code for the GPU, a fiber a lane, without __syncwarp if there is a third argument.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>

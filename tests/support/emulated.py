@@ -1,4 +1,4 @@
-"""Native calls in processes under a sanitizer: the emu build with 7 threads a block, or the GPU's source with a thread per lane.
+"""Native calls in processes under a sanitizer: the emu build with 7 fibers a block, or the GPU's source with a fiber per lane.
 
 With a cluster, the passes run in another program, in which several blocks step each batch element.
 """
@@ -30,7 +30,7 @@ from mann_bench.models.sparse import native
 MAIN = Path(__file__).with_suffix(".cpp")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-psabi")  # psabi: how SIMD vectors are passed, which no other library sees
 OPTIONS = {
-    "TSAN_OPTIONS": "halt_on_error=1:exitcode=66",
+    "TSAN_OPTIONS": "halt_on_error=1:exitcode=66:atexit_sleep_ms=0",
     "ASAN_OPTIONS": "detect_leaks=0:exitcode=66",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1:exitcode=66",
 }

@@ -1,15 +1,14 @@
-// CUDA's language on host threads, so that the code for the GPU runs here under a sanitizer: one thread a lane, a real
-// barrier for each warp, for the block and for a cluster of blocks. A shuffle that not all lanes reach hangs; a missing
+// CUDA's language on fibers, so that the code for the GPU runs here under a sanitizer: one fiber a lane, a barrier for
+// each warp, for the block and for a cluster of blocks. A shuffle that not all lanes reach ends the program; a missing
 // __syncwarp is a race.
 #pragma once
-
-#include <pthread.h>
 
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <thread>
 #include <vector>
+
+#include "block/fibers.h"
 
 #define __CUDACC__
 #define __device__
@@ -18,16 +17,26 @@
 #define __grid_constant__
 #define __shared__ static  // blocks run one after the other; those of a cluster have shared memory of the launch's size
 #define __cluster_dims__(...)
-#define MB_SHARED_MEMORY(name) float4* const name = own_block->memory.data()
+#define MB_SHARED_MEMORY(name) float4* const name = own_block().memory.data()
 #define __launch_bounds__(threads)
 #ifndef MB_THREADS
 #define MB_THREADS 64
 #endif
 
-struct Index {
-    int64_t x;
+// Places of the running lane: blocks_at_once blocks of MB_THREADS lanes run at once, from block `first_block` on.
+inline int64_t first_block;
+struct ThreadIndex {
+    operator int64_t() const { return mb::fibers::this_one() % MB_THREADS; }
 };
-inline thread_local Index threadIdx, blockIdx;
+struct BlockIndex {
+    operator int64_t() const { return first_block + mb::fibers::this_one() / MB_THREADS; }
+};
+struct {
+    ThreadIndex x;
+} const threadIdx;
+struct {
+    BlockIndex x;
+} const blockIdx;
 
 struct alignas(16) float4 {
     float x, y, z, w;
@@ -37,12 +46,12 @@ struct alignas(16) double2 {
 };
 
 struct HostWarp {
-    pthread_barrier_t barrier;
+    mb::fibers::Barrier barrier;
     char shuffled[32][8];
 };
 struct HostBlock {
     HostWarp warps[MB_THREADS / 32];
-    pthread_barrier_t barrier;
+    mb::fibers::Barrier barrier;
     std::vector<float4> memory;
 };
 #ifdef MB_CLUSTER
@@ -51,16 +60,16 @@ constexpr int blocks_at_once = MB_CLUSTER;
 constexpr int blocks_at_once = 1;
 #endif
 inline HostBlock blocks[blocks_at_once];
-inline thread_local HostBlock* own_block;
-inline pthread_barrier_t whole_cluster;
+inline mb::fibers::Barrier whole_cluster;
 
 inline bool without_syncwarp = false;  // so that a test can show that a missing one is caught
 
-inline HostWarp& own_warp() { return own_block->warps[threadIdx.x / 32]; }
-inline void wait_for_warp() { pthread_barrier_wait(&own_warp().barrier); }
-inline void __syncthreads() { pthread_barrier_wait(&own_block->barrier); }
+inline HostBlock& own_block() { return blocks[mb::fibers::this_one() / MB_THREADS]; }
+inline HostWarp& own_warp() { return own_block().warps[threadIdx.x / 32]; }
+inline void wait_for_warp() { own_warp().barrier.wait(); }
+inline void __syncthreads() { own_block().barrier.wait(); }
 inline void __cluster_barrier_arrive() {}
-inline void __cluster_barrier_wait() { pthread_barrier_wait(&whole_cluster); }
+inline void __cluster_barrier_wait() { whole_cluster.wait(); }
 inline void __syncwarp() {
     if (!without_syncwarp) wait_for_warp();
 }
@@ -123,21 +132,15 @@ inline int __ffsll(long long bits) { return __builtin_ffsll(bits); }
 // Blocks, or clusters of them, run one after the other. Their memory holds NaN at first.
 template <class Arguments>
 void launch(void (*kernel)(Arguments), const Arguments& arguments, int64_t items) {
-    pthread_barrier_init(&whole_cluster, nullptr, blocks_at_once * MB_THREADS);
+    whole_cluster.size = blocks_at_once * MB_THREADS;
     for (HostBlock& block : blocks) {
-        pthread_barrier_init(&block.barrier, nullptr, MB_THREADS);
-        for (HostWarp& warp : block.warps) pthread_barrier_init(&warp.barrier, nullptr, 32);
+        block.barrier.size = MB_THREADS;
+        for (HostWarp& warp : block.warps) warp.barrier.size = 32;
     }
     for (int64_t item = 0; item < items; ++item) {
-        std::vector<std::thread> threads;
-        for (int64_t rank = 0; rank < blocks_at_once; ++rank) {
-            blocks[rank].memory.assign(arguments.shared_bytes / sizeof(float4), float4{NAN, NAN, NAN, NAN});
-            for (int64_t i = 0; i < MB_THREADS; ++i)
-                threads.emplace_back([&, rank, i] {
-                    threadIdx.x = i, blockIdx.x = item * blocks_at_once + rank, own_block = &blocks[rank];
-                    kernel(arguments);
-                });
-        }
-        for (std::thread& thread : threads) thread.join();
+        first_block = item * blocks_at_once;
+        for (HostBlock& block : blocks)
+            block.memory.assign(arguments.shared_bytes / sizeof(float4), float4{NAN, NAN, NAN, NAN});
+        mb::fibers::run(blocks_at_once * MB_THREADS, [&](int64_t) { kernel(arguments); });
     }
 }

@@ -2,7 +2,7 @@
 // are divided among them by `for_each` (a thread an item) and `for_each_by_warp` (a warp an item), and what one phase
 // writes the next may read only after `sync`. Three builds of the same code:
 //   cpu   a block is one thread; loops become SIMD; the batch is divided among threads        (default)
-//   emu   a block is 7 host threads with a real barrier: a missing `sync` is a detectable race (MB_EMULATE)
+//   emu   a block is 7 fibers that take turns: a missing `sync` is a detectable race (MB_EMULATE)
 //   cuda  a block is a CUDA thread block, a warp is 32 lanes                                   (nvcc, NVRTC)
 // With MB_CLUSTER, emu and cuda have that many blocks, a cluster, for each batch element (sequence/cluster.h). They
 // share a loop by `for_each_in_share`; what one block writes the others may read only after `cluster_sync`.
@@ -53,6 +53,13 @@ struct RhsBatch {
     MB_FN StridedVector vector(int i) const { return StridedVector{v[i], step}; }
     MB_FN void add(Real* to, const Real* from, const Real* vector) {
         out[count] = to, start[count] = from, v[count] = vector, ++count;
+    }
+    // Right-hand sides i and i + 1, or the last one.
+    MB_FN RhsBatch two(int i) const {
+        RhsBatch some;
+        some.step = step;
+        for (; i < count && some.count < 2; ++i) some.add(out[i], start[i], v[i]);
+        return some;
     }
 };
 

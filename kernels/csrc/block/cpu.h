@@ -23,15 +23,15 @@ struct Warp : OneLane<Warp> {
     static constexpr int64_t rows_per_warp = int64_t(1) << 40;
     void matvec(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows,
                 int64_t columns) const {
-        switch (columns < simd ? 0 : x.count) {
-            case 1:
-                return simd_matvec<1>(x, first, matrix, stride, rows, columns);
-            case 2:
-                return simd_matvec<2>(x, first, matrix, stride, rows, columns);
-            case 3:
-                return simd_matvec<3>(x, first, matrix, stride, rows, columns);
-            case 4:
-                return simd_matvec<4>(x, first, matrix, stride, rows, columns);
+        if (columns >= simd) {
+            for (int i = 0; i < x.count; i += 2) {
+                const RhsBatch two = x.two(i);
+                if (two.count == 2)
+                    simd_matvec<2>(two, first, matrix, stride, rows, columns);
+                else
+                    simd_matvec<1>(two, first, matrix, stride, rows, columns);
+            }
+            return;
         }
         for (int i = 0; i < x.count; ++i)
             for (int64_t j = 0; j < rows; ++j) {

@@ -1,42 +1,16 @@
-// The emu build: a block is 7 host threads. A prime, because with 4 strided loops coincide and a missing barrier can
-// hide.
+// The emu build: a block is 7 fibers. A prime, because with 4 strided loops coincide and a missing barrier can hide.
 #pragma once
 
 #include <algorithm>
-#include <condition_variable>
 #include <cstring>
-#include <deque>
-#include <mutex>
-#include <thread>
 #include <vector>
 
+#include "block/fibers.h"
 #include "block/one_lane.h"
 
 namespace mb {
 
 constexpr int64_t emulated_threads = 7;
-
-class Barrier {
-  public:
-    explicit Barrier(int64_t threads) : threads_(threads) {}
-    void wait() {
-        std::unique_lock<std::mutex> lock(mutex_);
-        const int64_t round = round_;
-        if (++waiting_ == threads_) {
-            waiting_ = 0;
-            ++round_;
-            woken_.notify_all();
-        } else {
-            woken_.wait(lock, [&] { return round != round_; });
-        }
-    }
-
-  private:
-    std::mutex mutex_;
-    std::condition_variable woken_;
-    const int64_t threads_;
-    int64_t waiting_ = 0, round_ = 0;
-};
 
 struct Warp : OneLane<Warp> {
     template <class F>
@@ -102,9 +76,9 @@ struct Block {
     static constexpr int64_t num_lane_tiles = emulated_threads;
     static constexpr int64_t tile_size = 1;  // elements of a batch tile
     static constexpr int64_t chunk_rows = 3, link_rows = 2;
-    Barrier* barrier;
+    fibers::Barrier* barrier;
     int64_t thread;
-    Barrier* whole_cluster;
+    fibers::Barrier* whole_cluster;
     int64_t rank;      // in the cluster
     Real* own_memory;  // of this block alone
 
@@ -148,7 +122,7 @@ struct Block {
     }
 
   private:
-    void wait_for(Barrier* all, const char* file, int line) const {
+    void wait_for(fibers::Barrier* all, const char* file, int line) const {
         const BarrierSite site{file, line};
         const auto is_new = [&] {
             return std::find(barriers_met.begin(), barriers_met.end(), site) == barriers_met.end();
@@ -164,19 +138,14 @@ inline int64_t shared_bytes = 0;  // of a block
 template <class F>
 void in_emulated_blocks(F work) {
     constexpr int64_t blocks = Block::cluster_size;
-    std::deque<Barrier> barriers;
-    Barrier whole_cluster(blocks * emulated_threads);
+    fibers::Barrier whole_cluster{blocks * emulated_threads}, barriers[blocks];
+    for (fibers::Barrier& barrier : barriers) barrier.size = emulated_threads;
     const std::vector<Real> poison(shared_bytes / sizeof(Real), not_a_number());
     std::vector<std::vector<Real>> memory(blocks, poison);
-    std::vector<std::thread> threads;
-    for (int64_t rank = 0; rank < blocks; ++rank) {
-        Barrier* const barrier = &barriers.emplace_back(emulated_threads);
-        Real* const own_memory = memory[rank].data();
-        for (int64_t i = 0; i < emulated_threads; ++i)
-            threads.emplace_back(
-                [=, &whole_cluster, &work] { work(Block{barrier, i, &whole_cluster, rank, own_memory}); });
-    }
-    for (std::thread& thread : threads) thread.join();
+    fibers::run(blocks * emulated_threads, [&](int64_t thread) {
+        const int64_t rank = thread / emulated_threads;
+        work(Block{barriers + rank, thread % emulated_threads, &whole_cluster, rank, memory[rank].data()});
+    });
 }
 
 inline bool try_insert(int32_t* place, int32_t empty, int32_t value) {

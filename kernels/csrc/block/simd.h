@@ -26,27 +26,51 @@ inline SimdVector load(const Bf16* from) {
     for (int64_t i = 0; i < simd; ++i) row[i] = static_cast<Real>(from[i]);
     return row;
 }
-// GCC would load the vector again at every use.
-inline SimdVector keep_in_register(SimdVector row) {
-#if defined(__AVX512F__)
-    __asm__("" : "+v"(row));
-#endif
-    return row;
-}
 inline void store(Real* to, SimdVector row) { __builtin_memcpy(to, &row, sizeof row); }
 inline SimdVector broadcast(Real x) { return x - SimdVector{}; }  // x - 0 folds to x; x + 0 does not, because of -0
 
 typedef Real Half __attribute__((vector_size(32)));
 typedef Real Quarter __attribute__((vector_size(16)));
 
-// Adds the four quarters of a vector: lane i + lane i + n + ..., n = 4 floats or 2 doubles.
-inline Quarter fold(SimdVector row) {
-    Half halves[2];
-    __builtin_memcpy(halves, &row, sizeof row);
-    const Half half = halves[0] + halves[1];
+// Columns of a row are worked on a vector at a time, of a size of which a dozen fit into the registers.
+#if defined(__AVX512F__)
+typedef SimdVector ColumnVector;
+#else
+typedef Half ColumnVector;
+#endif
+template <class Vector>
+inline __attribute__((always_inline)) Vector load_columns(const Real* from) {
+    Vector row;
+    __builtin_memcpy(&row, from, sizeof row);
+    return row;
+}
+template <class Vector>
+inline __attribute__((always_inline)) void store_columns(Real* to, Vector row) {
+    __builtin_memcpy(to, &row, sizeof row);
+}
+template <class Vector>
+constexpr int64_t lanes_of = static_cast<int64_t>(sizeof(Vector) / sizeof(Real));
+
+// GCC would load the vector again at every use.
+inline ColumnVector keep_in_register(ColumnVector row) {
+#if defined(__AVX512F__)
+    __asm__("" : "+v"(row));
+#elif defined(__AVX__)
+    __asm__("" : "+x"(row));
+#endif
+    return row;
+}
+
+// Adds the quarters of a vector: lane i + lane i + n + ..., n = 4 floats or 2 doubles.
+inline Quarter fold(Half half) {
     Quarter quarters[2];
     __builtin_memcpy(quarters, &half, sizeof half);
     return quarters[0] + quarters[1];
+}
+inline Quarter fold(SimdVector row) {
+    Half halves[2];
+    __builtin_memcpy(halves, &row, sizeof row);
+    return fold(halves[0] + halves[1]);
 }
 
 inline Real sum_of(Quarter part) {
@@ -54,7 +78,10 @@ inline Real sum_of(Quarter part) {
     for (int64_t i = 0; i < simd / 4; i += 2) sum += part[i] + part[i + 1];
     return sum;
 }
-inline Real total(SimdVector row) { return sum_of(fold(row)); }
+template <class Vector>
+inline Real total(Vector row) {
+    return sum_of(fold(row));
+}
 
 // sums[i] = sum over part[i], for four.
 template <class Part>
@@ -83,42 +110,45 @@ inline void dot_rows(const Store* const* rows, const Real* query, int64_t width,
         for (int i = 0; i < 4; ++i) dots[i] += static_cast<Real>(rows[i][w]) * query[w];
 }
 
-// The last `simd` elements of v, all but the last `fresh` of them replaced by 0.
-inline SimdVector tail(const Real* v, int64_t columns, int64_t fresh) {
+// The last elements of v, as many as a vector has, all but the last `fresh` of them replaced by 0.
+inline ColumnVector tail(const Real* v, int64_t columns, int64_t fresh) {
     static const Real lane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    return load(lane) >= broadcast(static_cast<Real>(simd - fresh)) ? load(v + columns - simd) : SimdVector{};
+    constexpr int64_t lanes = lanes_of<ColumnVector>;
+    const ColumnVector first = static_cast<Real>(lanes - fresh) - ColumnVector{};
+    return load_columns<ColumnVector>(lane) >= first ? load_columns<ColumnVector>(v + columns - lanes) : ColumnVector{};
 }
 
 // out[j] = start[j] + sum_k matrix[j, k] v[k] for `at_once` rows at a time, from row j on; at least `simd` columns.
 // `ends`: the tails of the right-hand sides. Returns the first row not done.
 template <int num_rhs, int at_once>
 inline int64_t simd_matvec(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows,
-                           int64_t columns, const SimdVector* ends, int64_t j) {
+                           int64_t columns, const ColumnVector* ends, int64_t j) {
+    constexpr int64_t lanes = lanes_of<ColumnVector>;
     for (; j + at_once <= rows; j += at_once) {
         const Real* row = matrix + j * stride;
-        SimdVector sums[num_rhs][at_once];
+        ColumnVector sums[num_rhs][at_once];
         for (int r = 0; r < at_once; ++r) {
-            const SimdVector end = load(row + r * stride + columns - simd);
+            const ColumnVector end = load_columns<ColumnVector>(row + r * stride + columns - lanes);
             for (int i = 0; i < num_rhs; ++i) sums[i][r] = end * ends[i];
         }
-        for (int64_t k = 0; k + simd < columns; k += simd) {
-            SimdVector factors[num_rhs];
-            for (int i = 0; i < num_rhs; ++i) factors[i] = keep_in_register(load(x.v[i] + k));
+        for (int64_t k = 0; k + lanes < columns; k += lanes) {
+            ColumnVector factors[num_rhs];
+            for (int i = 0; i < num_rhs; ++i) factors[i] = keep_in_register(load_columns<ColumnVector>(x.v[i] + k));
             for (int r = 0; r < at_once; ++r) {
-                const SimdVector part = keep_in_register(load(row + r * stride + k));
+                const ColumnVector part = keep_in_register(load_columns<ColumnVector>(row + r * stride + k));
                 for (int i = 0; i < num_rhs; ++i) sums[i][r] += part * factors[i];
             }
         }
         for (int i = 0; i < num_rhs; ++i) {
             Real* const out = x.out[i] + first + j;
             const Real* const start = x.start[i] + first + j;
-            if constexpr (at_once == 4) {
-                const Quarter part[4] = {fold(sums[i][0]), fold(sums[i][1]), fold(sums[i][2]), fold(sums[i][3])};
+            if constexpr (at_once == 1) *out = *start + total(sums[i][0]);
+            for (int r = 0; r + 4 <= at_once; r += 4) {
+                const ColumnVector* const four = sums[i] + r;
+                const Quarter part[4] = {fold(four[0]), fold(four[1]), fold(four[2]), fold(four[3])};
                 Real sum[4];
                 four_totals(part, sum);
-                for (int r = 0; r < 4; ++r) out[r] = start[r] + sum[r];
-            } else {
-                *out = *start + total(sums[i][0]);
+                for (int q = 0; q < 4; ++q) out[r + q] = start[r + q] + sum[q];
             }
         }
     }
@@ -127,9 +157,11 @@ inline int64_t simd_matvec(const RhsBatch& x, int64_t first, const Real* matrix,
 template <int num_rhs>
 inline void simd_matvec(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride, int64_t rows,
                         int64_t columns) {
-    SimdVector ends[num_rhs];
-    for (int i = 0; i < num_rhs; ++i) ends[i] = tail(x.v[i], columns, (columns - 1) % simd + 1);
-    const int64_t done = simd_matvec<num_rhs, 4>(x, first, matrix, stride, rows, columns, ends, 0);
+    ColumnVector ends[num_rhs];
+    for (int i = 0; i < num_rhs; ++i) ends[i] = tail(x.v[i], columns, (columns - 1) % lanes_of<ColumnVector> + 1);
+    int64_t done = 0;  // as many sums at a time as hide the latency of additions
+    if constexpr (num_rhs == 1) done = simd_matvec<1, 8>(x, first, matrix, stride, rows, columns, ends, 0);
+    done = simd_matvec<num_rhs, 4>(x, first, matrix, stride, rows, columns, ends, done);
     simd_matvec<num_rhs, 1>(x, first, matrix, stride, rows, columns, ends, done);
 }
 
@@ -189,25 +221,32 @@ constexpr int64_t batch_vectors = 1;
 template <int vectors, int num_rhs>
 inline void simd_matvec_transposed_batch(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride,
                                          int64_t rows, int64_t fresh, int chains) {
-    SimdVector sums[num_rhs][vectors];
+    constexpr int64_t lanes = lanes_of<ColumnVector>, parts = vectors * simd / lanes;
+    ColumnVector sums[num_rhs][parts];
     const int64_t back = simd - fresh, whole = rows / chains * chains, step = x.step;
     for (int c = 0; c < chains; ++c) {
-        SimdVector chain[num_rhs][vectors] = {};
+        ColumnVector chain[num_rhs][parts] = {};
         const auto add = [&](int64_t k) {
             const Real* row = matrix + k * stride;
-            SimdVector part[vectors];
-            for (int j = 0; j < vectors; ++j)
-                part[j] = keep_in_register(load(row + j * simd - (j == vectors - 1 ? back : 0)));
-            for (int i = 0; i < num_rhs; ++i)
-                for (int j = 0; j < vectors; ++j) chain[i][j] += broadcast(x.v[i][k * step]) * part[j];
+            ColumnVector part[parts];
+            for (int j = 0; j < parts; ++j)
+                part[j] = keep_in_register(
+                    load_columns<ColumnVector>(row + j * lanes - (j * lanes >= (vectors - 1) * simd ? back : 0)));
+            for (int i = 0; i < num_rhs; ++i) {
+                const ColumnVector factor = x.v[i][k * step] - ColumnVector{};
+                for (int j = 0; j < parts; ++j) chain[i][j] += factor * part[j];
+            }
         };
         for (int64_t k = c; k < whole; k += chains) add(k);
         for (int64_t k = whole; c == 0 && k < rows; ++k) add(k);
         for (int i = 0; i < num_rhs; ++i)
-            for (int j = 0; j < vectors; ++j) sums[i][j] = c ? sums[i][j] + chain[i][j] : chain[i][j];
+            for (int j = 0; j < parts; ++j) sums[i][j] = c ? sums[i][j] + chain[i][j] : chain[i][j];
     }
-    for (int i = 0; i < num_rhs; ++i)
-        store_columns<vectors>(x.out[i] + first, x.start[i] ? x.start[i] + first : nullptr, sums[i], fresh);
+    for (int i = 0; i < num_rhs; ++i) {
+        SimdVector whole_sums[vectors];
+        __builtin_memcpy(whole_sums, sums[i], sizeof whole_sums);
+        store_columns<vectors>(x.out[i] + first, x.start[i] ? x.start[i] + first : nullptr, whole_sums, fresh);
+    }
 }
 template <int num_rhs>
 inline void simd_matvec_transposed_batch(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride,
@@ -234,25 +273,6 @@ inline void simd_matvec_transposed_batch(const RhsBatch& x, int64_t first, const
     }
 }
 
-// Columns of a row are worked on a vector at a time, of a size of which a dozen fit into the registers.
-#if defined(__AVX512F__)
-typedef SimdVector ColumnVector;
-#else
-typedef Half ColumnVector;
-#endif
-template <class Vector>
-inline __attribute__((always_inline)) Vector load_columns(const Real* from) {
-    Vector row;
-    __builtin_memcpy(&row, from, sizeof row);
-    return row;
-}
-template <class Vector>
-inline __attribute__((always_inline)) void store_columns(Real* to, Vector row) {
-    __builtin_memcpy(to, &row, sizeof row);
-}
-template <class Vector>
-constexpr int64_t lanes_of = static_cast<int64_t>(sizeof(Vector) / sizeof(Real));
-
 // f(zero, w) for the columns w.. of a row, as many as the type of `zero` holds.
 template <class F>
 inline __attribute__((always_inline)) void for_each_columns(int64_t width, F f) {
@@ -260,12 +280,6 @@ inline __attribute__((always_inline)) void for_each_columns(int64_t width, F f) 
     for (; w + lanes_of<ColumnVector> <= width; w += lanes_of<ColumnVector>) f(ColumnVector{}, w);
     for (; w + lanes_of<Quarter> <= width; w += lanes_of<Quarter>) f(Quarter{}, w);
     for (; w < width; ++w) f(Real(0), w);
-}
-
-inline Quarter fold(Half half) {
-    Quarter quarters[2];
-    __builtin_memcpy(quarters, &half, sizeof half);
-    return quarters[0] + quarters[1];
 }
 
 // dots[i] = rows[i] . vector, for four rows of any width.
