@@ -42,7 +42,7 @@ struct Warp : OneLane<Warp> {
     }
     // out[j] = start[j] + sum_k v[k] matrix[k, j] for `columns` <= columns_per_warp outputs. `before` outputs lie to
     // their left: the last SIMD vector may reach back into them.
-    static constexpr int64_t columns_per_warp = 8 * simd;
+    static constexpr int64_t columns_per_warp = most_vectors * simd;
     template <class V>
     void matvec_transposed(Real* out, const Real* start, const Real* matrix, int64_t stride, V v, int64_t rows,
                            int64_t columns, int64_t before) const {
@@ -67,10 +67,11 @@ struct Warp : OneLane<Warp> {
                 return simd_matvec_transposed<5, num_chains(5)>(out, start, matrix, stride, v, rows, fresh);
             case 6:
                 return simd_matvec_transposed<6, num_chains(6)>(out, start, matrix, stride, v, rows, fresh);
-            case 7:
+        }
+        if constexpr (most_vectors > 6) {
+            if (vectors == 7)
                 return simd_matvec_transposed<7, num_chains(7)>(out, start, matrix, stride, v, rows, fresh);
-            default:
-                return simd_matvec_transposed<8, num_chains(8)>(out, start, matrix, stride, v, rows, fresh);
+            simd_matvec_transposed<8, num_chains(8)>(out, start, matrix, stride, v, rows, fresh);
         }
     }
     // The same, to the bit, for several right-hand sides; outputs from `first`.

@@ -45,6 +45,12 @@ inline __attribute__((always_inline)) Vector load_columns(const Real* from) {
     return row;
 }
 template <class Vector>
+inline __attribute__((always_inline)) Vector load_columns(const Bf16* from) {
+    Vector row;
+    for (int64_t i = 0; i < static_cast<int64_t>(sizeof row / sizeof(Real)); ++i) row[i] = static_cast<Real>(from[i]);
+    return row;
+}
+template <class Vector>
 inline __attribute__((always_inline)) void store_columns(Real* to, Vector row) {
     __builtin_memcpy(to, &row, sizeof row);
 }
@@ -97,13 +103,26 @@ inline void four_totals(const Part* part, Real* sums) {
 }
 
 // dots[i] = rows[i] . query, for four rows.
-inline void dot_rows(const Store* const* rows, const Real* query, int64_t width, Real* dots) {
-    Quarter part[4];
+inline __attribute__((always_inline)) void dot_rows(const Store* const* rows, const Real* query, int64_t width,
+                                                    Real* dots) {
+    constexpr int64_t lanes = lanes_of<ColumnVector>, parts = simd / lanes;
+    ColumnVector sums[4][parts] = {};
     int64_t w = 0;
-    for (int i = 0; i < 4; ++i) {
-        SimdVector sum{};
-        for (w = 0; w + simd <= width; w += simd) sum += load(rows[i] + w) * load(query + w);
-        part[i] = fold(sum);
+    for (; w + simd <= width; w += simd)
+        for (int p = 0; p < parts; ++p) {
+            const ColumnVector factor = load_columns<ColumnVector>(query + w + p * lanes);
+            for (int i = 0; i < 4; ++i) sums[i][p] += load_columns<ColumnVector>(rows[i] + w + p * lanes) * factor;
+        }
+    Quarter part[4];
+    for (int i = 0; i < 4; ++i) part[i] = fold(parts == 1 ? sums[i][0] : sums[i][0] + sums[i][parts - 1]);
+    if (w + lanes_of<Half> <= width) {
+        const Half factor = load_columns<Half>(query + w);
+        for (int i = 0; i < 4; ++i) part[i] += fold(load_columns<Half>(rows[i] + w) * factor);
+        w += lanes_of<Half>;
+    }
+    for (; w + lanes_of<Quarter> <= width; w += lanes_of<Quarter>) {
+        const Quarter factor = load_columns<Quarter>(query + w);
+        for (int i = 0; i < 4; ++i) part[i] += load_columns<Quarter>(rows[i] + w) * factor;
     }
     four_totals(part, dots);
     for (; w < width; ++w)
@@ -165,16 +184,33 @@ inline void simd_matvec(const RhsBatch& x, int64_t first, const Real* matrix, in
     simd_matvec<num_rhs, 1>(x, first, matrix, stride, rows, columns, ends, done);
 }
 
-// With few columns, independent partial sums (chains) hide the latency of additions.
+// Columns that a product with M^T sums at once, in vectors, and independent partial sums (chains) of each, which hide
+// the latency of additions where columns are few. All sums stay in registers: AVX-512 has 32 of 64 bytes, AVX2 16
+// of 32.
+#if defined(__AVX512F__)
+constexpr int64_t most_vectors = 8;
 constexpr int num_chains(int64_t vectors) {
     return vectors == 1 ? 8 : vectors == 2 ? 4 : vectors == 3 ? 3 : vectors < 6 ? 2 : 1;
+}
+#else
+constexpr int64_t most_vectors = 6;
+constexpr int num_chains(int64_t vectors) { return vectors == 1 ? 4 : vectors == 2 ? 3 : vectors == 3 ? 2 : 1; }
+#endif
+
+// Where part j of the columns begins, if the last vector reaches `back` columns back.
+template <int vectors>
+constexpr int64_t place_of_part(int64_t j, int64_t back) {
+    const int64_t place = j * lanes_of<ColumnVector>;
+    return place < (vectors - 1) * simd ? place : place - back;
 }
 
 // out[j] = start[j] + sums[j]. The last vector overlaps the previous; its `fresh` rightmost lanes are new.
 // start null: 0.
 template <int vectors>
-inline void store_columns(Real* out, const Real* start, const SimdVector* sums, int64_t fresh) {
+inline void store_columns(Real* out, const Real* start, const ColumnVector* parts, int64_t fresh) {
     const int64_t end = (vectors - 1) * simd + fresh;
+    SimdVector sums[vectors];
+    __builtin_memcpy(sums, parts, sizeof sums);
     if constexpr (vectors > 1) {  // the overlapping lanes hold the same sums: storing them twice is harmless
         const SimdVector last = start ? sums[vectors - 1] + load(start + end - simd) : sums[vectors - 1];
         for (int j = 0; j < vectors - 1; ++j) store(out + j * simd, start ? sums[j] + load(start + j * simd) : sums[j]);
@@ -193,20 +229,21 @@ inline void store_columns(Real* out, const Real* start, const SimdVector* sums, 
 template <int vectors, int chains, class V>
 inline void simd_matvec_transposed(Real* out, const Real* start, const Real* matrix, int64_t stride, V v, int64_t rows,
                                    int64_t fresh) {
-    SimdVector sums[chains][vectors] = {};
+    constexpr int64_t lanes = lanes_of<ColumnVector>, parts = vectors * simd / lanes;
+    ColumnVector sums[chains][parts] = {};
     const int64_t back = simd - fresh;
-    const auto add = [&](int64_t k, SimdVector* into) {
-        const SimdVector factor = broadcast(static_cast<Real>(v[k]));
+    const auto add = [&](int64_t k, ColumnVector* into) {
+        const ColumnVector factor = static_cast<Real>(v[k]) - ColumnVector{};
         const Real* row = matrix + k * stride;
-        for (int j = 0; j < vectors - 1; ++j) into[j] += factor * load(row + j * simd);
-        into[vectors - 1] += factor * load(row + (vectors - 1) * simd - back);
+        for (int j = 0; j < parts; ++j)
+            into[j] += factor * load_columns<ColumnVector>(row + place_of_part<vectors>(j, back));
     };
     int64_t k = 0;
     for (; k + chains <= rows; k += chains)
         for (int c = 0; c < chains; ++c) add(k + c, sums[c]);
     for (; k < rows; ++k) add(k, sums[0]);
     for (int c = 1; c < chains; ++c)
-        for (int j = 0; j < vectors; ++j) sums[0][j] += sums[c][j];
+        for (int j = 0; j < parts; ++j) sums[0][j] += sums[c][j];
     store_columns<vectors>(out, start, sums[0], fresh);
 }
 
@@ -230,8 +267,7 @@ inline void simd_matvec_transposed_batch(const RhsBatch& x, int64_t first, const
             const Real* row = matrix + k * stride;
             ColumnVector part[parts];
             for (int j = 0; j < parts; ++j)
-                part[j] = keep_in_register(
-                    load_columns<ColumnVector>(row + j * lanes - (j * lanes >= (vectors - 1) * simd ? back : 0)));
+                part[j] = keep_in_register(load_columns<ColumnVector>(row + place_of_part<vectors>(j, back)));
             for (int i = 0; i < num_rhs; ++i) {
                 const ColumnVector factor = x.v[i][k * step] - ColumnVector{};
                 for (int j = 0; j < parts; ++j) chain[i][j] += factor * part[j];
@@ -242,11 +278,8 @@ inline void simd_matvec_transposed_batch(const RhsBatch& x, int64_t first, const
         for (int i = 0; i < num_rhs; ++i)
             for (int j = 0; j < parts; ++j) sums[i][j] = c ? sums[i][j] + chain[i][j] : chain[i][j];
     }
-    for (int i = 0; i < num_rhs; ++i) {
-        SimdVector whole_sums[vectors];
-        __builtin_memcpy(whole_sums, sums[i], sizeof whole_sums);
-        store_columns<vectors>(x.out[i] + first, x.start[i] ? x.start[i] + first : nullptr, whole_sums, fresh);
-    }
+    for (int i = 0; i < num_rhs; ++i)
+        store_columns<vectors>(x.out[i] + first, x.start[i] ? x.start[i] + first : nullptr, sums[i], fresh);
 }
 template <int num_rhs>
 inline void simd_matvec_transposed_batch(const RhsBatch& x, int64_t first, const Real* matrix, int64_t stride,
