@@ -148,7 +148,8 @@ inline int64_t simd_matvec(const RhsBatch& x, int64_t first, const Real* matrix,
         ColumnVector sums[num_rhs][at_once];
         for (int r = 0; r < at_once; ++r) {
             const ColumnVector end = load_columns<ColumnVector>(row + r * stride + columns - lanes);
-            for (int i = 0; i < num_rhs; ++i) sums[i][r] = end * ends[i];
+            // rounded: of two products the compiler might fuse either with the sum, not the same one for each num_rhs
+            for (int i = 0; i < num_rhs; ++i) sums[i][r] = keep_in_register(end * ends[i]);
         }
         for (int64_t k = 0; k + lanes < columns; k += lanes) {
             ColumnVector factors[num_rhs];

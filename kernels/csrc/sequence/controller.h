@@ -74,7 +74,7 @@ struct ControllerElement {
         const Real *const g = gates(t), *const before = cell(t), *const after = cell(t + 1);
         const Real *const g_f = g + H, *const g_c = g + 2 * H, *const g_o = g + 3 * H, *const from_hidden = grad_hidden;
         Real *const grad_i = gates_gradient(t), *const grad_f = grad_i + H, *const grad_c = grad_i + 2 * H,
-                   *const grad_o = grad_i + 3 * H, *const grad_cell = a.grad_cell + b * H;
+                    *const grad_o = grad_i + 3 * H, *const grad_cell = a.grad_cell + b * H;
         block.for_each_in_share(H, [=](Count j) MB_INLINE {
             const Real i = g[j], f = g_f[j], c = g_c[j], o = g_o[j], squashed = hyperbolic_tangent(after[j]);
             const Real grad = grad_cell[j] + from_hidden[j] * o * (1 - squashed * squashed);
