@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mann_bench.data.fields import WORD, Count, Text, Whole
+from mann_bench.data.options import Options
 from mann_bench.data.units import format_slots
 
 Mode = Literal["train", "infer"]
@@ -18,7 +19,7 @@ Heads = Annotated[Count, Field(description="R")]
 Reads = Annotated[Count, Field(description="K")]
 Hidden = Annotated[Count, Field(description="H")]
 Batch = Annotated[Count, Field(description="B")]
-CURVE = ("model", "variant", "kernels", "index")  # fields that distinguish the curves of a plot
+CURVE = ("model", "variant", "options", "kernels", "index")  # fields that distinguish the curves of a plot
 
 
 class Case(BaseModel):
@@ -35,6 +36,7 @@ class Case(BaseModel):
     suite: Text
     model: Text = Field(min_length=1, description="a built-in name, an entry point, or package.module:factory")
     variant: Text = "plain"
+    options: Options = Field(default_factory=Options, description="arguments of the model's constructor, as {'erase': 'gated'}")
     kernels: Text = "auto"
     index: Text = "exact"
     slots: Slots
@@ -59,8 +61,8 @@ class Case(BaseModel):
 
     @property
     def case_id(self) -> str:
-        """Hash of all fields: the same case has the same id on every machine."""
-        return stable_id(self)
+        """Hash of all fields: the same case has the same id on every machine. Without options it has the id from before there were any."""
+        return stable_id(self, without=() if self.options else ("options",))
 
     @property
     def name(self) -> str:
@@ -68,10 +70,15 @@ class Case(BaseModel):
         return full_name(self.model, self.variant)
 
     @property
+    def title(self) -> str:
+        """Model, variant and options: `sam erase=gated`."""
+        return f"{self.name} {self.options}".rstrip()
+
+    @property
     def label(self) -> str:
-        """Short description: `sam lsh N=1M train`."""
-        options = ("" if self.kernels == "auto" else f" {self.kernels}") + ("" if self.index == "exact" else f" {self.index}")
-        return f"{self.name}{options} N={format_slots(self.slots)} {self.mode}"
+        """Short description: `sam lsh N=1M train`, `sam erase=gated lsh N=1M train`."""
+        others = ("" if self.kernels == "auto" else f" {self.kernels}") + ("" if self.index == "exact" else f" {self.index}")
+        return f"{self.title}{others} N={format_slots(self.slots)} {self.mode}"
 
 
 def full_name(model: str, variant: str) -> str:
@@ -80,6 +87,6 @@ def full_name(model: str, variant: str) -> str:
 
 
 def stable_id(fields: BaseModel, without: Collection[str] = ()) -> str:
-    """16 hex digits of SHA-256 over the canonical JSON of all fields but those in `without`."""
-    canonical = json.dumps(fields.model_dump(exclude=set(without)), sort_keys=True, separators=(",", ":"))
+    """16 hex digits of SHA-256 over the canonical JSON of all fields, by the names they are stored with, but those in `without`."""
+    canonical = json.dumps(fields.model_dump(exclude=set(without), by_alias=True), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

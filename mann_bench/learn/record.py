@@ -9,10 +9,12 @@ from pydantic import Field, FiniteFloat, model_validator
 from mann_bench.data.case import Batch, Fill, Heads, Hidden, Reads, Slots, WordSize, full_name, stable_id
 from mann_bench.data.fields import WORD, Count, Duration, Moment, Real, Text, Whole
 from mann_bench.data.lines import RecordKind
+from mann_bench.data.option_axes import NO_OPTIONS, OptionAxes
+from mann_bench.data.options import Options
 from mann_bench.data.result import Backend, Record, StoredRecord
 
 LIMITS = ("sequences", "seconds")  # not part of a run's identity: a run can go on with larger ones
-ADDED = ("model_options", "fill")  # later than the first stored runs: at its default, such a field is no part of an id
+ADDED = ("options", "fill")  # later than the first stored runs: at its default, such a field is no part of an id
 
 Status = Literal["ok", "budget", "oom", "diverged", "error", "unavailable"]
 
@@ -30,7 +32,7 @@ class LearningCase(Record):
     data: Text | None = Field(None, description="fingerprint of the task's data; None where its sequences are random bits")
     model: Text = Field(min_length=1, description="a built-in name, an entry point, or package.module:factory")
     variant: Text = "plain"
-    model_options: dict[Text, bool | int | Text] = Field(default_factory=dict, description="arguments of the model, as {'write_heads': 1}")
+    options: Options = Field(default_factory=Options, alias="model_options", description="as of `Case`")  # stored as it was first called
     kernels: Text = "auto"
     index: Text = "exact"
     fill: Fill = Field("empty", description="what the memory holds before a sequence: zeros, or random rows, all of them candidates")
@@ -90,6 +92,11 @@ class LearningCase(Record):
         return full_name(self.model, self.variant)
 
     @property
+    def title(self) -> str:
+        """Model, variant and options: `sam erase=gated`."""
+        return f"{self.name} {self.options}".rstrip()
+
+    @property
     def curve(self) -> tuple[str, str, str, str]:
         """The line of a plot that the run is part of, with its other seeds: (model, variant, kernels, index)."""
         return (self.model, self.variant, self.kernels, self.index)
@@ -103,6 +110,7 @@ class LearningOptions:
     """
 
     task_options: dict[str, int] = field(default_factory=dict)
+    options: OptionAxes = NO_OPTIONS
     levels: tuple[int, int] | None = None
     curriculum: str | None = None
     curriculum_threshold: float | None = None
@@ -128,10 +136,11 @@ class LearningOptions:
     threads: int = 1
     memory_bytes: int | None = None
 
-    def of_model(self, model: str) -> dict[str, Any]:
-        """The fields that are set for a model."""
+    def of_model(self, model: str) -> list[dict[str, Any]]:
+        """The fields that are set for a model, one set for each combination of its options."""
         fields = {**vars(self), "learning_rate": self.learning_rates.get(model, self.learning_rates.get(""))}
-        return {name: value for name, value in fields.items() if value is not None and name != "learning_rates"}
+        settings = {name: value for name, value in fields.items() if value is not None and name != "learning_rates"}
+        return [{**settings, "options": point} for point in self.options.points(model)]
 
 
 class CurvePoint(Record):
