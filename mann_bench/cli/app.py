@@ -23,8 +23,8 @@ Conclude
 
 \b
 Look around
-  mann-bench list models                 also suites, studies, tasks, indexes,
-                                         ops, claims
+  mann-bench list models                 also options, suites, studies, tasks,
+                                         indexes, ops, claims
   mann-bench doctor                      what this machine can do
   mann-bench doctor --selftest           are planted faults found here?
   mann-bench build-kernels --arch sm_90 --out cubins

@@ -52,7 +52,9 @@ class Option:
         """Its default as a value of an option would be written; "" if it has none."""
         if self.default is inspect.Parameter.empty:
             return ""
-        return NONE if self.default is None else value_text(self.default) if type(self.default) in KINDS else str(self.default)
+        if self.default is None:
+            return NONE
+        return value_text(self.default) if isinstance(self.default, bool | int | float | str) else str(self.default)
 
     def problem(self, value: Value) -> str | None:
         """What is wrong with a value, in words, or None. What only the constructor knows is not checked here."""

@@ -1,7 +1,8 @@
 """Options that are swept: tables `options` of suites and studies, and `--option` of the command line, by one parser and one rule.
 
-    options = { erase = ["always", "gated"], strength = false }     # of every model that has them; a list is swept
-    options.sam = { write_heads = 1 }                               # of one model and its variants, which must have it
+    options = { erase = ["always", "gated"] }        # of every model that has it; a list is swept
+    options = { sam = { write_heads = 1 } }          # of one model and its variants, which must have it
+    options.sam.write_heads = 1                      # the same
     --option erase=always,gated --option sam.write_heads=1
 
 An option that is not of one model goes to each model of the table that has it. The others run once, without it; if no model has it, that
@@ -170,17 +171,18 @@ def _parse_values(place: str, table: Mapping[str, object], swept: bool) -> Value
 
 def parse_texts(texts: Iterable[str]) -> OptionAxes:
     """Parse the values of `--option`; the values of an option that is given twice are joined. UsageError naming the one at fault."""
-    shared: Values = {}
-    own: dict[str, Values] = {}
+    given: dict[str, dict[str, list[str]]] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         model, dot, option = name.strip().rpartition(".")
         if not equals or not option or (dot and not model):
             raise UsageError(f"--option: expected NAME=VALUE or MODEL.NAME=VALUE, as erase=always,gated or sam.erase=gated, got {text!r}")
-        values = own.setdefault(model, {}) if model else shared
-        parts = [part.strip() for part in _split(value)]
-        values[option] = tuple(dict.fromkeys([*values.get(option, ()), *_checked("--option", option, parts, parse_value)]))
-    return OptionAxes(shared, own)
+        given.setdefault(model, {}).setdefault(option, []).extend(part.strip() for part in _split(value))
+    own = {
+        model: {option: _checked("--option", option, parts, parse_value) for option, parts in options.items()}
+        for model, options in given.items()
+    }
+    return OptionAxes(own.pop("", {}), own)
 
 
 def _split(text: str) -> list[str]:

@@ -235,10 +235,15 @@ def check_name(name: str) -> None:
         raise UsageError(f"model: expected package.module:factory, got the file {name!r}; run the command{where} with {module}:{attribute}")
 
 
+def all_models() -> list[ModelEntry]:
+    """The models that have a name: built in, or of an installed package."""
+    names = [*BUILT_INS, *(point.name for point in entry_points(group="mann_bench.models"))]
+    return [find_model(name) for name in dict.fromkeys(names)]
+
+
 def describe_models() -> list[dict[str, str | list[str]]]:
     """One row for each model: source, cost per step, options, and parameter count at the paper's sizes (X 10, H 100, W 32, R 4, N 64)."""
-    names = [*BUILT_INS, *(point.name for point in entry_points(group="mann_bench.models"))]
-    return [_describe(find_model(name)) for name in dict.fromkeys(names)]
+    return [_describe(entry) for entry in all_models()]
 
 
 def _describe(entry: ModelEntry) -> dict[str, str | list[str]]:
