@@ -13,46 +13,44 @@ from mann_bench.data.units import format_slots
 
 Mode = Literal["train", "infer"]
 Fill = Literal["empty", "full"]
-Slots = Annotated[Count, Field(description="N")]
-WordSize = Annotated[Count, Field(description="W")]
-Heads = Annotated[Count, Field(description="R")]
-Reads = Annotated[Count, Field(description="K")]
-Hidden = Annotated[Count, Field(description="H")]
-Batch = Annotated[Count, Field(description="B")]
+Slots = Annotated[Count, Field(description="N: slots (words) of the memory")]
+WordSize = Annotated[Count, Field(description="W: numbers in a slot")]
+Heads = Annotated[Count, Field(description="R: read heads")]
+Reads = Annotated[Count, Field(description="K: rows that a head of a sparse model reads")]
+Hidden = Annotated[Count, Field(description="H: LSTM units of the controller")]
+Batch = Annotated[Count, Field(description="B: sequences at a time")]
 CURVE = ("model", "variant", "options", "kernels", "index")  # fields that distinguish the curves of a plot
 
 
 class Case(BaseModel):
-    """Everything that decides what is measured. Descriptions name the project's shape letters.
-
-    Attributes:
-        fill: "full" starts from N random rows, all of them candidates of a read (the workload for claims about N); "empty" starts from
-            zeros, where only written rows are candidates.
-        mode: "train" is forward and backward, "infer" forward alone.
-    """
+    """Everything that decides what is measured. Descriptions name the project's shape letters; docs/suites.md shows them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     suite: Text
     model: Text = Field(min_length=1, description="a built-in name, an entry point, or package.module:factory")
-    variant: Text = "plain"
-    options: Options = Field(default_factory=Options, description="arguments of the model's constructor, as {'erase': 'gated'}")
-    kernels: Text = "auto"
-    index: Text = "exact"
+    variant: Text = Field("plain", description="plain, or what stands after the dash of a model's name, as checkpointed")
+    options: Options = Field(default_factory=Options, description="arguments of the model's constructor, by name")
+    kernels: Text = Field("auto", description="native, torch, or auto: native where the model chooses so")
+    index: Text = Field("exact", description="how a sparse model finds rows: a name of `mann-bench list indexes`, or package.module:Class")
     slots: Slots
     word_size: WordSize = 32
     heads: Heads = 4
     reads: Reads = 4
     hidden: Hidden = 100
     batch: Batch = 1
-    steps: Count = Field(10, description="T")
-    input_size: int = Field(10, ge=3, lt=WORD, description="X: data bits and two delimiter channels")
-    fill: Fill = "full"
-    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
-    device: Text = "cpu"
-    mode: Mode = "train"
-    threads: Count = 1
-    seed: Whole = 0
+    steps: Count = Field(10, description="T: steps of a sequence")
+    input_size: int = Field(10, ge=3, lt=WORD, description="X: width of the input: data bits and two delimiter channels")
+    fill: Fill = Field(
+        "full",
+        description="full starts from N random rows, all of them candidates of a read (the workload for claims about N); empty from zeros, "
+        "where only written rows are candidates",
+    )
+    dtype: Literal["float32", "float64", "bfloat16"] = Field("float32", description="type of all numbers")
+    device: Text = Field("cpu", description="cpu, cuda or cuda:N")
+    mode: Mode = Field("train", description="train is forward and backward, infer forward alone")
+    threads: Count = Field(1, description="CPU threads that the case may use")
+    seed: Whole = Field(0, description="seed of parameters, memory and inputs")
 
     @property
     def output_size(self) -> int:

@@ -39,10 +39,10 @@ class Budget(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    case_seconds: FiniteFloat = Field(120, gt=0)
+    case_seconds: FiniteFloat = Field(120, gt=0, description="limit of one case, everything included")
     timing_seconds: FiniteFloat = Field(4, gt=0, description="samples are taken for at most this long, over all rounds")
-    memory: Count = Field(8 * 2**30, description="bytes")
-    rounds: Count = 2
+    memory: Count = Field(8 * 2**30, description="limit of one case, in bytes above what an idle process holds")
+    rounds: Count = Field(2, description="in each the cases of a comparison are timed in turn")
     cache: Literal["warm", "flushed"] = Field("warm", description="flushed: the last-level cache is emptied before each pass")
     target_ci: FiniteFloat = Field(0.05, gt=0, description="relative half-width of the median's 95% interval at which timing stops")
 

@@ -28,13 +28,15 @@ class LearningCase(Record):
     """
 
     task: Text = Field(min_length=1, description="a built-in name, or package.module:factory")
-    task_options: dict[Text, Whole] = Field(default_factory=dict, description="arguments of the task, as {'value_bits': 48}")
+    task_options: dict[Text, Whole] = Field(default_factory=dict, description="arguments of the task, as { value_bits = 48 }")
     data: Text | None = Field(None, description="fingerprint of the task's data; None where its sequences are random bits")
     model: Text = Field(min_length=1, description="a built-in name, an entry point, or package.module:factory")
     variant: Text = "plain"
-    options: Options = Field(default_factory=Options, alias="model_options", description="as of `Case`")  # stored as it was first called
-    kernels: Text = "auto"
-    index: Text = "exact"
+    options: Options = Field(  # stored as it was first called
+        default_factory=Options, alias="model_options", description="arguments of the model's constructor, by name"
+    )
+    kernels: Text = Field("auto", description="native, torch, or auto: native where the model chooses so")
+    index: Text = Field("exact", description="how a sparse model finds rows: a name of `mann-bench list indexes`, or package.module:Class")
     fill: Fill = Field("empty", description="what the memory holds before a sequence: zeros, or random rows, all of them candidates")
     slots: Slots = 64
     word_size: WordSize = 32
@@ -43,19 +45,19 @@ class LearningCase(Record):
     hidden: Hidden = 100
     batch: Batch = 8
     seed: int = Field(0, ge=0, lt=WORD)
-    optimizer: Literal["rmsprop", "adam"] = "adam"
-    learning_rate: FiniteFloat = Field(1e-3, gt=0)
+    optimizer: Literal["rmsprop", "adam"] = Field("adam", description="rmsprop is that of Graves 2013: centred, with momentum")
+    learning_rate: FiniteFloat = Field(1e-3, gt=0, description="of the optimizer")
     momentum: float = Field(0.9, ge=0, lt=1, description="of RMSProp; of Adam it is beta_1")
     clip: FiniteFloat = Field(10.0, gt=0, description="largest norm of the gradient of all parameters")
-    curriculum: Literal["none", "exponential"] = "none"
-    curriculum_threshold: FiniteFloat = Field(0.01, gt=0)
+    curriculum: Literal["none", "exponential"] = Field("none", description="exponential: levels are drawn up to h, which doubles")
+    curriculum_threshold: FiniteFloat = Field(0.01, gt=0, description="mean loss under which h doubles")
     patience: Count = Field(100, description="batches whose mean loss the curriculum and `goal` use")
     first_level: Count = Field(1, description="h at the start of a curriculum")
     levels: tuple[Count, Count] = Field(description="lowest and highest level trained on")
     goal: FiniteFloat = Field(0.02, gt=0, description="mean loss that counts as learned; with a curriculum, at h = levels[1]")
     sequences: Count | None = Field(None, description="limit of sequences trained on")
     seconds: FiniteFloat | None = Field(None, gt=0, description="limit of training time, summed over resumed parts")
-    stop_at_goal: bool = True
+    stop_at_goal: bool = Field(True, description="whether a run ends at its goal")
     device: Text = "cpu"
     threads: Count = 1
     memory_bytes: Count | None = Field(None, description="limit of what the process allocates after its start")
