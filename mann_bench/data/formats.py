@@ -93,7 +93,7 @@ def properties_of(model: type[BaseModel]) -> dict[str, Schema]:
     """The schema of each field of a record as a file holds it: sizes may be texts, nothing is null."""
     found: dict[str, Schema] = {}
     for name, schema in model.model_json_schema(by_alias=False)["properties"].items():
-        inner = next((part for part in schema.get("anyOf", ()) if part.get("type") != "null"), {})
+        inner: Schema = next((part for part in schema.get("anyOf", ()) if part.get("type") != "null"), {})
         plain = {**schema, **inner}
         kept = {key: plain[key] for key in plain if key not in ("title", "anyOf", "prefixItems")}
         for limit in ("minimum", "exclusiveMaximum"):

@@ -59,5 +59,7 @@ def why_not_made(options: Mapping[str, Sequence[Options]], seconds: float = IMPO
     if isinstance(reply, Failure):
         return {}
     if reply.refused:
-        raise UsageError("; ".join(reply.refused))
+        others = [f"{model}.{name}" for model in options if model in BUILT_INS for point in options[model] for name in point]
+        hint = f"; to give an option to another model alone, write its name before it, as {others[0]}" if others else ""
+        raise UsageError("; ".join(reply.refused) + hint)
     return dict(reply.problems)

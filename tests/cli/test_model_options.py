@@ -72,9 +72,15 @@ def test_options_of_the_users_model_are_looked_at_by_its_own_process(call, here)
     planned = call("plan", "own.toml", "--option", "mine:Deep.depht=2")
     assert planned.returncode == 2
     assert planned.stderr == "error: mine:Deep has no option 'depht': it has width, depth; did you mean 'depth'?\n"
-    done = call("run", "own.toml", "--option", "mine:Deep.depth=two", "--out", "out")
+    done = call(
+        "run", "own.toml", "--models", "sam", "--model", "mine:Deep", "--option", "erase=gated", "--option", "depth=two", "--out", "out"
+    )
     assert done.returncode == 2
-    assert "error: mine:Deep: depth: expected a whole number, got two\n" in done.stderr
+    assert (
+        "error: mine:Deep has no option 'erase': it has width, depth; mine:Deep: depth: expected a whole number, got two; to give"
+        in done.stderr
+    )
+    assert done.stderr.endswith("to another model alone, write its name before it, as sam.erase\n")
     assert not Path("out").exists()
 
 

@@ -4,6 +4,7 @@ python -m tests.published.formats          writes the schemas; `make numbers` wr
 """
 
 import json
+from collections.abc import Sequence
 
 from mann_bench.data.formats import Schema, case_fields, format_file, properties_of, suite_schema
 from mann_bench.data.suite import Budget
@@ -73,7 +74,7 @@ def _facts(name: str, field: Schema) -> tuple[str, str, str]:
     return values, text, field.get("description", "")
 
 
-def _markdown(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _markdown(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [heads, ("---",) * len(heads), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
