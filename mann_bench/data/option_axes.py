@@ -162,10 +162,9 @@ def parse_table(place: str, table: object, *, swept: bool = True) -> OptionAxes:
 def _parse_values(place: str, table: Mapping[str, object], swept: bool) -> Values:
     parsed: Values = {}
     for name, value in table.items():
-        several = isinstance(value, list)
-        if several and not swept:
+        if isinstance(value, list) and not swept:
             raise UsageError(f"{place}: {name}: expected one value, got a list; what is compared stands in a grid or in arms")
-        parsed[name] = _checked(place, name, value if isinstance(value, list) else [value], lambda part: check_value(part))
+        parsed[name] = _checked(place, name, value if isinstance(value, list) else [value], check_value)
     return parsed
 
 
