@@ -19,6 +19,8 @@ def new(
     study: Annotated[bool, typer.Option("--study", help="a study of learning instead of a suite")] = False,
 ) -> None:
     """Write a commented start of a suite, or of a study: it runs as it is, and says where what can be changed is described."""
+    if not str(file).isprintable():  # it stands in a comment of the file
+        raise UsageError(f"new: expected a name that can be printed, got {str(file)!r}")
     if file.suffix != ".toml":
         raise UsageError(f"new: expected a FILE.toml, got {str(file)!r}; write {str(file) + '.toml'!r}")
     kind = "study" if study else "suite"
@@ -26,8 +28,8 @@ def new(
     if name in (study_names() if study else suite_names()):
         name = f"my-{name}"  # the results of a suite of the package are not mixed up with its own
     text = resources.files("mann_bench.suites").joinpath(FOLDER, f"{kind}-start.toml").read_text()
-    for placeholder, value in (("SCHEMA", format_file(kind).as_uri()), ("FILE", shlex.quote(str(file))), ("NAME", name)):
-        text = text.replace(placeholder, value)
+    values = {"SCHEMA": format_file(kind).as_uri(), "FILE": shlex.quote(str(file)), "NAME": name}
+    text = re.sub("SCHEMA|FILE|NAME", lambda placeholder: values[placeholder[0]], text)
     try:
         with file.open("x", encoding="utf-8") as opened:
             opened.write(text)

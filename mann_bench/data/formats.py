@@ -110,4 +110,4 @@ def properties_of(model: type[BaseModel]) -> dict[str, Schema]:
 
 def format_file(name: str) -> Path:
     """The file of a format of the package: `suite` or `study`."""
-    return Path(str(resources.files("mann_bench.suites").joinpath(FOLDER, f"{name}.json")))
+    return Path(str(resources.files("mann_bench.suites").joinpath(FOLDER, f"{name}.json"))).absolute()

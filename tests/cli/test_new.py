@@ -31,7 +31,11 @@ def test_writes_a_start_that_loads(call, tmp_path, monkeypatch, arguments, kind)
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("mine", "expected a FILE.toml, got 'mine'; write 'mine.toml'"), ("no/folder.toml", "no/folder.toml: No such file")],
+    [
+        ("mine", "expected a FILE.toml, got 'mine'; write 'mine.toml'"),
+        ("no/folder.toml", "no/folder.toml: No such file"),
+        ("a\nb.toml", "can be printed"),
+    ],
 )
 def test_refuses(call, tmp_path, monkeypatch, name, message):
     monkeypatch.chdir(tmp_path)
@@ -45,3 +49,9 @@ def test_a_name_of_the_package_is_not_taken(call, tmp_path):
     assert call("new", tmp_path / "quick.toml").returncode == 0
     assert load_suite(str(tmp_path / "quick.toml")).name == "my-quick"
     assert call("plan", tmp_path / "quick.toml").returncode == 0
+
+
+def test_a_path_with_the_words_of_the_text(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert call("new", "NAME of FILE.toml").returncode == 0
+    assert "mann-bench plan 'NAME of FILE.toml' " in Path("NAME of FILE.toml").read_text()

@@ -23,9 +23,12 @@ def schema_text(name: str) -> str:
 
 def key_table(name: str) -> str:
     """The keys of a file outside of its tables, and what they hold."""
-    properties = FORMATS[name]()["properties"]
-    rows = [(_key(key, field), field.get("description") or field["items"]["description"]) for key, field in properties.items()]
-    return _markdown(("key", "what it holds"), rows)
+    schema = FORMATS[name]()
+    rows = [
+        (_key(key, field), "yes" if key in schema["required"] else "", str(field.get("description") or field["items"]["description"]))
+        for key, field in schema["properties"].items()
+    ]
+    return _markdown(("key", "needed", "what it holds"), rows)
 
 
 def case_table() -> str:
