@@ -16,7 +16,8 @@ help:
 	@echo "make bench   quick sweep of all models, then the HTML report"
 	@echo "make paper   the paper's set-ups, its claims judged, the report; under an hour"
 	@echo "make results both of these into docs/results, MACHINE=amd-epyc-2-threads"
-	@echo "make pages   the Markdown and PNG of all runs in docs/results anew, and the numbers in README.md and docs/"
+	@echo "make pages   the Markdown and PNG of all runs in docs/results anew, and what make numbers writes"
+	@echo "make numbers the numbers in README.md and docs/, the tables of keys in docs/suites.md, and the schemas of suites and studies"
 	@echo "make site    the pages of all runs in docs/results, with an index, into site/ (SITE=folder)"
 	@echo "make regress the last two commits against each other; fails on a regression"
 	@echo "make gpu     tests and measurements on a GPU with the PYTHON that has torch; installs nothing"
@@ -69,6 +70,7 @@ pages: setup
 	@$(MAKE) numbers
 
 numbers: setup
+	@$(BIN)/python -m tests.published.formats
 	@$(BIN)/python -m tests.published.numbers
 
 site: setup

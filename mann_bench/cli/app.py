@@ -2,6 +2,7 @@
 
 \b
 Measure
+  mann-bench new my.toml                 a suite to start from, or a --study
   mann-bench run quick                   sweep, measure, store
   mann-bench run my.toml --models sam,ntm --slots 1k,64k --out runs/mine
   mann-bench run quick --out runs/mine --resume
@@ -23,8 +24,8 @@ Conclude
 
 \b
 Look around
-  mann-bench list models                 also suites, studies, tasks, indexes,
-                                         ops, claims
+  mann-bench list models                 also options, suites, studies, tasks,
+                                         indexes, ops, claims
   mann-bench doctor                      what this machine can do
   mann-bench doctor --selftest           are planted faults found here?
   mann-bench build-kernels --arch sm_90 --out cubins
@@ -49,6 +50,7 @@ from mann_bench.cli.doctor import doctor
 from mann_bench.cli.largest import largest
 from mann_bench.cli.learn import learn
 from mann_bench.cli.list import list_
+from mann_bench.cli.new import new
 from mann_bench.cli.options import expand
 from mann_bench.cli.os_errors import explain, is_usage
 from mann_bench.cli.plan import plan
@@ -85,7 +87,7 @@ app = typer.Typer(
     help=__doc__,
     rich_markup_mode=None,
 )
-for command in (run, plan, list_, doctor, report, site, compare, claims, profile, largest, learn, build_kernels):
+for command in (new, run, plan, list_, doctor, report, site, compare, claims, profile, largest, learn, build_kernels):
     app.command(command.__name__.rstrip("_").replace("_", "-"))(told(expand(command)))
 
 

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from mann_bench.cli.console import console, wide_console, writing_to
-from mann_bench.cli.options import AsJson, Device, Mode, Seed, Threads, new_folder, one_case
+from mann_bench.cli.options import AsJson, Device, Mode, ModelOptions, Seed, Threads, new_folder, one_case, with_options
 from mann_bench.data.fields import Json
 from mann_bench.data.suite import Budget
 from mann_bench.data.units import format_bytes, format_duration, parse_size, round_slots
@@ -25,6 +25,7 @@ def largest(
     device: Device = None,
     threads: Threads = None,
     index: Annotated[str, typer.Option(help="the index of a sparse model")] = "exact",
+    option: ModelOptions = None,
     seed: Seed = None,
     out: Annotated[Path | None, typer.Option(help="folder for the probes' results; default runs/largest-DATE")] = None,
     as_json: AsJson = False,
@@ -35,6 +36,7 @@ def largest(
     modes = [mode] if mode else ["train", "infer"]
     fields = {"steps": steps, "batch": batch, "index": index}
     cases = [one_case("largest", model, "64", each, device, threads, seed, **fields) for model in models for each in modes]
+    cases = with_options(cases, option)
     budget = Budget(memory=parse_size(memory), case_seconds=seconds)
     folder = out or new_folder("largest")
     with writing_to(folder):

@@ -9,9 +9,10 @@ import psutil
 import typer
 
 from mann_bench.cli.console import console, stoppable, summarize, tell, writing_to
-from mann_bench.cli.options import AsJson, Device, OwnModel, new_folder, split_names, warn_of_threads
+from mann_bench.cli.options import AsJson, Device, ModelOptions, OwnModel, new_folder, refuse_own, split_names, warn_of_threads
 from mann_bench.data.errors import UsageError
-from mann_bench.data.registry import did_you_mean
+from mann_bench.data.option_axes import lacking_sentences, parse_texts
+from mann_bench.data.registry import did_you_mean, split_variant
 from mann_bench.data.units import parse_seconds, parse_size
 from mann_bench.learn.record import LearningOptions
 from mann_bench.learn.study import load_study, study_names
@@ -44,6 +45,7 @@ def learn(
     sequences: Annotated[str | None, typer.Option(help="sequences of each run, as 100k")] = None,
     data: Annotated[Path | None, typer.Option(help="* folder or archive of Omniglot or bAbI, as distributed")] = None,
     task_option: Annotated[list[str] | None, typer.Option(help="of the task, as value_bits=48; may be repeated")] = None,
+    option: ModelOptions = None,
     levels: Annotated[str | None, typer.Option(help="levels trained on, as 1-20; default the paper's")] = None,
     curriculum: Annotated[str | None, typer.Option(help="none, or exponential: level ~ U(1, h), h doubles")] = None,
     curriculum_threshold: Annotated[float | None, typer.Option(help="mean loss, in bits a bit, under which h doubles")] = None,
@@ -108,8 +110,12 @@ def learn(
     if not names:
         raise UsageError("--models: expected at least one, got none")
     warn_of_threads(threads)
+    axes = parse_texts(option or [])
+    for note in lacking_sentences(axes.check("--option", names), [split_variant(name)[0] for name in names]):
+        tell(f"note: {note}")
     parsed: dict[str, Any] = {
         "task_options": options,
+        "options": axes,
         "levels": parse_levels(levels) if levels is not None else None,
         "stop_at_goal": not past_goal,
         "sequences": parse_size(sequences) if sequences is not None else None,
@@ -120,6 +126,7 @@ def learn(
     }
     unchanged = {field.name: context.params[field.name] for field in fields(LearningOptions) if field.name not in parsed}
     cases = plan(task, task_object, names, range(first_seed, first_seed + seeds), LearningOptions(**unchanged, **parsed))
+    refuse_own(cases)
     if equal_memory:
         cases, notes = with_equal_memory(cases, task_object)
         for note in notes:
@@ -161,6 +168,7 @@ def learn_study(
     from mann_bench.learn.study_session import StudySession
 
     plan = plan_study(study, name, data, machine)
+    refuse_own([*plan.cases.values()])
     for warning in plan.warnings:
         tell(f"warning: {warning}")
     folder = out or new_folder(f"learn-{study.name}")

@@ -13,14 +13,14 @@ from mann_bench.cli.options import AsJson
 from mann_bench.data.errors import UsageError
 from mann_bench.data.registry import did_you_mean
 
-IN_BLOCKS = ("models", "tasks", "studies")  # have too many facts for a table
+IN_BLOCKS = ("models", "options", "tasks", "studies")  # have too many facts for a table
 
 
 def list_(
     what: Annotated[str, typer.Argument(metavar="|".join(LISTINGS), autocompletion=lambda: list(LISTINGS))] = "models",
     as_json: AsJson = False,
 ) -> None:
-    """List models, suites, studies, tasks of `learn`, indexes of sparse models, ops of suite kernels, or the paper's claims."""
+    """List models, their options, suites, studies, tasks of `learn`, indexes of sparse models, ops, or the paper's claims."""
     if what not in LISTINGS:
         raise UsageError(f"list: expected one of {', '.join(LISTINGS)}, got {what!r}{did_you_mean(what, list(LISTINGS))}")
     rows = LISTINGS[what]()

@@ -4,12 +4,28 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 
-from mann_bench.data.registry import describe_models, import_target
+from mann_bench.data.errors import UsageError
+from mann_bench.data.registry import all_models, describe_models, import_target
 from mann_bench.data.suite import load_suite, suite_names
 from mann_bench.learn.study import Study, load_study, study_names
 
 SENTENCE_END = re.compile(r"(?<!et al)\. ")
 Row = Mapping[str, str | int | list[str]]
+
+
+def options() -> list[Row]:
+    """The options of each model, which suites, studies and --option set: arguments of its constructor that are no field of a case."""
+    rows: list[Row] = []
+    for entry in all_models():
+        try:
+            found = entry.options()
+        except UsageError as error:  # a broken installed model must not hide the others
+            rows.append({"name": entry.name, "default": "", "expects": "", "what": str(error)})
+            continue
+        for name, option in found.items():
+            default = option.default_text or "needed"
+            rows.append({"name": f"{entry.name}.{name}", "default": default, "expects": option.expected, "what": option.what})
+    return rows
 
 
 def suites() -> list[Row]:
@@ -68,6 +84,7 @@ def claims() -> list[Row]:
 
 LISTINGS: Mapping[str, Callable[[], list[Row]]] = {
     "models": lambda: [*describe_models()],
+    "options": options,
     "suites": suites,
     "studies": studies,
     "tasks": tasks,

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, is_dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +15,8 @@ from pydantic import ValidationError
 from mann_bench.cli.console import tell
 from mann_bench.data.case import Case, full_name
 from mann_bench.data.errors import UsageError, first_error
+from mann_bench.data.option_axes import lacking_sentences, parse_texts, spread
+from mann_bench.data.options import Configured
 from mann_bench.data.registry import BUILT_INS, MODEL_WORKLOAD, check_name, find_model, split_variant
 from mann_bench.data.suite import Suite, load_suite, select, suite_names
 from mann_bench.data.units import parse_size
@@ -43,6 +45,13 @@ SuiteName = Annotated[
     ),
 ]
 OwnModel = Annotated[list[str] | None, typer.Option(help="a model of your own, package.module:factory; may be repeated")]
+ModelOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        help="an option of models (`mann-bench list options`), as erase=always,gated, or of one model, as sam.erase=gated; may be repeated",
+    ),
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads a case may use")]
 Mode = Annotated[str | None, typer.Option(help="train (forward and backward) or infer")]
@@ -58,6 +67,7 @@ class SuiteOptions:
         str | None, typer.Option(help="only these, comma-separated; a variant as ntm-checkpointed", autocompletion=complete_model)
     ] = None
     model: OwnModel = None
+    option: ModelOptions = None
     slots: Annotated[str | None, typer.Option(help="memory sizes instead of the suite's, as 1k,64k,1M (k = 2^10, M = 2^20)")] = None
     device: Device = None
     threads: Threads = None
@@ -78,7 +88,11 @@ class SuiteOptions:
         warn_of_threads(self.threads)
         changes = {"device": self.device, "threads": self.threads, "mode": self.mode, "seed": self.seed}
         changes = {name: value for name, value in changes.items() if value is not None}
-        return select(load_suite(suite), models=names, slots=sizes, changes=changes)
+        selected = select(load_suite(suite), models=names, slots=sizes, changes=changes, options=parse_texts(self.option or []))
+        refuse_values(selected.cases)
+        for note in selected.notes:
+            tell(f"note: {note}")
+        return selected
 
 
 UNCHANGED = SuiteOptions()
@@ -134,6 +148,40 @@ def new_folder(name: str) -> Path:
 def plain_name(name: str) -> str:
     """Return a name, as `package.module:factory`, as one of a file: at most 80 characters that need no quotes."""
     return re.sub(r"[^\w.-]+", "-", name)[:80]
+
+
+def refuse_values(cases: Iterable[Case]) -> None:
+    """Raise UsageError for an option whose value the constructor of its built-in model refuses."""
+    configured = {
+        case.model_dump_json(exclude={"slots", "batch", "steps", "mode", "seed", "threads"}): case for case in cases if case.options
+    }
+    if configured:
+        from mann_bench.measure.predict import why_not_options  # imports torch
+
+        for case in configured.values():
+            if problem := why_not_options(case):
+                raise UsageError(problem)
+
+
+def refuse_own(cases: Sequence[Configured]) -> None:
+    """Raise UsageError if a model of the user's that is given options cannot be made with them. A process of its own looks."""
+    configured = [case for case in cases if case.options]
+    if configured:
+        from mann_bench.run.own_models import options_of, why_not_made
+
+        if problems := why_not_made(options_of(configured)):
+            raise UsageError("; ".join(problems.values()))
+
+
+def with_options(cases: Sequence[Case], texts: Sequence[str] | None) -> list[Case]:
+    """Give cases the options of `--option`, a case for each combination of their values; UsageError naming what their models refuse."""
+    axes = parse_texts(texts or [])
+    for note in lacking_sentences(axes.check("--option", [case.model for case in cases]), {case.model for case in cases}):
+        tell(f"note: {note}")
+    configured = spread(cases, axes)
+    refuse_values(configured)
+    refuse_own(configured)
+    return configured
 
 
 def one_case(

@@ -16,7 +16,7 @@ from mann_bench.data.suite import Budget
 from mann_bench.data.units import format_bytes, format_duration, format_slots
 
 # Fields of a case that the plan shows: a column where they vary, and a line above the table where they do not.
-SHOWN = ("kernels", "index", "mode", *FIELDS)
+SHOWN = ("options", "kernels", "index", "mode", *FIELDS)
 
 
 class Outlook(NamedTuple):
@@ -91,7 +91,7 @@ def print_table(outlooks: Sequence[Outlook]) -> None:
     """Print what is the same in all cases as a line, then a row a case of what varies."""
     cases = [outlook.case for outlook in outlooks]
     varying = [name for name in SHOWN if len({getattr(case, name) for case in cases}) > 1]
-    same = [f"{LETTERS.get(name, name)} {getattr(cases[0], name)}" for name in SHOWN if name not in varying]
+    same = [f"{LETTERS.get(name, name)} {text}" for name in SHOWN if name not in varying and (text := str(getattr(cases[0], name)))]
     output = wide_console()
     output.print("in all cases: " + ", ".join(same))
     rows = [["model", "N", *(LETTERS.get(name, name) for name in varying), "predicted", "time"]]
@@ -111,11 +111,11 @@ def look_ahead(cases: Sequence[Case], budget: Budget) -> list[Outlook]:
     """What is known of each case."""
     from mann_bench.measure.graph import why_no_graph
     from mann_bench.measure.predict import predict, why_unbuildable
-    from mann_bench.run.own_models import why_not_made
+    from mann_bench.run.own_models import options_of, why_not_made
     from mann_bench.run.runner import why_unavailable
 
     made = {case.model: why_unbuildable(case) for case in cases}
-    not_made = why_not_made([model for model, problem in made.items() if problem is None])
+    not_made = why_not_made(options_of(case for case in cases if made[case.model] is None))
     outlooks = []
     for case in cases:
         prediction = predict(case, budget)

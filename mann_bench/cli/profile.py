@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mann_bench.cli.console import tell, writing_to
-from mann_bench.cli.options import AsJson, Device, Mode, Seed, Threads, new_folder, one_case, plain_name
+from mann_bench.cli.options import AsJson, Device, Mode, ModelOptions, Seed, Threads, new_folder, one_case, plain_name, with_options
 from mann_bench.data.errors import UsageError
 from mann_bench.data.registry import GRAPH
 from mann_bench.data.text import shortened, visible
@@ -29,6 +29,7 @@ def profile(
     kernels: Annotated[str, typer.Option(help="auto, native or torch")] = "auto",
     index: Annotated[str, typer.Option(help="the index of a sparse model")] = "exact",
     fill: Annotated[str, typer.Option(help="full (N random rows) or empty")] = "full",
+    option: ModelOptions = None,
     seed: Seed = None,
     memory: Annotated[str, typer.Option(help="bytes it may take")] = "16G",
     seconds: Annotated[float, typer.Option(min=1, help="seconds that each may take")] = 600,
@@ -43,25 +44,25 @@ def profile(
     from mann_bench.run.replies import Failure
 
     fields = {"steps": steps, "batch": batch, "kernels": kernels, "index": index, "fill": fill}
-    cases = [one_case("profile", model, slots, mode, device, threads, seed, **fields) for model in models]
+    cases = with_options([one_case("profile", model, slots, mode, device, threads, seed, **fields) for model in models], option)
     for number, case in enumerate(cases):
         if case.variant == GRAPH:
             raise UsageError(f"profile: {case.name} replays a pass as one launch, which shows no steps or phases; use {case.model}")
         if case in cases[:number]:
-            raise UsageError(f"profile: expected each model once, got {case.name} twice; leave the second out")
+            raise UsageError(f"profile: expected each model once, got {case.title} twice; leave the second out")
     memory_bytes = parse_size(memory)
     if out is not None:
         refuse_used(out)
     folder = out or new_folder(f"profile-{'-'.join(case.model for case in cases)}")
-    places = [folder] if len(cases) == 1 else [folder / f"{number:02}-{plain_name(case.name)}" for number, case in enumerate(cases, 1)]
+    places = [folder] if len(cases) == 1 else [folder / f"{number:02}-{plain_name(case.title)}" for number, case in enumerate(cases, 1)]
     done: list[Profile] = []
     failures: dict[str, str] = {}
     with writing_to(folder):
         for case, place in zip(cases, places, strict=True):
             found = profile_in_worker(case, place, memory_bytes, seconds)
             if isinstance(found, Failure):
-                failures[case.name] = f"{found.status}: {found.reason}"
-                tell(f"{case.name + ': ' if len(cases) > 1 else ''}{found.status}: {shortened(found.reason)}")
+                failures[case.title] = f"{found.status}: {found.reason}"
+                tell(f"{case.title + ': ' if len(cases) > 1 else ''}{found.status}: {shortened(found.reason)}")
             else:
                 done.append(found)
         if not done:

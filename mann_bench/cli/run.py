@@ -30,12 +30,12 @@ def run(
     budget = cases.budget.model_copy(update={name: value for name, value in changes.items() if value is not None})
     if resume and out is None:
         raise UsageError("--resume: expected --out FOLDER of the run to go on with, got none")
-    from mann_bench.run.own_models import own_names, why_not_made
+    from mann_bench.run.own_models import options_of, own_names, why_not_made
 
     own = [] if resume else own_names([case.model for case in cases.cases])  # a run that goes on was looked at when it began
     if own:
         tell(f"looking at {', '.join(own)}")
-        if problems := why_not_made(own):
+        if problems := why_not_made(options_of(cases.cases)):
             raise UsageError("; ".join(problems.values()))
     from mann_bench.run.session import open_run, run_and_store
 

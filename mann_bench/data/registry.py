@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal
 
-from mann_bench.data.case import Case
+from mann_bench.data.case import Case, full_name
+from mann_bench.data.constructors import Constructor, Option, constructor_of, without
 from mann_bench.data.errors import UsageError
+from mann_bench.data.options import Options, Value
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,28 +65,52 @@ class ModelEntry:
         factory: Callable[..., nn.Module] = import_target(f"model {self.name!r}", self.target)
         return factory
 
-    def why_not_made(self) -> str | None:
+    def why_not_made(self, options: Options = Options()) -> str | None:  # noqa: B008  # immutable
         """Why the factory cannot be called, in words: an argument without a default that no case has; UsageError if it is not there."""
-        kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        factory = self.load()
-        try:
-            parameters = inspect.signature(factory).parameters.values()
-        except ValueError:  # of a class written in C
-            return None
-        unknown = [p.name for p in parameters if p.default is p.empty and p.kind not in kinds and p.name not in GIVEN]
+        arguments = without(constructor_of(self.load()), (*GIVEN, *options))
+        unknown = [name for name, option in arguments.items() if option.default is inspect.Parameter.empty]
         if not unknown:
             return None
-        return f"model {self.name!r}: expected arguments among {', '.join(GIVEN)}, or with a default, got {', '.join(map(repr, unknown))}"
+        got = ", ".join(map(repr, unknown))
+        return f"model {self.name!r}: expected arguments among {', '.join(GIVEN)}, with a default, or given as options, got {got}"
 
-    def option_names(self) -> list[str]:
-        """Arguments of the factory that have a default and are no field of a case: what a study may set as `model_options`."""
-        return [p.name for p in _parameters(self.load()) if p.default is not p.empty and p.name not in Case.model_fields]
+    def options(self) -> dict[str, Option]:
+        """Arguments of the factory that no field of a case and no variant sets, by name."""
+        return self._options(constructor_of(self.load()))
 
-    def build(self, case: Case, options: Mapping[str, object] | None = None, **other: int) -> "nn.Module":
-        """Build the module of a case.
+    def may_take(self, name: str) -> bool:
+        """Whether it has an option of this name, as far as is known without running code of the user's: a model of the user's has any."""
+        if self.workload != MODEL_WORKLOAD:
+            return False
+        return self.name not in BUILT_INS or name in self.options()
+
+    def why_not_option(self, name: str, value: Value) -> str | None:
+        """Why an option cannot have a value, in words that name the options there are; None if it can. It loads the factory."""
+        if self.workload != MODEL_WORKLOAD:
+            return f"{self.name} is no model and has no options, got {name!r}"
+        constructor = constructor_of(self.load())
+        known = self._options(constructor)
+        if name in known:
+            problem = known[name].problem(value)
+            return f"{self.name}: {problem}" if problem else None
+        if (elsewhere := self.not_an_option(name)) or constructor.open:
+            return elsewhere
+        return f"{self.name} has no option {name!r}: it has {', '.join(known) or 'none'}{did_you_mean(name, list(known))}"
+
+    def not_an_option(self, name: str) -> str | None:
+        """Say how an argument is given that is no option, because a field of a case or a variant sets it; None for any other."""
+        if name in GIVEN:
+            return f"{name}: expected it as a field of the case, as {name} = ..., got it as an option"
+        variants = [variant for variant, arguments in self.variants.items() if name in arguments]
+        return f"{name}: expected it as a variant, {full_name(self.name, variants[0])}, got it as an option" if variants else None
+
+    def _options(self, constructor: Constructor) -> dict[str, Option]:
+        return without(constructor, {*GIVEN, *(name for arguments in self.variants.values() for name in arguments)})
+
+    def build(self, case: Case, **other: int) -> "nn.Module":
+        """Build the module of a case with its options.
 
         Args:
-            options: further arguments of the factory.
             other: sizes instead of the case's. The factory gets those sizes that its signature takes.
         """
         factory = self.load()
@@ -92,7 +118,9 @@ class ModelEntry:
         accepted = inspect.signature(factory).parameters
         if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in accepted.values()):
             sizes = {name: value for name, value in sizes.items() if name in accepted}
-        return factory(**sizes, **self.variants[case.variant], **(options or {}))
+        known = self.options() if case.options else {}
+        options = {name: known[name].argument(value) if name in known else value for name, value in case.options.items()}
+        return factory(**sizes, **self.variants[case.variant], **options)
 
 
 BUILT_INS = {
@@ -207,10 +235,15 @@ def check_name(name: str) -> None:
         raise UsageError(f"model: expected package.module:factory, got the file {name!r}; run the command{where} with {module}:{attribute}")
 
 
+def all_models() -> list[ModelEntry]:
+    """The models that have a name: built in, or of an installed package."""
+    names = [*BUILT_INS, *(point.name for point in entry_points(group="mann_bench.models"))]
+    return [find_model(name) for name in dict.fromkeys(names)]
+
+
 def describe_models() -> list[dict[str, str | list[str]]]:
     """One row for each model: source, cost per step, options, and parameter count at the paper's sizes (X 10, H 100, W 32, R 4, N 64)."""
-    names = [*BUILT_INS, *(point.name for point in entry_points(group="mann_bench.models"))]
-    return [_describe(find_model(name)) for name in dict.fromkeys(names)]
+    return [_describe(entry) for entry in all_models()]
 
 
 def _describe(entry: ModelEntry) -> dict[str, str | list[str]]:
@@ -222,7 +255,7 @@ def _describe(entry: ModelEntry) -> dict[str, str | list[str]]:
     try:
         with torch.device("meta"):
             parameters = f"{sum(p.numel() for p in entry.build(case).parameters()):,}"
-        options = [str(p) for p in _parameters(entry.load()) if p.name in entry.option_names()]
+        options = [f"{name} = {option.default_text}" if option.default_text else name for name, option in entry.options().items()]
     except Exception as error:  # a broken installed model must not hide the others
         parameters, options = f"cannot be built: {error}", []
     return {
@@ -236,17 +269,6 @@ def _describe(entry: ModelEntry) -> dict[str, str | list[str]]:
         "options": options,
         "parameters": parameters,
     }
-
-
-def _parameters(factory: Callable[..., object]) -> list[inspect.Parameter]:
-    """All arguments of a factory, including those that a class passes on to its base with **."""
-    by_name: dict[str, inspect.Parameter] = {}
-    for owner in inspect.getmro(factory) if inspect.isclass(factory) else (factory,):
-        parameters = inspect.signature(owner).parameters
-        by_name = {name: p for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD} | by_name
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            break
-    return list(by_name.values())
 
 
 def split_variant(name: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ steps = 16
 [[sweep]]                    # the product of all lists; `models` may name variants (ntm-checkpointed)
 models = ["ntm", "sam"]
 slots = ["64", "1k"]
+options = { erase = ["always", "gated"] }  # arguments of the models that have them: `data/option_axes.py`
 [budget]
 case_seconds = 60            # limit of one case, everything included
 memory = "8G"                # limit of one case, above what an idle process holds
@@ -16,18 +17,21 @@ memory = "8G"                # limit of one case, above what an idle process hol
 import itertools
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError, first_error
 from mann_bench.data.fields import Count
+from mann_bench.data.option_axes import NO_OPTIONS, Lacking, OptionAxes, lacking_sentences, parse_table, spread
+from mann_bench.data.options import Options
 from mann_bench.data.registry import check_name, did_you_mean, find_model, split_variant
 from mann_bench.data.toml_files import load_text, parse_toml, shipped_names
 from mann_bench.data.units import parse_size
 
 NAME = re.compile(r"(?!\.)[\w.-]{1,100}")  # of a suite: it names the folder of its results
+SWEPT = ("models", *(name for name in Case.model_fields if name not in ("suite", "model")))  # keys of [fixed] and [[sweep]]
 
 
 class Budget(BaseModel):
@@ -35,10 +39,10 @@ class Budget(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    case_seconds: FiniteFloat = Field(120, gt=0)
+    case_seconds: FiniteFloat = Field(120, gt=0, description="limit of one case, everything included")
     timing_seconds: FiniteFloat = Field(4, gt=0, description="samples are taken for at most this long, over all rounds")
-    memory: Count = Field(8 * 2**30, description="bytes")
-    rounds: Count = 2
+    memory: Count = Field(8 * 2**30, description="limit of one case, in bytes above what an idle process holds")
+    rounds: Count = Field(2, description="in each the cases of a comparison are timed in turn")
     cache: Literal["warm", "flushed"] = Field("warm", description="flushed: the last-level cache is emptied before each pass")
     target_ci: FiniteFloat = Field(0.05, gt=0, description="relative half-width of the median's 95% interval at which timing stops")
 
@@ -49,7 +53,10 @@ class Budget(BaseModel):
 
 
 class Suite(BaseModel):
-    """A named list of cases with one budget. `text` is the file as written; cases that differ in `interleave` are timed in turn."""
+    """A named list of cases with one budget. `text` is the file as written; cases that differ in `interleave` are timed in turn.
+
+    `lacking`: options that were asked for, each with a model that has it not.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -59,6 +66,12 @@ class Suite(BaseModel):
     budget: Budget = Field(default_factory=Budget)
     text: str = ""
     interleave: tuple[str, ...] = ()
+    lacking: tuple[Lacking, ...] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be said before the cases run: which models run without an option, as they have it not."""
+        return lacking_sentences(self.lacking, {case.model for case in self.cases})
 
 
 def suite_names() -> list[str]:
@@ -86,24 +99,47 @@ def parse_suite(text: str, source: str) -> Suite:
         if not isinstance(table, dict):
             raise UsageError(f"{source}: {key}: expected a table, got {table!r}")
     try:
-        cases = [case for sweep in sweeps for case in _expand(name, fixed, sweep, source)]
+        of_all = parse_table(f"{source}: [fixed]", fixed.pop("options", {}))
+        parts = [_expand(name, fixed, sweep, source) for sweep in sweeps]
         budget = Budget(**limits)
     except ValidationError as error:
         raise UsageError(f"{source}: {first_error(error)}") from error
+    lacking = of_all.check(f"{source}: [fixed]", [case.model for part in parts for case in part.cases])
+    cases: list[Case] = []
+    for part in parts:
+        lacking += part.options.check(f"{source}: [[sweep]]", [case.model for case in part.cases])
+        cases += spread(part.cases, of_all.merged(part.options))
     interleave = raw.get("interleave", [])
     if not isinstance(interleave, list) or not all(isinstance(field, str) and field in Case.model_fields for field in interleave):
         raise UsageError(f"{source}: interleave: expected a list of fields of a case, got {interleave!r}")
     unique = list({case.case_id: case for case in cases}.values())
     description = str(raw.get("description", ""))
-    return Suite(name=name, description=description, cases=unique, budget=budget, text=text, interleave=tuple(interleave))
+    return Suite(
+        name=name,
+        description=description,
+        cases=unique,
+        budget=budget,
+        text=text,
+        interleave=tuple(interleave),
+        lacking=tuple(dict.fromkeys(lacking)),
+    )
 
 
-def _expand(suite: str, fixed: Mapping[str, object], sweep: Mapping[str, object], source: str) -> list[Case]:
+class _Part(NamedTuple):
+    """The cases of a [[sweep]] without options, and its own options."""
+
+    cases: list[Case]
+    options: OptionAxes
+
+
+def _expand(suite: str, fixed: Mapping[str, object], sweep: Mapping[str, object], source: str) -> _Part:
+    """Expand the axes of a [[sweep]] and parse its options."""
     axes = {**fixed, **sweep}
-    known = [*Case.model_fields, "models"]
     for key in axes:
-        if key not in known or key == "suite":
-            raise UsageError(f"{source}: unknown key {key!r}; expected a field of a case: {', '.join(known[1:])}{did_you_mean(key, known)}")
+        if key not in SWEPT:
+            known = f"{', '.join(SWEPT)}{did_you_mean(key, list(SWEPT))}"
+            raise UsageError(f"{source}: unknown key {key!r}; expected a field of a case: {known}")
+    options = parse_table(f"{source}: [[sweep]]", axes.pop("options", {}))
     if "models" not in axes or "slots" not in axes:
         raise UsageError(f"{source}: each [[sweep]] needs models and slots")
     lists = {}
@@ -120,18 +156,19 @@ def _expand(suite: str, fixed: Mapping[str, object], sweep: Mapping[str, object]
         find_model(model)
         fields = dict(zip(lists, rest, strict=True))
         cases.append(Case.model_validate({"suite": suite, "model": model, "variant": variant, "slots": parse_size(slots), **fields}))
-    return cases
+    return _Part(cases, options)
 
 
-def select(suite: Suite, *, models: list[str], slots: list[int], changes: Mapping[str, object]) -> Suite:
+def select(suite: Suite, *, models: list[str], slots: list[int], changes: Mapping[str, object], options: OptionAxes = NO_OPTIONS) -> Suite:
     """Change a suite.
 
     Args:
         models: keep only these; one that the suite lacks gets the sizes of all its cases.
         slots: memory sizes instead of the suite's.
         changes: new values of fields in all cases.
+        options: values of options of all cases whose model has them, instead of the suite's.
     """
-    cases = suite.cases
+    cases, lacking = suite.cases, [*suite.lacking]
     if models:
         selected = []
         for name in models:
@@ -139,7 +176,8 @@ def select(suite: Suite, *, models: list[str], slots: list[int], changes: Mappin
             model, variant = split_variant(name)
             find_model(model)
             existing = [case for case in cases if (case.model, case.variant) == (model, variant)]
-            template = {case.model_copy(update={"model": model, "variant": variant, "index": "exact"}) for case in cases}
+            changed = {"model": model, "variant": variant, "index": "exact", "options": Options()}
+            template = dict.fromkeys(case.model_copy(update=changed) for case in cases)
             selected += existing or sorted(template, key=lambda case: case.slots)
         cases = selected
     if slots:
@@ -149,5 +187,6 @@ def select(suite: Suite, *, models: list[str], slots: list[int], changes: Mappin
         cases = [Case.model_validate({**case.model_dump(), **changes}) for case in cases]
     except ValidationError as error:
         raise UsageError(f"--{first_error(error)}") from error
-    unique = {case.case_id: case for case in cases}
-    return suite.model_copy(update={"cases": list(unique.values())})
+    lacking += options.check("--option", [case.model for case in cases])
+    unique = {case.case_id: case for case in spread(cases, options)}
+    return suite.model_copy(update={"cases": list(unique.values()), "lacking": tuple(dict.fromkeys(lacking))})

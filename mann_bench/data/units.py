@@ -5,12 +5,14 @@ import re
 from mann_bench.data.errors import UsageError
 from mann_bench.data.fields import WORD
 
+SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMgG]?)(?:i?[bB])?")
+TIME = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)")
 _FACTORS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
 
 def parse_size(text: str | int) -> int:
     """`4096`, `64k`, `1M`, `2.5G` -> a whole number of slots or bytes (binary multiples); UsageError for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgG]?)(?:i?[bB])?", str(text).strip())
+    match = SIZE.fullmatch(str(text).strip())
     value = float(match[1]) * _FACTORS[match[2].lower()] if match else 0.0
     if not 1 <= value < WORD or value != int(value):
         raise UsageError(f"expected a size such as 4096, 64k or 1M (k = 2^10, M = 2^20, G = 2^30), got {text!r}; write a whole number >= 1")
@@ -19,7 +21,7 @@ def parse_size(text: str | int) -> int:
 
 def parse_seconds(text: str) -> float:
     """`90`, `90s`, `10m`, `1.5h` -> seconds; UsageError for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    match = TIME.fullmatch(text.strip())
     value = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
     if not 0 < value < float("inf"):
         raise UsageError(f"expected a time such as 90s, 10m or 1.5h, got {text!r}")

@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from mann_bench.data.errors import UsageError
+from mann_bench.data.option_axes import lacking_sentences
+from mann_bench.data.options import Options
+from mann_bench.data.registry import split_variant
 from mann_bench.learn.memory_size import too_small
 from mann_bench.learn.plan import SettingError, plan_run
 from mann_bench.learn.record import LearningCase
@@ -38,7 +41,9 @@ def plan_study(study: Study, source: str, data: Path | None, machine: Mapping[st
     if data is not None and not any(takes_data(entry.task) for entry in study.tasks):
         raise UsageError(f"{source}: expected no data, its tasks draw their sequences at random, got {str(data)!r}; leave --data out")
     cases: dict[str, LearningCase] = {}
-    configurations, warnings = [], []
+    configurations: list[Configuration] = []
+    names = [split_variant(model)[0] for arm in study.arms for model in study.models_of(arm)]
+    warnings: list[str | None] = [*lacking_sentences(study.lacking(), names)]
     for entry in study.tasks:
         options = {**study.fixed, **entry.settings}.get("task_options", {})
         task = find_task(entry.task, data if takes_data(entry.task) else None, options)
@@ -46,17 +51,25 @@ def plan_study(study: Study, source: str, data: Path | None, machine: Mapping[st
             settings = {**study.fixed, **entry.settings, **arm.settings, **machine}
             for model in study.models_of(arm):
                 place = f"{source}: [[task]] {entry.task}" + (f", [[arm]] {arm.name}" if arm.name else "") + f", {model}"
+                (fixed,) = study.options_of(arm, entry).points(model)
                 candidates = []
-                for point in study.points_of(arm):
-                    case = _plan(place, entry.task, task, model, {**settings, **point})
+                for point in study.points_of(arm, model):
+                    options = Options({**fixed, **point.get("options", {})})
+                    case = _plan(place, entry.task, task, model, {**settings, **point, "options": options})
                     warnings.append(too_small(case, task))
-                    candidates.append((point, case))
+                    candidates.append((_plain(point), case))
                 configuration = _configuration(study, entry.task, arm.name, model, candidates, cases)
                 configurations.append(configuration)
     by = study.selection.by if study.selection else "validation"
     record = StudyRecord(name=study.name, description=study.description, by=by, configurations=configurations)
     choosing = {run_id: cases[run_id] for configuration in configurations for run_id in configuration.selection_ids}
     return StudyPlan(study, record, choosing | cases, tuple(dict.fromkeys(filter(None, warnings))))
+
+
+def _plain(point: Settings) -> Settings:
+    """A point of a grid as it is stored: of the options those that the model has, if it has any."""
+    settings = {name: value for name, value in point.items() if name != "options"}
+    return settings | ({"options": dict(point["options"])} if point.get("options") else {})
 
 
 def _plan(place: str, task_name: str, task: Task, model: str, settings: Settings) -> LearningCase:
@@ -90,5 +103,5 @@ def _configuration(
         Candidate(values=point, selection=tuple(seeded(case, choosing, **to_the_limit)), reported=tuple(seeded(case, study.report.seeds)))
         for point, case in candidates
     ]
-    fields = candidates[0][1].model_dump(mode="json", exclude={"seed", "task", "model", "variant"})
+    fields = candidates[0][1].model_dump(mode="json", exclude={"seed", "task", "model", "variant"}, by_alias=True)
     return Configuration(task=task, arm=arm, model=model, settings=fields, candidates=tuple(planned))

@@ -20,7 +20,7 @@ def slots_for(task: Task, level: int, heads: int) -> int:
 def rows_written(case: LearningCase, task: Task, level: int) -> int | None:
     """Rows that a sequence of a level writes; None for a model without such writes, and for one of a user's."""
     writers = {"heads": case.heads, "one": 1, "": None}[find_model(case.model).writers]
-    return None if writers is None else int(case.model_options.get("write_heads", writers)) * task.steps(level)
+    return None if writers is None else int(case.options.get("write_heads", writers)) * task.steps(level)
 
 
 def too_small(case: LearningCase, task: Task) -> str | None:
@@ -38,4 +38,4 @@ def too_small(case: LearningCase, task: Task) -> str | None:
         middle = (low + high) // 2
         low, high = (low, middle) if overflows(middle) else (middle + 1, high)
     remedy = f"--slots {format_slots(enough)} holds all" if enough <= MOST_SLOTS else "give more --slots to go beyond"
-    return f"{case.name}: N = {format_slots(case.slots)} is less than the rows that a sequence of level {low:,} or higher writes; {remedy}"
+    return f"{case.title}: N = {format_slots(case.slots)} is less than the rows that a sequence of level {low:,} or higher writes; {remedy}"

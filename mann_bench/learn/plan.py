@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
-from mann_bench.data.registry import BUILT_INS, GRAPH, MODEL_WORKLOAD, did_you_mean, find_model, split_variant
+from mann_bench.data.registry import BUILT_INS, GRAPH, MODEL_WORKLOAD, find_model, split_variant
 from mann_bench.data.suite import Budget
 from mann_bench.data.units import format_bytes, format_slots
 from mann_bench.kernels.index import find_index
@@ -35,7 +35,7 @@ class SettingError(UsageError):
 
 
 def plan(task_name: str, task: Task, models: Sequence[str], seeds: Iterable[int], options: LearningOptions) -> list[LearningCase]:
-    """Plan one run for each model and seed; options override the task's defaults.
+    """Plan one run for each model, combination of its options, and seed; what is set overrides the task's defaults.
 
     Returns:
         The cases seed by seed, so that a session cut short has all models at the same seeds.
@@ -43,8 +43,10 @@ def plan(task_name: str, task: Task, models: Sequence[str], seeds: Iterable[int]
     Raises:
         UsageError: naming the option at fault.
     """
+    options.options.check("--option", models)
+    settings = [(model, fields) for model in dict.fromkeys(models) for fields in options.of_model(model)]
     try:
-        return [plan_run(task_name, task, model, seed, options.of_model(model)) for seed in seeds for model in dict.fromkeys(models)]
+        return [plan_run(task_name, task, model, seed, fields) for seed in seeds for model, fields in settings]
     except SettingError as error:
         option = f"--{error.setting}: ".replace("_", "-") if error.setting else "learn: "
         raise UsageError(f"{option}{error}") from error
@@ -81,7 +83,6 @@ def plan_run(task_name: str, task: Task, model: str, seed: int, settings: Mappin
     held = CURRICULUM_SLOTS if exponential else slots_for(task, fields["levels"][1], fields["heads"])
     fields.setdefault("slots", max(held, fields["reads"]))
     fields |= {"task": task_name, "data": task.fingerprint, "model": name, "variant": variant, "seed": seed}
-    check_model_options(name, fields.get("model_options", {}))
     try:
         case = LearningCase(**fields)
         if is_own(benchmark_case(case)):  # code of a user's runs in its own process only: building it may have any effect
@@ -104,15 +105,6 @@ def check_index(name: str) -> None:
             find_index(name)
     except ValueError as error:
         raise SettingError("index", str(error)) from error
-
-
-def check_model_options(model: str, options: Mapping[str, object]) -> None:
-    """Raise SettingError unless a built-in model has options of these names. A user's model is not imported to find out."""
-    known = find_model(model).option_names() if options and model in BUILT_INS else list(options)
-    for option in options:
-        if option not in known:
-            names = ", ".join(known) or "none"
-            raise SettingError("model_options", f"expected options of {model} ({names}), got {option!r}{did_you_mean(option, known)}")
 
 
 def default_settings(task: str) -> dict[str, Any]:
@@ -143,17 +135,19 @@ def with_equal_memory(cases: list[LearningCase], task: Task, reference: str = "s
     notes = [f"{reference} with N = {format_slots(of_reference[0].slots)} takes {format_bytes(size_bytes)} over {over}"]
     slots_of: dict[str, int] = {}
     for case in cases:
-        if case.model == reference or not find_model(case.model).uses_slots or case.name in slots_of:
+        if case.model == reference or not find_model(case.model).uses_slots or case.title in slots_of:
             continue
         budget = Budget().model_copy(update={"memory": size_bytes, "case_seconds": float("inf")})
         slots = predicted_largest(prediction_case(case, task), budget)
         if slots is None:
-            raise UsageError(f"--equal-memory: {case.name} does not predict its bytes (memory_bytes); leave it out or give --slots to each")
+            raise UsageError(
+                f"--equal-memory: {case.title} does not predict its bytes (memory_bytes); leave it out or give --slots to each"
+            )
         if slots == 0:
-            raise UsageError(f"--equal-memory: {format_bytes(size_bytes)} are too few for {case.name}; give {reference} more --slots")
-        slots_of[case.name] = slots
-        notes.append(f"{case.name} gets N = {format_slots(slots)} in the same bytes")
-    return [case.model_copy(update={"slots": slots_of.get(case.name, case.slots)}) for case in cases], notes
+            raise UsageError(f"--equal-memory: {format_bytes(size_bytes)} are too few for {case.title}; give {reference} more --slots")
+        slots_of[case.title] = slots
+        notes.append(f"{case.title} gets N = {format_slots(slots)} in the same bytes")
+    return [case.model_copy(update={"slots": slots_of.get(case.title, case.slots)}) for case in cases], notes
 
 
 def prediction_case(case: LearningCase, task: Task) -> Case:

@@ -9,10 +9,12 @@ from pydantic import Field, FiniteFloat, model_validator
 from mann_bench.data.case import Batch, Fill, Heads, Hidden, Reads, Slots, WordSize, full_name, stable_id
 from mann_bench.data.fields import WORD, Count, Duration, Moment, Real, Text, Whole
 from mann_bench.data.lines import RecordKind
+from mann_bench.data.option_axes import NO_OPTIONS, OptionAxes
+from mann_bench.data.options import Options
 from mann_bench.data.result import Backend, Record, StoredRecord
 
 LIMITS = ("sequences", "seconds")  # not part of a run's identity: a run can go on with larger ones
-ADDED = ("model_options", "fill")  # later than the first stored runs: at its default, such a field is no part of an id
+ADDED = ("options", "fill")  # later than the first stored runs: at its default, such a field is no part of an id
 
 Status = Literal["ok", "budget", "oom", "diverged", "error", "unavailable"]
 
@@ -26,13 +28,15 @@ class LearningCase(Record):
     """
 
     task: Text = Field(min_length=1, description="a built-in name, or package.module:factory")
-    task_options: dict[Text, Whole] = Field(default_factory=dict, description="arguments of the task, as {'value_bits': 48}")
+    task_options: dict[Text, Whole] = Field(default_factory=dict, description="arguments of the task, as { value_bits = 48 }")
     data: Text | None = Field(None, description="fingerprint of the task's data; None where its sequences are random bits")
     model: Text = Field(min_length=1, description="a built-in name, an entry point, or package.module:factory")
     variant: Text = "plain"
-    model_options: dict[Text, bool | int | Text] = Field(default_factory=dict, description="arguments of the model, as {'write_heads': 1}")
-    kernels: Text = "auto"
-    index: Text = "exact"
+    options: Options = Field(  # stored as it was first called
+        default_factory=Options, alias="model_options", description="arguments of the model's constructor, by name"
+    )
+    kernels: Text = Field("auto", description="native, torch, or auto: native where the model chooses so")
+    index: Text = Field("exact", description="how a sparse model finds rows: a name of `mann-bench list indexes`, or package.module:Class")
     fill: Fill = Field("empty", description="what the memory holds before a sequence: zeros, or random rows, all of them candidates")
     slots: Slots = 64
     word_size: WordSize = 32
@@ -41,19 +45,19 @@ class LearningCase(Record):
     hidden: Hidden = 100
     batch: Batch = 8
     seed: int = Field(0, ge=0, lt=WORD)
-    optimizer: Literal["rmsprop", "adam"] = "adam"
-    learning_rate: FiniteFloat = Field(1e-3, gt=0)
+    optimizer: Literal["rmsprop", "adam"] = Field("adam", description="rmsprop is that of Graves 2013: centred, with momentum")
+    learning_rate: FiniteFloat = Field(1e-3, gt=0, description="of the optimizer")
     momentum: float = Field(0.9, ge=0, lt=1, description="of RMSProp; of Adam it is beta_1")
     clip: FiniteFloat = Field(10.0, gt=0, description="largest norm of the gradient of all parameters")
-    curriculum: Literal["none", "exponential"] = "none"
-    curriculum_threshold: FiniteFloat = Field(0.01, gt=0)
+    curriculum: Literal["none", "exponential"] = Field("none", description="exponential: levels are drawn up to h, which doubles")
+    curriculum_threshold: FiniteFloat = Field(0.01, gt=0, description="mean loss under which h doubles")
     patience: Count = Field(100, description="batches whose mean loss the curriculum and `goal` use")
     first_level: Count = Field(1, description="h at the start of a curriculum")
     levels: tuple[Count, Count] = Field(description="lowest and highest level trained on")
     goal: FiniteFloat = Field(0.02, gt=0, description="mean loss that counts as learned; with a curriculum, at h = levels[1]")
     sequences: Count | None = Field(None, description="limit of sequences trained on")
     seconds: FiniteFloat | None = Field(None, gt=0, description="limit of training time, summed over resumed parts")
-    stop_at_goal: bool = True
+    stop_at_goal: bool = Field(True, description="whether a run ends at its goal")
     device: Text = "cpu"
     threads: Count = 1
     memory_bytes: Count | None = Field(None, description="limit of what the process allocates after its start")
@@ -90,6 +94,11 @@ class LearningCase(Record):
         return full_name(self.model, self.variant)
 
     @property
+    def title(self) -> str:
+        """Model, variant and options: `sam erase=gated`."""
+        return f"{self.name} {self.options}".rstrip()
+
+    @property
     def curve(self) -> tuple[str, str, str, str]:
         """The line of a plot that the run is part of, with its other seeds: (model, variant, kernels, index)."""
         return (self.model, self.variant, self.kernels, self.index)
@@ -103,6 +112,7 @@ class LearningOptions:
     """
 
     task_options: dict[str, int] = field(default_factory=dict)
+    options: OptionAxes = NO_OPTIONS
     levels: tuple[int, int] | None = None
     curriculum: str | None = None
     curriculum_threshold: float | None = None
@@ -128,10 +138,11 @@ class LearningOptions:
     threads: int = 1
     memory_bytes: int | None = None
 
-    def of_model(self, model: str) -> dict[str, Any]:
-        """The fields that are set for a model."""
+    def of_model(self, model: str) -> list[dict[str, Any]]:
+        """The fields that are set for a model, one set for each combination of its options."""
         fields = {**vars(self), "learning_rate": self.learning_rates.get(model, self.learning_rates.get(""))}
-        return {name: value for name, value in fields.items() if value is not None and name != "learning_rates"}
+        settings = {name: value for name, value in fields.items() if value is not None and name != "learning_rates"}
+        return [{**settings, "options": point} for point in self.options.points(model)]
 
 
 class CurvePoint(Record):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import mean, median
 from typing import Any, Literal
 
+from mann_bench.data.options import Options
 from mann_bench.data.result import Record
 from mann_bench.learn.record import LearningResult
 
@@ -27,8 +28,14 @@ class Candidate(Record):
 
     @property
     def text(self) -> str:
-        """The point as text: `learning_rate 0.003`."""
-        return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in self.values.items())
+        """The point as text: `learning_rate 0.003`, `erase=gated`."""
+        return ", ".join(_text(name, value) for name, value in self.values.items())
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, Mapping):
+        return str(Options(value))
+    return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
 
 
 class Configuration(Record):

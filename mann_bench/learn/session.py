@@ -273,9 +273,9 @@ def left_behind(run: Running) -> dict[str, Any]:
 
 
 def label(case: LearningCase) -> str:
-    """`sam N=64k seed 0`."""
+    """`sam N=64k seed 0`, `sam erase=gated N=64k seed 0`."""
     size = f" N={format_slots(case.slots)}" if find_model(case.model).uses_slots else ""
-    return f"{case.name}{size} seed {case.seed}"
+    return f"{case.title}{size} seed {case.seed}"
 
 
 def outcome_line(result: LearningResult) -> str:

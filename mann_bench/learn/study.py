@@ -20,6 +20,7 @@ seeds = "0-9"                    # or a list; none of the selection's
 name = "K 8"
 models = ["sam"]                 # instead of the study's
 reads = 8                        # any of VARIED
+options = { erase = "gated" }    # arguments of the models that have them (`data/option_axes.py`); in a grid with lists of values
 grid = { learning_rate = [1e-3] }  # instead of the study's
 """
 
@@ -30,6 +31,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mann_bench.data.errors import UsageError, first_error
+from mann_bench.data.option_axes import NO_OPTIONS, Lacking, OptionAxes, parse_table
 from mann_bench.data.registry import did_you_mean, find_model, split_variant
 from mann_bench.data.suite import NAME
 from mann_bench.data.toml_files import load_text, parse_toml, shipped_names
@@ -47,11 +49,12 @@ VARIED = tuple(name for name in SETTINGS if name not in QUESTION)  # settings th
 TYPES: dict[str, TypeAdapter[Any]] = {
     name: TypeAdapter(Annotated[(field.annotation, field)])  # type: ignore[arg-type]
     for name, field in LearningCase.model_fields.items()
+    if name != "options"  # which `parse_table` reads
 }
 MOST_RUNS = 100_000
 
 Settings = dict[str, Any]
-Grid = dict[str, list[Any]]
+Grid = dict[str, Any]  # lists of values; of `options` an `OptionAxes`
 
 
 def _parse_seeds(value: object) -> object:
@@ -118,17 +121,41 @@ class Study(_Table):
         """The models of an arm."""
         return self.models if arm.models is None else arm.models
 
-    def points_of(self, arm: Arm) -> list[Settings]:
-        """The points of the grid of an arm, in the order of the file; without a grid the one that changes nothing."""
-        grid = self.grid if arm.grid is None else arm.grid
+    def grid_of(self, arm: Arm) -> Grid:
+        """The grid of an arm."""
+        return self.grid if arm.grid is None else arm.grid
+
+    def points_of(self, arm: Arm, model: str) -> list[Settings]:
+        """The points of the grid of an arm for a model, in the order of the file; without a grid the one that changes nothing.
+
+        A model has those options of the grid that it takes.
+        """
+        grid = {name: values.points(model) if isinstance(values, OptionAxes) else values for name, values in self.grid_of(arm).items()}
         return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+    def options_of(self, arm: Arm, task: StudyTask) -> OptionAxes:
+        """The options of a task's runs that no grid varies: an arm's go before the task's, and these before the fixed ones."""
+        options: OptionAxes = self.fixed.get("options", NO_OPTIONS)
+        return options.merged(task.settings.get("options", NO_OPTIONS)).merged(arm.settings.get("options", NO_OPTIONS))
+
+    def lacking(self) -> list[Lacking]:
+        """Options with the models that have them not and are trained without; UsageError for one that no model of its table takes."""
+        models = [model for arm in self.arms for model in self.models_of(arm)]
+        found = []
+        for place, table in (("[fixed]", self.fixed), *(("[[task]]", entry.settings) for entry in self.tasks), ("[grid]", self.grid)):
+            found += table.get("options", NO_OPTIONS).check(place, models)
+        for arm in self.arms:
+            place = f"[[arm]] {arm.name}".rstrip()
+            for part, table in ((place, arm.settings), (f"{place}: grid", arm.grid or {})):
+                found += table.get("options", NO_OPTIONS).check(part, self.models_of(arm))
+        return list(dict.fromkeys(found))
 
     def run_counts(self) -> tuple[int, int]:
         """How many runs choose, and how many are reported."""
         selection_seeds = len(self.selection.seeds) if self.selection else 0
-        chosen = [(len(self.models_of(arm)), len(self.points_of(arm))) for arm in self.arms]
-        choosing = sum(models * points for models, points in chosen if points > 1) * selection_seeds
-        return choosing * len(self.tasks), sum(models for models, _ in chosen) * len(self.tasks) * len(self.report.seeds)
+        points = [len(self.points_of(arm, model)) for arm in self.arms for model in self.models_of(arm)]
+        choosing = sum(count for count in points if count > 1) * selection_seeds
+        return choosing * len(self.tasks), len(points) * len(self.tasks) * len(self.report.seeds)
 
 
 def study_names() -> list[str]:
@@ -183,17 +210,30 @@ def _settings(place: str, table: object, allowed: tuple[str, ...], also: tuple[s
     """Check a table of settings; UsageError naming the one at fault."""
     if not isinstance(table, dict):
         raise UsageError(f"{place}: expected a table, got {table!r}")
-    return {name: _value(place, name, value, allowed, also) for name, value in table.items()}
+    return {name: _value(place, name, value, allowed, also) for name, value in _renamed(place, table).items()}
+
+
+def _renamed(place: str, table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The table with the present name of `options`, which were called `model_options`."""
+    if "model_options" not in table:
+        return table
+    if "options" in table:
+        raise UsageError(f"{place}: expected options once, got them also by their former name, model_options; keep options")
+    return {"options" if name == "model_options" else name: value for name, value in table.items()}
 
 
 def _grid(place: str, table: object) -> Grid:
     """Check a grid: a list of at least one value for each setting."""
     if not isinstance(table, dict):
         raise UsageError(f"{place}: expected a table, got {table!r}")
+    table = _renamed(place, table)
     for name, values in table.items():
-        if not isinstance(values, list) or not values:
+        if name != "options" and (not isinstance(values, list) or not values):
             raise UsageError(f"{place}: {name}: expected a list of at least one value, got {values!r}")
-    return {name: [_value(place, name, value, VARIED) for value in values] for name, values in table.items()}
+    return {
+        name: parse_table(place, values) if name == "options" else [_value(place, name, value, VARIED) for value in values]
+        for name, values in table.items()
+    }
 
 
 def _value(place: str, name: str, value: object, allowed: tuple[str, ...], also: tuple[str, ...] = ()) -> Any:
@@ -205,6 +245,8 @@ def _value(place: str, name: str, value: object, allowed: tuple[str, ...], also:
             raise UsageError(f"{place}: {name}: expected it as an option of the command, got it here; it is the machine's, not the study's")
         known = [*also, *allowed]
         raise UsageError(f"{place}: unknown key {name!r}; expected {', '.join(known)}{did_you_mean(name, known)}")
+    if name == "options":
+        return parse_table(place, value, swept=False)
     try:
         if name in ("slots", "sequences") and isinstance(value, str):
             value = parse_size(value)
@@ -219,6 +261,12 @@ def _value(place: str, name: str, value: object, allowed: tuple[str, ...], also:
         raise UsageError(f"{place}: {name}: {first_error(error)}") from error
 
 
+def _single(table: Settings) -> list[str]:
+    """The settings of a table, each option as one: `options.erase`."""
+    options: OptionAxes = table.get("options", NO_OPTIONS)
+    return [*(name for name in table if name != "options"), *(f"options.{name}" for name in sorted(options.names()))]
+
+
 def _check(study: Study, source: str) -> None:
     """Raise UsageError if tables of a study contradict each other."""
     for arm in study.arms:
@@ -230,12 +278,17 @@ def _check(study: Study, source: str) -> None:
             raise UsageError(f"{source}: {of_arm}models: expected each once, got {', '.join(models)}")
         for model in models:
             find_model(split_variant(model)[0])
-        varied = study.grid if arm.grid is None else arm.grid
-        fixed = {*arm.settings, *study.fixed, *(name for entry in study.tasks for name in entry.settings)}
+        tables = (arm.settings, study.fixed, *(entry.settings for entry in study.tasks))
+        fixed = {name for table in tables for name in _single(table)}
+        varied = _single(study.grid_of(arm))
         if both := [name for name in varied if name in fixed]:
             raise UsageError(f"{source}: {of_arm}{both[0]}: expected one place, got it in a grid and as a fixed value; remove one of them")
-        if len(study.points_of(arm)) > 1 and study.selection is None:
+        if study.selection is None and any(len(study.points_of(arm, model)) > 1 for model in models):
             raise UsageError(f"{source}: [selection]: expected seeds that choose from the grid, got none; add the table or remove the grid")
+    try:
+        study.lacking()
+    except UsageError as error:
+        raise UsageError(f"{source}: {error}") from error
     names = [arm.name for arm in study.arms]
     if len(set(names)) < len(names) or (len(names) > 1 and "" in names):
         raise UsageError(f"{source}: [[arm]]: expected a name of its own for each, got {', '.join(map(repr, names))}")

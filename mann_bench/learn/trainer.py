@@ -271,7 +271,7 @@ def generator_of(*numbers: int) -> torch.Generator:
 def build(case: LearningCase, task: Task) -> nn.Module:
     """Build the model with the task's input and output sizes."""
     entry = find_model(case.model)
-    return entry.build(benchmark_case(case), case.model_options, input_size=task.input_size, output_size=task.output_size)
+    return entry.build(benchmark_case(case), input_size=task.input_size, output_size=task.output_size)
 
 
 def benchmark_case(case: LearningCase, **other: int) -> Case:

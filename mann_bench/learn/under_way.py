@@ -24,7 +24,7 @@ class UnderWay(NamedTuple):
     @property
     def name(self) -> str:
         """`sam N 64k, seed 0`."""
-        return f"{self.case.name} N {format_slots(self.case.slots)}, seed {self.case.seed}"
+        return f"{self.case.title} N {format_slots(self.case.slots)}, seed {self.case.seed}"
 
     @property
     def share(self) -> float:

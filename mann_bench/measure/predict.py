@@ -67,6 +67,13 @@ def why_unbuildable(case: Case) -> str | None:
     return None
 
 
+def why_not_options(case: Case) -> str | None:
+    """Which option has a value that the constructor of a built-in model refuses, in its words; None if it takes all, or if other sizes
+    of the case do not fit."""
+    problem = why_unbuildable(case) if case.options and is_own(case) else None
+    return f"{case.model}: {problem}" if problem and problem.partition(":")[0] in case.options else None
+
+
 def missing_modules(*names: str) -> str | None:
     """Which modules are not here of those that are written as `package.module:name`, in words; None if all are. None is imported."""
     modules = [name.partition(":")[0].partition(".")[0] for name in names if ":" in name]

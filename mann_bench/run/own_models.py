@@ -3,10 +3,12 @@
 This process imports no code of the user's.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pydantic import Field
 
+from mann_bench.data.errors import UsageError
+from mann_bench.data.options import Configured, Options
 from mann_bench.data.registry import BUILT_INS, KINDS
 from mann_bench.run.process import WorkerProcess
 from mann_bench.run.replies import Failure, Reply, Sentence
@@ -15,9 +17,10 @@ IMPORT_S = 60.0  # a module that takes longer is not judged here; its cases will
 
 
 class Looked(Reply):
-    """What is wrong with models, by name; those that can be made are left out."""
+    """What is wrong with models, by name; those that can be made are left out. `refused`: what is wrong with options of models."""
 
     problems: dict[str, Sentence] = Field(default_factory=dict)
+    refused: list[Sentence] = Field(default_factory=list)
 
 
 def own_names(models: Collection[str]) -> list[str]:
@@ -25,16 +28,38 @@ def own_names(models: Collection[str]) -> list[str]:
     return [name for name in dict.fromkeys(models) if name not in BUILT_INS and name.partition(":")[0] not in KINDS]
 
 
-def why_not_made(models: Collection[str], seconds: float = IMPORT_S) -> dict[str, str]:
-    """Why models cannot be imported or made, by name. Without models of the user's no process is started."""
-    names = own_names(models)
+def options_of(cases: Iterable[Configured]) -> dict[str, list[Options]]:
+    """The options that cases give to each model, each once."""
+    found: dict[str, dict[Options, None]] = {}
+    for case in cases:
+        found.setdefault(case.model, {})[case.options] = None
+    return {model: [*options] for model, options in found.items()}
+
+
+def why_not_made(options: Mapping[str, Sequence[Options]], seconds: float = IMPORT_S) -> dict[str, str]:
+    """Why models cannot be imported or made, by name. Without models of the user's no process is started.
+
+    Args:
+        options: those that each model is to be made with.
+
+    Raises:
+        UsageError: a model has not an option that it is given, or not with such a value.
+    """
+    names = own_names(options)
     if not names:
         return {}
     worker = WorkerProcess(1)
     try:
         if isinstance(worker.wait_until_started(), Failure):
             return {}
-        reply = worker.ask({"do": "look", "models": [*names]}, seconds, Looked)
+        models = {name: [dict(point) for point in options[name]] for name in names}
+        reply = worker.ask({"do": "look", "models": models}, seconds, Looked)
     finally:
         worker.quit()
-    return {} if isinstance(reply, Failure) else dict(reply.problems)
+    if isinstance(reply, Failure):
+        return {}
+    if reply.refused:
+        others = [f"{model}.{name}" for model in options if model in BUILT_INS for point in options[model] for name in point]
+        hint = f"; to give an option to another model alone, write its name before it, as {others[0]}" if others else ""
+        raise UsageError("; ".join(reply.refused) + hint)
+    return dict(reply.problems)

@@ -112,7 +112,7 @@ def search_and_store(cases: list[Case], budget: Budget, step_ms: float | None, p
                 fitted = answer.fitted
                 rows.append(
                     {
-                        "model": case.name,
+                        "model": case.title,
                         "mode": case.mode,
                         "predicted N": answer.predicted,
                         "measured N": answer.slots,

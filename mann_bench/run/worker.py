@@ -4,7 +4,7 @@
     {"do": "prepare", "case": {...}, "memory_bytes": 8589934592, "warmup_s": 2}   build, verify, measure memory, warm up
     {"do": "round", "seconds": 1.0, "target": 0.05, "flush": false}               time passes for one round
     {"do": "profile", "case": {...}, "memory_bytes": 8589934592, "folder": "..."} profile a case, instead of the above
-    {"do": "look", "models": ["my_memory:MyMemory"]}                              import models of the user's; what is wrong with each
+    {"do": "look", "models": {"my_memory:MyMemory": [{"depth": 2}]}}              import models of the user's; what is wrong with each
     {"do": "quit"}
 
 Each case has a process of its own: its allocator and its peaks start clean, and it can die without ending the run.
@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from mann_bench.data.case import Case
 from mann_bench.data.errors import OUT_OF_MEMORY, UsageError
 from mann_bench.data.fields import Json
+from mann_bench.data.options import Options
 from mann_bench.data.registry import find_model
 from mann_bench.data.result import Backend
 from mann_bench.kernels.index import Unavailable
@@ -50,18 +51,26 @@ class Worker:
         """Answer that this process is ready."""
         return Started()
 
-    def look(self, models: list[str]) -> BaseModel:
-        """Import models and look at their arguments; none is built."""
+    def look(self, models: dict[str, list[dict[str, Json]]]) -> BaseModel:
+        """Import models and look at their arguments; none is built.
+
+        Args:
+            models: the options that each is to be made with.
+        """
         from mann_bench.run.own_models import Looked  # only this command needs it
 
-        problems = {}
-        for name in models:
+        problems: dict[str, str] = {}
+        refused: dict[str, None] = {}
+        for name, points in models.items():
             try:
-                if problem := find_model(name).why_not_made():
-                    problems[name] = problem
+                entry = find_model(name)
+                for options in map(Options.validate, points):
+                    if problem := entry.why_not_made(options):
+                        problems[name] = problem
+                    refused |= dict.fromkeys(filter(None, (entry.why_not_option(*item) for item in options.items())))
             except UsageError as error:
                 problems[name] = str(error)
-        return Looked(problems=problems)
+        return Looked(problems=problems, refused=list(refused))
 
     def profile(self, case: dict[str, Json], memory_bytes: int, folder: str) -> BaseModel:
         """Profile a case; traces and snapshots are written into the folder."""

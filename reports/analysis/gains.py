@@ -87,8 +87,8 @@ class Gain:
 
 
 def gains(frame: pd.DataFrame) -> list[Gain]:
-    """Take apart every gain whose sides the frame has: same run, setting, N and conditions."""
-    measured = frame[(frame["status"] == "ok") & frame["step_ms_median"].notna()]
+    """Take apart every gain whose sides the frame has: same run, setting, N and conditions; of models without options."""
+    measured = frame[(frame["status"] == "ok") & frame["step_ms_median"].notna() & (frame["options"] == "")]
     found = []
     for (setting, *_), part in measured.groupby(["setting", "slots", "run", "conditions"], sort=False):
         plain = part[part["variant"] == "plain"]

@@ -225,4 +225,4 @@ def _twins(subject: pd.Series, by_kind: dict[tuple[str, ...], list[int]]) -> set
 
 
 def _same_but_kernels(curve: pd.Series) -> tuple[str, ...]:
-    return tuple(curve[name] for name in ("run", "model", "variant", "index"))
+    return tuple(curve[name] for name in ("run", "model", "variant", "options", "index"))

@@ -10,8 +10,8 @@ from mann_bench.reports.data.quantity import QUANTITIES, TIME
 
 
 def judge_measured(claim: Claim, frame: pd.DataFrame) -> list[ClaimVerdict]:
-    """Judge a claim in every setup of the frame that it is about; [] if there is none."""
-    rows = _matching(frame[frame["status"] == "ok"], claim.where)
+    """Judge a claim in every setup of the frame that it is about; [] if there is none. Models with options are not the paper's."""
+    rows = _matching(frame[(frame["status"] == "ok") & (frame["options"] == "")], claim.where)
     if claim.kind == "order":
         curves = _matching(rows, claim.of).groupby(_setup(rows, "slots"), sort=False)
         return [verdict for _, curve in curves for verdict in _judge_curve(claim, curve)]

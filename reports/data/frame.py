@@ -94,7 +94,7 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
 def _row(run: str, result: Result) -> dict[str, object]:
     row: dict[str, object] = {"run": run, "case_id": result.case_id, "status": result.status, "reason": result.reason or ""}
     row |= {"conditions": result.conditions, "comparison": result.comparison or ""}
-    row |= result.case.model_dump()
+    row |= {**result.case.model_dump(), "options": str(result.case.options)}
     backend, time, memory = result.backend, result.time, result.memory
     row |= {"ran_kernels": backend.kernels if backend else "", "device_name": backend.device_name if backend else ""}
     for name in ("median", "ci_low", "ci_high"):
@@ -112,8 +112,12 @@ def _row(run: str, result: Result) -> dict[str, object]:
 
 
 def _short_names(frame: pd.DataFrame) -> pd.Series:
-    """The shortest names that tell the curves of this frame apart: `sam`, `ntm-checkpointed`, `sam native lsh`."""
+    """Names that tell the curves of this frame apart: `sam`, `ntm-checkpointed`, `sam native lsh`, `sam erase=gated`.
+
+    Options are always named: with them a model is another one.
+    """
     names = frame["model"].where(frame["variant"] == "plain", frame["model"] + "-" + frame["variant"])
+    names = names.where(frame["options"] == "", names + " " + frame["options"])
     for field in ("kernels", "index"):
         varies = frame.groupby("model")[field].transform("nunique") > 1
         names = names.where(~varies, names + " " + frame[field])

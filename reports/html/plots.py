@@ -67,8 +67,8 @@ def literal(text: str) -> str:
 def colors_of(frame: pd.DataFrame) -> dict[str, str]:
     """Choose the colour of each curve, the same in every plot of a report.
 
-    A built-in model has its own colour. Its variants share it and differ in dashes; its indexes and kernels, and the same model in several
-    runs, have shades of it. Everything else has a colour by its place among all that is no built-in.
+    A built-in model has its own colour. Its variants share it and differ in dashes; its options, indexes and kernels, and the same model
+    in several runs, have shades of it. Everything else has a colour by its place among all that is no built-in.
     """
     names = frame.drop_duplicates("curve")
     colors: dict[str, str] = {}
@@ -86,7 +86,7 @@ def colors_of(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def _kind_of_color(row: pd.Series) -> tuple[str, ...]:
-    return str(row["model"]), str(row["kernels"]), str(row["index"]), str(row["run"])
+    return str(row["model"]), str(row["options"]), str(row["kernels"]), str(row["index"]), str(row["run"])
 
 
 def color_of(model: str, number: int) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mann_bench.data.options import Options
 from mann_bench.data.text import one_line
 from mann_bench.data.units import format_slots
 from mann_bench.learn.record import LearningCase, LearningResult, furthest
@@ -24,7 +25,7 @@ DRAWS = 2000  # of the bootstrap over seeds
 VARIES = {"seed", "sequences", "seconds", "stop_at_goal", "threads", "device", "memory_bytes"}  # fields in which runs of a curve differ
 SHARED = ("task", "task_options", "data", "curriculum", "levels", "goal", "batch")  # fields that are equal in all curves of a plot
 LETTERS = {"slots": "N", "word_size": "W", "heads": "R", "reads": "K", "hidden": "H", "learning_rate": "rate", "momentum": "momentum"}
-NAMING = ("kernels", "index", "fill", "model_options", *LETTERS, "optimizer", "clip", "first_level", "patience", "curriculum_threshold")
+NAMING = ("kernels", "index", "fill", "options", *LETTERS, "optimizer", "clip", "first_level", "patience", "curriculum_threshold")
 
 
 @dataclass(frozen=True)
@@ -270,6 +271,6 @@ def _name(case: LearningCase, cases: list[LearningCase]) -> str:
 
 
 def _text(field: str, value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {part}" for name, part in value.items()) or "as by default"
+    if isinstance(value, Options):
+        return str(value) or "as by default"
     return format_slots(value) if field == "slots" else f"{value:g}" if isinstance(value, float) else str(value)

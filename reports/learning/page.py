@@ -105,7 +105,7 @@ def frames(experiments: Sequence[Experiment]) -> dict[str, pd.DataFrame]:
         for run in curve.runs:
             key = {"case_id": run.case_id, "section": title, "task": run.case.task, "name": curve.name, "seed": run.case.seed}
             outcome = run.model_dump(exclude={"case", "backend", "curve", "evaluations", "schema_", "case_id"})
-            rows["runs"].append(key | run.case.model_dump(exclude={"task", "seed"}) | outcome)
+            rows["runs"].append(key | run.case.model_dump(exclude={"task", "seed"}) | {"options": str(run.case.options)} | outcome)
             rows["curves"] += [key | point.model_dump() for point in run.curve]
             rows["evaluations"] += [key | evaluation.model_dump() for evaluation in run.evaluations]
     return {name: pd.DataFrame(parts) for name, parts in rows.items() if parts}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 from pydantic import ValidationError
 
+from mann_bench.data.case import CURVE
 from mann_bench.data.errors import UsageError, first_error
 from mann_bench.data.labels import Labels
 from mann_bench.data.text import one_line
@@ -31,7 +32,7 @@ def load_profiles(folders: Iterable[Path]) -> dict[str, Profile]:
 
 def named(profiles: Sequence[Profile], folders: Sequence[Path] = ()) -> dict[str, Profile]:
     """Name profiles by model where that tells them apart, else by the fields that differ, else by their folder or number too."""
-    names = [profile.case.name for profile in profiles]
+    names = [profile.case.title for profile in profiles]
     if len(set(names)) < len(names):
         label = Labels(profile.case for profile in profiles)
         names = [label(profile.case) for profile in profiles]
@@ -50,8 +51,9 @@ def named(profiles: Sequence[Profile], folders: Sequence[Path] = ()) -> dict[str
 
 def colors_by_name(profiles: Mapping[str, Profile]) -> dict[str, str]:
     """The colour of each profile: that of its model on all pages, a shade of it where a model has several."""
-    fields = ("model", "variant", "kernels", "index")
-    rows = [{"curve": name, "run": "", **{field: getattr(profile.case, field) for field in fields}} for name, profile in profiles.items()]
+    rows = [
+        {"curve": name, "run": "", **{field: str(getattr(profile.case, field)) for field in CURVE}} for name, profile in profiles.items()
+    ]
     frame = pd.DataFrame(rows)
     models = list(frame["model"])
     frame["run"] = [name if models.count(model) > 1 else "" for name, model in zip(profiles, models, strict=True)]

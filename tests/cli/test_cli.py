@@ -53,7 +53,7 @@ def tiny(tmp_path):
         (["run", "quick", "--device", "tpu"], "expected cpu, cuda or cuda:N"),
         (["run", "quick", "--mode", "dream"], "expected train or infer"),
         (["run", "quick", "--resume"], "expected --out FOLDER"),
-        (["list", "houses"], "expected one of models, suites, studies, tasks, indexes, ops, claims, got 'houses'"),
+        (["list", "houses"], "expected one of models, options, suites, studies, tasks, indexes, ops, claims, got 'houses'"),
         (["report", "nowhere"], "expected a run folder"),
         (["run"], "Missing argument"),
         (["fly"], "No such command"),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mann_bench.data.options import Options
 from mann_bench.data.store import load_results
 from mann_bench.run import own_models
 from mann_bench.run.own_models import why_not_made
@@ -50,16 +51,17 @@ def plan(call, tmp_path, monkeypatch):
 
 
 def test_several_models_are_told_apart(plan):
-    found = why_not_made(["mine:Plain", "mine:Absent", "broken:Model", "mine:Needy", "sam", "op:copy", "mine:Plain"])
+    names = ("mine:Plain", "mine:Absent", "broken:Model", "mine:Needy", "sam", "op:copy")
+    found = why_not_made({name: [Options()] for name in names})
     assert list(found) == ["mine:Absent", "broken:Model", "mine:Needy"]
     assert "AttributeError" in found["mine:Absent"]
     assert "No module named 'no_such_package'" in found["broken:Model"]
-    assert "or with a default, got 'width', 'depth'" in found["mine:Needy"]
+    assert "with a default, or given as options, got 'width', 'depth'" in found["mine:Needy"]
 
 
 def test_no_process_for_built_in_models(monkeypatch):
     monkeypatch.setattr(own_models, "WorkerProcess", None)
-    assert why_not_made(["sam", "index:query"]) == {}
+    assert why_not_made({name: [Options({"erase": "gated"})] for name in ("sam", "index:query")}) == {}
 
 
 def test_plan_and_run_refuse_a_model_that_cannot_be_imported(plan, tmp_path):

@@ -20,7 +20,7 @@ from tests.support.results import make_result
 OTHERS: dict[str, Any] = {
     **{"model": "ntm", "variant": "compiled", "kernels": "native", "index": "lsh", "slots": 128, "word_size": 8, "heads": 2, "reads": 2},
     **{"hidden": 50, "batch": 2, "steps": 20, "input_size": 12, "fill": "empty", "dtype": "float64", "device": "cuda", "mode": "infer"},
-    **{"threads": 2, "seed": 1},
+    **{"threads": 2, "seed": 1, "options": {"erase": "gated"}},
 }
 FIELDS = sorted(set(Case.model_fields) - {"suite"})
 

@@ -61,9 +61,9 @@ def test_not_callable():
 def test_describe_shows_options_passed_on_to_a_base():
     sdnc = next(row for row in registry.describe_models() if row["model"] == "sdnc")
     options = " ".join(sdnc["options"])
-    assert "link_entries: int = 8" in options
-    assert "erase: str = 'always'" in options
-    assert "write_heads: int = 1" in options
+    assert "link_entries = 8" in options
+    assert "erase = always" in options
+    assert "write_heads = 1" in options
 
 
 def test_describe_names_source_cost_and_size():

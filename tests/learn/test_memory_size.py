@@ -17,7 +17,8 @@ TASKS = ["copy", "repeat-copy", "recall", "item-recall", "priority-sort"]
 
 
 def planned(task="recall", model="sam", **options):
-    return plan_run(task, find_task(task), model, 0, LearningOptions(sequences=1, **options).of_model(model))
+    (settings,) = LearningOptions(sequences=1, **options).of_model(model)
+    return plan_run(task, find_task(task), model, 0, settings)
 
 
 @pytest.mark.parametrize("task", TASKS)

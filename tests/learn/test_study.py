@@ -1,10 +1,12 @@
 """The file of a study: what is refused, which runs it plans, and how a point of the grid is chosen."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from mann_bench.data.errors import UsageError
+from mann_bench.data.options import Options
 from mann_bench.data.store import load_records
 from mann_bench.learn.configurations import plan_study
 from mann_bench.learn.record import LEARNING, LearningCase
@@ -72,15 +74,15 @@ def plan(text, machine=MACHINE):
         ('seeds = "0-2"', 'seeds = "0-2"\n[[arm]]\nname = "a"\ngoal = 0.1', "goal: expected it equal in all runs of a task"),
         (
             'seeds = "0-2"',
-            'seeds = "0-2"\n[[arm]]\nname = "a"\nmodel_options = { erase = "gated" }',
-            "expected options of lstm (none), got 'erase'",
+            'seeds = "0-2"\n[[arm]]\nmodels = ["lstm"]\noptions = { erase = "gated" }',
+            "[[arm]]: lstm has no option 'erase': it has none",
         ),
         (
             'seeds = "0-2"',
-            'seeds = "0-2"\n[[arm]]\nmodels = ["sam"]\nmodel_options = { erase = "no" }',
+            'seeds = "0-2"\n[[arm]]\nmodels = ["sam"]\noptions = { erase = "no" }',
             "erase: expected one of always, gated",
         ),
-        ('seeds = "0-2"', 'seeds = "0-2"\n[[arm]]\nmodels = ["sam"]\nmodel_options = { ease = 1 }', "did you mean 'erase'"),
+        ('seeds = "0-2"', 'seeds = "0-2"\n[[arm]]\nmodels = ["sam"]\noptions = { ease = 1 }', "did you mean 'erase'"),
     ],
 )
 def test_what_is_refused(old, new, message):
@@ -146,7 +148,7 @@ def test_arms_have_settings_models_and_grids_of_their_own():
     name = "one writer"
     models = ["sam"]
     heads = 2
-    model_options = { write_heads = 1 }
+    options = { write_heads = 1 }
     grid = {}
     [[arm]]
     name = "rmsprop"
@@ -162,15 +164,54 @@ def test_arms_have_settings_models_and_grids_of_their_own():
     one = planned.record.configurations[2].candidates[0]
     assert one.selection == ()  # nothing to choose
     case = planned.cases[one.reported[0]]
-    assert (case.model_options, case.heads, case.learning_rate) == ({"write_heads": 1}, 2, 1e-3)
+    assert (case.options, case.heads, case.learning_rate) == ({"write_heads": 1}, 2, 1e-3)
     assert planned.study.run_counts() == (2 * 2 + 3, 3 * (2 + 1 + 1))
+
+
+def test_options_go_to_the_models_that_have_them():
+    text = STUDY.replace(
+        "[grid]", 'options = { strength = false }\n[grid]\noptions.erase = ["always", "gated"]\noptions.sam.write_heads = [1]'
+    )
+    planned = plan(text)
+    sam, lstm = planned.record.configurations
+    assert [candidate.values.get("options") for candidate in lstm.candidates] == [None, None]
+    assert len(sam.candidates) == 2 * len(lstm.candidates) == 4
+    assert sam.candidates[1].values == {"options": {"erase": "always", "write_heads": 1}, "learning_rate": 3e-3}
+    assert sam.candidates[1].text == "learning_rate 0.003, erase=always write_heads=1"
+    cases = [planned.cases[candidate.reported[0]] for candidate in (*sam.candidates, *lstm.candidates)]
+    assert [str(case.options) for case in cases[::3]] == [
+        "erase=always strength=false write_heads=1",
+        "erase=gated strength=false write_heads=1",
+    ]
+    assert str(cases[-1].options) == ""
+    assert planned.warnings == (
+        "lstm has no option 'strength': run without it",
+        "lstm has no option 'erase': run without it",
+    )
+    assert planned.study.run_counts() == (6, 6)
+    assert plan(text.replace("options", "model_options")).record == planned.record  # as they were called
+
+
+@pytest.mark.parametrize(
+    ("new", "message"),
+    [
+        ("options = { erase = ['always', 'gated'] }", "[fixed]: options: erase: expected one value, got a list"),
+        ("options = { ease = 1 }", "[fixed]: no model has an option 'ease'"),
+        ("options = { erase = 'gated' }", "options.erase: expected one place, got it in a grid and as a fixed value"),
+        ("options = { sdnc = { strength = true } }", "[fixed]: sdnc: expected one of the models sam, lstm, got 'sdnc'"),
+        ("options.strength = true\nmodel_options.strength = true", "expected options once, got them also by their former name"),
+    ],
+)
+def test_options_that_are_refused(new, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        plan(STUDY.replace("hidden = 8", new).replace("[grid]", "[grid]\noptions.erase = ['always', 'gated']"))
 
 
 def test_new_fields_at_their_defaults_are_no_part_of_an_id():
     stored = load_records(RESULTS / "learning-copy-amd-epyc-2-threads", LEARNING)
     assert [record.case.case_id for record in stored] == [record.case_id for record in stored]
     case = LearningCase(task="copy", model="sam", levels=(1, 2), sequences=10)
-    others = [case.model_copy(update=change) for change in ({"fill": "full"}, {"model_options": {"write_heads": 1}})]
+    others = [case.model_copy(update=change) for change in ({"fill": "full"}, {"options": Options({"write_heads": 1})})]
     assert len({other.run_id for other in (case, *others)}) == 3
 
 

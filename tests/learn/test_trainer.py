@@ -292,9 +292,9 @@ def test_killed_process_resumes_to_the_same_curve(tmp_path):
 @pytest.mark.parametrize(
     "options",
     [
-        {"model_options": {"write_heads": 1}},
-        {"model_options": {"erase": "gated"}},
-        {"model_options": {"strength": False}},
+        {"options": {"write_heads": 1}},
+        {"options": {"erase": "gated"}},
+        {"options": {"strength": False}},
         {"fill": "full", "index": "exact", "slots": 64},
         {"fill": "full", "index": "lsh", "slots": 64},
     ],
@@ -302,7 +302,7 @@ def test_killed_process_resumes_to_the_same_curve(tmp_path):
 )
 def test_settings_of_an_ablation_reach_the_model(options, tmp_path):
     trainer, plain = make(small_case(sequences=3 * 20, **options)), make(small_case(sequences=3 * 20))
-    for name, value in options.get("model_options", {}).items():
+    for name, value in options.get("options", {}).items():
         assert getattr(trainer.model, name) == value != getattr(plain.model, name)
     assert trainer.run(tmp_path / "one.pt") == "budget"
     assert plain.run(tmp_path / "plain.pt") == "budget"

@@ -1,4 +1,4 @@
-"""Numbers in README.md and docs/: each stands between two markers, and comes from the committed results.
+"""Numbers in README.md and docs/: each stands between two markers, and comes from the committed results; tables of keys from the code.
 
 `<!-- data: NAME -->text<!-- end -->` is filled with what the entry NAME of `NUMBERS` gives.
 
@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from statistics import median
 
+from tests.published.formats import budget_table, case_table, key_table, setting_table
 from tests.published.results import (
     MILLION,
     SIXTEEN_MILLION,
@@ -169,6 +170,11 @@ NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in
     ),
     "ntm-rate": ("{}", lambda: [rate("ntm")]),
     "reference-copies": ("\n{}", lambda: [reference_copies()]),
+    "suite-keys": ("\n{}", lambda: [key_table("suite")]),
+    "case-keys": ("\n{}", lambda: [case_table()]),
+    "budget-keys": ("\n{}", lambda: [budget_table()]),
+    "study-keys": ("\n{}", lambda: [key_table("study")]),
+    "setting-keys": ("\n{}", lambda: [setting_table()]),
     "our-ntm": (
         "our NTM keeps {:.0f} bytes a slot and step",
         lambda: [case("paper", model="ntm", variant="plain", slots=2**16, batch=1, steps=100)["bytes_per_step"] / 2**16],
