@@ -72,16 +72,16 @@ struct ControllerElement {
 
     MB_FN void lstm_backward(int64_t t) {
         const Real *const g = gates(t), *const before = cell(t), *const after = cell(t + 1);
-        const Real *const g_f = g + H, *const g_c = g + 2 * H, *const g_o = g + 3 * H, *const from_hidden = grad_hidden;
-        Real *const grad_i = gates_gradient(t), *const grad_f = grad_i + H, *const grad_c = grad_i + 2 * H,
-                    *const grad_o = grad_i + 3 * H, *const grad_cell = a.grad_cell + b * H;
-        block.for_each_in_share(H, [=](Count j) MB_INLINE {
-            const Real i = g[j], f = g_f[j], c = g_c[j], o = g_o[j], squashed = hyperbolic_tangent(after[j]);
-            const Real grad = grad_cell[j] + from_hidden[j] * o * (1 - squashed * squashed);
-            grad_i[j] = grad * c * i * (1 - i);
-            grad_f[j] = grad * before[j] * f * (1 - f);
-            grad_c[j] = grad * i * (1 - c * c);
-            grad_o[j] = from_hidden[j] * squashed * o * (1 - o);
+        Real *const grad_g = gates_gradient(t), *const grad_cell = a.grad_cell + b * H, *const grad_h = grad_hidden;
+        const Count n = H;
+        block.for_each_in_share(n, [=](Count j) MB_INLINE {  // by value, as above
+            const Real i = g[j], f = g[n + j], c = g[2 * n + j], o = g[3 * n + j],
+                       squashed = hyperbolic_tangent(after[j]);
+            const Real grad = grad_cell[j] + grad_h[j] * o * (1 - squashed * squashed);
+            grad_g[j] = grad * c * i * (1 - i);
+            grad_g[n + j] = grad * before[j] * f * (1 - f);
+            grad_g[2 * n + j] = grad * i * (1 - c * c);
+            grad_g[3 * n + j] = grad_h[j] * squashed * o * (1 - o);
             grad_cell[j] = grad * f;
         });
     }
