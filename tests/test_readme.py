@@ -22,7 +22,7 @@ RUN = ("--help", "list models", "list studies", "plan scaling", "report runs/min
 NOT_RUN = {  # first words of the commands of README.md and docs/own-model.md that are only parsed
     "run ": "measures for minutes; tests/cli/test_own_model.py runs smaller sweeps",
     "learn ": "trains for minutes; tests/learn runs smaller ones, as tests/learn/test_study_session.py",
-    "compare ": "runs two checkouts, or needs runs of a model of the reader's own; tests/run/test_checkouts.py",
+    "compare ": "runs two checkouts, or needs a model of the reader's own; tests/run/test_checkouts.py, tests/cli/test_guard.py",
     "claims ": "needs a run of suite paper, under an hour; tests/reports/test_claims.py",
     "profile ": "builds a large memory; tests/cli/test_own_model.py profiles a small one",
     "largest ": "fills the memory; tests/run/test_largest.py",

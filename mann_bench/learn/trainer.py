@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from mann_bench.data.case import Case
+from mann_bench.data.errors import UsageError
 from mann_bench.data.files import write_atomically
 from mann_bench.data.registry import find_model
 from mann_bench.learn.curriculum import Curriculum, CurriculumState
 from mann_bench.learn.record import CurvePoint, LearningCase
 from mann_bench.measure.memory import peak_rss_bytes
+from mann_bench.measure.workload import takes
 from mann_bench.models import State
 from mann_bench.run.worker import is_out_of_memory
 from mann_bench.suites.tasks import Task
@@ -71,6 +73,7 @@ class Trainer:
         torch.manual_seed(case.seed)
         self.case, self.task = case, task
         self.model = build(case, task).to(case.device)
+        refuse_fill(self.model, case)
         self.optimizer = make_optimizer(case, list(self.model.parameters()))
         self.curriculum = Curriculum(case)
         self.step, self.wall_s, self.resumed, self.earlier_peak_bytes = 0, 0.0, 0, 0
@@ -282,6 +285,17 @@ def benchmark_case(case: LearningCase, **other: int) -> Case:
 def memory_rows(case: LearningCase, purpose: int) -> dict[str, Any]:
     """Arguments of `initial_state` for the rows that the memory starts with: others in the evaluation than in training. None if empty."""
     return {} if case.fill == "empty" else {"fill": case.fill, "seed": case.seed if purpose == TRAINING else -purpose}
+
+
+def refuse_fill(model: nn.Module, case: LearningCase) -> None:
+    """UsageError if a run starts from a memory of random rows and the model does not take them."""
+    initial_state = getattr(model, "initial_state", None)
+    lacking = [name for name in memory_rows(case, TRAINING) if initial_state is None or not takes(initial_state, name)]
+    if lacking:
+        raise UsageError(
+            f"model {case.model!r}: expected initial_state(batch, fill, seed), as the run asks for fill = {case.fill!r}, got one without "
+            f"{' and '.join(lacking)}; add the arguments (docs/own-model.md), or leave fill out"
+        )
 
 
 def make_optimizer(case: LearningCase, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:

@@ -27,10 +27,14 @@ PREFIXES = (
 PLACES = ("_DIR", "_PATH", "_HOME", "_FILE")  # where things lie is no setting; torch itself names a cache when it is first used
 
 
-def worker_environment(threads: int, path: Sequence[Path] = ()) -> dict[str, str]:
-    """Environment variables of a worker process. It imports from the folders of `path` first, and not from the current folder unasked."""
-    folders = os.pathsep.join(filter(None, [*map(str, path), os.environ.get("PYTHONPATH", "")]))
-    code = {"PYTHONSAFEPATH": "1", **({"PYTHONPATH": folders} if folders else {})}
+def worker_environment(threads: int, path: Sequence[Path] = (), python_path: str | None = None) -> dict[str, str]:
+    """Environment variables of a worker process. It imports from the folders of `path` first, and not from the current folder unasked.
+
+    Args:
+        python_path: folders that come next, instead of this process's PYTHONPATH.
+    """
+    folders = os.pathsep.join(filter(None, [*map(str, path), os.environ.get("PYTHONPATH", "") if python_path is None else python_path]))
+    code = {"PYTHONSAFEPATH": "1", "PYTHONPATH": folders}  # an empty one counts as none
     limits = dict.fromkeys(THREADS, str(threads))
     return {**os.environ, **ALLOCATOR, **limits, **code, "KINETO_LOG_LEVEL": "5", "PYTHONFAULTHANDLER": "1"}
 

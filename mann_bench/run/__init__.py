@@ -1,1 +1,1 @@
-"""Runs cases in worker processes: a sweep, a comparison of two checkouts, a search for the largest memory."""
+"""Runs cases in worker processes: a sweep, a comparison of two sides, a search for the largest memory."""

@@ -9,6 +9,7 @@ A command may have a `number`; its reply is then {"number": 3, "reply": {...}}.
 import json
 import os
 import signal
+import site
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -39,11 +40,16 @@ class Channel:
 
 
 def open_channel() -> Channel:
-    """The channel of this worker process, whose arguments are the two descriptors.
+    """The channel of this worker process, whose arguments are the two descriptors, and folders of the user's.
 
-    Also lets it import from the current folder, which comes last, so that a file of the user's hides no module of the project or of Python;
-    and lets SIGINT in, which its warden has held back while it imported.
+    It can import from these folders before it looks among installed packages, one of which may be another state of the same code; and from
+    the current folder last. So a file of the user's hides no module of the project or of Python. Also lets SIGINT in, which its warden has
+    held back while it imported.
     """
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    commands, replies, *own_folders = sys.argv[1:]
+    packages = {*site.getsitepackages(), site.getusersitepackages()}
+    position = next((number for number, folder in enumerate(sys.path) if folder in packages), len(sys.path))
+    sys.path[position:position] = own_folders
     sys.path.append(os.getcwd())
-    return Channel(*map(int, sys.argv[1:]))
+    return Channel(int(commands), int(replies))

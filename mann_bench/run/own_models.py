@@ -3,24 +3,31 @@
 This process imports no code of the user's.
 """
 
+import os
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pydantic import Field
 
 from mann_bench.data.errors import UsageError
+from mann_bench.data.fields import Json
 from mann_bench.data.options import Configured, Options
 from mann_bench.data.registry import BUILT_INS, KINDS
-from mann_bench.run.process import WorkerProcess
+from mann_bench.run.process import SAME_CODE, Code, WorkerProcess
 from mann_bench.run.replies import Failure, Reply, Sentence
 
 IMPORT_S = 60.0  # a module that takes longer is not judged here; its cases will tell
 
 
 class Looked(Reply):
-    """What is wrong with models, by name; those that can be made are left out. `refused`: what is wrong with options of models."""
+    """What is wrong with models, by name; those that can be made are left out. `refused`: what is wrong with options of models.
+
+    `files`: where the modules lie that the models imported, by the first part of their names, without Python's own.
+    """
 
     problems: dict[str, Sentence] = Field(default_factory=dict)
     refused: list[Sentence] = Field(default_factory=list)
+    files: dict[str, Sentence] = Field(default_factory=dict)
 
 
 def own_names(models: Collection[str]) -> list[str]:
@@ -46,16 +53,7 @@ def why_not_made(options: Mapping[str, Sequence[Options]], seconds: float = IMPO
         UsageError: a model has not an option that it is given, or not with such a value.
     """
     names = own_names(options)
-    if not names:
-        return {}
-    worker = WorkerProcess(1)
-    try:
-        if isinstance(worker.wait_until_started(), Failure):
-            return {}
-        models = {name: [dict(point) for point in options[name]] for name in names}
-        reply = worker.ask({"do": "look", "models": models}, seconds, Looked)
-    finally:
-        worker.quit()
+    reply = look_at({name: options[name] for name in names}, SAME_CODE, seconds) if names else Looked()
     if isinstance(reply, Failure):
         return {}
     if reply.refused:
@@ -63,3 +61,31 @@ def why_not_made(options: Mapping[str, Sequence[Options]], seconds: float = IMPO
         hint = f"; to give an option to another model alone, write its name before it, as {others[0]}" if others else ""
         raise UsageError("; ".join(reply.refused) + hint)
     return dict(reply.problems)
+
+
+def look_at(options: Mapping[str, Sequence[Options]], code: Code, seconds: float) -> Looked | Failure:
+    """Import models of the user's in a worker that runs `code`, and look at their arguments.
+
+    Args:
+        options: those that each model is to be made with.
+    """
+    worker = WorkerProcess(1, code)
+    try:
+        started = worker.wait_until_started()
+        if isinstance(started, Failure):
+            return started
+        models: dict[str, Json] = {name: [dict(point) for point in points] for name, points in options.items()}
+        return worker.ask({"do": "look", "models": models}, seconds, Looked)
+    finally:
+        worker.quit()
+
+
+def files_of_modules(names: Collection[str]) -> dict[str, str]:
+    """Where modules of this process lie, by the first part of their names, without Python's own."""
+    found = {}
+    for name in sorted({name.partition(".")[0] for name in names} - sys.stdlib_module_names):
+        module = sys.modules.get(name)
+        path = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
+        if isinstance(path, str):
+            found[name] = os.path.abspath(path)
+    return found

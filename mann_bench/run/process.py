@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
@@ -32,6 +33,26 @@ OWN_CODE = Path(__file__).resolve().parents[2]
 ON_STANDARD_PIPES = "import os, sys; os.dup2(int(sys.argv[1]), 0); os.dup2(int(sys.argv[2]), 1); os.execv(sys.executable, sys.argv[3:])"
 
 
+@dataclass(frozen=True)
+class Code:
+    """Which code a worker runs: mann-bench's, and the user's.
+
+    Attributes:
+        checkout: folder whose mann-bench it runs; None: that of this process.
+        folder: its current folder, whose modules it can import after all others; None: that of this process.
+        own_folders: folders of the user's that it imports from before it looks among installed packages; not for a `checkout`.
+        python_path: its PYTHONPATH; None: that of this process.
+    """
+
+    checkout: Path | None = None
+    folder: Path | None = None
+    own_folders: tuple[Path, ...] = ()
+    python_path: str | None = None
+
+
+SAME_CODE = Code()
+
+
 class WorkerProcess:
     """A worker process. If it hangs or dies, the answer to a command is a `Failure`.
 
@@ -39,7 +60,7 @@ class WorkerProcess:
 
     Args:
         threads: that it may use.
-        checkout: folder whose code it runs; by default the code of this process.
+        code: that it runs; by default that of this process.
         cpus: processors that it may run on; by default all.
 
     Attributes:
@@ -49,21 +70,21 @@ class WorkerProcess:
 
     MODULE = "mann_bench.worker"
 
-    def __init__(self, threads: int, checkout: Path | None = None, cpus: Sequence[int] = ()) -> None:
+    def __init__(self, threads: int, code: Code = SAME_CODE, cpus: Sequence[int] = ()) -> None:
         self.used_s = 0.0
         self.printed = b""
         self._unread = b""
         self._number = 0
         self._code: int | None = None
         self._kills_before = oom_kills()
-        folder = checkout or OWN_CODE
+        folder = code.checkout or OWN_CODE
         self._is_old = not (folder / "mann_bench" / "run" / "channel.py").is_file()
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             commands, self._commands = pipe(theirs, ours)
             self._replies, replies = pipe(ours, theirs)
             ends = [str(commands.fileno()), str(replies.fileno())]
-            command = [sys.executable, "-m", self.MODULE, *ends]
-            path = [folder] if checkout or not is_installed(folder) else []
+            command = [sys.executable, "-m", self.MODULE, *ends, *map(str, code.own_folders)]
+            path = [folder] if code.checkout or not is_installed(folder) else []
             if self._is_old:
                 command = [sys.executable, "-c", ON_STANDARD_PIPES, *ends, sys.executable, "-m", self.MODULE, str(threads)]
                 path.append(Path.cwd())  # a new worker adds the current folder itself, as the last
@@ -72,7 +93,8 @@ class WorkerProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=(commands.fileno(), replies.fileno()),
-                env=worker_environment(threads, path),
+                env=worker_environment(threads, path, code.python_path),
+                cwd=code.folder,
                 start_new_session=True,  # Ctrl-C is for the driver, which then ends the workers itself
             )
             ours.pop_all()  # stays open

@@ -9,7 +9,6 @@ import contextlib
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -29,7 +28,7 @@ from mann_bench.measure.graph import why_no_graph
 from mann_bench.measure.predict import predict
 from mann_bench.measure.samples import FEWEST
 from mann_bench.measure.timing import Round, summarize
-from mann_bench.run.process import WorkerProcess, most_workers
+from mann_bench.run.process import SAME_CODE, Code, WorkerProcess, most_workers
 from mann_bench.run.replies import Failure, Killed, Prepared, ReplyT
 
 HEAP_OVERHEAD = 4  # safety factor on predicted bytes: backward temporaries, and fragmentation of a heap of GiB blocks
@@ -45,7 +44,7 @@ class _RunningCase:
     """A case that is being measured. After a failure its worker is gone and nothing more is asked of it."""
 
     case: Case
-    checkout: Path | None
+    code: Code
     worker: WorkerProcess
     started_at: str
     comparison: str
@@ -186,7 +185,7 @@ def run_side_by_side(
     cases: list[Case],
     budget: Budget,
     announce: Announce,
-    checkouts: Sequence[Path | None] | None = None,
+    codes: Sequence[Code] | None = None,
     *,
     retry: bool = True,
 ) -> Iterator[Result]:
@@ -194,23 +193,23 @@ def run_side_by_side(
 
     Args:
         announce: called with a case and what is being done with it.
-        checkouts: folder whose code each case runs, its kernels built already; by default the code of this process.
+        codes: what each case runs, its kernels built already; by default the code of this process.
         retry: a case whose worker somebody kills (`Killed`) gets a second try, alone.
 
     Yields:
         The results in the order of the cases, after the last round; those of second tries last.
     """
-    folders = checkouts or [None] * len(cases)
-    if checkouts is None:
+    if codes is None:
+        codes = [SAME_CODE] * len(cases)
         build_kernels({case.dtype for case in cases})
     comparison = secrets.token_hex(8)
     running: list[_RunningCase] = []
     threads = [case.threads for case in cases]
     reserved = ReservedCpus(max(threads), sum(threads) if all_on_gpus(cases) else 0)
     try:
-        for case, folder, cpus in zip(cases, folders, processors_of(cases, reserved.cpus), strict=True):
-            worker = WorkerProcess(case.threads, folder, cpus)
-            running.append(_RunningCase(case, folder, worker, now(), comparison, warnings=shared_cpus(reserved.shared)))
+        for case, code, cpus in zip(cases, codes, processors_of(cases, reserved.cpus), strict=True):
+            worker = WorkerProcess(case.threads, code, cpus)
+            running.append(_RunningCase(case, code, worker, now(), comparison, warnings=shared_cpus(reserved.shared)))
         for item in running:
             item.keep_failure(item.worker.wait_until_started())
         for item in running:
@@ -231,7 +230,7 @@ def run_side_by_side(
             item.worker.kill()
         reserved.release()
     for item in killed:
-        yield from run_side_by_side([item.case], budget, announce, [item.checkout], retry=False)
+        yield from run_side_by_side([item.case], budget, announce, [item.code], retry=False)
 
 
 def processors_of(cases: Sequence[Case], cpus: Sequence[int]) -> list[list[int]]:

@@ -11,6 +11,7 @@ Each case has a process of its own: its allocator and its peaks start clean, and
 """
 
 import gc
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,9 @@ class Worker:
         Args:
             models: the options that each is to be made with.
         """
-        from mann_bench.run.own_models import Looked  # only this command needs it
+        from mann_bench.run.own_models import Looked, files_of_modules  # only this command needs it
 
+        imported = {*sys.modules}
         problems: dict[str, str] = {}
         refused: dict[str, None] = {}
         for name, points in models.items():
@@ -70,7 +72,7 @@ class Worker:
                     refused |= dict.fromkeys(filter(None, (entry.why_not_option(*item) for item in options.items())))
             except UsageError as error:
                 problems[name] = str(error)
-        return Looked(problems=problems, refused=list(refused))
+        return Looked(problems=problems, refused=list(refused), files=files_of_modules({*sys.modules} - imported))
 
     def profile(self, case: dict[str, Json], memory_bytes: int, folder: str) -> BaseModel:
         """Profile a case; traces and snapshots are written into the folder."""

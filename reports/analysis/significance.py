@@ -1,9 +1,9 @@
 """Two sets of raw time samples: the ratio of their medians, its interval, and a test of whether they differ.
 
-Consecutive samples of one process are not independent: a busy second of the machine slows several of them. If two processes were timed
-in turn (A B B A), they share such seconds; the unit of resampling is then a round of both, and the ratio within a round is tested.
-Otherwise the unit is a block of consecutive samples, twice as long as their autocorrelation time. The bootstrap draws pairs of processes
-first and rounds or blocks within them second, because a whole process may be faster than another by chance.
+Consecutive samples of one process are not independent: a busy second of the machine slows several of them. Two processes that were timed
+in turn (A B B A) share such seconds; the unit of resampling is a round of both, and the ratio within a round is tested. Where rounds are
+few, the unit is a block of consecutive samples, twice as long as their autocorrelation time. The bootstrap draws pairs of processes first
+and rounds or blocks within them second, because a whole process may be faster than another by chance.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,6 @@ Processes = Sequence[Rounds]
 DRAWS = 2000
 MIN_BLOCKS = 6  # of one process, however strong its autocorrelation
 MIN_ROUNDS = 5  # with fewer, the ratios of the rounds are too few to test
-MIN_CASES = 8  # with fewer, the spread over cases is unknown
 
 
 @dataclass(frozen=True)
@@ -33,19 +32,16 @@ class Change:
     p_value: float
 
 
-def change(before: Processes, after: Processes, *, side_by_side: bool = True) -> Change:
+def change(before: Processes, after: Processes) -> Change:
     """Estimate the ratio of the medians with a 95% bootstrap interval, and test it by ranks.
 
-    The n-th processes of both sides form a pair; a process without a partner is left out.
-
-    Args:
-        side_by_side: the processes of a pair were timed in turn. If both have the same number of rounds, at least `MIN_ROUNDS`, their n-th
-            rounds are compared by Wilcoxon's signed-rank test. Otherwise block medians, relative to the common level of the pair, are
-            compared by the test of Mann and Whitney (aligned ranks, Hodges and Lehmann 1962).
+    The n-th processes of both sides form a pair, which was timed in turn; a process without a partner is left out. If all have the same
+    number of rounds, at least `MIN_ROUNDS`, the n-th rounds of a pair are compared by Wilcoxon's signed-rank test. Otherwise block medians,
+    relative to the common level of the pair, are compared by the test of Mann and Whitney (aligned ranks, Hodges and Lehmann 1962).
     """
     random = np.random.default_rng(0)  # fixed, so that equal samples give equal results
     pairs = list(zip(before, after, strict=False))
-    if side_by_side and all(len(old) == len(new) >= MIN_ROUNDS for old, new in pairs):
+    if all(len(old) == len(new) >= MIN_ROUNDS for old, new in pairs):
         per_round = [np.array([log_median(b) - log_median(a) for a, b in zip(old, new, strict=True)]) for old, new in pairs]
         log_ratios = np.array([np.median(ratios) for ratios in per_round])
         resampled = np.stack([np.median(random.choice(ratios, (DRAWS, len(ratios))), axis=1) for ratios in per_round])  # [pairs, DRAWS]
@@ -62,26 +58,6 @@ def change(before: Processes, after: Processes, *, side_by_side: bool = True) ->
     spread = np.sqrt(len(pairs) / (len(pairs) - 1)) if len(pairs) > 1 else 1.0  # corrects a bootstrap of few pairs
     low, high = np.quantile(log_ratios.mean() + spread * (means - log_ratios.mean()), (0.025, 0.975))
     return Change(float(np.exp(log_ratios.mean())), float(np.exp(low)), float(np.exp(high)), p_value)
-
-
-def widened(changes: Sequence[Change]) -> list[Change]:
-    """Widen the intervals of changes between runs that were not timed in turn, by the variation between runs.
-
-    Between-run variation is invisible within a case, whose samples lie within seconds of each other. It is estimated from the spread of the
-    ratios over cases (their median absolute deviation), so only a case that stands out counts as changed. A change common to all cases
-    is still found, but may be the machine's. Fewer than `MIN_CASES` changes are returned as they are.
-    """
-    if len(changes) < MIN_CASES:
-        return list(changes)
-    log_ratios = np.log([each.ratio for each in changes])
-    between_runs = float(stats.median_abs_deviation(log_ratios, scale="normal"))
-    wider = []
-    for each, log_ratio in zip(changes, log_ratios, strict=True):
-        down, up = (np.hypot(log_ratio - np.log(end), 1.96 * between_runs) for end in (each.low, each.high))
-        deviation = np.hypot((np.log(each.high) - np.log(each.low)) / (2 * 1.96), between_runs)
-        p_value = max(each.p_value, float(2 * stats.norm.sf(abs(log_ratio) / deviation))) if deviation else each.p_value
-        wider.append(Change(each.ratio, float(np.exp(log_ratio - down)), float(np.exp(log_ratio + up)), p_value))
-    return wider
 
 
 def corrected(p_values: Sequence[float]) -> list[float]:

@@ -10,7 +10,15 @@ from mann_bench.reports.html.interactive import Interactive, Row, above_zero, ch
 from mann_bench.reports.html.rows import Rows, span_of, ticks_in
 
 # Red and blue differ for every reader, and each verdict has a shape of its own.
-COLORS = {"SLOWER": "#b00020", "LARGER": "#b00020", "FASTER": "#0a6bcc", "SMALLER": "#0a6bcc", "INCONCLUSIVE": "#b8860b", "SAME": "#666666"}
+COLORS = {
+    "SLOWER": "#b00020",
+    "LARGER": "#b00020",
+    "FASTER": "#0a6bcc",
+    "SMALLER": "#0a6bcc",
+    "INCONCLUSIVE": "#b8860b",
+    "SAME": "#666666",
+    "NOT IN TURN": "#7b4fa3",
+}
 QUANTITIES = {
     "time": "time a step",
     "peak_bytes": "peak memory",
@@ -67,17 +75,17 @@ def make_chart(cases: Sequence[CaseComparison], threshold: float) -> Interactive
 
 def _rows(case: CaseComparison, threshold: float) -> Iterator[Row]:
     name, model = case.label, case.case.model
-    if case.change is not None and case.step_ms is not None:
-        change = case.change
+    if case.ratio is not None and case.step_ms is not None:
+        low, high = (case.change.low, case.change.high) if case.change else (case.ratio, case.ratio)
         yield {
             "name": name,
             "model": model,
             "quantity": "time",
-            "value": change.ratio,
-            "low": change.low,
-            "high": change.high,
+            "value": case.ratio,
+            "low": low,
+            "high": high,
             "verdict": case.verdict(threshold),
-            "shown": f"{change.ratio:.3f} [{change.low:.3f}, {change.high:.3f}]",
+            "shown": f"{case.ratio:.3f} [{low:.3f}, {high:.3f}]" if case.change else f"{case.ratio:.3f}, not judged",
             "detail": f"{case.step_ms[0]:.4g} and {case.step_ms[1]:.4g} ms a step",
         }
     for quantity, (before, after) in case.sizes.items():

@@ -3,6 +3,9 @@
 A change of time counts (FASTER, SLOWER) if the interval of the ratio lies wholly beyond the threshold and a rank test is significant after
 correction for the number of cases. A ratio whose interval lies wholly within the threshold is SAME. Anything else is INCONCLUSIVE: more
 samples would decide.
+
+Times that were not taken in turn are not judged (NOT IN TURN). A machine differs from one minute to the next by more than most changes, and
+two runs do not tell by how much: it is not in the spread of their samples, and not in that over their cases, which differ from each other.
 """
 
 import math
@@ -19,17 +22,14 @@ from mann_bench.data.errors import UsageError
 from mann_bench.data.labels import Labels
 from mann_bench.data.result import Result
 from mann_bench.data.store import RESULTS, iter_records, load_run
-from mann_bench.reports.analysis.significance import Change, change, corrected, log_median, widened
+from mann_bench.reports.analysis.significance import Change, change, corrected, log_median
 from mann_bench.reports.compare.environments import environment_differences
-from mann_bench.reports.compare.judged import BYTES, JudgedResult, by_case, judged
+from mann_bench.reports.compare.judged import BYTES, Group, JudgedResult, by_case, by_case_of_one_model, judged
+from mann_bench.reports.compare.remedy import not_in_turn
 
-Verdict = Literal["FASTER", "SLOWER", "SAME", "INCONCLUSIVE", "BROKEN", "FIXED", "NOT MEASURED"]
+Verdict = Literal["FASTER", "SLOWER", "SAME", "INCONCLUSIVE", "NOT IN TURN", "BROKEN", "FIXED", "NOT MEASURED"]
 
 SIGNIFICANCE_LEVEL = 0.05
-NOT_IN_TURN = (
-    "the runs were not timed in turn: each interval is widened by the spread over cases, and a change common to all cases may be the "
-    "machine's; `compare A B --suite NAME` times two states of the code in turn"
-)
 SAME_START_S = 1.0  # starts are stored to the second; results without the id of their comparison are judged by them
 MOST_LISTED = 20  # cases that are named in a warning
 MAX_RECALL_LOSS = 0.005  # a larger one is a warning
@@ -39,12 +39,14 @@ MAX_RECALL_LOSS = 0.005  # a larger one is a warning
 class CaseComparison:
     """One case on both sides.
 
-    `label` tells it from all other cases of both sides. `before` and `after` represent the processes of a side: the first that failed, else
-    the first. `step_ms`: the geometric mean over processes of their median. `p_value` is corrected for the number of cases. `sizes`: bytes
-    (before, after) by quantity. `in_turn`: both sides were timed in turn.
+    `case` is that of B. `models` are those of both sides, which differ if each side has one model. `label` tells it from all other cases of
+    both sides. `before` and `after` represent the processes of a side: the first that failed, else the first. `step_ms`: the geometric mean
+    over processes of their median. `change` is None if nothing was measured, or not in turn. `p_value` is corrected for the number of
+    cases. `sizes`: bytes (before, after) by quantity.
     """
 
     case: Case
+    models: tuple[str, str]
     label: str
     before: JudgedResult
     after: JudgedResult
@@ -52,13 +54,21 @@ class CaseComparison:
     change: Change | None
     p_value: float | None
     sizes: dict[str, tuple[float, float]]
-    in_turn: bool
+
+    @property
+    def ratio(self) -> float | None:
+        """Time of B over time of A; None if it was not measured on both sides."""
+        if self.change is not None:
+            return self.change.ratio
+        return self.step_ms[1] / self.step_ms[0] if self.step_ms else None
 
     def verdict(self, threshold: float) -> Verdict:
         """Judge the time; a change by less than `threshold` (0.05 is 5%) is the SAME."""
-        if self.change is None or self.p_value is None:
+        if self.step_ms is None:
             ran_before, ran_after = self.before.status == "ok", self.after.status == "ok"
             return "BROKEN" if ran_before and not ran_after else "FIXED" if ran_after and not ran_before else "NOT MEASURED"
+        if self.change is None or self.p_value is None:
+            return "NOT IN TURN"
         if self.p_value < SIGNIFICANCE_LEVEL and self.change.low > 1 + threshold:
             return "SLOWER"
         if self.p_value < SIGNIFICANCE_LEVEL and self.change.high < 1 / (1 + threshold):
@@ -87,27 +97,26 @@ class CaseComparison:
 def compare_results(before: Iterable[Result], after: Iterable[Result]) -> tuple[list[CaseComparison], list[str], list[str]]:
     """Compare the cases that both sides have; UsageError if there are none.
 
+    If they have none and each side has one model, these two are compared, in the cases that differ in nothing else.
+
     A case measured in several processes has several results. Their samples are kept apart, as one process may be faster by chance.
 
     Returns:
         The comparisons in the order of `before`, and the labels of the cases that only `before` and only `after` has.
     """
-    all_cases: dict[str, Case] = {}
-    old, new = by_case(before, all_cases), by_case(after, all_cases)
+    old, new = by_case(before), by_case(after)
     shared = [key for key in old if key in new]
     if not shared:
+        old, new = by_case_of_one_model(old), by_case_of_one_model(new)
+        shared = [key for key in old if key in new]
+    if not shared:
         raise UsageError("compare: expected at least one case on both sides, got none; run the same suite with the same options twice")
-    in_turn = {key: bool(pairs_in_turn(old[key], new[key])) for key in shared}
-    changes = {key: result for key in shared if (result := _change(old[key], new[key]))}
-    apart = [key for key in changes if not in_turn[key]]
-    changes |= zip(apart, widened([changes[key] for key in apart]), strict=True)
+    changes = {key: result for key in shared if (result := _change(old[key].results, new[key].results))}
     p_values = dict(zip(changes, corrected([each.p_value for each in changes.values()]), strict=True))
+    all_cases = {key: group.case for key, group in {**old, **new}.items()}
     label = Labels(all_cases.values())
-    labels = {key: label(case) for key, case in all_cases.items()}
-    cases = [
-        _compare_case(all_cases[key], labels[key], old[key], new[key], changes.get(key), p_values.get(key), in_turn[key]) for key in shared
-    ]
-    only_before, only_after = ([labels[key] for key in a if key not in b] for a, b in ((old, new), (new, old)))
+    cases = [_compare_case(old[key], new[key], label(all_cases[key]), changes.get(key), p_values.get(key)) for key in shared]
+    only_before, only_after = ([label(all_cases[key]) for key in a if key not in b] for a, b in ((old, new), (new, old)))
     return cases, only_before, only_after
 
 
@@ -131,8 +140,8 @@ def compare_runs(before: Path, after: Path, *, anyway: bool = False) -> Comparis
     refused, warnings = _condition_differences(before, after, cases)
     if refused and not anyway:
         raise UsageError(f"compare: expected two runs of one machine, got {'; '.join(refused)}; add --anyway to compare them all the same")
-    if not all(case.in_turn for case in cases):
-        warnings.append(NOT_IN_TURN)
+    if any(case.verdict(0) == "NOT IN TURN" for case in cases):
+        warnings.append(not_in_turn((name for case in cases for name in case.models), load_run(after).get("suite", "")))
     warnings = refused + warnings
     warnings += [warning for case in cases for warning in case.warnings]
     warnings += [f"only in {side}: {listed(labels)}" for side, labels in (("A", only_before), ("B", only_after)) if labels]
@@ -157,18 +166,13 @@ def _condition_differences(before: Path, after: Path, cases: Sequence[CaseCompar
     return list(refused), list(warnings)
 
 
-def _compare_case(
-    case: Case,
-    label: str,
-    before: Sequence[JudgedResult],
-    after: Sequence[JudgedResult],
-    time_change: Change | None,
-    p_value: float | None,
-    in_turn: bool,
-) -> CaseComparison:
-    first = [next((result for result in side if result.status != "ok"), side[0]) for side in (before, after)]
-    step_ms = (_step_ms(case, before), _step_ms(case, after)) if time_change else None
-    return CaseComparison(case, label, first[0], first[1], step_ms, time_change, p_value, _sizes(before, after), in_turn)
+def _compare_case(before: Group, after: Group, label: str, time_change: Change | None, p_value: float | None) -> CaseComparison:
+    sides = before.results, after.results
+    first = [next((result for result in side if result.status != "ok"), side[0]) for side in sides]
+    models = before.case.name, after.case.name
+    measured = all(result.samples_ms for side in sides for result in side)
+    step_ms = (_step_ms(before.case, before.results), _step_ms(after.case, after.results)) if measured else None
+    return CaseComparison(after.case, models, label, first[0], first[1], step_ms, time_change, p_value, _sizes(*sides))
 
 
 def _step_ms(case: Case, results: Sequence[JudgedResult]) -> float:
@@ -176,13 +180,14 @@ def _step_ms(case: Case, results: Sequence[JudgedResult]) -> float:
 
 
 def _change(before: Sequence[JudgedResult], after: Sequence[JudgedResult]) -> Change | None:
-    """The change of time, by the processes that were timed in turn if there are any; None if a process measured none."""
+    """The change of time by the processes that were timed in turn; None if there are none, or a process measured none."""
     if not before or not after or not all(result.samples_ms for result in (*before, *after)):
         return None
     pairs = pairs_in_turn(before, after)
-    sides = zip(*pairs, strict=True) if pairs else (before, after)
-    old, new = ([result.rounds_ms for result in side] for side in sides)
-    return change(old, new, side_by_side=bool(pairs))
+    if not pairs:
+        return None
+    old, new = ([result.rounds_ms for result in side] for side in zip(*pairs, strict=True))
+    return change(old, new)
 
 
 def pairs_in_turn(before: Sequence[JudgedResult], after: Sequence[JudgedResult]) -> list[tuple[JudgedResult, JudgedResult]]:

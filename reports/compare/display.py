@@ -20,6 +20,12 @@ def memory_text(case: CaseComparison) -> str:
     return ", ".join(changed) or "same"
 
 
+def models_text(cases: Sequence[CaseComparison]) -> str:
+    """Which models are compared, if those of both sides differ; else an empty string."""
+    pairs = dict.fromkeys(case.models for case in cases if case.models[0] != case.models[1])
+    return " ".join(f"A is {a}, B is {b}." for a, b in pairs)
+
+
 def summary(cases: Sequence[CaseComparison], threshold: float) -> str:
     """Count the cases of each verdict in a line."""
     counts = Counter(case.verdict(threshold) for case in cases)
@@ -32,21 +38,22 @@ def summary(cases: Sequence[CaseComparison], threshold: float) -> str:
 def table_row(case: CaseComparison, threshold: float) -> tuple[str, ...]:
     """Return a case as texts: name, both medians, ratio, interval, p, verdict, memory."""
     times = [f"{ms:.4g}" for ms in case.step_ms] if case.step_ms else [case.before.status, case.after.status]
-    ratio = ("-", "-", "-")
+    ratio = (f"{case.ratio:.3f}" if case.ratio else "-", "-", "-")
     if case.change is not None:
         ratio = (f"{case.change.ratio:.3f}", f"[{case.change.low:.3f}, {case.change.high:.3f}]", f"{case.p_value:.2g}")
     return (case.label, *times, *ratio, case.verdict(threshold), memory_text(case))
 
 
 def to_json(case: CaseComparison, threshold: float) -> dict[str, Json]:
-    """Return a case as a JSON object."""
-    change = case.change
+    """Return a case as a JSON object; its ratio has no interval if the sides were not timed in turn."""
+    low, high = (case.change.low, case.change.high) if case.change else (None, None)
     return {
         "case_id": case.before.case_id,
         "case": case.case.model_dump(),
+        "models": list(case.models),
         "verdict": case.verdict(threshold),
         "step_ms": list(case.step_ms) if case.step_ms else None,
-        "ratio": {"value": change.ratio, "ci_low": change.low, "ci_high": change.high} if change else None,
+        "ratio": {"value": case.ratio, "ci_low": low, "ci_high": high} if case.ratio else None,
         "p_value": case.p_value,
         "bytes": {name: list(both) for name, both in case.sizes.items()},
         "status": [case.before.status, case.after.status],

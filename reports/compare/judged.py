@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mann_bench.data.case import Case, stable_id
 from mann_bench.data.result import Backend, Result
@@ -51,15 +51,25 @@ def judged(result: Result) -> JudgedResult:
     )
 
 
-def by_case(results: Iterable[Result], cases: dict[str, Case]) -> dict[str, list[JudgedResult]]:
-    """Group results by case: all its fields but the suite's name, as ids may have been computed by older code.
+@dataclass(frozen=True)
+class Group:
+    """A case and its results, one for each process that ran it."""
 
-    Args:
-        cases: the case of each key; new ones are added.
-    """
-    groups: dict[str, list[JudgedResult]] = {}
+    case: Case
+    results: list[JudgedResult] = field(default_factory=list)
+
+
+def by_case(results: Iterable[Result]) -> dict[str, Group]:
+    """Group results by case: all its fields but the suite's name, as ids may have been computed by older code."""
+    groups: dict[str, Group] = {}
     for result in results:
         key = stable_id(result.case, without=("suite",))
-        cases.setdefault(key, result.case)
-        groups.setdefault(key, []).append(judged(result))
+        groups.setdefault(key, Group(result.case)).results.append(judged(result))
     return groups
+
+
+def by_case_of_one_model(groups: dict[str, Group]) -> dict[str, Group]:
+    """The groups of a side by all fields but the model, so that they meet those of another model; none if the side has several models."""
+    if len({group.case.name for group in groups.values()}) > 1:
+        return {}
+    return {stable_id(group.case, without=("suite", "model", "variant")): group for group in groups.values()}

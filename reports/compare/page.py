@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mann_bench.data.text import one_line, shortened
 from mann_bench.reports.compare.comparison import CaseComparison, Comparison
-from mann_bench.reports.compare.display import summary, table_row
+from mann_bench.reports.compare.display import models_text, summary, table_row
 from mann_bench.reports.data.frame import environments
 from mann_bench.reports.html.interactive import Scripted, can_draw, scripted
 from mann_bench.reports.html.page import environment_lines, write_page
@@ -46,12 +46,15 @@ def headline(cases: Sequence[CaseComparison], threshold: float) -> str:
         if found:
             named = ", ".join(f"{case.label} {_ratio(case):.3g}x" for case in found[:TOLD_FIRST])
             parts.append(f"B is {verdict.lower()} in {len(found)} of {len(cases)} cases, the most in {named}.")
-    if not parts:
+    if not parts and any(case.change for case in cases):
         parts.append(f"No case is known to have become slower or faster by more than {threshold:.0%}.")
+    apart = len(by_verdict.get("NOT IN TURN", []))
+    parts += [f"{apart} were not timed in turn: their times are shown, not judged."] if apart else []
     undecided = len(by_verdict.get("INCONCLUSIVE", []))
     parts += [f"{undecided} are not decided: more samples would tell."] if undecided else []
     parts += [f"{len(by_verdict['BROKEN'])} ran in A and no longer run."] if "BROKEN" in by_verdict else []
     larger = sum(bool(case.larger()) for case in cases)
+    parts = [*filter(None, [models_text(cases)]), *parts]
     return " ".join([*parts, f"Memory grew in {larger} cases." if larger else "Memory grew in no case."])
 
 
@@ -64,7 +67,7 @@ def cases_table(cases: Sequence[CaseComparison], threshold: float) -> Table:
         reasons = [f"{side}: {one_line(result.reason)}" for side, result in (("A", case.before), ("B", case.after)) if result.reason]
         cells = [Cell(name), Cell(verdict), Cell(before, times.get(0, "")), Cell(after, times.get(1, ""))]
         cells += [
-            Cell(ratio, case.change.ratio if case.change else ""),
+            Cell(ratio, case.ratio or ""),
             Cell(interval),
             Cell(p, "" if case.p_value is None else case.p_value),
         ]
@@ -82,7 +85,7 @@ def cases_table(cases: Sequence[CaseComparison], threshold: float) -> Table:
 
 
 def _ratio(case: CaseComparison) -> float:
-    return case.change.ratio if case.change else 0.0
+    return case.ratio or 0.0
 
 
 def _charts(cases: Sequence[CaseComparison], threshold: float) -> Scripted | None:

@@ -12,7 +12,7 @@ import altair
 from mann_bench.reports.html.interactive import ROW_HEIGHT, Row
 from mann_bench.reports.html.plots import INK
 
-SHAPES = ("circle", "triangle-right", "triangle-left", "diamond", "square", "cross")
+SHAPES = ("circle", "triangle-right", "triangle-left", "diamond", "square", "cross", "triangle-down")
 
 
 def span_of(rows: Iterable[Row], fields: Sequence[str]) -> tuple[float, float]:

@@ -4,7 +4,8 @@ All cases are measured once a commit (`setup_cache`), interleaved and in two pro
 The benchmarks below only select what to track. A sample of time is the median of a quarter of a process's passes: asv's test assumes
 independent samples, and passes that follow each other are not. What a commit cannot run is NaN, which asv shows as n/a.
 
-asv runs this file against the code of other commits, older ones too: it uses as little of that code as possible.
+asv runs this file against the code of other commits, older ones too: it uses as little of that code as possible. And asv starts a process
+for each point, which imports this file: only `measure_all` imports the project, and torch with it.
 """
 
 import math
@@ -12,18 +13,10 @@ import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
-try:
-    from mann_bench.data.result import parse_result
-    from mann_bench.data.suite import parse_suite
-    from mann_bench.run.runner import comparisons, run_side_by_side
-except ModuleNotFoundError:  # a commit before 0.2.0
-    from mann_bench.result import Result  # type: ignore[import-not-found]
-    from mann_bench.runner import comparisons, run_side_by_side  # type: ignore[import-not-found, no-redef]
-    from mann_bench.suite import parse_suite  # type: ignore[import-not-found, no-redef]
-
-    parse_result = Result.model_validate
+if TYPE_CHECKING:
+    from mann_bench.data.result import Result
 
 SOURCE = Path(__file__).parent / "regression.toml"
 PROCESSES = 2
@@ -57,13 +50,20 @@ def name_of(case: dict[str, Any]) -> str:
 
 def measure_all() -> Stored:
     """Measure every case in each of `PROCESSES` processes; results by the name of the case."""
+    try:
+        from mann_bench.data.suite import parse_suite
+        from mann_bench.run.runner import comparisons, run_side_by_side
+    except ModuleNotFoundError:  # a commit before 0.2.0
+        from mann_bench.runner import comparisons, run_side_by_side  # type: ignore[import-not-found, no-redef]
+        from mann_bench.suite import parse_suite  # type: ignore[import-not-found, no-redef]
+
     suite = parse_suite(SOURCE.read_text(), SOURCE.name)
     stored: Stored = {}
     for _ in range(PROCESSES):
         for cases in comparisons(suite.cases):
             for result in run_side_by_side(cases, suite.budget, lambda *_: None):
                 name = name_of(result.case.model_dump())
-                stored.setdefault(name, []).append(result.model_dump(by_alias=True))
+                stored.setdefault(name, []).append(fields_of(result))
                 if result.status != "ok":
                     print(f"{name}: {result.status}: {result.reason}", file=sys.stderr)
     if not any(result["status"] == "ok" for results in stored.values() for result in results):
@@ -71,15 +71,24 @@ def measure_all() -> Stored:
     return stored
 
 
-def times_ms(results: list[Fields]) -> Times:
-    """Milliseconds a step in asv's format; one NaN where a process failed."""
+def fields_of(result: "Result") -> Fields:
+    """The fields of a result, and `steps_s`: its samples of the time of a step [seconds], or None."""
+    if result.time is None:
+        return {**result.model_dump(by_alias=True), "steps_s": None}
+    passes = result.time.pass_ms.samples
+    size = max(1, math.ceil(len(passes) / PARTS))
+    samples = [statistics.median(passes[i : i + size]) / 1e3 / result.case.steps for i in range(0, len(passes), size)]
+    return {**result.model_dump(by_alias=True), "steps_s": samples}
+
+
+def times_s(results: list[Fields]) -> Times:
+    """Seconds a step in asv's format; one NaN where a process failed."""
     samples: list[float] = []
-    for result in map(parse_result, results):
-        if result.time is None:
+    for result in results:
+        of_process = result["steps_s"]
+        if not isinstance(of_process, list):
             return {"samples": [math.nan], "number": 1}
-        passes = result.time.pass_ms.samples
-        size = max(1, math.ceil(len(passes) / PARTS))
-        samples += [statistics.median(passes[i : i + size]) / result.case.steps for i in range(0, len(passes), size)]
+        samples += of_process
     return {"samples": samples, "number": 1}
 
 
@@ -92,6 +101,11 @@ def worst(results: list[Fields], *path: str) -> float:
             value = value[name] if isinstance(value, dict) else None
         values.append(float(value) if isinstance(value, int | float) else math.nan)
     return math.nan if any(map(math.isnan, values)) else max(values)
+
+
+def rounded(value: float) -> float:
+    """A number with as many digits as it is worth: asv rounds seconds and bytes, and prints others in full."""
+    return float(f"{value:.3g}")
 
 
 def unit(name: str) -> Callable[[Track], Track]:
@@ -120,9 +134,10 @@ class Steps(Tracked):
 
     params = (NAMES,)
 
-    @unit("ms")
-    def track_step_ms(self, stored: Stored, case: str) -> Times:
-        return times_ms(stored[case])
+    @unit("seconds")
+    def track_step(self, stored: Stored, case: str) -> Times:
+        """Time of a step."""
+        return times_s(stored[case])
 
     @unit("bytes")
     def track_peak_bytes(self, stored: Stored, case: str) -> float:
@@ -149,7 +164,7 @@ class Error(Tracked):
     @unit("relative RMS")
     def track_relative_error(self, stored: Stored, case: str) -> float:
         """Largest difference from the plain reference over outputs and gradients."""
-        return worst(stored[case], "check", "max_rel_err")
+        return rounded(worst(stored[case], "check", "max_rel_err"))
 
 
 class Missed(Tracked):
@@ -159,4 +174,4 @@ class Missed(Tracked):
 
     @unit("1 - recall")
     def track_missed(self, stored: Stored, case: str) -> float:
-        return 1 - worst(stored[case], "recall")
+        return rounded(1 - worst(stored[case], "recall"))

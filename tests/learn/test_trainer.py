@@ -6,8 +6,10 @@ import time
 import pytest
 import torch
 from pydantic import ValidationError
+from torch import nn
 from torch.nn import functional
 
+from mann_bench.data.errors import UsageError
 from mann_bench.learn.curriculum import Curriculum
 from mann_bench.learn.evaluation import evaluate, levels_to_test, run_in_chunks, validate
 from mann_bench.learn.messages import Message, decode_message
@@ -25,6 +27,21 @@ def without_time(points):
 def learned_start(**sizes):
     sizes = {name: size for name, size in sizes.items() if name not in ("reads", "index", "kernels")}
     return NTM(**sizes, learned_start=True)
+
+
+class Plain(nn.Module):
+    """A user's module whose `initial_state` takes neither `fill` nor `seed`."""
+
+    def __init__(self, input_size, output_size):
+        super().__init__()
+        self.layer = nn.Linear(input_size, output_size)
+
+    def initial_state(self, batch):
+        return torch.zeros(batch)
+
+    def forward(self, x, state):
+        assert state.shape == x.shape[1:2]
+        return self.layer(x), state
 
 
 class TestCurriculum:
@@ -141,6 +158,15 @@ class TestMemoryBetweenBatches:
         before = trainer.model.start.detach().clone()
         trainer.run(tmp_path / "checkpoint.pt")
         assert not torch.equal(before, trainer.model.start)
+
+
+def test_a_model_whose_state_takes_no_fill_is_trained_and_tested_without_and_refused_with_it(tmp_path):
+    case = small_case(model=f"{__name__}:Plain", sequences=30)
+    trainer = make(case)
+    assert trainer.run(tmp_path / "checkpoint.pt") == "budget"
+    assert evaluate(trainer.model, case, trainer.task, 2, 60)
+    with pytest.raises(UsageError, match=r"expected initial_state\(batch, fill, seed\).* got one without fill and seed; add"):
+        make(small_case(model=f"{__name__}:Plain", fill="full"))
 
 
 def test_goal_ends_training_unless_set_otherwise(tmp_path):

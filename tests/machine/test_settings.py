@@ -1,5 +1,8 @@
 """Settings of workers, and the allocator and variables that are in force."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from mann_bench.machine.settings import ALLOCATOR, allocator_library, loaded_libraries, variables, worker_environment
@@ -15,6 +18,13 @@ MAPS = """\
 
 def test_worker_environment_holds_threads():
     assert worker_environment(3)["OMP_NUM_THREADS"] == "3"
+
+
+def test_where_a_worker_imports_from(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/mine")
+    assert worker_environment(1, [Path("/code")])["PYTHONPATH"] == os.pathsep.join(["/code", "/mine"])
+    assert worker_environment(1, [Path("/code")], "/moved")["PYTHONPATH"] == os.pathsep.join(["/code", "/moved"])
+    assert worker_environment(1, python_path="")["PYTHONPATH"] == ""
 
 
 @pytest.mark.parametrize("name", ["jemalloc", "tcmalloc_minimal", "mimalloc-secure"])

@@ -12,6 +12,7 @@ from mann_bench.data.case import Case
 from mann_bench.measure.ledger import CAUSES
 from mann_bench.measure.profile import Profile, profile_case, snapshot
 from mann_bench.measure.workload import ModelWorkload
+from mann_bench.models.phases import phase, steps
 from mann_bench.reports.profile.page import sentences, write_profile_page
 from mann_bench.run.profiling import profile_in_worker
 from mann_bench.run.replies import Failure
@@ -31,6 +32,21 @@ class Memory(nn.Module):
             raise ValueError("whole sequences only")
         kept = [(torch.ones(BYTES_A_STEP // 4) * self.scale).sum() * 0 for _ in x]
         return self.layer(x) + torch.stack(kept).sum(), state
+
+
+class Named(Memory):
+    """A user's module that names its steps and their phases, as the guide says."""
+
+    def forward(self, x, state):
+        outputs = []
+        for row in steps(x):
+            with phase("addressing"):
+                weights = (row * self.scale).softmax(dim=-1)
+            with phase("read"):
+                outputs.append(self.layer(weights))
+            with phase("a name of its own"):
+                outputs[-1] = outputs[-1].exp().exp()
+        return torch.stack(outputs), state
 
 
 def take(model, tmp_path, **changes):
@@ -92,6 +108,15 @@ def test_a_users_module_is_called_once_a_step(tmp_path):
     assert [after - before for before, after in pairwise(tape)] == pytest.approx([BYTES_A_STEP] * 5, rel=0.01)
     assert {cause for cause, size in profile.memory.ledger.items() if size} <= {"parameters", "gradients", "inputs", "tape", "workspace"}
     assert profile.predicted is None
+
+
+def test_phases_that_a_user_names(tmp_path):
+    profile = take(f"{__name__}:Named", tmp_path)
+    assert profile.how == "steps of one pass"
+    assert [point.step for point in profile.points if point.direction == "forward"] == [1, 2, 3, 4, 5, 6]
+    for direction in ("forward", "backward"):
+        assert {row.phase for row in profile.phases if row.direction == direction} == {"addressing", "read", "rest"}
+    assert sum(row.share for row in profile.phases) == pytest.approx(1)
 
 
 def test_a_module_that_insists_on_whole_sequences(tmp_path, monkeypatch):

@@ -2,11 +2,12 @@
 
 import functools
 import json
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
 
-from mann_bench.data.store import load_records
+from mann_bench.data.store import load_records, load_results
 from mann_bench.learn.memory_size import rows_written
 from mann_bench.learn.record import LEARNING, LearningResult
 from mann_bench.reports.analysis.ratios import Ratio, ratios
@@ -36,6 +37,14 @@ def case(run: str, **fields: object) -> pd.Series:
     for name, value in fields.items():
         rows = rows[rows[name] == value]
     return rows.iloc[0]
+
+
+def minutes(run: str) -> float:
+    """Minutes from the start of a run's first case to the end of its last."""
+    times = [
+        (datetime.fromisoformat(result.started_at).timestamp(), result.wall_s) for result in load_results(RESULTS / f"{run}-{MACHINE}")
+    ]
+    return (max(start + wall_s for start, wall_s in times) - min(start for start, _ in times)) / 60
 
 
 def step_ms(run: str, **fields: object) -> float:

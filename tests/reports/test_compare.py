@@ -1,14 +1,19 @@
 """Two runs of the same cases: planted changes of time and memory are found, noise is not a change, other machines are refused."""
 
 import json
+import re
+import shlex
 
 import numpy as np
 import pytest
+import typer
 
+from mann_bench.cli.app import app
 from mann_bench.data.errors import UsageError
 from mann_bench.reports.compare.comparison import compare_results, compare_runs, known_well
-from mann_bench.reports.compare.display import memory_text, summary, table_row, to_json
+from mann_bench.reports.compare.display import memory_text, models_text, summary, table_row, to_json
 from mann_bench.reports.compare.limits import parse_limits, violations
+from mann_bench.reports.compare.page import headline
 from tests.support.results import make_result
 
 RANDOM = np.random.default_rng(0)
@@ -54,15 +59,54 @@ def test_many_unchanged_cases_raise_no_alarm():
     assert {case.verdict(0) for case in compare_results(before, after)[0]} <= {"INCONCLUSIVE", "SAME"}
 
 
-def test_runs_made_apart_need_more_than_runs_timed_in_turn():
-    models, factors = ["lstm", "ntm", "dam", "sam"], (1.1, 1.0, 0.9, 1.05)
-    sizes = [(model, n, factor) for n in (64, 65, 66) for model, factor in zip(models, factors, strict=True)]
-    before = [timed(model, slots=n) for model, n, _ in sizes]
-    after = [timed(model, factor, slots=n) for model, n, factor in sizes]
-    later = [result.model_copy(update={"started_at": "2026-01-01T00:10:00+00:00"}) for result in after]
-    assert {"SLOWER", "FASTER"} <= set(verdicts(before, after))
-    assert set(verdicts(before, later)) == {"INCONCLUSIVE"}
-    assert {case.in_turn for case in compare_results(before, later)[0]} == {False}
+def apart(results):
+    return [result.model_copy(update={"started_at": "2026-01-01T00:10:00+00:00"}) for result in results]
+
+
+def test_times_of_separate_runs_are_not_judged():
+    before, after = [timed("sam"), timed("ntm"), timed("dam")], [timed("sam", 1.3), timed("ntm", 3.0, per_step=1001)]
+    assert verdicts(before, after) == ["SLOWER", "SLOWER"]
+    after = apart([*after, make_result("dam", status="oom", reason="full")])
+    cases, _, _ = compare_results(before, after)
+    assert [case.verdict(0.05) for case in cases] == ["NOT IN TURN", "NOT IN TURN", "BROKEN"]
+    assert cases[0].ratio == pytest.approx(1.3, rel=0.05)
+    assert table_row(cases[1], 0.05)[4:7] == ("-", "-", "NOT IN TURN")
+    assert to_json(cases[0], 0.05)["ratio"] == {"value": cases[0].ratio, "ci_low": None, "ci_high": None}
+    broken = violations(cases, parse_limits(["slower:5%", "larger:0%"]))
+    assert {sentence.split(" N=")[0] for sentence in broken} == {"ntm", "dam"}  # memory, and what no longer runs
+    assert not any("x the time" in sentence for sentence in broken)
+
+
+@pytest.mark.parametrize(("model", "commands"), [("sam", 1), ("my_package.memory:MyMemory", 2)])
+def test_separate_runs_name_commands_that_pair_them(call, tmp_path, model, commands):
+    runs = write(tmp_path / "a", [timed(model)]), write(tmp_path / "b", apart([timed(model, 1.5)]))
+    done = call("compare", *runs, "--fail-on", "slower:5%", "--out", tmp_path / "page")
+    assert done.returncode == 0, done.stderr
+    assert "1 NOT IN TURN" in done.stdout
+    named = re.findall(r"`mann-bench compare ([^`]+)`", done.stderr)
+    assert len(named) == commands
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    for command in named:
+        given = group.commands["compare"].make_context("compare", shlex.split(command)).params
+        assert given["suite"] == "quick"
+        assert model == "sam" or given["model"] in ([model], ["old.py:Model", "new.py:Model"])
+    page = (tmp_path / "page" / "compare.html").read_text()
+    assert "1 were not timed in turn: their times are shown, not judged." in page
+    assert "No case is known" not in page
+
+
+def test_two_models_are_compared_if_each_side_has_one():
+    before = [timed("my:Old", slots=n) for n in (64, 65)]
+    after = [timed("my:New", 1.2, slots=n) for n in (65, 66)]
+    cases, only_before, only_after = compare_results(before, after)
+    assert [(case.models, case.label, case.verdict(0.05)) for case in cases] == [(("my:Old", "my:New"), "my:New N=65 train", "SLOWER")]
+    assert (only_before, only_after) == (["my:Old N=64 train"], ["my:New N=66 train"])
+    assert (cases[0].case.model, to_json(cases[0], 0.05)["models"]) == ("my:New", ["my:Old", "my:New"])
+    assert models_text(cases) == "A is my:Old, B is my:New."
+    assert headline(cases, 0.05).startswith("A is my:Old, B is my:New. B is slower in 1 of 1 cases")
+    with pytest.raises(UsageError, match="at least one case on both sides"):
+        compare_results(before, [*after, timed("dam")])
 
 
 def of(comparison, result, **changes):
@@ -70,7 +114,7 @@ def of(comparison, result, **changes):
 
 
 def in_turn(before, after):
-    return [case.in_turn for case in compare_results(before, after)[0]]
+    return [case.change is not None for case in compare_results(before, after)[0]]
 
 
 def test_separate_runs_that_start_in_the_same_second_were_not_timed_in_turn():

@@ -12,8 +12,9 @@ import pytest
 
 from mann_bench.cli.stopping import Stopped
 from mann_bench.data.errors import UsageError
-from mann_bench.run import checkouts
-from mann_bench.run.checkouts import checked_out
+from mann_bench.run import sides
+from mann_bench.run.sides import checked_out, refuse_what_cannot_be_compared
+from tests.support.results import make_result
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = """
@@ -85,7 +86,7 @@ def test_planted_slowdown_between_two_commits(repository):
 def test_a_name_that_is_not_a_checkout_is_refused(repository, monkeypatch):
     monkeypatch.chdir(repository)
     with checked_out(".") as here:
-        assert here.path == repository
+        assert here.code.checkout == repository
         assert here.folder_name.startswith("working-tree-")
     for name in ("no-such-ref", "--help"):
         with pytest.raises(UsageError, match=f"expected a git ref .* got '{name}' .*fatal: Needed a single revision"), checked_out(name):
@@ -101,14 +102,17 @@ def test_a_name_that_is_not_a_checkout_is_refused(repository, monkeypatch):
                 pass
     git(repository, "rm", "-r", "--quiet", "mann_bench")
     git(repository, "commit", "--quiet", "--message", "gone")
-    with pytest.raises(UsageError, match=r"expected mann_bench/worker.py at 'HEAD'"), checked_out("HEAD"):
-        pass
+    with checked_out("HEAD") as head, checked_out("HEAD~1") as before:
+        with pytest.raises(UsageError, match=r"expected mann_bench/worker.py at 'HEAD' or a model of your own, got neither; .* --model"):
+            refuse_what_cannot_be_compared((head, head), ([make_result("sam").case],) * 2)
+        with pytest.raises(UsageError, match=r"two states of one repository, got 'HEAD~1', a mann-bench, and 'HEAD', which has no"):
+            refuse_what_cannot_be_compared((before, head), ([make_result("my:M").case],) * 2)
 
 
 @pytest.mark.parametrize("moment", ["while git makes it", "inside"])
 def test_a_signal_leaves_no_worktree(repository, monkeypatch, moment):
     monkeypatch.chdir(repository)
-    run_git, paths = checkouts.run_git, []
+    run_git, paths = sides.run_git, []
 
     def interrupted(where, *arguments):
         done = run_git(where, *arguments)
@@ -122,7 +126,7 @@ def test_a_signal_leaves_no_worktree(repository, monkeypatch, moment):
         with checked_out("HEAD"):
             raise Stopped(signal.SIGTERM)
 
-    monkeypatch.setattr(checkouts, "run_git", interrupted)
+    monkeypatch.setattr(sides, "run_git", interrupted)
     with pytest.raises(Stopped):
         work()
     assert not paths[0].exists()

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from mann_bench.data.suite import Budget, Suite
-from mann_bench.run import checkouts, profiling, runner
-from mann_bench.run.checkouts import Checkout, run_at_both
+from mann_bench.run import in_turn, profiling, runner
+from mann_bench.run.in_turn import build_kernels_of, run_in_turn
+from mann_bench.run.process import SAME_CODE, Code
 from mann_bench.run.replies import Failure, Started
+from mann_bench.run.sides import Side
 from tests.support.results import make_result
 
 
@@ -20,8 +22,8 @@ def events(monkeypatch):
     class Worker:
         used_s, output = 0.0, None
 
-        def __init__(self, threads, checkout=None, cpus=()):
-            self.checkout = checkout
+        def __init__(self, threads, code=SAME_CODE, cpus=()):
+            self.checkout = code.checkout
 
         def wait_until_started(self):
             return Started()
@@ -37,7 +39,7 @@ def events(monkeypatch):
         def kill(self):
             pass
 
-    for module in (checkouts, profiling, runner):
+    for module in (in_turn, profiling, runner):
         monkeypatch.setattr(module, "WorkerProcess", Worker)
     monkeypatch.setattr(runner.build, "build", happened.append)
     return happened
@@ -66,19 +68,26 @@ def test_a_profile_builds_first(events, tmp_path):
 
 
 def test_each_checkout_builds_its_own_before_the_first_case(events, tmp_path):
-    sides = Checkout("main", tmp_path / "a"), Checkout("HEAD", tmp_path / "b")
+    sides = Side("main", Code(tmp_path / "a")), Side("HEAD", Code(tmp_path / "b"))
     cases = [make_result("sam", dtype=dtype, slots=slots).case for dtype in ("float32", "float64") for slots in (8, 2**20)]
-    run_at_both(suite_of(*cases), sides, tmp_path / "out", 1, lambda a, b: True, lambda text: None)
-    builds = [(side.path, "prepare", "sam", dtype) for side in sides for dtype in ("float32", "float64")]
+    run_in_turn((suite_of(*cases),) * 2, sides, tmp_path / "out", 1, lambda a, b: True, lambda text: None)
+    builds = [(side.code.checkout, "prepare", "sam", dtype) for side in sides for dtype in ("float32", "float64")]
     assert events[: 2 * len(builds)] == [event for build in builds for event in (build, (build[0], "quit"))]
     assert not any("-shared" in event for event in events)
 
 
 def test_checkouts_build_no_kernels_that_no_case_can_use(events, tmp_path):
-    side = Checkout("main", Path("a"))
-    checkouts.build_kernels_of(side, [make_result("lstm").case, make_result("ntm").case, make_result("sam", kernels="torch").case])
+    side = Side("main", Code(Path("a")))
+    build_kernels_of(side, [make_result("lstm").case, make_result("ntm").case, make_result("sam", kernels="torch").case])
     assert events == []
     for model in ("op:sparse_read", "index:query", "sdnc", "own:Model"):
-        checkouts.build_kernels_of(side, [make_result(model).case])
-        assert events.pop() == (side.path, "quit")
-        assert events.pop() == (side.path, "prepare", "sam", "float32")
+        build_kernels_of(side, [make_result(model).case])
+        assert events.pop() == (Path("a"), "quit")
+        assert events.pop() == (Path("a"), "prepare", "sam", "float32")
+
+
+def test_for_models_of_the_users_this_process_builds(events):
+    build_kernels_of(Side("main", SAME_CODE), [make_result("ntm").case])
+    assert events == []
+    build_kernels_of(Side("main", SAME_CODE), [make_result("own:Model", slots=slots).case for slots in (4, 8)])
+    assert ["-shared" in event for event in events] == [True]

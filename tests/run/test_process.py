@@ -14,7 +14,7 @@ import pytest
 
 from mann_bench.learn.session import TrainingProcess
 from mann_bench.run import process
-from mann_bench.run.process import WorkerProcess, most_workers
+from mann_bench.run.process import Code, WorkerProcess, most_workers
 from mann_bench.run.replies import Failure, Killed
 from mann_bench.run.words import OUTPUT_CHARACTERS
 from tests.support.code_process import CodeProcess
@@ -220,10 +220,24 @@ def test_a_worker_of_an_older_commit_uses_standard_input_and_output(tmp_path):
     for package in ("tests", "tests/support"):
         (tmp_path / package / "__init__.py").touch()
     (tmp_path / "tests" / "support" / "code_worker.py").write_text(OLD_WORKER)
-    worker = CodeProcess(3, tmp_path)
+    worker = CodeProcess(3, Code(tmp_path))
     assert worker.run("") == ["3", True]
     worker.quit()
     assert worker.output == "noise\n"
+
+
+def test_folders_of_the_user_come_before_installed_packages_and_after_python(tmp_path):
+    own, here = tmp_path / "own", tmp_path / "here"
+    for folder in (own, here):
+        folder.mkdir()
+        for module in ("typer", "sched", "mine"):
+            (folder / f"{module}.py").touch()
+    worker = CodeProcess(1, Code(folder=here, own_folders=(own,)))
+    code = "import importlib.util, os; answer = [os.getcwd()] + [importlib.util.find_spec(n).origin for n in ('typer', 'sched', 'mine')]"
+    folder, typer, sched, mine = worker.run(code)
+    worker.quit()
+    assert (folder, typer, mine) == (str(here), str(own / "typer.py"), str(own / "mine.py"))
+    assert not sched.startswith(str(tmp_path))
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin processes")

@@ -21,7 +21,7 @@ class DriftingWorker:
     pass_ms = 100.0
     output = "full, said dam"
 
-    def __init__(self, threads, checkout=None, cpus=()):
+    def __init__(self, threads, code=None, cpus=()):
         self.used_s, self.rounds, self.model = 0.0, 0, ""
 
     def wait_until_started(self):
