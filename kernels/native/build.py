@@ -23,11 +23,11 @@ from mann_bench.kernels.native.arguments import Arguments
 from mann_bench.kernels.native.headers import SOURCES
 
 FLAGS = ("-std=c++17", "-fPIC", "-shared", "-fno-strict-aliasing")
-# Not -ffast-math: only the sums that say so are reordered into SIMD, NaN keeps its meaning, and the process's floating-point mode its own.
-# avoid-fma: for AMD's processors GCC keeps some products apart from their sums, and which ones differs from one copy of a loop to the
+# For AMD's processors GCC keeps some products apart from their sums, and which ones differs from one copy of a loop to the
 # next. An element's numbers must not depend on the batch that it is in.
-FAST = ("-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "--param=avoid-fma-max-bits=0")
-FAST += ("-fvisibility=hidden", "-Wno-psabi")
+FUSED = "--param=avoid-fma-max-bits=0"
+# Not -ffast-math: only the sums that say so are reordered into SIMD, NaN keeps its meaning, and the process's floating-point mode its own.
+FAST = ("-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", FUSED, "-fvisibility=hidden", "-Wno-psabi")
 CHECKED = ("-O1", "-g1", "-fno-omit-frame-pointer")  # g1: lines alone, which compile faster
 MAIN = SOURCES / "host.cpp"
 SEAL_BYTES = 32
