@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mann_bench.data.kept import kept_text
+
 if TYPE_CHECKING:
     import altair
 
@@ -76,11 +78,14 @@ def script_json(content: object) -> str:
 
 @cache
 def vega_scripts() -> str:
-    """Bundle the scripts of Vega, Vega-Lite and Vega-Embed for a page without a network, which takes seconds."""
+    """Return Vega, Vega-Lite and Vega-Embed for a page without a network; to bundle them takes seconds, so they are kept."""
     import vl_convert
 
-    scripts = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # whose stub lacks the default
-    return scripts.replace("</script", "<\\/script")
+    def bundle() -> str:
+        scripts = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # whose stub lacks the default
+        return scripts.replace("</script", "<\\/script")
+
+    return kept_text(f"vega-of-vl-convert-{vl_convert.__version__}.js", bundle)
 
 
 def finished(chart: "altair.LayerChart | altair.FacetChart | altair.Chart", height: "int | altair.Step" = HEIGHT) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import altair
 
+from mann_bench.reports.html.colors import INK
 from mann_bench.reports.html.interactive import ROW_HEIGHT, Row
-from mann_bench.reports.html.plots import INK
 
 SHAPES = ("circle", "triangle-right", "triangle-left", "diamond", "square", "cross")
 
