@@ -7,6 +7,7 @@ import pytest
 
 from mann_bench.data.errors import UsageError
 from mann_bench.reports.html.page import markdown_cell
+from mann_bench.reports.html.plot_files import PlotFiles
 from mann_bench.reports.pages import write_report, write_reports
 from mann_bench.reports.scaling.analysis import analyse
 from tests.support.pages import outside_urls
@@ -33,7 +34,7 @@ def test_verdicts_are_computed_from_the_results_file(run, tmp_path):
     folder = run(*sweep("sam", 0), *sweep("ntm", 1))
     fits = analyse([folder]).fits["memory_per_step"]
     assert {curve: fit.order for (_, curve), fit in fits.items()} == {"sam": "O(1)", "ntm": "O(N)"}
-    page = write_report([folder], tmp_path / "out").read_text()
+    page = write_report([folder], tmp_path / "out", files=PlotFiles(("png", "svg"))).read_text()
     assert "The memory each further step takes does not grow with N for sam; it grows as O(N) for ntm." in page
     assert "The time a step takes does not grow with N for sam; it grows as O(N) for ntm." in page
     assert "sam is 4,096x [4,015, 4,179] as fast as ntm and takes 4,096x less memory a step" in page
@@ -110,7 +111,8 @@ def test_awkward_results_still_give_a_page(run, tmp_path, results):
 
 def test_zero_is_measured(run, tmp_path):
     """Passes that save nothing for backward appear as 0 in plots, tables and sentences."""
-    page = write_report([run(*sweep("lstm", 0), *(r for m in ("sam", "ntm") for r in zeros(m)))], tmp_path / "out").read_text()
+    folder = run(*sweep("lstm", 0), *(r for m in ("sam", "ntm") for r in zeros(m)))
+    page = write_report([folder], tmp_path / "out", files=PlotFiles(("svg",))).read_text()
     plots = {path.name: path.read_text() for path in (tmp_path / "out" / "plots").glob("*.svg")}
     assert "nothing measured" not in "".join(plots.values())
     assert {">0 B<", ">0<"} <= set(re.findall(r">[^<]*<", plots["memory_per_step.svg"]))  # a tick, and what is said of a curve
@@ -189,5 +191,7 @@ def test_runs_whose_folders_have_one_name_are_told_apart(run, tmp_path):
 
 
 def test_recall_is_plotted_where_there_is_one(run, tmp_path):
-    write_report([run(make_result(index="lsh").model_copy(update={"recall": 0.5}))], tmp_path / "out")
-    assert (tmp_path / "out" / "plots" / "recall.svg").is_file()
+    folder = run(make_result(index="lsh").model_copy(update={"recall": 0.5}))
+    write_report([folder], tmp_path / "out", files=PlotFiles(("svg",), drawn=False))
+    assert "](plots/recall.svg)" in (tmp_path / "out" / "report.md").read_text()
+    assert not (tmp_path / "out" / "plots").exists()
