@@ -7,6 +7,7 @@ import pytest
 
 from mann_bench.data.errors import UsageError
 from mann_bench.reports.site import write_site
+from tests.support.profiles import make_profile
 from tests.support.results import make_result
 
 
@@ -23,6 +24,11 @@ def site(tmp_path_factory):
     write_run(root / "a", "abacus <fast>")
     write_run(root / "deep" / "b", "slide rule", day="03")
     write_run(root / "c", "abacus <fast>", suite="paper")
+    for folder in ("one", "several/sam", "several/ntm"):
+        (root / "profiles" / folder).mkdir(parents=True)
+        profile = make_profile(folder.rpartition("/")[2].replace("one", "dam"))
+        (root / "profiles" / folder / "profile.json").write_text(profile.model_dump_json(by_alias=True))
+    (root / "profiles" / "several" / "profile.html").write_text("the page of both")
     (root / "broken").mkdir()
     (root / "broken" / "results.jsonl").write_text("no json\n")
     out = tmp_path_factory.mktemp("site")
@@ -34,10 +40,17 @@ def test_every_link_of_the_index_leads_to_a_page(site):
     index, _, out = site
     text = index.read_text()
     links = re.findall(r'<a href="([^"#]+)"', text)
-    assert sorted(links) == ["a/report.html", "c/report.html", "deep/b/report.html", "machines/quick/report.html"]
+    profiles = ["profiles/one/profile.html", "profiles/several/profile.html"]
+    assert sorted(links) == ["a/report.html", "c/report.html", "deep/b/report.html", "machines/quick/report.html", *profiles]
     assert all((out / link).is_file() for link in links)
     assert "abacus &lt;fast&gt;" in text
     assert "<fast>" not in text
+
+
+def test_profiles_of_several_models_are_one_run(site):
+    index, runs, out = site
+    assert {run.folder.name: (run.what, run.records) for run in runs if run.what == "profile"} == {"one": ("profile", 1), "several": ("profile", 2)}
+    assert "ntm" in (out / "profiles" / "several" / "profile.html").read_text()
 
 
 def test_machines_stand_beside_each_other(site):
