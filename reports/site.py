@@ -1,11 +1,14 @@
 """A site of all runs in a folder: an index by machine, suite and date, the pages of each run, pages that join machines, the history."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from html import escape
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from mann_bench.data.errors import UsageError
+from mann_bench.data.files import write_atomically
 from mann_bench.data.store import RESULTS, iter_records, load_run
 from mann_bench.data.text import one_line, shortened
 from mann_bench.learn.record import LEARNING
@@ -16,6 +19,9 @@ from mann_bench.reports.html.table import LONG, Cell, Column, Table
 from mann_bench.reports.pages import write_report, write_reports
 from mann_bench.reports.profile.folders import FILE as PROFILE
 from mann_bench.reports.profile.folders import folders_of
+
+
+ELSEWHERE = "<!-- elsewhere -->"  # in every page: where a site links other pages
 
 
 class Page(NamedTuple):
@@ -56,6 +62,7 @@ def write_site(root: Path, out: Path, history: Path | None = None, files: PlotFi
     others = [Page("History over commits", _write_history(history, out))] if history else []
     runs = [_write_run(folder, root, out, files) for folder in folders]
     joined = [*_join_machines(runs, out)]
+    _link_runs(runs, out)
     context = {"tables": [_index(runs), *([_joined(joined)] if joined else [])], "others": others, "environments": []}
     return write_page(out / "site.html", context).rename(out / "index.html"), runs
 
@@ -110,6 +117,24 @@ def _profiled_on(folders: Iterable[Path]) -> str:
     from mann_bench.reports.profile.profiles import load_profiles
 
     return ", ".join(dict.fromkeys(one_line(profile.backend.device_name) for profile in load_profiles(folders).values()))
+
+
+def _link_runs(runs: Sequence[Run], out: Path) -> None:
+    """Write into each page where the index is, and the pages of the other runs of its machine: what a memory learns beside what it costs."""
+    for run in runs:
+        others = [other for other in runs if other is not run and other.machine == run.machine and other.pages]
+        for page in run.pages:
+            path, to_root = out / page.path, "../" * page.path.count("/")
+            links = [f'<a href="{to_root}index.html">All runs</a>']
+            links += [f'<a href="{to_root}{quote(each.path)}">{escape(_title(other, each))}</a>' for other in others for each in other.pages[:1]]
+            shown = f'<p class="faint elsewhere">On this machine: {" ".join(links)}</p>' if len(links) > 1 else f"<p>{links[0]}</p>"
+            write_atomically(path, path.read_text(encoding="utf-8").replace(ELSEWHERE, shown, 1))
+
+
+def _title(run: Run, page: Page) -> str:
+    """`time and memory: quick`, `learning: copy`."""
+    kinds = {"report": "time and memory", "learning": "learning", "profile": "profile"}
+    return f"{kinds.get(page.title, page.title)}: {run.what if run.what not in ('unknown', 'profile') else one_line(run.folder.name)}"
 
 
 def _join_machines(runs: list[Run], out: Path) -> Iterable[tuple[str, list[Run], Page]]:

@@ -47,6 +47,18 @@ def test_every_link_of_the_index_leads_to_a_page(site):
     assert "<fast>" not in text
 
 
+def test_pages_of_a_machine_lead_to_each_other_and_to_the_index(site):
+    _, _, out = site
+    page = out / "a" / "report.html"
+    text = page.read_text()
+    links = re.findall(r'<a href="([^"]+)"', re.search(r"On this machine: .*", text).group())
+    assert links == ["../index.html", "../c/report.html"]
+    assert all((page.parent / link).is_file() for link in links)
+    assert ">time and memory: paper</a>" in text
+    alone = (out / "deep" / "b" / "report.html").read_text()
+    assert '<p><a href="../../index.html">All runs</a></p>' in alone
+
+
 def test_profiles_of_several_models_are_one_run(site):
     index, runs, out = site
     assert {run.folder.name: (run.what, run.records) for run in runs if run.what == "profile"} == {"one": ("profile", 1), "several": ("profile", 2)}
