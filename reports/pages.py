@@ -112,7 +112,12 @@ def split_runs(runs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 def _check_meant(measured: Sequence[Path], trained: Sequence[Path], baseline: str, x: str, files: PlotFiles) -> None:
     """Refuse options that would do nothing for these folders."""
-    of_measurements = {"--baseline": baseline, "--x": x, "--columns": files.columns != PlotFiles().columns, "--format tex": "tex" in files.formats}
+    of_measurements = {
+        "--baseline": baseline,
+        "--x": x,
+        "--columns": files.columns != PlotFiles().columns,
+        "--format tex": "tex" in files.formats,
+    }
     given = [name for name, value in of_measurements.items() if value]
     if given and not measured:
         raise UsageError(
@@ -138,9 +143,7 @@ def _write_profiles(profiles: "dict[str, Profile]", out: Path, links: Sequence[L
     return write_profiles_page(profiles, out, links=links)
 
 
-def _write_learning(
-    experiments: Sequence[Experiment], runs: Sequence[Path], out: Path, links: Sequence[Link], files: PlotFiles
-) -> Path:
+def _write_learning(experiments: Sequence[Experiment], runs: Sequence[Path], out: Path, links: Sequence[Link], files: PlotFiles) -> Path:
     from mann_bench.reports.learning.page import write_learning_page
 
     return write_learning_page(experiments, runs, out, links, files)

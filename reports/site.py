@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from html import escape
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -19,7 +19,6 @@ from mann_bench.reports.html.table import LONG, Cell, Column, Table
 from mann_bench.reports.pages import write_report, write_reports
 from mann_bench.reports.profile.folders import FILE as PROFILE
 from mann_bench.reports.profile.folders import folders_of
-
 
 ELSEWHERE = "<!-- elsewhere -->"  # in every page: where a site links other pages
 
@@ -106,7 +105,9 @@ def _write_run(folder: Path, root: Path, out: Path, files: PlotFiles) -> Run:
             machine, what = _profiled_on(profiled), "profile"
             started_at = f"{datetime.fromtimestamp(max((place / PROFILE).stat().st_mtime for place in profiled), UTC):%Y-%m-%d %H:%M}"
         records = len(profiled) + sum(len(list(iter_records(folder, kind))) for kind in kinds)  # type: ignore[misc]  # of two types
-        pages = [Page(path.stem, str(path.relative_to(out))) for path in write_reports([folder], out / place, files=files if kinds else NO_FILES)]
+        pages = [
+            Page(path.stem, str(path.relative_to(out))) for path in write_reports([folder], out / place, files=files if kinds else NO_FILES)
+        ]
     except (UsageError, OSError) as refusal:
         error = shortened(str(refusal), LONG)
     return Run(folder, machine, what, started_at, records, pages, error)
@@ -120,13 +121,15 @@ def _profiled_on(folders: Iterable[Path]) -> str:
 
 
 def _link_runs(runs: Sequence[Run], out: Path) -> None:
-    """Write into each page where the index is, and the pages of the other runs of its machine: what a memory learns beside what it costs."""
+    """Write into each page where the index is, and the pages of the other runs of its machine: what it learns beside what it costs."""
     for run in runs:
         others = [other for other in runs if other is not run and other.machine == run.machine and other.pages]
         for page in run.pages:
             path, to_root = out / page.path, "../" * page.path.count("/")
             links = [f'<a href="{to_root}index.html">All runs</a>']
-            links += [f'<a href="{to_root}{quote(each.path)}">{escape(_title(other, each))}</a>' for other in others for each in other.pages[:1]]
+            links += [
+                f'<a href="{to_root}{quote(each.path)}">{escape(_title(other, each))}</a>' for other in others for each in other.pages[:1]
+            ]
             shown = f'<p class="faint elsewhere">On this machine: {" ".join(links)}</p>' if len(links) > 1 else f"<p>{links[0]}</p>"
             write_atomically(path, path.read_text(encoding="utf-8").replace(ELSEWHERE, shown, 1))
 

@@ -21,9 +21,7 @@ def report(
     formats: Annotated[
         str | None, typer.Option("--format", help="also write static plots: png, svg, pdf; tex is a table of measurements")
     ] = None,
-    columns: Annotated[
-        int, typer.Option(help="width of plots of measurements, in columns of a paper: 1 (3.5 inches) or 2 (7.16)")
-    ] = 2,
+    columns: Annotated[int, typer.Option(help="width of plots of measurements, in columns of a paper: 1 (3.5 inches) or 2 (7.16)")] = 2,
 ) -> None:
     """Write one self-contained HTML page, Markdown, CSV and, with --format, static plots from stored results."""
     from mann_bench.reports.html.plot_files import FORMATS, PlotFiles

@@ -1,4 +1,4 @@
-"""How curves are told apart in every plot and chart: colours by model, dashes by variant. Imports nothing that draws, which takes seconds."""
+"""How curves are told apart in every plot and chart: colours by model, dashes by variant. Nothing that draws is imported."""
 
 import pandas as pd
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ def vega_scripts() -> str:
         scripts = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # whose stub lacks the default
         return scripts.replace("</script", "<\\/script")
 
-    return kept_text(f"vega-of-vl-convert-{vl_convert.__version__}.js", bundle)
+    return kept_text(f"vega-of-vl-convert-{version('vl-convert-python')}.js", bundle)
 
 
 def finished(chart: "altair.LayerChart | altair.FacetChart | altair.Chart", height: "int | altair.Step" = HEIGHT) -> dict[str, Any]:

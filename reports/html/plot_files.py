@@ -2,7 +2,7 @@
 plots are drawn only where a file, or a page without interactive charts, needs them.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -56,7 +56,7 @@ class Plot(NamedTuple):
     key: str
     title: str
     draw: "Callable[[], Figure]"
-    style: Callable[[], Mapping[str, Any]]
+    style: Callable[[], Any]
     latex: Callable[[], str] | None = None
 
 
@@ -104,6 +104,6 @@ def _write(plot: Plot, stem: Path, formats: Iterable[str], inline: bool) -> str:
         elif name == "tex" and plot.latex is not None:
             write_atomically(path, plot.latex())
         elif drawn is not None:
-            with matplotlib.rc_context(dict(plot.style())):
+            with matplotlib.rc_context(plot.style()):
                 drawn.savefig(path, metadata=UNDATED[name])
     return svg_element(svg) if inline else ""

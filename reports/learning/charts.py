@@ -27,7 +27,12 @@ Layers = altair.LayerChart | altair.FacetChart  # what altair types layers as
 
 def make_charts(experiment: Experiment, number: int) -> list[Interactive]:
     """Make the charts of an experiment that have something to show; `number` tells them from those of other experiments."""
-    charts = [_training(experiment, number), goal_chart(experiment, number), _levels(experiment, number), instance_chart(experiment, number)]
+    charts = [
+        _training(experiment, number),
+        goal_chart(experiment, number),
+        _levels(experiment, number),
+        instance_chart(experiment, number),
+    ]
     return [chart for chart in charts if chart is not None and chart.rows]
 
 

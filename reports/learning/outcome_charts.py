@@ -1,4 +1,4 @@
-"""The interactive charts of what became of the seeds: which are at the goal, and how often a character is named right each time it is shown."""
+"""The interactive charts of what became of the seeds: which are at the goal, and how often a character is named right when shown again."""
 
 from collections.abc import Iterator
 
@@ -53,8 +53,8 @@ def instance_chart(experiment: Experiment, number: int) -> Interactive | None:
     levels = {f"L{level}": f"{level} {experiment.unit}" for level in sorted(set(measured["level"]))}
     level = chooser("level", "with", levels)
     shown = sorted(set(measured["group"]))
-    x = altair.X("x:Q", title="instance of the character in the episode", axis=altair.Axis(values=shown, grid=False, format="d"))
-    x.scale = altair.Scale(nice=False, zero=False, padding=12)
+    ticks, scale = altair.Axis(values=shown, grid=False, format="d"), altair.Scale(nice=False, zero=False, padding=12)
+    x = altair.X("x:Q", title="instance of the character in the episode", axis=ticks, scale=scale)
     y = altair.Y("y:Q", title="named right", scale=altair.Scale(domain=[0, 1]), axis=altair.Axis(format="%", tickCount=5))
     chosen = altair.selection_point(fields=["curve"], bind="legend", name="chosen")
     base = altair.Chart(altair.NamedData(name="rows")).transform_filter("datum.level === level")

@@ -21,7 +21,6 @@ from mann_bench.reports.learning.study_section import study_sentences, study_tab
 from mann_bench.reports.learning.tables import run_table, tables_of, under_way_table, unfinished_table
 
 
-
 def write_learning_page(
     experiments: Sequence[Experiment], runs: Sequence[Path], out: Path, links: Sequence[Link] = (), files: PlotFiles = NO_FILES
 ) -> Path:
@@ -54,6 +53,7 @@ def write_learning_page(
         "under_way": under_way_sentences(under_way, waiting, unreadable),
         "under_way_chart": going_on,
         "links": links,
+        "plotted": bool(files.formats),
         "scripted": scripted(charts),
         "studies": [{"title": one_line(study.record.name), "sentences": study_sentences(study)} for study in studies],
         "sections": sections,

@@ -1,6 +1,6 @@
 """The static plots of the scaling report as files: drawn at the width asked for, and as tables for LaTeX."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +31,10 @@ def _draw(figure: Multiples, columns: int) -> "Figure":
     return draw(figure, columns)
 
 
-def _style() -> Mapping[str, Any]:
+def _style() -> Any:
     from mann_bench.reports.html.panels import STYLE_OF_PANELS
 
-    return dict(STYLE_OF_PANELS)
+    return STYLE_OF_PANELS
 
 
 def to_latex(figure: Multiples) -> str:

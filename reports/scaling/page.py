@@ -64,6 +64,7 @@ def write_scaling_page(
         "summaries": {setting: summary(analysis, setting) for setting in analysis.settings},
         "coverage": coverage(analysis),
         "figures": figures,
+        "plotted": bool(files.formats),
         "tables": shorten([table for table in (*first_tables, *tables(analysis)) if table.rows], out),
         "environments": shown_environments,
     }

@@ -66,7 +66,11 @@ def phases() -> str:
     def cell(side: dict[str, float], clocks: str) -> str:
         return ", ".join(f"{sum(side[clock] for clock in part.split('+')):.1f}" for part in clocks.split(","))
 
-    rows = [("", "one block an element", "cluster"), ("---",) * 3, *((text, *(cell(side, clocks) for side in sides)) for text, clocks in PARTS)]
+    rows = [
+        ("", "one block an element", "cluster"),
+        ("---",) * 3,
+        *((text, *(cell(side, clocks) for side in sides)) for text, clocks in PARTS),
+    ]
     return "".join("| " + " | ".join(row) + " |\n" for row in rows).replace("|  |", "| |").replace("| --- | --- | --- |", "|---|---|---|")
 
 
@@ -78,8 +82,8 @@ def before_and_after(name: str, clock: str, slots: int = MILLION, steps: int = 1
 
 CARD_NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # as `NUMBERS`
     "card-bound": (
-        "at the {:.1f} TB/s of a copy there, would take the NTM {:.1f} ms (the memory read and written forward; read, and its gradient read "
-        "and written, backward) and a search of all rows {:.2f} ms",
+        "at the {:.1f} TB/s of a copy there, would take the NTM {:.1f} ms (the memory read and written forward; read, and its gradient "
+        "read and written, backward) and a search of all rows {:.2f} ms",
         lambda: [copied_tb_s(), bound_ms(5), bound_ms(1)],
     ),
     "card-phases": ("\n{}", lambda: [phases()]),
@@ -92,7 +96,10 @@ CARD_NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # as `NUMBE
     ),
     "card-before": ("{:.1f} us a step", lambda: before_and_after("sam lsh", "wall")[:1]),
     "card-controller": ("the controller's forward fell from {:.1f} to {:.1f} us", lambda: before_and_after("sam lsh", "f.controller")),
-    "card-scan": ("It reads {:.2f} TB/s, {:.0%} of what a copy on the card moves", lambda: [scanned_tb_s(), scanned_tb_s() / copied_tb_s()]),
+    "card-scan": (
+        "It reads {:.2f} TB/s, {:.0%} of what a copy on the card moves",
+        lambda: [scanned_tb_s(), scanned_tb_s() / copied_tb_s()],
+    ),
     "card-exact": (
         "the step with an exact search fell from {:.0f} to {:.0f} us, and from {:.0f} to {:.0f} us at 1,024 slots",
         lambda: [*before_and_after("sam exact", "wall", steps=10), *before_and_after("sam exact", "wall", 1024)],

@@ -10,13 +10,13 @@ import pytest
 
 from mann_bench.data.units import format_duration
 from mann_bench.learn.record import Evaluation
+from mann_bench.reports.html.plot_files import PlotFiles
 from mann_bench.reports.learning.babi import PAPER_ERRORS
 from mann_bench.reports.learning.comparison import ratio
 from mann_bench.reports.learning.experiments import Curve, load_experiments
 from mann_bench.reports.learning.selection import select
 from mann_bench.reports.learning.sentences import sentences
 from mann_bench.reports.learning.tables import tables_of
-from mann_bench.reports.html.plot_files import PlotFiles
 from mann_bench.reports.pages import write_learning_report, write_reports
 from tests.support.learning import fading, instances, make_run, many_runs, questions
 from tests.support.pages import outside_urls

@@ -237,6 +237,51 @@ def test_the_table_for_a_paper_holds_the_numbers_of_the_plot(frame_of):
     assert r"\begin{tabular}{lrrrr}" in table
 
 
+def parsed(latex):
+    """The cells of a LaTeX table by row; AssertionError if an environment, a brace, a dollar sign or a row is not whole."""
+    depth, opened, in_math = 0, [], False
+    text = re.sub(r"^%.*$", "", latex, flags=re.MULTILINE)
+    for token in re.findall(r"\\begin\{\w+\}|\\end\{\w+\}|\\.|[{}$]", text):
+        if token.startswith(r"\begin"):
+            opened.append(token[6:])
+        elif token.startswith(r"\end"):
+            assert opened.pop() == token[4:]
+        elif token in "{}":
+            depth += 1 if token == "{" else -1
+            assert depth >= 0
+        elif token == "$":
+            in_math = not in_math
+    assert (depth, opened, in_math) == (0, [], False)
+    (columns,) = re.findall(r"\\begin\{tabular\}\{([lr]+)\}", text)
+    body = re.sub(r"\\(begin\{tabular\}\{\w+\}|end\{tabular\}|(top|mid|bottom)rule)", "", text)
+    rows = [re.split(r"(?<!\\)&", row) for row in body.split(r"\\")[:-1]]
+    for row in rows:
+        width = sum(int(found.group(1)) if (found := re.search(r"\\multicolumn\{(\d+)\}", cell)) else 1 for cell in row)
+        assert width == len(columns), row
+        for cell in row:
+            outside = re.sub(r"\$.*?\$", "", cell)
+            assert not re.search(r"(?<!\\)[#%_^&~]", outside), cell  # a character that LaTeX would act on
+    return [[cell.strip() for cell in row] for row in rows]
+
+
+def test_a_table_for_a_paper_is_whole_whatever_the_names_are(frame_of):
+    results = [*curve("my:A_%$#{}~^\\B & more"), *curve("sam", index="lsh"), *curve("ntm"), *curve("sam", batch=8)]
+    results = [result.model_copy(update={"recall": 0.5}) for result in results]
+    tables = {figure.key: parsed(to_latex(figure)) for figure in multiples_of(frame_of(*results))}
+    assert {*FOUR, "recall", "front"} <= set(tables)
+    assert [row[1:] for row in tables["time"] if row[0] == "ntm"] == [
+        ["${1}_{0.99}^{1.01}$", "${4}_{3.96}^{4.04}$", "${16}_{15.8}^{16.2}$"]
+    ]
+
+
+@pytest.mark.parametrize("broken", ["{", "$", r"\end{tabular}", r"a & b & c & d & e & f & g \\", "50 % of it & & \\\\"])
+def test_a_table_that_is_not_whole_is_found(frame_of, broken):
+    (table,) = [to_latex(figure) for figure in multiples_of(frame_of(*curve("sam"))) if figure.key == "time"]
+    parsed(table)
+    with pytest.raises((AssertionError, IndexError)):
+        parsed(table.replace("\\midrule", f"\\midrule {broken}", 1))
+
+
 FORMATS = [("png",), ("svg",), ("pdf",), ("tex", "pdf"), ("pdf", "svg", "tex", "png")]
 
 

@@ -1,7 +1,10 @@
 """The page: right, complete for awkward results, safe and reproducible."""
 
+import ast
 import csv
+import importlib.util
 import re
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +13,7 @@ from mann_bench.reports.html.page import markdown_cell
 from mann_bench.reports.html.plot_files import PlotFiles
 from mann_bench.reports.pages import write_report, write_reports
 from mann_bench.reports.scaling.analysis import analyse
+from tests.support.learning import make_run
 from tests.support.pages import outside_urls
 from tests.support.results import make_result
 
@@ -195,3 +199,52 @@ def test_recall_is_plotted_where_there_is_one(run, tmp_path):
     write_report([folder], tmp_path / "out", files=PlotFiles(("svg",), drawn=False))
     assert "](plots/recall.svg)" in (tmp_path / "out" / "report.md").read_text()
     assert not (tmp_path / "out" / "plots").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"x": "T"}, "--x: expected a folder with measurements .* got training runs only; leave it out"),
+        ({"baseline": "ntm", "files": PlotFiles(("tex",), 1)}, "--baseline, --columns, --format tex: expected a folder with measurements"),
+    ],
+)
+def test_options_about_measurements_are_refused_for_training_runs(tmp_path, options, message):
+    (tmp_path / "learning.jsonl").write_text(make_run().to_line() + "\n")
+    with pytest.raises(UsageError, match=message):
+        write_reports([tmp_path], tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_that_would_do_nothing_are_refused(run, tmp_path, call):
+    folder = run(make_result())
+    done = call("report", folder, "--columns", 1)
+    assert (done.returncode, "--columns 1: expected --format too" in done.stderr) == (2, True)
+    done = call("report", folder, "--format", ",")
+    assert (done.returncode, "--format: expected some of png, svg, pdf, tex" in done.stderr) == (2, True)
+
+
+def test_a_report_says_how_to_get_plots_and_imports_nothing_that_draws_them(run, tmp_path):
+    write_report([run(*sweep("sam", 0))], tmp_path / "out")
+    assert "`mann-bench report --format png` draws plots for this page." in (tmp_path / "out" / "report.md").read_text()
+    assert not (tmp_path / "out" / "plots").exists()
+    assert not {"matplotlib", "seaborn", "scipy", "torch", "altair"} & imported_at_once("mann_bench.reports.pages")
+
+
+def imported_at_once(module):
+    """The packages that a module imports when it is imported itself, by it and by modules of this project."""
+    found, waiting = set(), [module]
+    while waiting:
+        name = waiting.pop()
+        if name in found or not name.startswith("mann_bench"):
+            found.add(name.split(".")[0])
+            continue
+        found.add(name)
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            continue  # a name of a module, and no module
+        for node in ast.parse(Path(spec.origin).read_text()).body:
+            if isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                waiting.append(node.module)
+    return found
