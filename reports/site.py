@@ -20,6 +20,7 @@ from mann_bench.reports.pages import write_report, write_reports
 from mann_bench.reports.profile.folders import FILE as PROFILE
 from mann_bench.reports.profile.folders import folders_of
 
+KINDS = {"report": "time and memory"}  # what a page is about, by its stem, where that does not say it
 ELSEWHERE = "<!-- elsewhere -->"  # in every page: where a site links other pages
 
 
@@ -122,22 +123,37 @@ def _profiled_on(folders: Iterable[Path]) -> str:
 
 def _link_runs(runs: Sequence[Run], out: Path) -> None:
     """Write into each page where the index is, and the pages of the other runs of its machine: what it learns beside what it costs."""
+    names = _short_names(runs)
     for run in runs:
         others = [other for other in runs if other is not run and other.machine == run.machine and other.pages]
         for page in run.pages:
             path, to_root = out / page.path, "../" * page.path.count("/")
             links = [f'<a href="{to_root}index.html">All runs</a>']
             links += [
-                f'<a href="{to_root}{quote(each.path)}">{escape(_title(other, each))}</a>' for other in others for each in other.pages[:1]
+                f'<a href="{to_root}{quote(each.path)}">{escape(_title(names[other.folder], each))}</a>'
+                for other in others
+                for each in other.pages[:1]
             ]
             shown = f'<p class="faint elsewhere">On this machine: {" ".join(links)}</p>' if len(links) > 1 else f"<p>{links[0]}</p>"
             write_atomically(path, path.read_text(encoding="utf-8").replace(ELSEWHERE, shown, 1))
 
 
-def _title(run: Run, page: Page) -> str:
+def _title(name: str, page: Page) -> str:
     """`time and memory: quick`, `learning: copy`."""
-    kinds = {"report": "time and memory", "learning": "learning", "profile": "profile"}
-    return f"{kinds.get(page.title, page.title)}: {run.what if run.what not in ('unknown', 'profile') else one_line(run.folder.name)}"
+    return f"{KINDS.get(page.title, page.title)}: {name.removeprefix(f'{page.title}-')}"
+
+
+def _short_names(runs: Sequence[Run]) -> dict[Path, str]:
+    """The names of the folders, without the end that all those of a machine share, as `-amd-epyc-2-threads`."""
+    names: dict[Path, str] = {}
+    for machine in dict.fromkeys(run.machine for run in runs):
+        folders = [run.folder for run in runs if run.machine == machine]
+        parts = [folder.resolve().name.split("-") for folder in folders]
+        shared = 0
+        while len(parts) > 1 and all(len(part) > shared + 1 for part in parts) and len({part[-1 - shared] for part in parts}) == 1:
+            shared += 1
+        names |= {folder: one_line("-".join(part[: len(part) - shared])) for folder, part in zip(folders, parts, strict=True)}
+    return names
 
 
 def _join_machines(runs: list[Run], out: Path) -> Iterable[tuple[str, list[Run], Page]]:

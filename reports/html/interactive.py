@@ -102,7 +102,7 @@ def finished(chart: "altair.LayerChart | altair.FacetChart | altair.Chart", heig
             symbolOpacity=1,
             labelFontSize=12,
         )
-        .configure_axis(labelFontSize=12, titleFontSize=12, labelOverlap=True)
+        .configure_axis(labelFontSize=12, titleFontSize=12, labelOverlap="greedy", labelSeparation=6)
         .configure_view(stroke=None)
         .configure_title(anchor="start")
     )

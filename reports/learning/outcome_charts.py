@@ -18,7 +18,7 @@ def goal_chart(experiment: Experiment, number: int) -> Interactive | None:
     if experiment.has_curriculum or not any(len(curve.trained) > 1 for curve in experiment.curves):
         return None
     names, color, dash = vega_looks(experiment)
-    x = altair.X("x:Q", title="training sequences", axis=altair.Axis(grid=False, format=",", tickCount=5))
+    x = altair.X("x:Q", title="training sequences", axis=altair.Axis(grid=False, format=",.0f", tickCount=5))
     y = altair.Y("y:Q", title="share of seeds", scale=altair.Scale(domain=[0, 1]), axis=altair.Axis(format="%", tickCount=5))
     chosen = altair.selection_point(fields=["curve"], bind="legend", name="chosen")
     base = altair.Chart(altair.NamedData(name="rows")).transform_filter("only === null || datum.curve === only")

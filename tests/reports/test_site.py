@@ -2,11 +2,12 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from mann_bench.data.errors import UsageError
-from mann_bench.reports.site import write_site
+from mann_bench.reports.site import Page, Run, _short_names, _title, write_site
 from tests.support.profiles import make_profile
 from tests.support.results import make_result
 
@@ -54,7 +55,7 @@ def test_pages_of_a_machine_lead_to_each_other_and_to_the_index(site):
     links = re.findall(r'<a href="([^"]+)"', text[text.index("On this machine: ") :].split("\n")[0])
     assert links == ["../index.html", "../c/report.html"]
     assert all((page.parent / link).is_file() for link in links)
-    assert ">time and memory: paper</a>" in text
+    assert ">time and memory: c</a>" in text
     alone = (out / "deep" / "b" / "report.html").read_text()
     assert '<p><a href="../../index.html">All runs</a></p>' in alone
 
@@ -88,3 +89,12 @@ def test_a_folder_without_runs_is_refused(tmp_path, call):
     done = call("site", tmp_path, "--out", tmp_path / "out")
     assert done.returncode == 2
     assert not (tmp_path / "out").exists()
+
+
+def test_names_in_links_leave_out_what_all_of_a_machine_share():
+    runs = [
+        Run(Path(name), "abacus", "", "", 0, []) for name in ("quick-amd-2-threads", "learning-copy-amd-2-threads", "threads-amd-2-threads")
+    ]
+    runs.append(Run(Path("alone-amd-2-threads"), "slide rule", "", "", 0, []))
+    assert list(_short_names(runs).values()) == ["quick", "learning-copy", "threads", "alone-amd-2-threads"]
+    assert _title("learning-copy", Page("learning", "learning.html")) == "learning: copy"

@@ -45,7 +45,7 @@ async function draw(side) {
   specification.layer = specification.layer.filter(layer => fits.length || !(layer.data && layer.data.name === "fits"));
   const inBytes = about.bytes && !baseline, xs = [...new Set(rows.map(row => row.x))].sort((a, b) => a - b);
   for (const {encoding: {x, y}} of specification.layer) {
-    Object.assign(x, {title: page.axes[axis], axis: {values: xs, labelExpr: "slots(datum.value)", labelOverlap: true, grid: false}});
+    Object.assign(x, {title: page.axes[axis], axis: {values: xs, labelExpr: "slots(datum.value)", labelOverlap: "greedy", labelSeparation: 6, grid: false}});
     Object.assign(y, {title: baseline ? "times" : about.axis, axis: {...(log ? {values: powers(rows, inBytes ? 4 : 10)} : {}), ...(inBytes ? {labelExpr: "bytes(datum.value)"} : {})}});
   }
   const drawn = await vegaEmbed("#chart-" + side, specification, {
