@@ -46,7 +46,7 @@ $(VENV)/.docs: $(VENV)/.installed
 # An unfinished sweep is taken up again; a finished one is kept until `rm -r runs/bench` or another RUN=folder.
 bench: setup
 	@$(BIN)/mann-bench run quick --out $(RUN) $$(test -f $(RUN)/run.json && echo --resume)
-	@$(BIN)/mann-bench report $(RUN)
+	@$(BIN)/mann-bench report $(RUN) $(if $(FORMAT),--format $(FORMAT))
 
 gpu:
 	@PYTHON=$(PYTHON) .ci/gpu $(STAGES)
@@ -57,13 +57,13 @@ gpu-bundle: setup
 paper: setup
 	@$(BIN)/mann-bench run paper --out $(PAPER) $$(test -f $(PAPER)/run.json && echo --resume) || test $$? = 1
 	@$(BIN)/mann-bench claims $(PAPER)
-	@$(BIN)/mann-bench report $(PAPER)
+	@$(BIN)/mann-bench report $(PAPER) $(if $(FORMAT),--format $(FORMAT))
 
 # What docs/results holds of a class of machines; MACHINE names it.
 results: setup
 	@test -n "$(MACHINE)" || { echo "make results: expected MACHINE=a-name-for-this-class-of-machines, as amd-epyc-2-threads" >&2; exit 2; }
-	@$(MAKE) bench RUN=docs/results/quick-$(MACHINE)
-	@$(MAKE) paper PAPER=docs/results/paper-$(MACHINE)
+	@$(MAKE) bench RUN=docs/results/quick-$(MACHINE) FORMAT=png
+	@$(MAKE) paper PAPER=docs/results/paper-$(MACHINE) FORMAT=png
 
 # What docs/results keeps beside the data; its .gitignore leaves out the rest of a report.
 pages: setup

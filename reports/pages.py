@@ -3,6 +3,8 @@
 What only some folders need is imported where it is used: training runs take scipy.stats, checkpoints and profiles take torch.
 """
 
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +39,8 @@ def write_reports(runs: Sequence[Path], out: Path, baseline: str = "", x: str = 
     Raises:
         UsageError: a folder cannot be read, or no folder holds what an argument is about.
     """
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(out))  # which `mkdir` would call "File exists"
     profiled = [folder for run in runs for folder in folders_of(run)]
     runs = [run for run in runs if not folders_of(run) or (run / "run.json").is_file()]
     measured, trained = split_runs(runs)
