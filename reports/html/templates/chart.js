@@ -44,9 +44,13 @@ async function draw(side) {
   specification.title = {text: baseline ? `${about.title}: times less than ${baseline}` : about.title, anchor: "start"};
   specification.layer = specification.layer.filter(layer => fits.length || !(layer.data && layer.data.name === "fits"));
   const inBytes = about.bytes && !baseline, xs = [...new Set(rows.map(row => row.x))].sort((a, b) => a - b);
+  const ys = rows.flatMap(row => [row.low, row.high]), base = inBytes ? 4 : 10, [least, most] = [Math.min(...ys), Math.max(...ys)];
+  const flat = log && least === most, ends = flat ? [least / base, most * base] : [least, most];  // one value has no logarithmic axis of its own
+  const ticks = powers(ends.map(end => ({low: end, high: end})), base).filter(tick => !flat || (ends[0] <= tick && tick <= ends[1]));
   for (const {encoding: {x, y}} of specification.layer) {
     Object.assign(x, {title: page.axes[axis], axis: {values: xs, labelExpr: "slots(datum.value)", labelOverlap: "greedy", labelSeparation: 6, grid: false}});
-    Object.assign(y, {title: baseline ? "times" : about.axis, axis: {...(log ? {values: powers(rows, inBytes ? 4 : 10)} : {}), ...(inBytes ? {labelExpr: "bytes(datum.value)"} : {})}});
+    Object.assign(y, {title: baseline ? "times" : about.axis, axis: {...(log ? {values: ticks} : {}), ...(inBytes ? {labelExpr: "bytes(datum.value)"} : {})}});
+    if (flat) y.scale = {...y.scale, domain: ends};
   }
   const drawn = await vegaEmbed("#chart-" + side, specification, {
     renderer: "svg", actions: {export: true, source: false, compiled: false, editor: false}, expressionFunctions: {slots, bytes}});
