@@ -2,7 +2,7 @@
 plots are drawn only where a file, or a page without interactive charts, needs them.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -88,13 +88,14 @@ def write_plots(plots: Iterable[Plot], out: Path, files: PlotFiles, *, inline: b
     return shown
 
 
-def _write(plot: Plot, stem: Path, formats: Iterable[str], inline: bool) -> str:
+def _write(plot: Plot, stem: Path, formats: Sequence[str], inline: bool) -> str:
     """Write the files of a plot; return its `<svg>` element if it is needed."""
     import matplotlib
 
     from mann_bench.reports.html.plots import svg_element, to_svg
 
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    if formats:
+        stem.parent.mkdir(parents=True, exist_ok=True)
     drawn = plot.draw() if inline or set(formats) - {"tex"} else None
     svg = to_svg(drawn) if drawn is not None and (inline or "svg" in formats) else ""
     for name in formats:

@@ -248,3 +248,12 @@ def imported_at_once(module):
             elif isinstance(node, ast.ImportFrom) and node.module:
                 waiting.append(node.module)
     return found
+
+
+def test_a_page_without_the_packages_of_charts_shows_plots_and_its_markdown_links_none(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("mann_bench.reports.scaling.page.can_draw", lambda: False)
+    page = write_report([run(make_result("sam"), make_result("sam", 256))], tmp_path / "out").read_text()
+    assert page.count("<svg") == 4
+    assert "Interactive charts need the packages altair and vl-convert-python" in page
+    assert "]()" not in (tmp_path / "out" / "report.md").read_text()
+    assert not (tmp_path / "out" / "plots").exists()
