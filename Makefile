@@ -10,7 +10,7 @@ SITE ?= site
 BASE ?= HEAD~1
 CXX_FILES = $(shell find kernels/csrc tests -name "*.h" -o -name "*.cpp" -o -name "*.cu")
 
-.PHONY: help setup bench paper results pages numbers site regress gpu gpu-bundle test test-all lint format docs clean
+.PHONY: help setup bench paper results pages check-pages numbers site regress gpu gpu-bundle test test-all lint format docs clean
 
 help:
 	@echo "make bench   quick sweep of all models, then the HTML report"
@@ -18,6 +18,7 @@ help:
 	@echo "make results both of these into docs/results, MACHINE=amd-epyc-2-threads"
 	@echo "make pages   the Markdown and PNG of all runs in docs/results anew, and what make numbers writes"
 	@echo "make numbers the numbers in README.md and docs/, the tables of keys in docs/suites.md, and the schemas of suites and studies"
+	@echo "make check-pages  whether the Markdown of all runs is what the code makes of the data"
 	@echo "make site    the pages of all runs in docs/results, with an index, into site/ (SITE=folder)"
 	@echo "make regress the last two commits against each other; fails on a regression"
 	@echo "make gpu     tests and measurements on a GPU with the PYTHON that has torch; installs nothing"
@@ -45,7 +46,7 @@ $(VENV)/.docs: $(VENV)/.installed
 # An unfinished sweep is taken up again; a finished one is kept until `rm -r runs/bench` or another RUN=folder.
 bench: setup
 	@$(BIN)/mann-bench run quick --out $(RUN) $$(test -f $(RUN)/run.json && echo --resume)
-	@$(BIN)/mann-bench report $(RUN)
+	@$(BIN)/mann-bench report $(RUN) $(if $(FORMAT),--format $(FORMAT))
 
 gpu:
 	@PYTHON=$(PYTHON) .ci/gpu $(STAGES)
@@ -56,18 +57,22 @@ gpu-bundle: setup
 paper: setup
 	@$(BIN)/mann-bench run paper --out $(PAPER) $$(test -f $(PAPER)/run.json && echo --resume) || test $$? = 1
 	@$(BIN)/mann-bench claims $(PAPER)
-	@$(BIN)/mann-bench report $(PAPER)
+	@$(BIN)/mann-bench report $(PAPER) $(if $(FORMAT),--format $(FORMAT))
 
 # What docs/results holds of a class of machines; MACHINE names it.
 results: setup
 	@test -n "$(MACHINE)" || { echo "make results: expected MACHINE=a-name-for-this-class-of-machines, as amd-epyc-2-threads" >&2; exit 2; }
-	@$(MAKE) bench RUN=docs/results/quick-$(MACHINE)
-	@$(MAKE) paper PAPER=docs/results/paper-$(MACHINE)
+	@$(MAKE) bench RUN=docs/results/quick-$(MACHINE) FORMAT=png
+	@$(MAKE) paper PAPER=docs/results/paper-$(MACHINE) FORMAT=png
 
 # What docs/results keeps beside the data; its .gitignore leaves out the rest of a report.
 pages: setup
 	@for run in $$(dirname docs/results/*/run.json); do rm -rf $$run/report/plots; $(BIN)/mann-bench report $$run --format png || exit; done
 	@$(MAKE) numbers
+
+# Whether the committed Markdown is what the code makes of the data, and whether all pages can be made.
+check-pages: setup
+	@$(BIN)/python -m tests.published.pages
 
 numbers: setup
 	@$(BIN)/python -m tests.published.formats

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from tests.published.numbers import MARKED, NUMBERS, PAGES, ROOT, computed, filled
+from tests.published.pages import differences
 from tests.published.results import RESULTS, curve, reached, times_as_many
 
 PAGE = " ".join(MARKED.sub(r"\2", (RESULTS / "README.md").read_text()).split())
@@ -32,6 +33,15 @@ def test_a_wrong_number_is_replaced_and_a_right_one_keeps_its_line_breaks():
     right = f"a <!-- data: ntm-rate -->{computed('ntm-rate').replace(' ', chr(10))}<!-- end --> b"
     assert filled(right) == right
     assert filled("a <!-- data: ntm-rate -->1 B\na slot<!-- end --> b") == f"a <!-- data: ntm-rate -->{computed('ntm-rate')}<!-- end --> b"
+
+
+def test_a_page_that_is_not_what_the_code_makes_is_found(tmp_path):
+    for folder, text in (("kept/a/report", "one\ntwo\n"), ("kept/b/report", "one\n"), ("made/a", "one\nthree\n")):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "report.md").write_text(text)
+    found = differences(tmp_path / "kept", tmp_path / "made")
+    assert [line for line in found if line in ("-two", "+three")] == ["-two", "+three"]
+    assert found[-1] == f"{tmp_path / 'kept/b/report/report.md'}: the site has no such page"
 
 
 def test_results_hold_data_and_what_their_markdown_shows():

@@ -18,14 +18,20 @@ def report(
     x: Annotated[
         str, typer.Option(metavar="FIELD", help="plot measurements against N, T, B, W, R, K, H or threads; default: N if it varies")
     ] = "",
-    formats: Annotated[str, typer.Option("--format", help="files of the plots of measurements: png, svg, pdf, tex (a table)")] = "png,svg",
-    columns: Annotated[int, typer.Option(help="width of these plots, in columns of a paper: 1 (3.5 inches) or 2 (7.16)")] = 2,
+    formats: Annotated[
+        str | None, typer.Option("--format", help="also write static plots: png, svg, pdf; tex is a table of measurements")
+    ] = None,
+    columns: Annotated[int, typer.Option(help="width of plots of measurements, in columns of a paper: 1 (3.5 inches) or 2 (7.16)")] = 2,
 ) -> None:
-    """Write one self-contained HTML page, Markdown, CSV and plots from stored results."""
+    """Write one self-contained HTML page, Markdown, CSV and, with --format, static plots from stored results."""
+    from mann_bench.reports.html.plot_files import FORMATS, PlotFiles
     from mann_bench.reports.pages import write_reports
-    from mann_bench.reports.scaling.figures import PlotFiles
 
     files = PlotFiles(tuple(split_names(formats)), columns)
+    if formats is not None and not files.formats:
+        raise UsageError(f"--format: expected some of {', '.join(FORMATS)}, as png,pdf; got none; leave it out for no static plots")
+    if columns != PlotFiles().columns and not files.formats:
+        raise UsageError(f"--columns {columns}: expected --format too, as it is the width of the plots that this writes, as --format pdf")
     for run in runs:
         if run.is_file():
             raise UsageError(f"report: expected the folder of a run, got the file {str(run)!r}; its folder is {str(run.parent)!r}")

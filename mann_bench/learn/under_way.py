@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from mann_bench.data.store import load_records
 from mann_bench.data.units import format_slots
 from mann_bench.learn.record import LEARNING, CurvePoint, LearningCase, LearningResult
@@ -64,6 +62,8 @@ def runs_under_way(folder: Path, finished: Mapping[str, LearningResult]) -> tupl
 
 def _read(path: Path) -> UnderWay | None:
     """What a checkpoint says of its run; None if it cannot be read, as one that is removed meanwhile."""
+    import torch  # takes seconds, which a report of finished runs does not need
+
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         case = LearningCase.model_validate(checkpoint["case"])

@@ -7,11 +7,15 @@ Four times a step at one N: dense and sparse, each step by step in torch and as 
     both             dense time step by step in torch / native sparse time = implementation of the dense model x sparsity
 """
 
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from mann_bench.reports.analysis.ratios import DENSE_TWINS
+
+Row = Mapping[Hashable, Any]  # of the frame of results: a case
 
 
 @dataclass(frozen=True)
@@ -89,36 +93,41 @@ class Gain:
 def gains(frame: pd.DataFrame) -> list[Gain]:
     """Take apart every gain whose sides the frame has: same run, setting, N and conditions; of models without options."""
     measured = frame[(frame["status"] == "ok") & frame["step_ms_median"].notna() & (frame["options"] == "")]
-    found = []
-    for (setting, *_), part in measured.groupby(["setting", "slots", "run", "conditions"], sort=False):
-        plain = part[part["variant"] == "plain"]
-        for _, sparse in plain[(plain["ran_kernels"] == "native") & plain["model"].isin(list(DENSE_TWINS))].iterrows():
-            for model in DENSE_TWINS[sparse["model"]]:
-                dense = part[part["model"] == model]
-                if len(dense):
-                    own = plain[(plain["model"] == sparse["model"]) & (plain["index"] == sparse["index"])]
-                    found.append(
-                        Gain(
-                            str(setting),
-                            int(sparse["slots"]),
-                            model,
-                            str(sparse["model"]),
-                            str(sparse["index"]),
-                            _step(dense.sort_values("step_ms_median", kind="stable").iloc[0]),
-                            _step(sparse),
-                            _on_torch(dense[dense["variant"] == "plain"]),
-                            _on_torch(own),
-                        )
-                    )
+    alike: dict[tuple[Any, ...], list[Row]] = {}
+    for row in measured.to_dict("records"):
+        alike.setdefault((row["setting"], row["slots"], row["run"], row["conditions"]), []).append(row)
+    found = [gain for rows in alike.values() for gain in _gains(rows)]
     return sorted(found, key=lambda gain: (gain.setting, gain.dense_model, gain.sparse_model, gain.index, gain.slots))
 
 
-def _on_torch(rows: pd.DataFrame) -> Step | None:
+def _gains(rows: list[Row]) -> Iterator[Gain]:
+    """The gains among cases that differ in model, variant, index and kernels only."""
+    plain = [row for row in rows if row["variant"] == "plain"]
+    for sparse in plain:
+        if sparse["ran_kernels"] != "native":
+            continue
+        for model in DENSE_TWINS.get(sparse["model"], ()):
+            dense = [row for row in rows if row["model"] == model]
+            if dense:
+                own = [row for row in plain if (row["model"], row["index"]) == (sparse["model"], sparse["index"])]
+                yield Gain(
+                    str(sparse["setting"]),
+                    int(sparse["slots"]),
+                    model,
+                    str(sparse["model"]),
+                    str(sparse["index"]),
+                    _step(min(dense, key=lambda row: float(row["step_ms_median"]))),
+                    _step(sparse),
+                    _on_torch(row for row in dense if row["variant"] == "plain"),
+                    _on_torch(own),
+                )
+
+
+def _on_torch(rows: Iterable[Row]) -> Step | None:
     """The case among the rows that ran step by step in torch."""
-    torch = rows[rows["ran_kernels"] == "torch"]
-    return _step(torch.iloc[0]) if len(torch) else None
+    return next((_step(row) for row in rows if row["ran_kernels"] == "torch"), None)
 
 
-def _step(row: pd.Series) -> Step:
+def _step(row: Row) -> Step:
     median, low, high = (float(row[f"step_ms_{part}"]) for part in ("median", "ci_low", "ci_high"))
     return Step(str(row["curve"]), str(row["ran_kernels"]), str(row["case_id"]), median, low, high)

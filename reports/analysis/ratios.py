@@ -3,19 +3,23 @@
 The twins of a sparse model are the dense models it approximates. The twin of a native kernel is the plain torch code.
 """
 
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import optimize
 
 from mann_bench.data.registry import BUILT_INS
 from mann_bench.data.units import format_slots, round_slots
-from mann_bench.reports.analysis.scaling import DRAWS, Floats, Growth, value
+from mann_bench.reports.analysis.scaling import DRAWS, Floats, Growth, values
 from mann_bench.reports.data.frame import without_run
-from mann_bench.reports.data.quantity import TIME
+from mann_bench.reports.data.quantity import INTERVAL_WIDTH, TIME
 
+Row = Mapping[Hashable, Any]  # of the frame of results: a case
+Curve = dict[int, Row]  # the cases of a curve in one setting, by N
+
+BISECTIONS = 50  # of a range of log N: to the last digit
 MAX_EXTRAPOLATION = 64  # how far beyond the largest N measured a fit is trusted, as a factor
 DENSE_TWINS = {"sam": ("ntm", "dam"), "sdnc": ("dnc",)}  # Rae et al. compare SAM with NTM and DAM, SDNC with DNC
 
@@ -95,7 +99,7 @@ def ratios(frame: pd.DataFrame, baseline: str = "") -> list[Ratio]:
     pairs = []
     for setting, subject, twin in _pairs(frame, baseline):
         for n in _shared(subject, twin):
-            a, b = subject.loc[n], twin.loc[n]
+            a, b = subject[n], twin[n]
             pairs.append(
                 Ratio(
                     setting,
@@ -128,10 +132,10 @@ def crossovers(frame: pd.DataFrame, times: dict[tuple[str, str], Growth], baseli
         shared = _shared(subject, twin)
         if not shared:
             continue
-        names = (setting, str(subject["curve"].iloc[0]), str(twin["curve"].iloc[0]))
-        a, b = subject.loc[shared], twin.loc[shared]
-        gain = np.log(b["step_ms_median"].to_numpy() / a["step_ms_median"].to_numpy())
-        errors = np.hypot(TIME.measured_errors(a).to_numpy(), TIME.measured_errors(b).to_numpy())
+        names = (setting, str(_first(subject)["curve"]), str(_first(twin)["curve"]))
+        (a, a_low, a_high), (b, b_low, b_high) = (_times(curve, shared) for curve in (subject, twin))
+        gain = np.log(b / a)
+        errors = np.hypot(np.log(a_high / a_low), np.log(b_high / b_low)) / INTERVAL_WIDTH
         noise = np.random.default_rng(0).standard_normal((DRAWS, len(shared)))
         low, high = np.quantile(_overtakes(shared, gain + errors * noise), (0.025, 0.975), method="nearest")
         slots = float(_overtakes(shared, gain[None])[0])
@@ -159,64 +163,89 @@ def _expected(subject: Growth | None, twin: Growth | None, after: int) -> tuple[
     if subject is None or twin is None:
         return None
     orders = (subject.order, twin.order)
-    resampled = [_crossing(orders, coefficients, after) for coefficients in zip(subject.resampled, twin.resampled, strict=True)]
-    best = _crossing(orders, (np.array(subject.coefficients), np.array(twin.coefficients)), after)
-    if best is None:
+    best = float(_crossings(orders, (np.array([subject.coefficients]), np.array([twin.coefficients])), after)[0])
+    if np.isinf(best):
         return None
-    low, high = np.quantile([slots or np.inf for slots in resampled], (0.025, 0.975), method="nearest")
+    low, high = np.quantile(_crossings(orders, (subject.resampled, twin.resampled), after), (0.025, 0.975), method="nearest")
     return best, float(min(low, best)), float(max(high, best))
 
 
-def _crossing(orders: tuple[str, str], coefficients: tuple[Floats, Floats], after: int) -> float | None:
-    """The N at which the second curve rises above the first."""
+def _crossings(orders: tuple[str, str], coefficients: tuple[Floats, Floats], after: int) -> Floats:
+    """The N [draws] at which the second curve rises above the first, by bisection of log N; infinite where it does not.
 
-    def gain(log_n: float) -> float:
-        subject, twin = (value(order, terms, 2.0**log_n) for order, terms in zip(orders, coefficients, strict=True))
+    Args:
+        coefficients: of both curves, [draws, terms].
+    """
+
+    def gains(log_n: Floats) -> Floats:
+        subject, twin = (values(order, terms, np.exp2(log_n)) for order, terms in zip(orders, coefficients, strict=True))
         return twin - subject
 
-    first, last = np.log2(after), np.log2(after * MAX_EXTRAPOLATION)
-    return float(2.0 ** optimize.brentq(gain, first, last)) if gain(first) < 0 < gain(last) else None
+    draws = len(coefficients[0])
+    low, high = np.full(draws, np.log2(after)), np.full(draws, np.log2(after * MAX_EXTRAPOLATION))
+    crosses = (gains(low) < 0) & (gains(high) > 0)
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        behind = gains(middle) < 0
+        low, high = np.where(behind, middle, low), np.where(behind, high, middle)
+    return np.where(crosses, np.exp2((low + high) / 2), np.inf)
 
 
 def _interval(slots: float, low: float, high: float) -> str:
     return f"{round_slots(slots)} [{round_slots(low)}, {round_slots(high)}]"
 
 
-def _pairs(frame: pd.DataFrame, baseline: str) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
-    """(setting, rows of the curve, rows of its twin), the rows indexed by N."""
+def _pairs(frame: pd.DataFrame, baseline: str) -> list[tuple[str, Curve, Curve]]:
+    """Setting, curve and twin of every pair."""
     measured = frame[(frame["status"] == "ok") & frame["step_ms_median"].notna()]
-    pairs = []
-    for setting, part in measured.groupby("setting", sort=False):
-        curves = [curve.drop_duplicates("slots").set_index("slots", drop=False) for _, curve in part.groupby("curve", sort=False)]
+    settings: dict[str, dict[str, Curve]] = {}
+    for row in measured.to_dict("records"):
+        settings.setdefault(str(row["setting"]), {}).setdefault(str(row["curve"]), {}).setdefault(int(row["slots"]), row)
+    pairs: list[tuple[str, Curve, Curve]] = []
+    for setting, of_setting in settings.items():
+        curves = list(of_setting.values())
         if baseline:
-            pairs += [(str(setting), *pair) for pair in _against(baseline, curves)]
+            pairs += [(setting, *pair) for pair in _against(baseline, curves)]
             continue
         by_kind: dict[tuple[str, ...], list[int]] = {}  # numbers of the curves that are twins of some kind of curve
         for number, curve in enumerate(curves):
-            first = curve.iloc[0]
+            first = _first(curve)
             by_kind.setdefault(("dense", first["run"], first["model"]), []).append(number)
             if first["ran_kernels"] == "torch":
                 by_kind.setdefault(("plain", *_same_but_kernels(first)), []).append(number)
         for subject in curves:
-            pairs += [(str(setting), subject, curves[number]) for number in sorted(_twins(subject.iloc[0], by_kind))]
+            pairs += [(setting, subject, curves[number]) for number in sorted(_twins(_first(subject), by_kind))]
     return pairs
 
 
-def _against(baseline: str, curves: list[pd.DataFrame]) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+def _first(curve: Curve) -> Row:
+    return next(iter(curve.values()))
+
+
+def _times(curve: Curve, slots: list[int]) -> tuple[Floats, Floats, Floats]:
+    """Time of a step at some N: medians, and the ends of their intervals."""
+    columns = (TIME.column, TIME.low, TIME.high)
+    median, low, high = (np.array([curve[n][column] for n in slots], dtype=float) for column in columns)
+    return median, low, high
+
+
+def _against(baseline: str, curves: list[Curve]) -> list[tuple[Curve, Curve]]:
     """Each curve with the baseline of its run; models that are not built in come first."""
-    of_run = {curve["run"].iloc[0]: curve for curve in curves if without_run(curve["curve"].iloc[0]) == baseline}
-    others = [curve for curve in curves if without_run(curve["curve"].iloc[0]) != baseline and curve["run"].iloc[0] in of_run]
-    others.sort(key=lambda curve: curve["model"].iloc[0] in BUILT_INS)
-    return [(curve, of_run[curve["run"].iloc[0]]) for curve in others]
+    firsts = list(map(_first, curves))
+    of_run = {first["run"]: curve for first, curve in zip(firsts, curves, strict=True) if without_run(first["curve"]) == baseline}
+    others = [
+        curve for first, curve in zip(firsts, curves, strict=True) if without_run(first["curve"]) != baseline and first["run"] in of_run
+    ]
+    others.sort(key=lambda curve: _first(curve)["model"] in BUILT_INS)
+    return [(curve, of_run[_first(curve)["run"]]) for curve in others]
 
 
-def _shared(subject: pd.DataFrame, twin: pd.DataFrame) -> list[Any]:
+def _shared(subject: Curve, twin: Curve) -> list[int]:
     """The N at which both were measured under the same conditions."""
-    both = sorted(set(subject.index) & set(twin.index))
-    return [n for n in both if subject.loc[n, "conditions"] == twin.loc[n, "conditions"]]
+    return [n for n in sorted(set(subject) & set(twin)) if subject[n]["conditions"] == twin[n]["conditions"]]
 
 
-def _twins(subject: pd.Series, by_kind: dict[tuple[str, ...], list[int]]) -> set[int]:
+def _twins(subject: Row, by_kind: dict[tuple[str, ...], list[int]]) -> set[int]:
     """The curves timed in the same run that are the dense models of a sparse one, or the plain kernels of the same model."""
     kinds: list[tuple[str, ...]] = [("dense", subject["run"], model) for model in DENSE_TWINS.get(str(subject["model"]), ())]
     if subject["ran_kernels"] != "torch":
@@ -224,5 +253,5 @@ def _twins(subject: pd.Series, by_kind: dict[tuple[str, ...], list[int]]) -> set
     return {number for kind in kinds for number in by_kind.get(kind, ())}
 
 
-def _same_but_kernels(curve: pd.Series) -> tuple[str, ...]:
+def _same_but_kernels(curve: Row) -> tuple[str, ...]:
     return tuple(curve[name] for name in ("run", "model", "variant", "options", "index"))

@@ -11,11 +11,11 @@ does not give an interval of no width.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import optimize
 
 from mann_bench.reports.data.quantity import Quantity
 
@@ -71,14 +71,14 @@ class Growth:
 
     def at(self, slots: float) -> float:
         """Return the fitted value at N = `slots`."""
-        return value(self.order, np.array(self.coefficients), slots)
+        return float(values(self.order, np.array([self.coefficients]), np.array([slots]))[0])
 
     @cached_property
     def resampled(self) -> Floats:
         """Coefficients [DRAWS, terms] of a parametric bootstrap: fits to points drawn anew within their errors."""
         random = np.random.default_rng(0)
         n, y, errors = (np.array(part) for part in (self.slots, self.values, self.errors))
-        return _fit_many(self.order, n, y * np.exp(errors * random.standard_normal((DRAWS, len(n)))), errors)
+        return _fit_many(self.order, n, y * np.exp(errors * random.standard_normal((DRAWS, len(n)))), errors)[0]
 
     def largest_within(self, limit: float) -> tuple[float, float, float] | None:
         """Return the N at which the fitted curve reaches a limit, with its 95% interval; infinite if never, None if it starts above."""
@@ -125,7 +125,7 @@ def fit_growth(slots: pd.Series, values: pd.Series, errors: pd.Series | float) -
     ]
     best = min(scores[order] for order in plausible)
     chosen = [order for order in plausible if scores[order] <= best + BIC_MARGIN]
-    coefficients = tuple(map(float, fits[chosen[0]][0]))
+    coefficients = tuple(float(f"{part:.12g}") for part in fits[chosen[0]][0])  # further digits are rounding errors, other ones elsewhere
     return Growth(chosen[0], coefficients, tuple(chosen[1:]), *(tuple(map(float, part)) for part in (n, y, sigma)))
 
 
@@ -144,25 +144,28 @@ def _terms(order: str, n: Floats) -> Floats:
 
 def _fit(order: str, n: Floats, y: Floats, sigma: Floats) -> tuple[Floats, float]:
     """Fit by non-negative least squares of relative residuals: (coefficients, chi squared)."""
-    weighted = _terms(order, n) / (y * sigma)[:, None]
-    scale = np.linalg.norm(weighted, axis=0)  # columns of N^2 and of 1 differ by many orders of magnitude
-    solution, norm = optimize.nnls(weighted / scale, 1 / sigma)
-    return solution / scale, float(norm) ** 2
+    coefficients, chi2 = _fit_many(order, n, y[None], sigma)
+    return coefficients[0], float(chi2[0])
 
 
-def _fit_many(order: str, n: Floats, y: Floats, sigma: Floats) -> Floats:
-    """As `_fit`, for many y [draws, points] at once: coefficients [draws, terms]. Up to two terms are solved in closed form."""
-    if len(ORDERS[order]) > 2:
-        return np.stack([_fit(order, n, values, sigma)[0] for values in y])
+def _fit_many(order: str, n: Floats, y: Floats, sigma: Floats) -> tuple[Floats, Floats]:
+    """As `_fit`, for many y [draws, points] at once: coefficients [draws, terms], chi squared [draws].
+
+    The best of the plain least squares on each set of terms of which none comes out negative: with three terms at most, there are seven.
+    """
     weighted = _terms(order, n) / (y * sigma)[:, :, None]
-    squares = np.einsum("dpi,dpj->dij", weighted, weighted)
-    right = np.einsum("dpi,p->di", weighted, 1 / sigma)
-    alone = right / np.einsum("dii->di", squares)  # each term without the other
-    if len(ORDERS[order]) == 1:
-        return np.asarray(alone)
-    both = np.linalg.solve(squares, right[:, :, None])[:, :, 0]
-    negative = both < 0  # at most one of the two is, because all values are positive: without it the other is the best
-    return np.where(negative, 0.0, np.where(negative[:, ::-1], alone, both))
+    scale = np.linalg.norm(weighted, axis=1)  # columns of N^2 and of 1 differ by many orders of magnitude
+    scaled, target = weighted / scale[:, None, :], 1 / sigma
+    squares, right = np.swapaxes(scaled, 1, 2) @ scaled, target @ scaled
+    best, least = np.zeros(right.shape), np.full(len(y), np.inf)
+    terms = range(right.shape[1])
+    for kept in (list(some) for size in range(1, len(terms) + 1) for some in combinations(terms, size)):
+        tried = np.zeros(right.shape)
+        tried[:, kept] = np.linalg.solve(squares[:, kept][:, :, kept], right[:, kept, None])[:, :, 0]
+        chi2 = np.square((scaled @ tried[:, :, None])[:, :, 0] - target).sum(axis=1)
+        better = (tried >= 0).all(axis=1) & (chi2 < least)
+        best, least = np.where(better[:, None], tried, best), np.where(better, chi2, least)
+    return best / scale, least
 
 
 def _share(order: str, coefficients: Floats, slots: float) -> float:
@@ -183,9 +186,9 @@ def _criterion(chi2: float, points: int, parameters: int) -> float:
     return float((PRIOR + points) * np.log1p(chi2 / PRIOR) + parameters * np.log(points))
 
 
-def value(order: str, coefficients: Floats, slots: float) -> float:
-    """Return the value at N = `slots` of the curve with these coefficients."""
-    return float((_terms(order, np.array([slots])) @ coefficients).item())
+def values(order: str, coefficients: Floats, slots: Floats) -> Floats:
+    """Return the values [curves] of curves with these coefficients [curves, terms], each at its own N [curves]."""
+    return np.asarray((_terms(order, slots) * coefficients).sum(axis=1))
 
 
 def _solve(order: str, coefficients: Floats, limit: float) -> Floats:

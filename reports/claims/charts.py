@@ -7,8 +7,8 @@ from typing import NamedTuple
 import altair
 
 from mann_bench.reports.claims.claim import LEARNING, UNITS, Claim, ClaimVerdict
+from mann_bench.reports.html.colors import INK
 from mann_bench.reports.html.interactive import BYTES, Interactive, Row, above_zero, finished, number, only
-from mann_bench.reports.html.plots import INK
 from mann_bench.reports.html.rows import Rows, span_of, ticks_in
 
 COLORS = {"not reproduced": "#b00020", "exceeded": "#08407a", "reproduced": "#0a6bcc", "not decided": "#b8860b"}

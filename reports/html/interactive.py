@@ -7,10 +7,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from mann_bench.data.kept import kept_text
 
 if TYPE_CHECKING:
     import altair
@@ -76,11 +79,14 @@ def script_json(content: object) -> str:
 
 @cache
 def vega_scripts() -> str:
-    """Bundle the scripts of Vega, Vega-Lite and Vega-Embed for a page without a network, which takes seconds."""
+    """Return Vega, Vega-Lite and Vega-Embed for a page without a network; to bundle them takes seconds, so they are kept."""
     import vl_convert
 
-    scripts = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # whose stub lacks the default
-    return scripts.replace("</script", "<\\/script")
+    def bundle() -> str:
+        scripts = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # whose stub lacks the default
+        return scripts.replace("</script", "<\\/script")
+
+    return kept_text(f"vega-of-vl-convert-{version('vl-convert-python')}.js", bundle)
 
 
 def finished(chart: "altair.LayerChart | altair.FacetChart | altair.Chart", height: "int | altair.Step" = HEIGHT) -> dict[str, Any]:
@@ -96,7 +102,7 @@ def finished(chart: "altair.LayerChart | altair.FacetChart | altair.Chart", heig
             symbolOpacity=1,
             labelFontSize=12,
         )
-        .configure_axis(labelFontSize=12, titleFontSize=12, labelOverlap=True)
+        .configure_axis(labelFontSize=12, titleFontSize=12, labelOverlap="greedy", labelSeparation=6)
         .configure_view(stroke=None)
         .configure_title(anchor="start")
     )

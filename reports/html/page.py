@@ -1,13 +1,12 @@
-"""Write pages: figures as files and as SVG, templates filled, the environment of a run as lines."""
+"""Write pages: templates filled, the environment of a run as lines."""
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 
 import jinja2
-from matplotlib.figure import Figure
 
 from mann_bench import __version__
 from mann_bench.data.conditions import Environment
@@ -15,18 +14,9 @@ from mann_bench.data.files import write_atomically
 from mann_bench.data.text import defused, one_line, shortened
 from mann_bench.data.units import format_bytes
 from mann_bench.reports.data.frame import NamedRun
-from mann_bench.reports.html.plots import save, svg_element
 from mann_bench.reports.html.table import LONG
 
 OWN_CELL = re.compile(r"[-+]?[\d.,]+( \w+)?|-")  # a number with its unit, or nothing measured: no formula although it may begin like one
-
-
-class Plot(NamedTuple):
-    """A figure to be shown on a page; `key` is the stem of its files."""
-
-    key: str
-    title: str
-    figure: Figure
 
 
 class Link(NamedTuple):
@@ -34,16 +24,6 @@ class Link(NamedTuple):
 
     title: str
     path: str
-
-
-def save_plots(plots: Iterable[Plot], out: Path, *, where: str, suffix: str = "") -> list[dict[str, str]]:
-    """Write each plot to `out/plots/KEY+suffix.{svg,png}`; return title (with `where` appended), SVG and PNG path for the templates."""
-    (out / "plots").mkdir(parents=True, exist_ok=True)
-    shown = []
-    for key, title, figure in plots:
-        svg = svg_element(save(figure, out / "plots" / (key + suffix)))
-        shown.append({"title": f"{title}, {where}", "svg": svg, "file": f"plots/{key}{suffix}.png"})
-    return shown
 
 
 def write_page(path: Path, context: Mapping[str, object]) -> Path:

@@ -7,9 +7,9 @@ curves' ends; where they are too long for that, below it. They cannot overlap: e
 
 import math
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -21,10 +21,11 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from mann_bench.reports.html.plots import FAINT, INK, MARKERS, STYLE, literal, log_y, set_y_ticks
+from mann_bench.reports.html.colors import FAINT, INK
+from mann_bench.reports.html.panel_data import Axis, Multiples, Panel
+from mann_bench.reports.html.plot_files import WIDTHS
+from mann_bench.reports.html.plots import MARKERS, STYLE, literal, log_y, set_y_ticks
 
-WIDTHS = {1: 3.5, 2: 7.16}  # of a figure in inches, by the columns of a paper that it takes
-MOST_CURVES = 6  # of a panel
 SEABORN_DASHES = {"-": "", "--": (4, 2), ":": (1, 1.5), "-.": (5, 1.5, 1, 1.5)}
 FONT = 7.5  # points
 NAME_FONT = FontProperties(family="DejaVu Sans", weight="bold", size=FONT - 0.5)
@@ -36,66 +37,6 @@ LEAST_WIDTH = 1.3  # of axes, in inches
 STYLE_OF_PANELS: Any = {**seaborn.axes_style("ticks"), **seaborn.plotting_context("paper"), **STYLE, "font.size": FONT} | {
     f"{part}.labelsize": FONT for part in ("axes", "xtick", "ytick")
 }
-
-
-class Axis(NamedTuple):
-    """A title, how a value is written, and the base of the powers at which a logarithmic axis has ticks; 0 for a linear axis.
-
-    `ticks`: the values that have a tick, as many as fit; none for powers of the base.
-    """
-
-    title: str
-    text: Callable[[float], str]
-    base: int = 10
-    ticks: tuple[float, ...] = ()
-
-
-class Look(NamedTuple):
-    """How a curve is drawn, and its label: the name and a remark below it."""
-
-    color: str
-    dashes: str
-    name: str
-    remark: str = ""
-
-
-@dataclass(frozen=True)
-class Panel:
-    """Curves that are drawn together.
-
-    Attributes:
-        rows: a row a case, with `curve`, `x`, `y`, `low`, `high`, `case_id` and `warned`; sorted by x within a curve.
-        looks: by curve.
-        group: panels with the same one show the curves of each other in grey.
-        steps: points (x, y) that are joined by a line in steps.
-    """
-
-    title: str
-    rows: pd.DataFrame
-    looks: Mapping[str, Look]
-    group: str = ""
-    steps: tuple[tuple[float, float], ...] = ()
-
-
-@dataclass(frozen=True)
-class Multiples:
-    """A figure: panels with common axes.
-
-    Attributes:
-        note: says what is not shown.
-        one: draw a line at 1.
-        joined: whether lines lead from point to point of a curve.
-    """
-
-    key: str
-    title: str
-    subtitle: str
-    x: Axis
-    y: Axis
-    panels: tuple[Panel, ...]
-    note: str = ""
-    one: bool = False
-    joined: bool = True
 
 
 @matplotlib.rc_context(STYLE_OF_PANELS)
@@ -131,6 +72,7 @@ def draw(multiples: Multiples, columns: int = 2) -> Figure:
         bottom = height - top - (row + 1) * (over + panel_height) - sum(under[:row])
         axes = figure.add_axes((left / width, bottom / height, panel_width / width, panel_height / height))
         axes.set_title(literal("\n".join(title)), loc="left", fontsize=FONT, fontweight="bold", pad=3)
+        axes.set(xlabel=multiples.x.title, ylabel=multiples.y.title)  # before seaborn draws, which makes all ticks to find titles
         _set_scales(axes, multiples, rows)
         _draw_panel(
             axes, panel, [other for other in multiples.panels if other is not panel and other.group == panel.group], multiples.joined
@@ -138,8 +80,8 @@ def draw(multiples: Multiples, columns: int = 2) -> Figure:
         if multiples.one:
             axes.axhline(1, color=INK, linewidth=0.8)
         _set_ticks(axes, multiples, panel_width)
-        axes.set_xlabel(multiples.x.title)
-        axes.set_ylabel(multiples.y.title if column == 0 else "")
+        if column:
+            axes.set_ylabel("")
         axes.yaxis.set_label_coords((0.13 - LEFT) / panel_width, 0.5)
         _label(axes, panel, (panel_width, panel_height), beside, multiples.joined)
     return figure
@@ -165,8 +107,10 @@ def _wrapped(text: str, width: float) -> list[str]:
     return lines
 
 
+@cache
 def _text_width(text: str) -> float:
-    return float(TextPath((0, 0), literal(text), prop=NAME_FONT).get_extents().x1) / 72 if text.strip() else 0.0
+    """Width in inches: where the outlines of its letters end, whose outermost points are points of the path."""
+    return float(TextPath((0, 0), literal(text), prop=NAME_FONT).vertices[:, 0].max()) / 72 if text.strip() else 0.0
 
 
 def _fitted(text: str, width: float) -> str:

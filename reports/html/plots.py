@@ -1,4 +1,4 @@
-"""What all plots share: style, colours, markers, labels at the ends of curves, and files that are equal for equal results."""
+"""What all static plots share: style, markers, labels at the ends of curves, and files that are equal for equal results."""
 
 import io
 import math
@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
-import numpy as np
 import pandas as pd
-import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -17,11 +15,8 @@ from matplotlib.scale import SymmetricalLogTransform
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FixedLocator, LogLocator
 
-# Dark on white. Any two are at least 20 CIE units apart for normal, red-blind and green-blind readers (seaborn's palette: 13).
-COLORS = {"lstm": "#8a8a8a", "ntm": "#d1490c", "dam": "#006b4a", "dnc": "#4a1008", "sam": "#0a6bcc", "sdnc": "#080859"}
-OTHER_COLORS = ("#7a1fa2", "#8c8c0e", "#a01a6b", "#333333")  # for a user's models
-INK, FAINT = "#1c1c1c", "#666666"
-DASHES = {"plain": "-", "checkpointed": "--", "compiled": ":", "graph": "-."}
+from mann_bench.reports.html.colors import FAINT
+
 MARKERS = "os^DvPX*<>"
 LABEL_HEIGHT = 0.055  # as a fraction of the height of the axes
 LABELS_AT = 1.09  # in widths of the axes, from their left
@@ -64,36 +59,6 @@ def literal(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def colors_of(frame: pd.DataFrame) -> dict[str, str]:
-    """Choose the colour of each curve, the same in every plot of a report.
-
-    A built-in model has its own colour. Its variants share it and differ in dashes; its options, indexes and kernels, and the same model
-    in several runs, have shades of it. Everything else has a colour by its place among all that is no built-in.
-    """
-    names = frame.drop_duplicates("curve")
-    colors: dict[str, str] = {}
-    others = names[~names["model"].isin(list(COLORS))]
-    keys = list(dict.fromkeys(_kind_of_color(row) for _, row in others.iterrows()))
-    palette = OTHER_COLORS if len(keys) <= len(OTHER_COLORS) else seaborn.husl_palette(len(keys), l=0.45).as_hex()
-    for _, row in others.iterrows():
-        colors[str(row["curve"])] = palette[keys.index(_kind_of_color(row))]
-    for model, rows in names[names["model"].isin(list(COLORS))].groupby("model", sort=False):
-        keys = list(dict.fromkeys(_kind_of_color(row) for _, row in rows.iterrows()))
-        shades = seaborn.light_palette(COLORS[str(model)], len(keys) + 2, reverse=True).as_hex()  # the last two are nearly white
-        for _, row in rows.iterrows():
-            colors[str(row["curve"])] = shades[keys.index(_kind_of_color(row))]
-    return colors
-
-
-def _kind_of_color(row: pd.Series) -> tuple[str, ...]:
-    return str(row["model"]), str(row["options"]), str(row["kernels"]), str(row["index"]), str(row["run"])
-
-
-def color_of(model: str, number: int) -> str:
-    """Return the model's colour, the same in every plot; a user's model gets one by its number in the plot."""
-    return COLORS.get(model, OTHER_COLORS[number % len(OTHER_COLORS)])
-
-
 def log_y(axes: Axes, values: Sequence[float] | pd.Series) -> None:
     """Make the y axis logarithmic. If a value is 0, zero is a marked line below the smallest value above it."""
     positive = [value for value in values if value > 0]
@@ -120,21 +85,6 @@ def set_y_ticks(axes: Axes, base: float) -> None:
         axes.yaxis.set_major_locator(FixedLocator([low * step**i for i in (1, 2, 3)]))
     else:
         axes.yaxis.set_major_locator(LogLocator(base=base, numticks=9))
-
-
-def mark_cases(axes: Axes, x: Any, y: Any, color: str, number: int, case_ids: Sequence[str] | pd.Series, warned: Any) -> None:
-    """Draw points that link to the rows of their cases in the page.
-
-    Args:
-        number: picks the marker.
-        warned: whether the case of each point has a warning, which a ring around it shows.
-    """
-    urls = [f"#case-{case_id}" for case_id in case_ids]
-    ringed = np.asarray(warned, dtype=bool)
-    if ringed.any():
-        xs, ys = np.asarray(x, dtype=float)[ringed], np.asarray(y, dtype=float)[ringed]
-        axes.scatter(xs, ys, s=60, facecolors="none", edgecolors=FAINT, linewidths=0.8, zorder=2.9)
-    axes.scatter(x, y, s=24, color=color, marker=MARKERS[number % len(MARKERS)], zorder=3, linewidths=0.6, edgecolors="white", urls=urls)
 
 
 def label_ends(axes: Axes, ends: list[CurveEnd]) -> None:
@@ -198,12 +148,3 @@ def to_svg(figure: Figure) -> str:
 def svg_element(svg: str) -> str:
     """Return the `<svg>` element of an SVG file, to stand inside a page."""
     return svg[svg.index("<svg") :]
-
-
-@styled
-def save(figure: Figure, stem: Path) -> str:
-    """Write `stem.svg` and `stem.png`; return the text of the former. Drawing is what takes most of a page's time."""
-    svg = to_svg(figure)
-    stem.with_suffix(".svg").write_text(svg, encoding="utf-8")
-    figure.savefig(stem.with_suffix(".png"), dpi=180, metadata={"Software": None})
-    return svg

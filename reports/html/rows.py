@@ -9,8 +9,8 @@ from typing import Any
 
 import altair
 
+from mann_bench.reports.html.colors import INK
 from mann_bench.reports.html.interactive import ROW_HEIGHT, Row
-from mann_bench.reports.html.plots import INK
 
 SHAPES = ("circle", "triangle-right", "triangle-left", "diamond", "square", "cross", "triangle-down")
 
@@ -25,9 +25,14 @@ def ticks_in(low: float, high: float, base: int = 10) -> list[float]:
     """Return up to about eight ticks of a logarithmic axis: powers of the base, and what lies between where there are few."""
     first, last = math.floor(math.log(low, base)), math.ceil(math.log(high, base))
     step = max(1, math.ceil((last - first) / 8))
-    parts = (1, 2, 5) if base == 10 and last - first <= 3 else (1,)
-    found = [part * float(base) ** power for power in range(first, last + 1, step) for part in parts]
-    return [value for value in found if low <= value <= high]
+    finer = ((1, 2, 5), (1, 1.5, 2, 3, 5, 7)) if base == 10 and last - first <= 3 else ((1,),)
+    inside: list[float] = []
+    for parts in finer:
+        found = (part * float(base) ** power for power in range(first, last + 1, step) for part in parts)
+        inside = [value for value in found if low <= value <= high]
+        if len(inside) > 2:
+            break
+    return inside
 
 
 class Rows:

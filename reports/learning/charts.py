@@ -9,14 +9,14 @@ import numpy as np
 
 from mann_bench.data.units import format_duration
 from mann_bench.learn.under_way import UnderWay
+from mann_bench.reports.html.colors import INK
 from mann_bench.reports.html.interactive import DURATION, Interactive, Row, above_zero, chooser, finished, only
-from mann_bench.reports.html.plots import FAINT, INK
 from mann_bench.reports.html.rows import span_of, ticks_in
 from mann_bench.reports.learning.experiments import Experiment, X, Y
-from mann_bench.reports.learning.plots import MIN_LOSS, styled_curves
+from mann_bench.reports.learning.looks import MIN_LOSS, vega_looks
+from mann_bench.reports.learning.outcome_charts import goal_chart, instance_chart
 
 MOST_POINTS = 80  # of a line
-VEGA_LINES = {"-": [1, 0], "--": [6, 3], ":": [2, 2], "-.": [6, 2, 2, 2]}
 TIMES = (0.1, 1, 10, 60, 600, 3600, 36_000, 360_000)  # ticks of a logarithmic axis of seconds
 ALONG = {"sequences": "training sequences", "wall_s": "training time"}
 OF = {"level": "level of the curriculum", "loss": "loss, bits"}
@@ -27,8 +27,13 @@ Layers = altair.LayerChart | altair.FacetChart  # what altair types layers as
 
 def make_charts(experiment: Experiment, number: int) -> list[Interactive]:
     """Make the charts of an experiment that have something to show; `number` tells them from those of other experiments."""
-    charts = [_training(experiment, number), _levels(experiment, number)]
-    return [chart for chart in charts if chart.rows]
+    charts = [
+        _training(experiment, number),
+        goal_chart(experiment, number),
+        _levels(experiment, number),
+        instance_chart(experiment, number),
+    ]
+    return [chart for chart in charts if chart is not None and chart.rows]
 
 
 def under_way_chart(runs: Sequence[UnderWay]) -> Interactive:
@@ -52,7 +57,7 @@ def under_way_chart(runs: Sequence[UnderWay]) -> Interactive:
 
 def _training(experiment: Experiment, number: int) -> Interactive:
     rows = list(_training_rows(experiment))
-    names, color, dash = _looks(experiment)
+    names, color, dash = vega_looks(experiment)
     offered = {key: text for key, text in OF.items() if any(row["of"] == key for row in rows)}
     of, along = chooser("of", "shown", offered or OF), chooser("along", "against", ALONG)
     seeds = chooser("seeds", "seeds", SEEDS)
@@ -121,7 +126,7 @@ def _levels(experiment: Experiment, number: int) -> Interactive:
     measured = experiment.evaluations.dropna(subset="error")
     measured = measured[measured["group"] == -1]
     rows: list[Row] = []
-    names, color, dash = _looks(experiment, chance=True)
+    names, color, dash = vega_looks(experiment, chance=True)
     if measured["level"].nunique() > 1:
         for place, curve in enumerate(experiment.curves):
             trained = experiment.trained_level(curve)
@@ -165,16 +170,6 @@ def _levels(experiment: Experiment, number: int) -> Interactive:
     note = "Medians; a vertical line reaches from the lowest to the highest seed. Hollow: beyond what the curve was trained on."
     specification = finished(layers.properties(title="Errors on held-out sequences"))
     return Interactive(f"levels-{number}", f"Errors on held-out sequences: {experiment.title}", specification, rows, note)
-
-
-def _looks(experiment: Experiment, *, chance: bool = False) -> tuple[list[str], altair.Color, altair.StrokeDash]:
-    """Names, colours and dashes of the curves, and with `chance` those of the best guess that saw nothing."""
-    looks = [(curve.name, color, VEGA_LINES[line]) for curve, color, line in styled_curves(experiment.curves) if curve.trained]
-    names = [name for name, _, _ in looks]
-    looks += [("chance", FAINT, [4, 3])] if chance and "chance" not in names else []
-    domain, colors, dashes = [look[0] for look in looks], [look[1] for look in looks], [look[2] for look in looks]
-    color = altair.Color("curve:N", scale=altair.Scale(domain=domain, range=colors), title=None)
-    return names, color, altair.StrokeDash("curve:N", scale=altair.Scale(domain=domain, range=dashes), title=None)
 
 
 def _axis(channel: Any, field: str, parameter: str, rows: Sequence[Row], *, log: bool, label: str) -> Any:

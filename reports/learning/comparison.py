@@ -4,12 +4,14 @@ A seed that did not reach the goal is censored: it needs more than it was traine
 hold 1. With fewer than MIN_SEEDS seeds no interval of a median can be one of 95%, and nothing is decided.
 """
 
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from mann_bench.reports.learning.experiments import Curve, Floats, ToGoal, median_of, resampled_medians
+
+if TYPE_CHECKING:
+    from scipy.stats import CensoredData
 
 MIN_SEEDS = 6  # the range of n values misses their median with probability 2 / 2^n: below 5% from n = 6 on
 
@@ -67,6 +69,8 @@ def log_rank(base: Curve, subject: Curve) -> float | None:
     """p of the log-rank test that both reach the goal alike in sequences; None where nothing can be tested."""
     if not base.trained or not subject.trained:
         return None
+    from scipy import stats  # takes a second, which a report without training runs does not need
+
     with np.errstate(all="ignore"):  # 0 / 0 where no seed reached the goal, or all did at the last moment
         p = float(stats.logrank(_sample(base), _sample(subject)).pvalue)
     return p if np.isfinite(p) else None
@@ -74,14 +78,18 @@ def log_rank(base: Curve, subject: Curve) -> float | None:
 
 def not_at_goal(curve: Curve) -> list[Step]:
     """Kaplan-Meier estimate of the share of seeds that are not at the goal, from (0, 1) to the last seed's end."""
+    from scipy import stats
+
     estimate = stats.ecdf(_sample(curve)).sf
     steps = [Step(float(x), float(share)) for x, share in zip(estimate.quantiles, estimate.probabilities, strict=True)]
     return [Step(0.0, 1.0), *steps]
 
 
-def _sample(curve: Curve) -> stats.CensoredData:
+def _sample(curve: Curve) -> "CensoredData":
+    from scipy.stats import CensoredData
+
     values, reached = _reached_or_limit(curve, "sequences")
-    return stats.CensoredData.right_censored(values, ~reached)
+    return CensoredData.right_censored(values, ~reached)
 
 
 def _reached_or_limit(curve: Curve, what: ToGoal) -> tuple[Floats, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The learning report: sentences first, then for each experiment its plots and tables. One HTML file, Markdown, CSV, SVG and PNG."""
+"""The learning report: sentences first, then for each experiment its plots and tables. One HTML file, Markdown, CSV, and plots."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,24 +11,25 @@ from mann_bench.learn.record import furthest
 from mann_bench.learn.under_way import UnderWay, load_stored, runs_under_way
 from mann_bench.reports.data.frame import environments, write_csv
 from mann_bench.reports.html.interactive import Interactive, can_draw, scripted
-from mann_bench.reports.html.page import Link, environment_lines, save_plots, write_page
+from mann_bench.reports.html.page import Link, environment_lines, write_page
+from mann_bench.reports.html.plot_files import NO_FILES, PlotFiles, ShownPlot, write_plots
 from mann_bench.reports.learning.experiments import Experiment, load_experiments
 from mann_bench.reports.learning.headline import headline
-from mann_bench.reports.learning.plots import draw_all
 from mann_bench.reports.learning.sentences import coverage, sentences, under_way_sentences
 from mann_bench.reports.learning.studies import load_studies
 from mann_bench.reports.learning.study_section import study_sentences, study_table
 from mann_bench.reports.learning.tables import run_table, tables_of, under_way_table, unfinished_table
 
-INTERACTIVE = ("level-", "loss-", "levels")  # how the keys of plots begin that the interactive charts replace on the page
 
-
-def write_learning_page(experiments: Sequence[Experiment], runs: Sequence[Path], out: Path, links: Sequence[Link] = ()) -> Path:
-    """Write learning.html, learning.md, runs.csv, curves.csv, evaluations.csv and plots/ into `out`; return the path of the HTML page.
+def write_learning_page(
+    experiments: Sequence[Experiment], runs: Sequence[Path], out: Path, links: Sequence[Link] = (), files: PlotFiles = NO_FILES
+) -> Path:
+    """Write learning.html, learning.md, runs.csv, curves.csv and evaluations.csv into `out`, and plots/ if asked for; return the HTML page.
 
     Args:
         runs: the folders of the experiments; their environments, and their runs under way, are shown.
         links: other pages about these runs.
+        files: which static plots are written.
     """
     out.mkdir(parents=True, exist_ok=True)  # where there is nothing to plot
     studies, choosing = load_studies(runs), load_experiments(runs, choosing=True)
@@ -36,13 +37,12 @@ def write_learning_page(experiments: Sequence[Experiment], runs: Sequence[Path],
     sections, charts = [], []
     for number, experiment in enumerate(experiments):
         suffix = f"-{number}" if len(experiments) > 1 else ""
-        figures = save_plots(draw_all(experiment), out, where=experiment.title, suffix=suffix)
         of_section = _charts(experiment, number)
         charts += of_section
+        figures = _figures(experiment, suffix, out, files)
         lines, tables = sentences(experiment), tables_of(experiment)
-        inline = [figure for figure in figures if not (of_section and Path(figure["file"]).name.startswith(INTERACTIVE))]
         shown = {"title": experiment.title, "headline": headline(experiment), "sentences": lines, "figures": figures, "tables": tables}
-        sections.append({**shown, "inline": inline, "charts": of_section})
+        sections.append({**shown, "charts": of_section})
     under_way, waiting, unreadable = _under_way(runs)
     going_on = _under_way_chart(under_way) if any(run.curve for run in under_way) and can_draw() else None
     charts += [going_on] if going_on is not None else []
@@ -53,6 +53,7 @@ def write_learning_page(experiments: Sequence[Experiment], runs: Sequence[Path],
         "under_way": under_way_sentences(under_way, waiting, unreadable),
         "under_way_chart": going_on,
         "links": links,
+        "plotted": bool(files.formats),
         "scripted": scripted(charts),
         "studies": [{"title": one_line(study.record.name), "sentences": study_sentences(study)} for study in studies],
         "sections": sections,
@@ -73,6 +74,14 @@ def _charts(experiment: Experiment, number: int) -> list[Interactive]:
     from mann_bench.reports.learning.charts import make_charts
 
     return make_charts(experiment, number)
+
+
+def _figures(experiment: Experiment, suffix: str, out: Path, files: PlotFiles) -> list[ShownPlot]:
+    if can_draw() and not files.formats:
+        return []  # the charts show all, and what draws plots takes long to import
+    from mann_bench.reports.learning.plots import plots_of
+
+    return write_plots(plots_of(experiment, suffix), out, files, inline=not can_draw())
 
 
 def _under_way_chart(runs: Sequence[UnderWay]) -> Interactive:

@@ -1,6 +1,8 @@
 """Plots of training runs: thick lines are medians over seeds; thin ones are seeds, vertical ones reach from the lowest to the highest."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,36 +11,50 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from mann_bench.data.units import format_duration
-from mann_bench.reports.html.page import Plot
-from mann_bench.reports.html.plots import FAINT, INK, MARKERS, CurveEnd, blank, color_of, label_ends, literal, styled
+from mann_bench.reports.html.colors import FAINT, INK
+from mann_bench.reports.html.plot_files import Plot
+from mann_bench.reports.html.plots import MARKERS, STYLE, CurveEnd, blank, label_ends, literal, styled
 from mann_bench.reports.learning.comparison import not_at_goal
-from mann_bench.reports.learning.experiments import Curve, Experiment, X, Y
+from mann_bench.reports.learning.experiments import Experiment, X, Y
+from mann_bench.reports.learning.looks import MIN_LOSS, styled_curves
 
-LINES = ("-", "--", ":", "-.")  # for several curves of one model
-MIN_LOSS = 1e-3  # bits; smaller losses are drawn here
 MIN_SECONDS = 1e-3  # of training; shorter times are drawn here
 DURATIONS = (0.1, 1, 10, 60, 600, 3600, 36_000, 360_000)
 
 
-def draw_all(experiment: Experiment) -> Iterator[Plot]:
-    """Draw every plot that the experiment has data for."""
+def plots_of(experiment: Experiment, suffix: str = "") -> Iterator[Plot]:
+    """Yield every plot that the experiment has data for; `suffix` tells its files from those of other experiments."""
+    for key, title, draw in _drawings(experiment):
+        yield Plot(key + suffix, f"{title}, {experiment.title}", draw, _style)
+
+
+def _style() -> dict[str, Any]:
+    return {**STYLE, "savefig.dpi": 180}
+
+
+def _drawings(experiment: Experiment) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
+    """Key and title of each plot, and what draws it."""
+
+    def training(x: X, y: Y) -> Callable[[], Figure]:
+        return partial(draw_training, experiment, x, y)
+
     if any(curve.trained for curve in experiment.curves):
         if experiment.has_curriculum:
-            yield Plot("level-sequences", "Level against sequences", draw_training(experiment, "sequences", "level"))
-            yield Plot("level-time", "Level against time", draw_training(experiment, "wall_s", "level"))
-        yield Plot("loss-sequences", "Loss against sequences", draw_training(experiment, "sequences", "loss"))
+            yield "level-sequences", "Level against sequences", training("sequences", "level")
+            yield "level-time", "Level against time", training("wall_s", "level")
+        yield "loss-sequences", "Loss against sequences", training("sequences", "loss")
         if not experiment.has_curriculum:  # with a curriculum the loss stays near the threshold
-            yield Plot("loss-time", "Loss against time", draw_training(experiment, "wall_s", "loss"))
+            yield "loss-time", "Loss against time", training("wall_s", "loss")
             if any(len(curve.trained) > 1 for curve in experiment.curves):
-                yield Plot("not-at-goal", "Seeds not at the goal", draw_not_at_goal(experiment))
+                yield "not-at-goal", "Seeds not at the goal", partial(draw_not_at_goal, experiment)
     measured = experiment.evaluations.dropna(subset="error")
     whole = measured[measured["group"] == -1]
     if whole["level"].nunique() > 1:
-        yield Plot("levels", "Errors against level", draw_levels(experiment, whole))
+        yield "levels", "Errors against level", partial(draw_levels, experiment, whole)
     instances = measured[(measured["group"] >= 0) & (experiment.case.task == "omniglot")]
     for level in sorted(instances["level"].unique()):
         title = f"Accuracy by instance, {level} {experiment.unit}"
-        yield Plot(f"instances-{level}", title, draw_instances(experiment, instances[instances["level"] == level], title))
+        yield f"instances-{level}", title, partial(draw_instances, experiment, instances[instances["level"] == level], title)
 
 
 @styled
@@ -201,15 +217,6 @@ def integer_axis(axis: Axis, values: Sequence[int] = ()) -> None:
     axis.set_major_locator(FixedLocator(values) if few else LogLocator(base=2 if high < 600 * max(low, 1) else 8, numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else ""))
     axis.set_minor_locator(NullLocator())
-
-
-def styled_curves(curves: Sequence[Curve]) -> Iterator[tuple[Curve, str, str]]:
-    """Each curve with its colour, by model, and its line style, different for curves of one model."""
-    seen: dict[str, int] = {}
-    for number, curve in enumerate(curves):
-        model = curve.case.model
-        yield curve, color_of(model, number), LINES[seen.setdefault(model, 0) % len(LINES)]
-        seen[model] += 1
 
 
 def _label(figure: Figure, axes: Axes, ends: list[CurveEnd]) -> None:

@@ -9,10 +9,9 @@ import altair
 from mann_bench.data.units import format_bytes
 from mann_bench.measure.ledger import CAUSES
 from mann_bench.measure.profile import Profile
+from mann_bench.reports.html.colors import INK
 from mann_bench.reports.html.interactive import BYTE_TICKS, BYTES, Interactive, Row, above_zero, chooser, finished, only
-from mann_bench.reports.html.plots import INK
-from mann_bench.reports.profile.plots import COLORS, whole_passes
-from mann_bench.reports.profile.series import MEMORY_LINES, memory_lines, moments
+from mann_bench.reports.profile.series import COLORS, MEMORY_LINES, memory_lines, moments, whole_passes
 
 Layers = altair.LayerChart | altair.FacetChart  # what altair types layers as
 HELD = {

@@ -3,17 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from mann_bench.data.text import shortened
 from mann_bench.data.units import format_bytes, format_slots, format_times
 from mann_bench.measure.advice import advise_memory
 from mann_bench.measure.profile import Profile
 from mann_bench.reports.html.interactive import Scripted, can_draw, scripted
 from mann_bench.reports.html.page import Link, write_page
-from mann_bench.reports.html.plots import svg_element, to_svg
 from mann_bench.reports.html.table import LONG
-from mann_bench.reports.profile import plots
 from mann_bench.reports.profile.profiles import colors_by_name, named
 from mann_bench.reports.profile.series import DRIVER, memory_lines
 from mann_bench.reports.profile.tables import ledger_table, phase_table, summary_table
@@ -53,7 +49,7 @@ def write_profiles_page(
             for name, profile in profiles.items()
         ],
         "charts": _charts(profiles),
-        "figures": [] if can_draw() else [(name, svg_element(to_svg(f))) for name, profile in profiles.items() for f in _figures(profile)],
+        "figures": [] if can_draw() else [(name, svg) for name, profile in profiles.items() for svg in _figures(profile)],
         "tables": [summary_table(profiles), ledger_table(profiles), phase_table(profiles)] if profiles else [],
         "files": files,
         "links": links,
@@ -77,10 +73,13 @@ def _charts(profiles: Mapping[str, Profile]) -> Scripted | None:
     return scripted(make_charts(profiles, colors_by_name(profiles)))
 
 
-def _figures(profile: Profile) -> list[Figure]:
-    """The static plots, for a machine without the packages of the charts."""
+def _figures(profile: Profile) -> list[str]:
+    """The static plots as SVG, for a machine without the packages of the charts."""
+    from mann_bench.reports.html.plots import svg_element, to_svg
+    from mann_bench.reports.profile import plots
+
     training = [plots.draw_tape] if profile.case.mode == "train" else []
-    return [draw(profile) for draw in (plots.draw_memory, *training, plots.draw_time, plots.draw_phases)]
+    return [svg_element(to_svg(draw(profile))) for draw in (plots.draw_memory, *training, plots.draw_time, plots.draw_phases)]
 
 
 def headline(profiles: Mapping[str, Profile]) -> str:

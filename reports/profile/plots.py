@@ -12,21 +12,8 @@ from mann_bench.measure.ledger import CAUSES
 from mann_bench.measure.profile import Profile, StepPoint
 from mann_bench.models.phases import PHASES
 from mann_bench.reports.html.plots import STYLE, blank
+from mann_bench.reports.profile.series import COLORS, in_order, points_of, whole_passes
 
-# In stacking order: what is always held at the bottom, what should be 0 on top. Light and dark alternate, to differ without colour.
-COLORS = {
-    "parameters": "#9a9a9a",
-    "gradients": "#d0d0d0",
-    "inputs": "#777777",
-    "memory": "#0a6bcc",
-    "link": "#a8d0f5",
-    "ring_and_usage": "#08407a",
-    "index": "#6fb0c9",
-    "state": "#c9dcea",
-    "tape": "#e08a1e",
-    "workspace": "#f6dfae",
-    "unattributed": "#b00020",
-}
 DIRECTIONS = {"forward": "#0a6bcc", "backward": "#d1490c"}  # and their colours
 
 
@@ -96,22 +83,6 @@ def draw_phases(profile: Profile) -> Figure:
     axes.set_xlabel("% of the pass")
     axes.legend(frameon=False, fontsize=9)
     return figure
-
-
-def whole_passes(profile: Profile) -> bool:
-    """Return whether each point was measured in a separate pass."""
-    return profile.how == "passes of growing length"
-
-
-def points_of(profile: Profile, direction: str) -> list[StepPoint]:
-    """Return the points of a direction by step."""
-    return sorted((point for point in profile.points if point.direction == direction), key=lambda point: point.step)
-
-
-def in_order(profile: Profile) -> list[StepPoint]:
-    """Return the points in order of time: forward, then backward from the last step to the first; of separate passes, forward only."""
-    forward = points_of(profile, "forward")
-    return forward if whole_passes(profile) else forward + points_of(profile, "backward")[::-1]
 
 
 def _label_steps(axes: Axes, profile: Profile, ordered: list[StepPoint]) -> None:

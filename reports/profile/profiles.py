@@ -12,16 +12,8 @@ from mann_bench.data.labels import Labels
 from mann_bench.data.text import one_line
 from mann_bench.measure.ledger import CAUSES
 from mann_bench.measure.profile import Profile
-from mann_bench.reports.html.plots import colors_of
-
-FILE = "profile.json"
-
-
-def folders_of(run: Path) -> list[Path]:
-    """The folders of profiles in a folder of `mann-bench profile`: itself, or one for each of several models; [] if it has none."""
-    if (run / FILE).is_file():
-        return [run]
-    return sorted(path.parent for path in run.glob(f"*/{FILE}"))
+from mann_bench.reports.html.colors import colors_of
+from mann_bench.reports.profile.folders import FILE
 
 
 def load_profiles(folders: Iterable[Path]) -> dict[str, Profile]:

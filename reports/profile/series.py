@@ -6,7 +6,6 @@ from typing import NamedTuple
 from mann_bench.data.units import format_bytes
 from mann_bench.measure.profile import Profile, StepPoint
 from mann_bench.reports.html.interactive import Row
-from mann_bench.reports.profile.plots import in_order, whole_passes
 
 LEDGER, AFTER, WITHIN, DRIVER = (
     "ledger, after the step",
@@ -15,6 +14,20 @@ LEDGER, AFTER, WITHIN, DRIVER = (
     "driver",
 )
 MEMORY_LINES = (LEDGER, AFTER, WITHIN, DRIVER)
+# In stacking order: what is always held at the bottom, what should be 0 on top. Light and dark alternate, to differ without colour.
+COLORS = {
+    "parameters": "#9a9a9a",
+    "gradients": "#d0d0d0",
+    "inputs": "#777777",
+    "memory": "#0a6bcc",
+    "link": "#a8d0f5",
+    "ring_and_usage": "#08407a",
+    "index": "#6fb0c9",
+    "state": "#c9dcea",
+    "tape": "#e08a1e",
+    "workspace": "#f6dfae",
+    "unattributed": "#b00020",
+}
 
 
 class Moment(NamedTuple):
@@ -59,3 +72,19 @@ def driver_readings(profile: Profile) -> Iterator[tuple[Moment, int]]:
     yield from zip(forward, readings[: len(forward)], strict=False)
     if len(shown) > len(forward):
         yield shown[-1], readings[-1]
+
+
+def whole_passes(profile: Profile) -> bool:
+    """Return whether each point was measured in a separate pass."""
+    return profile.how == "passes of growing length"
+
+
+def points_of(profile: Profile, direction: str) -> list[StepPoint]:
+    """Return the points of a direction by step."""
+    return sorted((point for point in profile.points if point.direction == direction), key=lambda point: point.step)
+
+
+def in_order(profile: Profile) -> list[StepPoint]:
+    """Return the points in order of time: forward, then backward from the last step to the first; of separate passes, forward only."""
+    forward = points_of(profile, "forward")
+    return forward if whole_passes(profile) else forward + points_of(profile, "backward")[::-1]

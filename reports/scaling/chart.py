@@ -17,8 +17,8 @@ from mann_bench.reports.analysis.scaling import Growth
 from mann_bench.reports.data.axes import AXES
 from mann_bench.reports.data.frame import setting_texts
 from mann_bench.reports.data.quantity import PASS, PEAK, RECALL, TAPE, TIME
+from mann_bench.reports.html.colors import DASHES
 from mann_bench.reports.html.interactive import number, script_json, vega_scripts
-from mann_bench.reports.html.plots import DASHES
 
 SHOWN = (TIME, TAPE, PASS, PEAK, RECALL)
 FIT_POINTS = 17  # that a fitted curve is drawn through

@@ -1,74 +1,40 @@
-"""Write the static plots of the scaling report, in the formats asked for: PNG for Markdown, SVG, PDF and LaTeX tables for papers."""
+"""The static plots of the scaling report as files: drawn at the width asked for, and as tables for LaTeX."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import pandas as pd
 
-from mann_bench.data.errors import UsageError
-from mann_bench.data.files import write_atomically
-from mann_bench.reports.html.panels import STYLE_OF_PANELS, WIDTHS, Axis, Multiples, Panel, draw
-from mann_bench.reports.html.plots import svg_element, to_svg
+from mann_bench.reports.html.panel_data import Axis, Multiples, Panel
+from mann_bench.reports.html.plot_files import Plot
 
-FORMATS = ("png", "svg", "pdf", "tex")
-UNDATED: dict[str, dict[str, None]] = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 ESCAPES = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
 )
 
 
-@dataclass(frozen=True)
-class PlotFiles:
-    """Which static plots are written: `formats` of `FORMATS`, as wide as so many `columns` of a paper.
-
-    Raises:
-        UsageError: a format or a width that there is not.
-    """
-
-    formats: tuple[str, ...] = ("png", "svg")
-    columns: int = 2
-
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.formats if name not in FORMATS]
-        if unknown or not self.formats:
-            raise UsageError(f"--format: expected some of {', '.join(FORMATS)}, as png,pdf; got {', '.join(unknown) or 'none'}")
-        if self.columns not in WIDTHS:
-            raise UsageError(f"--columns: expected 1 or 2, the columns of a paper that a plot is as wide as; got {self.columns}")
-
-
-def write_figures(figures: Iterable[Multiples], out: Path, files: PlotFiles, inline: bool) -> list[dict[str, str]]:
-    """Write `out/plots/KEY.FORMAT` of each figure.
-
-    Args:
-        inline: whether the page shows the plots, as it does without interactive charts.
-
-    Returns:
-        For the templates, of each figure: title, the `svg` element if it is inline, and `file`, the one that Markdown shows or links to.
-    """
-    (out / "plots").mkdir(parents=True, exist_ok=True)
-    shown = []
+def plots_of(figures: Iterable[Multiples], columns: int) -> Iterator[Plot]:
+    """Yield each figure as a plot that can be drawn, as wide as so many columns of a paper."""
     for figure in figures:
-        stem = out / "plots" / figure.key
-        drawn = draw(figure, files.columns)
-        svg = to_svg(drawn) if inline or "svg" in files.formats else ""
-        for name in files.formats:
-            if name == "svg":
-                write_atomically(stem.with_suffix(".svg"), svg)
-            elif name == "tex":
-                write_atomically(stem.with_suffix(".tex"), to_latex(figure))
-            else:
-                with matplotlib.rc_context(STYLE_OF_PANELS):
-                    drawn.savefig(stem.with_suffix(f".{name}"), metadata=UNDATED[name])
-        best = next(name for name in FORMATS if name in files.formats)
         title = f"{figure.title}, {figure.subtitle}"
-        is_image = "yes" if best in ("png", "svg") else ""
-        shown.append(
-            {"title": title, "svg": svg_element(svg) if inline else "", "file": f"plots/{figure.key}.{best}", "is_image": is_image}
-        )
-    return shown
+        yield Plot(figure.key, title, partial(_draw, figure, columns), _style, partial(to_latex, figure))
+
+
+def _draw(figure: Multiples, columns: int) -> "Figure":
+    from mann_bench.reports.html.panels import draw
+
+    return draw(figure, columns)
+
+
+def _style() -> Any:
+    from mann_bench.reports.html.panels import STYLE_OF_PANELS
+
+    return STYLE_OF_PANELS
 
 
 def to_latex(figure: Multiples) -> str:

@@ -17,8 +17,8 @@ from mann_bench.reports.analysis.ratios import Ratio
 from mann_bench.reports.data.axes import AXES
 from mann_bench.reports.data.frame import setting_texts
 from mann_bench.reports.data.quantity import PASS, PEAK, RECALL, TAPE, TIME, Quantity
-from mann_bench.reports.html.panels import MOST_CURVES, Axis, Look, Multiples, Panel
-from mann_bench.reports.html.plots import DASHES
+from mann_bench.reports.html.colors import DASHES
+from mann_bench.reports.html.panel_data import MOST_CURVES, Axis, Look, Multiples, Panel
 from mann_bench.reports.scaling.analysis import Analysis
 
 MOST_PANELS = 6  # of a figure

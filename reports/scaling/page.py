@@ -1,4 +1,4 @@
-"""The scaling report: sentences first, then plots, tables, environment. One HTML file, Markdown, CSV, SVG and PNG."""
+"""The scaling report: sentences first, then plots, tables, environment. One HTML file, Markdown, CSV, and plots."""
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from mann_bench.reports.data.axes import find_axis
 from mann_bench.reports.data.frame import environments, write_csv
+from mann_bench.reports.html.colors import colors_of
 from mann_bench.reports.html.interactive import can_draw
 from mann_bench.reports.html.page import Link, environment_lines, machine_line, write_page
-from mann_bench.reports.html.plots import colors_of
+from mann_bench.reports.html.plot_files import NO_FILES, PlotFiles, write_plots
 from mann_bench.reports.html.table import Table, shorten
 from mann_bench.reports.scaling.analysis import Analysis
-from mann_bench.reports.scaling.figures import PlotFiles, write_figures
+from mann_bench.reports.scaling.figures import plots_of
 from mann_bench.reports.scaling.multiples import all_multiples
 from mann_bench.reports.scaling.sentences import coverage, headline, sentences
 from mann_bench.reports.scaling.tables import summary, tables
@@ -30,9 +31,9 @@ def write_scaling_page(
     first_tables: Sequence[Table] = (),
     links: Sequence[Link] = (),
     x: str = "",
-    files: PlotFiles | None = None,
+    files: PlotFiles = NO_FILES,
 ) -> Path:
-    """Write report.html, report.md, results.csv and plots/ into `out`; return the path of the HTML page.
+    """Write report.html, report.md, results.csv and, if asked for, plots/ into `out`; return the path of the HTML page.
 
     Args:
         runs: the folders that were analysed; their environments are shown.
@@ -50,7 +51,8 @@ def write_scaling_page(
     colors = colors_of(analysis.frame)
     chart = _chart(analysis, colors, axis)
     multiples = islice(all_multiples(analysis, axis, colors), MOST_PLOTS)
-    figures = write_figures(multiples, out, files or PlotFiles(), inline=chart is None)
+    figures = write_plots(plots_of(multiples, files.columns), out, files, inline=chart is None)
+    out.mkdir(parents=True, exist_ok=True)
     write_csv(analysis.frame.drop(columns=["setting"]), out / "results.csv")
     context = {
         "headline": headline(analysis),
@@ -62,6 +64,7 @@ def write_scaling_page(
         "summaries": {setting: summary(analysis, setting) for setting in analysis.settings},
         "coverage": coverage(analysis),
         "figures": figures,
+        "plotted": bool(files.formats),
         "tables": shorten([table for table in (*first_tables, *tables(analysis)) if table.rows], out),
         "environments": shown_environments,
     }

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from statistics import median
 
+from tests.published.card import CARD_NUMBERS
 from tests.published.formats import budget_table, case_table, key_table, setting_table
 from tests.published.results import (
     MILLION,
@@ -181,6 +182,7 @@ NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in
         "our NTM keeps {:.0f} bytes a slot and step",
         lambda: [case("paper", model="ntm", variant="plain", slots=2**16, batch=1, steps=100)["bytes_per_step"] / 2**16],
     ),
+    **CARD_NUMBERS,
 }
 
 

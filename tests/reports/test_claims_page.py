@@ -10,7 +10,7 @@ from mann_bench.reports.claims.claim import ClaimVerdict, load_claims
 from mann_bench.reports.claims.page import headline, write_claims_page
 from mann_bench.reports.html.rows import ticks_in
 from tests.reports.test_compare import write
-from tests.support.browser import CHROMIUM, EVERY_CHART, use_page
+from tests.support.browser import CHROMIUM, EVERY_CHART, use_page_at
 from tests.support.results import make_result
 
 EVIL = "<script>alert(1)</script>"
@@ -83,10 +83,9 @@ def test_the_command_writes_the_page_that_it_is_asked_for(call, monkeypatch, tmp
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
-@pytest.mark.parametrize("width", [420, 1400])
-def test_claims_in_a_browser(tmp_path, width):
+def test_claims_in_a_browser(tmp_path):
     run = write(tmp_path / "run", [make_result()])
-    seen = use_page(write_claims_page(SOME, [run], tmp_path / "out"), EVERY_CHART, width=width)
-    assert (seen["DRAWN"], seen["TIPS"]) == (["claims-times", "claims-ms", "claims-bytes"], 3)
-    assert all(seen["MARKS"])
-    assert (seen["WIDE"], seen["UNNAMED"], seen["SORTED"]) == (0, 0, "ascending")
+    for seen in use_page_at(write_claims_page(SOME, [run], tmp_path / "out"), EVERY_CHART, (420, 1400)):
+        assert (seen["DRAWN"], seen["TIPS"]) == (["claims-times", "claims-ms", "claims-bytes"], 3)
+        assert all(seen["MARKS"])
+        assert (seen["WIDE"], seen["UNNAMED"], seen["SORTED"]) == (0, 0, "ascending")

@@ -9,7 +9,7 @@ from asv.results import Results
 from mann_bench.data.errors import UsageError
 from mann_bench.reports.history import load_history, write_history
 from mann_bench.reports.site import write_site
-from tests.support.browser import CHROMIUM, EVERY_CHART, use_page
+from tests.support.browser import CHROMIUM, EVERY_CHART, use_page_at
 from tests.support.pages import outside_urls
 from tests.support.results import make_result
 
@@ -71,17 +71,16 @@ def test_the_page_needs_no_network_and_escapes_names(stored, tmp_path):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
-@pytest.mark.parametrize("width", [420, 1400])
-def test_the_page_in_a_browser(stored, tmp_path, width):
+def test_the_page_in_a_browser(stored, tmp_path):
     faint = """
         const clear = [...charts[0].querySelectorAll(".mark-symbol.role-mark path")].filter(point => point.getAttribute("opacity") > 0.5);
         say("CLEAR", clear.length);
     """
-    seen = use_page(write_history(stored, tmp_path), EVERY_CHART + faint, width=width)
-    assert seen["DRAWN"] == ["history-0", "history-1"]
-    assert (all(seen["MARKS"]), seen["TIPS"], seen["CSV"]) == (True, 2, [5, 3])
-    assert seen["CLEAR"] == 2  # of one case, whose name was clicked
-    assert (seen["WIDE"], seen["UNNAMED"], seen["SORTED"]) == (0, 0, "ascending")
+    for seen in use_page_at(write_history(stored, tmp_path), EVERY_CHART + faint, (420, 1400)):
+        assert seen["DRAWN"] == ["history-0", "history-1"]
+        assert (all(seen["MARKS"]), seen["TIPS"], seen["CSV"]) == (True, 2, [5, 3])
+        assert seen["CLEAR"] == 2  # of one case, whose name was clicked
+        assert (seen["WIDE"], seen["UNNAMED"], seen["SORTED"]) == (0, 0, "ascending")
 
 
 def test_a_site_links_the_history(stored, tmp_path):

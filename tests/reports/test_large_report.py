@@ -17,12 +17,11 @@ def written(tmp_path, monkeypatch):
     """Write the report of so many settings of two curves and three sizes; returns its folder and what was drawn."""
     drawn: list[str] = []
 
-    def write_none(figures, out, files, inline):
-        drawn.extend(figure.key for figure in figures)
-        out.mkdir()
+    def write_none(plots, out, files, inline):
+        drawn.extend(plot.key for plot in plots)
         return []
 
-    monkeypatch.setattr(page, "write_figures", write_none)
+    monkeypatch.setattr(page, "write_plots", write_none)
     monkeypatch.setattr(html_table, "MOST_ROWS", 20)
 
     def write(settings):

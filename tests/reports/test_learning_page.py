@@ -14,7 +14,7 @@ from mann_bench.reports.learning.charts import MOST_POINTS, make_charts
 from mann_bench.reports.learning.experiments import load_experiments
 from mann_bench.reports.learning.headline import headline
 from mann_bench.reports.pages import write_learning_report, write_reports
-from tests.support.browser import CHROMIUM, EVERY_CHART, use_page
+from tests.support.browser import CHROMIUM, EVERY_CHART, use_page, use_page_at
 from tests.support.learning import fading, make_run, questions
 from tests.support.results import make_result
 from tests.support.training import make, small_case
@@ -57,7 +57,7 @@ def test_each_seed_is_a_line_of_its_own_and_the_median_another(write):
     rows = [row for row in make_charts(experiment, 0)[0].rows if row["of"] == "loss" and row["along"] == "sequences"]
     assert {row["seed"] for row in rows} == {"0", "1", "median"}
     assert all(sum(row["curve"] == "sam" and row["seed"] == seed for row in rows) <= MOST_POINTS for seed in ("0", "1", "median"))
-    levels = make_charts(experiment, 0)[1].rows
+    levels = {chart.key: chart for chart in make_charts(experiment, 0)}["levels-0"].rows
     at_four = sorted(row["x"] for row in levels if row["level"] == 4 and row["curve"] != "chance")
     assert len(set(at_four)) == 3  # ranges stand beside each other
     assert {row["where"] for row in levels if row["level"] == 12} == {"beyond training", ""}
@@ -122,19 +122,18 @@ def test_a_finished_run_is_not_under_way(checkpointed):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
-@pytest.mark.parametrize("width", [420, 1400])
-def test_learning_in_a_browser(write, tmp_path, width):
+def test_learning_in_a_browser(write, tmp_path):
     curriculum: dict[str, Any] = {"curriculum": "exponential", "levels": (1, 4096), "sequences": None, "seconds": 60}
     runs = [*goal_runs(seeds=2), make_run("sam", **curriculum), make_run("ntm", half=9000, **curriculum)]
     runs.append(make_run("dnc", status="error", reason=EVIL))
     runs.append(make_run("sam", half=1e6, goal=1e-9, levels=(1, 2)))
     page = write_learning_report([write(*runs)], tmp_path / "out")
     assert EVIL not in page.read_text()
-    seen = use_page(page, EVERY_CHART, width=width)
-    assert seen["DRAWN"] == ["training-0", "levels-0", "training-1", "training-2"]
-    assert (all(seen["MARKS"]), seen["TIPS"]) == (True, 4)
-    assert seen["HIGH"] < 600  # nothing lies outside of a chart, as a goal far below all losses would
-    assert (seen["WIDE"], seen["UNNAMED"], seen["SORTED"]) == (0, 0, "ascending")
+    for seen in use_page_at(page, EVERY_CHART, (420, 1400)):
+        assert seen["DRAWN"] == ["training-0", "goal-0", "levels-0", "training-1", "training-2"]
+        assert (all(seen["MARKS"]), seen["TIPS"]) == (True, 5)
+        assert seen["HIGH"] < 600  # nothing lies outside of a chart, as a goal far below all losses would
+        assert (seen["WIDE"], seen["UNNAMED"], seen["SORTED"]) == (0, 0, "ascending")
 
 
 def test_a_run_under_way_without_a_point_of_its_curve_or_of_a_model_that_is_gone_gives_a_page(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 
 from mann_bench.data.units import format_duration
 from mann_bench.learn.record import Evaluation
+from mann_bench.reports.html.plot_files import PlotFiles
 from mann_bench.reports.learning.babi import PAPER_ERRORS
 from mann_bench.reports.learning.comparison import ratio
 from mann_bench.reports.learning.experiments import Curve, load_experiments
@@ -230,7 +231,7 @@ def test_the_papers_cells_agree_with_its_printed_means():
 def test_page_holds_everything(write, tmp_path):
     runs = many_runs()
     folder = write(*runs)
-    page = write_learning_report([folder], tmp_path / "out").read_text()
+    page = write_learning_report([folder], tmp_path / "out", files=PlotFiles(("svg",))).read_text()
     anchors = re.findall(r'id="case-([0-9a-f]{16})"', page)
     assert sorted(anchors) == sorted(run.case_id for run in runs)
     assert set(re.findall(r'href="#case-([0-9a-f]{16})"', page)) <= set(anchors)

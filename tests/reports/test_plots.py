@@ -13,10 +13,12 @@ from mann_bench.cli.app import app
 from mann_bench.data.errors import UsageError
 from mann_bench.reports.data.axes import AXES, find_axis
 from mann_bench.reports.data.frame import load_frame
-from mann_bench.reports.html.panels import MOST_CURVES, WIDTHS, draw
-from mann_bench.reports.html.plots import COLORS, colors_of
+from mann_bench.reports.html.colors import COLORS, colors_of
+from mann_bench.reports.html.panel_data import MOST_CURVES
+from mann_bench.reports.html.panels import draw
+from mann_bench.reports.html.plot_files import WIDTHS, PlotFiles, write_plots
 from mann_bench.reports.scaling.analysis import analyse_frame
-from mann_bench.reports.scaling.figures import PlotFiles, to_latex, write_figures
+from mann_bench.reports.scaling.figures import plots_of, to_latex
 from mann_bench.reports.scaling.multiples import MOST_PANELS, all_multiples
 from tests.support.results import make_result
 
@@ -235,16 +237,62 @@ def test_the_table_for_a_paper_holds_the_numbers_of_the_plot(frame_of):
     assert r"\begin{tabular}{lrrrr}" in table
 
 
+def parsed(latex):
+    """The cells of a LaTeX table by row; AssertionError if an environment, a brace, a dollar sign or a row is not whole."""
+    depth, opened, in_math = 0, [], False
+    text = re.sub(r"^%.*$", "", latex, flags=re.MULTILINE)
+    for token in re.findall(r"\\begin\{\w+\}|\\end\{\w+\}|\\.|[{}$]", text):
+        if token.startswith(r"\begin"):
+            opened.append(token[6:])
+        elif token.startswith(r"\end"):
+            assert opened.pop() == token[4:]
+        elif token in "{}":
+            depth += 1 if token == "{" else -1
+            assert depth >= 0
+        elif token == "$":
+            in_math = not in_math
+    assert (depth, opened, in_math) == (0, [], False)
+    (columns,) = re.findall(r"\\begin\{tabular\}\{([lr]+)\}", text)
+    body = re.sub(r"\\(begin\{tabular\}\{\w+\}|end\{tabular\}|(top|mid|bottom)rule)", "", text)
+    rows = [re.split(r"(?<!\\)&", row) for row in body.split(r"\\")[:-1]]
+    for row in rows:
+        width = sum(int(found.group(1)) if (found := re.search(r"\\multicolumn\{(\d+)\}", cell)) else 1 for cell in row)
+        assert width == len(columns), row
+        for cell in row:
+            outside = re.sub(r"\$.*?\$", "", cell)
+            assert not re.search(r"(?<!\\)[#%_^&~]", outside), cell  # a character that LaTeX would act on
+    return [[cell.strip() for cell in row] for row in rows]
+
+
+def test_a_table_for_a_paper_is_whole_whatever_the_names_are(frame_of):
+    results = [*curve("my:A_%$#{}~^\\B & more"), *curve("sam", index="lsh"), *curve("ntm"), *curve("sam", batch=8)]
+    results = [result.model_copy(update={"recall": 0.5}) for result in results]
+    tables = {figure.key: parsed(to_latex(figure)) for figure in multiples_of(frame_of(*results))}
+    assert {*FOUR, "recall", "front"} <= set(tables)
+    assert [row[1:] for row in tables["time"] if row[0] == "ntm"] == [
+        ["${1}_{0.99}^{1.01}$", "${4}_{3.96}^{4.04}$", "${16}_{15.8}^{16.2}$"]
+    ]
+
+
+@pytest.mark.parametrize("broken", ["{", "$", r"\end{tabular}", r"a & b & c & d & e & f & g \\", "50 % of it & & \\\\"])
+def test_a_table_that_is_not_whole_is_found(frame_of, broken):
+    (table,) = [to_latex(figure) for figure in multiples_of(frame_of(*curve("sam"))) if figure.key == "time"]
+    parsed(table)
+    with pytest.raises((AssertionError, IndexError)):
+        parsed(table.replace("\\midrule", f"\\midrule {broken}", 1))
+
+
 FORMATS = [("png",), ("svg",), ("pdf",), ("tex", "pdf"), ("pdf", "svg", "tex", "png")]
 
 
 @pytest.mark.parametrize(("formats", "shown"), [*zip(FORMATS, ("png", "svg", "pdf", "pdf", "png"), strict=True)])
 def test_the_formats_asked_for_are_written_and_equal_for_equal_results(frame_of, tmp_path, formats, shown):
     figures = multiples_of(frame_of(*curve("sam"), *curve("ntm")))[:2]
-    texts = [write_figures(figures, tmp_path / out, PlotFiles(formats, 1), inline=False) for out in ("one", "two")]
+    texts = [write_plots(plots_of(figures, 1), tmp_path / out, PlotFiles(formats, 1), inline=False) for out in ("one", "two")]
     assert texts[0] == texts[1]
-    assert [text["file"] for text in texts[0]] == [f"plots/memory_per_step.{shown}", f"plots/time.{shown}"]
-    assert [bool(text["is_image"]) for text in texts[0]] == [shown in ("png", "svg")] * 2
+    assert [(text.file, text.is_image) for text in texts[0]] == [
+        (f"plots/{key}.{shown}", shown in ("png", "svg")) for key in ("memory_per_step", "time")
+    ]
     written = sorted((tmp_path / "one" / "plots").iterdir())
     assert {path.suffix[1:] for path in written} == set(formats)
     begins = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF", "tex": b"% "}
@@ -267,7 +315,7 @@ def test_a_report_against_a_field_in_the_format_of_a_paper(tmp_path):
     assert views[0] == ("steps", " selected")
 
 
-@pytest.mark.parametrize(("formats", "columns", "message"), [(("gif",), 2, "got gif"), ((), 2, "got none"), (("png",), 3, "got 3")])
+@pytest.mark.parametrize(("formats", "columns", "message"), [(("gif",), 2, "got gif"), (("png",), 3, "got 3")])
 def test_formats_and_widths_that_there_are_not(formats, columns, message):
     with pytest.raises(UsageError, match=f"expected .* {message}"):
         PlotFiles(formats, columns)

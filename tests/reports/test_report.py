@@ -1,14 +1,19 @@
 """The page: right, complete for awkward results, safe and reproducible."""
 
+import ast
 import csv
+import importlib.util
 import re
+from pathlib import Path
 
 import pytest
 
 from mann_bench.data.errors import UsageError
 from mann_bench.reports.html.page import markdown_cell
+from mann_bench.reports.html.plot_files import PlotFiles
 from mann_bench.reports.pages import write_report, write_reports
 from mann_bench.reports.scaling.analysis import analyse
+from tests.support.learning import make_run
 from tests.support.pages import outside_urls
 from tests.support.results import make_result
 
@@ -33,7 +38,7 @@ def test_verdicts_are_computed_from_the_results_file(run, tmp_path):
     folder = run(*sweep("sam", 0), *sweep("ntm", 1))
     fits = analyse([folder]).fits["memory_per_step"]
     assert {curve: fit.order for (_, curve), fit in fits.items()} == {"sam": "O(1)", "ntm": "O(N)"}
-    page = write_report([folder], tmp_path / "out").read_text()
+    page = write_report([folder], tmp_path / "out", files=PlotFiles(("png", "svg"))).read_text()
     assert "The memory each further step takes does not grow with N for sam; it grows as O(N) for ntm." in page
     assert "The time a step takes does not grow with N for sam; it grows as O(N) for ntm." in page
     assert "sam is 4,096x [4,015, 4,179] as fast as ntm and takes 4,096x less memory a step" in page
@@ -110,7 +115,8 @@ def test_awkward_results_still_give_a_page(run, tmp_path, results):
 
 def test_zero_is_measured(run, tmp_path):
     """Passes that save nothing for backward appear as 0 in plots, tables and sentences."""
-    page = write_report([run(*sweep("lstm", 0), *(r for m in ("sam", "ntm") for r in zeros(m)))], tmp_path / "out").read_text()
+    folder = run(*sweep("lstm", 0), *(r for m in ("sam", "ntm") for r in zeros(m)))
+    page = write_report([folder], tmp_path / "out", files=PlotFiles(("svg",))).read_text()
     plots = {path.name: path.read_text() for path in (tmp_path / "out" / "plots").glob("*.svg")}
     assert "nothing measured" not in "".join(plots.values())
     assert {">0 B<", ">0<"} <= set(re.findall(r">[^<]*<", plots["memory_per_step.svg"]))  # a tick, and what is said of a curve
@@ -189,5 +195,65 @@ def test_runs_whose_folders_have_one_name_are_told_apart(run, tmp_path):
 
 
 def test_recall_is_plotted_where_there_is_one(run, tmp_path):
-    write_report([run(make_result(index="lsh").model_copy(update={"recall": 0.5}))], tmp_path / "out")
-    assert (tmp_path / "out" / "plots" / "recall.svg").is_file()
+    folder = run(make_result(index="lsh").model_copy(update={"recall": 0.5}))
+    write_report([folder], tmp_path / "out", files=PlotFiles(("svg",), drawn=False))
+    assert "](plots/recall.svg)" in (tmp_path / "out" / "report.md").read_text()
+    assert not (tmp_path / "out" / "plots").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"x": "T"}, "--x: expected a folder with measurements .* got training runs only; leave it out"),
+        ({"baseline": "ntm", "files": PlotFiles(("tex",), 1)}, "--baseline, --columns, --format tex: expected a folder with measurements"),
+    ],
+)
+def test_options_about_measurements_are_refused_for_training_runs(tmp_path, options, message):
+    (tmp_path / "learning.jsonl").write_text(make_run().to_line() + "\n")
+    with pytest.raises(UsageError, match=message):
+        write_reports([tmp_path], tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_that_would_do_nothing_are_refused(run, tmp_path, call):
+    folder = run(make_result())
+    done = call("report", folder, "--columns", 1)
+    assert (done.returncode, "--columns 1: expected --format too" in done.stderr) == (2, True)
+    done = call("report", folder, "--format", ",")
+    assert (done.returncode, "--format: expected some of png, svg, pdf, tex" in done.stderr) == (2, True)
+
+
+def test_a_report_says_how_to_get_plots_and_imports_nothing_that_draws_them(run, tmp_path):
+    write_report([run(*sweep("sam", 0))], tmp_path / "out")
+    assert "`mann-bench report --format png` draws plots for this page." in (tmp_path / "out" / "report.md").read_text()
+    assert not (tmp_path / "out" / "plots").exists()
+    assert not {"matplotlib", "seaborn", "scipy", "torch", "altair"} & imported_at_once("mann_bench.reports.pages")
+
+
+def imported_at_once(module):
+    """The packages that a module imports when it is imported itself, by it and by modules of this project."""
+    found, waiting = set(), [module]
+    while waiting:
+        name = waiting.pop()
+        if name in found or not name.startswith("mann_bench"):
+            found.add(name.split(".")[0])
+            continue
+        found.add(name)
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            continue  # a name of a module, and no module
+        for node in ast.parse(Path(spec.origin).read_text()).body:
+            if isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                waiting.append(node.module)
+    return found
+
+
+def test_a_page_without_the_packages_of_charts_shows_plots_and_its_markdown_links_none(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("mann_bench.reports.scaling.page.can_draw", lambda: False)
+    page = write_report([run(make_result("sam"), make_result("sam", 256))], tmp_path / "out").read_text()
+    assert page.count("<svg") == 4
+    assert "Interactive charts need the packages altair and vl-convert-python" in page
+    assert "]()" not in (tmp_path / "out" / "report.md").read_text()
+    assert not (tmp_path / "out" / "plots").exists()

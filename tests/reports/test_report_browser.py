@@ -38,6 +38,8 @@ const rows = () => [...document.querySelectorAll("tr[id^=case-]")].filter(row =>
   await choose("baseline", "ntm");
   say("RATIOS", csv("left").map(row => [row[0], ...[row[2], row[3]].map(Number)]));
   await choose("baseline", "");
+  const ticks = [...document.querySelectorAll("#chart-right .role-axis-label text")].filter(tick => tick.textContent.endsWith("B"));
+  say("TICKS", [ticks.length, new Set(ticks.map(tick => tick.getAttribute("transform"))).size]);
   await choose("view", [...document.getElementById("view").options].at(-1).value);
   say("STEPS", csv("left").map(row => Number(row[2])));
   await choose("only", true); say("ONLY", rows());
@@ -75,6 +77,7 @@ def test_page_in_a_browser(tmp_path):
     ]
     assert sorted(seen["VALUES"]) == [[n, pytest.approx(n / 50)] for n in sorted(sizes)]
     assert sorted(seen["RATIOS"]) == [[model, n, pytest.approx(rate)] for model, rate in (("ntm", 1), ("sam", 2)) for n in sorted(sizes)]
+    assert seen["TICKS"][0] == seen["TICKS"][1] > 0  # of an axis whose values are all the same: none lies on another
     assert sorted(seen["STEPS"]) == [10, 10, 20, 50]
     assert (seen["ONLY"], seen["ALL"]) == (4, 10)
     assert (seen["FAINT"], seen["ISOLATED"]) == (0, 1)

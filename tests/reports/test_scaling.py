@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import optimize
 
-from mann_bench.reports.analysis.scaling import ORDERS, _fit, _fit_many, _terms, fit_growth
+from mann_bench.reports.analysis.scaling import ORDERS, _fit_many, _terms, fit_growth
 
 SLOTS = pd.Series([64, 256, 1024, 4096, 16384, 65536])
 
@@ -82,12 +83,17 @@ def test_an_order_from_three_points_says_so():
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_many_fits_at_once_are_those_one_by_one(order):
+def test_many_fits_at_once_are_those_of_a_solver_one_by_one(order):
     random = np.random.default_rng(2)
     n, sigma = np.array(SLOTS, dtype=np.float64), np.full(len(SLOTS), 0.1)
     last = _terms(order, n)[:, -1]
     planted = 30 + 3 * last / last[-1]
     y = planted * np.exp(0.5 * random.standard_normal((200, len(n))))
-    one_by_one = np.stack([_fit(order, n, values, sigma)[0] for values in y])
-    np.testing.assert_allclose(_fit_many(order, n, y, sigma), one_by_one, rtol=1e-6, atol=1e-12)
+    weighted = [_terms(order, n) / (values * sigma)[:, None] for values in y]
+    scale = [np.linalg.norm(each, axis=0) for each in weighted]
+    solved = [optimize.nnls(each / by, 1 / sigma) for each, by in zip(weighted, scale, strict=True)]
+    one_by_one = np.stack([solution / by for (solution, _), by in zip(solved, scale, strict=True)])
+    coefficients, chi2 = _fit_many(order, n, y, sigma)
+    np.testing.assert_allclose(coefficients, one_by_one, rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(chi2, [norm**2 for _, norm in solved], rtol=1e-9)
     assert order in ("O(1)", "O(N^2)") or (one_by_one == 0).any()

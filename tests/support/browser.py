@@ -4,13 +4,14 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HELPERS = """
 const wait = ms => new Promise(done => setTimeout(done, ms));
-const say = (name, value) => console.log(name + " " + JSON.stringify(value));
+const say = (name, value) => console.log("%d " + name + " " + JSON.stringify(value));
 const until = async test => { for (let tries = 0; !test() && tries < 200; tries++) await wait(50); };
 """
 HARMLESS = ("WARN Infinite extent", 'WARN Dropping "fit-y"')  # a choice that leaves nothing to draw; a chart as high as its rows
@@ -55,35 +56,43 @@ if (head) { head.click(); say("SORTED", head.closest("th").getAttribute("aria-so
 
 
 def use_page(page: Path, script: str, *, width: int = 1400) -> dict[str, Any]:
-    """Run a script in a page, in a copy of it.
+    """Run a script in a copy of a page, in a window so many pixels wide; see `use_page_at`."""
+    (said,) = use_page_at(page, script, (width,))
+    return said
+
+
+def use_page_at(page: Path, script: str, widths: Sequence[int]) -> list[dict[str, Any]]:
+    """Run a script in copies of a page, each in a window of its own width, in one browser: to start one takes longer than a page.
 
     Args:
         script: the body of an asynchronous function; `say(NAME, value)` reports a value, NAME in capitals.
-        width: of the window, in pixels.
+        widths: of the windows, in pixels.
 
     Returns:
-        What was said, by name.
+        What was said, by name, for each width.
 
     Raises:
         AssertionError: the console has anything else: an error, a warning, or a request, which the page forbids itself.
     """
     content, end = page.read_text().rsplit("</body>", 1)
-    copy = page.with_name(f"used-{page.name}")
-    copy.write_text(f"{content}<script>{HELPERS}(async () => {{{script}\nsay('DONE', true);}})();</script></body>{end}")
-    quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-    quiet += [
-        "--disable-component-update",
-        "--disable-sync",
-        "--disable-default-apps",
-        "--disable-extensions",
-        f"--window-size={width},900",
-    ]
-    options = [f"--user-data-dir={page.parent / 'browser'}", "--enable-logging=stderr", "--virtual-time-budget=60000", "--dump-dom"]
-    done = subprocess.run([str(CHROMIUM), *quiet, *options, f"file://{copy}"], capture_output=True, text=True, timeout=240)
-    printed = re.findall(r"CONSOLE[:(].*?\] \"(.*?)\", source", done.stderr)
     assert "default-src 'none'" in content
+    frames = []
+    for number, width in enumerate(widths):
+        copy = page.with_name(f"used-{number}-{page.name}")
+        copy.write_text(f"{content}<script>{HELPERS % number}(async () => {{{script}\nsay('DONE', true);}})();</script></body>{end}")
+        frames.append(f'<iframe src="{copy.name}" style="width:{width}px;height:900px;border:0"></iframe>')
+    shown = page.with_name(f"used-{page.name}")
+    shown.write_text(f'<!doctype html><body style="margin:0">{"".join(frames)}</body>')
+    quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    quiet += ["--disable-component-update", "--disable-sync", "--disable-default-apps", "--disable-extensions"]
+    options = [f"--user-data-dir={page.parent / 'browser'}", "--enable-logging=stderr", "--virtual-time-budget=60000", "--dump-dom"]
+    window = f"--window-size={max(widths)},{900 * len(widths)}"
+    done = subprocess.run([str(CHROMIUM), *quiet, window, *options, f"file://{shown}"], capture_output=True, text=True, timeout=240)
+    printed = re.findall(r"CONSOLE[:(].*?\] \"(.*?)\", source", done.stderr)
     printed = [line for line in printed if not line.startswith(HARMLESS)]
-    assert all(re.match("[A-Z]+ ", line) and not re.match("(WARN|ERROR) ", line) for line in printed), printed
-    said = {name: json.loads(value) for name, _, value in (line.partition(" ") for line in printed)}
-    assert said.get("DONE") is True, printed
+    assert all(re.match(r"\d [A-Z]+ ", line) for line in printed), printed
+    said: list[dict[str, Any]] = [{} for _ in widths]
+    for number, name, value in (line.split(" ", 2) for line in printed):
+        said[int(number)][name] = json.loads(value)
+    assert all(each.get("DONE") is True for each in said), printed
     return said

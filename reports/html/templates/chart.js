@@ -1,6 +1,8 @@
 // Draws the charts of a page from its JSON: picks the rows of the chosen view and quantity, divides by the baseline, calls Vega.
 const page = JSON.parse(document.getElementById("content").textContent);
 const control = name => document.getElementById(name);
+const casesOf = new Map(), fitOf = new Map(page.fits.map(fit => [[fit.view, fit.quantity, fit.curve].join("\n"), fit]));
+for (const one of page.cases) for (const view of one.in) casesOf.has(view) ? casesOf.get(view).push(one) : casesOf.set(view, [one]);
 const slots = n => [["G", 2 ** 30], ["M", 2 ** 20], ["k", 2 ** 10]].reduce((text, [unit, size]) => text || (n >= size && n % size === 0 ? n / size + unit : ""), "") || String(n);
 const bytes = n => [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]].reduce((text, [unit, size]) => text || (Math.abs(n) >= size ? (n / size).toPrecision(3) + " " + unit : ""), "") || n.toPrecision(3) + " B";
 
@@ -11,7 +13,7 @@ function powers(rows, base) {
 }
 
 function rowsOf(view, quantity, baseline) {
-  const axis = view.split("|")[0], cases = page.cases.filter(c => c.in.includes(view));
+  const axis = view.split("|")[0], cases = casesOf.get(view) || [];
   const at = new Map(cases.filter(c => c.curve === baseline).map(c => [c[axis], c.values[quantity]]));
   const text = value => baseline ? value.toPrecision(3) + "x" : page.quantities[quantity].bytes ? bytes(value) : value.toPrecision(4);
   return cases.flatMap(c => {
@@ -23,7 +25,7 @@ function rowsOf(view, quantity, baseline) {
       [y, low, high] = [by / y, bLow / high, bHigh / low];
     }
     if (y === null || (control("log").checked && y <= 0)) return [];
-    const fit = page.fits.find(f => f.view === view && f.curve === c.curve && f.quantity === quantity);
+    const fit = fitOf.get([view, quantity, c.curve].join("\n"));
     return [{x: c[axis], y, low, high, curve: c.curve, label: c.label, case: c.case, href: "#case-" + c.case, warnings: c.warnings, shown: text(y),
              interval: low === high ? "counted" : text(low) + " to " + text(high), order: fit ? fit.order : ""}];
   });
@@ -42,9 +44,13 @@ async function draw(side) {
   specification.title = {text: baseline ? `${about.title}: times less than ${baseline}` : about.title, anchor: "start"};
   specification.layer = specification.layer.filter(layer => fits.length || !(layer.data && layer.data.name === "fits"));
   const inBytes = about.bytes && !baseline, xs = [...new Set(rows.map(row => row.x))].sort((a, b) => a - b);
+  const ys = rows.flatMap(row => [row.low, row.high]), base = inBytes ? 4 : 10, [least, most] = [Math.min(...ys), Math.max(...ys)];
+  const flat = log && least === most, ends = flat ? [least / base, most * base] : [least, most];  // one value has no logarithmic axis of its own
+  const ticks = powers(ends.map(end => ({low: end, high: end})), base).filter(tick => !flat || (ends[0] <= tick && tick <= ends[1]));
   for (const {encoding: {x, y}} of specification.layer) {
-    Object.assign(x, {title: page.axes[axis], axis: {values: xs, labelExpr: "slots(datum.value)", labelOverlap: true, grid: false}});
-    Object.assign(y, {title: baseline ? "times" : about.axis, axis: {...(log ? {values: powers(rows, inBytes ? 4 : 10)} : {}), ...(inBytes ? {labelExpr: "bytes(datum.value)"} : {})}});
+    Object.assign(x, {title: page.axes[axis], axis: {values: xs, labelExpr: "slots(datum.value)", labelOverlap: "greedy", labelSeparation: 6, grid: false}});
+    Object.assign(y, {title: baseline ? "times" : about.axis, axis: {...(log ? {values: ticks} : {}), ...(inBytes ? {labelExpr: "bytes(datum.value)"} : {})}});
+    if (flat) y.scale = {...y.scale, domain: ends};
   }
   const drawn = await vegaEmbed("#chart-" + side, specification, {
     renderer: "svg", actions: {export: true, source: false, compiled: false, editor: false}, expressionFunctions: {slots, bytes}});
@@ -52,10 +58,14 @@ async function draw(side) {
   const fields = ["curve", "label", "x", "y", "low", "high", "order", "case", "warnings"], quoted = value => `"${String(value).replaceAll('"', '""')}"`;
   const csv = [fields, ...rows.map(row => fields.map(name => row[name]))].map(line => line.map(quoted).join(",")).join("\n");
   Object.assign(control("csv-" + side), {href: "data:text/csv;charset=utf-8," + encodeURIComponent(csv), download: quantity + ".csv"});
-  const shown = new Set(page.cases.filter(c => c.in.includes(view)).map(c => "case-" + c.case));
-  for (const row of document.querySelectorAll("tr[id^=case-]")) row.hidden = control("only").checked && !shown.has(row.id);
+}
+function filterRows() {
+  const shown = new Set((casesOf.get(control("view").value) || []).map(one => "case-" + one.case)), only = control("only").checked;
+  for (const row of document.querySelectorAll("tr[id^=case-]")) if (row.hidden !== (only && !shown.has(row.id))) row.hidden = !row.hidden;
 }
 const drawAll = () => Promise.all([draw("left"), draw("right")]);
-for (const name of ["view", "left", "right", "baseline", "log", "fit", "only"]) control(name).addEventListener("change", drawAll);
+for (const side of ["left", "right"]) control(side).addEventListener("change", () => draw(side));
+for (const name of ["view", "baseline", "log", "fit"]) control(name).addEventListener("change", drawAll);
+for (const name of ["view", "only"]) control(name).addEventListener("change", filterRows);
 addEventListener("hashchange", () => { const row = document.getElementById(location.hash.slice(1)); if (row) row.hidden = false; });
 drawAll();
