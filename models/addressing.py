@@ -17,14 +17,16 @@ from mann_bench.kernels.reference import EPSILON, row_norms
 from mann_bench.models.row_products import dot_rows, score_rows, sum_over_rows
 
 
-def content_weights(memory: Tensor, keys: Tensor, strengths: Tensor) -> Tensor:
+def content_weights(memory: Tensor, keys: Tensor, strengths: Tensor, absent: Tensor | None = None) -> Tensor:
     """Compute the softmax over rows of strength times cosine similarity ([N] eq 5, 6; [D] C(M, k, beta)).
 
     memory [B, N, W], keys [B, R, W], strengths [B, R] -> [B, R, N]. Norms contain an epsilon: zero rows and keys have similarity 0.
+    absent bool [B, N]: rows that have no weight.
     """
     scale = strengths / row_norms(keys)
     similarity = score_rows(keys * scale.unsqueeze(-1), memory)
-    return torch.softmax(similarity / row_norms(memory).unsqueeze(1), dim=-1)
+    scores = similarity / row_norms(memory).unsqueeze(1)
+    return torch.softmax(scores if absent is None else scores.masked_fill(absent.unsqueeze(1), -torch.inf), dim=-1)
 
 
 def interpolate(weights: Tensor, previous: Tensor, gate: Tensor) -> Tensor:

@@ -1,14 +1,16 @@
 """DAM: Dense Access Memory, SAM's dense twin (Rae et al. 2016, section 3.2): the same writes, with read weights over all rows."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from mann_bench.kernels.sequence import dense
+from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.models.addressing import content_weights
 from mann_bench.models.dense_native import DenseInputs
 from mann_bench.models.mann import DenseMANN, check_at_least
@@ -25,8 +27,30 @@ class DAMMemory(State):
     usage: Tensor  # [B, N]
     read_weights: Tensor  # [B, R, N]
     num_candidates: int  # rows 0..num_candidates-1 were written since reset: unwritten rows have usage 0, so they are used in row order
+    candidates: Tensor | None = None  # [B] int64 the same of each element, where they differ; num_candidates is the most
 
     ledger_causes: ClassVar[Mapping[str, str]] = {"memory": "memory", "usage": "ring_and_usage"}
+
+    def each_candidates(self) -> Tensor:
+        """The candidates of each element, int64 [B]."""
+        if self.candidates is not None:
+            return self.candidates
+        return torch.full((len(self.memory),), self.num_candidates, dtype=torch.int64, device=self.memory.device)
+
+    def with_candidates(self, candidates: Tensor) -> Self:
+        """The same with other candidates."""
+        low, high = (int(end) for end in candidates.aminmax())
+        return dataclasses.replace(self, num_candidates=high, candidates=candidates if low < high else None)
+
+    def put(self, elements: Tensor, other: Self) -> Self:
+        candidates = self.each_candidates().index_copy(0, elements, other.each_candidates())
+        plain = dataclasses.replace(self, candidates=None), dataclasses.replace(other, candidates=None)
+        return super(DAMMemory, plain[0]).put(elements, plain[1]).with_candidates(candidates)
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        candidates = torch.cat([part.each_candidates() for part in parts])
+        return super().join([dataclasses.replace(part, candidates=None) for part in parts]).with_candidates(candidates)
 
 
 class DAM(DenseMANN[DAMMemory]):
@@ -92,12 +116,18 @@ class DAM(DenseMANN[DAMMemory]):
 
     def native_inputs(self, memory: DAMMemory) -> DenseInputs:
         sizes = {"write_heads": self.write_heads, "strength": int(self.strength), "num_candidates": memory.num_candidates}
-        discount = memory.usage.new_full((1,), self.discount)
-        return DenseInputs([memory.memory, memory.read_weights, memory.usage], sizes, {"discount": discount})
+        constants = {"discount": memory.usage.new_full((1,), self.discount)}
+        if memory.candidates is not None:
+            constants["counts"] = memory.candidates
+        return DenseInputs([memory.memory, memory.read_weights, memory.usage], sizes, constants)
 
-    def memory_after(self, memory: DAMMemory, steps: int, states: list[Tensor]) -> DAMMemory:
+    def memory_after(self, memory: DAMMemory, steps: int, states: list[Tensor], lengths: Lengths | None) -> DAMMemory:
         rows, read_weights, usage = states
-        return DAMMemory(rows, usage, read_weights, min(self.slots, memory.num_candidates + steps * self.write_heads))
+        if lengths is None and memory.candidates is None:
+            return DAMMemory(rows, usage, read_weights, min(self.slots, memory.num_candidates + steps * self.write_heads))
+        written = self.write_heads * (steps if lengths is None else torch.tensor(lengths.each, device=rows.device))
+        candidates = (memory.each_candidates() + written).clamp_max(self.slots)
+        return DAMMemory(rows, usage, read_weights, 0).with_candidates(candidates)
 
     def access(self, interface: Tensor, memory: DAMMemory) -> tuple[Tensor, DAMMemory]:
         """Run one step: write, then read the new memory (eq 4-9 with dense weights)."""
@@ -115,13 +145,16 @@ class DAM(DenseMANN[DAMMemory]):
         with phase("write"):
             rows = wipe_and_add(memory.memory, unused, write_weights, values.unflatten(1, (writers, width)))
 
-        num_candidates = min(self.slots, memory.num_candidates + writers)
+        num_candidates, candidates, absent = min(self.slots, memory.num_candidates + writers), memory.candidates, None
+        if candidates is not None:
+            candidates = (candidates + writers).clamp_max(self.slots)
+            absent = torch.arange(num_candidates, device=rows.device) >= candidates.unsqueeze(1)
         with phase("addressing"):
-            candidate_weights = content_weights(rows[:, :num_candidates], queries.unflatten(1, (self.heads, width)), beta)
+            candidate_weights = content_weights(rows[:, :num_candidates], queries.unflatten(1, (self.heads, width)), beta, absent)
             read_weights = functional.pad(candidate_weights, (0, self.slots - num_candidates))
             usage = self.discount * memory.usage + (write_weights.sum(1) + read_weights.sum(1)).detach()
         with phase("read"):
-            return read_rows(read_weights, rows), DAMMemory(rows, usage, read_weights, num_candidates)
+            return read_rows(read_weights, rows), DAMMemory(rows, usage, read_weights, num_candidates, candidates)
 
     def least_used(self, usage: Tensor) -> Tensor:
         """Choose a different row for each write head, the least used first, ties to the lowest row: usage [B, N] -> int64 [B, V]."""

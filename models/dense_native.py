@@ -10,6 +10,7 @@ from torch import Tensor
 from mann_bench.kernels.native import call
 from mann_bench.kernels.native.layout import Build
 from mann_bench.kernels.sequence.dense import DensePass, Kind, dense_sequence
+from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.models import layers
 from mann_bench.models.layers import Layered, choose
 from mann_bench.models.state import ControllerState, MANNState
@@ -40,7 +41,7 @@ class NativeDense(Layered, Protocol):
     def native_inputs(self, memory: Any) -> DenseInputs:
         """Name the states and sizes of a pass that starts from this memory."""
 
-    def memory_after(self, memory: Any, steps: int, states: list[Tensor]) -> Any:
+    def memory_after(self, memory: Any, steps: int, states: list[Tensor], lengths: Lengths | None) -> Any:
         """Make the memory after the pass from its states."""
 
 
@@ -59,7 +60,7 @@ def choose_for(model: NativeDense) -> str:
     return choose(model.kernels, why_not(model))
 
 
-def run(model: NativeDense, x: Tensor, state: MANNState[Any]) -> tuple[Tensor, MANNState[Any]]:
+def run(model: NativeDense, x: Tensor, state: MANNState[Any], lengths: Lengths | None = None) -> tuple[Tensor, MANNState[Any]]:
     """Run `MANN.run` as one native call: x [T, B, X] -> y [T, B, Y], state."""
     controller, weights = state.controller, layers.weights(model)
     inputs = model.native_inputs(state.memory)
@@ -71,9 +72,9 @@ def run(model: NativeDense, x: Tensor, state: MANNState[Any]) -> tuple[Tensor, M
         "threads": torch.get_num_threads(),
         **inputs.sizes,
     }
-    sequence = DensePass(model.kind, build_for(x.dtype), sizes, x.device, inputs.constants)
+    sequence = DensePass(model.kind, build_for(x.dtype), sizes, x.device, inputs.constants, lengths)
     y, (hidden, cell, reads, *states) = dense_sequence(sequence, x, before, weights)
-    return y, MANNState(ControllerState(hidden, cell, reads), model.memory_after(state.memory, len(x), states))
+    return y, MANNState(ControllerState(hidden, cell, reads), model.memory_after(state.memory, len(x), states, lengths))
 
 
 def model_sizes(model: NativeDense, steps: int, batch: int) -> dict[str, int]:

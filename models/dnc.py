@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mann_bench.kernels.sequence import dense
+from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.models.addressing import (
     allocation,
     content_weights,
@@ -94,7 +95,7 @@ class DNC(DenseMANN[DNCMemory]):
         states = [memory.memory, memory.usage, memory.link, memory.precedence, write_weights, memory.read_weights]
         return DenseInputs(states, {"write_heads": 1, "strength": int(self.least_strength)})
 
-    def memory_after(self, memory: DNCMemory, steps: int, states: list[Tensor]) -> DNCMemory:
+    def memory_after(self, memory: DNCMemory, steps: int, states: list[Tensor], lengths: Lengths | None) -> DNCMemory:
         rows, usage, link, precedence, write_weights, read_weights = states
         return DNCMemory(rows, usage, link, precedence, write_weights[:, 0], read_weights)
 

@@ -24,6 +24,7 @@ SIZES = operator.attrgetter("input_size", "output_size", "hidden", "word_size", 
 HOOKS = operator.itemgetter("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 STEPWISE = (  # methods of the step-by-step reference that a native pass stands for
     "unroll",
+    "unroll_padded",
     "step",
     "access",
     "split_interface",

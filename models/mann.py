@@ -8,18 +8,21 @@ A model is this wiring and one method, `access`: what the interface vector does 
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from mann_bench.kernels.sequence.dense import Kind, tape_shapes
+from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.models import dense_native
 from mann_bench.models.modes import input_for, ordinary, uncompiled
+from mann_bench.models.padded import check_elements, check_lengths
 from mann_bench.models.phases import phase, steps
 from mann_bench.models.state import ControllerState, Fill, M, MANNState
 
@@ -83,8 +86,38 @@ class MANN(nn.Module, ABC, Generic[M]):
             )
             return MANNState(controller.detach(), self.initial_memory(batch, fill, seed))
 
-    def forward(self, x: Tensor, state: MANNState[M] | None = None) -> tuple[Tensor, MANNState[M]]:
-        """Run a sequence: x [T, B, X] -> y [T, B, Y] and the state after the last step; without a state, from an empty memory."""
+    def reset_state(self, state: MANNState[M], elements: Tensor | Sequence[int], fill: Fill = "empty", seed: int = 0) -> MANNState[M]:
+        """Set some batch elements to what `initial_state` gives them; the others go on. Copies the state, as a step does.
+
+        Args:
+            elements: their numbers, or a mask bool [B].
+            fill: as of `initial_state`.
+            seed: as of `initial_state`.
+        """
+        weight = self.output.weight
+        batch = len(state.controller.hidden) if isinstance(state, MANNState) else 1
+        self.check_state(state, weight.new_empty(0, batch))
+        chosen = check_elements(elements, batch)
+        with ordinary(weight.device):
+            which = torch.tensor(chosen, dtype=torch.int64, device=weight.device)
+            if not chosen:
+                return state
+            fresh = self.initial_state(len(chosen))
+            if fill != "empty":  # which random rows an element has depends on its place
+                fresh = self.initial_state(batch, fill, seed).map(lambda tensor: tensor[which])
+            return state.put(which, fresh)
+
+    def forward(
+        self, x: Tensor, state: MANNState[M] | None = None, lengths: Tensor | Sequence[int] | None = None
+    ) -> tuple[Tensor, MANNState[M]]:
+        """Run a sequence: x [T, B, X] -> y [T, B, Y] and the state after the last step; without a state, from an empty memory.
+
+        Args:
+            x: the sequences of a batch; what lies beyond a length is not read.
+            state: before the first step.
+            lengths: int64 [B], steps 0..T of each element, best on the CPU; None: T. Outputs beyond are zeros, and the state of an element
+                is that after its last step.
+        """
         weight = self.output.weight
         x = input_for(weight, x)
         check_input(x, self.input_size, weight)
@@ -92,13 +125,16 @@ class MANN(nn.Module, ABC, Generic[M]):
             if state is None:
                 state = self.initial_state(x.shape[1])
             self.check_state(state, x)
-            return self.run(x, state)
+            if lengths is None or (ends := check_lengths(lengths, x)) is None:
+                return self.run(x, state)
+            return self.run(x, state, ends)
 
-    def run(self, x: Tensor, state: MANNState[M]) -> tuple[Tensor, MANNState[M]]:
+    def run(self, x: Tensor, state: MANNState[M], lengths: Lengths | None = None) -> tuple[Tensor, MANNState[M]]:
         """Run all steps and the output layer."""
-        features, state = self.unroll(x, state)
+        features, state = self.unroll(x, state) if lengths is None else self.unroll_padded(x, state, lengths)
         with phase("controller"):
-            return self.output(features), state
+            y = self.output(features)
+            return y if lengths is None else y.masked_fill(lengths.past(x.device).unsqueeze(2), 0), state
 
     def unroll(self, x: Tensor, state: MANNState[M]) -> tuple[Tensor, MANNState[M]]:
         """Run all steps: x [T, B, X] -> hidden state and reads of each step [T, B, H + R W], state."""
@@ -108,6 +144,33 @@ class MANN(nn.Module, ABC, Generic[M]):
             controller, memory = self.step(x_t, controller, memory)
             features.append(torch.cat([controller.hidden, controller.reads.flatten(1)], dim=-1))
         return torch.stack(features), MANNState(controller, memory)
+
+    def unroll_padded(self, x: Tensor, state: MANNState[M], lengths: Lengths) -> tuple[Tensor, MANNState[M]]:
+        """Run the steps that each element has, the longest first, so that those still running are the first; beyond are zeros."""
+        order = lengths.order()
+        if order == sorted(order):
+            return self.unroll_sorted(x, state, lengths)
+        which = torch.tensor(order, device=x.device)
+        back = which.argsort()
+        ordered = Lengths(tuple(lengths.each[element] for element in order), lengths.steps)
+        features, state = self.unroll_sorted(x[:, which], state.map(lambda tensor: tensor[which]), ordered)
+        return features[:, back], state.map(lambda tensor: tensor[back])
+
+    def unroll_sorted(self, x: Tensor, state: MANNState[M], lengths: Lengths) -> tuple[Tensor, MANNState[M]]:
+        """As `unroll_padded`, of elements in order of their lengths."""
+        batch, end = x.shape[1], max(lengths.each)
+        features, ended, running = [x.new_zeros(len(x) - end, batch, self.output.in_features)], [], batch
+        for first, steps_of, count in lengths.segments():
+            if count < running:
+                ended.append(state.map(lambda tensor, count=count: tensor[count:]))  # type: ignore[misc]
+                state, running = state.map(lambda tensor, count=count: tensor[:count]), count  # type: ignore[misc]
+            part, state = self.unroll_part(x[first : first + steps_of, :count], state)
+            features.insert(-1, functional.pad(part, (0, 0, 0, batch - count)))
+        return torch.cat(features), type(state).join([state, *reversed(ended)])
+
+    def unroll_part(self, x: Tensor, state: MANNState[M]) -> tuple[Tensor, MANNState[M]]:
+        """Run steps that all elements have."""
+        return self.unroll(x, state)
 
     def step(self, x_t: Tensor, controller: ControllerState, memory: M) -> tuple[ControllerState, M]:
         """Run one time step: x_t [B, X]."""
@@ -188,7 +251,7 @@ class DenseMANN(MANN[M]):
         """Name the states and sizes of a native pass that starts from this memory; a model without native kernels has none."""
         raise NotImplementedError
 
-    def memory_after(self, memory: M, steps: int, states: list[Tensor]) -> M:
+    def memory_after(self, memory: M, steps: int, states: list[Tensor], lengths: Lengths | None) -> M:
         """Make the memory after a native pass from its states."""
         raise NotImplementedError
 
@@ -197,12 +260,12 @@ class DenseMANN(MANN[M]):
         assert isinstance(state, MANNState)
         check_tensors("state.memory", state.memory, self.memory_shapes(x.shape[1]), x.device, x.dtype)
 
-    def run(self, x: Tensor, state: MANNState[M]) -> tuple[Tensor, MANNState[M]]:
+    def run(self, x: Tensor, state: MANNState[M], lengths: Lengths | None = None) -> tuple[Tensor, MANNState[M]]:
         """Run all steps and the output layer, in one native call if that was asked for, or one a checkpointed segment."""
         if self.kernels != "native" or self.backend["kernels"] != "native":
-            return super().run(x, state)
+            return super().run(x, state, lengths)
         with phase("sequence"):
-            return self.in_segments(functools.partial(uncompiled(dense_native.run), self), x, state)
+            return self.in_segments(functools.partial(uncompiled(dense_native.run), self), x, state, lengths)
 
     def step(self, x_t: Tensor, controller: ControllerState, memory: M) -> tuple[ControllerState, M]:
         """Run one time step, compiled or not."""
@@ -210,17 +273,33 @@ class DenseMANN(MANN[M]):
 
     def unroll(self, x: Tensor, state: MANNState[M]) -> tuple[Tensor, MANNState[M]]:
         """Run all steps, in checkpointed segments or as one."""
-        return self.in_segments(super().unroll, x, state)
+        return self.in_segments(self.unroll_segment, x, state, None)
+
+    def unroll_sorted(self, x: Tensor, state: MANNState[M], lengths: Lengths) -> tuple[Tensor, MANNState[M]]:
+        return self.in_segments(self.unroll_segment, x, state, lengths)
+
+    def unroll_segment(self, x: Tensor, state: MANNState[M], lengths: Lengths | None) -> tuple[Tensor, MANNState[M]]:
+        """Run the steps of one segment."""
+        return super().unroll(x, state) if lengths is None else super().unroll_sorted(x, state, lengths)
+
+    def unroll_part(self, x: Tensor, state: MANNState[M]) -> tuple[Tensor, MANNState[M]]:
+        return super().unroll(x, state)
 
     def in_segments(
-        self, run: Callable[[Tensor, MANNState[M]], tuple[Tensor, MANNState[M]]], x: Tensor, state: MANNState[M]
+        self,
+        run: Callable[[Tensor, MANNState[M], Lengths | None], tuple[Tensor, MANNState[M]]],
+        x: Tensor,
+        state: MANNState[M],
+        lengths: Lengths | None,
     ) -> tuple[Tensor, MANNState[M]]:
         """Run all steps by `run`, with checkpoints a segment of ceil(sqrt(T)) steps at a time, which backward runs once more."""
         if not (self.checkpoint and torch.is_grad_enabled()):
-            return run(x, state)
-        parts = []
-        for segment in x.split(math.isqrt(len(x) - 1) + 1):
-            part, state = checkpoint(run, segment, state, use_reentrant=False, preserve_rng_state=False)
+            return run(x, state, lengths)
+        parts: list[Tensor] = []
+        size = math.isqrt(len(x) - 1) + 1
+        for number, segment in enumerate(x.split(size)):
+            ends = None if lengths is None else lengths.part(number * size, len(segment))
+            part, state = checkpoint(run, segment, state, ends, use_reentrant=False, preserve_rng_state=False)
             parts.append(part)
         return torch.cat(parts), state
 

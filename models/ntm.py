@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mann_bench.kernels.sequence import dense
+from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.models.addressing import content_weights, erase_and_add, interpolate, sharpen, shift_convolve
 from mann_bench.models.dense_native import DenseInputs
 from mann_bench.models.mann import DenseMANN, check_at_least
@@ -97,7 +98,7 @@ class NTM(DenseMANN[NTMMemory]):
         sizes = {"write_heads": self.write_heads, "shifts": self.shifts}
         return DenseInputs([memory.memory, memory.read_weights, memory.write_weights], sizes)
 
-    def memory_after(self, memory: NTMMemory, steps: int, states: list[Tensor]) -> NTMMemory:
+    def memory_after(self, memory: NTMMemory, steps: int, states: list[Tensor], lengths: Lengths | None) -> NTMMemory:
         return NTMMemory(*states)
 
     def access(self, interface: Tensor, memory: NTMMemory) -> tuple[Tensor, NTMMemory]:

@@ -4,7 +4,7 @@ This is the readable reference, one step at a time on any device. Decisions on w
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -12,14 +12,17 @@ from torch.nn import functional
 
 from mann_bench.kernels.index import find_index, make_index
 from mann_bench.kernels.reference import cosine_to_rows
+from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.models.mann import MANN, check_at_least
-from mann_bench.models.modes import in_function_forward, uncompiled
-from mann_bench.models.phases import phase
+from mann_bench.models.modes import in_function_forward, ordinary, uncompiled
+from mann_bench.models.padded import check_elements
+from mann_bench.models.phases import phase, steps
 from mann_bench.models.sparse import native
 from mann_bench.models.sparse.memory import SparseMemory
 from mann_bench.models.sparse.passes import StepwisePass, attach_outputs, gather, update_index, write
+from mann_bench.models.sparse.reset import BEGAN_FULL
 from mann_bench.models.sparse.state import SAMMemory
-from mann_bench.models.state import ControllerState, Fill, MANNState
+from mann_bench.models.state import ControllerState, Fill, MANNState, check_fill, kept
 
 DELTA = 0.005  # an access with more weight than this counts as use (section 3.2)
 
@@ -111,18 +114,45 @@ class SAM(MANN[SAMMemory]):
         nothing_read = torch.full((batch, self.heads, self.reads), -1, dtype=torch.int64, device=rows.memory.device)
         return SAMMemory(rows=rows, index=nothing_read, weights=rows.norms.new_zeros(nothing_read.shape), position=0)
 
-    def run(self, x: Tensor, state: MANNState[SAMMemory]) -> tuple[Tensor, MANNState[SAMMemory]]:
+    def reset_state(
+        self, state: MANNState[SAMMemory], elements: Tensor | Sequence[int], fill: Fill = "empty", seed: int = 0
+    ) -> MANNState[SAMMemory]:
+        """Make some batch elements empty again, in place of the memory: O(rows written since its start), whatever the number of slots.
+
+        Args:
+            elements: their numbers, or a mask bool [B].
+            fill: "empty": of random rows no copy is kept.
+            seed: without effect.
+
+        Returns:
+            The state to go on with; those before are stale.
+
+        Raises:
+            ValueError: the memory began full.
+        """
+        check_fill(fill)
+        if fill == "full":
+            raise ValueError(BEGAN_FULL)
+        weight = self.output.weight
+        self.check_state(state, weight.new_empty(0, len(state.controller.hidden)))
+        chosen = check_elements(elements, len(state.controller.hidden))
+        with ordinary(weight.device):
+            memory = state.memory.reset(chosen)
+            which = torch.tensor(chosen, dtype=torch.int64, device=weight.device)
+            return MANNState(state.controller.map(lambda tensor: tensor.index_fill(0, which, 0)), memory)
+
+    def run(self, x: Tensor, state: MANNState[SAMMemory], lengths: Lengths | None = None) -> tuple[Tensor, MANNState[SAMMemory]]:
         """Run all steps and the output layer, in one native call where that is possible; recorded if a backward can follow."""
         gradients, needed = torch.is_grad_enabled(), self.needs_gradient(x, state)
         if gradients and not needed:
             with torch.no_grad():
-                return self.run(x, state)
+                return self.run(x, state, lengths)
         if needed and not gradients and in_function_forward():
-            return self.run_and_roll_back(x, state)
+            return self.run_and_roll_back(x, state, lengths)
         if self.backend["kernels"] != "native":
-            return self.run_stepwise(x, state)
+            return self.run_stepwise(x, state, lengths)
         with phase("sequence"):
-            return uncompiled(native.run)(self, x, state)
+            return uncompiled(native.run)(self, x, state, lengths)
 
     def needs_gradient(self, x: Tensor, state: MANNState[SAMMemory]) -> bool:
         """Whether parameters, input or state would receive a gradient."""
@@ -132,22 +162,22 @@ class SAM(MANN[SAMMemory]):
         others = (x, controller.hidden, controller.cell, controller.reads, state.memory.weights)
         return any(tensor.requires_grad for tensor in (*others, *self.parameters()))
 
-    def run_and_roll_back(self, x: Tensor, state: MANNState[SAMMemory]) -> tuple[Tensor, MANNState[SAMMemory]]:
+    def run_and_roll_back(self, x: Tensor, state: MANNState[SAMMemory], lengths: Lengths | None) -> tuple[Tensor, MANNState[SAMMemory]]:
         """Run a pass that backward will run again from the same state, as reentrant activation checkpointing does."""
         with torch.enable_grad():
-            y, after = self.run(x, state)
-        rows = state.memory.rows
-        rows.standing[-1].rollback()
-        rows.undone.clear()  # its tape is what checkpointing saves
+            y, after = self.run(x, state, lengths)
+        history = state.memory.rows.history
+        history.standing[-1].rollback()
+        history.undone.clear()  # its tape is what checkpointing saves
         memory = dataclasses.replace(after.memory, weights=after.memory.weights.detach())
         return y.detach(), MANNState(after.controller.detach(), memory)
 
-    def run_stepwise(self, x: Tensor, state: MANNState[SAMMemory]) -> tuple[Tensor, MANNState[SAMMemory]]:
+    def run_stepwise(self, x: Tensor, state: MANNState[SAMMemory], lengths: Lengths | None) -> tuple[Tensor, MANNState[SAMMemory]]:
         """Run step by step in torch, as one pass over the shared memory."""
         memory = state.memory
         current = StepwisePass(memory.rows, memory.position, recorded=torch.is_grad_enabled(), attached=memory.attached)
         try:
-            y, state = super().run(x, MANNState(state.controller, dataclasses.replace(memory, current=current)))
+            y, state = super().run(x, MANNState(state.controller, dataclasses.replace(memory, current=current)), lengths)
         except BaseException:  # a half-run pass would leave the memory between two states
             current.close()
             if current.recorded:
@@ -159,7 +189,30 @@ class SAM(MANN[SAMMemory]):
 
     def unroll(self, x: Tensor, state: MANNState[SAMMemory]) -> tuple[Tensor, MANNState[SAMMemory]]:
         """Run all steps, so that a gradient of any output rolls back the whole pass."""
-        features, state = super().unroll(x, state)
+        return self.attached(*super().unroll(x, state))
+
+    def unroll_padded(self, x: Tensor, state: MANNState[SAMMemory], lengths: Lengths) -> tuple[Tensor, MANNState[SAMMemory]]:
+        """Run all steps with all elements, which share one memory; those that have ended change nothing."""
+        past = lengths.past(x.device)  # [T, B]
+        x = x.masked_fill(past.unsqueeze(2), 0)
+        controller, memory = state.controller, state.memory
+        features = x.new_zeros(*x.shape[:2], self.hidden + self.heads * self.word_size)
+        parts = []
+        for number, x_t in enumerate(steps(x[: max(lengths.each)])):
+            idle = past[number] if number >= min(lengths.each) else None
+            memory.running.idle = idle
+            next_controller, next_memory = self.step(x_t, controller, memory)
+            if idle is not None:
+                next_controller, next_memory = kept(idle, controller, next_controller), kept(idle, memory, next_memory)
+            controller, memory = next_controller, next_memory
+            parts.append(torch.cat([controller.hidden, controller.reads.flatten(1)], dim=-1))
+        memory.running.idle = None
+        if parts:
+            features = functional.pad(torch.stack(parts), (0, 0, 0, 0, 0, len(x) - len(parts)))
+        return self.attached(features, MANNState(controller, memory))
+
+    def attached(self, features: Tensor, state: MANNState[SAMMemory]) -> tuple[Tensor, MANNState[SAMMemory]]:
+        """Make outputs and state depend on the whole pass."""
         controller, memory = state.controller, state.memory
         outputs = attach_outputs(memory.running, features, controller.hidden, controller.cell, controller.reads, memory.weights)
         return outputs[0], MANNState(ControllerState(*outputs[1:4]), dataclasses.replace(memory, weights=outputs[4]))
@@ -181,7 +234,7 @@ class SAM(MANN[SAMMemory]):
 
     def access(self, interface: Tensor, memory: SAMMemory) -> tuple[Tensor, SAMMemory]:
         """Run one step: all writes in head order, then all reads of the new memory (eq 4-9)."""
-        queries, strengths, values, write_gate, mix_gate = self.split_interface(interface)
+        queries, strengths, values, write_gate, mix_gate = self.split_interface(memory.running.masked(interface))
         with phase("write"):
             self.write(memory, values, write_gate, mix_gate)
         index, weights, reads = self.read(memory, queries, strengths)
@@ -212,23 +265,27 @@ class SAM(MANN[SAMMemory]):
         to_read = (alpha * gamma).unsqueeze(-1) * weights  # [B, V, S]
         to_unused = alpha * (1 - gamma)  # [B, V]
 
-        ring = memory.rows.ring
+        ring, idle = memory.rows.ring, memory.running.idle
         unused = []
         for head in range(self.write_heads):
-            popped = ring.pop()  # [B]
+            popped = ring.pop() if idle is None else ring.pop(idle)  # [B], -1: none
             touched = torch.cat([previous[:, head], popped[:, None]], dim=1)
             weight = torch.cat([to_read[:, head], to_unused[:, head, None]], dim=1)
-            ring.touch(touched, (weight > DELTA) & (touched >= 0))
+            used = (weight > DELTA) & (touched >= 0)
+            ring.touch(touched, used if idle is None else used & ~idle[:, None])
             unused.append(popped)
         least_used = torch.stack(unused, dim=1)  # [B, V]
-        memory.rows.num_candidates = min(self.slots, memory.rows.num_candidates + self.write_heads)
+        memory.rows.count_writes(1, self.write_heads, None if idle is None else [int(not ended) for ended in idle.tolist()])
 
         erased = least_used if self.erase == "always" else torch.where(to_unused > DELTA, least_used, -1)
         # In the place of a row that was not there, with weight 0, the one that is written to anyway: 0 times NaN is NaN.
         index = torch.cat([torch.where(previous < 0, least_used.unsqueeze(-1), previous), least_used.unsqueeze(-1)], dim=2)
+        index = index if idle is None else index.clamp_min(0)
         weights = torch.cat([to_read, to_unused.unsqueeze(-1)], dim=2)
         write(memory.running, index, weights, values, erased)
         others = torch.where(previous == least_used.unsqueeze(-1), -1, previous)  # the least used row may also be one read last
+        if idle is not None:
+            others = others.masked_fill(idle[:, None, None], -1)
         update_index(memory.running, torch.cat([least_used.unsqueeze(-1), others], dim=2).flatten(1))
         return torch.cat([previous, least_used.unsqueeze(-1)], dim=2), weights
 
@@ -241,8 +298,11 @@ class SAM(MANN[SAMMemory]):
 
     def touch_read(self, memory: SAMMemory, index: Tensor, weights: Tensor) -> None:
         """Count rows [B, R, K] that are read with more than delta as used, head by head."""
+        used, idle = (weights > DELTA) & (index >= 0), memory.running.idle
+        if idle is not None:
+            used = used & ~idle[:, None, None]
         for head in range(self.heads):
-            memory.rows.ring.touch(index[:, head], (weights[:, head] > DELTA) & (index[:, head] >= 0))
+            memory.rows.ring.touch(index[:, head], used[:, head])
 
     def content_lookup(self, memory: SAMMemory, queries: Tensor, strengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Find K rows a head and weigh them by a softmax of strength times cosine (eq 2).

@@ -39,6 +39,13 @@ class SDNCMemory(SAMMemory):
     def row_lists(self) -> dict[str, Tensor]:
         return {**super().row_lists(), "precedence_rows": self.precedence_rows}
 
+    def weight_lists(self) -> dict[str, Tensor]:
+        return {**super().weight_lists(), "precedence_weights": self.precedence_weights}
+
+    def tables(self) -> list[tuple[Tensor, float]]:
+        links = self.links
+        return [(links.after_columns, -1), (links.after_values, 0), (links.before_columns, -1), (links.before_values, 0)]
+
 
 class SDNC(SAM):
     """One write with the mean of the heads' previous read weights; R read heads that mix content, forward and backward weights.
@@ -102,6 +109,7 @@ class SDNC(SAM):
     def access(self, interface: Tensor, memory: SAMMemory) -> tuple[Tensor, SDNCMemory]:
         """Run one step: write, link, read."""
         assert isinstance(memory, SDNCMemory)
+        interface = memory.running.masked(interface)
         sam_interface, modes = interface.split([interface.shape[1] - 3 * self.heads, 3 * self.heads], dim=1)
         queries, strengths, values, write_gate, mix_gate = self.split_interface(sam_interface)
         with phase("write"):
@@ -136,7 +144,10 @@ class SDNC(SAM):
         # The last entry is the least used row, which may be one of the rows read.
         columns, values = add_sparse(rows[:, :-1], weights[:, :-1], rows[:, -1:], weights[:, -1:])
         written = largest_entries(columns, values, self.link_entries)
-        undo = link_update(memory.links, (memory.precedence_rows, memory.precedence_weights), written)
+        preceding = memory.precedence_rows
+        if (idle := memory.running.idle) is not None:  # no row of its links changes
+            preceding, written = preceding.masked_fill(idle[:, None], -1), (written[0].masked_fill(idle[:, None], -1), written[1])
+        undo = link_update(memory.links, (preceding, memory.precedence_weights), written)
         if memory.running.recorded:
             memory.running.side_changes.append(undo)
         decay = (1 - weights.sum(1, keepdim=True)).clamp_min(0)

@@ -1,7 +1,7 @@
 """State of a model between time steps: typed, held by the caller, never hidden on a module."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic, Literal, Self, TypeVar
 
@@ -63,6 +63,47 @@ class State:
         """Copy some of the batch elements."""
         return self.map(lambda tensor: tensor[batch].clone())
 
+    def first(self, count: int) -> Self:
+        """Narrow to the first elements of the batch, without a copy, as for a last smaller batch.
+
+        A memory that is changed in place is shared: passes from the narrow state change it, and are undone when this state is used again,
+        which is refused while a backward of them is due.
+
+        Args:
+            count: 1 to B.
+        """
+        batch = len(self.tensors()[0])
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= batch:
+            raise ValueError(f"count: expected a whole number from 1 to {batch}, the batch of this state, got {count!r}")
+        return self.narrowed(count)
+
+    def narrowed(self, count: int) -> Self:
+        """`first`, once its argument is checked."""
+        return self._rebuild(lambda tensor: tensor[:count], lambda inner: inner.narrowed(count))
+
+    def put(self, elements: Tensor, other: Self) -> Self:
+        """Make a state whose `elements` int64 [n] are those of another state with n elements, in this order; differentiable in both."""
+
+        def joined(own: object, others: object) -> object:
+            if isinstance(own, Tensor) and isinstance(others, Tensor):
+                return own.index_copy(0, elements, others)
+            return own.put(elements, others) if isinstance(own, State) and isinstance(others, State) else own
+
+        names = [field.name for field in dataclasses.fields(self)]
+        return dataclasses.replace(self, **{name: joined(getattr(self, name), getattr(other, name)) for name in names})
+
+    @classmethod
+    def join(cls, parts: "Sequence[Self]") -> Self:
+        """Make one state of the elements of several, in order; differentiable in all."""
+        changed: dict[str, object] = {}
+        for field in dataclasses.fields(cls):
+            values = [getattr(part, field.name) for part in parts]
+            if isinstance(values[0], Tensor):
+                changed[field.name] = torch.cat(values)
+            elif isinstance(values[0], State):
+                changed[field.name] = type(values[0]).join(values)
+        return dataclasses.replace(parts[0], **changed)
+
     def tensors(self) -> list[Tensor]:
         """List every tensor of the state."""
         tensors: list[Tensor] = []
@@ -106,6 +147,17 @@ class ControllerState(State):
 
 
 M = TypeVar("M", bound=State)
+S = TypeVar("S", bound=State)
+
+
+def kept(idle: Tensor, before: S, after: S) -> S:
+    """The state after a step, with the tensors that it had before where `idle` bool [B]; states inside are those after."""
+    changed = {}
+    for field in dataclasses.fields(after):
+        new = getattr(after, field.name)
+        if isinstance(new, Tensor):
+            changed[field.name] = torch.where(idle.view(-1, *[1] * (new.dim() - 1)), getattr(before, field.name), new)
+    return dataclasses.replace(after, **changed)
 
 
 @dataclass

@@ -25,7 +25,7 @@ struct Sizes {
     int64_t scan_all;        // 1: score all N rows (exact), 0: only the candidates
     int64_t taped;           // 1: keep a tape for backward; 0: tapes hold two steps, used alternately
     int64_t threads;         // CPU threads over the batch
-    int64_t num_candidates;  // candidate rows before the first step
+    int64_t num_candidates;  // candidate rows before the first step, the most of any element
     int64_t ring_tail;       // queue positions used before the first step
     int64_t queue_stride;    // queue entries allocated an element
     int64_t scratch_stride;  // Reals of scratch an element
@@ -64,6 +64,9 @@ struct Weights {
 
 // Inputs and outputs of a pass, and the states before its first and after its last step.
 struct PassStates {
+    int64_t* lengths;                // [B] steps of each element, of T; null: all of them
+    int64_t* order;                  // [B] elements, the longest first; null with lengths
+    int64_t* counts;                 // [B] candidate rows of each before its first step; null: num_candidates
     Real* x;                         // [T, B, X]
     Real* input;                     // [T, B, 4H] W_x x_t + biases; written by `input` if y is given
     Real* y;                         // [T, B, Y]; null: the caller applies the output layer

@@ -73,19 +73,22 @@ template <int fixed_width>
 MB_FN void forward_step(const Block& block, const Arguments& a, int64_t item) {
     Forward<fixed_width> tile(block, a, item, item + 1);
     ForwardElement<fixed_width>& element = tile.elements.at[0];
+    const int64_t steps = element.steps();
+    if (a.step > steps) return;
     element.clocks.start(block);
     if (a.step > 0)
         element.read(a.step - 1);
     else
         element.load_first_states();
-    if (a.step < a.steps)
+    if (a.step < steps)
         tile.controller(a.step), element.write(a.step);
     else
         element.store_last_states();
 }
 template <int fixed_width>
 MB_FN void search_part(const Block& block, const Arguments& a, int64_t item) {
-    ForwardElement<fixed_width>(block, a, item / a.parts).search_part(a.step, item % a.parts);
+    ForwardElement<fixed_width> element(block, a, item / a.parts);
+    if (a.step < element.steps()) element.search_part(a.step, item % a.parts);
 }
 
 template <int fixed_width>
@@ -97,12 +100,12 @@ MB_FN void backward(const Block& block, const Arguments& a, int64_t tile) {
 template <int fixed_width>
 MB_FN void undo(const Block& block, const Arguments& a, int64_t item) {
     Element element(block, a, item, fixed_width ? fixed_width : a.width);
-    for (int64_t t = a.steps; t-- > 0;) element.undo_or_redo_step(t, false);
+    for (int64_t t = element.steps(); t-- > 0;) element.undo_or_redo_step(t, false);
 }
 template <int fixed_width>
 MB_FN void redo(const Block& block, const Arguments& a, int64_t item) {
     Element element(block, a, item, fixed_width ? fixed_width : a.width);
-    for (int64_t t = 0; t < a.steps; ++t) element.undo_or_redo_step(t, true);
+    for (int64_t t = 0; t < element.steps(); ++t) element.undo_or_redo_step(t, true);
 }
 
 }  // namespace mb::entries

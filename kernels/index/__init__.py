@@ -9,7 +9,7 @@ change = index.update(rows, written)     # change.toggle() undoes it
 import importlib
 from collections.abc import Mapping
 
-from mann_bench.kernels.index.base import Index, Reversible, Rows, Unavailable, ops_for
+from mann_bench.kernels.index.base import Index, Reversible, Rows, Unavailable, candidates_of, exchange, ops_for
 from mann_bench.kernels.index.faiss_gpu import FaissGpuExact, FaissGpuIvf
 from mann_bench.kernels.index.faiss_ivf import FaissIvf, FaissIvf64
 from mann_bench.kernels.index.lsh import Lsh, Lsh95, choose_sizes
@@ -39,7 +39,9 @@ __all__ = [
     "Reversible",
     "Rows",
     "Unavailable",
+    "candidates_of",
     "choose_sizes",
+    "exchange",
     "find_index",
     "make_index",
     "ops_for",

@@ -1,7 +1,7 @@
 """The interface of an index over the rows of a memory: find rows near a query, update after writes, undo the update."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import ClassVar, Protocol, Self
 
@@ -14,11 +14,14 @@ from mann_bench.kernels.native import call
 
 
 class Rows(Protocol):
-    """The memory that an index searches: rows 0..num_candidates-1, to which further rows are added in the order of their numbers."""
+    """The memory that an index searches: rows 0..num_candidates-1, to which further rows are added in the order of their numbers.
+
+    An element of the batch may have fewer (`candidates_of`), where sequences ended early or a single element was reset.
+    """
 
     memory: Tensor  # [B, N, W]
     norms: Tensor  # [B, N] sqrt(|row|^2 + eps), in the dtype of the model
-    num_candidates: int
+    num_candidates: int  # the most of any element
 
 
 class Reversible(Protocol):
@@ -68,6 +71,19 @@ class Index(ABC):
             What undoes the update when the old rows are restored; None if there is nothing to undo.
         """
 
+    def forget(self, rows: Rows, elements: list[int], before: list[int]) -> Reversible | None:
+        """Go on without the rows of some elements, which have been reset to an empty memory.
+
+        By default all is indexed anew, which takes as long as `build`.
+
+        Args:
+            before: candidates of each of the elements before the reset.
+
+        Returns:
+            What undoes it when the rows are restored, and makes it again; None if there is nothing to undo.
+        """
+        return Rebuild(self, rows)
+
     def tensors(self) -> list[Tensor]:
         """List its tensors."""
         return []
@@ -110,6 +126,30 @@ class Reindex:
 
     def toggle(self) -> None:
         self.index.update(self.rows, self.written)
+
+
+class Rebuild:
+    """Undo or redo a change by indexing all rows anew: they are already restored, or reset again."""
+
+    def __init__(self, index: Index, rows: Rows) -> None:
+        self.index, self.rows = index, rows
+        self.toggle()
+
+    def toggle(self) -> None:
+        self.index.build(self.rows)
+
+
+def exchange(target: Tensor, places: tuple[Tensor, ...], new: Tensor) -> Tensor:
+    """Put new content at distinct places of a tensor and return the old."""
+    old = target[places]
+    target[places] = new
+    return old
+
+
+def candidates_of(rows: Rows, element: int) -> int:
+    """How many rows of an element are candidates."""
+    counts: Sequence[int] | None = getattr(rows, "counts", None)  # only where elements differ
+    return rows.num_candidates if counts is None else counts[element]
 
 
 def unit_rows(rows: Rows, element: int | Tensor, which: Tensor | slice) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mann_bench.kernels.index.base import Index, Reindex, Rows, unit_rows
+from mann_bench.kernels.index.base import Index, Reindex, Rows, candidates_of, unit_rows
 from mann_bench.kernels.index.faiss_ivf import FaissIvf, list_count
 from mann_bench.kernels.index.rebuilt import Rebuilt, Search, faiss_missing
 
@@ -37,17 +37,18 @@ class FaissGpuExact(Index):
 
     def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
         assert self.unit is not None
-        count = min(reads, rows.num_candidates)
-        if not count:
-            return torch.full((*queries.shape[:2], reads), -1, dtype=torch.int64, device=queries.device)
         faiss = library()
         queries = queries.detach().float().contiguous()
         nearest = []
         with torch.cuda.device_of(self.unit):
-            for element_queries, unit in zip(queries, self.unit, strict=True):
-                candidates = unit[: rows.num_candidates]
-                nearest.append(faiss.knn_gpu(resources(), element_queries, candidates, count, metric=faiss.METRIC_INNER_PRODUCT)[1])
-        return functional.pad(torch.stack(nearest), (0, reads - count), value=-1)
+            for element, (own, unit) in enumerate(zip(queries, self.unit, strict=True)):
+                candidates = unit[: candidates_of(rows, element)]
+                count = min(reads, len(candidates))
+                found = queries.new_empty(len(own), 0, dtype=torch.int64)
+                if count:
+                    found = faiss.knn_gpu(resources(), own, candidates, count, metric=faiss.METRIC_INNER_PRODUCT)[1]
+                nearest.append(functional.pad(found, (0, reads - count), value=-1))
+        return torch.stack(nearest)
 
     def update(self, rows: Rows, written: Tensor) -> Reindex:
         """Divide the written rows by their new norms. An entry -1 refreshes row 0, to no effect."""

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mann_bench.kernels.index.base import Index, Reindex, Rows, is_real, unit_rows
+from mann_bench.kernels.index.base import Index, Reindex, Rows, candidates_of, is_real, unit_rows
 from mann_bench.kernels.index.rebuilt import faiss_missing, one_thread
 
 
@@ -43,8 +43,9 @@ class FaissIvf(Index):
                 index = faiss.IndexIVFFlat(quantizer, width, number, faiss.METRIC_INNER_PRODUCT)
                 index.cp.niter, index.cp.min_points_per_centroid, index.cp.verbose = self.rounds, 1, False
                 generator = torch.Generator().manual_seed(0)
-                if rows.num_candidates >= number:
-                    sample = torch.randperm(rows.num_candidates, generator=generator, device="cpu")[: self.sample]
+                count = candidates_of(rows, element)
+                if count >= number:
+                    sample = torch.randperm(count, generator=generator, device="cpu")[: self.sample]
                     index.train(unit_vectors(rows, element, sample))
                 else:
                     directions = torch.randn(number, width, generator=generator, dtype=torch.float32, device="cpu")
@@ -52,8 +53,8 @@ class FaissIvf(Index):
                     index.is_trained = True
                 index.nprobe = self.probes
                 index.set_direct_map_type(faiss.DirectMap.Array)
-                if rows.num_candidates:
-                    index.add(unit_vectors(rows, element, slice(rows.num_candidates)))
+                if count:
+                    index.add(unit_vectors(rows, element, slice(count)))
                 self.lists.append(index)
 
     def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
@@ -62,8 +63,9 @@ class FaissIvf(Index):
         with one_thread():
             found = [lists.search(part, reads)[1] for lists, part in zip(self.lists, vectors, strict=True)]
         nearest = torch.from_numpy(np.stack(found))
-        if any(lists.ntotal > rows.num_candidates for lists in self.lists):
-            nearest = nearest.masked_fill(nearest >= rows.num_candidates, -1)
+        counts = [candidates_of(rows, element) for element in range(len(self.lists))]
+        if any(lists.ntotal > count for lists, count in zip(self.lists, counts, strict=True)):
+            nearest = nearest.masked_fill(nearest >= torch.tensor(counts).view(-1, 1, 1), -1)
         return nearest.to(queries.device)
 
     def update(self, rows: Rows, written: Tensor) -> Reindex:
@@ -75,8 +77,8 @@ class FaissIvf(Index):
                 listed = changed[changed < lists.ntotal]
                 if len(listed):
                     lists.update_vectors(listed.numpy(), unit_vectors(rows, element, listed))
-                if rows.num_candidates > lists.ntotal:
-                    lists.add(unit_vectors(rows, element, slice(lists.ntotal, rows.num_candidates)))
+                if candidates_of(rows, element) > lists.ntotal:
+                    lists.add(unit_vectors(rows, element, slice(lists.ntotal, candidates_of(rows, element))))
         return Reindex(self, rows, written)
 
     def __getstate__(self) -> dict[str, object]:

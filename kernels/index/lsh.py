@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mann_bench.kernels import ops, reference
-from mann_bench.kernels.index.base import Index, Reversible, Rows, ops_for
+from mann_bench.kernels.index.base import Index, Reversible, Rows, exchange, ops_for
 from mann_bench.kernels.reference import LshSizes, LshTables
 from mann_bench.kernels.reference.lsh import LINE, REACH
 
@@ -82,6 +82,11 @@ class Lsh(Index):
         undo: Reversible = ops_for(self, rows).lsh_update(self.tables, rows.memory, written)
         return undo
 
+    def forget(self, rows: Rows, elements: list[int], before: list[int]) -> "Emptied":
+        """Empty the buckets in which rows of these elements are, O(rows)."""
+        assert self.tables is not None
+        return Emptied(self.tables, elements, before)
+
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_prepared": None}
 
@@ -104,6 +109,26 @@ class Lsh(Index):
         assert self.sizes is not None
         buffers = ("planes", "probe_masks", "buckets", "codes")
         return {"scan_all": 0, **self.sizes._asdict()}, {name: getattr(self.tables, name) for name in buffers}
+
+
+class Emptied:
+    """Buckets of some batch elements emptied: all those that hold a row 0..count-1, and the codes of those rows."""
+
+    def __init__(self, tables: LshTables, elements: list[int], counts: list[int]) -> None:
+        device, number = tables.codes.device, tables.codes.shape[2]
+        rows = torch.cat([torch.arange(count, device=device) for count in counts])
+        element = torch.tensor(elements, device=device).repeat_interleave(torch.tensor(counts, device=device))
+        codes = tables.codes[element, rows]  # [n, tables]
+        places = torch.stack([element[:, None].expand_as(codes), torch.arange(number, device=device).expand_as(codes), codes.long()])
+        places = places[:, codes >= 0].unique(dim=1)
+        self.saved = [(tables.codes, (element, rows), torch.full_like(codes, -1))]
+        buckets = tables.buckets[tuple(places)]
+        self.saved.append((tables.buckets, tuple(places), torch.full_like(buckets, -1)))
+        self.toggle()
+
+    def toggle(self) -> None:
+        """Undo it, bit for bit, or do it again."""
+        self.saved = [(table, places, exchange(table, places, new)) for table, places, new in self.saved]
 
 
 class Lsh95(Lsh):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mann_bench.kernels.index.base import Index, Rows, is_real, unit_rows
+from mann_bench.kernels.index.base import Index, Rows, candidates_of, is_real, unit_rows
 
 Search = Callable[[Tensor, int], Tensor]  # (unit queries [R, W] float32, k) -> rows int64 [R, k]
 
@@ -28,8 +28,8 @@ class Rebuilt(Index):
     on_cpu: ClassVar[bool] = True  # whether the library takes vectors on the CPU, or on the device of the memory
 
     def __init__(self) -> None:
-        self.search: list[Search] | None = None  # one per batch element, none without candidates; None: to be built
-        self.built = 0  # number of candidates at the build
+        self.search: list[Search | None] | None = None  # one per batch element, None without candidates; None: to be built
+        self.built: list[int] = []  # number of candidates of each batch element at the build
         self.changes: dict[int, int] = {}  # row (element * N + row) -> writes since the build that are not undone
 
     @abstractmethod
@@ -37,32 +37,33 @@ class Rebuilt(Index):
         """Index unit vectors float32 [n, W] of one batch element."""
 
     def build(self, rows: Rows) -> None:
-        self.changes, self.search, self.built = {}, [], rows.num_candidates
-        if is_real(rows.memory) and rows.num_candidates:
-            self.search = [
-                self.build_element(self._place(unit_rows(rows, element, slice(rows.num_candidates)))) for element in range(len(rows.memory))
-            ]
+        self.changes, self.built = {}, [candidates_of(rows, element) for element in range(len(rows.memory))]
+        self.search = [
+            self.build_element(self._place(unit_rows(rows, element, slice(count)))) if count and is_real(rows.memory) else None
+            for element, count in enumerate(self.built)
+        ]
 
     def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
         """Search the library's index without the rows written since the build, and search those exactly."""
         if self.search is None:
             self.build(rows)
         units = self._place(functional.normalize(queries.detach(), dim=-1).float())
-        if not self.changes and self.search and rows.num_candidates >= self.built:
-            answers = torch.stack([search(part, min(reads, rows.num_candidates)) for search, part in zip(self.search, units, strict=True)])
-            return functional.pad(answers, (0, reads - answers.shape[2]), value=-1).to(queries.device)
         changed = torch.tensor(sorted(self.changes), dtype=torch.int64, device=units.device)
         nearest = [self._query_element(rows, element, part, changed, reads) for element, part in enumerate(units)]
         return torch.stack(nearest).to(queries.device)
 
     def _query_element(self, rows: Rows, element: int, queries: Tensor, changed: Tensor, reads: int) -> Tensor:
-        slots = rows.memory.shape[1]
+        assert self.search is not None
+        slots, count, search, built = rows.memory.shape[1], candidates_of(rows, element), self.search[element], self.built[element]
+        if not self.changes and search and count >= built:
+            nearest = search(queries, min(reads, count))
+            return functional.pad(nearest, (0, reads - nearest.shape[1]), value=-1)
         written = changed[(changed >= element * slots) & (changed < (element + 1) * slots)] - element * slots
-        written = written[written < rows.num_candidates]
+        written = written[written < count]
         candidates = written.expand(len(queries), -1)
-        if self.search:
-            old = self.search[element](queries, min(2 * reads, self.built))
-            candidates = torch.cat([old.masked_fill(torch.isin(old, written) | (old >= rows.num_candidates), -1), candidates], dim=1)
+        if search:
+            old = search(queries, min(2 * reads, built))
+            candidates = torch.cat([old.masked_fill(torch.isin(old, written) | (old >= count), -1), candidates], dim=1)
         vectors = self._place(unit_rows(rows, element, candidates.clamp_min(0).to(rows.memory.device)))
         scores = torch.einsum("rw,rnw->rn", queries, vectors).masked_fill(candidates < 0, -torch.inf)
         best = scores.topk(min(reads, scores.shape[1]), dim=1)

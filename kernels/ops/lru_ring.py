@@ -12,8 +12,14 @@ from mann_bench.kernels.reference.lru_ring import LARGEST, RingMark
 class LruRing(reference.LruRing):
     """Least recently used order of `rows` rows for each of `batch` elements: `pop`, `touch` and `undo` are one native call each."""
 
-    def pop(self) -> Tensor:
-        """Take the least recently used row of each batch element, int64 [B]; it becomes the most recently used one."""
+    def pop(self, idle: Tensor | None = None) -> Tensor:
+        """Take the least recently used row of each batch element, int64 [B]; it becomes the most recently used one.
+
+        Args:
+            idle: bool [B], elements that take none: their answer is -1; then the plain twin runs.
+        """
+        if idle is not None:
+            return super().pop(idle)
         self.reserve(1)
         rows: Tensor
         rows, old_last, self.head = _lru_pop_op(self.last, self.queue, self.head, self.start, self.tail)

@@ -39,6 +39,7 @@ class LruRing:
     start: Tensor | None  # [B, N] int32 start order if it is not 0..N-1
     head: Tensor  # [B] int64 next queue position to examine
     tail: int  # queue positions used, those of the start order included
+    moved: Tensor | None = None  # [B] bool whether `start` of an element is not 0..N-1; None: of none
 
     def __init__(self, batch: int, rows: int, device: torch.device | str | None = None) -> None:
         """Start in the order of the rows; ValueError for more than 715 million of them."""
@@ -61,19 +62,28 @@ class LruRing:
                 setattr(ring, name, function(value))
         return ring
 
-    def pop(self) -> Tensor:
-        """Take the least recently used row of each batch element, int64 [B]; it becomes the most recently used one."""
+    def pop(self, idle: Tensor | None = None) -> Tensor:
+        """Take the least recently used row of each batch element, int64 [B]; it becomes the most recently used one.
+
+        Args:
+            idle: bool [B], elements that take none: their answer is -1.
+        """
         window = torch.arange(_WINDOW, device=self.head.device)
         while True:
             positions = self.head[:, None] + window  # [B, window]
             rows = self._row_at(positions)
             valid = (rows >= 0) & (self.last.gather(1, rows.clamp_min(0)) == positions)
             has_valid, offset = valid.max(dim=1)
+            if idle is not None:
+                has_valid = has_valid | idle
             if bool(has_valid.all()):
                 break
             self.head = self.head + torch.where(has_valid, 0, _WINDOW)
         row = rows.gather(1, offset[:, None])  # [B, 1]
-        self.head = self.head + offset + 1
+        head = self.head + offset + 1
+        if idle is not None:
+            row, head = row.masked_fill(idle[:, None], -1), torch.where(idle, self.head, head)
+        self.head = head
         self._append(row)
         return row[:, 0]
 
@@ -95,6 +105,7 @@ class LruRing:
             self.start = self.order().int()
             self.last = self.start.long().argsort(dim=1).int()
             self.head, self.tail = torch.zeros_like(self.head), self.rows
+            self.moved = torch.ones_like(self.head, dtype=torch.bool)
         self._undo = [] if log else None
         return RingMark(self.head, self.tail)
 
@@ -124,6 +135,24 @@ class LruRing:
             grown = self.queue.new_empty(self.queue.shape[0], max(1024, 2 * needed))
             grown[:, : self.queue.shape[1]] = self.queue
             self.queue = grown
+
+    def first_places(self, elements: list[int], counts: list[int]) -> list[tuple[Tensor, tuple[Tensor, ...], Tensor]]:
+        """Say what to put where so that some elements have the order 0..N-1 again, once their heads are 0: tensor, places, content.
+
+        Rows from `counts` on have not been accessed. O(rows accessed), and O(N) for an element whose queue was compacted since its start,
+        which had more accesses than that.
+        """
+        device = self.head.device
+        moved = [False] * len(elements) if self.moved is None else self.moved[elements].tolist()
+        counts = [self.rows if at else count for at, count in zip(moved, counts, strict=True)]
+        row = torch.cat([torch.arange(count, dtype=torch.int32, device=device) for count in counts])
+        element = torch.tensor(elements, device=device).repeat_interleave(torch.tensor(counts, device=device))
+        changes: list[tuple[Tensor, tuple[Tensor, ...], Tensor]] = [(self.last, (element, row.long()), row)]
+        if any(moved) and self.start is not None and self.moved is not None:
+            which = torch.tensor([number for number, at in zip(elements, moved, strict=True) if at], device=device)
+            order = torch.arange(self.rows, dtype=torch.int32, device=device).expand(len(which), -1)
+            changes += [(self.start, (which,), order), (self.moved, (which,), torch.zeros_like(which, dtype=torch.bool))]
+        return changes
 
     def mark(self) -> RingMark:
         """Mark the present point."""

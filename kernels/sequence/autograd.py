@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from mann_bench.kernels.autocast import without_autocast
 from mann_bench.kernels.native.layout import Build
 from mann_bench.kernels.sequence import cluster, recurrence
+from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.kernels.sequence.recurrence import Recurrence, Weights
 from mann_bench.kernels.sequence.tape import plan
 
@@ -41,15 +42,19 @@ class MemoryGradient:
     @classmethod
     def zeros(cls, passes: "Sequence[SequencePass]") -> "MemoryGradient":
         """Make room for all rows that these passes touch, the last pass first; the native call fills it with zeros."""
-        last = passes[0]
-        batch, width, new = last.sizes["batch"], last.sizes["width"], last.carry.new_empty
-        rows = min(max_candidates(last.sizes), sum(each.plan.touched for each in passes))
+        last, first = passes[0], passes[-1]
+        batch, width, new = first.sizes["batch"], last.sizes["width"], last.carry.new_empty
+        rows = min(max(max_candidates(each.sizes) for each in passes), sum(each.plan.touched for each in passes))
         table = 1 << (2 * sum(each.plan.accesses for each in passes) - 1).bit_length()
         buffers = {
             "slot_hash": new((batch, 2, table), dtype=torch.int32),
             "touched_count": new(batch, dtype=torch.int32),
             "row_gradient": new(batch, rows, width),
         }
+        narrow = last.sizes["batch"]  # the last passes may be over the first elements only
+        if narrow < batch:
+            buffers["slot_hash"][narrow:] = -1
+            buffers["touched_count"][narrow:] = 0
         return cls({"table_size": table, "touched_stride": rows}, buffers)
 
 
@@ -77,6 +82,8 @@ class SequencePass(Recurrence):
         sizes: sizes that do not change from call to call, by the names of `csrc/arguments.h`.
         now: sizes that do: where memory and ring stand (num_candidates, ring_tail, queue_stride), and threads.
         memory: buffers of the memory, which the pass changes in place.
+        lengths: of the elements, where they differ from the number of steps.
+        counts: int64 [B], candidate rows of each element, where they differ; num_candidates is the most.
 
     Attributes:
         last_constant: the states after the last step that carry no gradient, by name.
@@ -84,11 +91,21 @@ class SequencePass(Recurrence):
 
     ledger_causes: ClassVar[Mapping[str, str]] = {}  # its tensors count as those of the pass that holds it
 
-    def __init__(self, which: Build, sizes: Mapping[str, int], now: Mapping[str, int], memory: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        which: Build,
+        sizes: Mapping[str, int],
+        now: Mapping[str, int],
+        memory: Mapping[str, Tensor],
+        lengths: Lengths | None = None,
+        counts: Tensor | None = None,
+    ) -> None:
         device = memory["memory"].device
         of = plan(which, tuple(sizes.items()), device, recurrence.is_short(sizes["steps"], sizes["batch"], device))
-        super().__init__(of, {**sizes, **now}, device, ("mb_forward", "mb_backward"))
+        super().__init__(of, {**sizes, **now}, device, ("mb_forward", "mb_backward"), lengths)
         self.memory = memory
+        if counts is not None:
+            self.given["counts"] = counts
         self.set_sizes({"shared_bytes": cluster.bytes_of_pass(which, sizes, device)})
 
     def run(
@@ -101,7 +118,7 @@ class SequencePass(Recurrence):
             constant: those without a gradient, by name: read_index, and for SDNC precedence_rows and precedence.
         """
         self.x, self.weights = x.detach(), weights  # not the graph that x may come from, as of the pass before
-        self.carry, self.tape = x.new_empty(self.plan.shapes["carry"]), x.new_empty(self.plan.blocks["tape"].shape)
+        self.carry, self.tape = self.new(self.plan.shapes["carry"]), x.new_empty(self.plan.blocks["tape"].shape)
         first = {**before._asdict(), **constant}
         last = {name: torch.empty_like(state) for name, state in first.items()}
         after = DifferentiableStates(*(last[name] for name in DifferentiableStates._fields))
@@ -136,7 +153,8 @@ class SequencePass(Recurrence):
             changed["row_gradient"] = self.carry.new_empty(sizes["batch"], touched, sizes["width"])
         else:
             self.set_sizes(gradient.sizes)
-            changed |= gradient.buffers  # given after the block `lines`, they take the place of those in it
+            of_elements = {name: buffer[: sizes["batch"]] for name, buffer in gradient.buffers.items()}
+            changed |= of_elements  # given after the block `lines`, they take the place of those in it
         grad_x, grad_weights = self.run_backward(grad_y, {}, changed, needs_x=needs[0])
         if gradient is not None:
             gradient.sizes["continued"] = 1

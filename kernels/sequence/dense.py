@@ -18,6 +18,7 @@ from mann_bench.kernels.native.call import scratch
 from mann_bench.kernels.native.huge_pages import on_huge_pages
 from mann_bench.kernels.native.layout import Build, Shape, of_block
 from mann_bench.kernels.sequence import recurrence
+from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.kernels.sequence.recurrence import Recurrence, Weights
 from mann_bench.kernels.sequence.shapes import Sizes, call_shapes, controller_tape_shapes, weight_shapes
 from mann_bench.kernels.sequence.tape import Plan, ends, short_lines, with_gradients
@@ -112,20 +113,29 @@ class DensePass(Recurrence):
     Args:
         sizes: sizes by the names of `csrc/arguments.h`.
         constants: other inputs of forward, by name.
+        lengths: of the elements, where they differ from the number of steps.
     """
 
-    def __init__(self, kind: Kind, which: Build, sizes: Mapping[str, int], device: torch.device, constants: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        which: Build,
+        sizes: Mapping[str, int],
+        device: torch.device,
+        constants: Mapping[str, Tensor],
+        lengths: Lengths | None = None,
+    ) -> None:
         fixed = tuple((name, size) for name, size in sizes.items() if name not in CHANGING)
         short = recurrence.is_short(sizes["steps"], sizes["batch"], device)
         of, self.element_scratch = plan(kind, which, fixed, device, short)
-        super().__init__(of, sizes, device, (f"mb_{kind.name}_forward", f"mb_{kind.name}_backward"))
+        super().__init__(of, sizes, device, (f"mb_{kind.name}_forward", f"mb_{kind.name}_backward"), lengths)
         self.kind, self.constants = kind, constants
         self.names = (*CONTROLLER, *kind.states, *kind.constant)
 
     def run(self, x: Tensor, before: Sequence[Tensor], weights: Weights) -> tuple[Tensor, list[Tensor]]:
         """Run forward: x [T, B, X] and the states before -> y [T, B, Y] and the states after; what backward needs is in carry and tape."""
         self.x, self.weights = x, weights
-        self.carry = x.new_empty(self.plan.shapes["carry"])
+        self.carry = self.new(self.plan.shapes["carry"])
         self.tape = on_huge_pages(x.new_empty(self.plan.blocks["tape"].shape))
         after = [on_huge_pages(torch.empty_like(state)) for state in before]
         first = {f"first_{name}": state for name, state in zip(self.names, before, strict=True)}

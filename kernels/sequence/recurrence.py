@@ -10,6 +10,8 @@ from torch.nn import functional
 from mann_bench.kernels.native.arguments import PLACES
 from mann_bench.kernels.native.call import call
 from mann_bench.kernels.native.clocks import watching
+from mann_bench.kernels.native.layout import Shape
+from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.kernels.sequence.tape import Plan, layout
 
 
@@ -34,8 +36,11 @@ class Recurrence:
         sizes: all sizes by the names of `csrc/arguments.h`; those that the plan does not have change from call to call.
         device: where it runs.
         entries: entry points forward and backward.
+        lengths: of the elements, where they differ from the number of steps.
 
     Attributes:
+        given: inputs of all calls, by name; most passes have none.
+        past: bool [T, B, 1] with lengths: which steps have no part in outputs and gradients.
         carry: [T + 1, B, C], hidden state and reads of every step, from before the first one on.
         tape: what else forward keeps for backward.
     """
@@ -45,17 +50,25 @@ class Recurrence:
     carry: Tensor
     tape: Tensor
 
-    def __init__(self, of: Plan, sizes: Mapping[str, int], device: torch.device, entries: tuple[str, str]) -> None:
+    def __init__(
+        self, of: Plan, sizes: Mapping[str, int], device: torch.device, entries: tuple[str, str], lengths: Lengths | None = None
+    ) -> None:
         self.plan, self.sizes, self.device, self.entries = of, dict(sizes), device, entries
         self.order = of.sizes[:]
         self.short = of.short
         self.clocks = watching()
         self.set_sizes(sizes)
+        self.given: dict[str, Tensor] = {} if lengths is None else lengths.buffers(device)
+        self.past = None if lengths is None else lengths.past(device).unsqueeze(2)
 
     def set_sizes(self, sizes: Mapping[str, int]) -> None:
         """Set sizes of the next calls by name."""
         for name, size in sizes.items():
             self.order[PLACES[name]] = size
+
+    def new(self, shape: Shape) -> Tensor:
+        """Make a buffer for all steps; what is not written with lengths counts as zeros."""
+        return self.x.new_empty(shape) if self.past is None else self.x.new_zeros(shape)
 
     def run_forward(self, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> Tensor:
         """Run the recurrence and the output layer on x, weights, carry and tape; returns y [T, B, Y]."""
@@ -67,17 +80,23 @@ class Recurrence:
             others = {name: getattr(weights, name) for name in ("bias_ih", "bias_hh", "output_weight", "output_bias")}
             changed |= {"input": x.new_empty(self.plan.shapes["input"]), "y": y}
             self.call(self.entries[0], {**inputs, "x": x, **others}, changed)
-            return y
+            return self._ended(y)
         inputs["input"] = functional.linear(x, weights.weight_ih[:, : x.shape[2]], weights.bias_ih + weights.bias_hh)
         self.call(self.entries[0], inputs, changed)
-        return functional.linear(self.carry[1:], weights.output_weight, weights.output_bias)
+        return self._ended(functional.linear(self.carry[1:], weights.output_weight, weights.output_bias))
+
+    def _ended(self, y: Tensor) -> Tensor:
+        """Set the outputs of elements that have ended to zero."""
+        return y if self.past is None else y.masked_fill_(self.past, 0)
 
     def run_backward(
         self, grad_y: Tensor | None, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor], *, needs_x: bool
     ) -> tuple[Tensor | None, Weights]:
         """Run the recurrence backwards; returns the gradients of x, if needed, and of the weights."""
-        shapes, new = self.plan.shapes, self.carry.new_empty
+        shapes, new = self.plan.shapes, self.new
         grad_y = self.carry.new_zeros(shapes["y"]) if grad_y is None else grad_y.contiguous()
+        if self.past is not None:
+            grad_y = grad_y.masked_fill(self.past, 0)
         grad_gates = new(shapes["grad_gates"])
         changed = {"grad_gates": grad_gates, "lines": new(self.plan.blocks["lines"].shape), **changed, **self._clocks("backward")}
         grad_weights = self._short_backward(grad_y, inputs, changed) if self.short else self._long_backward(grad_y, inputs, changed)
@@ -97,7 +116,7 @@ class Recurrence:
     def _long_backward(self, grad_y: Tensor, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> Weights:
         """Compute the gradients of the weights as matrix products after the native call."""
         carry, hidden, weights = self.carry.shape[-1], self.sizes["hidden"], self.weights
-        grad_interface, cell_inputs = (grad_y.new_empty(self.plan.shapes[name]) for name in ("grad_interface", "cell_inputs"))
+        grad_interface, cell_inputs = (self.new(self.plan.shapes[name]) for name in ("grad_interface", "cell_inputs"))
         given = {"x": self.x, "grad_features": grad_y @ weights.output_weight, **self._matrices(), **inputs}
         self.call(self.entries[1], given, {**changed, "grad_interface": grad_interface, "cell_inputs": cell_inputs})
         gates, interface, output = (grad.flatten(0, 1) for grad in (changed["grad_gates"], grad_interface, grad_y))
@@ -117,6 +136,8 @@ class Recurrence:
     def call(self, entry: str, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> None:
         """Call an entry point on buffers, or blocks of the plan, by name."""
         buffers = {"carry": self.carry, "tape": self.tape, **changed}
+        if self.given:
+            inputs = {**inputs, **self.given}
         call(entry, layout(self.plan, (*inputs, *buffers)), list(inputs.values()), list(buffers.values()), self.order)
 
     def _matrices(self) -> dict[str, Tensor]:

@@ -78,6 +78,7 @@ def call_shapes(size: Sizes) -> dict[str, Shape]:
         "carry_columns": (carry, 4 * hidden),
         "interface_columns": (hidden, interface),
         "clocks": (batch, None),
+        **dict.fromkeys(("lengths", "order", "counts"), (batch,)),
     }
 
 

@@ -13,6 +13,7 @@ from mann_bench.kernels.native import call
 from mann_bench.kernels.native.layout import Build
 from mann_bench.kernels.sequence import cluster
 from mann_bench.kernels.sequence.autograd import DifferentiableStates, MemoryGradient, SequencePass, sam_sequence
+from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.models import layers
 from mann_bench.models.layers import Layered, choose
 from mann_bench.models.sparse.memory import SparseMemory
@@ -74,6 +75,9 @@ class NativePass(Pass[MemoryGradient]):
     logs_ring = False
     sequence: SequencePass
 
+    def cut(self, gradient: MemoryGradient) -> None:
+        gradient.buffers["row_gradient"][self.reset] = 0
+
     def memory_gradient(self) -> MemoryGradient | None:
         """What backward begins with: the gradient received from the pass after this one, or for the last pass of a chain zeros."""
         received = self.gradient_received()
@@ -90,24 +94,27 @@ class NativePass(Pass[MemoryGradient]):
         super().replay()
 
 
-def run(model: NativeModel, x: Tensor, state: MANNState[SAMMemory]) -> tuple[Tensor, MANNState[SAMMemory]]:
+def run(model: NativeModel, x: Tensor, state: MANNState[SAMMemory], lengths: Lengths | None = None) -> tuple[Tensor, MANNState[SAMMemory]]:
     """Run `SAM.run` as one native call: x [T, B, X] -> y [T, B, Y], state."""
     controller, memory = state.controller, state.memory
     rows, ring, steps = memory.rows, memory.rows.ring, len(x)
     current = NativePass(rows, memory.position, recorded=torch.is_grad_enabled(), attached=memory.attached)
     appends = steps * ring_appends(model)
     ring.reserve(appends)
+    if lengths is not None:  # an element that has ended appends nothing: its places are left empty
+        ring.queue[:, ring.tail - ring.rows : ring.tail + appends - ring.rows] = -1
     head = torch.empty_like(ring.head)  # of the ring after the pass; the old one stays with marks, and with the ring if the call fails
     added = model.native_inputs(memory)
     index_sizes, index_buffers = rows.index.for_sequence()
     sizes = {**model_sizes(model, steps, x.shape[1], taped=current.recorded), **added.sizes, **index_sizes}
     buffers = {**added.buffers, **memory_buffers(rows, head), **index_buffers}
-    current.sequence = SequencePass(build_for(x.dtype, rows.memory.dtype), sizes, memory_sizes(rows), buffers)
+    counts = None if rows.counts is None else torch.tensor(rows.counts, device=x.device)
+    current.sequence = SequencePass(build_for(x.dtype, rows.memory.dtype), sizes, memory_sizes(rows), buffers, lengths, counts)
     before = DifferentiableStates(controller.hidden, controller.cell, controller.reads, memory.weights)
     y, after, constant_states = sam_sequence(current.sequence, current, x, before, added.constant_states, layers.weights(model))
     ring.head = head
     ring.tail += appends
-    rows.num_candidates = min(model.slots, rows.num_candidates + steps * model.write_heads)
+    rows.count_writes(steps, model.write_heads, None if lengths is None else lengths.each)
     memory = model.memory_after(memory, constant_states, after.read_weights, current.close())
     return y, MANNState(ControllerState(after.hidden, after.cell, after.reads), memory)
 

@@ -13,7 +13,7 @@ V: write heads. S: rows that a write head adds to. U: distinct rows that a chain
 
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic, NamedTuple, Self, TypeVar, cast
 
@@ -24,7 +24,9 @@ from torch.autograd.function import once_differentiable
 from mann_bench.kernels.index import Reversible
 from mann_bench.kernels.reference import WriteJournal, erase_survivors, gather_rows, rollback, sparse_write
 from mann_bench.models.modes import current_backward, in_backward
-from mann_bench.models.sparse.memory import Mark, SparseMemory
+from mann_bench.models.sparse.history import RecordedPass
+from mann_bench.models.sparse.memory import SparseMemory
+from mann_bench.models.sparse.reset import Reset
 
 G = TypeVar("G")
 
@@ -53,7 +55,8 @@ class Pass(ABC, Generic[G]):
 
     Args:
         position: where the state stands that the pass starts from (`SparseMemory.begin`).
-        recorded: whether backward may follow. A pass on top of one that stands is recorded anyway, so that it can be taken back.
+        recorded: whether backward may follow. A pass on top of one that stands, or over the first elements of a larger memory, is recorded
+            anyway, so that it can be taken back.
         attached: whether the state has the history of the pass before, so that gradients flow into it.
     """
 
@@ -61,22 +64,32 @@ class Pass(ABC, Generic[G]):
     logs_ring = True  # whether the ring logs what undoes it; False where the pass does so itself
 
     def __init__(self, memory: SparseMemory, position: int, *, recorded: bool, attached: bool) -> None:
-        memory.begin(position)
-        before = memory.standing[-1] if memory.standing else None
-        self.memory, self.recorded = memory, recorded or before is not None
+        memory.history.begin(position)
+        standing = memory.history.standing
+        self.memory, self.narrow, self.recorded = memory, memory.narrow, recorded or bool(standing) or memory.narrow
         self.before: Self | None = None  # the pass before, which receives the gradient of the memory
-        if recorded and attached and before is not None:
-            if type(before) is not type(self):
-                raise RuntimeError(MIXED)
-            self.before = cast("Self", before)
-        self.start = Mark(position, memory.num_candidates, memory.ring.begin(log=self.logs_ring and self.recorded, compact=before is None))
-        self.end = self.start
+        self.reset: list[int] = []  # elements that do not, as they were reset between the two
+        if recorded and attached:
+            self.before = cast("Self | None", self.find_before(standing))
+        memory.ring.begin(log=self.logs_ring and self.recorded, compact=not standing and not memory.narrow)
+        self.start = self.end = memory.mark()
         self.ring_log: list[tuple[Tensor, Tensor]] = []
         self.graph: weakref.ref[Graph] | None = None
         self.finished = False  # whether its backward has run, or it was rolled back instead
         self.received: tuple[int, G] | None = None  # of the pass after it: the backward that runs, and the gradient of the memory
         if recorded and in_backward():  # a function is recomputed there, perhaps only to what is in front of this pass
             self.roll_back_after_backward()
+
+    def find_before(self, standing: Sequence[RecordedPass]) -> "Self | None":
+        """The last pass that stands, if there is one; RuntimeError if it ran on other kernels."""
+        for before in reversed(standing):
+            if isinstance(before, Reset):
+                self.reset += before.elements
+            elif isinstance(before, type(self)):
+                return before
+            else:
+                raise RuntimeError(MIXED)
+        return None
 
     def join(self) -> Graph:
         """Return what the graph of this pass is to hold."""
@@ -92,12 +105,17 @@ class Pass(ABC, Generic[G]):
     def close(self) -> int:
         """End the forward pass; returns the position of the state after it."""
         self.ring_log = self.memory.ring.end_log()
-        self.end = self.memory.end(self if self.recorded else None)
+        self.memory.history.end(self if self.recorded else None)
+        self.end = self.memory.mark()
         return self.end.position
 
     @abstractmethod
     def rollback(self) -> None:
         """Undo the writes that still stand; the pass is the last that stands."""
+
+    @abstractmethod
+    def cut(self, gradient: G) -> None:
+        """Set the gradient of the memory of the elements `reset` to zero."""
 
     def roll_back_after_backward(self, _: Tensor | None = None) -> None:
         """Have the pass rolled back when the running backward ends, unless its gradients have done so. Serves as a hook of a tensor."""
@@ -109,20 +127,20 @@ class Pass(ABC, Generic[G]):
 
     def is_last(self) -> bool:
         """Whether this pass is the last that stands, once those after it without a backward to come are undone."""
-        standing = self.memory.standing
+        standing = self.memory.history.standing
         if standing and standing[-1] is not self:
-            self.memory.undo_abandoned(self.end.position)
+            self.memory.history.undo_abandoned(self.end.position)
         return bool(standing) and standing[-1] is self
 
     def replay(self) -> None:
         """After a complete rollback, bring the memory forward again to the end of the pass, O(T)."""
         self.memory.ring.redo(self.end.ring)
-        self.memory.num_candidates, self.memory.position = self.end.num_candidates, self.end.position
+        self.memory.num_candidates, self.memory.counts = self.end.num_candidates, self.end.counts
 
     def require_last(self) -> None:
         """RuntimeError unless this is the pass whose backward is due."""
         if self.finished or not self.is_last():
-            raise RuntimeError(OUT_OF_ORDER if self in self.memory.standing and not self.finished else MOVED_ON)
+            raise RuntimeError(OUT_OF_ORDER if self in self.memory.history.standing and not self.finished else MOVED_ON)
 
     def gradient_received(self) -> G | None:
         """The gradient of the memory from the pass after this one, if the backward that runs has come through it."""
@@ -140,14 +158,16 @@ class Pass(ABC, Generic[G]):
     def finish_backward(self, gradient: G | None) -> None:
         """Hand the gradient of the memory at the start of this pass on to the pass before, and note that the memory is back there."""
         if self.before is not None and gradient is not None:
+            if self.reset:
+                self.cut(gradient)
             self.before.received = current_backward(), gradient
         self.finish_rollback()
 
     def finish_rollback(self) -> None:
         """Return ring, candidate count and position to the start; called when the rows are back there."""
         self.memory.ring.undo(self.start.ring, self.ring_log)
-        self.memory.num_candidates, self.memory.position = self.start.num_candidates, self.start.position
-        self.memory.undone.append(self.memory.standing.pop())
+        self.memory.num_candidates, self.memory.counts = self.start.num_candidates, self.start.counts
+        self.memory.history.left(self)
         self.finished, self.before, self.received = True, None, None
 
 
@@ -184,6 +204,11 @@ class StepwisePass(Pass[TouchedRows]):
         self.touched: TouchedRows | None = None
         self.grad_rows: list[Tensor] = []  # for each entry of `accessed`, its rows of the gradient
         self.token = memory.norms.new_zeros((), requires_grad=True)
+        self.idle: Tensor | None = None  # [B] bool elements that have ended before the step that runs, and change nothing
+
+    def masked(self, interface: Tensor) -> Tensor:
+        """The interface [B, P], of elements that have ended zeros: what is computed of those is finite, and carries no gradient."""
+        return interface if self.idle is None else interface.masked_fill(self.idle.unsqueeze(1), 0)
 
     def record_access(self, rows: Tensor) -> int:
         """Note an access to rows int64 [B, ...]; returns its number."""
@@ -208,6 +233,10 @@ class StepwisePass(Pass[TouchedRows]):
         chain = self.chain()
         rows, places = torch.cat([own, *(rows.flatten() for earlier in chain[1:] for rows in earlier.accessed)]).unique(return_inverse=True)
         return TouchedRows(rows, self.memory.norms.new_zeros(len(rows), self.memory.memory.shape[2])), places[: len(own)]
+
+    def cut(self, gradient: TouchedRows) -> None:
+        element = gradient.rows // self.memory.memory.shape[1]
+        gradient.gradient[torch.isin(element, torch.tensor(self.reset, device=element.device))] = 0
 
     def undo_write(self) -> None:
         """Roll back the last write that still stands; its journal then holds what was undone."""
@@ -253,9 +282,20 @@ def copy_rows(memory: SparseMemory, rows: Tensor) -> Tensor:
 def write(current: StepwisePass, index: Tensor, weights: Tensor, values: Tensor, erased: Tensor) -> None:
     """Run `sparse_write` on the memory; weights [B, V, S] and values [B, V, W] receive gradients."""
     if not current.recorded:
-        sparse_write(current.memory.memory, current.memory.norms, index, weights, values, erased)
+        write_running(current, index, weights, values, erased)
     else:
         current.token = _WriteRows.apply(current.token, weights, values, current, index, erased)
+
+
+def write_running(current: StepwisePass, index: Tensor, weights: Tensor, values: Tensor, erased: Tensor) -> WriteJournal:
+    """`sparse_write`, which leaves the rows of elements that have ended as they are to the bit."""
+    memory = current.memory
+    journal = sparse_write(memory.memory, memory.norms, index, weights, values, erased)
+    if current.idle is not None:
+        rows = journal.rows[current.idle]
+        element = current.idle.nonzero().expand_as(rows)
+        memory.memory[element, rows], memory.norms[element, rows] = journal.content[current.idle], journal.norms[current.idle]
+    return journal
 
 
 def attach_outputs(current: StepwisePass, *outputs: Tensor) -> tuple[Tensor, ...]:
@@ -291,9 +331,9 @@ class _GatherRows(torch.autograd.Function):
 class _WriteRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx, token, weights, values, current, index, erased):  # type: ignore[no-untyped-def]
-        memory, survives = current.memory, erase_survivors(index, erased)
+        survives = erase_survivors(index, erased)
         ctx.current, ctx.step = current, len(current.writes)
-        journal = sparse_write(memory.memory, memory.norms, index, weights, values, erased)
+        journal = write_running(current, index, weights, values, erased)
         current.writes.append(Write(journal, index, erased, survives))  # at once: what fails from here on can be rolled back
         ctx.access = current.record_access(journal.rows)
         ctx.save_for_backward(weights, values)

@@ -252,7 +252,7 @@ class TestWithoutBackward:
             with torch.no_grad():
                 expected, reference = model(x, reference)
             assert torch.equal(y, expected)
-            assert len(state.memory.rows.standing) <= 2
+            assert len(state.memory.rows.history.standing) <= 2
         y.sum().backward()
 
     def test_inference_between_passes_that_are_due(self, name):

@@ -136,7 +136,7 @@ class TestFrozen:
         else:
             wanted = getattr(state.memory if needs == "weights" else state.controller, needs).requires_grad_()
         y, _ = model(x, state)
-        assert state.memory.rows.standing
+        assert state.memory.rows.history.standing
         y.square().sum().backward()
         assert wanted.grad is not None
         assert wanted.grad.any()
@@ -194,7 +194,7 @@ class TestActivationCheckpointing:
             with pytest.raises(RuntimeError, match=r"activation checkpointing \(torch.utils.checkpoint\)"):
                 self.loss.backward()
         assert same(memory_of(state), before)
-        assert not state.memory.rows.standing
+        assert not state.memory.rows.history.standing
 
     @pytest.mark.parametrize("reentrant", [False, True])
     @sparse

@@ -97,7 +97,7 @@ def test_inference_keeps_the_state_and_no_tape(kernels):
             y, state = model(chunk, state)
             parts.append(y)
     torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-12)
-    assert not state.memory.rows.standing
+    assert not state.memory.rows.history.standing
 
 
 def test_misuse_is_reported_with_the_remedy(kernels):

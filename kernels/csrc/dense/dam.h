@@ -79,9 +79,11 @@ template <int fixed_width>
 struct DamForward : DamElement {
     Real *written, *least;  // [N] sum of the write weights; [chunks, V] the least usages of each chunk
     int32_t* least_rows;
+    const int64_t first_candidates;  // before the first step
 
     MB_FN DamForward(const Block& block, const Arguments& a, int64_t element)
-        : DamElement(block, a, element, fixed_width ? fixed_width : a.width) {
+        : DamElement(block, a, element, fixed_width ? fixed_width : a.width),
+          first_candidates(a.counts ? a.counts[element] : a.num_candidates) {
         written = scratch.take(N), least = scratch.take(V * chunks);
         least_rows = reinterpret_cast<int32_t*>(scratch.take(V * chunks));
     }
@@ -155,7 +157,7 @@ struct DamForward : DamElement {
     }
 
     MB_FN int64_t num_candidates(int64_t t) const {
-        const int64_t overwritten = a.num_candidates + (t + 1) * V;
+        const int64_t overwritten = first_candidates + (t + 1) * V;
         return overwritten < N ? overwritten : N;
     }
 

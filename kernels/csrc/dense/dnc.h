@@ -44,7 +44,7 @@ struct DncElement : DenseElement {
         return state_at(a.first_precedence, a.precedence_tape, a.last_precedence, t, N);
     }
     MB_FN Real* link(int64_t t) const {
-        return state_at(a.first_link, a.link_tape, a.last_link, t && !a.taped ? a.steps : t, N * N);
+        return state_at(a.first_link, a.link_tape, a.last_link, t && !a.taped ? T : t, N * N);
     }
     MB_FN Real* content(int64_t t, Count h) const { return a.content_tape + ((t * a.batch + b) * (R + 1) + h) * N; }
     MB_FN Real* directions(int64_t t) const { return tape_at(a.direction_tape, t, 2 * R * N); }

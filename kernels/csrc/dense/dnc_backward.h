@@ -82,7 +82,7 @@ struct DncBackward : DncElement {
 
     // The gradient of the memory before the first step lacks that of the first write key's scores.
     MB_FN void end() {
-        if (!a.first_gradient) return;
+        if (!a.first_gradient || T == 0) return;
         block.for_each_chunk(chunks, [&](int64_t number) { add_late_scores(chunk(number)); });
     }
     MB_FN void add_late_scores(const Chunk& chunk) const {
@@ -144,7 +144,7 @@ struct DncBackward : DncElement {
         Real *const of_gates = of_erase + W, *const decayed = of_gates + 2;
         Real rests[Block::chunk_rows], own_rests[Block::chunk_rows];
         Real *const to_row = rests, *const own_to_row = own_rests;
-        const bool is_late = t + 1 < a.steps;
+        const bool is_late = t + 1 < T;
         const Real* const late_to_row = write_to_row + begin;
         for_vector(R * (W + 1) + 2 * W, [=](int64_t i) { sums[i] = 0; });
         for_vector(n, [=](int64_t i) MB_INLINE { to_row[i] = 0; });

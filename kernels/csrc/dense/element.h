@@ -10,7 +10,7 @@ namespace mb {
 MB_FN bool shares_rows(const Arguments& a) { return a.batch < a.threads && num_chunks(a.slots) > 1; }
 
 struct DenseElement : ControllerElement {
-    const int64_t N, chunks;
+    const int64_t N, chunks, T;  // T: steps of this element
     const Count V;
 
     // Scratch is given out from `begin` on; from null it is only counted.
@@ -28,6 +28,7 @@ struct DenseElement : ControllerElement {
         : ControllerElement(block, a, element, width),
           N(a.slots),
           chunks(num_chunks(a.slots)),
+          T(steps()),
           V(a.write_heads),
           scratch{a.scratch ? a.scratch + element * a.scratch_stride : nullptr, 0} {
         grad_hidden = scratch.take(H);
@@ -38,15 +39,25 @@ struct DenseElement : ControllerElement {
         load_first_controller();
         block.sync();
     }
-    MB_FN void store_last_states() { store_last_controller(); }
+    MB_FN void store_last_states() {
+        store_last_controller();
+        if (T > 0) return;
+        keep(a.first_memory, a.last_memory, N * W), keep(a.first_read_weights, a.last_read_weights, R * N);
+        keep(a.first_write_weights, a.last_write_weights, V * N), keep(a.first_usage, a.last_usage, N);
+        keep(a.first_precedence, a.last_precedence, N), keep(a.first_link, a.last_link, N * N);
+    }
+    // The state [B, n] of an element without a step is that before.
+    MB_FN void keep(const Real* first, Real* last, int64_t n) const {
+        block.for_each(first ? n : 0, [&](int64_t i) { last[b * n + i] = first[b * n + i]; });
+    }
 
     // Where the state [B, n] after t steps is.
     MB_FN Real* state_at(Real* first, Real* tape, Real* last, int64_t t, int64_t n) const {
-        if (t == 0 || t == a.steps) return (t ? last : first) + b * n;
+        if (t == 0 || t == T) return (t ? last : first) + b * n;
         return tape + ((a.taped ? t - 1 : t % 2) * a.batch + b) * n;
     }
     MB_FN Real* memory(int64_t t) const {
-        return state_at(a.first_memory, a.memory_tape, a.last_memory, t && !a.taped ? a.steps : t, N * W);
+        return state_at(a.first_memory, a.memory_tape, a.last_memory, t && !a.taped ? T : t, N * W);
     }
     MB_FN Real* read_weights(int64_t t) const {
         return state_at(a.first_read_weights, a.read_weights_tape, a.last_read_weights, t, R * N);

@@ -27,14 +27,15 @@ namespace mb {
 template <class Element>
 struct DenseBackward : ControllerTile<Element> {
     typedef ControllerTile<Element> Tile;
-    using Tile::Tile, Tile::block, Tile::a, Tile::clocks, Tile::for_each_element, Tile::controller_backward;
+    using Tile::Tile, Tile::block, Tile::clocks, Tile::for_each_element, Tile::for_each_step_back,
+        Tile::controller_backward;
 
     MB_FN void run() {
         clocks().start(block);
-        for (int64_t t = a.steps; t-- > 0;) {
+        for_each_step_back([&](int64_t t) {
             for_each_element([&](Element& element) { element.step(t); });
             controller_backward(t);
-        }
+        });
         for_each_element([](Element& element) { element.end(); });
         clocks().end_of(block, Phase::rest);
     }

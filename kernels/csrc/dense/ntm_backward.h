@@ -62,7 +62,7 @@ struct NtmBackward : NtmElement {
 
     // The gradient of the memory before the first step lacks that of the first write keys' scores.
     MB_FN void end() {
-        if (!a.first_gradient) return;
+        if (!a.first_gradient || T == 0) return;
         Real* const rows = memory(0);
         block.for_each_chunk(chunks, [&](int64_t number) {
             const Chunk own = chunk(number);
@@ -153,7 +153,7 @@ struct NtmBackward : NtmElement {
         Real *const sums = part(chunk.number), *const of_erase = sums + R * W + R, *const of_add = of_erase + V * W;
         Real *const inner_sums = of_add + V * W, *const decayed = inner_sums + V;
         Real* const grad_written = grad_write_weights();
-        Real* const next = t + 1 < a.steps ? interface(t + 1) : nullptr;  // its write keys have scored these rows
+        Real* const next = t + 1 < T ? interface(t + 1) : nullptr;  // its write keys have scored these rows
         Real rests[Block::chunk_rows], own_rests[Block::chunk_rows];
         Real *const to_row = rests, *const own_to_row = own_rests;
         for_vector(chunk.size(), [=](int64_t i) MB_INLINE { to_row[i] = 0; });

@@ -38,11 +38,12 @@ struct BackwardElement : Element {
             return place;
         };
         const Count n = accesses();
+        const int64_t T = steps();
         const auto row_of_access = [&](int64_t i) {
-            if (i < a.steps * n) return row_accessed(i / n, i % n);
-            return i - a.steps * n < F ? read_index(0)[i - a.steps * n] : -1;
+            if (i < T * n) return row_accessed(i / n, i % n);
+            return i - T * n < F ? read_index(0)[i - T * n] : -1;
         };
-        block.for_each((a.steps + 1) * n, [&](int64_t i) {
+        block.for_each((T + 1) * n, [&](int64_t i) {
             const int32_t row = row_of_access(i);
             if (row >= 0) find_place(row);
         });
@@ -51,7 +52,7 @@ struct BackwardElement : Element {
             if (keys[place] >= 0 && slots[place] < 0) slots[place] = fetch_add(a.touched_count + b);
         });
         block.sync();
-        block.for_each((a.steps + 1) * n, [&](int64_t i) {
+        block.for_each((T + 1) * n, [&](int64_t i) {
             const int32_t row = row_of_access(i);
             touched_slots(i / n)[i % n] = row < 0 ? -1 : slots[find_place(row)];
         });
@@ -223,16 +224,17 @@ template <int fixed_width>
 struct Backward : ControllerTile<BackwardElement<fixed_width>> {
     typedef BackwardElement<fixed_width> Element;
     typedef ControllerTile<Element> Tile;
-    using Tile::Tile, Tile::block, Tile::a, Tile::clocks, Tile::for_each_element, Tile::controller_backward;
+    using Tile::Tile, Tile::block, Tile::clocks, Tile::for_each_element, Tile::for_each_step_back,
+        Tile::controller_backward;
 
     MB_FN void run() {
         clocks().start(block);
         for_each_element([](Element& element) { element.assign_touched_slots(); });
         clocks().end_of(block, Phase::rest);
-        for (int64_t t = a.steps; t-- > 0;) {
+        for_each_step_back([&](int64_t t) {
             for_each_element([&](Element& element) { element.memory_backward(t); });
             controller_backward(t);
-        }
+        });
     }
 };
 

@@ -8,19 +8,24 @@
 
 namespace mb {
 
-// Fixed-size array of elements first .. first + count - 1; unused trailing entries alias the first one.
+// The element at a place of a batch: with lengths the longest come first, so that those of a tile are alike.
+MB_FN int64_t element_at(const Arguments& a, int64_t place) { return a.order ? a.order[place] : place; }
+
+// Fixed-size array of the elements at places first .. first + count - 1; unused trailing entries alias the first one.
 template <class Element, int64_t size>
 struct Elements {
     static_assert(size == 4, "");
     Element at[4];
     MB_FN Elements(const Block& block, const Arguments& a, int64_t first, int64_t count)
-        : at{Element(block, a, first), Element(block, a, first + (count > 1)),
-             Element(block, a, first + (count > 2 ? 2 : 0)), Element(block, a, first + (count > 3 ? 3 : 0))} {}
+        : at{Element(block, a, element_at(a, first)), Element(block, a, element_at(a, first + (count > 1))),
+             Element(block, a, element_at(a, first + (count > 2 ? 2 : 0))),
+             Element(block, a, element_at(a, first + (count > 3 ? 3 : 0)))} {}
 };
 template <class Element>
 struct Elements<Element, 1> {
     Element at[1];
-    MB_FN Elements(const Block& block, const Arguments& a, int64_t first, int64_t) : at{Element(block, a, first)} {}
+    MB_FN Elements(const Block& block, const Arguments& a, int64_t first, int64_t)
+        : at{Element(block, a, element_at(a, first))} {}
 };
 
 // Tiles of a batch: as few as their size allows, but a multiple of the number of threads.
@@ -37,15 +42,16 @@ template <class Element>
 struct BatchTile {
     const Block& block;
     const Arguments& a;
-    const int64_t first, count;
+    const int64_t all;
+    int64_t count;  // of the elements that are stepped now: the first ones
     Elements<Element, Block::tile_size> elements;
 
-    // Elements first .. end - 1. The clocks of a tile are those of its first element.
+    // The elements at places first .. end - 1. The clocks of a tile are those of its first element.
     MB_FN BatchTile(const Block& block, const Arguments& a, int64_t first, int64_t end)
         : block(block),
           a(a),
-          first(first),
-          count(Block::tile_size == 1 ? 1 : end - first),
+          all(Block::tile_size == 1 ? 1 : end - first),
+          count(all),
           elements(block, a, first, count) {
         for_each_element([&](Element& element) { element.clocks = elements.at[0].clocks; });
     }
@@ -58,6 +64,30 @@ struct BatchTile {
             f(elements.at[0]);  // a constant index, so that the element can live in registers
         } else {
             for (int64_t i = 0; i < count; ++i) f(elements.at[i]);
+        }
+    }
+    // f(t) of every step, from the first to the last, with the elements that have it; in the end with all.
+    template <class F>
+    MB_FN void for_each_step(F f) {
+        if constexpr (Block::tile_size == 1) {
+            for (int64_t t = 0; t < elements.at[0].steps(); ++t) f(t);
+        } else {
+            int64_t t = 0;
+            for (; count > 0; --count)
+                for (const int64_t end = elements.at[count - 1].steps(); t < end; ++t) f(t);
+            count = all;
+        }
+    }
+    // The same from the last step to the first.
+    template <class F>
+    MB_FN void for_each_step_back(F f) {
+        if constexpr (Block::tile_size == 1) {
+            for (int64_t t = elements.at[0].steps(); t-- > 0;) f(t);
+        } else {
+            int64_t t = elements.at[0].steps();
+            for (count = 1; count <= all; ++count)
+                for (const int64_t end = count < all ? elements.at[count].steps() : 0; t > end;) f(--t);
+            count = all;
         }
     }
     // Right-hand sides of a product: add(batch, element) appends one for each element.

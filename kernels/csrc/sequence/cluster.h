@@ -106,7 +106,7 @@ struct ClusterForward : ClusterPass<ForwardElement<fixed_width>> {
             element.load_first_states();
             element.clocks.end_of(block, Phase::rest);
         }
-        for (int64_t t = 0; t < a.steps; ++t) {
+        for (int64_t t = 0; t < element.steps(); ++t) {
             block.cluster_sync();  // the reads of step t - 1, and before the first step the weights
             controller(t);
             if (leads) {
@@ -175,7 +175,7 @@ struct ClusterBackward : ClusterPass<BackwardElement<fixed_width>> {
             element.assign_touched_slots();
             element.clocks.end_of(block, Phase::rest);
         }
-        for (int64_t t = a.steps; t-- > 0;) {
+        for (int64_t t = element.steps(); t-- > 0;) {
             if (leads) element.memory_backward(t);
             block.cluster_sync();  // gradients of the interface and of the carry; before the first step, the weights
             controller_backward(t);

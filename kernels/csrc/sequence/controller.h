@@ -29,6 +29,8 @@ struct ControllerElement {
         grad_carry = a.grad_carry + b * C;
     }
 
+    // How many of the T steps this element has.
+    MB_FN int64_t steps() const { return a.lengths ? a.lengths[b] : a.steps; }
     // Where step t of a tape [T, B, n] is kept: without a tape, steps alternate between two places.
     template <class T>
     MB_FN T* tape_at(T* tape, int64_t t, Count n) const {
@@ -48,7 +50,7 @@ struct ControllerElement {
         block.for_each(R * W, [&](Count j) { carry(0)[H + j] = a.first_reads[b * R * W + j]; });
     }
     MB_FN void store_last_controller() {
-        const int64_t T = a.steps;
+        const int64_t T = steps();
         block.for_each(H,
                        [&](Count j) { a.last_hidden[b * H + j] = carry(T)[j], a.last_cell[b * H + j] = cell(T)[j]; });
         block.for_each(R * W, [&](Count j) { a.last_reads[b * R * W + j] = carry(T)[H + j]; });
@@ -160,16 +162,16 @@ struct ControllerTile : BatchTile<Element> {
 template <class Element>
 struct ForwardTile : ControllerTile<Element> {
     typedef ControllerTile<Element> Tile;
-    using Tile::Tile, Tile::block, Tile::a, Tile::clocks, Tile::for_each_element, Tile::controller;
+    using Tile::Tile, Tile::block, Tile::clocks, Tile::for_each_element, Tile::for_each_step, Tile::controller;
 
     MB_FN void run() {
         clocks().start(block);
         for_each_element([](Element& element) { element.load_first_states(); });
         clocks().end_of(block, Phase::rest);
-        for (int64_t t = 0; t < a.steps; ++t) {
+        for_each_step([&](int64_t t) {
             controller(t);
             for_each_element([&](Element& element) { element.step(t); });
-        }
+        });
         for_each_element([](Element& element) { element.store_last_states(); });
     }
 };

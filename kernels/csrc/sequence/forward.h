@@ -9,8 +9,11 @@ namespace mb {
 // fixed_width: the word size if the compiler is to know it, else 0.
 template <int fixed_width>
 struct ForwardElement : Element {
+    const int64_t first_candidates;  // before the first step
+
     MB_FN ForwardElement(const Block& block, const Arguments& a, int64_t element)
-        : Element(block, a, element, fixed_width ? fixed_width : a.width) {}
+        : Element(block, a, element, fixed_width ? fixed_width : a.width),
+          first_candidates(a.counts ? a.counts[element] : a.num_candidates) {}
 
     // A row that a state names. One that the memory does not have is none: a state can come from anywhere.
     MB_FN int32_t row_of_state(int64_t row) const { return row >= 0 && row < a.slots ? static_cast<int32_t>(row) : -1; }
@@ -29,7 +32,7 @@ struct ForwardElement : Element {
         block.sync();
     }
     MB_FN void store_last_states() {
-        const int64_t T = a.steps;
+        const int64_t T = steps();
         const Count L = a.links;
         store_last_controller();
         block.for_each(F, [&](Count i) {
@@ -229,7 +232,7 @@ struct ForwardElement : Element {
 
     // Candidate rows of the read of step t, and rows that are scored for it.
     MB_FN int64_t num_candidates(int64_t t) const {
-        const int64_t written_to = a.num_candidates + (t + 1) * V;
+        const int64_t written_to = first_candidates + (t + 1) * V;
         return written_to < a.slots ? written_to : a.slots;
     }
     MB_FN int64_t num_scored(int64_t t) const { return a.scan_all ? a.slots : num_candidates(t); }

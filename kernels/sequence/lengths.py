@@ -1,0 +1,47 @@
+"""How many of the steps of a padded batch each element has."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Elements of a batch of T steps that end early, or do not begin: each does nothing from its length on.
+
+    Attributes:
+        each: from 0 to T for each of the B elements.
+        steps: T.
+    """
+
+    each: tuple[int, ...]
+    steps: int
+
+    def order(self) -> list[int]:
+        """List the elements, the longest first, of equal ones the first."""
+        return sorted(range(len(self.each)), key=lambda element: -self.each[element])
+
+    def past(self, device: torch.device) -> Tensor:
+        """Whether an element has ended before a step, bool [T, B]."""
+        return torch.arange(self.steps, device=device).unsqueeze(1) >= torch.tensor(self.each, device=device)
+
+    def part(self, first: int, steps: int) -> "Lengths | None":
+        """The lengths within `steps` steps from `first` on; None if all elements have them all."""
+        each = tuple(min(max(length - first, 0), steps) for length in self.each)
+        return Lengths(each, steps) if min(each) < steps else None
+
+    def segments(self) -> Iterator[tuple[int, int, int]]:
+        """Divide the steps where elements end, if the longest come first: (first step, steps, elements that have them)."""
+        first = 0
+        for length in sorted(set(self.each) - {0}):
+            yield first, length - first, sum(each >= length for each in self.each)
+            first = length
+
+    def buffers(self, device: torch.device) -> dict[str, Tensor]:
+        """What native kernels read, by the names of `csrc/arguments.h`."""
+        return {
+            "lengths": torch.tensor(self.each, dtype=torch.int64, device=device),
+            "order": torch.tensor(self.order(), dtype=torch.int64, device=device),
+        }
