@@ -44,8 +44,9 @@ class LSTM(nn.Module):
 
     def reset_state(self, state: LSTMState, elements: Tensor | Sequence[int], fill: Fill = "empty", seed: int = 0) -> LSTMState:
         """Set the state of some batch elements, given by number or as a mask bool [B], to zeros."""
-        self.check_state(state, len(state.hidden), self.output.weight.device)
-        which = torch.tensor(check_elements(elements, len(state.hidden)), dtype=torch.int64, device=state.hidden.device)
+        batch, device = len(state.hidden) if isinstance(state, LSTMState) else 1, self.output.weight.device
+        self.check_state(state, batch, device)
+        which = torch.tensor(check_elements(elements, batch), dtype=torch.int64, device=device)
         return state.map(lambda tensor: tensor.index_fill(0, which, 0))
 
     def forward(self, x: Tensor, state: LSTMState | None = None, lengths: Tensor | Sequence[int] | None = None) -> tuple[Tensor, LSTMState]:

@@ -94,18 +94,21 @@ class MANN(nn.Module, ABC, Generic[M]):
             fill: as of `initial_state`.
             seed: as of `initial_state`.
         """
-        weight = self.output.weight
-        batch = len(state.controller.hidden) if isinstance(state, MANNState) else 1
-        self.check_state(state, weight.new_empty(0, batch))
-        chosen = check_elements(elements, batch)
-        with ordinary(weight.device):
-            which = torch.tensor(chosen, dtype=torch.int64, device=weight.device)
-            if not chosen:
-                return state
+        chosen, device = self.chosen(state, elements), self.output.weight.device
+        if not chosen:
+            return state
+        with ordinary(device):
+            which = torch.tensor(chosen, device=device)
             fresh = self.initial_state(len(chosen))
             if fill != "empty":  # which random rows an element has depends on its place
-                fresh = self.initial_state(batch, fill, seed).map(lambda tensor: tensor[which])
+                fresh = self.initial_state(len(state.controller.hidden), fill, seed).map(lambda tensor: tensor[which])
             return state.put(which, fresh)
+
+    def chosen(self, state: object, elements: Tensor | Sequence[int]) -> list[int]:
+        """Check a state and the elements of it that `reset_state` is given; returns their numbers."""
+        batch = len(state.controller.hidden) if isinstance(state, MANNState) else 1
+        self.check_state(state, self.output.weight.new_empty(0, batch))
+        return check_elements(elements, batch)
 
     def forward(
         self, x: Tensor, state: MANNState[M] | None = None, lengths: Tensor | Sequence[int] | None = None

@@ -15,7 +15,6 @@ from mann_bench.kernels.reference import cosine_to_rows
 from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.models.mann import MANN, check_at_least
 from mann_bench.models.modes import in_function_forward, ordinary, uncompiled
-from mann_bench.models.padded import check_elements
 from mann_bench.models.phases import phase, steps
 from mann_bench.models.sparse import native
 from mann_bench.models.sparse.memory import SparseMemory
@@ -133,12 +132,10 @@ class SAM(MANN[SAMMemory]):
         check_fill(fill)
         if fill == "full":
             raise ValueError(BEGAN_FULL)
-        weight = self.output.weight
-        self.check_state(state, weight.new_empty(0, len(state.controller.hidden)))
-        chosen = check_elements(elements, len(state.controller.hidden))
-        with ordinary(weight.device):
+        chosen, device = self.chosen(state, elements), self.output.weight.device
+        with ordinary(device):
             memory = state.memory.reset(chosen)
-            which = torch.tensor(chosen, dtype=torch.int64, device=weight.device)
+            which = torch.tensor(chosen, dtype=torch.int64, device=device)
             return MANNState(state.controller.map(lambda tensor: tensor.index_fill(0, which, 0)), memory)
 
     def run(self, x: Tensor, state: MANNState[SAMMemory], lengths: Lengths | None = None) -> tuple[Tensor, MANNState[SAMMemory]]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mann_bench.models.sparse.reset import Reset
-from tests.support.models import DENSE, MODELS, SPARSE, make
+from tests.support.models import DENSE, MODELS, SPARSE, make, tensors_of
 from tests.support.sparse_states import choices, in_place, states
 
 models = pytest.mark.parametrize("name", MODELS)
@@ -28,8 +28,9 @@ def one(state: Any, element: int) -> Any:
     return state[element : element + 1]
 
 
-def held(state: Any) -> dict[str, Tensor]:
-    return states(state) if hasattr(state, "memory") and hasattr(state.memory, "rows") else dict(enumerate(state.tensors()))  # type: ignore[arg-type]
+def held(state: Any) -> list[Tensor]:
+    shared = hasattr(state, "memory") and hasattr(state.memory, "rows")
+    return [*states(state).values()] if shared else tensors_of(state)
 
 
 @models
@@ -40,7 +41,7 @@ def test_elements_begin_anew_and_the_others_go_on(name):
         middle = one(before, 1)
         state = model.reset_state(before, [2, 0])
         for element in (0, 2):
-            for got, expected in zip(held(one(state, element)).values(), held(model.initial_state(1)).values(), strict=True):
+            for got, expected in zip(held(one(state, element)), held(model.initial_state(1)), strict=True):
                 assert torch.equal(got, expected)
         y, _ = model(x, state)
         fresh, _ = model(x[:, ::2], model.initial_state(2))
@@ -114,7 +115,7 @@ def test_gradients_of_a_chain_with_a_reset_inside(name):
     after = model.reset_state(after, [0])
     w, _ = model(z, after)
     got = torch.autograd.grad(y.sum() + w.square().sum(), parameters)
-    assert all(torch.equal(a, b) for a, b in zip(held(state).values(), before.values(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(held(state), before, strict=True))
     first, second = (model(x[:, :1], model.initial_state(1))[0], model(z[:, :1], model.initial_state(1))[0])
     third, last = model(x[:, 1:], model.initial_state(1))
     fourth, _ = model(z[:, 1:], last)
@@ -173,7 +174,7 @@ def test_dense_models_draw_their_random_rows_again(name):
     with torch.no_grad():
         _, state = model(sequence(3), start)
         state = model.reset_state(state, [1], fill="full", seed=5)
-    for got, expected in zip(one(state, 1).tensors(), one(start, 1).tensors(), strict=True):
+    for got, expected in zip(tensors_of(one(state, 1)), tensors_of(one(start, 1)), strict=True):
         assert torch.equal(got, expected)
 
 

@@ -1,10 +1,11 @@
 """Every model at a small size, by name, on both kinds of kernels."""
 
+import dataclasses
 from typing import Any
 
 import torch
 
-from mann_bench.models import DAM, DNC, LSTM, NTM, SAM, SDNC
+from mann_bench.models import DAM, DNC, LSTM, NTM, SAM, SDNC, DAMMemory
 
 SIZES: dict[str, Any] = {"input_size": 4, "output_size": 3, "hidden": 5}
 MEMORY: dict[str, Any] = {**SIZES, "word_size": 4, "heads": 2, "slots": 7}
@@ -23,6 +24,15 @@ MODELS = {
 }
 DENSE = ("ntm", "dam", "dnc")
 SPARSE = ("sam", "sdnc", "sam-native", "sdnc-native")
+
+
+def tensors_of(state: Any) -> list[torch.Tensor]:
+    """Every tensor of a state that a model makes anew, with DAM's candidates of each element always."""
+    memory = getattr(state, "memory", None)
+    if not isinstance(memory, DAMMemory):
+        return list(state.tensors())
+    plain = dataclasses.replace(state, memory=dataclasses.replace(memory, candidates=None))
+    return [*plain.tensors(), memory.each_candidates()]
 
 
 def make(name: str, **changes: Any) -> Any:
