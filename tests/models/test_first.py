@@ -90,7 +90,7 @@ class TestTheLargerState:
         y, narrow = model(sequence(3, 2), narrow)
         y.sum().backward()
         narrow = narrow.detach()
-        y, after = model(x, state)
+        y, _after = model(x, state)
         assert torch.equal(y, expected)
         y.sum().backward()
         assert same(before, in_place(state))
@@ -117,7 +117,7 @@ def test_a_narrow_state_is_refused_while_the_larger_is_in_use(name):
     model = make(name)
     state = used(model)
     narrow = state.first(3)
-    y, after = model(sequence(4, 4), state)
+    y, _after = model(sequence(4, 4), state)
     with pytest.raises(RuntimeError, match="backward has not run"):
         model(sequence(4, 3), narrow)
     with pytest.raises(RuntimeError, match="backward has not run"):

@@ -98,7 +98,7 @@ def test_an_element_whose_queue_was_compacted(name):
         assert state.memory.rows.ring.start is not None
         state = model.reset_state(state, [1])
         assert state.memory.rows.ring.order()[1].tolist() == list(range(7))
-        y, state = model(sequence(2), state)
+        _y, state = model(sequence(2), state)
         state = model.reset_state(state, [1])
         assert state.memory.rows.ring.order()[1].tolist() == list(range(7))
         assert choices(one(state, 1)) == choices(model.initial_state(1))
