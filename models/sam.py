@@ -310,6 +310,8 @@ class SAM(MANN[SAMMemory]):
         rows = memory.rows
         with phase("search"):
             index = distinct(rows.index.query(rows, queries.detach(), self.reads))
+            if rows.counts is not None:  # an index that knows num_candidates alone may find a row that this element has not
+                index = index.masked_fill(index >= torch.tensor(rows.counts, device=index.device).view(-1, 1, 1), -1)
         with phase("addressing"):
             nearest = gather(memory.running, index)  # [B, R, K, W]
             similarity = cosine_to_rows(queries, nearest)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mann_bench.kernels import ops, reference
-from mann_bench.kernels.index.base import Index, Reversible, Rows, exchange, ops_for
+from mann_bench.kernels.index.base import Index, Reversible, Rows, candidates_of, exchange, ops_for
 from mann_bench.kernels.reference import LshSizes, LshTables
 from mann_bench.kernels.reference.lsh import LINE, REACH
 
@@ -62,7 +62,14 @@ class Lsh(Index):
         self.sizes = self.fixed_sizes or choose_sizes(slots, self.recall)
         self._prepared = None
         self.tables = LshTables.empty(batch, slots, width, self.sizes, rows.norms.dtype, rows.memory.device)
-        ops_for(self, rows).lsh_fill(self.tables, rows.memory, rows.num_candidates)
+        fill = ops_for(self, rows).lsh_fill
+        if getattr(rows, "counts", None) is None:
+            fill(self.tables, rows.memory, rows.num_candidates)
+            return
+        planes, masks, buckets, codes = self.tables.tensors()
+        for element in range(batch):
+            own = slice(element, element + 1)
+            fill(LshTables(planes, masks, buckets[own], codes[own]), rows.memory[own], candidates_of(rows, element))
 
     def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
         assert self.tables is not None

@@ -65,38 +65,38 @@ def make(name, seed=0):
     return MODELS[name]()
 
 
-def every_entry(model, steps=7, poison=None):
+def every_entry(model, steps=7, poison=None, lengths=None):
     """Run forward, backward, a replayed pass, an undone pass and a chain of two; return outputs and gradients.
 
-    `poison` replaces one element's input.
+    `poison` replaces one element's input. With `lengths` the memory begins empty, and elements have different numbers of candidates.
     """
     torch.manual_seed(1)
     x = torch.randn(steps, 2, 3)
     if poison is not None:
         x[1, 0] = poison
     x.requires_grad_()
-    state = model.initial_state(2, fill="full")
+    state = model.initial_state(2, fill="full" if lengths is None else "empty")
     rows = state.memory.rows
     start = [rows.memory.clone(), rows.norms.clone(), rows.ring.last.clone()]
-    y, after = model(x, state)
+    y, after = model(x, state, lengths)
     found = [y.detach(), *torch.autograd.grad(y.sum(), [x, *model.parameters()], allow_unused=True)]
     for old, new in zip(start, (rows.memory, rows.norms, rows.ring.last), strict=True):
         assert torch.equal(old, new)
     after = after.detach()
     stands = rows.memory.clone()
     assert all(sorted(order) == list(range(model.slots)) for order in rows.ring.order().tolist())
-    model(x.detach(), after)[1].rollback()
+    model(x.detach(), after, lengths)[1].rollback()
     assert torch.equal(rows.memory.nan_to_num(9), stands.nan_to_num(9))
-    y, middle = model(x, after)
-    z, _ = model(x.detach(), middle)
+    y, middle = model(x, after, lengths)
+    z, _ = model(x.detach(), middle, lengths)
     found += torch.autograd.grad(y.sum() + z.sum(), [x, *model.parameters()], allow_unused=True)
     assert torch.equal(rows.memory.nan_to_num(9), stands.nan_to_num(9))
     return found
 
 
-def assert_as_reference(model, found, steps=7):
+def assert_as_reference(model, found, steps=7, lengths=None):
     model.kernels = "torch"
-    for a, b in zip(found, every_entry(model, steps), strict=True):
+    for a, b in zip(found, every_entry(model, steps, lengths=lengths), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
 
@@ -127,6 +127,15 @@ def test_no_race_where_many_blocks_search(threads, monkeypatch):
     assert_as_reference(model, found)
 
 
+@pytest.mark.parametrize(("name", "parts"), [("sam-one-writer", 1), ("sam-lsh", 1), ("sdnc", 1), ("sam-large", 3)])
+def test_no_race_where_elements_end_early(name, parts, threads, monkeypatch):
+    monkeypatch.setattr(sequence, "search_parts", lambda *sizes: parts)
+    model, lengths = make(name), [1, 3]
+    with threads.instead():
+        found = every_entry(model, 4, lengths=lengths)
+    assert_as_reference(model, found, 4, lengths)
+
+
 def test_every_removed_barrier_is_detected(threads):
     """Some barriers matter only where several heads access one row, so more data are tried until the race shows."""
     met: set[str] = set()
@@ -155,6 +164,13 @@ def test_text_for_the_gpu(width, name, parts, tmp_path_factory, monkeypatch):
     assert_as_reference(model, found, steps=3)
     if name == "sam":
         assert not lanes.misses("mb_forward", "without __syncwarp")
+
+
+def test_text_for_the_gpu_where_elements_end_early(tmp_path_factory):
+    lanes, model, lengths = emulator("address,undefined", tmp_path_factory, gpu_width=0), make("sdnc"), [0, 2]
+    with lanes.instead():
+        found = every_entry(model, 3, lengths=lengths)
+    assert_as_reference(model, found, 3, lengths)
 
 
 @pytest.mark.parametrize("gpu_width", [None, 0], ids=["emu", "gpu"])

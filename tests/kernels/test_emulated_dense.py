@@ -37,23 +37,24 @@ def make(name: str) -> Any:
     return MODELS[name]()
 
 
-def passes(model: Any, poison: float | None = None) -> list[torch.Tensor]:
+def passes(model: Any, poison: float | None = None, lengths: list[int] | None = None) -> list[torch.Tensor]:
     """Outputs and gradients of two passes, of which the second starts from a state with a gradient, and outputs of one without a tape."""
     torch.manual_seed(1)
     x = torch.randn(3, 2, 3)
     if poison is not None:
         x[1, 0] = poison
     x.requires_grad_()
-    first, state = model(x, model.initial_state(2, fill="full"))
-    y, _ = model(x, state)
+    first, state = model(x, model.initial_state(2, fill="full"), lengths)
+    y, _ = model(x, state, lengths)
     found = [y.detach(), *torch.autograd.grad((first + y).sum(), [x, *model.parameters()], allow_unused=True)]
     with torch.no_grad():
-        return [*found, *model(x, model.initial_state(2))[:1]]
+        _, state = model(x, model.initial_state(2), lengths)
+        return [*found, model(x, state, lengths)[0]]
 
 
-def assert_as_reference(model: Any, found: list[torch.Tensor]) -> None:
+def assert_as_reference(model: Any, found: list[torch.Tensor], lengths: list[int] | None = None) -> None:
     model.kernels = "torch"
-    for got, expected in zip(found, passes(model), strict=True):
+    for got, expected in zip(found, passes(model, lengths=lengths), strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-5)
 
 
@@ -65,6 +66,15 @@ def test_no_race(name, threads):
     kind = name.partition("-")[0]
     assert set(threads.sites) >= {f"mb_{kind}_forward", f"mb_{kind}_backward"}
     assert_as_reference(model, found)
+
+
+@pytest.mark.parametrize("lengths", [[0, 2], [1, 3]], ids=str)
+@pytest.mark.parametrize("name", ["ntm", "dam", "dnc"])
+def test_no_race_where_elements_end_early(name, lengths, threads):
+    model = make(name)
+    with threads.instead():
+        found = passes(model, lengths=lengths)
+    assert_as_reference(model, found, lengths)
 
 
 @pytest.mark.parametrize("name", ["ntm", "dam", "dnc"])

@@ -12,7 +12,7 @@ from tests.support.sparse_states import in_place
 
 models = pytest.mark.parametrize("name", MODELS)
 sparse = pytest.mark.parametrize("name", SPARSE)
-INDEXES = ["exact", "lsh", "live", "kd-forest"]
+INDEXES = ["exact", "lsh", "live", "faiss-hnsw"]
 
 
 def sequence(steps: int, batch: int) -> Tensor:
@@ -61,8 +61,8 @@ class TestTheLargerState:
     """Stays valid: what a narrow one changes is undone when it is used again."""
 
     def prepared(self, name: str, index: str) -> tuple[Any, Any, dict[str, Tensor]]:
-        if index == "kd-forest":
-            pytest.importorskip("cv2")
+        if index == "faiss-hnsw":
+            pytest.importorskip("faiss")
         model = make(name, slots=40, index=index)
         state = used(model)
         return model, state, in_place(state)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mann_bench.kernels.reference import lru_ring
 from mann_bench.models.sparse.reset import Reset
 from tests.support.models import DENSE, MODELS, SPARSE, make, tensors_of
 from tests.support.sparse_states import choices, in_place, states
@@ -16,7 +17,7 @@ INDEXES: dict[str, dict[str, Any]] = {
     "exact": {"slots": 11},
     "lsh": {"slots": 300, "index": "lsh"},
     "live": {"slots": 40, "index": "live"},
-    "kd-forest": {"slots": 40, "index": "kd-forest"},
+    "faiss-hnsw": {"slots": 40, "index": "faiss-hnsw"},
 }
 
 
@@ -54,8 +55,8 @@ def test_elements_begin_anew_and_the_others_go_on(name):
 @sparse
 def test_all_of_a_memory_is_as_at_the_start(name, options):
     """Also the order of use and the index, to the bit; once more after that."""
-    if options.get("index") == "kd-forest":
-        pytest.importorskip("cv2")
+    if options.get("index") == "faiss-hnsw":
+        pytest.importorskip("faiss")
     model = make(name, **options)
     state = model.initial_state(3)
     start, order = in_place(state), choices(state)
@@ -89,12 +90,13 @@ def test_takes_as_many_changes_as_rows_were_written(name, index, monkeypatch):
 
 
 @sparse
-def test_an_element_whose_queue_was_compacted(name):
+def test_an_element_whose_queue_was_compacted(name, monkeypatch):
+    monkeypatch.setattr(lru_ring, "_SLACK", 8)
     model = make(name)
     state = model.initial_state(3)
     with torch.no_grad():
         for _ in range(3):
-            _, state = model(sequence(100), state)
+            _, state = model(sequence(5), state)
         assert state.memory.rows.ring.start is not None
         state = model.reset_state(state, [1])
         assert state.memory.rows.ring.order()[1].tolist() == list(range(7))
