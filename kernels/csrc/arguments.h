@@ -65,7 +65,7 @@ struct Weights {
 // Inputs and outputs of a pass, and the states before its first and after its last step.
 struct PassStates {
     int64_t* lengths;                // [B] steps of each element, of T; null: all of them
-    int64_t* order;                  // [B] elements, the longest first; null with lengths
+    int64_t* order;                  // [B] elements, the longest first; null if lengths is
     int64_t* counts;                 // [B] candidate rows of each before its first step; null: num_candidates
     Real* x;                         // [T, B, X]
     Real* input;                     // [T, B, 4H] W_x x_t + biases; written by `input` if y is given

@@ -42,6 +42,7 @@ class Rows:
     memory: torch.Tensor
     norms: torch.Tensor
     num_candidates: int
+    counts: tuple[int, ...] | None = None
 
     @classmethod
     def random(cls, batch: int, slots: int, width: int, num_candidates: int) -> "Rows":
@@ -108,6 +109,29 @@ def test_finds_rows_follows_writes_and_undoes_them(name):
     again = [index.query(rows, queries, 4), *index.tensors()]
     assert (again[0] == after[0]).float().mean() > 0.98
     assert all(torch.equal(a, b) for a, b in zip(after[1:], again[1:], strict=True))
+
+
+@pytest.mark.parametrize("name", INDEXES)
+def test_elements_with_candidates_of_their_own(name):
+    """Found are those of each element, also once it has been reset and has written anew."""
+    index, rows = make_index(available(name)), Rows.random(3, 40, 16, 30)
+    rows.counts = (30, 0, 11)
+    index.build(rows)
+    for counts in (rows.counts, (31, 1, 12)):
+        written = torch.tensor([[count - 1] for count in counts])
+        if counts != rows.counts:
+            rows.write(written)
+            rows.counts, rows.num_candidates = counts, max(counts)
+            index.update(rows, written)
+        for element, count in enumerate(counts):
+            found = index.query(rows, rows.memory[:, :4].contiguous(), 3)[element]
+            assert int(found.max()) < count
+            assert bool((found[:, 0] == torch.arange(4))[: min(count, 4)].all())
+    rows.counts, rows.memory[0] = (0, 1, 12), 0
+    change = index.forget(rows, [0], [31])
+    assert bool((index.query(rows, rows.memory[:, :4].contiguous(), 3)[0] == -1).all())
+    if change is not None:
+        change.toggle()
 
 
 @pytest.mark.parametrize("name", ["faiss-hnsw", "kd-forest"])

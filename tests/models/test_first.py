@@ -12,7 +12,7 @@ from tests.support.sparse_states import in_place
 
 models = pytest.mark.parametrize("name", MODELS)
 sparse = pytest.mark.parametrize("name", SPARSE)
-INDEXES = ["exact", "lsh", "live", "faiss-hnsw"]
+CASES = [*((name, index) for name in SPARSE for index in ("exact", "lsh")), ("sam", "faiss-hnsw")]  # a library runs on torch alone
 
 
 def sequence(steps: int, batch: int) -> Tensor:
@@ -55,8 +55,7 @@ def test_shares_its_tensors(name):
         assert made or part.data_ptr() == whole.data_ptr()
 
 
-@pytest.mark.parametrize("index", INDEXES)
-@sparse
+@pytest.mark.parametrize(("name", "index"), CASES)
 class TestTheLargerState:
     """Stays valid: what a narrow one changes is undone when it is used again."""
 

@@ -22,9 +22,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "lsh": {"slots": 40, "index": "lsh"},
     "live": {"slots": 40, "index": "live"},
     "gated, one writer": {"slots": 9, "erase": "gated", "write_heads": 1},
-    "a library's index": {"slots": 40, "index": "faiss-hnsw"},
-    "an own index": {"slots": 40, "index": f"{__name__}:Careless"},
 }
+OTHERS = {"a library's index": "faiss-hnsw", "an own index": f"{__name__}:Careless"}
 
 
 class Careless(Exact):
@@ -120,12 +119,16 @@ def test_as_each_element_alone(name, fill):
 @sparse
 def test_a_chain_of_calls(name, options):
     """Its later calls begin where elements have written different numbers of rows."""
-    if options.get("index", "").startswith("faiss"):
-        pytest.importorskip("faiss")
-    if name.endswith("native") and options.get("index", "") in ("faiss-hnsw", f"{__name__}:Careless"):
-        options = {**options, "kernels": "auto"}
     state = assert_as_alone(make(name, **options), [2, 4, 0, 3], 4, calls=2)
     assert state.memory.rows.counts is not None
+
+
+@pytest.mark.parametrize("index", OTHERS.values(), ids=OTHERS)
+def test_other_indexes(index):
+    """They run step by step; each element is read from its own candidates."""
+    if index.startswith("faiss"):
+        pytest.importorskip("faiss")
+    assert_as_alone(make("sdnc", slots=40, index=index), [2, 4, 0, 3], 4, calls=2)
 
 
 @pytest.mark.parametrize("options", [{"write_heads": 1}, {"slots": 40, "strength": False}])

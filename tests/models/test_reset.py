@@ -17,8 +17,8 @@ INDEXES: dict[str, dict[str, Any]] = {
     "exact": {"slots": 11},
     "lsh": {"slots": 300, "index": "lsh"},
     "live": {"slots": 40, "index": "live"},
-    "faiss-hnsw": {"slots": 40, "index": "faiss-hnsw"},
 }
+CASES = [*((name, options) for name in SPARSE for options in INDEXES.values()), ("sam", {"slots": 40, "index": "faiss-hnsw"})]
 
 
 def sequence(steps: int, batch: int = 3) -> Tensor:
@@ -51,8 +51,7 @@ def test_elements_begin_anew_and_the_others_go_on(name):
     torch.testing.assert_close(y[:, 1:2], going_on, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("options", INDEXES.values(), ids=INDEXES)
-@sparse
+@pytest.mark.parametrize(("name", "options"), CASES)
 def test_all_of_a_memory_is_as_at_the_start(name, options):
     """Also the order of use and the index, to the bit; once more after that."""
     if options.get("index") == "faiss-hnsw":
