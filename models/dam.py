@@ -37,6 +37,10 @@ class DAMMemory(State):
             return self.candidates
         return torch.full((len(self.memory),), self.num_candidates, dtype=torch.int64, device=self.memory.device)
 
+    def uncounted(self) -> Self:
+        """The same without its candidates."""
+        return dataclasses.replace(self, num_candidates=0, candidates=None)
+
     def with_candidates(self, candidates: Tensor) -> Self:
         """The same with other candidates."""
         low, high = (int(end) for end in candidates.aminmax())
@@ -44,13 +48,12 @@ class DAMMemory(State):
 
     def put(self, elements: Tensor, other: Self) -> Self:
         candidates = self.each_candidates().index_copy(0, elements, other.each_candidates())
-        plain = dataclasses.replace(self, candidates=None), dataclasses.replace(other, candidates=None)
-        return super(DAMMemory, plain[0]).put(elements, plain[1]).with_candidates(candidates)
+        return super(DAMMemory, self.uncounted()).put(elements, other.uncounted()).with_candidates(candidates)
 
     @classmethod
     def join(cls, parts: Sequence[Self]) -> Self:
         candidates = torch.cat([part.each_candidates() for part in parts])
-        return super().join([dataclasses.replace(part, candidates=None) for part in parts]).with_candidates(candidates)
+        return super().join([part.uncounted() for part in parts]).with_candidates(candidates)
 
 
 class DAM(DenseMANN[DAMMemory]):

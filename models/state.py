@@ -87,7 +87,7 @@ class State:
         def joined(own: object, others: object) -> object:
             if isinstance(own, Tensor) and isinstance(others, Tensor):
                 return own.index_copy(0, elements, others)
-            return own.put(elements, others) if isinstance(own, State) and isinstance(others, State) else own
+            return own.put(elements, others) if isinstance(own, State) and isinstance(others, State) else _same(self, [own, others])
 
         names = [field.name for field in dataclasses.fields(self)]
         return dataclasses.replace(self, **{name: joined(getattr(self, name), getattr(other, name)) for name in names})
@@ -102,6 +102,8 @@ class State:
                 changed[field.name] = torch.cat(values)
             elif isinstance(values[0], State):
                 changed[field.name] = type(values[0]).join(values)
+            else:
+                changed[field.name] = _same(parts[0], values)
         return dataclasses.replace(parts[0], **changed)
 
     def tensors(self) -> list[Tensor]:
@@ -135,6 +137,15 @@ class State:
             elif isinstance(value, State):
                 changed[field.name] = map_state(value)
         return dataclasses.replace(self, **changed)
+
+
+def _same(state: State, values: list[object]) -> object:
+    """What all elements of a batch share; ValueError if they differ, and so cannot be one batch by this class's means."""
+    if any(value != values[0] for value in values[1:]):
+        raise ValueError(
+            f"{type(state).__name__}: expected elements of one batch to differ in tensors only, got {values}; override put and join"
+        )
+    return values[0]
 
 
 @dataclass

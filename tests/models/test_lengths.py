@@ -1,5 +1,6 @@
 """Padded batches: an element that ends early has outputs, state and gradients as if it had run alone for its length."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 from mann_bench.kernels.index import Exact
 from mann_bench.kernels.sequence import autograd as sequence
 from mann_bench.models.mann import MANN
+from mann_bench.models.state import State
 from tests.support.models import DENSE, MODELS, SPARSE, make, tensors_of
 from tests.support.sparse_states import choices, in_place, states
 
@@ -293,3 +295,17 @@ def test_an_own_model_of_the_base_class_has_lengths_too():
     assert issubclass(Own, MANN)
     model(padded([1, 3, 2], 4), lengths=[1, 3, 2])
     assert model.batches == [3, 2, 1]
+
+
+def test_a_state_of_ones_own_that_counts_for_the_whole_batch_is_refused():
+    @dataclasses.dataclass
+    class Counted(State):
+        rows: Tensor
+        steps: int
+
+    one, two = Counted(torch.zeros(1, 2), 3), Counted(torch.ones(1, 2), 4)
+    with pytest.raises(ValueError, match=r"Counted: expected elements of one batch to differ in tensors only, got .*override put and join"):
+        Counted.join([one, two])
+    with pytest.raises(ValueError, match="override put and join"):
+        one.put(torch.tensor([0]), two)
+    assert torch.equal(Counted.join([one, one]).rows, torch.zeros(2, 2))
