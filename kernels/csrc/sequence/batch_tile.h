@@ -12,6 +12,7 @@ namespace mb {
 MB_FN int64_t element_at(const Arguments& a, int64_t place) { return a.order ? a.order[place] : place; }
 
 // Fixed-size array of the elements at places first .. first + count - 1; unused trailing entries alias the first one.
+// An element alone is its place: on a GPU the addresses of all that is its own are then known to be those of the block.
 template <class Element, int64_t size>
 struct Elements {
     static_assert(size == 4, "");
@@ -24,8 +25,7 @@ struct Elements {
 template <class Element>
 struct Elements<Element, 1> {
     Element at[1];
-    MB_FN Elements(const Block& block, const Arguments& a, int64_t first, int64_t)
-        : at{Element(block, a, element_at(a, first))} {}
+    MB_FN Elements(const Block& block, const Arguments& a, int64_t first, int64_t) : at{Element(block, a, first)} {}
 };
 
 // Tiles of a batch: as few as their size allows, but a multiple of the number of threads.

@@ -9,11 +9,8 @@ namespace mb {
 // fixed_width: the word size if the compiler is to know it, else 0.
 template <int fixed_width>
 struct ForwardElement : Element {
-    const int64_t first_candidates;  // before the first step
-
     MB_FN ForwardElement(const Block& block, const Arguments& a, int64_t element)
-        : Element(block, a, element, fixed_width ? fixed_width : a.width),
-          first_candidates(a.counts ? a.counts[element] : a.num_candidates) {}
+        : Element(block, a, element, fixed_width ? fixed_width : a.width) {}
 
     // A row that a state names. One that the memory does not have is none: a state can come from anywhere.
     MB_FN int32_t row_of_state(int64_t row) const { return row >= 0 && row < a.slots ? static_cast<int32_t>(row) : -1; }
@@ -232,7 +229,7 @@ struct ForwardElement : Element {
 
     // Candidate rows of the read of step t, and rows that are scored for it.
     MB_FN int64_t num_candidates(int64_t t) const {
-        const int64_t written_to = first_candidates + (t + 1) * V;
+        const int64_t before = a.counts ? a.counts[b] : a.num_candidates, written_to = before + (t + 1) * V;
         return written_to < a.slots ? written_to : a.slots;
     }
     MB_FN int64_t num_scored(int64_t t) const { return a.scan_all ? a.slots : num_candidates(t); }
