@@ -257,7 +257,7 @@ def test_one_block_runs_on_an_older_card(card, monkeypatch):
 
 
 def refuse_to_compile(card, monkeypatch):
-    monkeypatch.setattr(cubin, "compile_kernels", lambda *_: (_ for _ in ()).throw(build.BuildError("no CUDA compiler")))
+    monkeypatch.setattr(cubin, "compile_kernels", lambda *_, **__: (_ for _ in ()).throw(build.BuildError("no CUDA compiler")))
 
 
 def be_older(card, monkeypatch):

@@ -109,6 +109,27 @@ def test_a_pass_through_the_launcher(kind, parts, cluster, gpu, monkeypatch):
     assert launches == [*(steps if parts > 1 else whole), ("mb_backward_cluster", 12) if cluster else ("mb_backward", 3)]
 
 
+def test_padded_batches_have_kernels_of_their_own(gpu, monkeypatch):
+    """Those of other passes load no lengths. Asked for are they by lengths, and by elements with candidates of their own."""
+    asked: list[bool] = []
+    find = cuda.compile_kernels
+    monkeypatch.setattr(cuda, "compile_kernels", lambda *given, padded=False: asked.append(padded) or find(*given))
+    monkeypatch.setattr(recurrence, "is_short", lambda steps, batch, device: False)  # as on a GPU
+    monkeypatch.setattr(clusters, "bytes_of_pass", lambda which, size, device: 0)
+    model = SAM(input_size=3, output_size=2, hidden=6, slots=23, word_size=5, heads=2, reads=3, kernels="native")
+    x, found = torch.randn(4, 3, 3), []
+    for kernels in ("native", "torch"):
+        model.kernels, state, outputs = kernels, model.initial_state(3), []
+        for lengths, padded in ((None, False), ([1, 4, 2], True), (None, True)):
+            asked.clear()
+            y, state = model(x, state, lengths)
+            assert kernels == "torch" or asked[-1] == padded
+            outputs.append(y)
+        found.append(torch.cat(outputs))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+    assert set(cuda.macros("float32", "float32", 32)) - set(cuda.macros("float32", "float32", 32, padded=True)) == {"MB_EQUAL_LENGTHS"}
+
+
 @pytest.mark.parametrize("kind", [SAM, SDNC])
 def test_a_training_pass_repeats_what_a_graph_would(kind, gpu, monkeypatch):
     """It calls the driver for launches alone, with the sizes of the pass before. Inference does not: its place in the ring moves.

@@ -81,7 +81,7 @@ def install(monkeypatch, folder):
     for name in ("_primary_context", "_module", "_kernel"):
         monkeypatch.setattr(driver, name, getattr(driver, name).__wrapped__)
     monkeypatch.setattr(driver, "_driver", lambda: fake)
-    monkeypatch.setattr(cuda, "compile_kernels", lambda *_: folder / "cubin")
+    monkeypatch.setattr(cuda, "compile_kernels", lambda *_, **__: folder / "cubin")
     card = SimpleNamespace(name="card", multi_processor_count=132, shared_memory_per_block_optin=232448)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: card)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))

@@ -83,7 +83,7 @@ struct DamForward : DamElement {
 
     MB_FN DamForward(const Block& block, const Arguments& a, int64_t element)
         : DamElement(block, a, element, fixed_width ? fixed_width : a.width),
-          first_candidates(a.counts ? a.counts[element] : a.num_candidates) {
+          first_candidates(first_candidates_of(a, element)) {
         written = scratch.take(N), least = scratch.take(V * chunks);
         least_rows = reinterpret_cast<int32_t*>(scratch.take(V * chunks));
     }

@@ -8,6 +8,21 @@
 
 namespace mb {
 
+// How many of the T steps an element has, and its candidate rows before the first. With MB_EQUAL_LENGTHS, the usual
+// build for a GPU, all have the same: what is loaded for one element takes registers that the others spill.
+MB_FN int64_t steps_of([[maybe_unused]] const Arguments& a, [[maybe_unused]] int64_t element) {
+#ifndef MB_EQUAL_LENGTHS
+    if (a.lengths) return a.lengths[element];
+#endif
+    return a.steps;
+}
+MB_FN int64_t first_candidates_of([[maybe_unused]] const Arguments& a, [[maybe_unused]] int64_t element) {
+#ifndef MB_EQUAL_LENGTHS
+    if (a.counts) return a.counts[element];
+#endif
+    return a.num_candidates;
+}
+
 // The element at a place of a batch: with lengths the longest come first, so that those of a tile are alike.
 MB_FN int64_t element_at(const Arguments& a, int64_t place) { return a.order ? a.order[place] : place; }
 

@@ -29,8 +29,7 @@ struct ControllerElement {
         grad_carry = a.grad_carry + b * C;
     }
 
-    // How many of the T steps this element has.
-    MB_FN int64_t steps() const { return a.lengths ? a.lengths[b] : a.steps; }
+    MB_FN int64_t steps() const { return steps_of(a, b); }
     // Where step t of a tape [T, B, n] is kept: without a tape, steps alternate between two places.
     template <class T>
     MB_FN T* tape_at(T* tape, int64_t t, Count n) const {

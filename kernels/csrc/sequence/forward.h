@@ -229,7 +229,7 @@ struct ForwardElement : Element {
 
     // Candidate rows of the read of step t, and rows that are scored for it.
     MB_FN int64_t num_candidates(int64_t t) const {
-        const int64_t before = a.counts ? a.counts[b] : a.num_candidates, written_to = before + (t + 1) * V;
+        const int64_t written_to = first_candidates_of(a, b) + (t + 1) * V;
         return written_to < a.slots ? written_to : a.slots;
     }
     MB_FN int64_t num_scored(int64_t t) const { return a.scan_all ? a.slots : num_candidates(t); }
