@@ -87,8 +87,8 @@ MB_FN void forward_step(const Block& block, const Arguments& a, int64_t item) {
 }
 template <int fixed_width>
 MB_FN void search_part(const Block& block, const Arguments& a, int64_t item) {
-    ForwardElement<fixed_width> element(block, a, item / a.parts);
-    if (a.step < element.steps()) element.search_part(a.step, item % a.parts);
+    if (has_step(a, item / a.parts, a.step))
+        ForwardElement<fixed_width>(block, a, item / a.parts).search_part(a.step, item % a.parts);
 }
 
 template <int fixed_width>

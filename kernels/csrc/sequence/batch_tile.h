@@ -16,6 +16,13 @@ MB_FN int64_t steps_of([[maybe_unused]] const Arguments& a, [[maybe_unused]] int
 #endif
     return a.steps;
 }
+MB_FN bool has_step([[maybe_unused]] const Arguments& a, [[maybe_unused]] int64_t element, [[maybe_unused]] int64_t t) {
+#ifndef MB_EQUAL_LENGTHS
+    return t < steps_of(a, element);
+#else
+    return true;
+#endif
+}
 MB_FN int64_t first_candidates_of([[maybe_unused]] const Arguments& a, [[maybe_unused]] int64_t element) {
 #ifndef MB_EQUAL_LENGTHS
     if (a.counts) return a.counts[element];
