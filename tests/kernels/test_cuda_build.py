@@ -113,7 +113,12 @@ def test_padded_batches_have_kernels_of_their_own(gpu, monkeypatch):
     """Those of other passes load no lengths. Asked for are they by lengths, and by elements with candidates of their own."""
     asked: list[bool] = []
     find = cuda.compile_kernels
-    monkeypatch.setattr(cuda, "compile_kernels", lambda *given, padded=False: asked.append(padded) or find(*given))
+
+    def noted(*given, padded=False):
+        asked.append(padded)
+        return find(*given)
+
+    monkeypatch.setattr(cuda, "compile_kernels", noted)
     monkeypatch.setattr(recurrence, "is_short", lambda steps, batch, device: False)  # as on a GPU
     monkeypatch.setattr(clusters, "bytes_of_pass", lambda which, size, device: 0)
     model = SAM(input_size=3, output_size=2, hidden=6, slots=23, word_size=5, heads=2, reads=3, kernels="native")
