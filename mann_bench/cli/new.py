@@ -1,5 +1,6 @@
 """`mann-bench new`: a commented start of a suite or a study."""
 
+import os
 import re
 import shlex
 from importlib import resources
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mann_bench.data.errors import UsageError
+from mann_bench.data.files import write_atomically
 from mann_bench.data.formats import FOLDER, format_file
 from mann_bench.data.suite import load_suite, suite_names
 from mann_bench.learn.study import load_study, study_names
@@ -30,11 +32,9 @@ def new(
     text = resources.files("mann_bench.suites").joinpath(FOLDER, f"{kind}-start.toml").read_text()
     values = {"SCHEMA": format_file(kind).as_uri(), "FILE": shlex.quote(str(file)), "NAME": name}
     text = re.sub("SCHEMA|FILE|NAME", lambda placeholder: values[placeholder[0]], text)
-    try:
-        with file.open("x", encoding="utf-8") as opened:
-            opened.write(text)
-    except FileExistsError as error:
-        raise UsageError(f"new: expected a file that does not exist yet, got {str(file)!r}; name another, or remove it") from error
+    if os.path.lexists(file):
+        raise UsageError(f"new: expected a file that does not exist yet, got {str(file)!r}; name another, or remove it")
+    write_atomically(file, text)
     print(f"{file}: {summary(file, study=study)}")
     command = "learn" if study else "plan"
     print(f"next:    mann-bench {command} {shlex.quote(str(file))}")

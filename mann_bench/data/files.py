@@ -18,8 +18,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:
+    except OSError as error:
         temporary.unlink(missing_ok=True)  # a full disk needs its room
+        error.filename = str(path)
         raise
     sync_folder(path.parent)
 

@@ -18,6 +18,7 @@ from tests.support.results import make_result
 CALLS = {
     "run": (["run", "quick", "--out", "o"], "mann_bench.run.session.open_run"),
     "plan": (["plan", "quick"], "mann_bench.cli.options.load_suite"),
+    "new": (["new", "o.toml"], "mann_bench.cli.new.write_atomically"),
     "list": (["list", "suites"], "mann_bench.cli.listings.suite_names"),
     "doctor": (["doctor"], "mann_bench.doctor.examine.examine"),
     "report": (["report", "a"], "mann_bench.reports.pages.write_reports"),

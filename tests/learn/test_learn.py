@@ -82,7 +82,7 @@ def test_every_option_reaches_the_case(call, monkeypatch):
         **{"kernels": "torch", "index": "lsh", "device": "cpu", "threads": 2},
     }
     parsed = ["--levels", "2-9", "--slots", "1k", "--sequences", "2k", "--budget", "2m", "--learning-rate", "2e-3", "--memory", "1G"]
-    parsed += ["--task-option", "bits=5", "--past-goal"]
+    parsed += ["--task-option", "bits=5", "--past-goal", "--option", "erase=gated"]
     arguments = [word for name, value in options.items() for word in ("--" + name.replace("_", "-"), str(value))]
     cases = []
 
@@ -94,7 +94,7 @@ def test_every_option_reaches_the_case(call, monkeypatch):
     assert call("learn", "copy", "--models", "sam", "--seeds", "1", *arguments, *parsed).returncode == 0
     (case,) = cases
     options |= {"levels": (2, 9), "slots": 1024, "sequences": 2048, "seconds": 120, "learning_rate": 2e-3, "memory_bytes": 2**30}
-    options |= {"task_options": {"bits": 5}, "stop_at_goal": False}
+    options |= {"task_options": {"bits": 5}, "stop_at_goal": False, "options": {"erase": "gated"}}
     assert {name: getattr(case, name) for name in options} == options
     assert set(options) == {field.name for field in fields(LearningOptions)} - {"learning_rates"} | {"learning_rate"}
 

@@ -156,7 +156,8 @@ inline bool try_insert(int32_t* place, int32_t empty, int32_t value) {
 inline int32_t fetch_add(int32_t* counter) { return __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED); }
 inline void prefetch(const void*) {}
 
-inline void dot_rows(const Store* const* rows, const Real* query, int64_t width, Real* dots) {
+template <class T>
+inline void dot_rows(const T* const* rows, const Real* query, int64_t width, Real* dots) {
     dots[0] = 0;
     for (int64_t w = 0; w < width; ++w) dots[0] += static_cast<Real>(rows[0][w]) * query[w];
 }

@@ -95,7 +95,8 @@ struct OneLaneTile {
 };
 
 // dots[j] = rows[j] . query, for the rows of a tile.
-inline void dot_rows(const Store* const* rows, const Real* query, int64_t width, Real* dots);
+template <class T>
+inline void dot_rows(const T* const* rows, const Real* query, int64_t width, Real* dots);
 
 // Rows of a scan that a lane tile scores together. Past the end, the last row is read again.
 template <int fixed_width, class LaneTile>

@@ -102,8 +102,9 @@ inline void four_totals(const Part* part, Real* sums) {
     }
 }
 
-// dots[i] = rows[i] . query, for four rows.
-inline __attribute__((always_inline)) void dot_rows(const Store* const* rows, const Real* query, int64_t width,
+// dots[i] = rows[i] . query, for four rows of any width.
+template <class T>
+inline __attribute__((always_inline)) void dot_rows(const T* const* rows, const Real* query, int64_t width,
                                                     Real* dots) {
     constexpr int64_t lanes = lanes_of<ColumnVector>, parts = simd / lanes;
     ColumnVector sums[4][parts] = {};
@@ -316,25 +317,6 @@ inline __attribute__((always_inline)) void for_each_columns(int64_t width, F f) 
     for (; w < width; ++w) f(Real(0), w);
 }
 
-// dots[i] = rows[i] . vector, for four rows of any width.
-inline __attribute__((always_inline)) void dot_four(const Real* const* rows, const Real* vector, int64_t width,
-                                                    Real* dots) {
-    ColumnVector wide[4] = {};
-    int64_t w = 0;
-    for (; w + lanes_of<ColumnVector> <= width; w += lanes_of<ColumnVector>) {
-        const ColumnVector factor = load_columns<ColumnVector>(vector + w);
-        for (int i = 0; i < 4; ++i) wide[i] += load_columns<ColumnVector>(rows[i] + w) * factor;
-    }
-    Quarter part[4];
-    for (int i = 0; i < 4; ++i) part[i] = fold(wide[i]);
-    for (; w + lanes_of<Quarter> <= width; w += lanes_of<Quarter>) {
-        const Quarter factor = load_columns<Quarter>(vector + w);
-        for (int i = 0; i < 4; ++i) part[i] += load_columns<Quarter>(rows[i] + w) * factor;
-    }
-    four_totals(part, dots);
-    for (; w < width; ++w)
-        for (int i = 0; i < 4; ++i) dots[i] += rows[i][w] * vector[w];
-}
 // squares[i] = |rows[i]|^2, the same.
 inline __attribute__((always_inline)) void square_four(const Real* const* rows, int64_t width, Real* squares) {
     ColumnVector wide[4] = {};

@@ -40,7 +40,7 @@ MB_LEAF void store_tile(Real* out, const Real* values, int64_t count) {
 template <class T>
 MB_LEAF void dot_tile(const RowsOf<T>& rows, const Real* vector, int64_t width, Real* out) {
     if constexpr (tile_rows == 4) {
-        dot_four(rows.at, vector, width, out);
+        dot_rows(rows.at, vector, width, out);
     } else {
         for (int64_t k = 0; k < tile_rows; ++k)
             out[k] = Warp{}.sum(width, [&](int64_t w) { return rows.at[k][w] * vector[w]; });
