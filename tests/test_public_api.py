@@ -64,6 +64,7 @@ def test_shipped_suite():
     assert "sam" in {case.model for case in load_suite("quick").cases}
 
 
+@pytest.mark.slow  # tests/measure/test_profile.py looks at what it writes
 def test_profile(tmp_path):
     case = Case(model="sam", **SMALL)
     result = profile(case, tmp_path / "profile")

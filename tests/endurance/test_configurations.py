@@ -10,8 +10,9 @@ from tests.endurance.draws import draw
 pytestmark = pytest.mark.skipif(build.why_not() is not None, reason=f"no native kernels: {build.why_not()}")
 
 
+@pytest.mark.slow  # builds of number types that no other test needs
 def test_a_few_configurations():
-    assert configurations.run(range(8))["faults"] == []
+    assert configurations.run(range(4))["faults"] == []
 
 
 @pytest.mark.slow

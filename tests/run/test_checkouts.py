@@ -54,6 +54,7 @@ def repository(tmp_path):
     return path
 
 
+@pytest.mark.slow  # tests/cli/test_guard.py does the same for a repository of the user's
 def test_planted_slowdown_between_two_commits(repository):
     arguments = [
         "compare",

@@ -82,8 +82,7 @@ class Emulator:
             f"-DMB_THREADS={gpu_threads}",
             f"-DMB_ARGUMENTS_BYTES={ctypes.sizeof(Arguments)}",
         )
-        quickly = "-O0" if "undefined" in sanitizer else "-O1"  # to compile
-        flags: tuple[str, ...] = ("-std=c++17", quickly, "-g1", *WARNINGS, f"-fsanitize={sanitizer}", f"-I{SOURCES}")
+        flags: tuple[str, ...] = ("-std=c++17", "-O0", "-g1", *WARNINGS, f"-fsanitize={sanitizer}", f"-I{SOURCES}")
         flags += (f"-DMB_REAL={build.REALS[real]}", *(("-DMB_EMULATE",) if gpu_width is None else device))
         flags += ("-DMB_STORE_BF16",) if store == "bfloat16" else ()
         flags += ("-DMB_DENSE",) if dense else ()
