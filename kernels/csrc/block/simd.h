@@ -21,13 +21,7 @@ inline SimdVector load(const Real* from) {
     __builtin_memcpy(&row, from, sizeof row);
     return row;
 }
-inline SimdVector load(const Bf16* from) {
-    SimdVector row;
-    for (int64_t i = 0; i < simd; ++i) row[i] = static_cast<Real>(from[i]);
-    return row;
-}
 inline void store(Real* to, SimdVector row) { __builtin_memcpy(to, &row, sizeof row); }
-inline SimdVector broadcast(Real x) { return x - SimdVector{}; }  // x - 0 folds to x; x + 0 does not, because of -0
 
 typedef Real Half __attribute__((vector_size(32)));
 typedef Real Quarter __attribute__((vector_size(16)));
@@ -57,6 +51,7 @@ inline __attribute__((always_inline)) void store_columns(Real* to, Vector row) {
 template <class Vector>
 constexpr int64_t lanes_of = static_cast<int64_t>(sizeof(Vector) / sizeof(Real));
 
+inline ColumnVector broadcast(Real x) { return x - ColumnVector{}; }  // x - 0 folds to x; x + 0 does not, because of -0
 // GCC would load the vector again at every use.
 inline ColumnVector keep_in_register(ColumnVector row) {
 #if defined(__AVX512F__)
@@ -134,7 +129,7 @@ inline __attribute__((always_inline)) void dot_rows(const T* const* rows, const 
 inline ColumnVector tail(const Real* v, int64_t columns, int64_t fresh) {
     static const Real lane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     constexpr int64_t lanes = lanes_of<ColumnVector>;
-    const ColumnVector first = static_cast<Real>(lanes - fresh) - ColumnVector{};
+    const ColumnVector first = broadcast(static_cast<Real>(lanes - fresh));
     return load_columns<ColumnVector>(lane) >= first ? load_columns<ColumnVector>(v + columns - lanes) : ColumnVector{};
 }
 
@@ -235,7 +230,7 @@ inline void simd_matvec_transposed(Real* out, const Real* start, const Real* mat
     ColumnVector sums[chains][parts] = {};
     const int64_t back = simd - fresh;
     const auto add = [&](int64_t k, ColumnVector* into) {
-        const ColumnVector factor = static_cast<Real>(v[k]) - ColumnVector{};
+        const ColumnVector factor = broadcast(static_cast<Real>(v[k]));
         const Real* row = matrix + k * stride;
         for (int j = 0; j < parts; ++j)
             into[j] += factor * load_columns<ColumnVector>(row + place_of_part<vectors>(j, back));
@@ -271,7 +266,7 @@ inline void simd_matvec_transposed_batch(const RhsBatch& x, int64_t first, const
             for (int j = 0; j < parts; ++j)
                 part[j] = keep_in_register(load_columns<ColumnVector>(row + place_of_part<vectors>(j, back)));
             for (int i = 0; i < num_rhs; ++i) {
-                const ColumnVector factor = x.v[i][k * step] - ColumnVector{};
+                const ColumnVector factor = broadcast(x.v[i][k * step]);
                 for (int j = 0; j < parts; ++j) chain[i][j] += factor * part[j];
             }
         };
