@@ -188,11 +188,11 @@ struct LinkMatrices {
 };
 
 // A dense memory: a new one every step, and weights over its N rows. What states before and after a pass hold is the
-// caller's; a tape holds the T - 1 between. Without a tape, the memory after the pass is changed in place, and weights
-// alternate between two places.
+// caller's, [N, W]; a tape holds the T - 1 between, in blocks of columns (dense/rows.h). Without a tape, the memory
+// after the pass is changed in place, and weights alternate between two places.
 struct DenseMemory {
     Real* first_memory;         // [B, N, W]
-    Real* memory_tape;          // [T - 1, B, N, W]
+    Real* memory_tape;          // [T - 1, B, N, W]; of one step, if backward needs it: the memory before
     Real* last_memory;          // [B, N, W]
     Real* row_norms;            // [T + 1, B, N] sqrt(|row|^2 + epsilon)
     Real* read_weights_tape;    // [T - 1, B, R, N]; first_read_weights and last_read_weights are [B, R, N]

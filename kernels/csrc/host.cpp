@@ -65,17 +65,12 @@ MB_ENTRIES
 #undef MB_ENTRY
 
 #ifdef MB_DENSE
-#define MB_ENTRY(name)                                                                  \
-    void mb_##name(const Arguments* arguments) {                                        \
-        const Arguments& a = *arguments;                                                \
-        const bool by_rows = shares_rows(a);                                            \
-        for_items(num_batch_tiles(a), by_rows ? 1 : a.threads, by_rows ? a.threads : 1, \
-                  [&](const Block& block, int64_t item) {                               \
-                      if constexpr (knows_width) {                                      \
-                          if (a.width == 32) return entries::name<32>(block, a, item);  \
-                      }                                                                 \
-                      entries::name<0>(block, a, item);                                 \
-                  });                                                                   \
+#define MB_ENTRY(name)                                                                       \
+    void mb_##name(const Arguments* arguments) {                                             \
+        const Arguments& a = *arguments;                                                     \
+        const bool by_rows = shares_rows(a);                                                 \
+        for_items(num_batch_tiles(a), by_rows ? 1 : a.threads, by_rows ? a.threads : 1,      \
+                  [&](const Block& block, int64_t item) { entries::name(block, a, item); }); \
     }
 MB_DENSE_ENTRIES
 #undef MB_ENTRY

@@ -35,16 +35,18 @@ class Kind(NamedTuple):
         states: of its memory that carry a gradient, by the names of `csrc/arguments.h`.
         constant: those that carry none.
         tape: what forward keeps of a step besides, by name.
+        needs_first: whether backward needs the memory before the first step.
     """
 
     name: str
     states: tuple[str, ...]
     constant: tuple[str, ...] = ()
     tape: tuple[str, ...] = ()
+    needs_first: bool = True
 
 
 NTM = Kind("ntm", ("memory", "read_weights", "write_weights"), tape=("row_norms", "content_tape"))
-DAM = Kind("dam", ("memory", "read_weights"), ("usage",), ("row_norms", "unused_rows"))
+DAM = Kind("dam", ("memory", "read_weights"), ("usage",), ("row_norms", "unused_rows"), needs_first=False)
 DNC = Kind(
     "dnc",
     ("memory", "usage", "link", "precedence", "write_weights", "read_weights"),
@@ -72,11 +74,14 @@ def state_shapes(kind: Kind, size: Sizes) -> dict[str, Shape]:
 def tape_shapes(kind: Kind, size: Sizes) -> dict[str, Shape]:
     """Name the buffers that forward keeps for backward: the states between the first and the last step, and what backward reads of a step.
 
-    Without a tape, memory and link are changed in place and the other states alternate between two places.
+    Without a tape, memory and link are changed in place and the other states alternate between two places. On a tape of one step the
+    memory before it may lie, column by column as the kernels work.
     """
     steps, batch, slots, taped = size["steps"], size["batch"], size["slots"], size["taped"]
     states = state_shapes(kind, size)
     between = {name: (steps - 1 if taped else 0 if name in ("memory", "link") else 2, *states[name]) for name in kind.states}
+    if taped and steps == 1 and kind.needs_first:
+        between["memory"] = (1, *states["memory"])
     of_steps: dict[str, Shape] = {
         "row_norms": (steps + 1 if taped else 2, batch, slots),
         "content_tape": (steps if taped else 0, batch, size["heads"] + size["write_heads"], slots),

@@ -111,6 +111,7 @@ struct Block {
     static constexpr int64_t num_lane_tiles = 1;
     static constexpr int64_t tile_size = RhsBatch::max_count;    // elements of a batch tile
     static constexpr int64_t chunk_rows = 1024, link_rows = 64;  // rows of a chunk, of a link matrix at least
+    static constexpr int64_t block_rows = 128;                   // rows that lie column by column; divides chunk_rows
     int64_t chunk_threads;                                       // that share the loops over chunks
     int64_t size() const { return 1; }
     void sync() const {}

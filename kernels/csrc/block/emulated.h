@@ -75,7 +75,7 @@ struct Block {
     static constexpr bool multiplies_columns = true;
     static constexpr int64_t num_lane_tiles = emulated_threads;
     static constexpr int64_t tile_size = 1;  // elements of a batch tile
-    static constexpr int64_t chunk_rows = 3, link_rows = 2;
+    static constexpr int64_t chunk_rows = 4, block_rows = 2, link_rows = 2;
     fibers::Barrier* barrier;
     int64_t thread;
     fibers::Barrier* whole_cluster;
@@ -170,6 +170,28 @@ inline void store_columns(Real* to, Real value) { *to = value; }
 template <class F>
 inline void for_each_columns(int64_t width, F f) {
     for (int64_t w = 0; w < width; ++w) f(Real(0), w);
+}
+template <class F>
+inline void for_each_vectors(int64_t n, F f) {
+    for (int64_t i = 0; i < n; ++i) f(Real(0), std::integral_constant<int, 1>{}, i);
+}
+template <class Vector>
+constexpr int64_t lanes_of = 1;
+
+template <int count>
+struct VectorSums {
+    Real sums[count] = {};
+    void add(int number, Real part) { sums[number] += part; }
+    Real of(int number) const { return sums[number]; }
+};
+template <int columns, int heads>
+inline void dot_vectors(const Real* x, int64_t x_stride, const Real* y, int64_t y_stride, int64_t n,
+                        Real (&dots)[columns][heads]) {
+    for (int c = 0; c < columns; ++c)
+        for (int h = 0; h < heads; ++h) {
+            dots[c][h] = 0;
+            for (int64_t i = 0; i < n; ++i) dots[c][h] += x[c * x_stride + i] * y[h * y_stride + i];
+        }
 }
 
 }  // namespace mb

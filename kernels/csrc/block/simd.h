@@ -2,6 +2,8 @@
 // without -ffast-math the compiler may not reorder additions and would add one lane after the other.
 #pragma once
 
+#include <type_traits>
+
 #include "block/block.h"
 
 namespace mb {
@@ -312,25 +314,47 @@ inline __attribute__((always_inline)) void for_each_columns(int64_t width, F f) 
     for (; w < width; ++w) f(Real(0), w);
 }
 
-// squares[i] = |rows[i]|^2, the same.
-inline __attribute__((always_inline)) void square_four(const Real* const* rows, int64_t width, Real* squares) {
-    ColumnVector wide[4] = {};
-    int64_t w = 0;
-    for (; w + lanes_of<ColumnVector> <= width; w += lanes_of<ColumnVector>)
-        for (int i = 0; i < 4; ++i) {
-            const ColumnVector row = load_columns<ColumnVector>(rows[i] + w);
-            wide[i] += row * row;
+// The same; f(zero, at_once, i) with as many vectors at once as at_once() says, a constant: two as long as there are
+// two, which hides a part of the latency of sums.
+template <class F>
+inline __attribute__((always_inline)) void for_each_vectors(int64_t n, F f) {
+    constexpr int64_t lanes = lanes_of<ColumnVector>;
+    constexpr std::integral_constant<int, 1> one;
+    int64_t i = 0;
+    for (; i + 2 * lanes <= n; i += 2 * lanes) f(ColumnVector{}, std::integral_constant<int, 2>{}, i);
+    for (; i + lanes <= n; i += lanes) f(ColumnVector{}, one, i);
+    for (; i + lanes_of<Quarter> <= n; i += lanes_of<Quarter>) f(Quarter{}, one, i);
+    for (; i < n; ++i) f(Real(0), one, i);
+}
+
+// Sums over the vectors that `for_each_columns` gives.
+template <int count>
+struct VectorSums {
+    ColumnVector wide[count] = {};
+    Quarter narrow[count] = {};
+    Real rest[count] = {};
+    void add(int number, ColumnVector part) { wide[number] += part; }
+    void add(int number, Quarter part) { narrow[number] += part; }
+    void add(int number, Real part) { rest[number] += part; }
+    Real of(int number) const { return sum_of(fold(wide[number]) + narrow[number]) + rest[number]; }
+};
+
+// dots[c][h] = x_c . y_h, vectors of n; those of x are x_stride apart.
+template <int columns, int heads>
+inline __attribute__((always_inline)) void dot_vectors(const Real* x, int64_t x_stride, const Real* y, int64_t y_stride,
+                                                       int64_t n, Real (&dots)[columns][heads]) {
+    VectorSums<columns * heads> sums;
+    for_each_columns(n, [&](auto zero, int64_t i) __attribute__((always_inline)) {
+        typedef decltype(zero) Vector;
+        Vector other[heads];
+        for (int h = 0; h < heads; ++h) other[h] = load_columns<Vector>(y + h * y_stride + i);
+        for (int c = 0; c < columns; ++c) {
+            const Vector own = load_columns<Vector>(x + c * x_stride + i);
+            for (int h = 0; h < heads; ++h) sums.add(c * heads + h, own * other[h]);
         }
-    Quarter part[4];
-    for (int i = 0; i < 4; ++i) part[i] = fold(wide[i]);
-    for (; w + lanes_of<Quarter> <= width; w += lanes_of<Quarter>)
-        for (int i = 0; i < 4; ++i) {
-            const Quarter row = load_columns<Quarter>(rows[i] + w);
-            part[i] += row * row;
-        }
-    four_totals(part, squares);
-    for (; w < width; ++w)
-        for (int i = 0; i < 4; ++i) squares[i] += rows[i][w] * rows[i][w];
+    });
+    for (int c = 0; c < columns; ++c)
+        for (int h = 0; h < heads; ++h) dots[c][h] = sums.of(c * heads + h);
 }
 
 }  // namespace mb

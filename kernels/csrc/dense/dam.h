@@ -17,8 +17,8 @@ struct DamElement : DenseElement {
     Real *key_norms, *added, *parts, *softmaxes;
     Count part_stride;
 
-    MB_FN DamElement(const Block& block, const Arguments& a, int64_t element, int64_t width)
-        : DenseElement(block, a, element, width),
+    MB_FN DamElement(const Block& block, const Arguments& a, int64_t element)
+        : DenseElement(block, a, element),
           strengths(R * W),
           values(strengths + (a.strength ? R : 0)),
           alphas(values + V * W),
@@ -75,15 +75,14 @@ struct DamElement : DenseElement {
     }
 };
 
-template <int fixed_width>
 struct DamForward : DamElement {
     Real *written, *least;  // [N] sum of the write weights; [chunks, V] the least usages of each chunk
     int32_t* least_rows;
     const int64_t first_candidates;  // before the first step
 
     MB_FN DamForward(const Block& block, const Arguments& a, int64_t element)
-        : DamElement(block, a, element, fixed_width ? fixed_width : a.width),
-          first_candidates(first_candidates_of(a, element)) {
+        : DamElement(block, a, element), first_candidates(first_candidates_of(a, element)) {
+        place_rows_forward(false);
         written = scratch.take(N), least = scratch.take(V * chunks);
         least_rows = reinterpret_cast<int32_t*>(scratch.take(V * chunks));
     }
@@ -92,6 +91,7 @@ struct DamForward : DamElement {
 
     MB_FN void load_first_states() {
         load_first_controller();
+        if (T > 0) load_first_rows();
         block.for_each_chunk(chunks, [&](int64_t number) {
             const Chunk own = chunk(number);
             const Real* const first = a.first_usage + b * N;
@@ -166,23 +166,24 @@ struct DamForward : DamElement {
         compute_write_weights(t, p, chunk, kept, written + chunk.first);
         Real *const before = memory(t), *const after = memory(t + 1), *const norm = norms(t + 1);
         Real* const weights = read_weights(t + 1);  // scores until they are read with
-        for_each_tile(chunk, [&](int64_t first, int64_t count) {
-            const RowsOf<Real> from = rows_of(before, first, count), to = rows_of(after, first, count);
-            for (int64_t k = 0; k < count; ++k)
-                for_each_columns(W, [&](auto zero, int64_t w) MB_INLINE {
-                    typedef decltype(zero) Vector;
-                    Vector row = kept[first + k - chunk.first] * load_columns<Vector>(from.at[k] + w);
-                    for (Count v = 0; v < V; ++v)
-                        row += added[v * N + first + k] * load_columns<Vector>(p + values + v * W + w);
-                    store_columns(to.at[k] + w, row);
-                });
-            Real numbers[tile_rows];
-            norm_tile(to, W, numbers), store_tile(norm + first, numbers, count);
-            for (Count r = 0; r < R; ++r)
-                dot_tile(to, p + r * W, W, numbers), store_tile(weights + r * N + first, numbers, count);
+        for_each_row_block(chunk, [&](int64_t first, int64_t size) {
+            Real* const rows = after + first * W;
+            write_block(first, size, kept + (first - chunk.first), before + first * W, p + values, rows);
+            norm_rows(rows, size, W, norm + first);
+            score_rows(rows, size, W, {p, W}, R, {weights + first, N});
         });
         for (Count r = 0; r < R; ++r)
             begin_content(chunk, weights + r * N, strength(p, r) / key_norms[r], norm, num_candidates(t), softmax(r));
+    }
+
+    MB_FN void write_block(int64_t first, int64_t size, const Real* keep, const Real* before, const Real* value,
+                             Real* after) const {
+        for (int64_t w = 0; w < W; ++w) {
+            const Real* const from = before + w * size;
+            Real* const to = after + w * size;
+            for_vector(size, [=](int64_t i) MB_INLINE { to[i] = keep[i] * from[i]; });
+        }
+        add_outer(after, size, W, {added + first, N}, {value, W}, V);
     }
 
     MB_FN void read(int64_t t, const Chunk& chunk) {
@@ -203,18 +204,18 @@ struct DamForward : DamElement {
     }
 };
 
-template <int fixed_width>
 struct DamBackward : DamElement {
     Real *cosines, *to_keys, *inner;  // [R, N], [R, N], [R]
 
-    MB_FN DamBackward(const Block& block, const Arguments& a, int64_t element)
-        : DamElement(block, a, element, fixed_width ? fixed_width : a.width) {
+    MB_FN DamBackward(const Block& block, const Arguments& a, int64_t element) : DamElement(block, a, element) {
         cosines = scratch.take(R * N), to_keys = scratch.take(R * N), inner = scratch.take(R);
+        place_rows_backward();
     }
 
     MB_FN Real* grad_read_weights() const { return a.grad_read_weights + b * R * N; }
 
-    MB_FN void end() {}
+    MB_FN void begin() const { load_last_rows(); }
+    MB_FN void end() const { store_first_gradient(); }
 
     MB_FN void step(int64_t t) {
         Real *const p = interface(t), *const grad_p = interface_gradient(t);
@@ -257,21 +258,18 @@ struct DamBackward : DamElement {
                                                grad_read + at, cosines + at, grad_read + at, to_keys + at, own_to_row);
             for_vector(n, [=](int64_t i) MB_INLINE { to_row[i] += own_to_row[i]; });
         }
-        const RowGradients after{N,    W,          memory(t + 1),      grad_memory(),
-                                 read, grad_reads, {R, p, W, to_keys}, {0, nullptr, 0, nullptr}};
+        const Real* const after = memory(t + 1);
         Real* const grad_written = cosines;  // [V, N]: these are used up
-        for_each_tile(chunk, [&](int64_t first, int64_t count) {
-            after.complete(first, count, Factors(to_row + (first - begin), count), sums);
-            const RowsOf<Real> grads = rows_of(grad_memory(), first, count);
-            for (Count v = 0; v < V; ++v) {
-                Real numbers[tile_rows];
-                dot_tile(grads, p + values + v * W, W, numbers);
-                store_tile(grad_written + v * N + first, numbers, count);
-                accumulate_tile(of_values + v * W, grads, Factors(added + v * N + first, count), W);
-            }
-            for (int64_t k = 0; k < count; ++k)
-                if (keep[first + k - begin] == 0)
-                    for (int64_t w = 0; w < W; ++w) grads.at[k][w] *= 0;
+        for_each_row_block(chunk, [&](int64_t first, int64_t size) {
+            Real* const grads = grad_memory() + first * W;
+            const ScoredKeys reads{R, {p, W}, {to_keys + first, N}};
+            RowGradients{W, after + first * W, to_row + (first - begin), {read + first, N}, {grad_reads, W}, reads, {}}
+                .complete(size, grads, {sums, W});
+            score_rows(grads, size, W, {p + values, W}, V, {grad_written + first, N});
+            accumulate_rows(grads, size, W, {added + first, N}, V, {of_values, W});
+            for (int64_t i = 0; i < size; ++i)
+                if (keep[first + i - begin] == 0)
+                    for (int64_t w = 0; w < W; ++w) grads[w * size + i] *= 0;
         });
         const int32_t* const unused_of = unused(t);
         for (Count v = 0; v < V; ++v) {

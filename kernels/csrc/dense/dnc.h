@@ -19,8 +19,8 @@ struct DncElement : DenseElement {
     Real *key_norms, *allocation, *parts, *link_parts, *softmaxes;
     Count part_stride;
 
-    MB_FN DncElement(const Block& block, const Arguments& a, int64_t element, int64_t width)
-        : DenseElement(block, a, element, width),
+    MB_FN DncElement(const Block& block, const Arguments& a, int64_t element)
+        : DenseElement(block, a, element),
           strengths(R * W),
           write_key(strengths + R),
           write_strength(write_key + W),
@@ -34,7 +34,7 @@ struct DncElement : DenseElement {
         key_norms = scratch.take(R + 1);
         allocation = scratch.take(N);
         softmaxes = scratch.take(3 * (R + 1) * chunks);
-        part_stride = R * (W + 1) + 3 * W + 4 * R + 8 + tile_rows * W;
+        part_stride = R * (W + 1) + 3 * W + 4 * R + 8;
         parts = scratch.take(part_stride * chunks);
         link_parts = scratch.take(link_chunks * (R + 2) * N);
     }
@@ -71,13 +71,12 @@ struct DncElement : DenseElement {
     }
 };
 
-template <int fixed_width>
 struct DncForward : DncElement {
     Real* scores;  // [R + 1, N], the write key's last
 
-    MB_FN DncForward(const Block& block, const Arguments& a, int64_t element)
-        : DncElement(block, a, element, fixed_width ? fixed_width : a.width) {
+    MB_FN DncForward(const Block& block, const Arguments& a, int64_t element) : DncElement(block, a, element) {
         scores = scratch.take((R + 1) * N);
+        place_rows_forward(true);
     }
 
     // Visible after the next sync.
@@ -134,11 +133,9 @@ struct DncForward : DncElement {
 
     MB_FN void score_write_key(int64_t t, const Real* p, const Chunk& chunk) {
         Real *const rows = memory(t), *const own = scores + R * N;
-        for_each_tile(chunk, [&](int64_t first, int64_t count) {
-            const RowsOf<Real> tile = rows_of(rows, first, count);
-            Real numbers[tile_rows];
-            if (t == 0) norm_tile(tile, W, numbers), store_tile(norms(0) + first, numbers, count);
-            dot_tile(tile, p + write_key, W, numbers), store_tile(own + first, numbers, count);
+        for_each_row_block(chunk, [&](int64_t first, int64_t size) {
+            if (t == 0) norm_rows(rows + first * W, size, W, norms(0) + first);
+            score_rows(rows + first * W, size, W, {p + write_key, W}, 1, {own + first, N});
         });
         begin_content(chunk, own, p[write_strength] / key_norms[R], norms(t), N, softmax(R));
         Real* const after = usage(t + 1) + chunk.first;
@@ -162,14 +159,13 @@ struct DncForward : DncElement {
         if (kept) for_vector(n, [=](int64_t i) MB_INLINE { kept[i] = found[i]; });
         part(chunk.number)[0] = Warp{}.sum(n, [=](int64_t i) MB_INLINE { return own[i]; });
         Real *const after = memory(t + 1), *const norm = norms(t + 1);
-        const ErasesAndAdds write{1, N, W, weights, p + erases, p + values, memory(t), nullptr, nullptr};
-        for_each_tile(chunk, [&](int64_t first, int64_t count) {
-            write.run(first, count, after);
-            const RowsOf<Real> to = rows_of(after, first, count);
-            Real numbers[tile_rows];
-            norm_tile(to, W, numbers), store_tile(norm + first, numbers, count);
-            for (Count r = 0; r < R; ++r)
-                dot_tile(to, p + r * W, W, numbers), store_tile(scores + r * N + first, numbers, count);
+        const Real* const before = memory(t);
+        for_each_row_block(chunk, [&](int64_t first, int64_t size) {
+            Real* const rows = after + first * W;
+            ErasesAndAdds{1, W, {weights + first, N}, {p + erases, W}, {p + values, W}}.run(before + first * W, size,
+                                                                                            rows);
+            norm_rows(rows, size, W, norm + first);
+            score_rows(rows, size, W, {p, W}, R, {scores + first, N});
         });
         for (Count r = 0; r < R; ++r)
             begin_content(chunk, scores + r * N, p[strengths + r] / key_norms[r], norm, N, softmax(r));

@@ -5,19 +5,18 @@
 
 namespace mb {
 
-template <int fixed_width>
 struct DncBackward : DncElement {
     // [R, N] but for the last lines: link_rows [R + 1, N], vectors [N].
     Real *cosines, *to_keys, *grad_content, *grad_forward, *grad_backward, *link_rows;
     Real *write_to_key, *write_to_row, *grad_allocation, *products, *inner;
 
-    MB_FN DncBackward(const Block& block, const Arguments& a, int64_t element)
-        : DncElement(block, a, element, fixed_width ? fixed_width : a.width) {
+    MB_FN DncBackward(const Block& block, const Arguments& a, int64_t element) : DncElement(block, a, element) {
         for (Real** vectors : {&cosines, &to_keys, &grad_content, &grad_forward, &grad_backward})
             *vectors = scratch.take(R * N);
         link_rows = scratch.take((R + 1) * N);
         for (Real** vector : {&write_to_key, &write_to_row, &grad_allocation, &products}) *vector = scratch.take(N);
         inner = scratch.take(R + 3);
+        place_rows_backward();
     }
 
     MB_FN Real* grad_read_weights() const { return a.grad_read_weights + b * R * N; }
@@ -35,6 +34,7 @@ struct DncBackward : DncElement {
         add_output_gradient(t);
         store_cell_inputs(t);
         compute_key_norms(p);
+        take_over_rows(t);
         block.sync();
         block.for_each_chunk(chunks, [&](int64_t number) { read_backward(t, p, chunk(number)); });
         block.sync();
@@ -84,17 +84,21 @@ struct DncBackward : DncElement {
     MB_FN void end() {
         if (!a.first_gradient || T == 0) return;
         block.for_each_chunk(chunks, [&](int64_t number) { add_late_scores(chunk(number)); });
+        block.sync();
+        store_first_gradient();
     }
     MB_FN void add_late_scores(const Chunk& chunk) const {
-        const RowGradients first_rows{
-            N, W, memory(0), grad_memory(), nullptr, nullptr, {0, nullptr, 0, nullptr}, late_keys(interface(0))};
-        for_each_tile(chunk, [&](int64_t first, int64_t count) {
-            first_rows.complete(first, count, Factors(write_to_row + first, count), nullptr);
+        for_each_row_block(chunk, [&](int64_t first, int64_t size) {
+            RowGradients{W, memory(0) + first * W, write_to_row + first, {}, {}, {}, late_keys(interface(0), first)}
+                .complete(size, grad_memory() + first * W, {});
         });
     }
-    MB_FN ScoredKeys late_keys(const Real* p) const {
-        return ScoredKeys{p ? 1 : 0, p ? p + write_key : nullptr, W, write_to_key};
+    // The write key of interface p, which has scored the rows of the block from `first` on.
+    MB_FN ScoredKeys late_keys(const Real* p, int64_t first) const {
+        return ScoredKeys{1, {p + write_key, W}, {write_to_key + first, N}};
     }
+
+    MB_FN void begin() const { load_last_rows(); }
 
     // To the parts [4 R + 2]: of each head the products of the gradient of its weights with weights, backward, content
     // and forward weights; then the sum of the write weights and the product of the precedences.
@@ -141,8 +145,8 @@ struct DncBackward : DncElement {
     MB_FN void write_backward(int64_t t, const Real* p, const Chunk& chunk) {
         const int64_t n = chunk.size(), begin = chunk.first;
         Real *const sums = part(chunk.number), *const of_add = sums + R * (W + 1), *const of_erase = of_add + W;
-        Real *const of_gates = of_erase + W, *const decayed = of_gates + 2;
-        Real rests[Block::chunk_rows], own_rests[Block::chunk_rows];
+        Real* const of_gates = of_erase + W;
+        Real rests[Block::chunk_rows], own_rests[Block::chunk_rows], later[Block::block_rows];
         Real *const to_row = rests, *const own_to_row = own_rests;
         const bool is_late = t + 1 < T;
         const Real* const late_to_row = write_to_row + begin;
@@ -163,19 +167,18 @@ struct DncBackward : DncElement {
         for_vector(n, [=](int64_t i) MB_INLINE { grad[i] += grad_before[i] - of_total + by_rows[i] + of_links[i]; });
         add_link_parts(chunk, R + 1, of_links);
         for_vector(n, [=](int64_t i) MB_INLINE { grad_before[i] = rest * grad_before[i] + of_links[i]; });
-        const RowGradients after{N,
-                                 W,
-                                 memory(t + 1),
-                                 grad_memory(),
-                                 read_weights(t + 1),
-                                 grad_carry + H,
-                                 {R, p, W, to_keys},
-                                 late_keys(is_late ? interface(t + 1) : nullptr)};
-        const ErasesAndAdds write{
-            1, N, W, write_weights(t + 1), p + erases, p + values, memory(t), grad_memory(), grad_written};
-        for_each_tile(chunk, [&](int64_t first, int64_t count) {
-            after.complete(first, count, Factors(to_row + (first - begin), count), sums);
-            write.undo(first, count, of_add, of_erase, decayed);
+        const Real *const after = memory(t + 1), *const before = memory(t);
+        const Real *const read = read_weights(t + 1), *const written = write_weights(t + 1);
+        Real* const next = is_late ? interface(t + 1) : nullptr;
+        for_each_row_block(chunk, [&](int64_t first, int64_t size) {
+            Real* const grads = grad_memory() + first * W;
+            const ScoredKeys reads{R, {p, W}, {to_keys + first, N}};
+            const ScoredKeys late = next ? late_keys(next, first) : ScoredKeys{};
+            RowGradients{
+                W, after + first * W, to_row + (first - begin), {read + first, N}, {grad_carry + H, W}, reads, late}
+                .complete(size, grads, {sums, W});
+            ErasesAndAdds{1, W, {written + first, N}, {p + erases, W}, {p + values, W}}.undo(
+                before + first * W, size, grads, {grad_written + first, N}, {of_add, W}, {of_erase, W}, later);
         });
         const Real *const free = allocation + begin, *const found = content(t, R) + begin,
                           to_free = p[gate] * p[allocate];
@@ -214,10 +217,8 @@ struct DncBackward : DncElement {
         Real *const rows = memory(t), *const sums = part(chunk.number);
         Real vector[Block::chunk_rows];
         Real* const cosine = vector;
-        for_each_tile(chunk, [&](int64_t first, int64_t count) {
-            Real numbers[tile_rows];
-            dot_tile(rows_of(rows, first, count), p + write_key, W, numbers);
-            store_tile(cosine + (first - begin), numbers, count);
+        for_each_row_block(chunk, [&](int64_t first, int64_t size) {
+            score_rows(rows + first * W, size, W, {p + write_key, W}, 1, {cosine + (first - begin), N});
         });
         const Real *const norm = norms(t) + begin, key_norm = key_norms[R];
         const Real to_found = p[gate] * (1 - p[allocate]);
@@ -230,8 +231,8 @@ struct DncBackward : DncElement {
         sums[W] = content_backward(n, p[write_strength], key_norm, write_inner(), content(t, R) + begin, norm, grad,
                                    cosine, grad, write_to_key + begin, write_to_row + begin);
         for_vector(W, [=](int64_t w) { sums[w] = 0; });
-        for_each_tile(chunk, [&](int64_t first, int64_t count) {
-            accumulate_tile(sums, rows_of(rows, first, count), Factors(write_to_key + first, count), W);
+        for_each_row_block(chunk, [&](int64_t first, int64_t size) {
+            accumulate_rows(rows + first * W, size, W, {write_to_key + first, N}, 1, {sums, W});
         });
     }
 

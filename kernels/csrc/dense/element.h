@@ -1,6 +1,7 @@
 // One batch element of a model with a dense memory: what it keeps, and what the passes over its rows share.
 #pragma once
 
+#include "dense/erases.h"
 #include "dense/row_gradients.h"
 #include "sequence/controller.h"
 
@@ -23,9 +24,10 @@ struct DenseElement : ControllerElement {
         }
     };
     Scratch scratch;
+    Real *first_rows, *last_rows;  // the memory before the first step and after the last, in blocks of columns
 
-    MB_FN DenseElement(const Block& block, const Arguments& a, int64_t element, int64_t width)
-        : ControllerElement(block, a, element, width),
+    MB_FN DenseElement(const Block& block, const Arguments& a, int64_t element)
+        : ControllerElement(block, a, element, a.width),
           N(a.slots),
           chunks(num_chunks(a.slots)),
           T(steps()),
@@ -34,14 +36,44 @@ struct DenseElement : ControllerElement {
         grad_hidden = scratch.take(H);
     }
 
-    // The states of the memory are read and written where they are.
+    // Forward makes the memory before the first step where the memory after it comes, which is changed in place. Where
+    // there is no other step and backward needs it, it is kept on the tape.
+    MB_FN void place_rows_forward(bool is_needed_backward) {
+        last_rows = a.last_memory + b * N * W;
+        first_rows = a.taped && T == 1 && is_needed_backward ? rows_on_tape(0) : memory(1);
+    }
+    // In backward both are copies at the same place, which the first step takes over.
+    MB_FN void place_rows_backward() {
+        last_rows = scratch.take(N * W);
+        first_rows = T == 1 ? rows_on_tape(0) : last_rows;
+    }
+    MB_FN Real* rows_on_tape(int64_t t) const { return a.memory_tape + (t * a.batch + b) * N * W; }
+
+    // Of a memory [N, W], to blocks of columns.
+    MB_FN void load_rows(const Real* rows, Real* columns) const {
+        block.for_each_chunk(chunks, [&](int64_t number) {
+            for_each_row_block(chunk(number), [&](int64_t first, int64_t size) {
+                rows_to_columns(rows + first * W, columns + first * W, size, W);
+            });
+        });
+    }
+    MB_FN void load_first_rows() const { load_rows(a.first_memory + b * N * W, first_rows); }
+    // Backward, before the step t; visible after the next sync.
+    MB_FN void take_over_rows(int64_t t) const {
+        if (t == 0 && T > 1) load_first_rows();
+    }
+
+    // The other states of the memory are read and written where they are.
     MB_FN void load_first_states() {
         load_first_controller();
+        if (T > 0) load_first_rows();
         block.sync();
     }
     MB_FN void store_last_states() {
         store_last_controller();
-        if (T > 0) return;
+        if (T > 0)
+            return block.for_each_chunk(
+                chunks, [&](int64_t number) { convert_in_place(chunk(number), last_rows, W, columns_to_rows); });
         keep(a.first_memory, a.last_memory, N * W), keep(a.first_read_weights, a.last_read_weights, R * N);
         keep(a.first_write_weights, a.last_write_weights, V * N), keep(a.first_usage, a.last_usage, N);
         keep(a.first_precedence, a.last_precedence, N), keep(a.first_link, a.last_link, N * N);
@@ -56,8 +88,10 @@ struct DenseElement : ControllerElement {
         if (t == 0 || t == T) return (t ? last : first) + b * n;
         return tape + ((a.taped ? t - 1 : t % 2) * a.batch + b) * n;
     }
+    // The memory after t steps, in blocks of columns.
     MB_FN Real* memory(int64_t t) const {
-        return state_at(a.first_memory, a.memory_tape, a.last_memory, t && !a.taped ? T : t, N * W);
+        if (t == 0) return first_rows;
+        return t == T || !a.taped ? last_rows : rows_on_tape(t - 1);
     }
     MB_FN Real* read_weights(int64_t t) const {
         return state_at(a.first_read_weights, a.read_weights_tape, a.last_read_weights, t, R * N);
@@ -68,11 +102,23 @@ struct DenseElement : ControllerElement {
     MB_FN Real* norms(int64_t t) const { return a.row_norms + ((a.taped ? t : t % 2) * a.batch + b) * N; }
     MB_FN Real* grad_memory() const { return a.grad_memory + b * N * W; }
 
-    template <class T>
-    MB_FN RowsOf<T> rows_of(T* matrix, int64_t first, int64_t count) const {
-        return RowsOf<T>(matrix, first, count, W);
-    }
     MB_FN Chunk chunk(int64_t number) const { return Chunk(number, N); }
+
+    // Backward: the memory after the pass and its gradient, whose place stays, to blocks of columns.
+    MB_FN void load_last_rows() const {
+        if (T == 0) return;
+        load_rows(a.last_memory + b * N * W, last_rows);
+        block.for_each_chunk(
+            chunks, [&](int64_t number) { convert_in_place(chunk(number), grad_memory(), W, rows_to_columns); });
+        block.sync();
+    }
+    // The gradient of the memory before the pass, back to [N, W], if anyone wants it.
+    MB_FN void store_first_gradient() const {
+        if (T == 0 || !a.first_gradient) return;
+        block.for_each_chunk(
+            chunks, [&](int64_t number) { convert_in_place(chunk(number), grad_memory(), W, columns_to_rows); });
+        block.sync();
+    }
 
     // From products of rows and a key to exp(scale * product / norm - the chunk's largest); rows from `end` on are
     // none.
@@ -92,10 +138,8 @@ struct DenseElement : ControllerElement {
     // sums [R, W] = sum over the rows of the chunk of each head's weights [R, N] * row.
     MB_FN void read_chunk(const Chunk& chunk, Real* rows, const Real* weights, Real* sums) const {
         for_vector(R * W, [=](int64_t j) { sums[j] = 0; });
-        for_each_tile(chunk, [&](int64_t first, int64_t count) {
-            const RowsOf<Real> tile = rows_of(rows, first, count);
-            for (Count r = 0; r < R; ++r)
-                accumulate_tile(sums + r * W, tile, Factors(weights + r * N + first, count), W);
+        for_each_row_block(chunk, [&](int64_t first, int64_t size) {
+            accumulate_rows(rows + first * W, size, W, {weights + first, N}, R, {sums, W});
         });
     }
     // Of the rows of a chunk with the R keys, `stride` apart: grads [R, N] += rows . grad_reads, cosines [R, N];
@@ -104,15 +148,9 @@ struct DenseElement : ControllerElement {
                                    const Real* key_norms, const Real* weights, Real* grads, Real* cosines,
                                    Real* sums) const {
         const Real* const grad_reads = grad_carry + H;
-        for_each_tile(chunk, [&](int64_t first, int64_t count) {
-            const RowsOf<Real> tile = rows_of(rows, first, count);
-            Real numbers[tile_rows];
-            for (Count r = 0; r < R; ++r) {
-                dot_tile(tile, grad_reads + r * W, W, numbers);
-                for (int64_t k = 0; k < count; ++k) grads[r * N + first + k] += numbers[k];
-                dot_tile(tile, keys + r * stride, W, numbers);
-                store_tile(cosines + r * N + first, numbers, count);
-            }
+        for_each_row_block(chunk, [&](int64_t first, int64_t size) {
+            score_rows<true>(rows + first * W, size, W, {grad_reads, W}, R, {grads + first, N});
+            score_rows(rows + first * W, size, W, {keys, stride}, R, {cosines + first, N});
         });
         for (Count r = 0; r < R; ++r) {
             Real* const cosine = cosines + r * N + chunk.first;

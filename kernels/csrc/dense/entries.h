@@ -32,6 +32,7 @@ struct DenseBackward : ControllerTile<Element> {
 
     MB_FN void run() {
         clocks().start(block);
+        for_each_element([](Element& element) { element.begin(); });
         for_each_step_back([&](int64_t t) {
             for_each_element([&](Element& element) { element.step(t); });
             controller_backward(t);
@@ -45,53 +46,44 @@ struct DenseBackward : ControllerTile<Element> {
 
 namespace mb::entries {
 
-template <template <int> class Element>
+template <class Element>
 MB_FN int64_t scratch_of(const Block& block, const Arguments& a) {
-    return Element<0>(block, a, 0).scratch.used;
+    return Element(block, a, 0).scratch.used;
 }
 
 // To `index`: Reals of scratch that forward and backward need for an element. Reads Sizes.
-template <int fixed_width>
 MB_FN void ntm_scratch(const Block& block, const Arguments& a, int64_t) {
     block.on_leader(
         [&] { a.index[0] = scratch_of<NtmForward>(block, a), a.index[1] = scratch_of<NtmBackward>(block, a); });
 }
 
-template <int fixed_width>
 MB_FN void ntm_forward(const Block& block, const Arguments& a, int64_t tile) {
-    ForwardTile<NtmForward<fixed_width>>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
+    ForwardTile<NtmForward>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
 }
-template <int fixed_width>
 MB_FN void ntm_backward(const Block& block, const Arguments& a, int64_t tile) {
-    DenseBackward<NtmBackward<fixed_width>>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
+    DenseBackward<NtmBackward>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
 }
 
-template <int fixed_width>
 MB_FN void dam_scratch(const Block& block, const Arguments& a, int64_t) {
     block.on_leader(
         [&] { a.index[0] = scratch_of<DamForward>(block, a), a.index[1] = scratch_of<DamBackward>(block, a); });
 }
-template <int fixed_width>
 MB_FN void dam_forward(const Block& block, const Arguments& a, int64_t tile) {
-    ForwardTile<DamForward<fixed_width>>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
+    ForwardTile<DamForward>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
 }
-template <int fixed_width>
 MB_FN void dam_backward(const Block& block, const Arguments& a, int64_t tile) {
-    DenseBackward<DamBackward<fixed_width>>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
+    DenseBackward<DamBackward>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
 }
 
-template <int fixed_width>
 MB_FN void dnc_scratch(const Block& block, const Arguments& a, int64_t) {
     block.on_leader(
         [&] { a.index[0] = scratch_of<DncForward>(block, a), a.index[1] = scratch_of<DncBackward>(block, a); });
 }
-template <int fixed_width>
 MB_FN void dnc_forward(const Block& block, const Arguments& a, int64_t tile) {
-    ForwardTile<DncForward<fixed_width>>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
+    ForwardTile<DncForward>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
 }
-template <int fixed_width>
 MB_FN void dnc_backward(const Block& block, const Arguments& a, int64_t tile) {
-    DenseBackward<DncBackward<fixed_width>>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
+    DenseBackward<DncBackward>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
 }
 
 }  // namespace mb::entries

@@ -17,8 +17,8 @@ struct NtmElement : DenseElement {
     Real *key_norms, *scores, *parts, *softmaxes;
     Count part_stride;
 
-    MB_FN NtmElement(const Block& block, const Arguments& a, int64_t element, int64_t width)
-        : DenseElement(block, a, element, width),
+    MB_FN NtmElement(const Block& block, const Arguments& a, int64_t element)
+        : DenseElement(block, a, element),
           S(a.shifts),
           A(W + 4 + 2 * a.shifts),
           heads(R + V),
@@ -27,7 +27,7 @@ struct NtmElement : DenseElement {
         key_norms = scratch.take(heads);
         scores = scratch.take(most * N);
         softmaxes = scratch.take(6 * heads * chunks);
-        const Count vectors = heads * (W + 3) + 2 * V * W + tile_rows * W, numbers = heads * (2 * S + 4);
+        const Count vectors = heads * (W + 3) + 2 * V * W, numbers = heads * (2 * S + 4);
         part_stride = vectors + numbers;
         parts = scratch.take(part_stride * chunks);
     }
@@ -53,10 +53,10 @@ struct NtmElement : DenseElement {
     }
 };
 
-template <int fixed_width>
 struct NtmForward : NtmElement {
-    MB_FN NtmForward(const Block& block, const Arguments& a, int64_t element)
-        : NtmElement(block, a, element, fixed_width ? fixed_width : a.width) {}
+    MB_FN NtmForward(const Block& block, const Arguments& a, int64_t element) : NtmElement(block, a, element) {
+        place_rows_forward(true);
+    }
 
     // Visible after the next sync.
     MB_FN void activate_interface(int64_t t) {
@@ -98,12 +98,9 @@ struct NtmForward : NtmElement {
 
     MB_FN void score_write_keys(int64_t t, Real* p, const Chunk& chunk) {
         Real* const rows = memory(t);
-        for_each_tile(chunk, [&](int64_t first, int64_t count) {
-            const RowsOf<Real> tile = rows_of(rows, first, count);
-            Real numbers[tile_rows];
-            if (t == 0) norm_tile(tile, W, numbers), store_tile(norms(0) + first, numbers, count);
-            for (Count v = 0; v < V; ++v)
-                dot_tile(tile, address(p, R + v).key, W, numbers), store_tile(scores + v * N + first, numbers, count);
+        for_each_row_block(chunk, [&](int64_t first, int64_t size) {
+            if (t == 0) norm_rows(rows + first * W, size, W, norms(0) + first);
+            score_rows(rows + first * W, size, W, {address(p, R).key, A}, V, {scores + first, N});
         });
         for (Count v = 0; v < V; ++v) begin_content(chunk, scores + v * N, p, R + v, norms(t));
     }
@@ -138,14 +135,13 @@ struct NtmForward : NtmElement {
         Real* const weights = write_weights(t + 1);
         for (Count v = 0; v < V; ++v) finish_softmax(chunk, sharp_softmax(R + v), weights + v * N);
         Real *const after = memory(t + 1), *const norm = norms(t + 1);
-        const ErasesAndAdds write{V, N, W, weights, erase(p, 0), add(p, 0), memory(t), nullptr, nullptr};
-        for_each_tile(chunk, [&](int64_t first, int64_t count) {
-            write.run(first, count, after);
-            const RowsOf<Real> to = rows_of(after, first, count);
-            Real numbers[tile_rows];
-            norm_tile(to, W, numbers), store_tile(norm + first, numbers, count);
-            for (Count r = 0; r < R; ++r)
-                dot_tile(to, address(p, r).key, W, numbers), store_tile(scores + r * N + first, numbers, count);
+        const Real* const before = memory(t);
+        for_each_row_block(chunk, [&](int64_t first, int64_t size) {
+            Real* const rows = after + first * W;
+            ErasesAndAdds{V, W, {weights + first, N}, {erase(p, 0), W}, {add(p, 0), W}}.run(before + first * W, size,
+                                                                                            rows);
+            norm_rows(rows, size, W, norm + first);
+            score_rows(rows, size, W, {p, A}, R, {scores + first, N});
         });
         for (Count r = 0; r < R; ++r) begin_content(chunk, scores + r * N, p, r, norm);
     }

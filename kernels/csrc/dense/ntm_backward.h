@@ -6,29 +6,29 @@
 
 namespace mb {
 
-template <int fixed_width>
 struct NtmBackward : NtmElement {
     // Vectors over N. In turn: gradient of the shifted weights, then to_key; gradient of the content weights, then of
     // the scores. to_key and to_row: a row's gradient is to_key * key - to_row * row; those of the write heads are
     // added a step later.
     Real *cosines, *grad_shifted, *grad_content, *write_to_key, *write_to_row, *inner;
 
-    MB_FN NtmBackward(const Block& block, const Arguments& a, int64_t element)
-        : NtmElement(block, a, element, fixed_width ? fixed_width : a.width) {
+    MB_FN NtmBackward(const Block& block, const Arguments& a, int64_t element) : NtmElement(block, a, element) {
         cosines = scratch.take(R * N), grad_shifted = scratch.take(most * N), grad_content = scratch.take(most * N);
         write_to_key = scratch.take(V * N), write_to_row = scratch.take(V * N), inner = scratch.take(heads);
+        place_rows_backward();
     }
 
     MB_FN Real* grad_read_weights() const { return a.grad_read_weights + b * R * N; }
     MB_FN Real* grad_write_weights() const { return a.grad_write_weights + b * V * N; }
 
-    MB_FN void begin() {}
+    MB_FN void begin() const { load_last_rows(); }
 
     MB_FN void step(int64_t t) {
         Real *const p = interface(t), *const grad_p = interface_gradient(t);
         add_output_gradient(t);
         store_cell_inputs(t);
         compute_key_norms(t);
+        take_over_rows(t);
         block.sync();
         block.for_each_chunk(chunks, [&](int64_t number) { read_backward(t, p, chunk(number)); });
         block.sync();
@@ -63,28 +63,30 @@ struct NtmBackward : NtmElement {
     // The gradient of the memory before the first step lacks that of the first write keys' scores.
     MB_FN void end() {
         if (!a.first_gradient || T == 0) return;
-        Real* const rows = memory(0);
-        block.for_each_chunk(chunks, [&](int64_t number) {
-            const Chunk own = chunk(number);
-            for_each_tile(own, [&](int64_t first, int64_t count) {
-                for (Count v = 0; v < V; ++v)
-                    add_score_gradient(rows_of(grad_memory(), first, count), rows_of(rows, first, count),
-                                       Factors(write_to_key + v * N + first, count), address(interface(0), R + v).key,
-                                       Factors(write_to_row + v * N + first, count), count);
-            });
+        block.for_each_chunk(chunks, [&](int64_t number) { add_late_scores(chunk(number)); });
+        block.sync();
+        store_first_gradient();
+    }
+    MB_FN void add_late_scores(const Chunk& chunk) const {
+        Real rests[Block::chunk_rows];
+        Real* const to_row = rests - chunk.first;
+        for (int64_t i = chunk.first; i < chunk.end; ++i) to_row[i] = 0;
+        add_late_to_row(chunk, to_row);
+        for_each_row_block(chunk, [&](int64_t first, int64_t size) {
+            RowGradients{W, memory(0) + first * W, to_row + first, {}, {}, {}, late_keys(interface(0), first)}.complete(
+                size, grad_memory() + first * W, {});
         });
     }
-
-    // grad += to_key * key - to_row * row
-    MB_LEAF void add_score_gradient(const RowsOf<Real>& grads, const RowsOf<Real>& rows, const Factors& to_key,
-                                    const Real* key, const Factors& to_row, int64_t count) const {
-        for_each_columns(W, [&](auto zero, int64_t w) MB_INLINE {
-            typedef decltype(zero) Vector;
-            const Vector own = load_columns<Vector>(key + w);
-            for (int64_t k = 0; k < count; ++k)
-                store_columns(grads.at[k] + w, load_columns<Vector>(grads.at[k] + w) + to_key.of[k] * own -
-                                                   to_row.of[k] * load_columns<Vector>(rows.at[k] + w));
-        });
+    MB_FN void add_late_to_row(const Chunk& chunk, Real* to_row) const {
+        for (Count v = 0; v < V; ++v) {
+            const Real* const from = write_to_row + v * N + chunk.first;
+            Real* const own = to_row + chunk.first;
+            for_vector(chunk.size(), [=](int64_t i) MB_INLINE { own[i] += from[i]; });
+        }
+    }
+    // The write keys of interface p, which have scored the rows of the block from `first` on.
+    MB_FN ScoredKeys late_keys(Real* p, int64_t first) const {
+        return ScoredKeys{V, {address(p, R).key, A}, {write_to_key + first, N}};
     }
 
     MB_FN void read_backward(int64_t t, Real* p, const Chunk& chunk) {
@@ -151,10 +153,10 @@ struct NtmBackward : NtmElement {
         const Real *const grad_reads = grad_carry + H, *const norm = norms(t + 1);
         const Real *const read = read_weights(t + 1), *const written = write_weights(t + 1);
         Real *const sums = part(chunk.number), *const of_erase = sums + R * W + R, *const of_add = of_erase + V * W;
-        Real *const inner_sums = of_add + V * W, *const decayed = inner_sums + V;
+        Real* const inner_sums = of_add + V * W;
         Real* const grad_written = grad_write_weights();
         Real* const next = t + 1 < T ? interface(t + 1) : nullptr;  // its write keys have scored these rows
-        Real rests[Block::chunk_rows], own_rests[Block::chunk_rows];
+        Real rests[Block::chunk_rows], own_rests[Block::chunk_rows], later[Block::block_rows];
         Real *const to_row = rests, *const own_to_row = own_rests;
         for_vector(chunk.size(), [=](int64_t i) MB_INLINE { to_row[i] = 0; });
         for_vector(R * W, [=](int64_t i) MB_INLINE { sums[i] = 0; });
@@ -166,17 +168,17 @@ struct NtmBackward : NtmElement {
                                                cosines + at, grad_content + at, grad_shifted + at, own_to_row);
             for_vector(chunk.size(), [=](int64_t i) MB_INLINE { to_row[i] += own_to_row[i]; });
         }
-        for (Count v = 0; next && v < V; ++v) {
-            const Real* const from = write_to_row + v * N + chunk.first;
-            for_vector(chunk.size(), [=](int64_t i) MB_INLINE { to_row[i] += from[i]; });
-        }
-        const ScoredKeys reads{R, p, A, grad_shifted};
-        const ScoredKeys late{next ? V : 0, next ? address(next, R).key : nullptr, A, write_to_key};
-        const RowGradients after{N, W, memory(t + 1), grad_memory(), read, grad_reads, reads, late};
-        const ErasesAndAdds write{V, N, W, written, erase(p, 0), add(p, 0), memory(t), grad_memory(), grad_written};
-        for_each_tile(chunk, [&](int64_t first, int64_t count) {
-            after.complete(first, count, Factors(to_row + (first - chunk.first), count), sums);
-            write.undo(first, count, of_add, of_erase, decayed);
+        if (next) add_late_to_row(chunk, to_row - chunk.first);
+        const Real *const after = memory(t + 1), *const before = memory(t);
+        for_each_row_block(chunk, [&](int64_t first, int64_t size) {
+            Real* const grads = grad_memory() + first * W;
+            const ScoredKeys reads{R, {p, A}, {grad_shifted + first, N}};
+            const ScoredKeys late = next ? late_keys(next, first) : ScoredKeys{};
+            RowGradients{
+                W, after + first * W, to_row + (first - chunk.first), {read + first, N}, {grad_reads, W}, reads, late}
+                .complete(size, grads, {sums, W});
+            ErasesAndAdds{V, W, {written + first, N}, {erase(p, 0), W}, {add(p, 0), W}}.undo(
+                before + first * W, size, grads, {grad_written + first, N}, {of_add, W}, {of_erase, W}, later);
         });
         for (Count v = 0; v < V; ++v) {
             const Real *const w = written + v * N + chunk.first, *const grad = grad_written + v * N + chunk.first;
@@ -186,31 +188,25 @@ struct NtmBackward : NtmElement {
 
     // The scores of the write keys: to the parts their gradients, and what is left for the rows' gradients.
     MB_FN void score_backward(int64_t t, Real* p, const Chunk& chunk) {
-        const Real* const norm = norms(t);
-        Real *const rows = memory(t), *const sums = part(chunk.number);
-        Real vector[Block::chunk_rows];
-        Real* const cosine = vector;
+        const Real *const norm = norms(t), *const rows = memory(t);
+        Real *const sums = part(chunk.number), *const write_cosines = grad_shifted;  // used up
         for_vector(V * W, [=](int64_t i) MB_INLINE { sums[i] = 0; });
+        for_each_row_block(chunk, [&](int64_t first, int64_t size) {
+            score_rows(rows + first * W, size, W, {address(p, R).key, A}, V, {write_cosines + first, N});
+        });
         for (Count v = 0; v < V; ++v) {
             const Count h = R + v;
-            const Real* const key = address(p, h).key;
-            const Real key_norm = key_norms[h];
-            for_each_tile(chunk, [&](int64_t first, int64_t count) {
-                Real numbers[tile_rows];
-                dot_tile(rows_of(rows, first, count), key, W, numbers);
-                store_tile(cosine + (first - chunk.first), numbers, count);
-            });
-            const Real* const n = norm + chunk.first;
+            const Real key_norm = key_norms[h], *const n = norm + chunk.first;
+            Real* const cosine = write_cosines + v * N + chunk.first;
             for_vector(chunk.size(), [=](int64_t i) MB_INLINE { cosine[i] /= n[i] * key_norm; });
             const int64_t at = v * N + chunk.first;
             sums[V * W + v] = content_backward(chunk.size(), address(p, h).strength(), key_norm, inner[h],
                                                content(t, h) + chunk.first, n, grad_content + at, cosine,
                                                grad_content + at, write_to_key + at, write_to_row + at);
-            for_each_tile(chunk, [&](int64_t first, int64_t count) {
-                accumulate_tile(sums + v * W, rows_of(rows, first, count), Factors(write_to_key + v * N + first, count),
-                                W);
-            });
         }
+        for_each_row_block(chunk, [&](int64_t first, int64_t size) {
+            accumulate_rows(rows + first * W, size, W, {write_to_key + first, N}, V, {sums, W});
+        });
     }
 };
 

@@ -1,72 +1,135 @@
-// Passes over the rows of a memory, a tile of rows at a time: `count` rows, past which the last one stands again.
+// Passes over the rows of a memory. During a pass a memory lies in blocks of adjacent rows, and each block column by
+// column: number w of row `first` + i is columns[w * size + i]. So all work runs over vectors of rows, and no vector
+// has a rest where a row ends. A block takes the same place in a memory [N, W], which states and gradients are
+// outside.
 #pragma once
+
+#include <algorithm>
+#include <type_traits>
+#include <vector>
 
 #include "dense/vectors.h"
 
 namespace mb {
 
-constexpr int64_t tile_rows = LaneTile::rows;
-
-// Adjacent rows of a matrix [N, W].
-template <class T>
-struct RowsOf {
-    T* at[tile_rows];
-    MB_FN RowsOf(T* matrix, int64_t first, int64_t count, int64_t width) {
-        for (int64_t k = 0; k < tile_rows; ++k) at[k] = matrix + (first + (k < count ? k : count - 1)) * width;
-    }
-};
-
-// One number a row of a tile; 0 past the end.
-struct Factors {
-    Real of[tile_rows];
-    MB_FN Factors(const Real* from, int64_t count) {
-        for (int64_t k = 0; k < tile_rows; ++k) of[k] = k < count ? from[k] : Real(0);
-    }
-};
-
-// f(first, count) for tiles of the rows of a chunk.
+// f(first, size) for the blocks of the rows of a chunk.
 template <class F>
-MB_LEAF void for_each_tile(const Chunk& chunk, F f) {
-    for (int64_t i = chunk.first; i < chunk.end; i += tile_rows)
-        f(i, chunk.end - i < tile_rows ? chunk.end - i : tile_rows);
+MB_LEAF void for_each_row_block(const Chunk& chunk, F f) {
+    constexpr int64_t most = Block::block_rows;
+    for (int64_t i = chunk.first; i < chunk.end; i += most) f(i, chunk.end - i < most ? chunk.end - i : most);
 }
 
-// The numbers of the rows that there are.
-MB_LEAF void store_tile(Real* out, const Real* values, int64_t count) {
-    for (int64_t k = 0; k < count; ++k) out[k] = values[k];
+// A block of rows from [size, width] to columns, and back.
+MB_FN void rows_to_columns(const Real* rows, Real* columns, int64_t size, int64_t width) {
+    for (int64_t w = 0; w < width; ++w)
+        for_vector(size, [=](int64_t i) MB_INLINE { columns[w * size + i] = rows[i * width + w]; });
+}
+MB_FN void columns_to_rows(const Real* columns, Real* rows, int64_t size, int64_t width) {
+    for (int64_t i = 0; i < size; ++i)
+        for_vector(width, [=](int64_t w) MB_INLINE { rows[i * width + w] = columns[w * size + i]; });
+}
+// The blocks of a chunk of a memory, changed in place: convert(from, to, size) is one of the above.
+template <class F>
+MB_FN void convert_in_place(const Chunk& chunk, Real* memory, int64_t width, F convert) {
+    std::vector<Real> copy(Block::block_rows * width);
+    for_each_row_block(chunk, [&](int64_t first, int64_t size) {
+        Real* const own = memory + first * width;
+        std::copy_n(own, size * width, copy.data());
+        convert(copy.data(), own, size, width);
+    });
 }
 
-// out[k] = rows[k] . vector.
+// f(group, first) for groups of up to 4 heads: group() is their number, a constant, so that a loop over them keeps a
+// vector of each in a register.
+template <class F>
+MB_LEAF void for_each_group(Count heads, F f) {
+    Count h = 0;
+    for (; h + 4 <= heads; h += 4) f(std::integral_constant<int, 4>{}, h);
+    if (heads - h == 3) f(std::integral_constant<int, 3>{}, h);
+    if (heads - h == 2) f(std::integral_constant<int, 2>{}, h);
+    if (heads - h == 1) f(std::integral_constant<int, 1>{}, h);
+}
+
+// A vector of each head: of head h at first + h * stride.
 template <class T>
-MB_LEAF void dot_tile(const RowsOf<T>& rows, const Real* vector, int64_t width, Real* out) {
-    if constexpr (tile_rows == 4) {
-        dot_rows(rows.at, vector, width, out);
-    } else {
-        for (int64_t k = 0; k < tile_rows; ++k)
-            out[k] = Warp{}.sum(width, [&](int64_t w) { return rows.at[k][w] * vector[w]; });
-    }
+struct HeadVectors {
+    T* first;
+    int64_t stride;
+    MB_FN T* operator[](Count h) const { return first + h * stride; }
+};
+typedef HeadVectors<const Real> Inputs;
+typedef HeadVectors<Real> Outputs;
+
+// out[h][i] = row i . vectors[h], or added to that, for a block of `size` rows.
+template <bool is_added = false>
+MB_FN void score_rows(const Real* columns, int64_t size, int64_t width, Inputs vectors, Count heads, Outputs out) {
+    for_each_group(heads, [&](auto group, Count first) MB_INLINE {
+        constexpr int count = group();
+        for_each_vectors(size, [&](auto zero, auto vectors_at_once, int64_t i) MB_INLINE {
+            typedef decltype(zero) Vector;
+            constexpr int at_once = vectors_at_once();
+            Vector sums[count][at_once] = {};
+            for (int64_t w = 0; w < width; ++w)
+                for (int j = 0; j < at_once; ++j) {
+                    const Vector column = load_columns<Vector>(columns + w * size + i + j * lanes_of<Vector>);
+                    for (int h = 0; h < count; ++h) sums[h][j] += vectors[first + h][w] * column;
+                }
+            for (int h = 0; h < count; ++h)
+                for (int j = 0; j < at_once; ++j) {
+                    Real* const to = out[first + h] + i + j * lanes_of<Vector>;
+                    store_columns(to, is_added ? load_columns<Vector>(to) + sums[h][j] : sums[h][j]);
+                }
+        });
+    });
 }
 
-// out[k] = sqrt(|rows[k]|^2 + epsilon).
-template <class T>
-MB_LEAF void norm_tile(const RowsOf<T>& rows, int64_t width, Real* out) {
-    if constexpr (tile_rows == 4) {
-        square_four(rows.at, width, out);
-    } else {
-        for (int64_t k = 0; k < tile_rows; ++k)
-            out[k] = Warp{}.sum(width, [&](int64_t w) { return rows.at[k][w] * rows.at[k][w]; });
-    }
-    for (int64_t k = 0; k < tile_rows; ++k) out[k] = square_root(out[k] + epsilon);
-}
-
-// out += sum_k factors[k] rows[k].
-template <class T>
-MB_LEAF void accumulate_tile(Real* out, const RowsOf<T>& rows, const Factors& factors, int64_t width) {
-    for_each_columns(width, [&](auto zero, int64_t w) MB_INLINE {
+// out[i] = sqrt(|row i|^2 + epsilon)
+MB_FN void norm_rows(const Real* columns, int64_t size, int64_t width, Real* out) {
+    for_each_vectors(size, [&](auto zero, auto vectors_at_once, int64_t i) MB_INLINE {
         typedef decltype(zero) Vector;
-        Vector sum = load_columns<Vector>(out + w);
-        for (int64_t k = 0; k < tile_rows; ++k) sum += factors.of[k] * load_columns<Vector>(rows.at[k] + w);
-        store_columns(out + w, sum);
+        constexpr int at_once = vectors_at_once();
+        Vector sums[at_once] = {};
+        for (int64_t w = 0; w < width; ++w)
+            for (int j = 0; j < at_once; ++j) {
+                const Vector column = load_columns<Vector>(columns + w * size + i + j * lanes_of<Vector>);
+                sums[j] += column * column;
+            }
+        for (int j = 0; j < at_once; ++j) store_columns(out + i + j * lanes_of<Vector>, sums[j]);
+    });
+    for_vector(size, [=](int64_t i) MB_INLINE { out[i] = square_root(out[i] + epsilon); });
+}
+
+// sums[h] [W] += sum_i factors[h][i] row i
+MB_FN void accumulate_rows(const Real* columns, int64_t size, int64_t width, Inputs factors, Count heads,
+                             Outputs sums) {
+    for_each_group(heads, [&](auto group, Count first) MB_INLINE {
+        constexpr int count = group();
+        int64_t w = 0;
+        const auto add = [&](auto columns_at_once) MB_INLINE {
+            constexpr int at_once = columns_at_once();
+            Real dots[at_once][count];
+            dot_vectors<at_once, count>(columns + w * size, size, factors[first], factors.stride, size, dots);
+            for (int j = 0; j < at_once; ++j)
+                for (int h = 0; h < count; ++h) sums[first + h][w + j] += dots[j][h];
+            w += at_once;
+        };
+        while (w + 2 <= width) add(std::integral_constant<int, 2>{});
+        if (w < width) add(std::integral_constant<int, 1>{});
+    });
+}
+
+// row i += sum_h factors[h][i] vectors[h]
+MB_FN void add_outer(Real* columns, int64_t size, int64_t width, Inputs factors, Inputs vectors, Count heads) {
+    for_each_group(heads, [&](auto group, Count first) MB_INLINE {
+        constexpr int count = group();
+        for (int64_t w = 0; w < width; ++w)
+            for_each_columns(size, [&, own = columns + w * size](auto zero, int64_t i) MB_INLINE {
+                typedef decltype(zero) Vector;
+                Vector sum = load_columns<Vector>(own + i);
+                for (int h = 0; h < count; ++h)
+                    sum += vectors[first + h][w] * load_columns<Vector>(factors[first + h] + i);
+                store_columns(own + i, sum);
+            });
     });
 }
 
