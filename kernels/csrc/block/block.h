@@ -40,10 +40,10 @@ struct StridedVector {
     MB_FN Real operator[](int64_t k) const { return first[k * step]; }
 };
 
-// Right-hand sides of up to 4 batch elements: out[i] = start[i] + M v[i] (start null: 0), each weight loaded once for
+// Right-hand sides of up to 8 batch elements: out[i] = start[i] + M v[i] (start null: 0), each weight loaded once for
 // all. For products with M^T, the elements of each v are `step` apart.
 struct RhsBatch {
-    static constexpr int max_count = 4;
+    static constexpr int max_count = 8;
     Real* out[max_count];
     const Real* start[max_count];
     const Real* v[max_count];
@@ -54,11 +54,11 @@ struct RhsBatch {
     MB_FN void add(Real* to, const Real* from, const Real* vector) {
         out[count] = to, start[count] = from, v[count] = vector, ++count;
     }
-    // Right-hand sides i and i + 1, or the last one.
-    MB_FN RhsBatch two(int i) const {
+    // Up to n right-hand sides from i on.
+    MB_FN RhsBatch part(int i, int n) const {
         RhsBatch some;
         some.step = step;
-        for (; i < count && some.count < 2; ++i) some.add(out[i], start[i], v[i]);
+        for (; i < count && some.count < n; ++i) some.add(out[i], start[i], v[i]);
         return some;
     }
 };

@@ -25,7 +25,7 @@ struct Warp : OneLane<Warp> {
                 int64_t columns) const {
         if (columns >= simd) {
             for (int i = 0; i < x.count; i += 2) {
-                const RhsBatch two = x.two(i);
+                const RhsBatch two = x.part(i, 2);
                 if (two.count == 2)
                     simd_matvec<2>(two, first, matrix, stride, rows, columns);
                 else
@@ -84,11 +84,16 @@ struct Warp : OneLane<Warp> {
                                   x.vector(i), rows, columns, first);
             return;
         }
+        // More than 4 are two batches, of which the second finds the columns in the nearest cache.
+        const int in_first = x.count <= 4 ? x.count : (x.count + 1) / 2;
+        const RhsBatch batches[] = {x.part(0, in_first), x.part(in_first, 4)};
         for (int64_t done = 0; done < vectors; done += batch_vectors) {
             const int64_t now = vectors - done < batch_vectors ? vectors - done : batch_vectors;
             const int64_t fresh = done + now < vectors ? simd : columns - (vectors - 1) * simd;
-            simd_matvec_transposed_batch(x, first + done * simd, matrix + done * simd, stride, rows, now, fresh,
-                                         num_chains(vectors));
+            for (const RhsBatch& batch : batches)
+                if (batch.count > 0)
+                    simd_matvec_transposed_batch(batch, first + done * simd, matrix + done * simd, stride, rows, now,
+                                                 fresh, num_chains(vectors));
         }
     }
 };

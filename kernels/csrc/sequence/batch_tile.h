@@ -37,12 +37,15 @@ MB_FN int64_t element_at(const Arguments& a, int64_t place) { return a.order ? a
 // An element alone is its place: on a GPU the addresses of all that is its own are then known to be those of the block.
 template <class Element, int64_t size>
 struct Elements {
-    static_assert(size == 4, "");
-    Element at[4];
+    static_assert(size == 8, "");
+    Element at[8];
     MB_FN Elements(const Block& block, const Arguments& a, int64_t first, int64_t count)
-        : at{Element(block, a, element_at(a, first)), Element(block, a, element_at(a, first + (count > 1))),
-             Element(block, a, element_at(a, first + (count > 2 ? 2 : 0))),
-             Element(block, a, element_at(a, first + (count > 3 ? 3 : 0)))} {}
+        : at{make(block, a, first, count, 0), make(block, a, first, count, 1), make(block, a, first, count, 2),
+             make(block, a, first, count, 3), make(block, a, first, count, 4), make(block, a, first, count, 5),
+             make(block, a, first, count, 6), make(block, a, first, count, 7)} {}
+    MB_FN static Element make(const Block& block, const Arguments& a, int64_t first, int64_t count, int64_t i) {
+        return Element(block, a, element_at(a, first + (i < count ? i : 0)));
+    }
 };
 template <class Element>
 struct Elements<Element, 1> {
