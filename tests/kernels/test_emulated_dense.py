@@ -11,7 +11,7 @@ from mann_bench.models import DAM, DNC, NTM
 from tests.kernels.test_emulated import HOSTILE, emulator
 
 SIZES: dict[str, Any] = {"input_size": 3, "output_size": 2, "hidden": 11, "kernels": "native"}
-MODELS: dict[str, Callable[[], Any]] = {  # chunks have 3 rows here
+MODELS: dict[str, Callable[[], Any]] = {  # chunks have 4 rows here, in two blocks
     "ntm": lambda: NTM(**SIZES, slots=8, word_size=5, heads=2, write_heads=2),
     "ntm-large": lambda: NTM(**SIZES, slots=37, word_size=32, heads=3, shifts=2),
     "dam": lambda: DAM(**SIZES, slots=11, word_size=5, heads=3),

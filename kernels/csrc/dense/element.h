@@ -104,20 +104,19 @@ struct DenseElement : ControllerElement {
 
     MB_FN Chunk chunk(int64_t number) const { return Chunk(number, N); }
 
-    // Backward: the memory after the pass and its gradient, whose place stays, to blocks of columns.
+    // Backward: the memory after the pass and its gradient, whose place stays, to blocks of columns. Visible after the
+    // next sync; each thread may go on with its own chunks, here and below.
     MB_FN void load_last_rows() const {
         if (T == 0) return;
         load_rows(a.last_memory + b * N * W, last_rows);
         block.for_each_chunk(
             chunks, [&](int64_t number) { convert_in_place(chunk(number), grad_memory(), W, rows_to_columns); });
-        block.sync();
     }
     // The gradient of the memory before the pass, back to [N, W], if anyone wants it.
     MB_FN void store_first_gradient() const {
         if (T == 0 || !a.first_gradient) return;
         block.for_each_chunk(
             chunks, [&](int64_t number) { convert_in_place(chunk(number), grad_memory(), W, columns_to_rows); });
-        block.sync();
     }
 
     // From products of rows and a key to exp(scale * product / norm - the chunk's largest); rows from `end` on are

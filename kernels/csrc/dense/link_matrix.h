@@ -27,26 +27,22 @@ struct Factors {
     }
 };
 
-// out[k] = rows[k] . vector.
+// Both products of a tile with a vector, in one pass: out[k] = rows[k] . vector; sum += sum_k factors[k] rows[k].
 template <class T>
-MB_LEAF void dot_tile(const RowsOf<T>& rows, const Real* vector, int64_t width, Real* out) {
-    if constexpr (tile_rows == 4) {
-        dot_rows(rows.at, vector, width, out);
-    } else {
-        for (int64_t k = 0; k < tile_rows; ++k)
-            out[k] = Warp{}.sum(width, [&](int64_t w) { return rows.at[k][w] * vector[w]; });
-    }
-}
-
-// out += sum_k factors[k] rows[k].
-template <class T>
-MB_LEAF void accumulate_tile(Real* out, const RowsOf<T>& rows, const Factors& factors, int64_t width) {
+MB_FN void multiply_tile(RowsOf<T> rows, const Real* vector, Factors factors, int64_t width, Real* out, Real* sum) {
+    VectorSums<tile_rows> dots;
     for_each_columns(width, [&](auto zero, int64_t w) MB_INLINE {
         typedef decltype(zero) Vector;
-        Vector sum = load_columns<Vector>(out + w);
-        for (int64_t k = 0; k < tile_rows; ++k) sum += factors.of[k] * load_columns<Vector>(rows.at[k] + w);
-        store_columns(out + w, sum);
+        const Vector own = load_columns<Vector>(vector + w);
+        Vector total = load_columns<Vector>(sum + w);
+        for (int k = 0; k < tile_rows; ++k) {
+            const Vector row = load_columns<Vector>(rows.at[k] + w);
+            dots.add(k, row * own);
+            total += factors.of[k] * row;
+        }
+        store_columns(sum + w, total);
     });
+    for (int k = 0; k < tile_rows; ++k) out[k] = dots.of(k);
 }
 
 struct LinkMatrix {
@@ -103,13 +99,12 @@ struct LinkMatrix {
             update(first, count, column, columns, [&](int64_t k) MB_INLINE { return rows.at[k]; });
             for (Count r = 0; r < heads; ++r) {
                 Real numbers[tile_rows];
-                dot_tile(rows, reads + r * slots + column, columns, numbers);
+                multiply_tile(rows, reads + r * slots + column, Factors(reads + r * slots + first, count), columns,
+                              numbers, backward + r * slots + column);
                 for (int64_t k = 0; k < count; ++k) {
                     Real* const sum = forward + r * slots + first + k;
                     *sum = column == 0 ? numbers[k] : *sum + numbers[k];
                 }
-                accumulate_tile(backward + r * slots + column, rows, Factors(reads + r * slots + first, count),
-                                columns);
             }
         });
     }
@@ -140,10 +135,10 @@ struct LinkMatrix {
             update(first, count, column, columns, [&](int64_t k) MB_INLINE { return scratch.at[k]; });
             const RowsOf<Real> links(workspace, 0, count, block_columns);
             for (Count r = 0; r < heads; ++r) {
-                dot_tile(links, grad_backward + r * slots + column, columns, numbers);
+                multiply_tile(links, grad_backward + r * slots + column,
+                              Factors(grad_forward + r * slots + first, count), columns, numbers,
+                              of_columns + r * slots + column);
                 add(r, numbers);
-                accumulate_tile(of_columns + r * slots + column, links,
-                                Factors(grad_forward + r * slots + first, count), columns);
             }
             for (Count r = 0; r < heads; ++r) {
                 const Factors of_forward(grad_forward + r * slots + first, count),
@@ -160,8 +155,8 @@ struct LinkMatrix {
             for (int64_t k = 0; k < count; ++k)
                 if (first + k >= column && first + k < column + columns) grads.at[k][first + k - column] = 0;
             Real preceded[tile_rows], decayed[tile_rows];
-            dot_tile(grads, precedence + column, columns, preceded);
-            accumulate_tile(of_columns + (heads + 1) * slots + column, grads, own, columns);
+            multiply_tile(grads, precedence + column, own, columns, preceded,
+                          of_columns + (heads + 1) * slots + column);
             for (int64_t k = 0; k < tile_rows; ++k) decayed[k] = 0;
             Real* const of_decay = of_columns + heads * slots + column;
             for (int64_t k = 0; k < count; ++k) {

@@ -64,7 +64,6 @@ struct NtmBackward : NtmElement {
     MB_FN void end() {
         if (!a.first_gradient || T == 0) return;
         block.for_each_chunk(chunks, [&](int64_t number) { add_late_scores(chunk(number)); });
-        block.sync();
         store_first_gradient();
     }
     MB_FN void add_late_scores(const Chunk& chunk) const {
