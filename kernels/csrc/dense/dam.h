@@ -177,7 +177,7 @@ struct DamForward : DamElement {
     }
 
     MB_FN void write_block(int64_t first, int64_t size, const Real* keep, const Real* before, const Real* value,
-                             Real* after) const {
+                           Real* after) const {
         for (int64_t w = 0; w < W; ++w) {
             const Real* const from = before + w * size;
             Real* const to = after + w * size;

@@ -37,7 +37,7 @@ struct ErasesAndAdds {
     // From the gradients `grads` of a block of rows after the write to those before it. Adds to the gradients of the
     // weights; to of_add, of_erase [V, W] the gradients of add, and minus those of erase. `later` [rows] is scratch.
     MB_FN void undo(const Real* before, int64_t size, Real* grads, Outputs grad_weights, Outputs of_add,
-                      Outputs of_erase, Real* later) const {
+                    Outputs of_erase, Real* later) const {
         score_rows<true>(grads, size, width, add, heads, grad_weights);
         accumulate_rows(grads, size, width, weights, heads, of_add);
         for (int64_t w = 0; w < width; ++w)
@@ -51,7 +51,7 @@ struct ErasesAndAdds {
     // the gradient already holds the factors of the heads before these, `later` those of the heads after them.
     template <int count>
     MB_FN void erase_backward(Count first, int64_t w, const Real* before, int64_t size, Real* grads,
-                                Outputs grad_weights, Outputs of_erase, Real* later) const {
+                              Outputs grad_weights, Outputs of_erase, Real* later) const {
         const bool is_last = first + count == heads;
         if (!is_last) find_later(first + count, w, size, later);
         Real factors[count];

@@ -3,6 +3,8 @@
 // its products with the R read weights in one pass; backward is one pass over it and its gradient.
 #pragma once
 
+#include <type_traits>
+
 #include "dense/vectors.h"
 
 namespace mb {
@@ -65,18 +67,24 @@ struct LinkMatrix {
         const int64_t end = first_row(chunk + 1);
         return end < slots ? end : slots;
     }
-    // f(first row, count, first column, columns) for tiles of the rows of a chunk, each in blocks of columns.
+    // f(first row, count, first column, columns) for tiles of the rows of a chunk, each in blocks of columns. The count
+    // of a whole tile is a constant, so that loops over its rows are none.
     template <class F>
     MB_LEAF void for_each_block(int64_t chunk, F f) const {
         for (int64_t i = first_row(chunk); i < end_row(chunk); i += tile_rows)
-            for (int64_t j = 0; j < slots; j += block_columns)
-                f(i, end_row(chunk) - i < tile_rows ? end_row(chunk) - i : tile_rows, j,
-                  slots - j < block_columns ? slots - j : block_columns);
+            for (int64_t j = 0; j < slots; j += block_columns) {
+                const int64_t count = end_row(chunk) - i,
+                              columns = slots - j < block_columns ? slots - j : block_columns;
+                if (count < tile_rows)
+                    f(i, count, j, columns);
+                else
+                    f(i, std::integral_constant<int64_t, tile_rows>{}, j, columns);
+            }
     }
 
     // The new link in a block: to(k, w) is where row first + k, column + w goes.
-    template <class To>
-    MB_LEAF void update(int64_t first, int64_t count, int64_t column, int64_t columns, To to) const {
+    template <class Rows, class To>
+    MB_LEAF void update(int64_t first, Rows count, int64_t column, int64_t columns, To to) const {
         const RowsOf<Real> old(before + column, first, count, slots);
         const Factors own(write + first, count);
         for_each_columns(columns, [&](auto zero, int64_t w) MB_INLINE {
@@ -94,7 +102,7 @@ struct LinkMatrix {
     // forward [R, N]: L w, in the rows of the chunk; to backward [R, N]: the chunk's part of L^T w.
     MB_FN void run(int64_t chunk, Real* forward, Real* backward) const {
         for_vector(heads * slots, [=](int64_t j) MB_INLINE { backward[j] = 0; });
-        for_each_block(chunk, [&](int64_t first, int64_t count, int64_t column, int64_t columns) {
+        for_each_block(chunk, [&](int64_t first, auto count, int64_t column, int64_t columns) {
             const RowsOf<Real> rows(after + column, first, count, slots);
             update(first, count, column, columns, [&](int64_t k) MB_INLINE { return rows.at[k]; });
             for (Count r = 0; r < heads; ++r) {
@@ -120,7 +128,7 @@ struct LinkMatrix {
                             const Sums& sums, Real* workspace) const {
         Real* const of_columns = sums.of_columns;
         for_vector((heads + 2) * slots, [=](int64_t j) MB_INLINE { of_columns[j] = 0; });
-        for_each_block(chunk, [&](int64_t first, int64_t count, int64_t column, int64_t columns) {
+        for_each_block(chunk, [&](int64_t first, auto count, int64_t column, int64_t columns) {
             const RowsOf<Real> scratch(workspace, 0, tile_rows, block_columns);
             const RowsOf<Real> old(before + column, first, count, slots),
                 grads(grad_link + column, first, count, slots);
@@ -154,22 +162,25 @@ struct LinkMatrix {
             }
             for (int64_t k = 0; k < count; ++k)
                 if (first + k >= column && first + k < column + columns) grads.at[k][first + k - column] = 0;
-            Real preceded[tile_rows], decayed[tile_rows];
-            multiply_tile(grads, precedence + column, own, columns, preceded,
-                          of_columns + (heads + 1) * slots + column);
-            for (int64_t k = 0; k < tile_rows; ++k) decayed[k] = 0;
-            Real* const of_decay = of_columns + heads * slots + column;
-            for (int64_t k = 0; k < count; ++k) {
-                Real *const grad = grads.at[k], *const product = scratch.at[k];
-                const Real *const link = old.at[k], *const other = write + column, rest = 1 - own.of[k];
-                for_vector(columns, [=](int64_t w) MB_INLINE {
-                    product[w] = grad[w] * link[w];
-                    of_decay[w] -= grad[w] * link[w];
-                    grad[w] *= rest - other[w];
-                });
-                decayed[k] = Warp{}.sum(columns, [=](int64_t w) MB_INLINE { return product[w]; });
-            }
-            for (int64_t k = 0; k < tile_rows; ++k) numbers[k] = preceded[k] - decayed[k];
+            // Through the update, to the gradient of the link before, of the write weights and of the precedence.
+            Real *const of_decay = of_columns + heads * slots + column, *const of_precedence = of_decay + slots;
+            VectorSums<tile_rows> of_rows;
+            for_each_columns(columns, [&](auto zero, int64_t w) MB_INLINE {
+                typedef decltype(zero) Vector;
+                const Vector other = load_columns<Vector>(write + column + w);
+                const Vector preceding = load_columns<Vector>(precedence + column + w);
+                Vector decay = load_columns<Vector>(of_decay + w), before = load_columns<Vector>(of_precedence + w);
+                for (int64_t k = 0; k < count; ++k) {
+                    const Vector grad = load_columns<Vector>(grads.at[k] + w),
+                                 link = load_columns<Vector>(old.at[k] + w);
+                    of_rows.add(k, grad * (preceding - link));
+                    decay -= grad * link;
+                    before += own.of[k] * grad;
+                    store_columns(grads.at[k] + w, (1 - own.of[k] - other) * grad);
+                }
+                store_columns(of_decay + w, decay), store_columns(of_precedence + w, before);
+            });
+            for (int64_t k = 0; k < count; ++k) numbers[k] = of_rows.of(k);
             add(heads, numbers);
         });
     }

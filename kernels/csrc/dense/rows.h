@@ -101,7 +101,7 @@ MB_FN void norm_rows(const Real* columns, int64_t size, int64_t width, Real* out
 
 // sums[h] [W] += sum_i factors[h][i] row i
 MB_FN void accumulate_rows(const Real* columns, int64_t size, int64_t width, Inputs factors, Count heads,
-                             Outputs sums) {
+                           Outputs sums) {
     for_each_group(heads, [&](auto group, Count first) MB_INLINE {
         constexpr int count = group();
         int64_t w = 0;
