@@ -169,16 +169,16 @@ struct LinkMatrix {
                 typedef decltype(zero) Vector;
                 const Vector other = load_columns<Vector>(write + column + w);
                 const Vector preceding = load_columns<Vector>(precedence + column + w);
-                Vector decay = load_columns<Vector>(of_decay + w), before = load_columns<Vector>(of_precedence + w);
+                Vector decay = load_columns<Vector>(of_decay + w), precedes = load_columns<Vector>(of_precedence + w);
                 for (int64_t k = 0; k < count; ++k) {
                     const Vector grad = load_columns<Vector>(grads.at[k] + w),
                                  link = load_columns<Vector>(old.at[k] + w);
                     of_rows.add(k, grad * (preceding - link));
                     decay -= grad * link;
-                    before += own.of[k] * grad;
+                    precedes += own.of[k] * grad;
                     store_columns(grads.at[k] + w, (1 - own.of[k] - other) * grad);
                 }
-                store_columns(of_decay + w, decay), store_columns(of_precedence + w, before);
+                store_columns(of_decay + w, decay), store_columns(of_precedence + w, precedes);
             });
             for (int64_t k = 0; k < count; ++k) numbers[k] = of_rows.of(k);
             add(heads, numbers);
