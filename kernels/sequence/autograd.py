@@ -247,6 +247,9 @@ def sam_sequence(
     Returns:
         y [T, B, Y], and the states after the last step: differentiable ones, constant ones.
     """
-    states = [state.contiguous() for state in before]
+    states = DifferentiableStates(*(state.contiguous() for state in before))
+    if not torch.is_grad_enabled():  # no graph is made, and the call of a Function would cost a step a sixth of its time
+        y, after = sequence.run(x.contiguous(), weights, states, constant)
+        return y, after, sequence.last_constant
     y, *last = _SamSequence.apply(sequence, owner, constant, x.contiguous(), *states, *weights)
     return y, DifferentiableStates(*last), sequence.last_constant
