@@ -327,7 +327,10 @@ class DenseMANN(MANN[M]):
         return prediction
 
     def native_bytes(self, batch: int, steps: int) -> dict[str, int]:
-        """Predict what a native pass keeps, its tape and the states after it, and what its backward needs: gradients, a copy of the memory and vectors over N."""
+        """Predict what a native pass keeps, its tape and the states after it, and what its backward needs.
+
+        That are gradients, a copy of the memory, and vectors over N.
+        """
         item, state = self.output.weight.element_size(), self.state_bytes(batch)
         sizes = {**dense_native.model_sizes(self, steps, batch), "write_heads": getattr(self, "write_heads", 1), "taped": 1}
         tape = sum(math.prod(shape) for shape in tape_shapes(self.kind, sizes).values())
