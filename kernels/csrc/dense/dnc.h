@@ -72,10 +72,10 @@ struct DncElement : DenseElement {
 };
 
 struct DncForward : DncElement {
-    Real* scores;  // [R + 1, N], the write key's last
+    Real *scores, *sorting;  // [R + 1, N], the write key's last; [3, N]
 
     MB_FN DncForward(const Block& block, const Arguments& a, int64_t element) : DncElement(block, a, element) {
-        scores = scratch.take((R + 1) * N);
+        scores = scratch.take((R + 1) * N), sorting = scratch.take(3 * N);
         place_rows_forward(true);
     }
 
@@ -106,7 +106,7 @@ struct DncForward : DncElement {
         block.sync();
         block.on_leader([&] {
             softmax(R).combine(chunks);
-            allocation_of(t).sort(usage(t + 1));
+            allocation_of(t).sort(usage(t + 1), sorting);
             allocation_of(t).run(usage(t + 1), allocation);
         });
         block.sync();
