@@ -22,10 +22,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "word-of-32": {"word_size": 32, "hidden": 16, "heads": 1},
     "vectors-and-a-rest": {"word_size": 37, "hidden": 53, "slots": 61, "heads": 3},
     "several-chunks": {"slots": 2500, "word_size": 3},
+    "several-groups-of-heads": {"slots": 40, "heads": 9},
 }
 OWN_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "ntm": {
         "writers": {"write_heads": 3},
+        "more-writers-than-a-group": {"write_heads": 7, "heads": 5},
         "no-shift": {"shifts": 0},
         "shift-beyond-the-memory": {"shifts": 7, "slots": 5},
         "learned-start": {"learned_start": True},
