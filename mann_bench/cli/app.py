@@ -50,6 +50,7 @@ from mann_bench.cli.doctor import doctor
 from mann_bench.cli.largest import largest
 from mann_bench.cli.learn import learn
 from mann_bench.cli.list import list_
+from mann_bench.cli.merge import merge_
 from mann_bench.cli.new import new
 from mann_bench.cli.options import expand
 from mann_bench.cli.os_errors import explain, is_usage
@@ -87,7 +88,7 @@ app = typer.Typer(
     help=__doc__,
     rich_markup_mode=None,
 )
-for command in (new, run, plan, list_, doctor, report, site, compare, claims, profile, largest, learn, build_kernels):
+for command in (new, run, plan, list_, doctor, report, site, merge_, compare, claims, profile, largest, learn, build_kernels):
     app.command(command.__name__.rstrip("_").replace("_", "-"))(told(expand(command)))
 
 
