@@ -148,7 +148,12 @@ def learn(
         tell(f"warning: {warning}")
     folder = out or new_folder(f"learn-{task}")
     to_run = part_of_runs(cases, part)
-    settings = {"console": console, "every_s": times[0], "evaluation_s": times[1], "description": describe(cases, data, part)}
+    settings: dict[str, Any] = {
+        "console": console,
+        "every_s": times[0],
+        "evaluation_s": times[1],
+        "description": describe(cases, data, part),
+    }
     with writing_to(folder):
         session = LearningSession(to_run, data, folder, resume=resume, **settings)
     with stoppable(folder):

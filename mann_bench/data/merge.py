@@ -105,10 +105,9 @@ def _load(folder: Path, kind: RecordKind[RecordT]) -> Part[RecordT]:
 
 def _check_pair(one: Part[RecordT], other: Part[RecordT]) -> None:
     """Raise UsageError unless two parts plan the same whole."""
-    plans = [{**part.description} for part in (one, other)]
-    for plan in plans:
+    first, second = ({**part.description} for part in (one, other))
+    for plan in (first, second):
         plan.pop("shard", None)
-    first, second = plans
     same_study = first.get("study", {}).get("configurations") == second.get("study", {}).get("configurations")
     if not same_plan(first, second) or not same_study:  # type: ignore[arg-type]
         how = other_plan(first, second, "the other") if same_study else "their studies differ"  # type: ignore[arg-type]
@@ -187,8 +186,8 @@ def _joined(parts: Sequence[Part[RecordT]]) -> tuple[RunDescription, list[Record
     records.sort(key=lambda record: order.get(record.case_id, order.get(record.run_id, len(order))))
     known = known or all_conditions(first)[:1]
     description: RunDescription = {**first, **known[0], "merged": [_summary(part) for part in parts]}
-    for name in ("shard", "resumed"):
-        description.pop(name, None)
+    description.pop("shard", None)
+    description.pop("resumed", None)
     if len(known) > 1:
         description["resumed"] = known[1:]
     return description, records

@@ -9,7 +9,7 @@ import pytest
 from mann_bench.data.shards import Shard
 from mann_bench.data.suite import parse_suite
 from mann_bench.run import division, session
-from mann_bench.run.division import part_of
+from mann_bench.run.division import part_of, shards_within
 from mann_bench.run.runner import comparisons
 
 PREDICT = functools.cache(division.predict)
@@ -104,3 +104,36 @@ def made_up(suite):
 
     for case in suite.cases:
         yield make_result().model_copy(update={"case": case, "case_id": case.case_id})
+
+
+class TestHours:
+    """`plan --hours`: into how many shards."""
+
+    def test_the_fewest_shards_within_the_limit(self):
+        assert shards_within([3, 3, 3], 6) == [6, 3]
+        assert shards_within([3, 3, 3], 9) == [9]
+        assert shards_within([4, 4, 4, 3], 8) == [8, 7]
+        assert len(shards_within([5, 5, 5], 9)) == 3  # two would take 10
+        assert shards_within([], 5) == [0]
+
+    def test_the_command(self, call, tmp_path):
+        (tmp_path / "made-up.toml").write_text(SUITE)
+        done = call("plan", tmp_path / "made-up.toml", "--hours", "0.05", "--json")
+        facts = json.loads(done.stdout)
+        assert (facts["cases"], facts["comparisons"], facts["too_large"]) == (35, 4, 2)
+        assert facts["longest_shard_hours"] <= 0.05
+        assert facts["shards"] > 1
+        assert "shards, the longest about" in call("plan", tmp_path / "made-up.toml", "--hours", "9").stdout
+
+    @pytest.mark.parametrize(
+        ("hours", "message"),
+        [
+            ("0", "--hours: expected a positive number"),
+            ("1e-6", "which one comparison takes alone"),
+            ("nan", "--hours: expected a positive"),
+        ],
+    )
+    def test_what_cannot_be(self, call, tmp_path, hours, message):
+        (tmp_path / "made-up.toml").write_text(SUITE)
+        done = call("plan", tmp_path / "made-up.toml", "--hours", hours)
+        assert (done.returncode, message in done.stderr) == (2, True), done.stderr
