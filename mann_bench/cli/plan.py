@@ -103,8 +103,8 @@ def tell_shards(planned: Suite, hours: float, as_json: bool) -> None:
     weighed = weigh(planned)
     if weighed.longest_s > hours * 3600:
         raise UsageError(
-            f"--hours {hours:g}: expected at least {format_duration(weighed.longest_s)}, which one comparison takes alone, as its cases are "
-            "timed in turn; allow more hours, or give fewer models or a smaller [budget] case_seconds"
+            f"--hours {hours:g}: expected at least {format_duration(weighed.longest_s)}, which one comparison takes alone (its cases are "
+            "timed in turn); allow more hours, or give fewer models or a smaller [budget] case_seconds"
         )
     divided = shards_within(weighed.seconds, hours * 3600)
     facts = {
@@ -120,9 +120,8 @@ def tell_shards(planned: Suite, hours: float, as_json: bool) -> None:
         print(json.dumps(facts))
         return
     too_large = f", {weighed.too_large} of them too large for {format_bytes(planned.budget.memory)}" if weighed.too_large else ""
-    print(
-        f"{len(planned.cases)} cases{too_large}, in {len(weighed.seconds)} comparisons; about {format_duration(sum(weighed.seconds))} in all"
-    )
+    in_all = format_duration(sum(weighed.seconds))
+    print(f"{len(planned.cases)} cases{too_large}, in {len(weighed.seconds)} comparisons; about {in_all} in all")
     print(f"within {hours:g} h: {len(divided)} shards, the longest about {format_duration(max(divided))}; within a factor of three")
     print(f"call on each node: mann-bench run SUITE --shard N/{len(divided)} --out DIR/N")
 

@@ -105,12 +105,13 @@ def _load(folder: Path, kind: RecordKind[RecordT]) -> Part[RecordT]:
 
 def _check_pair(one: Part[RecordT], other: Part[RecordT]) -> None:
     """Raise UsageError unless two parts plan the same whole."""
-    first, second = ({**part.description} for part in (one, other))
+    first: RunDescription = {**one.description}
+    second: RunDescription = {**other.description}
     for plan in (first, second):
         plan.pop("shard", None)
     same_study = first.get("study", {}).get("configurations") == second.get("study", {}).get("configurations")
-    if not same_plan(first, second) or not same_study:  # type: ignore[arg-type]
-        how = other_plan(first, second, "the other") if same_study else "their studies differ"  # type: ignore[arg-type]
+    if not same_plan(first, second) or not same_study:
+        how = other_plan(first, second, "the other") if same_study else "their studies differ"
         raise UsageError(f"merge: expected parts of one run, got {one.path} and {other.path}: {how}; merge what has one suite and options")
 
 

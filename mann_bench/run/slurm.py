@@ -83,16 +83,17 @@ class ArrayJob:
     def scripts(self) -> dict[str, str]:
         """The text of both scripts, by file name."""
         out = self.out.resolve()
+        logs = shlex.quote(f"{out}/slurm/shard-%a.log"), shlex.quote(f"{out}/slurm/merge.log")
         program = shlex.join([sys.executable, "-m", "mann_bench"])
         common = {"folder": shlex.quote(str(Path.cwd())), "shards": shlex.quote(str(out / "shards"))}
         of_shards = [
             *(f"--job-name=mann-bench-{self.name}", f"--array=1-{self.count}", "--nodes=1", "--ntasks=1"),
-            *("--exclusive", f"--output={shlex.quote(f'{out}/slurm/shard-%a.log')}", *self.settings, *self.others),
+            *("--exclusive", f"--output={logs[0]}", *self.settings, *self.others),
         ]
         of_last = [
             f"--job-name=mann-bench-{self.name}-merge",
             "--ntasks=1",
-            f"--output={shlex.quote(f'{out}/slurm/merge.log')}",
+            f"--output={logs[1]}",
             *self.others,
         ]
         command = f"{program} {shlex.join(self.command)}"

@@ -66,7 +66,7 @@ def cluster(folder: Path) -> Iterator[None]:
     try:
         with ExitStack() as stack:
             for command in (munge, ["slurmctld", "-D", "-c"], *(["slurmd", "-D", "-N", name] for name in ("n1", "n2"))):
-                stack.enter_context(_running(command, folder / f"{command[0]}-{command[-1]}.out"))
+                stack.enter_context(_running(command, folder / f"{command[0]}-{command[-1][:2]}.out"))
             wait_for(lambda: told("sinfo", "--noheader", "--format=%t %D").split() == ["idle", "2"], folder)
             yield
             told("scancel", "--user=root")
