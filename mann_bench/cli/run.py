@@ -1,7 +1,7 @@
 """`mann-bench run`: measure a suite."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from mann_bench.cli.options import AsJson, SuiteName, SuiteOptions, new_folder
 from mann_bench.data.errors import UsageError
 from mann_bench.data.shards import parse_shard
 from mann_bench.data.units import format_bytes
+
+if TYPE_CHECKING:
+    from mann_bench.run.on_ray import RayCluster
 
 
 def run(
@@ -23,6 +26,9 @@ def run(
     resume: Annotated[bool, typer.Option(help="go on with the run in --out: only what is missing is run")] = False,
     shard: Annotated[
         str | None, typer.Option(metavar="N/COUNT", help="only this part, as 3/16; `mann-bench merge` joins the folders of all parts")
+    ] = None,
+    on: Annotated[
+        str | None, typer.Option(metavar="ray[://HOST:PORT]", help="measure on the hosts of a Ray cluster, a comparison a host")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -47,13 +53,16 @@ def run(
 
     planned = cases.model_copy(update={"budget": budget})
     to_run = part_of(planned, part)
+    cluster = connect(on) if on is not None else None
     path = out or new_folder(planned.name if part is None else f"{planned.name}-{part.number}-of-{part.count}")
     with writing_to(path):
         folder = open_run(planned, path, resume=resume, shard=part)
     if part is not None:
         tell(f"shard {part}: {len(to_run.cases)} of {len(planned.cases)} cases")
     with stoppable(path):
-        statuses = run_and_store(to_run, folder, console)
+        statuses = run_and_store(to_run, folder, console, cluster.run if cluster else None)
+    if cluster:
+        cluster.close()
     if not to_run.cases:
         tell(f"nothing to do: the suite has fewer comparisons than {part.count if part else 1} shards; the others run all of them")
     summarize("cases", folder.results_path, statuses, as_json)
@@ -65,3 +74,10 @@ def run(
         )
     failed = statuses["error"] + statuses["unverified"]
     raise typer.Exit(1 if failed or (to_run.cases and not (statuses["ok"] or only_skipped)) else 0)
+
+
+def connect(address: str) -> "RayCluster":
+    """Connect to a cluster; UsageError as `RayCluster`."""
+    from mann_bench.run.on_ray import RayCluster  # imports torch
+
+    return RayCluster(address)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Generic
 
-from mann_bench.data.conditions import RunDescription, all_conditions, changes, first_conditions
+from mann_bench.data.conditions import Conditions, RunDescription, all_conditions, changes, first_conditions
 from mann_bench.data.errors import StorageWarning, UsageError
 from mann_bench.data.files import open_locked, sync_folder, write_atomically
 from mann_bench.data.lines import LineReader, RecordKind, RecordT
@@ -114,12 +114,21 @@ class RecordFolder(Generic[RecordT]):
             raise
 
     @property
+    def conditions(self) -> Conditions:
+        """The conditions of this process."""
+        return self._now
+
+    @property
     def finished(self) -> set[str]:
         """Ids of the cases that have a record."""
         return set(self._attempts)
 
-    def append(self, record: RecordT) -> RecordT:
+    def append(self, record: RecordT, ran: Conditions | None = None, lost: int = 0) -> RecordT:
         """Store a record and sync it to disk.
+
+        Args:
+            ran: the conditions that it was measured under, on another host; by default those of this process.
+            lost: tries of it before this one that left no record.
 
         Returns:
             The record as stored: with the machine's name, and the numbers of its conditions and of its attempt.
@@ -128,9 +137,10 @@ class RecordFolder(Generic[RecordT]):
             OSError: on failure (a full disk), after which no part of the record is left.
             UsageError: the file was removed or replaced since it was opened: somebody else may write there.
         """
-        self._note_conditions()
-        attempt = self._attempts[record.case_id] + 1
-        record = record.model_copy(update={"host": platform.node(), "conditions": self._conditions, "attempt": attempt})
+        conditions = self._number_of(ran or self._now)
+        attempt = self._attempts[record.case_id] + lost + 1
+        host = (ran or {}).get("host", platform.node())
+        record = record.model_copy(update={"host": host, "conditions": conditions, "attempt": attempt})
         line = (record.to_line() + "\n").encode()
         self._check_place()
         size_before = os.fstat(self._file).st_size
@@ -188,8 +198,7 @@ class RecordFolder(Generic[RecordT]):
         self._run = run or description
         self._now = first_conditions(description)
         known = all_conditions(self._run)
-        self._conditions = next((number for number, other in enumerate(known) if not changes(other, self._now)), len(known))
-        if self._conditions == len(known):
+        if all(changes(other, self._now) for other in known):
             differing = "; ".join(changes(known[-1], self._now))
             warnings.warn(
                 f"{self.path}: goes on under other conditions than before ({differing}); each result says which are its own",
@@ -200,11 +209,15 @@ class RecordFolder(Generic[RecordT]):
             write_atomically(self.path / "run.json", json.dumps(description, indent=1))
         sync_folder(self.path)
 
-    def _note_conditions(self) -> None:
-        """Add the present conditions to `run.json` before the first record that was measured under them."""
-        if self._conditions == len(all_conditions(self._run)):
-            self._run["resumed"] = [*self._run.get("resumed", []), self._now]
-            write_atomically(self.path / "run.json", json.dumps(self._run, indent=1))
+    def _number_of(self, conditions: Conditions) -> int:
+        """The number of conditions in `run.json`, to which they are added before the first record that was measured under them."""
+        known = all_conditions(self._run)
+        for number, other in enumerate(known):
+            if not changes(other, conditions):
+                return number
+        self._run["resumed"] = [*self._run.get("resumed", []), conditions]
+        write_atomically(self.path / "run.json", json.dumps(self._run, indent=1))
+        return len(known)
 
     def _check_place(self) -> None:
         """UsageError unless the open file is the one of that name: a removed file takes its lock with it."""

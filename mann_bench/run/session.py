@@ -2,7 +2,7 @@
 
 import platform
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -24,9 +24,10 @@ from mann_bench.measure.advice import advise
 from mann_bench.measure.predict import predict
 from mann_bench.measure.workload import workload_class
 from mann_bench.run.largest import Largest, effort, find_largest, measured_probe
-from mann_bench.run.runner import StoppedCurves, precheck, run_suite
+from mann_bench.run.runner import Announce, StoppedCurves, precheck, run_suite
 from mann_bench.run.time_left import TimeLeft, TimeLeftColumn, repeatedly
 
+Run = Callable[[Suite, RunFolder, Announce], Iterator[Result]]  # stores each result before it is yielded
 WIDE = 0.2  # width of an interval, relative to its value, above which a line shows it
 
 
@@ -52,8 +53,12 @@ def open_run(suite: Suite, path: Path, *, resume: bool, shard: Shard | None = No
     return RunFolder(path, describe(suite, shard), resume=resume)
 
 
-def run_and_store(suite: Suite, folder: RunFolder, console: Console) -> Counter[str]:
-    """Run a suite into its folder and close that; returns how many cases have each status, earlier ones included."""
+def run_and_store(suite: Suite, folder: RunFolder, console: Console, run: Run | None = None) -> Counter[str]:
+    """Run a suite into its folder and close that; returns how many cases have each status, earlier ones included.
+
+    Args:
+        run: measures the cases; by default `run_suite`, on this host.
+    """
     labels = Labels(suite.cases)
     try:
         statuses = Counter(result.status for result in folder.records)
@@ -77,7 +82,7 @@ def run_and_store(suite: Suite, folder: RunFolder, console: Console) -> Counter[
                 if bar and task is not None:
                     bar.update(task, description=visible(doing))
 
-            for result in run_suite(suite, folder, announce):
+            for result in (run or run_suite)(suite, folder, announce):
                 statuses[result.status] += 1
                 time_left.finish(result.case_id)
                 if bar and task is not None:
