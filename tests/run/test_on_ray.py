@@ -3,7 +3,6 @@
 import importlib.util
 import platform
 import sys
-import threading
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +13,9 @@ from mann_bench.data.errors import UsageError
 from mann_bench.data.result import parse_line
 from mann_bench.data.store import RunFolder, load_results, load_run
 from mann_bench.data.suite import parse_suite
+from mann_bench.run import on_ray
 from mann_bench.run.on_ray import MOST_LOST, RESOURCE, RayCluster
+from mann_bench.run.session import describe
 from tests.support.results import make_result
 
 TEXT = """
@@ -203,34 +204,32 @@ def test_nodes_come_and_go(suite, tmp_path, monkeypatch):
 
     monkeypatch.setenv("RAY_worker_niceness", "0")  # or workers of a busy machine wait for all others
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    first = cluster.add_node(num_cpus=1, resources={RESOURCE: 1})
+    nodes = [cluster.add_node(num_cpus=1, resources={RESOURCE: 1}) for _ in range(2)]
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-    description = on_ray_description(suite)
-    folder = RunFolder(tmp_path / "run", description, resume=False)
-    connection = RayCluster("ray")
+    folder = RunFolder(tmp_path / "run", describe(suite), resume=False)
 
-    def disturb():
-        deadline = time.monotonic() + 120
-        while not folder.records and time.monotonic() < deadline:  # in the middle: one comparison is stored
-            time.sleep(0.1)
-        cluster.add_node(num_cpus=1, resources={RESOURCE: 1})
-        cluster.remove_node(first, allow_graceful=False)
+    class Disturbed(RayCluster):
+        """A cluster that loses both of its nodes while they measure, when a third has joined."""
 
-    thread = threading.Thread(target=disturb)
-    thread.start()
+        def _start(self, cases, budget):
+            task = super()._start(cases, budget)
+            if self.hosts() == 2 and len(starts) == 1:
+                time.sleep(3)
+                cluster.add_node(num_cpus=1, resources={RESOURCE: 1})
+                for node in nodes:
+                    cluster.remove_node(node, allow_graceful=False)
+            starts.append(task)
+            return task
+
+    starts: list[Any] = []
+    connection = Disturbed("ray")
     try:
         results = list(connection.run(suite, folder, lambda case, text: None))
     finally:
-        thread.join()
         folder.close()
         connection.close()
         cluster.shutdown()
     assert sorted(result.case_id for result in load_results(folder.path)) == sorted(case.case_id for case in suite.cases)
     assert {(result.status, result.host) for result in results} == {("ok", platform.node())}
-
-
-def on_ray_description(suite):
-    """What the driver writes into `run.json`."""
-    from mann_bench.run.session import describe
-
-    return describe(suite)
+    assert len(starts) > 3
+    assert {result.attempt for result in results} == {1, 2}
