@@ -153,16 +153,15 @@ def _differing(parts: Sequence[Part[RecordT]]) -> list[str]:
     """How what the parts measured differs, a phrase each; none of them if it does not."""
     nothing: Environment = {}
     used = [(part, conditions) for part in parts for conditions in _used(part)]
-    found: dict[str, None] = {}
+    found: dict[str, str] = {}  # by what differs: the first two parts that do
     for part, conditions in used[1:]:
         first_part, first = used[0]
         old, new = first.get("environment", nothing), conditions.get("environment", nothing)
         decisive = [*differences(old, new, DECISIVE), *differences(first, conditions, ("budget",))]
         why = " (their processors differ, for which kernels are compiled)" if old.get("cpu") != new.get("cpu") else ""
-        found |= {
-            f"{phrase}{why if phrase.startswith('kernel_build') else ''} in {first_part.path} and {part.path}": None for phrase in decisive
-        }
-    return list(found)
+        for phrase in decisive:
+            found.setdefault(phrase, f"{phrase}{why if phrase.startswith('kernel_build') else ''} in {first_part.path} and {part.path}")
+    return list(found.values())
 
 
 def _used(part: Part[RecordT]) -> list[Conditions]:
