@@ -29,7 +29,7 @@ def submit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the scripts; write and submit nothing")] = False,
 ) -> None:
     """Run a suite as an array job: a shard a task, each alone on its node, and a last job that merges and reports."""
-    from mann_bench.run.slurm import ArrayJob
+    from mann_bench.run.slurm import ArrayJob, require_sbatch
 
     if scheduler not in SCHEDULERS:
         raise UsageError(f"submit: expected slurm, got {scheduler!r}")
@@ -50,6 +50,7 @@ def submit(
         for script, text in ArrayJob(name, command, array, out or Path("runs") / f"{name}-DATE", settings, others).scripts.items():
             print(f"# {script}\n{text}")
         return
+    require_sbatch()
     job = ArrayJob(name, command, array, out or new_folder(name), settings, others)
     ids = job.submit()
     tell(f"submitted {array} shards as job {ids[0]}, then merge and report as job {ids[1]}; `squeue --me` shows them")

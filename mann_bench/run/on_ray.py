@@ -145,7 +145,7 @@ def measure(cases: list[dict[str, Any]], budget: dict[str, Any]) -> dict[str, An
         (niceness 15) unless told not to, which the results then say.
     """
     limits = Budget.model_validate(budget)
-    ran: Conditions = {"started_at": now(), "host": platform.node(), "budget": limits.model_dump(), "environment": fingerprint()}
+    ran: Conditions = {"started_at": now(), "host": platform.node(), "budget": budget, "environment": fingerprint()}
     parsed = [Case.model_validate(case) for case in cases]
     results = run_comparison(parsed, limits, StoppedCurves([]), lambda case, text: None)
     warnings = [f"it ran at niceness {nice}: others went first; start Ray with RAY_worker_niceness=0"] if (nice := os.nice(0)) else []

@@ -1,5 +1,6 @@
 """Slurm: one array job whose tasks are the shards of a suite, and a last job that joins and reports them."""
 
+import contextlib
 import shlex
 import shutil
 import subprocess
@@ -111,13 +112,10 @@ class ArrayJob:
             The ids of the array and of the last job.
 
         Raises:
-            UsageError: there is no sbatch here, it refuses, or the folder holds files; nothing is left then.
+            UsageError: sbatch refuses, or the folder holds files; nothing is left then.
         """
-        if shutil.which("sbatch") is None:
-            raise UsageError("submit slurm: expected sbatch on this machine, got none; call it on a login node, or see --dry-run")
         if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
             raise UsageError(f"--out {self.out}: expected a new or empty folder, got one with files; name another")
-        made = not self.out.exists()
         try:
             for folder in ("slurm", "shards.locks"):
                 (self.out / folder).mkdir(parents=True)
@@ -132,10 +130,16 @@ class ArrayJob:
         except BaseException:
             for folder in ("slurm", "shards.locks"):
                 shutil.rmtree(self.out / folder, ignore_errors=True)
-            if made:
-                shutil.rmtree(self.out, ignore_errors=True)
+            with contextlib.suppress(OSError):  # it holds what others have put there meanwhile
+                self.out.rmdir()
             raise
         return array, last
+
+
+def require_sbatch() -> None:
+    """Raise UsageError where there is no sbatch."""
+    if shutil.which("sbatch") is None:
+        raise UsageError("submit slurm: expected sbatch on this machine, got none; call it on a login node, or see --dry-run")
 
 
 def _lines(options: Sequence[str]) -> str:

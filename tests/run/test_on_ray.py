@@ -1,6 +1,7 @@
 """A suite on Ray: with a Ray that exists in this test only, what is stored and what comes back; and on a real cluster with a node lost."""
 
 import importlib.util
+import json
 import platform
 import sys
 import time
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mann_bench.data.conditions import Conditions, changes
 from mann_bench.data.errors import UsageError
 from mann_bench.data.result import parse_line
 from mann_bench.data.store import RunFolder, load_results, load_run
@@ -184,6 +186,8 @@ def test_the_task_measures_a_comparison(suite, monkeypatch):
     cases = [case.model_dump(mode="json") for case in suite.cases[:2]]
     answer = on_ray.measure(cases, suite.budget.model_dump(mode="json"))
     assert (answer["ran"]["host"], answer["ran"]["environment"]) == (platform.node(), FACTS)
+    driver: Conditions = {"host": platform.node(), "environment": FACTS, "budget": json.loads(suite.budget.model_dump_json())}
+    assert changes(driver, answer["ran"]) == []  # on the driver's own host the conditions are the driver's
     assert [parse_line(line.encode()).warnings for line in answer["lines"]] == [
         ["it ran at niceness 15: others went first; start Ray with RAY_worker_niceness=0"]
     ] * 2

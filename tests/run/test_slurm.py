@@ -70,7 +70,8 @@ def test_bad_usage_leaves_nothing(call, folder, monkeypatch, options, message):
     monkeypatch.setenv("PATH", str(folder))
     done = call("submit", "slurm", "twelve.toml", *options, "--out", "out")
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
-    assert not Path("out").exists()
+    call("submit", "slurm", "twelve.toml", *options)
+    assert [path.name for path in folder.iterdir()] == ["twelve.toml"]
     assert "expected slurm, got 'pbs'" in call("submit", "pbs", "twelve.toml").stderr
 
 
