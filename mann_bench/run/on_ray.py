@@ -106,7 +106,7 @@ class RayCluster:
         gpus = 1 if any(case.device.startswith("cuda") for case in cases) else 0
         needs = {"num_cpus": max(case.threads for case in cases), "num_gpus": gpus, "resources": {RESOURCE: 1}}
         task = self.ray.remote(measure).options(**needs, max_retries=0)
-        return task.remote([case.model_dump(mode="json") for case in cases], budget.model_dump(mode="json"))
+        return task.remote([case.model_dump(mode="json") for case in cases], budget.model_dump())
 
     def _results(self, task: Any, comparison: _Comparison, waiting: deque[_Comparison], folder: RunFolder) -> Iterator[Result]:
         """Store what a task returns. If its host ended, the comparison goes back to the queue, or is stored as failed."""

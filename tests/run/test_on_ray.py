@@ -52,6 +52,7 @@ class FakeRay:
         self.offered, self.most, self.running = hosts, 0, 0
         self.losses: list[Exception | None] = []
         self.options: list[dict[str, Any]] = []
+        self.budgets: list[dict[str, Any]] = []
         self.ids: dict[tuple[str, int], str] = {}
         self.facts = FACTS
         self.init: Any = lambda **_: None
@@ -70,6 +71,7 @@ class FakeRay:
     def start(self, cases, budget):
         self.running += 1
         self.most = max(self.most, self.running)
+        self.budgets.append(budget)
         return len(self.options), tuple((case["model"], case["slots"]) for case in cases)
 
     def wait(self, tasks, num_returns, timeout):
@@ -179,14 +181,15 @@ def test_what_is_no_cluster_leaves_no_folder(call, ray, tmp_path, monkeypatch, a
     assert (done.returncode, done.stderr.count("\n"), (tmp_path / "out").exists()) == (2, 1, False), done.stderr
 
 
-def test_the_task_measures_a_comparison(suite, monkeypatch):
+def test_the_task_measures_a_comparison(ray, suite, folder, monkeypatch):
+    run(suite, folder)
     monkeypatch.setattr(on_ray, "run_comparison", lambda cases, *_: (make_result(case.model, case.slots) for case in cases))
     monkeypatch.setattr(on_ray, "fingerprint", lambda: FACTS)
     monkeypatch.setattr("os.nice", lambda _: 15)
     cases = [case.model_dump(mode="json") for case in suite.cases[:2]]
-    answer = on_ray.measure(cases, suite.budget.model_dump(mode="json"))
+    answer = on_ray.measure(cases, ray.budgets[0])
     assert (answer["ran"]["host"], answer["ran"]["environment"]) == (platform.node(), FACTS)
-    driver: Conditions = {"host": platform.node(), "environment": FACTS, "budget": json.loads(suite.budget.model_dump_json())}
+    driver: Conditions = {"host": platform.node(), "environment": FACTS, "budget": json.loads(json.dumps(suite.budget.model_dump()))}
     assert changes(driver, answer["ran"]) == []  # on the driver's own host the conditions are the driver's
     assert [parse_line(line.encode()).warnings for line in answer["lines"]] == [
         ["it ran at niceness 15: others went first; start Ray with RAY_worker_niceness=0"]
