@@ -10,7 +10,7 @@ SITE ?= site
 BASE ?= HEAD~1
 CXX_FILES = $(shell find kernels/csrc tests -name "*.h" -o -name "*.cpp" -o -name "*.cu")
 
-.PHONY: help setup bench paper results pages check-pages numbers site regress gpu gpu-bundle test test-all lint format docs clean
+.PHONY: help setup cluster-test bench paper results pages check-pages numbers site regress gpu gpu-bundle test test-all lint format docs clean
 
 help:
 	@echo "make bench   quick sweep of all models, then the HTML report"
@@ -26,6 +26,7 @@ help:
 	@echo "make gpu-bundle  wheels and GPU kernels to carry to such a machine (ARCH=sm_90, FOR=3.12, PACKAGES=pydantic, ARCHIVE=bundle.tgz)"
 	@echo "make test    all tests but the slow ones, side by side on all cores"
 	@echo "make test-all  these too, and the 40 that took longest"
+	@echo "make cluster-test  installs Slurm (Debian, as root) and tests array jobs on a cluster of two node slots"
 	@echo "make lint    ruff, mypy and clang-format"
 	@echo "make format  let ruff and clang-format format the code"
 	@echo "make docs    the documentation into docs/_build/html; runs the tutorial notebook"
@@ -98,6 +99,10 @@ test: setup
 test-all: setup
 	$(PYTEST) $(PARALLEL) -m "not timed" --durations=40
 	$(PYTEST) -m timed --durations=40 $(TIMED)
+
+cluster-test: setup
+	command -v slurmctld >/dev/null || PATH=$$PATH:/usr/sbin command -v slurmctld >/dev/null || { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends slurmctld slurmd slurm-client munge; }
+	$(PYTEST) -m slow tests/run/test_slurm.py
 
 lint: setup
 	$(BIN)/ruff check .

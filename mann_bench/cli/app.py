@@ -15,6 +15,13 @@ Measure
   mann-bench learn copy                  a quick look at one task
 
 \b
+On several machines
+  mann-bench plan scaling --hours 4      into how many shards
+  mann-bench run quick --shard 1/3 --out shards/1
+  mann-bench merge shards/* --out all    join the folders of shards
+  mann-bench submit slurm quick --array 8 --time 4:00:00
+
+\b
 Conclude
   mann-bench report runs/mine            HTML page, Markdown, CSV, plots
   mann-bench claims runs/paper           the paper's claims against a run
@@ -50,6 +57,7 @@ from mann_bench.cli.doctor import doctor
 from mann_bench.cli.largest import largest
 from mann_bench.cli.learn import learn
 from mann_bench.cli.list import list_
+from mann_bench.cli.merge import merge_
 from mann_bench.cli.new import new
 from mann_bench.cli.options import expand
 from mann_bench.cli.os_errors import explain, is_usage
@@ -60,6 +68,7 @@ from mann_bench.cli.run import run
 from mann_bench.cli.site import site
 from mann_bench.cli.stopping import Stopped, stopped_by_signals
 from mann_bench.cli.streams import lasting_streams, open_closed_streams
+from mann_bench.cli.submit import submit
 from mann_bench.data.errors import UsageError
 
 
@@ -87,7 +96,7 @@ app = typer.Typer(
     help=__doc__,
     rich_markup_mode=None,
 )
-for command in (new, run, plan, list_, doctor, report, site, compare, claims, profile, largest, learn, build_kernels):
+for command in (new, run, plan, list_, doctor, report, site, merge_, submit, compare, claims, profile, largest, learn, build_kernels):
     app.command(command.__name__.rstrip("_").replace("_", "-"))(told(expand(command)))
 
 

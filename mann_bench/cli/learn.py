@@ -13,6 +13,7 @@ from mann_bench.cli.options import AsJson, Device, ModelOptions, OwnModel, new_f
 from mann_bench.data.errors import UsageError
 from mann_bench.data.option_axes import lacking_sentences, parse_texts
 from mann_bench.data.registry import did_you_mean, split_variant
+from mann_bench.data.shards import Shard, parse_shard
 from mann_bench.data.units import parse_seconds, parse_size
 from mann_bench.learn.record import LearningOptions
 from mann_bench.learn.study import load_study, study_names
@@ -22,7 +23,7 @@ from mann_bench.machine.processor import usable_threads
 
 STUDY_OPTIONS = (  # the command's options for a study; all others are settings, which its file has
     *("task", "data", "device", "threads", "memory", "jobs"),
-    *("checkpoint_seconds", "evaluation_seconds", "out", "resume", "as_json"),
+    *("checkpoint_seconds", "evaluation_seconds", "out", "resume", "shard", "chosen", "as_json"),
 )
 MEMORY_SHARE = 0.8  # part of the machine's memory that the runs share evenly, one run per processor
 
@@ -76,6 +77,12 @@ def learn(
     resume: Annotated[
         bool, typer.Option(help="* go on with the runs in --out, from their checkpoints; a task's also to larger limits")
     ] = False,
+    shard: Annotated[
+        str | None, typer.Option(metavar="N/COUNT", help="* only this part of the runs, as 3/16; `mann-bench merge` joins the folders")
+    ] = None,
+    chosen: Annotated[
+        Path | None, typer.Option(help="* of a study: folder that has all runs that choose, merged; a shard makes its part of the others")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a study, or train models on one task: curves, levels and held-out errors. What finished is stored, a stopped run goes on.
@@ -85,6 +92,9 @@ def learn(
     # Options named as a field of `LearningOptions` are taken from `context.params`; the others are parsed below.
     if resume and out is None:
         raise UsageError("--resume: expected --out FOLDER of the runs to go on with, got none")
+    part = parse_shard(shard) if shard is not None else None
+    if part is not None and memory is None:
+        raise UsageError("--shard: expected --memory, as 2G, the same on every host, got none; its default is a share of this machine's")
     if budget is None and sequences is None:
         budget = "5m"
     check_device(device or "cpu")
@@ -94,10 +104,13 @@ def learn(
     if task.endswith(".toml") or task in study_names():
         refuse_options(context)
         machine = {"device": device or "cpu", "threads": threads, "memory_bytes": memory_bytes}
-        learn_study(task, data, out, machine, times, jobs, resume=resume, as_json=as_json)
+        learn_study(task, data, out, machine, times, jobs, part, chosen, resume=resume, as_json=as_json)
+    if chosen is not None:
+        raise UsageError("--chosen: expected a study, whose runs choose, got a task; leave --chosen out")
+    from mann_bench.learn.division import part_of_runs
     from mann_bench.learn.memory_size import too_small  # imports torch
     from mann_bench.learn.plan import plan, with_equal_memory
-    from mann_bench.learn.session import LearningSession
+    from mann_bench.learn.session import LearningSession, describe
     from mann_bench.suites.tasks import TASKS, find_task
 
     if ":" not in task and task not in TASKS and (near := did_you_mean(task, study_names())):
@@ -134,11 +147,18 @@ def learn(
     for warning in dict.fromkeys(filter(None, (too_small(case, task_object) for case in cases))):
         tell(f"warning: {warning}")
     folder = out or new_folder(f"learn-{task}")
+    to_run = part_of_runs(cases, part)
+    settings: dict[str, Any] = {
+        "console": console,
+        "every_s": times[0],
+        "evaluation_s": times[1],
+        "description": describe(cases, data, part),
+    }
     with writing_to(folder):
-        session = LearningSession(cases, data, folder, resume=resume, console=console, every_s=times[0], evaluation_s=times[1])
+        session = LearningSession(to_run, data, folder, resume=resume, **settings)
     with stoppable(folder):
         statuses = session.run(jobs)
-    end(folder, statuses, as_json)
+    end(folder, statuses, as_json, empty=not to_run)
 
 
 def refuse_options(context: typer.Context) -> None:
@@ -157,6 +177,8 @@ def learn_study(
     machine: dict[str, Any],
     times: tuple[float, float],
     jobs: int,
+    shard: Shard | None,
+    chosen: Path | None,
     *,
     resume: bool,
     as_json: bool,
@@ -171,19 +193,27 @@ def learn_study(
     refuse_own([*plan.cases.values()])
     for warning in plan.warnings:
         tell(f"warning: {warning}")
+    if chosen is not None and shard is None:
+        raise UsageError("--chosen: expected it with --shard, got it alone; `--out FOLDER --resume` goes on with a merged folder by itself")
     folder = out or new_folder(f"learn-{study.name}")
+    seconds = {"every_s": times[0], "evaluation_s": times[1]}
     with writing_to(folder):
-        session = StudySession(plan, data, folder, resume=resume, console=console, every_s=times[0], evaluation_s=times[1])
+        session = StudySession(plan, data, folder, resume=resume, console=console, shard=shard, chosen=chosen, **seconds)
     with stoppable(folder):
         statuses = session.run(jobs)
-    end(folder, statuses, as_json)
+    if shard is not None and session.waits:
+        tell(
+            f"the runs that are reported wait for the choice: when all {shard.count} shards have ended, merge them into CHOSEN; then "
+            "call each with --chosen CHOSEN and another --out, or `learn` without --shard and with --out CHOSEN --resume"
+        )
+    end(folder, statuses, as_json, empty=shard is not None and not statuses.total())
 
 
-def end(folder: Path, statuses: Counter[str], as_json: bool) -> NoReturn:
-    """Print the summary; the exit code is 1 if a run diverged or failed, or none finished."""
+def end(folder: Path, statuses: Counter[str], as_json: bool, *, empty: bool = False) -> NoReturn:
+    """Print the summary; the exit code is 1 if a run diverged or failed, or none finished, unless there was none to make (`empty`)."""
     summarize("runs", folder / "learning.jsonl", statuses, as_json)
     failed = statuses["error"] + statuses["diverged"]
-    raise typer.Exit(1 if failed or not statuses["ok"] + statuses["budget"] else 0)
+    raise typer.Exit(1 if failed or not (empty or statuses["ok"] + statuses["budget"]) else 0)
 
 
 def share_of_memory() -> int:

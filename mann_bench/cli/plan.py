@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import typer
 from rich.table import Table
@@ -11,8 +11,9 @@ from rich.table import Table
 from mann_bench.cli.console import tell, wide_console
 from mann_bench.cli.options import AsJson, SuiteName, SuiteOptions
 from mann_bench.data.case import Case
+from mann_bench.data.errors import UsageError
 from mann_bench.data.labels import FIELDS, LETTERS
-from mann_bench.data.suite import Budget
+from mann_bench.data.suite import Budget, Suite
 from mann_bench.data.units import format_bytes, format_duration, format_slots
 
 # Fields of a case that the plan shows: a column where they vary, and a line above the table where they do not.
@@ -46,13 +47,21 @@ class Outlook(NamedTuple):
 def plan(
     suite: SuiteName,
     options: SuiteOptions,
+    hours: Annotated[
+        float | None, typer.Option(help="instead, into how many shards (`run --shard`) the suite must be divided to end within this")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the cases of a suite with predicted bytes and time, those that this machine cannot run, and those that can never be built.
 
     Nothing is run.
     """
+    if hours is not None and not 0 < hours < float("inf"):
+        raise UsageError(f"--hours: expected a positive number, as 8 or 0.5, got {hours:g}")
     planned = options.load(suite)
+    if hours is not None:
+        tell_shards(planned, hours, as_json)
+        raise typer.Exit(0)
     outlooks = look_ahead(planned.cases, planned.budget)
     problems = Counter(outlook.problem for outlook in outlooks if outlook.problem)
     if as_json:
@@ -85,6 +94,36 @@ def plan(
     for problem, count in problems.items():
         tell(f"error: {problem}" + (f" ({count} cases)" if count > 1 else ""))
     raise typer.Exit(1 if problems else 0)
+
+
+def tell_shards(planned: Suite, hours: float, as_json: bool) -> None:
+    """Say into how many shards a suite must be divided to end within so many hours; UsageError if one comparison takes longer."""
+    from mann_bench.run.division import shards_within, weigh
+
+    weighed = weigh(planned)
+    if weighed.longest_s > hours * 3600:
+        raise UsageError(
+            f"--hours {hours:g}: expected at least {format_duration(weighed.longest_s)}, which one comparison takes alone (its cases are "
+            "timed in turn); allow more hours, or give fewer models or a smaller [budget] case_seconds"
+        )
+    divided = shards_within(weighed.seconds, hours * 3600)
+    facts = {
+        "cases": len(planned.cases),
+        "too_large": weighed.too_large,
+        "comparisons": len(weighed.seconds),
+        "hours": round(sum(weighed.seconds) / 3600, 3),
+        "longest_comparison_hours": round(weighed.longest_s / 3600, 3),
+        "shards": len(divided),
+        "longest_shard_hours": round(max(divided) / 3600, 3),
+    }
+    if as_json:
+        print(json.dumps(facts))
+        return
+    too_large = f", {weighed.too_large} of them too large for {format_bytes(planned.budget.memory)}" if weighed.too_large else ""
+    in_all = format_duration(sum(weighed.seconds))
+    print(f"{len(planned.cases)} cases{too_large}, in {len(weighed.seconds)} comparisons; about {in_all} in all")
+    print(f"within {hours:g} h: {len(divided)} shards, the longest about {format_duration(max(divided))}; within a factor of three")
+    print(f"call on each node: mann-bench run SUITE --shard N/{len(divided)} --out DIR/N")
 
 
 def print_table(outlooks: Sequence[Outlook]) -> None:

@@ -1,14 +1,18 @@
 """`mann-bench run`: measure a suite."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mann_bench.cli.console import console, stoppable, summarize, tell, writing_to
 from mann_bench.cli.options import AsJson, SuiteName, SuiteOptions, new_folder
 from mann_bench.data.errors import UsageError
+from mann_bench.data.shards import parse_shard
 from mann_bench.data.units import format_bytes
+
+if TYPE_CHECKING:
+    from mann_bench.run.on_ray import RayCluster
 
 
 def run(
@@ -20,9 +24,16 @@ def run(
     budget_seconds: Annotated[float | None, typer.Option(min=0.1, help="seconds one case may take, all in")] = None,
     out: Annotated[Path | None, typer.Option(help="folder for the results; default runs/SUITE-DATE")] = None,
     resume: Annotated[bool, typer.Option(help="go on with the run in --out: only what is missing is run")] = False,
+    shard: Annotated[
+        str | None, typer.Option(metavar="N/COUNT", help="only this part, as 3/16; `mann-bench merge` joins the folders of all parts")
+    ] = None,
+    on: Annotated[
+        str | None, typer.Option(metavar="ray[://HOST:PORT]", help="measure on the hosts of a Ray cluster, a comparison a host")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a suite; every finished case is stored at once and survives whatever comes after it."""
+    part = parse_shard(shard) if shard is not None else None
     cases = options.load(suite)
     if cache not in (None, "warm", "flushed"):
         raise UsageError(f"--cache: expected warm or flushed, got {cache!r}")
@@ -37,14 +48,23 @@ def run(
         tell(f"looking at {', '.join(own)}")
         if problems := why_not_made(options_of(cases.cases)):
             raise UsageError("; ".join(problems.values()))
+    from mann_bench.run.division import part_of
     from mann_bench.run.session import open_run, run_and_store
 
     planned = cases.model_copy(update={"budget": budget})
-    path = out or new_folder(planned.name)
+    to_run = part_of(planned, part)
+    cluster = connect(on) if on is not None else None
+    path = out or new_folder(planned.name if part is None else f"{planned.name}-{part.number}-of-{part.count}")
     with writing_to(path):
-        folder = open_run(planned, path, resume=resume)
+        folder = open_run(planned, path, resume=resume, shard=part)
+    if part is not None:
+        tell(f"shard {part}: {len(to_run.cases)} of {len(planned.cases)} cases")
     with stoppable(path):
-        statuses = run_and_store(planned, folder, console)
+        statuses = run_and_store(to_run, folder, console, cluster.run if cluster else None)
+    if cluster:
+        cluster.close()
+    if not to_run.cases:
+        tell(f"nothing to do: the suite has fewer comparisons than {part.count if part else 1} shards; the others run all of them")
     summarize("cases", folder.results_path, statuses, as_json)
     only_skipped = set(+statuses) == {"skipped"}
     if only_skipped:
@@ -53,4 +73,11 @@ def run(
             "the memory budget of a case; raise it, or give smaller --slots"
         )
     failed = statuses["error"] + statuses["unverified"]
-    raise typer.Exit(1 if failed or not (statuses["ok"] or only_skipped) else 0)
+    raise typer.Exit(1 if failed or (to_run.cases and not (statuses["ok"] or only_skipped)) else 0)
+
+
+def connect(address: str) -> "RayCluster":
+    """Connect to a cluster; UsageError as `RayCluster`."""
+    from mann_bench.run.on_ray import RayCluster  # imports torch
+
+    return RayCluster(address)

@@ -1,4 +1,4 @@
-"""Conditions that results were measured under: machine, software, code and budget, and what tells one set of them from another.
+"""Conditions that results were measured under: host, machine, software, code and budget, and what tells one set of them from another.
 
 `run.json` has the conditions of a run's start at its top. A run that goes on under others (`--resume` on another machine, say) adds them to
 its list `resumed`. A record's field `conditions` is their number: 0 are those of the start, 1 the first of the list.
@@ -60,9 +60,10 @@ class Environment(TypedDict, total=False):
 
 
 class Conditions(TypedDict, total=False):
-    """One set of conditions."""
+    """One set of conditions; `host` is the machine's name in its network."""
 
     started_at: str
+    host: str
     budget: dict[str, Json]
     environment: Environment
 
@@ -72,7 +73,7 @@ class RunDescription(Conditions, total=False):
 
     `axes` are the values that each field takes over the cases (`data/axes.py`). `mann-bench run` writes the key `suite_text`;
     `mann-bench learn` writes `task`, `data` and `run_ids`, and for a study `study` (a `StudyRecord`: which run is for what) and
-    `study_text`.
+    `study_text`. `shard` is the part of the plan that the folder is for, `merged` the runs that `mann-bench merge` joined.
     """
 
     schema: int
@@ -86,6 +87,8 @@ class RunDescription(Conditions, total=False):
     study: dict[str, Any]
     study_text: str
     resumed: list[Conditions]
+    shard: dict[str, Json]
+    merged: list[dict[str, Json]]
 
 
 def first_conditions(run: RunDescription) -> Conditions:
@@ -93,6 +96,8 @@ def first_conditions(run: RunDescription) -> Conditions:
     first: Conditions = {}
     if "started_at" in run:
         first["started_at"] = run["started_at"]
+    if "host" in run:
+        first["host"] = run["host"]
     if "budget" in run:
         first["budget"] = run["budget"]
     if "environment" in run:
@@ -115,7 +120,7 @@ def changes(before: Conditions, after: Conditions) -> list[str]:
     """What differs between two conditions, a phrase each; when they began does not count."""
     nothing: Environment = {}
     old, new = before.get("environment", nothing), after.get("environment", nothing)
-    return [*differences(old, new, (*MACHINE, *SOFTWARE, *CODE)), *differences(before, after, ("budget",))]
+    return [*differences(old, new, (*MACHINE, *SOFTWARE, *CODE)), *differences(before, after, ("host", "budget"))]
 
 
 def differences(before: Mapping[str, object], after: Mapping[str, object], names: Sequence[str]) -> list[str]:

@@ -28,7 +28,7 @@ class StoredRecord(Record):
     Attributes:
         host: name of the machine in its network.
         conditions: number of the conditions it was measured under (`mann_bench.data.conditions`).
-        attempt: which record of its case in the folder this is, from 1.
+        attempt: which try of its case this is, from 1: its records in the folder, and tries that were lost with their host.
     """
 
     schema_: int = Field(SCHEMA, alias="schema", le=SCHEMA)

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Generic
 
-from mann_bench.data.axes import differing_axes
-from mann_bench.data.conditions import RunDescription, all_conditions, changes, first_conditions
+from mann_bench.data.conditions import Conditions, RunDescription, all_conditions, changes, first_conditions
 from mann_bench.data.errors import StorageWarning, UsageError
 from mann_bench.data.files import open_locked, sync_folder, write_atomically
 from mann_bench.data.lines import LineReader, RecordKind, RecordT
+from mann_bench.data.plans import other_plan, same_plan, shard_in_words
 from mann_bench.data.result import SCHEMA, Result, parse_line, parse_result
 
 RESULTS: RecordKind[Result] = RecordKind("results.jsonl", "run", parse_line, parse_result)
@@ -77,7 +77,7 @@ def _has_conditions(description: Mapping[str, object]) -> bool:
     """Whether what `mann_bench.data.conditions` reads has the types that it expects."""
     later = description.get("resumed", [])
     parts = [description, *later] if isinstance(later, list) else [None]
-    tables = ("environment", "budget", "study", "axes")
+    tables = ("environment", "budget", "study", "axes", "shard")
     axes = description.get("axes", {})
     return all(isinstance(values, list) for values in (axes.values() if isinstance(axes, dict) else ())) and all(
         isinstance(part, dict) and all(isinstance(part.get(name, {}), dict) for name in tables) for part in parts
@@ -114,12 +114,21 @@ class RecordFolder(Generic[RecordT]):
             raise
 
     @property
+    def conditions(self) -> Conditions:
+        """The conditions of this process."""
+        return self._now
+
+    @property
     def finished(self) -> set[str]:
         """Ids of the cases that have a record."""
         return set(self._attempts)
 
-    def append(self, record: RecordT) -> RecordT:
+    def append(self, record: RecordT, ran: Conditions | None = None, lost: int = 0) -> RecordT:
         """Store a record and sync it to disk.
+
+        Args:
+            ran: the conditions that it was measured under, on another host; by default those of this process.
+            lost: tries of it before this one that left no record.
 
         Returns:
             The record as stored: with the machine's name, and the numbers of its conditions and of its attempt.
@@ -128,9 +137,10 @@ class RecordFolder(Generic[RecordT]):
             OSError: on failure (a full disk), after which no part of the record is left.
             UsageError: the file was removed or replaced since it was opened: somebody else may write there.
         """
-        self._note_conditions()
-        attempt = self._attempts[record.case_id] + 1
-        record = record.model_copy(update={"host": platform.node(), "conditions": self._conditions, "attempt": attempt})
+        conditions = self._number_of(ran or self._now)
+        attempt = self._attempts[record.case_id] + lost + 1
+        host = (ran or {}).get("host", platform.node())
+        record = record.model_copy(update={"host": host, "conditions": conditions, "attempt": attempt})
         line = (record.to_line() + "\n").encode()
         self._check_place()
         size_before = os.fstat(self._file).st_size
@@ -159,8 +169,9 @@ class RecordFolder(Generic[RecordT]):
             return {}
         existing = load_run(self.path)
         if existing and not resume:
+            of_shard = f", {shard_in_words(existing)}" if "shard" in existing else ""
             raise UsageError(
-                f"--out {self.path}: expected a new or empty folder, got one with another run; "
+                f"--out {self.path}: expected a new or empty folder, got one with another run{of_shard}; "
                 "add --resume to go on with it, or name another"
             )
         if not existing and not all(map(self._is_left_over, self.path.iterdir())):
@@ -182,13 +193,12 @@ class RecordFolder(Generic[RecordT]):
         os.ftruncate(self._file, lines.whole_bytes)
         lines.warn()
         self._attempts = Counter(record.case_id for record in self.records)
-        if run and not _same_plan(run, description):
-            raise UsageError(f"--resume {self.path}: {_other_plan(run, description)}; give the same suite and options")
+        if run and not same_plan(run, description):
+            raise UsageError(f"--resume {self.path}: {other_plan(run, description)}; give the same suite and options")
         self._run = run or description
         self._now = first_conditions(description)
         known = all_conditions(self._run)
-        self._conditions = next((number for number, other in enumerate(known) if not changes(other, self._now)), len(known))
-        if self._conditions == len(known):
+        if all(changes(other, self._now) for other in known):
             differing = "; ".join(changes(known[-1], self._now))
             warnings.warn(
                 f"{self.path}: goes on under other conditions than before ({differing}); each result says which are its own",
@@ -199,11 +209,15 @@ class RecordFolder(Generic[RecordT]):
             write_atomically(self.path / "run.json", json.dumps(description, indent=1))
         sync_folder(self.path)
 
-    def _note_conditions(self) -> None:
-        """Add the present conditions to `run.json` before the first record that was measured under them."""
-        if self._conditions == len(all_conditions(self._run)):
-            self._run["resumed"] = [*self._run.get("resumed", []), self._now]
-            write_atomically(self.path / "run.json", json.dumps(self._run, indent=1))
+    def _number_of(self, conditions: Conditions) -> int:
+        """The number of conditions in `run.json`, to which they are added before the first record that was measured under them."""
+        known = all_conditions(self._run)
+        for number, other in enumerate(known):
+            if not changes(other, conditions):
+                return number
+        self._run["resumed"] = [*self._run.get("resumed", []), conditions]
+        write_atomically(self.path / "run.json", json.dumps(self._run, indent=1))
+        return len(known)
 
     def _check_place(self) -> None:
         """UsageError unless the open file is the one of that name: a removed file takes its lock with it."""
@@ -223,21 +237,3 @@ class RunFolder(RecordFolder[Result]):
 
     def __init__(self, path: Path, description: RunDescription, *, resume: bool) -> None:
         super().__init__(path, description, RESULTS, resume=resume)
-
-
-def _other_plan(existing: RunDescription, description: RunDescription) -> str:
-    """How two descriptions that plan different cases differ, in words."""
-    there, here = len(existing.get("case_ids", [])), len(description["case_ids"])
-    if existing.get("suite") != description["suite"]:
-        return f"that run is of suite {existing.get('suite')!r}, this command of {description['suite']!r}"
-    counts = f"that run has {there} cases of suite {existing.get('suite')!r}, this command plans {here} others"
-    if "axes" not in existing:  # an older mann-bench wrote it
-        return counts
-    return f"{counts} ({'; '.join(differing_axes(existing['axes'], description.get('axes', {}))) or 'the same values, combined otherwise'})"
-
-
-def _same_plan(existing: RunDescription, description: RunDescription) -> bool:
-    """Whether two descriptions plan the same cases or, where both name training runs, the same runs (whose limits may differ)."""
-    if existing.get("case_ids") == description["case_ids"]:
-        return True
-    return "run_ids" in existing and "run_ids" in description and set(existing["run_ids"]) == set(description["run_ids"])

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import platform
 import selectors
 import time
 from collections import Counter, deque
@@ -19,6 +20,7 @@ from mann_bench.data.axes import axes_of
 from mann_bench.data.conditions import RunDescription
 from mann_bench.data.registry import find_model
 from mann_bench.data.result import SCHEMA, now
+from mann_bench.data.shards import Shard
 from mann_bench.data.store import RecordFolder
 from mann_bench.data.text import shortened, visible
 from mann_bench.data.units import format_duration, format_slots
@@ -227,9 +229,11 @@ class LearningSession:
         self.folder.close()
 
 
-def describe(cases: list[LearningCase], data: Path | None) -> RunDescription:
-    """Content of `run.json`."""
+def describe(cases: list[LearningCase], data: Path | None, shard: Shard | None = None) -> RunDescription:
+    """Content of `run.json` for these runs, or for those of a shard."""
+    part: RunDescription = {"shard": shard.to_json()} if shard else {}
     return {
+        **part,
         "schema": SCHEMA,
         "suite": "learning",
         "task": cases[0].task,
@@ -238,6 +242,7 @@ def describe(cases: list[LearningCase], data: Path | None) -> RunDescription:
         "axes": axes_of(cases, without=LIMITS),
         "run_ids": [case.run_id for case in cases],
         "started_at": now(),
+        "host": platform.node(),
         "environment": fingerprint(),
     }
 

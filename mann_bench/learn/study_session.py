@@ -1,22 +1,27 @@
 """The session of a study: first the runs that choose, then those that are reported, all in one folder.
 
+A shard makes its part of the runs that choose, and of those that are reported whatever is chosen. When the folders of all shards are
+joined, a second one makes its part of the rest: it takes the choice from the joined folder (`chosen`).
+
 Nothing but the stored results decides what comes next. So a study that was killed anywhere, also between the two parts, goes on as if it
 had not been.
 """
 
 import tomllib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from mann_bench.data.conditions import RunDescription
 from mann_bench.data.errors import UsageError
-from mann_bench.data.store import load_run
+from mann_bench.data.shards import Shard
+from mann_bench.data.store import load_records, load_run
 from mann_bench.data.units import format_duration
 from mann_bench.learn.configurations import StudyPlan
-from mann_bench.learn.record import LearningCase, furthest
+from mann_bench.learn.division import part_of_runs
+from mann_bench.learn.record import LEARNING, LearningCase, LearningResult, furthest
 from mann_bench.learn.selection import Candidate, Choice, choose
 from mann_bench.learn.session import LearningSession, describe
 
@@ -28,17 +33,29 @@ class StudySession:
         data: folder or archive, for the tasks that read files.
         every_s: seconds between checkpoints.
         evaluation_s: time limit of each evaluated level.
+        shard: make only its part of the runs.
+        chosen: folder that has all runs that choose: only others are made.
 
     Raises:
-        UsageError: as `RecordFolder`, and for a folder with another study, saying what differs.
+        UsageError: as `RecordFolder`; for a folder with another study, saying what differs; for a `chosen` that lacks runs that choose.
     """
 
     def __init__(
-        self, plan: StudyPlan, data: Path | None, path: Path, *, resume: bool, every_s: float, evaluation_s: float, console: Console
+        self,
+        plan: StudyPlan,
+        data: Path | None,
+        path: Path,
+        *,
+        resume: bool,
+        every_s: float,
+        evaluation_s: float,
+        console: Console,
+        shard: Shard | None = None,
+        chosen: Path | None = None,
     ) -> None:
-        self.plan, self.data, self.path, self.console = plan, data, path, console
+        self.plan, self.data, self.path, self.console, self.shard = plan, data, path, console, shard
         self.times = {"every_s": every_s, "evaluation_s": evaluation_s}
-        self.description = describe(list(plan.cases.values()), data)
+        self.description = describe(list(plan.cases.values()), data, shard)
         self.description["study"] = plan.record.model_dump(mode="json")
         self.description["study_text"] = plan.study.text
         self.labels = {
@@ -50,7 +67,9 @@ class StudySession:
         if resume:
             check_same_study(path, self.description)
         ids = [run_id for configuration in plan.record.configurations for run_id in configuration.selection_ids]
-        self.choosing = self.open([plan.cases[run_id] for run_id in ids], resume=resume)
+        self.elsewhere = {} if chosen is None else load_chosen(chosen, self.description, ids)
+        choosing = [plan.cases[run_id] for run_id in ids if run_id not in self.elsewhere]
+        self.choosing = self.open(part_of_runs(choosing, shard), resume=resume)
 
     def open(self, cases: list[LearningCase], *, resume: bool) -> LearningSession:
         """Open the session of one part."""
@@ -67,7 +86,7 @@ class StudySession:
         self.announce(jobs)
         statuses = self.choosing.run(jobs)
         statuses["budget"] += statuses.pop("diverged", 0)
-        results = furthest(self.choosing.folder.records)
+        results = self.elsewhere | furthest(self.choosing.folder.records)
         choices = [choose(configuration, self.plan.record.by, results) for configuration in self.plan.record.configurations]
         reported: list[str] = []
         for choice in filter(None, choices):
@@ -75,7 +94,14 @@ class StudySession:
                 self.console.print(chosen_line(choice), soft_wrap=True)
             reported += [] if choice.failed else choice.best.candidate.reported
         by_seed = sorted(reported, key=lambda run_id: self.plan.cases[run_id].seed)  # a session cut short has all models at the same seeds
-        return statuses + self.open([self.plan.cases[run_id] for run_id in by_seed], resume=True).run(jobs)
+        cases = [self.plan.cases[run_id] for run_id in by_seed if run_id not in self.elsewhere]
+        return statuses + self.open(part_of_runs(cases, self.shard), resume=True).run(jobs)
+
+    @property
+    def waits(self) -> bool:
+        """Whether runs that are reported wait for the choice, to which other shards contribute."""
+        choosing = {run_id for configuration in self.plan.record.configurations for run_id in configuration.selection_ids}
+        return bool(choosing - {*self.elsewhere, *(record.run_id for record in self.choosing.folder.records)})
 
     def announce(self, jobs: int) -> None:
         """Say how many runs there will be, and how long they take at most."""
@@ -85,6 +111,18 @@ class StudySession:
         most_s = (choosing + reported) * sum(seconds) / max(1, len(seconds)) / jobs
         text = f"; at most about {format_duration(most_s)} of training, {jobs} at a time" if len(seconds) == len(limits) else ""
         self.console.print(f"{self.plan.study.name}: {choosing} runs choose, then {reported} are reported{text}", soft_wrap=True)
+
+
+def load_chosen(folder: Path, description: RunDescription, ids: Sequence[str]) -> dict[str, LearningResult]:
+    """The runs of a folder that holds all those that choose (`ids`), by run id; UsageError if it lacks some, or is of another study."""
+    if not load_run(folder):
+        raise UsageError(f"--chosen {folder}: expected the folder that `mann-bench merge` made of the shards that choose, got none there")
+    check_same_study(folder, description, "--chosen")
+    results = furthest(load_records(folder, LEARNING))
+    if missing := sum(run_id not in results for run_id in ids):
+        counts = f"expected all {len(ids)} runs that choose, got {len(ids) - missing}"
+        raise UsageError(f"--chosen {folder}: {counts}; run the other shards and merge them first")
+    return results
 
 
 def label_of(candidate: Candidate) -> str:
@@ -100,20 +138,20 @@ def chosen_line(choice: Choice) -> str:
     return f"{configuration.task}, {configuration.name}: {best.candidate.text} is chosen, before {second.candidate.text}"
 
 
-def check_same_study(path: Path, description: RunDescription) -> None:
+def check_same_study(path: Path, description: RunDescription, option: str = "--resume") -> None:
     """Raise UsageError, which says what differs, if a folder holds another study."""
     existing = load_run(path) if path.is_dir() else {}
     if not existing:
         return
     if "study" not in existing or "study_text" not in existing:
-        raise UsageError(f"--resume {path}: expected a run of this study, got one without a study; name another folder")
+        raise UsageError(f"{option} {path}: expected a run of this study, got one without a study; name another folder")
     if all(existing["study"].get(part) == description["study"][part] for part in ("by", "configurations")):
         return
     changed = _changes(*(_flat(tomllib.loads(run["study_text"])) for run in (existing, description)))
     changed = changed or _changes(*map(_settings_by_name, (existing, description)))  # the same text; what the machine or the code decides
     shown = "; ".join(changed[:5]) + (f"; {len(changed) - 5} more" if len(changed) > 5 else "") or "other runs"
     raise UsageError(
-        f"--resume {path}: expected the study that is there, got a changed one ({shown}); undo the change (`study_text` in run.json is the "
+        f"{option} {path}: expected the study that is there, got a changed one ({shown}); undo the change (`study_text` in run.json is the "
         "text of then) or name another folder"
     )
 

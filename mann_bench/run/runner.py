@@ -107,21 +107,26 @@ def run_suite(suite: Suite, folder: RunFolder, announce: Announce = lambda case,
     """
     stopped = StoppedCurves(folder.records)
     for comparison in comparisons(suite.cases, suite.interleave):
-        to_run = []
-        for case in comparison:
-            if case.case_id in folder.finished:
-                continue
-            failure = precheck(case, suite.budget, stopped)
-            if failure is None:
-                to_run.append(case)
-                continue
-            result = not_started(case, failure)
-            stopped.note(result)
+        cases = [case for case in comparison if case.case_id not in folder.finished]
+        for result in run_comparison(cases, suite.budget, stopped, announce):
             yield folder.append(result)
-        for batch in fit_batches(to_run, suite.budget):
-            for result in run_side_by_side(batch, suite.budget, announce):
-                stopped.note(result)
-                yield folder.append(result)
+
+
+def run_comparison(cases: Sequence[Case], budget: Budget, stopped: "StoppedCurves", announce: Announce) -> Iterator[Result]:
+    """Measure the cases of one comparison, those first that `precheck` refuses; `stopped` is told of each result."""
+    to_run = []
+    for case in cases:
+        failure = precheck(case, budget, stopped)
+        if failure is None:
+            to_run.append(case)
+            continue
+        result = not_started(case, failure)
+        stopped.note(result)
+        yield result
+    for batch in fit_batches(to_run, budget):
+        for result in run_side_by_side(batch, budget, announce):
+            stopped.note(result)
+            yield result
 
 
 def comparisons(cases: list[Case], interleave: tuple[str, ...] = ()) -> list[list[Case]]:

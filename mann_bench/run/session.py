@@ -1,7 +1,8 @@
 """`mann-bench run` and `largest`: open the run folder, run what is missing, show progress."""
 
+import platform
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from mann_bench.data.conditions import RunDescription
 from mann_bench.data.fields import Json
 from mann_bench.data.labels import Labels
 from mann_bench.data.result import SCHEMA, Memory, Result, now
+from mann_bench.data.shards import Shard
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
 from mann_bench.data.text import shortened, visible
@@ -22,15 +24,18 @@ from mann_bench.measure.advice import advise
 from mann_bench.measure.predict import predict
 from mann_bench.measure.workload import workload_class
 from mann_bench.run.largest import Largest, effort, find_largest, measured_probe
-from mann_bench.run.runner import StoppedCurves, precheck, run_suite
+from mann_bench.run.runner import Announce, StoppedCurves, precheck, run_suite
 from mann_bench.run.time_left import TimeLeft, TimeLeftColumn, repeatedly
 
+Run = Callable[[Suite, RunFolder, Announce], Iterator[Result]]  # stores each result before it is yielded
 WIDE = 0.2  # width of an interval, relative to its value, above which a line shows it
 
 
-def describe(suite: Suite) -> RunDescription:
-    """The content of `run.json`: the suite as written, the ids of its cases in order, and where and when they run."""
+def describe(suite: Suite, shard: Shard | None = None) -> RunDescription:
+    """The content of `run.json`: the suite as written, the ids of its cases in order, and where and when they, or those of a shard, run."""
+    part: RunDescription = {"shard": shard.to_json()} if shard else {}
     return {
+        **part,
         "schema": SCHEMA,
         "suite": suite.name,
         "suite_text": suite.text,
@@ -38,17 +43,22 @@ def describe(suite: Suite) -> RunDescription:
         "case_ids": [case.case_id for case in suite.cases],
         "axes": axes_of(suite.cases),
         "started_at": now(),
+        "host": platform.node(),
         "environment": fingerprint(),
     }
 
 
-def open_run(suite: Suite, path: Path, *, resume: bool) -> RunFolder:
-    """Open the folder of a suite's run; raises as `RunFolder`."""
-    return RunFolder(path, describe(suite), resume=resume)
+def open_run(suite: Suite, path: Path, *, resume: bool, shard: Shard | None = None) -> RunFolder:
+    """Open the folder of a suite's run or of a shard of it; raises as `RunFolder`."""
+    return RunFolder(path, describe(suite, shard), resume=resume)
 
 
-def run_and_store(suite: Suite, folder: RunFolder, console: Console) -> Counter[str]:
-    """Run a suite into its folder and close that; returns how many cases have each status, earlier ones included."""
+def run_and_store(suite: Suite, folder: RunFolder, console: Console, run: Run | None = None) -> Counter[str]:
+    """Run a suite into its folder and close that; returns how many cases have each status, earlier ones included.
+
+    Args:
+        run: measures the cases; by default `run_suite`, on this host.
+    """
     labels = Labels(suite.cases)
     try:
         statuses = Counter(result.status for result in folder.records)
@@ -72,7 +82,7 @@ def run_and_store(suite: Suite, folder: RunFolder, console: Console) -> Counter[
                 if bar and task is not None:
                     bar.update(task, description=visible(doing))
 
-            for result in run_suite(suite, folder, announce):
+            for result in (run or run_suite)(suite, folder, announce):
                 statuses[result.status] += 1
                 time_left.finish(result.case_id)
                 if bar and task is not None:

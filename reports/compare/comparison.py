@@ -163,6 +163,8 @@ def _condition_differences(before: Path, after: Path, cases: Sequence[CaseCompar
         of_machine, others = environment_differences(conditions_of(old, a), conditions_of(new, b))
         refused |= dict.fromkeys(of_machine)
         warnings |= dict.fromkeys(others)
+    apart = dict.fromkeys((case.before.host, case.after.host) for case in cases if case.before.host and case.after.host)
+    warnings |= {f"A ran on host {a}, B on {b}: their times are not judged": None for a, b in apart if a != b}
     return list(refused), list(warnings)
 
 
@@ -194,7 +196,7 @@ def pairs_in_turn(before: Sequence[JudgedResult], after: Sequence[JudgedResult])
     """The processes of both sides that were timed in turn, in pairs; none if the sides were measured apart.
 
     Results that were timed in turn have the id of their comparison. Older results have none: if all their processes started together, pair
-    by pair, they were timed in turn.
+    by pair, they were timed in turn. What ran on different hosts was not.
     """
     if any(result.comparison for result in (*before, *after)):
         of_comparison = {result.comparison: result for result in after if result.comparison}
@@ -203,7 +205,7 @@ def pairs_in_turn(before: Sequence[JudgedResult], after: Sequence[JudgedResult])
     def start(result: JudgedResult) -> float:
         return datetime.fromisoformat(result.started_at).timestamp()
 
-    pairs = list(zip(before, after, strict=False))
+    pairs = [(old, new) for old, new in zip(before, after, strict=False) if old.host == new.host]
     return pairs if all(abs(start(old) - start(new)) <= SAME_START_S for old, new in pairs) else []
 
 

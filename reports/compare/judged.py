@@ -18,6 +18,7 @@ class JudgedResult:
     case_id: str
     status: str
     reason: str | None
+    host: str | None
     conditions: int
     comparison: str | None
     started_at: str
@@ -40,6 +41,7 @@ def judged(result: Result) -> JudgedResult:
         case_id=result.case_id,
         status=result.status,
         reason=result.reason,
+        host=result.host,
         conditions=result.conditions,
         comparison=result.comparison,
         started_at=result.started_at,

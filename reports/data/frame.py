@@ -38,11 +38,12 @@ EXACT_INDEXES = ("exact", "live")  # searches that find every true neighbour
 def load_frame(runs: Sequence[Path]) -> pd.DataFrame:
     """Load all results of the runs; UsageError naming file and line if one cannot be read.
 
-    Column `run` names the run, `curve` the line in a plot, `setting` what all curves of one plot have in common, `warnings` what is to be
-    known before a number is believed.
+    Column `run` names the run, and the host where the run has several, so that nothing pairs or fits numbers of two hosts; `curve` the line
+    in a plot, `setting` what all curves of one plot have in common, `warnings` what is to be known before a number is believed.
     """
     named = list(zip(run_names(runs), runs, strict=True))
     frame = pd.DataFrame([_row(name, result) for name, run in named for result in iter_records(run, RESULTS)])
+    frame["run"] = _with_hosts(frame)
     frame["curve"] = _short_names(frame)
     frame["setting"] = setting_texts(frame)
     return frame
@@ -62,6 +63,8 @@ def environments(runs: Sequence[Path]) -> list[NamedRun]:
         description = load_run(run)
         for number, conditions in enumerate(all_conditions(description)):
             title = name if number == 0 else f"{name}, resumed {conditions.get('started_at', '')}".strip()
+            if "merged" in description and "host" in conditions:
+                title = f"{name} on {conditions['host']}, started {conditions.get('started_at', '')}"
             loaded.append(NamedRun(title, {**description, **conditions}))
     return loaded
 
@@ -93,7 +96,7 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
 
 def _row(run: str, result: Result) -> dict[str, object]:
     row: dict[str, object] = {"run": run, "case_id": result.case_id, "status": result.status, "reason": result.reason or ""}
-    row |= {"conditions": result.conditions, "comparison": result.comparison or ""}
+    row |= {"host": result.host or "", "conditions": result.conditions, "comparison": result.comparison or ""}
     row |= {**result.case.model_dump(), "options": str(result.case.options)}
     backend, time, memory = result.backend, result.time, result.memory
     row |= {"ran_kernels": backend.kernels if backend else "", "device_name": backend.device_name if backend else ""}
@@ -109,6 +112,12 @@ def _row(run: str, result: Result) -> dict[str, object]:
     return {name: one_line(value) if isinstance(value, str) else value for name, value in row.items()} | {
         "output": visible(result.output or "")
     }
+
+
+def _with_hosts(frame: pd.DataFrame) -> pd.Series:
+    """The name of each row's run; `all on node1` where the run has results of several hosts, as `mann-bench merge` joins them."""
+    several = frame.groupby("run")["host"].transform("nunique") > 1
+    return frame["run"].where(~several, frame["run"] + " on " + frame["host"].where(frame["host"] != "", "an unknown host"))
 
 
 def _short_names(frame: pd.DataFrame) -> pd.Series:

@@ -43,6 +43,7 @@ def environment_lines(run: NamedRun) -> EnvironmentLines:
     """List the environment of a run as names and values to be shown."""
     environment: Environment = run.description.get("environment", {})
     lines = {"suite": run.description.get("suite", "unknown"), "started": run.description.get("started_at", "unknown")}
+    lines |= {"host": run.description["host"]} if "host" in run.description else {}
     for name, value in environment.items():
         shown = name.removesuffix("_bytes").replace("_", " ")
         if name.endswith("_bytes") and isinstance(value, int | float):

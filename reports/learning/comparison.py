@@ -40,7 +40,9 @@ class Step(NamedTuple):
 
 
 def ratio(base: Curve, subject: Curve, what: ToGoal) -> GoalRatio | None:
-    """Return how many times more `base` needs to its goal than `subject`; None if neither reached it."""
+    """Return how many times more `base` needs to its goal than `subject`; None if neither reached it, or for seconds of several hosts."""
+    if what == "seconds" and on_several_hosts(base, subject):
+        return None
     base_never, subject_never = (np.isinf(curve.to_goal(what).value) for curve in (base, subject))
     if not base.trained or not subject.trained or (base_never and subject_never):
         return None
@@ -58,6 +60,11 @@ def decide(base: Curve, subject: Curve, found: GoalRatio | None) -> Decision:
     if found is None or few_seeds(base, subject):
         return "not decided"
     return "more" if found.low > 1 else "fewer" if found.high < 1 else "not decided"
+
+
+def on_several_hosts(*curves: Curve) -> bool:
+    """Whether the trained runs of the curves come from more than one host, so that their seconds say nothing about the models."""
+    return len({run.host for curve in curves for run in curve.trained if run.host}) > 1
 
 
 def few_seeds(*curves: Curve) -> bool:

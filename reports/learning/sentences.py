@@ -10,7 +10,7 @@ from mann_bench.data.text import one_line
 from mann_bench.data.units import format_duration, format_times
 from mann_bench.learn.under_way import UnderWay
 from mann_bench.reports.learning.babi import PAPER_ERRORS, babi_errors
-from mann_bench.reports.learning.comparison import MIN_SEEDS, decide, few_seeds, log_rank, ratio
+from mann_bench.reports.learning.comparison import MIN_SEEDS, decide, few_seeds, log_rank, on_several_hosts, ratio
 from mann_bench.reports.learning.experiments import Curve, Estimate, Experiment
 from mann_bench.reports.learning.generalization import better_than_chance
 from mann_bench.reports.learning.selection import select
@@ -86,13 +86,16 @@ def _ratios(experiment: Experiment) -> list[str]:
         if sam is None:
             continue
         sequences, seconds = ratio(curve, sam, "sequences"), ratio(curve, sam, "seconds")
-        if sequences is None or seconds is None:
+        apart = on_several_hosts(curve, sam)
+        if sequences is None or (seconds is None and not apart):
             lines.append(f"{curve.name} against {sam.name}: not decided, half of the seeds of neither reached the goal.")
             continue
         decision, p = decide(curve, sam, sequences), log_rank(curve, sam)
         decided = decision if decision == "not decided" else f"{decision}, as the interval does not hold 1"
         test = "" if p is None else f"; log-rank p = {p:.2g}"
-        times = f"{ratio_text(sequences)} times the sequences of {sam.name} ({decided}{test}), {ratio_text(seconds)} times its time"
+        times = f"{ratio_text(sequences)} times the sequences of {sam.name} ({decided}{test})"
+        times += f", {ratio_text(seconds)} times its time" if seconds else ""
+        times += "; they ran on several hosts, so their times are not compared" if apart else ""
         lines.append(f"{curve.name} needs {times}.")
         few += [curve.name] if few_seeds(curve, sam) else []
     if few:

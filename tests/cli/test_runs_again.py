@@ -90,3 +90,22 @@ def test_what_the_plan_skips_is_no_failure(call, folder):
     assert done.returncode == 0, done.stderr
     assert "1 skipped" in done.stdout
     assert "every case exceeds 1 KiB, the memory budget of a case" in " ".join(done.stderr.split())
+
+
+class TestShardsOfTraining:
+    """What `learn --shard` asks for, before anything runs."""
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (("copy", "--shard", "1/2"), "--shard: expected --memory, as 2G, the same on every host"),
+            (("copy", "--shard", "3/2", "--memory", "1G"), "--shard: expected NUMBER/COUNT"),
+            (("copy", "--chosen", "x"), "--chosen: expected a study"),
+            (("toy", "--chosen", "x"), "--chosen: expected it with --shard"),
+            (("toy", "--shard", "1/2", "--memory", "1G", "--chosen", "x"), "--chosen x: expected the folder that `mann-bench merge` made"),
+        ],
+    )
+    def test_bad_usage_leaves_nothing(self, call, folder, options, message):
+        done = call("learn", *options, "--out", "out")
+        assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+        assert not Path("out").exists()

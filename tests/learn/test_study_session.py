@@ -10,7 +10,10 @@ from typing import Any, ClassVar
 import pytest
 from rich.console import Console
 
+from mann_bench.cli.merge import left_to_do, next_command
 from mann_bench.data.errors import UsageError
+from mann_bench.data.merge import merge
+from mann_bench.data.shards import Shard
 from mann_bench.data.store import load_records, load_run
 from mann_bench.learn import session as module
 from mann_bench.learn.configurations import plan_study
@@ -72,10 +75,10 @@ def make(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "fingerprint", dict)
     PlantedProcess.commands = []
 
-    def make_study(text=STUDY, machine=MACHINE, *, name="out", resume=False):
+    def make_study(text=STUDY, machine=MACHINE, *, name="out", resume=False, **others):
         plan = plan_study(parse_study(text, "planted.toml"), "planted.toml", None, machine)
         console = Console(quiet=True)
-        return StudySession(plan, None, tmp_path / name, resume=resume, every_s=60, evaluation_s=60, console=console)
+        return StudySession(plan, None, tmp_path / name, resume=resume, every_s=60, evaluation_s=60, console=console, **others)
 
     return make_study
 
@@ -153,6 +156,62 @@ def test_a_changed_comment_changes_no_run(make, tmp_path):
 def test_without_a_grid_all_runs_are_reported(make, tmp_path):
     assert make(STUDY.replace("[grid]\nlearning_rate = [3e-3, 1e-3]\n", "")).run(2) == {"budget": 2, "ok": 2}
     assert {seed for _, seed, *_ in runs(tmp_path / "out")} == {0, 1}
+
+
+class TestShards:
+    """A study in two shards: what is joined is what one machine would have made."""
+
+    def test_both_parts_of_both_shards_are_the_study(self, make, tmp_path):
+        whole = make(name="whole")
+        whole.run(1)
+        waits = []
+        for number in (1, 2):
+            session = make(name=f"first-{number}", shard=Shard(number, 2))
+            assert session.run(1) == {"ok": 2, "budget": 2}
+            waits.append(session.waits)
+        chosen = merge([tmp_path / "first-1", tmp_path / "first-2"], LEARNING, tmp_path / "chosen")
+        assert left_to_do(chosen) == (12, 4)
+        assert next_command(chosen, 4).startswith("mann-bench learn planted --shard N/COUNT --memory SIZE --chosen ")
+        for number in (1, 2):
+            session = make(name=f"then-{number}", shard=Shard(number, 2), chosen=tmp_path / "chosen")
+            session.run(1)
+            waits.append(session.waits)
+        parts = [tmp_path / name for name in ("chosen", "then-1", "then-2")]
+        merged = merge(parts, LEARNING, tmp_path / "all")
+        assert sorted(runs(tmp_path / "all"), key=str) == sorted(runs(tmp_path / "whole"), key=str)
+        assert (len(merged.records), waits) == (12, [True, True, False, False])
+        assert (left_to_do(merged), next_command(merged, 0)) == ((12, 0), f"mann-bench report {tmp_path / 'all'}")
+        assert [len(runs(part)) for part in parts] == [8, 2, 2]
+        assert make(name="all", resume=True).run(1) == {"ok": 6, "budget": 6}
+        assert len(runs(tmp_path / "all")) == 12
+
+    def test_without_a_grid_nothing_waits(self, make, tmp_path):
+        text = STUDY.replace("[grid]\nlearning_rate = [3e-3, 1e-3]\n", "")
+        sessions = [make(text, name=str(number), shard=Shard(number, 3)) for number in (1, 2, 3)]
+        assert [session.run(1).total() for session in sessions] == [1, 1, 2]  # the ntm takes longer
+        assert not any(session.waits for session in sessions)
+
+    def test_a_choice_needs_all_runs_that_choose(self, make, tmp_path):
+        make(name="1", shard=Shard(1, 2)).run(1)
+        with pytest.raises(UsageError, match=r"--chosen .*1: expected all 8 runs that choose, got 4"):
+            make(name="then", shard=Shard(1, 2), chosen=tmp_path / "1")
+        with pytest.raises(UsageError, match=r"--chosen .*none: expected the folder"):
+            make(name="then", shard=Shard(1, 2), chosen=tmp_path / "none")
+        other = STUDY.replace("seeds = [0, 1]", "seeds = [0, 1, 2]")
+        with pytest.raises(UsageError, match=r"--chosen .*1: expected the study that is there, got a changed one"):
+            make(other, name="then", shard=Shard(1, 2), chosen=tmp_path / "1")
+        with pytest.raises(UsageError, match="got one with another run, shard 1/2"):
+            make(name="1", shard=Shard(2, 2))
+        assert not (tmp_path / "then").exists()
+
+    def test_runs_of_two_folders_are_not_joined(self, make, tmp_path):
+        make(name="1", shard=Shard(1, 2)).run(1)
+        first = merge([tmp_path / "1"], LEARNING, tmp_path / "first")
+        assert left_to_do(first) == (8, 4)
+        assert "without --shard" in next_command(first, 4)
+        make(name="2").run(1)
+        with pytest.raises(UsageError, match="expected each case in one part"):
+            merge([tmp_path / "1", tmp_path / "2"], LEARNING, tmp_path / "all")
 
 
 REAL = """

@@ -241,3 +241,9 @@ def test_processes_are_added_until_the_ratio_is_known_to_half_the_threshold():
     assert not known_well([timed(noise=0.3)], [timed(noise=0.3)], 0.05)
     assert known_well([timed(noise=0.3)], [timed(noise=0.3)], 2.0)
     assert known_well([make_result(status="oom", reason="full")], [timed(noise=0.3)], 0.05)  # another process would fail as well
+
+
+def test_what_ran_on_two_hosts_was_not_timed_in_turn():
+    here, there = (timed().model_copy(update={"host": host}) for host in ("node1", "node2"))
+    assert in_turn([here], [here]) == [True]  # an older pair, told by when it started
+    assert in_turn([here], [there]) == [False]

@@ -76,6 +76,18 @@ def test_ratios_of_medians_and_their_bounds():
     assert ratio(reached(None), reached(None), "sequences") is None
 
 
+def test_seconds_of_several_hosts_are_not_compared(write):
+    runs = [make_run(model, seed) for model in ("sam", "ntm") for seed in range(2)]
+    placed = [run.model_copy(update={"host": f"node-{run.case.model}"}) for run in runs]
+    sam, ntm = (Curve(model, tuple(run for run in placed if run.case.model == model)) for model in ("sam", "ntm"))
+    assert ratio(ntm, sam, "seconds") is None
+    assert ratio(ntm, sam, "sequences") is not None
+    apart, together = (" ".join(sentences(only(write(*some, name=name)))) for some, name in ((placed, "apart"), (runs, "together")))
+    assert "they ran on several hosts, so their times are not compared" in apart
+    assert "times its time" not in apart
+    assert "times its time" in together
+
+
 def test_band_over_seeds_ends_where_the_first_unfinished_seed_does(write):
     short, long = make_run(seed=0, half=1e9, sequences=20_000), make_run(seed=1, half=1e9, sequences=40_000)
     band = only(write(short, long)).curves[0].band("sequences", "loss")

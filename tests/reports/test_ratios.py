@@ -6,7 +6,7 @@ import pytest
 from mann_bench.data.errors import UsageError
 from mann_bench.reports.analysis.ratios import crossovers, ratios
 from mann_bench.reports.analysis.scaling import growths
-from mann_bench.reports.data.frame import find_baseline, load_frame
+from mann_bench.reports.data.frame import find_baseline, load_frame, without_run
 from mann_bench.reports.data.quantity import TIME
 from tests.support.results import make_result
 
@@ -116,3 +116,17 @@ def test_a_baseline_takes_the_place_of_every_twin(frame_of):
     assert find_baseline(frame, "sam") == "sam"
     with pytest.raises(UsageError, match="--baseline: expected one of sam, ntm, lstm, mine:Memory, got 'san'; did you mean 'sam'"):
         find_baseline(frame, "san")
+
+
+def test_hosts_are_never_paired(frame_of):
+    """SAM was measured on one host and NTM on another: there is no ratio, though the conditions have one number."""
+    apart = [result.model_copy(update={"host": f"node-{result.case.model}"}) for result in curves([1, 1, 1], [0.5, 2, 8])]
+    assert ratios(frame_of(*apart)) == []
+    by_size = [result.model_copy(update={"host": f"node{result.case.slots // 256}"}) for result in curves([1, 1, 1], [0.5, 2, 8])]
+    frame = frame_of(*by_size)
+    assert sorted(ratio.slots for ratio in ratios(frame)) == SIZES
+    assert growths(frame, TIME) == {}  # no curve has three sizes of one host
+    assert set(map(without_run, frame["curve"])) == {"sam", "ntm"}
+    assert all(" on node" in curve for curve in frame["curve"])
+    same = [result.model_copy(update={"host": "node1"}) for result in by_size]
+    assert len(growths(frame_of(*same), TIME)) == 2

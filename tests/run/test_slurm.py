@@ -1,0 +1,111 @@
+"""Array jobs of Slurm: what the scripts say, what is refused, and on a real cluster that a node that goes down loses nothing."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mann_bench.data.store import load_results, load_run
+from mann_bench.run.slurm import ArrayJob
+from tests.support.slurm import cluster, told, wait_for, why_no_slurm
+
+SUITE = 'name = "twelve"\n[fixed]\nsteps = 2\n[[sweep]]\nmodels = ["lstm"]\nslots = {slots}\n[budget]\ntiming_seconds = 0.01\nrounds = 1\n'
+TWELVE = SUITE.format(slots=[str(8 * size) for size in range(1, 13)])
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("twelve.toml").write_text(TWELVE)
+    return tmp_path
+
+
+def programs(folder, monkeypatch, **scripts):
+    """Programs of Slurm that do what these lines of shell say."""
+    (folder / "bin").mkdir()
+    for name, text in scripts.items():
+        (folder / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:/usr/bin:/bin")
+
+
+def test_a_dry_run_shows_scripts_and_writes_nothing(call, folder):
+    options = ("--array", "4", "--gpus", "1", "--time", "4:00:00", "--partition", "long", "--sbatch=--account=lab", "--slots", "8")
+    done = call("submit", "slurm", "twelve.toml", *options, "--dry-run", "--out", "o u t")
+    assert done.returncode == 0, done.stderr
+    for line in ("--array=1-4", "--exclusive", "--requeue", "--signal=B:TERM@120", "--gpus=1", "--time=4:00:00", "--account=lab"):
+        assert f"#SBATCH {line}\n" in done.stdout
+    assert done.stdout.count("#SBATCH --partition=long\n") == 2
+    assert f'run {folder}/twelve.toml --slots=8 --shard "$shard/4"' in done.stdout
+    assert [path.name for path in folder.iterdir()] == ["twelve.toml"]
+
+
+def test_scripts_are_shell(folder):
+    for text in ArrayJob("a", ["run", "it's"], 3, folder / "o u't").scripts.values():
+        assert subprocess.run(["bash", "-n"], input=text, text=True, check=False, capture_output=True).stderr == ""
+
+
+def test_two_jobs_are_submitted(call, folder, monkeypatch):
+    programs(folder, monkeypatch, sbatch='echo "$@" >> calls; wc -l < calls')
+    done = call("submit", "slurm", "twelve.toml", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert Path("calls").read_text().splitlines() == [
+        "--parsable out/slurm/shard.sh",
+        "--parsable --dependency=afterany:1 out/slurm/merge.sh",
+    ]
+    assert "8 shards as job 1, then merge and report as job 2" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "expected sbatch on this machine, got none"),
+        (("--time", "soon"), "--time: expected a limit as sbatch takes it"),
+        (("--sbatch", "account"), "--sbatch: expected an option of sbatch"),
+        (("--partition", "a b"), "--partition: expected a name"),
+        (("--slots", "many"), "expected a size"),
+    ],
+)
+def test_bad_usage_leaves_nothing(call, folder, monkeypatch, options, message):
+    monkeypatch.setenv("PATH", str(folder))
+    done = call("submit", "slurm", "twelve.toml", *options, "--out", "out")
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+    call("submit", "slurm", "twelve.toml", *options)
+    assert [path.name for path in folder.iterdir()] == ["twelve.toml"]
+    assert "expected slurm, got 'pbs'" in call("submit", "pbs", "twelve.toml").stderr
+
+
+def test_what_sbatch_refuses_leaves_nothing(call, folder, monkeypatch):
+    refuse = 'case "$*" in *dependency*) echo "Invalid  account" >&2; exit 1;; esac; echo 7'
+    programs(folder, monkeypatch, sbatch=refuse, scancel='echo "$@" > cancelled')
+    done = call("submit", "slurm", "twelve.toml", "--out", "out")
+    assert (done.returncode, "sbatch refused: Invalid account; change the options" in done.stderr) == (2, True)
+    assert (Path("out").exists(), Path("cancelled").read_text()) == (False, "7\n")
+    Path("full").mkdir()
+    Path("full/file").touch()
+    assert "expected a new or empty folder" in call("submit", "slurm", "twelve.toml", "--out", "full").stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(why_no_slurm()), reason=why_no_slurm())
+def test_a_node_that_goes_down_loses_nothing(call, folder):
+    """12 cases over two nodes; one is taken down in the middle, and later comes back."""
+    with cluster(folder / "cluster"):
+        done = call("submit", "slurm", "twelve.toml", "--array", "4", "--out", "out")
+        assert done.returncode == 0, done.stderr
+
+        def stored():
+            return sum(len(path.read_bytes().splitlines()) for path in Path("out").glob("shards/*/results.jsonl"))
+
+        wait_for(lambda: stored() >= 1 and "n2" in told("squeue", "--noheader", "--format=%N"), folder, 300)
+        lost = told("squeue", "--noheader", "--nodelist=n2", "--format=%i")
+        told("scontrol", "update", "nodename=n2", "state=down", "reason=test")
+        assert stored() < 12
+        wait_for(lambda: not told("squeue", "--noheader"), folder, 500)  # a requeued task starts after two minutes; n2 is back by itself
+        logs = {path.name: path.read_text() for path in Path("out/slurm").glob("*.log")}
+    assert "DUE TO NODE FAILURE" in logs[f"shard-{lost.partition('_')[2]}.log"]
+    results = load_results(Path("out/all"))
+    assert sorted(result.case.slots for result in results) == [8 * size for size in range(1, 13)], logs
+    assert {(result.status, result.attempt) for result in results} == {("ok", 1)}
+    assert len(load_run(Path("out/all"))["merged"]) == 4
+    assert Path("out/all/report/report.html").is_file()
