@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from mann_bench.kernels.native import call
+from mann_bench.kernels.native import build, call
 from mann_bench.kernels.native.layout import Build
 from mann_bench.kernels.sequence.dense import DensePass, Kind, dense_sequence
 from mann_bench.kernels.sequence.lengths import Lengths
@@ -35,6 +35,8 @@ class NativeDense(Layered, Protocol):
     """What a native pass needs of a model with a dense memory."""
 
     kernels: str
+    checkpoint: bool
+    compiled: bool
     kind: Kind
     slots: int
 
@@ -45,6 +47,11 @@ class NativeDense(Layered, Protocol):
         """Make the memory after the pass from its states."""
 
 
+def may_run(model: NativeDense) -> bool:
+    """Whether native kernels were asked for, or left to choose: `checkpoint` and `compiled` are ways to run torch unless they were."""
+    return model.kernels == "native" or (model.kernels == "auto" and not (model.checkpoint or model.compiled))
+
+
 def why_not(model: NativeDense) -> str | None:
     """Return why native kernels cannot run here, or None."""
     weight = model.output.weight
@@ -53,11 +60,25 @@ def why_not(model: NativeDense) -> str | None:
     return call.why_not(weight.device, weight.dtype, weight.dtype, model.word_size, dense=True)
 
 
+def why_not_model(model: NativeDense) -> str | None:
+    """Return why a model does not run on native kernels although it may, or None. On a GPU it is not to, unless they were asked for."""
+    if not may_run(model) or (model.kernels == "auto" and model.output.weight.device.type == "cuda"):
+        return None
+    return layers.why_not(model) or why_not(model)
+
+
 def choose_for(model: NativeDense) -> str:
     """Resolve what runs a model; ValueError if "native" was asked for and would not compute what the model does."""
-    if model.kernels != "native" or layers.wrong_for(model.kernels, model):
+    if not may_run(model) or layers.wrong_for(model.kernels, model):
         return "torch"
     return choose(model.kernels, why_not(model))
+
+
+def to_run(model: NativeDense) -> str:
+    """What is going to run a model. One on torch's meta device, of which only sizes are known, counts as on the CPU, and nothing is built."""
+    if model.output.weight.device.type != "meta":
+        return choose_for(model)
+    return "native" if may_run(model) and not layers.why_not(model) and build.can_be_had(dense=True) else "torch"
 
 
 def run(model: NativeDense, x: Tensor, state: MANNState[Any], lengths: Lengths | None = None) -> tuple[Tensor, MANNState[Any]]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mann_bench.data.case import Case
-from mann_bench.data.registry import BENCHMARK_TASK, GRAPH, GRAPH_WORKLOAD, find_model, import_target
+from mann_bench.data.registry import BENCHMARK_TASK, GRAPH, GRAPH_WORKLOAD, NATIVE_CHECKPOINTED, find_model, import_target
 from mann_bench.kernels.index import Exact, Index, recall_of
 from mann_bench.models import LSTM, MANN, SAM
 from mann_bench.models.state import State
@@ -76,7 +76,10 @@ class Workload(ABC):
         if backend["kernels"] == "torch" and backend["index"] in ("exact", "none"):
             return None
         small = self.small_case.model_copy(update={"mode": "train"})
-        return small, small.model_copy(update={"kernels": "torch", "index": "exact"})
+        reference = {"kernels": "torch", "index": "exact"}
+        if small.variant == NATIVE_CHECKPOINTED:  # which is of native kernels only
+            reference["variant"] = "plain"
+        return small, small.model_copy(update=reference)
 
     @property
     def small_case(self) -> Case:
@@ -176,8 +179,11 @@ class ModelWorkload(Workload):
     @classmethod
     def predicted_bytes(cls, case: Case) -> dict[str, int]:
         """As the model's formula says, for numbers of the case's dtype; the model is built on torch's meta device."""
+        entry = find_model(case.model)
+        if not entry.uses_index and (case.device != "cpu" or case.dtype == "bfloat16"):
+            case = case.model_copy(update={"kernels": "torch"})  # a dense model on the meta device counts as float32 on the CPU
         with torch.device("meta"):
-            model = find_model(case.model).build(case)
+            model = entry.build(case)
         assert isinstance(model, LSTM | MANN)  # no user's model is predicted
         item_bytes: int = getattr(torch, case.dtype).itemsize
         return {cause: size * item_bytes // 4 for cause, size in model.memory_bytes(case.batch, case.steps, case.mode).items()}

@@ -9,12 +9,14 @@ import contextlib
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 from pydantic import ValidationError
 
 from mann_bench.data.case import CURVE, Case
 from mann_bench.data.errors import first_error
 from mann_bench.data.fields import Json
+from mann_bench.data.registry import BUILT_INS, NATIVE_CHECKPOINTED
 from mann_bench.data.result import Measured, NotMeasured, Result, now
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
@@ -201,7 +203,7 @@ def run_side_by_side(
     """
     if codes is None:
         codes = [SAME_CODE] * len(cases)
-        build_kernels({case.dtype for case in cases})
+        build_kernels(needed_builds(cases))
     comparison = secrets.token_hex(8)
     running: list[_RunningCase] = []
     threads = [case.threads for case in cases]
@@ -247,12 +249,48 @@ def all_on_gpus(cases: Sequence[Case]) -> bool:
     return all(case.device.startswith("cuda") for case in cases)
 
 
-def build_kernels(dtypes: set[str]) -> None:
+class NativeBuild(NamedTuple):
+    """A native library: for rows of a type, of models with a dense memory or of all others."""
+
+    dtype: str
+    dense: bool = False
+
+
+class UsesKernels(Protocol):
+    """What decides which native library runs: of a case, and of a training run."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def variant(self) -> str: ...
+    @property
+    def kernels(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+
+
+def build_of(case: UsesKernels, dtype: str) -> NativeBuild | None:
+    """The native library that a case may load on the CPU; None if it has none to load."""
+    entry = BUILT_INS.get(case.model)
+    if case.kernels == "torch" or (entry is not None and not entry.native):
+        return None
+    if entry is None or entry.native == "sparse":
+        return NativeBuild(dtype)
+    native = case.kernels == "native" or case.variant in ("plain", NATIVE_CHECKPOINTED)
+    return NativeBuild(dtype, dense=True) if native and case.device == "cpu" and dtype != "bfloat16" else None
+
+
+def needed_builds(cases: Iterable[Case]) -> set[NativeBuild]:
+    """The native libraries that cases may load."""
+    return {needed for case in cases if (needed := build_of(case, case.dtype))}
+
+
+def build_kernels(needed: Iterable[NativeBuild]) -> None:
     """Compile the native kernels that are not in the cache yet, so that no case's time goes into it. Cases tell why it cannot be."""
-    for dtype in dtypes:
+    for dtype, dense in needed:
         real, store = ("float32", dtype) if dtype == "bfloat16" else (dtype, None)
         with contextlib.suppress(build.BuildError):
-            build.build(build.flags(real, store))
+            build.build(build.flags(real, store, dense=dense))
 
 
 def shared_cpus(cpus: Sequence[int]) -> list[str]:
