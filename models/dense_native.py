@@ -75,7 +75,7 @@ def choose_for(model: NativeDense) -> str:
 
 
 def to_run(model: NativeDense) -> str:
-    """What is going to run a model. One on torch's meta device, of which only sizes are known, counts as on the CPU, and nothing is built."""
+    """Say what is going to run a model. On torch's meta device, where only sizes are known, it counts as on the CPU; nothing is built."""
     if model.output.weight.device.type != "meta":
         return choose_for(model)
     return "native" if may_run(model) and not layers.why_not(model) and build.can_be_had(dense=True) else "torch"

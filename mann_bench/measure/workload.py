@@ -15,9 +15,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from mann_bench.data.case import Case
-from mann_bench.data.registry import BENCHMARK_TASK, GRAPH, GRAPH_WORKLOAD, NATIVE_CHECKPOINTED, find_model, import_target
+from mann_bench.data.registry import BENCHMARK_TASK, BUILT_INS, GRAPH, GRAPH_WORKLOAD, NATIVE_CHECKPOINTED, find_model, import_target
+from mann_bench.data.result import Floor
 from mann_bench.kernels.index import Exact, Index, recall_of
+from mann_bench.machine.processor import last_level_cache_bytes
 from mann_bench.models import LSTM, MANN, SAM
+from mann_bench.models import floor as dense_floor
+from mann_bench.models.mann import DenseMANN
 from mann_bench.models.state import State
 
 SMALL_SLOTS = 97  # N of the correctness gate; prime, so that no block size of a fast path divides it
@@ -146,6 +150,10 @@ class Workload(ABC):
 
     def recall(self) -> float | None:
         """Share of the true nearest rows that an index finds; None where there is no index. Not timed."""
+        return None
+
+    def floor(self) -> Floor | None:
+        """What a step cannot avoid moving; None where there is no formula, or no copy to hold against it."""
         return None
 
 
@@ -283,6 +291,14 @@ class ModelWorkload(Workload):
         if rows is None or not isinstance(index, Index) or isinstance(index, Exact) or rows.num_candidates < self.case.reads:
             return None
         return recall_of(index, rows, self.case.heads, self.case.reads, torch.Generator().manual_seed(self.case.seed))
+
+    def floor(self) -> Floor | None:
+        case = self.case
+        if case.device != "cpu" or case.model not in BUILT_INS or not isinstance(self.model, DenseMANN):
+            return None
+        moved = dense_floor.pass_bytes(self.model, case.batch, case.steps, train=case.mode == "train")
+        matrices = dense_floor.matrix_bytes(self.model)
+        return Floor(step_bytes=moved / case.steps, matrix_bytes=matrices, cache_bytes=last_level_cache_bytes())
 
     def backward(self, y: Tensor) -> None:
         torch.autograd.backward(self.loss(y))

@@ -104,11 +104,21 @@ def _row(run: str, result: Result) -> dict[str, object]:
         row[name] = float(getattr(memory, name)) if memory else float("nan")
     row["pass_bytes"] = float(memory.peak_bytes - memory.start_bytes) if memory else float("nan")
     row["recall"] = result.recall if result.recall is not None else float("nan")
+    row |= _floor_columns(result)
     row["wall_s"] = result.wall_s
     row["warnings"] = ". ".join(advise(result))
     return {name: one_line(value) if isinstance(value, str) else value for name, value in row.items()} | {
         "output": visible(result.output or "")
     }
+
+
+def _floor_columns(result: Result) -> dict[str, object]:
+    """What a step of a dense model cannot avoid moving, the rate of copies, and the share of it that the step reaches."""
+    found, share = (result.floor, result.floor_share) if result.status == "ok" else (None, None)
+    row: dict[str, object] = {"fits_cache": found is not None and found.fits_cache}
+    row["floor_bytes"] = found.step_bytes if found else float("nan")
+    row["copy_bytes_per_s"] = found.copy_bytes_per_s if found and found.copy_bytes_per_s else float("nan")
+    return {**row, "floor_share": share if share is not None else float("nan")}
 
 
 def _short_names(frame: pd.DataFrame) -> pd.Series:

@@ -242,16 +242,23 @@ def test_native_kernels_do_what_is_said_or_refuse(name, monkeypatch):
         MODELS[name](**SIZES, kernels="fast")
     with pytest.raises(ValueError, match="kernels: expected auto or torch with compiled"):
         MODELS[name](**SIZES, kernels="native", compiled=True)
-    assert MODELS[name](**SIZES).backend == {"kernels": "torch"}
+    assert MODELS[name](**SIZES).backend == {"kernels": "native"}
+    for way, value in (("checkpoint", True), ("compiled", True), ("kernels", "torch")):  # `auto` is for what runs plainly
+        other = MODELS[name](**SIZES)
+        setattr(other, way, value)
+        assert (other.backend, other.fallback) == ({"kernels": "torch"}, None), way
+    half = MODELS[name](**SIZES).to(torch.bfloat16)
+    assert (half.backend, half.fallback) == ({"kernels": "torch"}, "native kernels compute in float32 or float64, not in bfloat16")
 
     own = type("Own", (MODELS[name],), {"access": lambda self, *arguments: MODELS[name].access(self, *arguments)})
     with pytest.raises(ValueError, match="kernels='native' cannot run this model: its method access is not"):
         own(**SIZES, kernels="native")(torch.randn(2, 1, 5))
+    assert own(**SIZES).backend == {"kernels": "torch"}
     model = MODELS[name](**SIZES, kernels="native")
     monkeypatch.setattr(dense_native, "why_not", lambda model: "no C++ compiler found")
     with pytest.warns(RuntimeWarning, match="kernels='native' runs as 'torch': no C"):
         assert model.backend["kernels"] == "torch"
-    assert model.fallback == "no C++ compiler found"
+    assert model.fallback == MODELS[name](**SIZES).fallback == "no C++ compiler found"
 
 
 @pytest.mark.usefixtures("poisoned")
