@@ -1,6 +1,7 @@
 """NTM, DAM and DNC run by native sequence kernels on the CPU: the same numbers as step by step."""
 
 import functools
+import math
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from mann_bench.kernels.native import build, call
 from mann_bench.kernels.native.layout import Build
 from mann_bench.kernels.sequence.dense import DensePass, Kind, dense_sequence
+from mann_bench.kernels.sequence.dense_segments import Segment, SegmentedPass, segmented_sequence
 from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.models import layers
 from mann_bench.models.layers import Layered, choose
@@ -82,20 +84,42 @@ def to_run(model: NativeDense) -> str:
 
 
 def run(model: NativeDense, x: Tensor, state: MANNState[Any], lengths: Lengths | None = None) -> tuple[Tensor, MANNState[Any]]:
-    """Run `MANN.run` as one native call: x [T, B, X] -> y [T, B, Y], state."""
+    """Run `MANN.run` as one native call, or with checkpoints one a segment: x [T, B, X] -> y [T, B, Y], state."""
     controller, weights = state.controller, layers.weights(model)
     inputs = model.native_inputs(state.memory)
     before = [controller.hidden, controller.cell, controller.reads, *inputs.states]
     taped = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *before, *weights))
-    sizes = {
-        **model_sizes(model, len(x), x.shape[1]),
-        "taped": int(taped),
-        "threads": torch.get_num_threads(),
-        **inputs.sizes,
-    }
-    sequence = DensePass(model.kind, build_for(x.dtype), sizes, x.device, inputs.constants, lengths)
-    y, (hidden, cell, reads, *states) = dense_sequence(sequence, x, before, weights)
-    return y, MANNState(ControllerState(hidden, cell, reads), model.memory_after(state.memory, len(x), states, lengths))
+    sizes = {**model_sizes(model, len(x), x.shape[1]), "taped": int(taped), "threads": torch.get_num_threads()}
+    which, memory = build_for(x.dtype), state.memory
+    if not (model.checkpoint and taped):
+        sequence = DensePass(model.kind, which, {**sizes, **inputs.sizes}, x.device, inputs.constants, lengths)
+        y, (hidden, cell, reads, *states) = dense_sequence(sequence, x, before, weights)
+        after = model.memory_after(memory, len(x), states, lengths)
+    else:
+        segments, before_last = segments_of(model, sizes, memory, inputs, lengths)
+        in_segments = SegmentedPass(model.kind, which, {**sizes, **inputs.sizes}, x.device, segments, lengths)
+        y, (hidden, cell, reads, *states) = segmented_sequence(in_segments, x, before, weights)
+        after = model.memory_after(before_last, segments[-1].steps, states, segments[-1].lengths)
+    return y, MANNState(ControllerState(hidden, cell, reads), after)
+
+
+def segments_of(
+    model: NativeDense, sizes: dict[str, int], memory: Any, inputs: DenseInputs, lengths: Lengths | None
+) -> tuple[list[Segment], Any]:
+    """Divide a pass into segments of ceil(sqrt(T)) steps, with the sizes and constants that the memory has before each.
+
+    Returns:
+        The segments, and the memory before the last, of which only what no tensor holds is to be looked at.
+    """
+    steps, segments = sizes["steps"], list[Segment]()
+    size = math.isqrt(steps - 1) + 1
+    for first in range(0, steps, size):
+        if segments:
+            memory = model.memory_after(memory, size, inputs.states, segments[-1].lengths)
+            inputs = model.native_inputs(memory)
+        own = {**sizes, "steps": min(size, steps - first), **inputs.sizes}
+        segments.append(Segment(first, own, inputs.constants, None if lengths is None else lengths.part(first, own["steps"])))
+    return segments, memory
 
 
 def model_sizes(model: NativeDense, steps: int, batch: int) -> dict[str, int]:

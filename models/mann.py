@@ -265,11 +265,11 @@ class DenseMANN(MANN[M]):
         check_tensors("state.memory", state.memory, self.memory_shapes(x.shape[1]), x.device, x.dtype)
 
     def run(self, x: Tensor, state: MANNState[M], lengths: Lengths | None = None) -> tuple[Tensor, MANNState[M]]:
-        """Run all steps and the output layer, in one native call where that can be, or one a checkpointed segment."""
+        """Run all steps and the output layer, in native calls where that can be."""
         if self.backend["kernels"] != "native":
             return super().run(x, state, lengths)
         with phase("sequence"):
-            return self.in_segments(functools.partial(uncompiled(dense_native.run), self), x, state, lengths)
+            return uncompiled(dense_native.run)(self, x, state, lengths)
 
     def step(self, x_t: Tensor, controller: ControllerState, memory: M) -> tuple[ControllerState, M]:
         """Run one time step, compiled or not."""

@@ -185,7 +185,8 @@ class Measured(StoredRecord):
     """A case that was measured.
 
     `reason`: why other kernels ran than the case asks for, if so. `warnings`: what else to know of it. `comparison`: id of the set of cases
-    that were timed in turn with it. `floor`: of a model with a dense memory, on a CPU. `output` is of a `NotMeasured` only.
+    that were timed in turn with it. `floor`: of a model with a dense memory, on a CPU. `output` is of a
+    `NotMeasured` only.
     """
 
     status: Literal["ok"] = "ok"
@@ -225,6 +226,7 @@ class NotMeasured(StoredRecord):
     memory: Memory | None = None
     check: Check | None = None
     recall: float | None = Field(None, ge=0, le=1)
+    floor: None = None
     warnings: list[Text] = Field(default_factory=list)
     output: Text | None = None
     started_at: Moment

@@ -29,7 +29,8 @@ def copy_rates(device: Device, size_bytes: int, seconds: float) -> list[float]:
         target.copy_(source)
 
     device.time(copy)
-    rates, began = [], device.clock()
+    rates: list[float] = []
+    began = device.clock()
     while len(rates) < FEWEST_COPIES or device.clock() - began < seconds:
         rates.append(2 * count / device.time(copy).wall_ms * 1e3)
     return rates

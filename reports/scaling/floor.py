@@ -28,9 +28,9 @@ def floor_table(frame: pd.DataFrame) -> Table:
         "they make, in the time the step took, of what the machine copies: reading and writing count both, copies were timed in turn with "
         "the passes on as many threads. The floor holds for memories that fit no cache."
     )
-    heads = (Column("setting"), Column("curve"), Column("kernels"), Column("N", True), Column("ms a step", True))
-    heads += (Column("has to move a step", True), Column("copies", True), Column("reached", wraps=True))
-    return Table("How near the dense models are to their floor", note, heads, rows)
+    heads = [Column("setting"), Column("curve"), Column("kernels"), Column("N", True), Column("ms a step", True)]
+    heads += [Column("has to move a step", True), Column("copies", True), Column("reached", wraps=True)]
+    return Table("How near the dense models are to their floor", note, tuple(heads), rows)
 
 
 def _rate(bytes_per_s: float) -> str:

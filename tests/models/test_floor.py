@@ -1,13 +1,15 @@
 """The floor of dense models: its formulas against counts of passes written out, and its place in a result."""
 
+from typing import Any
+
 import pytest
 
 from mann_bench.models import DAM, DNC, NTM
 from mann_bench.models.floor import matrix_bytes, pass_bytes
 
 N, W, R = 1024, 32, 4
-SIZES = {"input_size": 5, "output_size": 3, "slots": N, "word_size": W, "heads": R}
-PASSES = {  # over rows forward and backward, over links, and states of N weights
+SIZES: dict[str, Any] = {"input_size": 5, "output_size": 3, "slots": N, "word_size": W, "heads": R}
+PASSES: dict[str, Any] = {  # over rows forward and backward, over links, and states of N weights
     "ntm": (NTM(**SIZES), (4, 3), (0, 0), R + 1, R + 1),
     "ntm of two writers": (NTM(**SIZES, write_heads=2), (4, 3), (0, 0), R + 2, R + 2),
     "dam": (DAM(**SIZES), (2, 3), (0, 0), R + 1, R),

@@ -1,5 +1,7 @@
 """The share of the copy rate that a dense model reaches with the bytes of its floor: in results, tables and claims."""
 
+from typing import Any
+
 import pytest
 
 from mann_bench.data.result import Floor, parse_line
@@ -48,7 +50,7 @@ def test_what_fits_a_cache_or_was_not_copied_says_so_instead(frame_of):
 
 
 def test_a_claim_names_the_share_of_the_dense_side(frame_of):
-    setting = {"batch": 8, "steps": 1}
+    setting: dict[str, Any] = {"batch": 8, "steps": 1}
     dense, sparse = with_floor(MATRIX, ms=16, **setting), make_result("sam", 2**20, ms=0.1, index="lsh", **setting)
     (verdict,) = [found for found in judge_claims(frame_of(dense, sparse)) if found.claim.id == "time-ann"]
     assert "Against what a step cannot avoid moving: 62% of the copy rate." in verdict.remarks
