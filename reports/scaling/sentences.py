@@ -17,7 +17,7 @@ def headline(analysis: Analysis) -> str:
 
 
 def not_reached(analysis: Analysis) -> str:
-    """Say so if SAM on its hash index is less often faster than the fastest NTM of a run with a native one than the paper claims.
+    """Say so if SAM on its hash index is fewer times as fast as the fastest NTM, in a run with a native one, than the paper claims.
 
     The claim is about training over a full memory of its N. It is taken at every batch, number of steps and of heads that the runs have.
     """
