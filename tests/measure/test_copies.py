@@ -5,21 +5,23 @@ import torch
 
 from mann_bench.data.case import Case
 from mann_bench.measure import copies
-from mann_bench.measure.device import PassTime
+from mann_bench.measure.device import Cpu, PassTime
 from mann_bench.measure.workload import make_workload
 from tests.support.fakes import FakeClock
 
 
-class Slow:
+class Slow(Cpu):
     """A device on which every pass takes 2 ms."""
 
     def __init__(self):
-        self.clock, self.passes = FakeClock(), 0
+        self.now = FakeClock()
+        super().__init__(self.now)
+        self.passes = 0
 
     def time(self, one_pass):
         one_pass()
         self.passes += 1
-        self.clock.now += 0.002
+        self.now.now += 0.002
         return PassTime(2.0)
 
 
