@@ -223,7 +223,8 @@ class DenseMANN(MANN[M]):
     """A model that makes a new memory every step, so that autograd saves O(N) bytes a step; three options make that cheaper.
 
     Args:
-        kernels: "native" runs a sequence as one native call, on the CPU; "torch" and "auto" step by step.
+        kernels: "native" runs a sequence as one native call, on the CPU; "torch" step by step; "auto": native where that can run, but
+            torch with `checkpoint` or `compiled`.
         checkpoint: save the state of every sqrt(T)-th step only, and recompute the steps between in backward (Chen et al. 2016).
         compiled: `torch.compile` the step, which fuses its element-wise work; the first call of each size takes seconds to minutes.
     """
@@ -247,8 +248,8 @@ class DenseMANN(MANN[M]):
 
     @property
     def fallback(self) -> str | None:
-        """Why torch runs although native kernels were asked for; None if they run or were not."""
-        return dense_native.why_not(self) if self.kernels == "native" else None
+        """Why torch runs although native kernels may; None if they run or are not to."""
+        return dense_native.why_not_model(self)
 
     def native_inputs(self, memory: M) -> dense_native.DenseInputs:
         """Name the states and sizes of a native pass that starts from this memory; a model without native kernels has none."""
@@ -264,11 +265,11 @@ class DenseMANN(MANN[M]):
         check_tensors("state.memory", state.memory, self.memory_shapes(x.shape[1]), x.device, x.dtype)
 
     def run(self, x: Tensor, state: MANNState[M], lengths: Lengths | None = None) -> tuple[Tensor, MANNState[M]]:
-        """Run all steps and the output layer, in one native call if that was asked for, or one a checkpointed segment."""
-        if self.kernels != "native" or self.backend["kernels"] != "native":
+        """Run all steps and the output layer, in native calls where that can be."""
+        if self.backend["kernels"] != "native":
             return super().run(x, state, lengths)
         with phase("sequence"):
-            return self.in_segments(functools.partial(uncompiled(dense_native.run), self), x, state, lengths)
+            return uncompiled(dense_native.run)(self, x, state, lengths)
 
     def step(self, x_t: Tensor, controller: ControllerState, memory: M) -> tuple[ControllerState, M]:
         """Run one time step, compiled or not."""
@@ -315,7 +316,7 @@ class DenseMANN(MANN[M]):
         if mode != "train":
             return prediction
         state, segment = self.state_bytes(batch), math.isqrt(steps - 1) + 1
-        if self.kernels == "native":
+        if dense_native.to_run(self) == "native":
             prediction |= self.native_bytes(batch, segment if self.checkpoint else steps)
             in_segment = prediction["tape"]
         else:

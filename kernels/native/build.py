@@ -204,6 +204,15 @@ def why_not(real: str = "float32", *, dense: bool = False) -> str | None:
     return None
 
 
+def can_be_had(real: str = "float32", *, dense: bool = False) -> bool:
+    """Whether the library is in the cache or there is a compiler that may make it; nothing is built."""
+    try:
+        library_path(flags(real, dense=dense))
+    except BuildError:
+        return False
+    return True
+
+
 def _open(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     library.mb_arguments_bytes.restype = library.mb_first_bad_row.restype = ctypes.c_int64

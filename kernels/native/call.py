@@ -80,6 +80,9 @@ def schedule(entry: str, arguments: Arguments) -> Iterator[str]:
     """The entry points that make up one: with parts, the rows of an element are searched by many blocks between the pieces of `forward`;
     with shared memory, a cluster of blocks steps an element; around the recurrence the products whose buffers are given.
     """
+    if entry in (*AROUND_FORWARD, *AROUND_BACKWARD):  # asked for by itself
+        yield entry
+        return
     around = AROUND_FORWARD if arguments.y else AROUND_BACKWARD if arguments.grad_y else None
     if around:
         yield around[0]

@@ -119,6 +119,7 @@ class DensePass(Recurrence):
         sizes: sizes by the names of `csrc/arguments.h`.
         constants: other inputs of forward, by name.
         lengths: of the elements, where they differ from the number of steps.
+        short: see `Plan.short`; None: as the number of steps suggests.
     """
 
     def __init__(
@@ -129,9 +130,11 @@ class DensePass(Recurrence):
         device: torch.device,
         constants: Mapping[str, Tensor],
         lengths: Lengths | None = None,
+        short: bool | None = None,
     ) -> None:
         fixed = tuple((name, size) for name, size in sizes.items() if name not in CHANGING)
-        short = recurrence.is_short(sizes["steps"], sizes["batch"], device)
+        if short is None:
+            short = recurrence.is_short(sizes["steps"], sizes["batch"], device)
         of, self.element_scratch = plan(kind, which, fixed, device, short)
         super().__init__(of, sizes, device, (f"mb_{kind.name}_forward", f"mb_{kind.name}_backward"), lengths)
         self.kind, self.constants = kind, constants
@@ -166,10 +169,7 @@ class DensePass(Recurrence):
             Gradients of x, of the states before, and of the fields of `Weights`.
         """
         carry, cell = self._controller_gradients(grads[1:4])
-        states = [
-            on_huge_pages(torch.empty_like(state)).copy_(grad) if grad is not None else on_huge_pages(torch.empty_like(state)).zero_()
-            for state, grad in zip(before[3 : 3 + len(self.kind.states)], grads[4:], strict=False)
-        ]
+        states = self.gradients_of(before, grads[4:])
         self.set_sizes({"first_gradient": int(needs[1 + len(CONTROLLER)])})
         block = torch.cat([carry.flatten(), cell.flatten()])
         read = self.kind.states
@@ -180,11 +180,22 @@ class DensePass(Recurrence):
             **self._scratch(1),
         }
         grad_x, grad_weights = self.run_backward(grads[0], inputs, changed, needs_x=needs[0])
-        carry, cell = block[: carry.numel()].view_as(carry), block[carry.numel() :].view_as(cell)
-        hidden = self.sizes["hidden"]
-        of_states: list[Tensor | None] = [carry[:, :hidden], cell, carry[:, hidden:].unflatten(1, (self.sizes["heads"], -1)), *states]
-        of_states += [None] * len(self.kind.constant)
+        of_states = self.split_gradients(block, states)
         return [grad_x, *(grad if needed else None for grad, needed in zip(of_states, needs[1:], strict=True)), *grad_weights]
+
+    def gradients_of(self, states: Sequence[Tensor], grads: Sequence[Tensor | None]) -> list[Tensor]:
+        """Make the gradients of the memory's states, which backward changes in place, of those received or zeros; `states`: all of them."""
+        return [
+            on_huge_pages(torch.empty_like(state)).copy_(grad) if grad is not None else on_huge_pages(torch.empty_like(state)).zero_()
+            for state, grad in zip(states[len(CONTROLLER) :][: len(self.kind.states)], grads, strict=False)
+        ]
+
+    def split_gradients(self, block: Tensor, states: Sequence[Tensor]) -> list[Tensor | None]:
+        """The gradients of all states, from the block of carry and cell and those of the memory's states."""
+        batch, hidden, carry = self.sizes["batch"], self.sizes["hidden"], self.carry.shape[-1]
+        of_carry, cell = block[: batch * carry].view(batch, carry), block[batch * carry :].view(batch, hidden)
+        reads = of_carry[:, hidden:].unflatten(1, (self.sizes["heads"], -1))
+        return [of_carry[:, :hidden], cell, reads, *states, *[None] * len(self.kind.constant)]
 
     def _controller_gradients(self, grads: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
         """The gradients of the last carry [B, C] and cell [B, H] from those of hidden state, cell and reads."""

@@ -115,11 +115,16 @@ class Recurrence:
 
     def _long_backward(self, grad_y: Tensor, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> Weights:
         """Compute the gradients of the weights as matrix products after the native call."""
-        carry, hidden, weights = self.carry.shape[-1], self.sizes["hidden"], self.weights
+        weights = self.weights
         grad_interface, cell_inputs = (self.new(self.plan.shapes[name]) for name in ("grad_interface", "cell_inputs"))
         given = {"x": self.x, "grad_features": grad_y @ weights.output_weight, **self._matrices(), **inputs}
         self.call(self.entries[1], given, {**changed, "grad_interface": grad_interface, "cell_inputs": cell_inputs})
-        gates, interface, output = (grad.flatten(0, 1) for grad in (changed["grad_gates"], grad_interface, grad_y))
+        return self.sum_products(grad_y, changed["grad_gates"], grad_interface, cell_inputs)
+
+    def sum_products(self, grad_y: Tensor, grad_gates: Tensor, grad_interface: Tensor, cell_inputs: Tensor) -> Weights:
+        """The gradients of the weights as matrix products, from those of each step and what it was given."""
+        carry, hidden = self.carry.shape[-1], self.sizes["hidden"]
+        gates, interface, output = (grad.flatten(0, 1) for grad in (grad_gates, grad_interface, grad_y))
         before, after = self.carry[:-1].view(-1, carry), self.carry[1:].view(-1, carry)
         bias = gates.sum(0)
         return Weights(

@@ -28,12 +28,17 @@ KINDS = {"op": "mann_bench.suites.workloads.ops:OpWorkload", "index": "mann_benc
 # Fields of a case that a factory is given, each by its name, if it takes it.
 GIVEN = ("input_size", "output_size", "hidden", "slots", "word_size", "heads", "reads", "index", "kernels")
 
+NATIVE_CHECKPOINTED = "native-checkpointed"  # the variant of dense models whose checkpointed segments are native calls
 GRAPH = "graph"  # the variant whose passes are replayed from a CUDA graph, by a workload of its own
 GRAPH_WORKLOAD = "mann_bench.measure.graph:GraphWorkload"
 VARIANTS: Mapping[str, Mapping[str, object]] = {"plain": {}, GRAPH: {}}
 DENSE_VARIANTS: Mapping[str, Mapping[str, object]] = {
-    "plain": {}, "checkpointed": {"checkpoint": True}, "compiled": {"compiled": True}, GRAPH: {},
-}  # fmt: skip
+    "plain": {},
+    "checkpointed": {"checkpoint": True},
+    NATIVE_CHECKPOINTED: {"checkpoint": True, "kernels": "native"},
+    "compiled": {"compiled": True},
+    GRAPH: {},
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class ModelEntry:
         variants: extra arguments of the factory, by variant.
         writers: how many rows a step overwrites: "heads" for one a head, "one", or "" where no row is a write's own.
         uses_index: whether the model searches its memory by an index of `mann_bench.kernels.index`.
+        native: which native kernels the model has: "sparse", "dense", or "" for none. All that is not built in may use sparse ones.
         workload: the `Workload` class that runs it.
     """
 
@@ -58,6 +64,7 @@ class ModelEntry:
     variants: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: {"plain": {}})
     writers: Literal["heads", "one", ""] = ""
     uses_index: bool = False
+    native: Literal["sparse", "dense", ""] = "sparse"
     workload: str = MODEL_WORKLOAD
 
     def load(self) -> "Callable[..., nn.Module]":
@@ -104,6 +111,13 @@ class ModelEntry:
         variants = [variant for variant, arguments in self.variants.items() if name in arguments]
         return f"{name}: expected it as a variant, {full_name(self.name, variants[0])}, got it as an option" if variants else None
 
+    def kernels(self, kernels: str, variant: str) -> str:
+        """What a case asks for with `kernels` in a variant, which may say it itself; ValueError if they contradict each other."""
+        own = str(self.variants.get(variant, {}).get("kernels", kernels))
+        if kernels not in ("auto", own):
+            raise ValueError(f"kernels: expected auto or {own} with {full_name(self.name, variant)}, got {kernels!r}")
+        return own
+
     def _options(self, constructor: Constructor) -> dict[str, Option]:
         return without(constructor, {*GIVEN, *(name for arguments in self.variants.values() for name in arguments)})
 
@@ -115,12 +129,13 @@ class ModelEntry:
         """
         factory = self.load()
         sizes: dict[str, object] = {name: getattr(case, name) for name in GIVEN} | other
+        sizes["kernels"] = self.kernels(case.kernels, case.variant)
         accepted = inspect.signature(factory).parameters
         if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in accepted.values()):
             sizes = {name: value for name, value in sizes.items() if name in accepted}
         known = self.options() if case.options else {}
         options = {name: known[name].argument(value) if name in known else value for name, value in case.options.items()}
-        return factory(**sizes, **self.variants[case.variant], **options)
+        return factory(**{**sizes, **self.variants[case.variant]}, **options)
 
 
 BUILT_INS = {
@@ -134,6 +149,7 @@ BUILT_INS = {
             "O(1)",
             "O(1)",
             uses_slots=False,
+            native="",
             variants=VARIANTS,
         ),
         ModelEntry(
@@ -143,6 +159,7 @@ BUILT_INS = {
             "Graves et al. 2014, section 3",
             "O(N)",
             "O(N)",
+            native="dense",
             variants=DENSE_VARIANTS,
         ),
         ModelEntry(
@@ -153,6 +170,7 @@ BUILT_INS = {
             "O(N)",
             "O(N)",
             writers="heads",
+            native="dense",
             variants=DENSE_VARIANTS,
         ),
         ModelEntry(
@@ -162,6 +180,7 @@ BUILT_INS = {
             "Graves et al. 2016, Methods",
             "O(N^2)",
             "O(N^2)",
+            native="dense",
             variants=DENSE_VARIANTS,
         ),
         ModelEntry(
@@ -273,7 +292,7 @@ def _describe(entry: ModelEntry) -> dict[str, str | list[str]]:
 
 def split_variant(name: str) -> tuple[str, str]:
     """`ntm-checkpointed` -> ("ntm", "checkpointed"), `ntm` -> ("ntm", "plain"); UsageError for a variant that a model does not have."""
-    base, dash, variant = name.rpartition("-")
+    base, dash, variant = name.partition("-")
     if ":" not in name and dash and base in BUILT_INS:
         variants = BUILT_INS[base].variants
         if variant not in variants:

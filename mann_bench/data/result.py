@@ -159,11 +159,34 @@ class Check(Record):
     ok: bool
 
 
+class Floor(Record):
+    """What a model with a dense memory cannot avoid moving, against what the machine copies (`mann_bench.models.floor`).
+
+    Attributes:
+        step_bytes: that a step has to move, if the memory fits no cache.
+        matrix_bytes: that a step of one batch element passes over.
+        cache_bytes: last-level cache of the processor.
+        copy_bytes_per_s: median rate of copies, read and written, timed in turn with the passes on as many threads; None where the
+            matrices fit the cache, or there was no room to copy.
+    """
+
+    step_bytes: Real
+    matrix_bytes: Count
+    cache_bytes: Count
+    copy_bytes_per_s: Real | None = None
+
+    @property
+    def fits_cache(self) -> bool:
+        """Whether an element's matrices fit the cache, so that the floor does not hold."""
+        return self.matrix_bytes <= self.cache_bytes
+
+
 class Measured(StoredRecord):
     """A case that was measured.
 
     `reason`: why other kernels ran than the case asks for, if so. `warnings`: what else to know of it. `comparison`: id of the set of cases
-    that were timed in turn with it. `output` is of a `NotMeasured` only.
+    that were timed in turn with it. `floor`: of a model with a dense memory, on a CPU. `output` is of a
+    `NotMeasured` only.
     """
 
     status: Literal["ok"] = "ok"
@@ -174,11 +197,19 @@ class Measured(StoredRecord):
     memory: Memory
     check: Check | None = None
     recall: float | None = Field(None, ge=0, le=1)
+    floor: Floor | None = None
     warnings: list[Text] = Field(default_factory=list)
     output: None = None
     started_at: Moment
     wall_s: Duration
     comparison: Text | None = None
+
+    @property
+    def floor_share(self) -> float | None:
+        """The copy rate's part that the floor's bytes reach in the time of a step; None if the floor does not hold, or is not known."""
+        if self.floor is None or self.floor.fits_cache or not self.floor.copy_bytes_per_s:
+            return None
+        return self.floor.step_bytes / (self.time.step_ms.median / 1e3 * self.floor.copy_bytes_per_s)
 
 
 class NotMeasured(StoredRecord):
@@ -195,6 +226,7 @@ class NotMeasured(StoredRecord):
     memory: Memory | None = None
     check: Check | None = None
     recall: float | None = Field(None, ge=0, le=1)
+    floor: None = None
     warnings: list[Text] = Field(default_factory=list)
     output: Text | None = None
     started_at: Moment

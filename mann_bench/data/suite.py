@@ -176,7 +176,7 @@ def select(suite: Suite, *, models: list[str], slots: list[int], changes: Mappin
             model, variant = split_variant(name)
             find_model(model)
             existing = [case for case in cases if (case.model, case.variant) == (model, variant)]
-            changed = {"model": model, "variant": variant, "index": "exact", "options": Options()}
+            changed = {"model": model, "variant": variant, "kernels": "auto", "index": "exact", "options": Options()}
             template = dict.fromkeys(case.model_copy(update=changed) for case in cases)
             selected += existing or sorted(template, key=lambda case: case.slots)
         cases = selected

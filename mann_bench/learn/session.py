@@ -31,7 +31,7 @@ from mann_bench.machine.cpus import ReservedCpus
 from mann_bench.machine.environment import fingerprint
 from mann_bench.run.process import WorkerProcess
 from mann_bench.run.replies import Failure, Killed
-from mann_bench.run.runner import build_kernels, why_unavailable
+from mann_bench.run.runner import build_kernels, build_of, why_unavailable
 from mann_bench.run.words import reason_line, text_of
 from mann_bench.suites.tasks import takes_data
 
@@ -114,7 +114,7 @@ class LearningSession:
         waiting = f"{len(self.waiting)} runs to make, {jobs} at a time; results: {self.folder.results_path}"
         self.console.print(waiting, soft_wrap=True)
         (self.path / "checkpoints").mkdir(exist_ok=True)
-        build_kernels({"float32"})
+        build_kernels({needed for case in self.cases if (needed := build_of(case, "float32"))})
         try:
             with self.bars or nullcontext():
                 while self.waiting or self.running:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import psutil
 
+from mann_bench.data.units import parse_size
 from mann_bench.machine.control_groups import cpu_quota
+
+NO_CACHE_KNOWN = 64 * 2**20  # bytes
 
 NAMES = ("model name", "Model Name", "cpu model", "cpu")  # x86, LoongArch, MIPS, POWER
 PARTS = (
@@ -22,6 +25,12 @@ def usable_threads() -> int:
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1
     quota = cpu_quota()
     return threads if quota is None else max(1, min(threads, math.ceil(quota)))
+
+
+def last_level_cache_bytes() -> int:
+    """Size of processor 0's last-level cache as Linux says; 64 MiB if it does not."""
+    sizes = [parse_size(path.read_text()) for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
+    return max(sizes, default=NO_CACHE_KNOWN)
 
 
 def cpu_name() -> str:

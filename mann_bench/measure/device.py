@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from mann_bench.data.result import Sensors
-from mann_bench.data.units import parse_size
+from mann_bench.machine.processor import last_level_cache_bytes
 from mann_bench.measure.nvml import Nvml
 
 Clock = Callable[[], float]  # seconds, monotonic
@@ -107,9 +106,3 @@ def open_nvml(uuid: str) -> Nvml | None:
         return Nvml(uuid)
     except pynvml.NVMLError:
         return None
-
-
-def last_level_cache_bytes() -> int:
-    """Size of processor 0's last-level cache as Linux says; 64 MiB if it does not."""
-    sizes = [parse_size(path.read_text()) for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
-    return max(sizes, default=64 * 2**20)

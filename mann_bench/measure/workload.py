@@ -15,9 +15,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from mann_bench.data.case import Case
-from mann_bench.data.registry import BENCHMARK_TASK, GRAPH, GRAPH_WORKLOAD, find_model, import_target
+from mann_bench.data.registry import BENCHMARK_TASK, BUILT_INS, GRAPH, GRAPH_WORKLOAD, NATIVE_CHECKPOINTED, find_model, import_target
+from mann_bench.data.result import Floor
 from mann_bench.kernels.index import Exact, Index, recall_of
+from mann_bench.machine.processor import last_level_cache_bytes
 from mann_bench.models import LSTM, MANN, SAM
+from mann_bench.models import floor as dense_floor
+from mann_bench.models.mann import DenseMANN
 from mann_bench.models.state import State
 
 SMALL_SLOTS = 97  # N of the correctness gate; prime, so that no block size of a fast path divides it
@@ -76,7 +80,10 @@ class Workload(ABC):
         if backend["kernels"] == "torch" and backend["index"] in ("exact", "none"):
             return None
         small = self.small_case.model_copy(update={"mode": "train"})
-        return small, small.model_copy(update={"kernels": "torch", "index": "exact"})
+        reference = {"kernels": "torch", "index": "exact"}
+        if small.variant == NATIVE_CHECKPOINTED:  # which is of native kernels only
+            reference["variant"] = "plain"
+        return small, small.model_copy(update=reference)
 
     @property
     def small_case(self) -> Case:
@@ -145,6 +152,10 @@ class Workload(ABC):
         """Share of the true nearest rows that an index finds; None where there is no index. Not timed."""
         return None
 
+    def floor(self) -> Floor | None:
+        """What a step cannot avoid moving; None where there is no formula, or no copy to hold against it."""
+        return None
+
 
 def workload_class(case: Case) -> type[Workload]:
     """The class that runs a case; UsageError with similar names if there is none for its `model`."""
@@ -176,8 +187,11 @@ class ModelWorkload(Workload):
     @classmethod
     def predicted_bytes(cls, case: Case) -> dict[str, int]:
         """As the model's formula says, for numbers of the case's dtype; the model is built on torch's meta device."""
+        entry = find_model(case.model)
+        if not entry.uses_index and (case.device != "cpu" or case.dtype == "bfloat16"):
+            case = case.model_copy(update={"kernels": "torch"})  # a dense model on the meta device counts as float32 on the CPU
         with torch.device("meta"):
-            model = find_model(case.model).build(case)
+            model = entry.build(case)
         assert isinstance(model, LSTM | MANN)  # no user's model is predicted
         item_bytes: int = getattr(torch, case.dtype).itemsize
         return {cause: size * item_bytes // 4 for cause, size in model.memory_bytes(case.batch, case.steps, case.mode).items()}
@@ -277,6 +291,14 @@ class ModelWorkload(Workload):
         if rows is None or not isinstance(index, Index) or isinstance(index, Exact) or rows.num_candidates < self.case.reads:
             return None
         return recall_of(index, rows, self.case.heads, self.case.reads, torch.Generator().manual_seed(self.case.seed))
+
+    def floor(self) -> Floor | None:
+        case = self.case
+        if case.device != "cpu" or case.model not in BUILT_INS or not isinstance(self.model, DenseMANN):
+            return None
+        moved = dense_floor.pass_bytes(self.model, case.batch, case.steps, train=case.mode == "train")
+        matrices = dense_floor.matrix_bytes(self.model)
+        return Floor(step_bytes=moved / case.steps, matrix_bytes=matrices, cache_bytes=last_level_cache_bytes())
 
     def backward(self, y: Tensor) -> None:
         torch.autograd.backward(self.loss(y))

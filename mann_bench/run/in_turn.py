@@ -9,7 +9,6 @@ from pathlib import Path
 
 from mann_bench.data.case import Case
 from mann_bench.data.labels import Labels
-from mann_bench.data.registry import BUILT_INS
 from mann_bench.data.result import Result
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
@@ -17,7 +16,17 @@ from mann_bench.kernels.native.build import COMPILE_S
 from mann_bench.machine.git import git_commit
 from mann_bench.run.process import Code, WorkerProcess
 from mann_bench.run.replies import Failure, Prepared
-from mann_bench.run.runner import StoppedCurves, build_kernels, fit_batches, not_started, precheck, prepare_command, run_side_by_side
+from mann_bench.run.runner import (
+    StoppedCurves,
+    build_kernels,
+    build_of,
+    fit_batches,
+    needed_builds,
+    not_started,
+    precheck,
+    prepare_command,
+    run_side_by_side,
+)
 from mann_bench.run.session import describe, line
 from mann_bench.run.sides import Side
 
@@ -87,19 +96,18 @@ def run_in_turn(
 def build_kernels_of(side: Side, cases: Sequence[Case]) -> None:
     """Compile the native kernels that the cases of a side may use, so that no case's time goes into it.
 
-    A checkout of mann-bench does it itself: a worker runs a small SAM, which an older commit understands too. If that fails, the cases tell
-    why.
+    A checkout of mann-bench does it itself: a worker runs a small SAM or NTM, which an older commit understands too. If that fails, the
+    cases tell why.
     """
-    with_kernels = [
-        case
-        for case in cases
-        if case.kernels == "native" or (case.kernels == "auto" and (case.model not in BUILT_INS or BUILT_INS[case.model].uses_index))
-    ]
     if side.is_own:
-        build_kernels({case.dtype for case in with_kernels})
+        build_kernels(needed_builds(cases))
         return
-    for dtype, device in dict.fromkeys((case.dtype, case.device) for case in with_kernels):
-        case = Case(suite="build", model="sam", slots=64, steps=2, dtype=dtype, device=device)
+    needed = dict.fromkeys((build_of(case, case.dtype), case.device) for case in cases)
+    for library, device in needed:
+        if library is None:
+            continue
+        model = "ntm" if library.dense else "sam"
+        case = Case(suite="build", model=model, slots=64, steps=2, dtype=library.dtype, device=device)
         worker = WorkerProcess(case.threads, side.code)
         try:
             if not isinstance(worker.wait_until_started(), Failure):

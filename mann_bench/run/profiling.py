@@ -9,7 +9,7 @@ from mann_bench.data.files import write_atomically
 from mann_bench.measure.profile import Profile, StepPoint
 from mann_bench.run.process import WorkerProcess
 from mann_bench.run.replies import Failure, Reply
-from mann_bench.run.runner import build_kernels
+from mann_bench.run.runner import build_kernels, needed_builds
 
 
 class Profiled(Reply):
@@ -27,7 +27,7 @@ def profile_in_worker(case: Case, folder: Path, memory_bytes: int, seconds: floa
         seconds: what it may take.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    build_kernels({case.dtype})
+    build_kernels(needed_builds([case]))
     worker = WorkerProcess(case.threads)
     try:
         started = worker.wait_until_started()

@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mann_bench.data.fields import Json, Text
-from mann_bench.data.result import Backend, Check, FailedStatus, Memory
+from mann_bench.data.result import Backend, Check, FailedStatus, Floor, Memory
 from mann_bench.run.words import reason_line
 
 ReplyT = TypeVar("ReplyT", bound=BaseModel)
@@ -38,9 +38,16 @@ class Prepared(Reply):
     reason: Sentence | None = None
     recall: float | None = Field(None, ge=0, le=1)
     memory: Memory
+    floor: Floor | None = None
     first_ms: float | None = None
     warmup_ms: list[float]
     warnings: list[Sentence] = Field(default_factory=list)
+
+
+class Copied(Reply):
+    """Rates of copies, in bytes read and written a second; none if there was no room."""
+
+    rates: list[float]
 
 
 class Failure(Reply):

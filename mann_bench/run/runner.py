@@ -7,15 +7,18 @@ all of them.
 
 import contextlib
 import secrets
+import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 from pydantic import ValidationError
 
 from mann_bench.data.case import CURVE, Case
 from mann_bench.data.errors import first_error
 from mann_bench.data.fields import Json
-from mann_bench.data.result import Measured, NotMeasured, Result, now
+from mann_bench.data.registry import BUILT_INS, NATIVE_CHECKPOINTED
+from mann_bench.data.result import Floor, Measured, NotMeasured, Result, now
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
 from mann_bench.data.units import format_bytes, format_slots
@@ -29,11 +32,12 @@ from mann_bench.measure.predict import predict
 from mann_bench.measure.samples import FEWEST
 from mann_bench.measure.timing import Round, summarize
 from mann_bench.run.process import SAME_CODE, Code, WorkerProcess, most_workers
-from mann_bench.run.replies import Failure, Killed, Prepared, ReplyT
+from mann_bench.run.replies import Copied, Failure, Killed, Prepared, ReplyT
 
 HEAP_OVERHEAD = 4  # safety factor on predicted bytes: backward temporaries, and fragmentation of a heap of GiB blocks
 GPU_HEAP_OVERHEAD = 1.3  # the same on a GPU, whose allocator works with smaller blocks
 GPU_PROCESS_BYTES = 2**30  # CUDA context and libraries of a process, and what its allocator caches
+COPIES_S = 0.1  # of copies after each round of a model with a dense memory
 USABLE_MEMORY = 0.8  # part of the free memory that workers side by side may take
 
 Announce = Callable[[Case, str], None]  # what is being done with a case
@@ -51,12 +55,27 @@ class _RunningCase:
     warnings: list[str]
     prepared: Prepared | None = None
     rounds: list[Round] = field(default_factory=list)
+    copy_rates: list[float] = field(default_factory=list)
     failure: Failure | None = None
 
     @property
     def timed_s(self) -> float:
         """Seconds spent in timed passes so far."""
         return sum(sum(finished.wall_ms) for finished in self.rounds) / 1e3
+
+    @property
+    def floor(self) -> Floor | None:
+        """The floor of the case with the rate of copies."""
+        floor, rates = self.prepared.floor if self.prepared else None, self.copy_rates
+        return floor.model_copy(update={"copy_bytes_per_s": statistics.median(rates)}) if floor and rates else floor
+
+    def time_copies(self, budget: Budget) -> None:
+        """Have the worker copy memory as large as that of the model, if its floor holds; one of an older commit tells of no floor."""
+        if self.prepared is None or (floor := self.prepared.floor) is None or floor.fits_cache:
+            return
+        command: dict[str, Json] = {"do": "copy", "size_bytes": floor.matrix_bytes, "seconds": COPIES_S}
+        if (copied := self.ask(command, budget, Copied)) is not None:
+            self.copy_rates += copied.rates
 
     def ask(self, command: Mapping[str, Json], budget: Budget, kind: type[ReplyT]) -> ReplyT | None:
         """The worker's reply to a command, within what is left of the case's time; None after a failure, which is kept."""
@@ -88,6 +107,7 @@ class _RunningCase:
                 memory=prepared.memory,
                 check=prepared.check,
                 recall=prepared.recall,
+                floor=self.floor,
                 warnings=list(
                     dict.fromkeys([*self.warnings, *prepared.warnings, *(text for part in self.rounds for text in part.warnings)])
                 ),
@@ -206,7 +226,7 @@ def run_side_by_side(
     """
     if codes is None:
         codes = [SAME_CODE] * len(cases)
-        build_kernels({case.dtype for case in cases})
+        build_kernels(needed_builds(cases))
     comparison = secrets.token_hex(8)
     running: list[_RunningCase] = []
     threads = [case.threads for case in cases]
@@ -252,12 +272,48 @@ def all_on_gpus(cases: Sequence[Case]) -> bool:
     return all(case.device.startswith("cuda") for case in cases)
 
 
-def build_kernels(dtypes: set[str]) -> None:
+class NativeBuild(NamedTuple):
+    """A native library: for rows of a type, of models with a dense memory or of all others."""
+
+    dtype: str
+    dense: bool = False
+
+
+class UsesKernels(Protocol):
+    """What decides which native library runs: of a case, and of a training run."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def variant(self) -> str: ...
+    @property
+    def kernels(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+
+
+def build_of(case: UsesKernels, dtype: str) -> NativeBuild | None:
+    """The native library that a case may load on the CPU; None if it has none to load."""
+    entry = BUILT_INS.get(case.model)
+    if case.kernels == "torch" or (entry is not None and not entry.native):
+        return None
+    if entry is None or entry.native == "sparse":
+        return NativeBuild(dtype)
+    native = case.kernels == "native" or case.variant in ("plain", NATIVE_CHECKPOINTED)
+    return NativeBuild(dtype, dense=True) if native and case.device == "cpu" and dtype != "bfloat16" else None
+
+
+def needed_builds(cases: Iterable[Case]) -> set[NativeBuild]:
+    """The native libraries that cases may load."""
+    return {needed for case in cases if (needed := build_of(case, case.dtype))}
+
+
+def build_kernels(needed: Iterable[NativeBuild]) -> None:
     """Compile the native kernels that are not in the cache yet, so that no case's time goes into it. Cases tell why it cannot be."""
-    for dtype in dtypes:
+    for dtype, dense in needed:
         real, store = ("float32", dtype) if dtype == "bfloat16" else (dtype, None)
         with contextlib.suppress(build.BuildError):
-            build.build(build.flags(real, store))
+            build.build(build.flags(real, store, dense=dense))
 
 
 def shared_cpus(cpus: Sequence[int]) -> list[str]:
@@ -284,6 +340,7 @@ def _time_round(running: list[_RunningCase], budget: Budget, announce: Announce)
             announce(item.case, "timing")
             if (finished := item.ask(command, budget, Round)) is not None:
                 item.rounds.append(finished)
+                item.time_copies(budget)
 
 
 def not_started(case: Case, failure: Failure) -> Result:

@@ -143,6 +143,8 @@ def line(result: Result, labels: Labels) -> str:
     step = result.time.step_ms
     half_width = (step.ci_high - step.ci_low) / 2 / step.median
     text = f"{labels(result.case)}: {step.median:.3g} ms/step ±{half_width:.0%}, {_saved(result.memory)}"
+    if result.floor_share is not None:
+        text += f", {result.floor_share:.0%} of the copy rate"
     if moved_bytes := workload_class(result.case).moved_bytes(result.case):
         text += f", {moved_bytes / step.median / 1e6:.3g} GB/s"
     return f"{text}; {shortened(result.reason)}" if result.reason else text

@@ -3,6 +3,7 @@
     {"do": "start"}                                                               answered once everything is imported
     {"do": "prepare", "case": {...}, "memory_bytes": 8589934592, "warmup_s": 2}   build, verify, measure memory, warm up
     {"do": "round", "seconds": 1.0, "target": 0.05, "flush": false}               time passes for one round
+    {"do": "copy", "size_bytes": 134217728, "seconds": 0.1}                       time copies of memory; only asked if `prepare` has a floor
     {"do": "profile", "case": {...}, "memory_bytes": 8589934592, "folder": "..."} profile a case, instead of the above
     {"do": "look", "models": {"my_memory:MyMemory": [{"depth": 2}]}}              import models of the user's; what is wrong with each
     {"do": "quit"}
@@ -28,6 +29,7 @@ from mann_bench.data.result import Backend
 from mann_bench.kernels.index import Unavailable
 from mann_bench.machine.devices import device_name
 from mann_bench.measure.conduct import IDLE_SHARE, Answers, Conduct, idle_share
+from mann_bench.measure.copies import copy_rates
 from mann_bench.measure.device import open_device
 from mann_bench.measure.gate import check_workload
 from mann_bench.measure.limit import limit_data
@@ -36,7 +38,7 @@ from mann_bench.measure.timing import Round, sample, warm_up
 from mann_bench.measure.trace import recording
 from mann_bench.measure.workload import Workload, make_workload
 from mann_bench.run.channel import Channel, open_channel
-from mann_bench.run.replies import Failure, Prepared, Started, reply_fields
+from mann_bench.run.replies import Copied, Failure, Prepared, Started, reply_fields
 from mann_bench.run.words import describe, print_exception, text_of
 
 
@@ -112,6 +114,7 @@ class Worker:
             reason=fallback and f"kernels={parsed.kernels} runs as torch: {fallback}",
             recall=recall,
             memory=memory,
+            floor=self.workload.floor(),
             first_ms=first_ms,
             warmup_ms=warmup_ms,
             warnings=[*self.warnings, *self.workload.remarks, *warnings],
@@ -121,6 +124,10 @@ class Worker:
         """Time passes for one round."""
         timed = sample(self.device, self.workload.run_pass, self.workload.clear, seconds, target, flush=flush)
         return timed.model_copy(update={"warnings": self.conduct.changes()})
+
+    def copy(self, size_bytes: int, seconds: float) -> Copied:
+        """Time copies of memory."""
+        return Copied(rates=copy_rates(self.device, size_bytes, seconds))
 
     def _begin(self, case: dict[str, Json], memory_bytes: int) -> Case:
         """Parse the case and limit this process to its threads and memory."""

@@ -52,6 +52,7 @@ class Gain:
         sparse: the sparse model on native kernels.
         dense_torch: the dense model step by step in torch; None if the run has it not.
         sparse_torch: the sparse model step by step in torch, with the same index; None if the run has it not.
+        has_native: whether the run has the dense model on native kernels, in some variant.
     """
 
     setting: str
@@ -63,6 +64,7 @@ class Gain:
     sparse: Step
     dense_torch: Step | None
     sparse_torch: Step | None
+    has_native: bool
 
     @property
     def is_apart(self) -> bool:
@@ -120,6 +122,7 @@ def _gains(rows: list[Row]) -> Iterator[Gain]:
                     _step(sparse),
                     _on_torch(row for row in dense if row["variant"] == "plain"),
                     _on_torch(own),
+                    any(row["ran_kernels"] == "native" for row in dense),
                 )
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 from mann_bench.data.case import CURVE, Case
 from mann_bench.reports.analysis.scaling import ORDERS, Growth, fit_growth
 from mann_bench.reports.claims.claim import Claim, ClaimVerdict, Side, Verdict, format_quantity, verdict_of
+from mann_bench.reports.data.floor import floor_text
 from mann_bench.reports.data.frame import EXACT_INDEXES
 from mann_bench.reports.data.quantity import QUANTITIES, TIME
 
@@ -74,12 +75,17 @@ def _verdict_of_order(claim: Claim, growth: Growth) -> Verdict:
 
 
 def _about_baseline(claim: Claim, dense: pd.Series, ours: pd.Series, setup: pd.DataFrame) -> list[str]:
-    """What our dense baseline costs, and the ratios to the model step by step in torch and to the variant that is best in the quantity."""
+    """Say what our dense baseline costs, how near it is to its floor, and the ratios to other variants.
+
+    Those are the model step by step in torch, and the variant that is best in the quantity.
+    """
     took = format_quantity(claim.quantity, _quantity(claim.quantity, dense)[0])
     paper = f", the paper's {format_quantity(claim.quantity, claim.baseline)}" if claim.baseline else ""
     per_slot = dense["bytes_per_step"] / dense["slots"] / dense["batch"]
     paper_per_slot = " (the paper's about 4,900)" if dense["model"] == "ntm" else ""
     remarks = [f"Our {dense['curve']} took {took}{paper}; it keeps {per_slot:,.0f} bytes a slot and step{paper_per_slot}."]
+    if reached := floor_text(dense):
+        remarks.append(f"Against what a step cannot avoid moving: {reached}.")
     variants = [row for _, row in setup[setup["model"] == dense["model"]].iterrows()]
     best = min(variants, key=lambda row: _quantity(claim.quantity, row)[0])
     for row in variants:

@@ -107,6 +107,7 @@ def _row(run: str, result: Result) -> dict[str, object]:
         row[name] = float(getattr(memory, name)) if memory else float("nan")
     row["pass_bytes"] = float(memory.peak_bytes - memory.start_bytes) if memory else float("nan")
     row["recall"] = result.recall if result.recall is not None else float("nan")
+    row |= _floor_columns(result)
     row["wall_s"] = result.wall_s
     row["warnings"] = ". ".join(advise(result))
     return {name: one_line(value) if isinstance(value, str) else value for name, value in row.items()} | {
@@ -120,18 +121,44 @@ def _with_hosts(frame: pd.DataFrame) -> pd.Series:
     return frame["run"].where(~several, frame["run"] + " on " + frame["host"].where(frame["host"] != "", "an unknown host"))
 
 
+def _floor_columns(result: Result) -> dict[str, object]:
+    """What a step of a dense model cannot avoid moving, the rate of copies, and the share of it that the step reaches."""
+    found, share = (result.floor, result.floor_share) if result.status == "ok" else (None, None)
+    row: dict[str, object] = {"fits_cache": found is not None and found.fits_cache}
+    row["floor_bytes"] = found.step_bytes if found else float("nan")
+    row["copy_bytes_per_s"] = found.copy_bytes_per_s if found and found.copy_bytes_per_s else float("nan")
+    return {**row, "floor_share": share if share is not None else float("nan")}
+
+
 def _short_names(frame: pd.DataFrame) -> pd.Series:
     """Names that tell the curves of this frame apart: `sam`, `ntm-checkpointed`, `sam native lsh`, `sam erase=gated`.
 
-    Options are always named: with them a model is another one.
+    Options are always named: with them a model is another one. Kernels are named where those of one model differ, in one run or between
+    runs: by what ran where a case left the choice to the model, as an older mann-bench chose otherwise.
     """
     names = frame["model"].where(frame["variant"] == "plain", frame["model"] + "-" + frame["variant"])
     names = names.where(frame["options"] == "", names + " " + frame["options"])
-    for field in ("kernels", "index"):
-        varies = frame.groupby("model")[field].transform("nunique") > 1
-        names = names.where(~varies, names + " " + frame[field])
+    kernels = _kernels(frame)
+    varies = kernels.groupby([frame[name] for name in ("model", "variant", "index")]).transform("nunique") > 1
+    names = names.where(~varies, names + " " + kernels)
+    varies = frame.groupby("model")["index"].transform("nunique") > 1
+    names = names.where(~varies, names + " " + frame["index"])
     several = frame["run"].nunique() > 1
     return names + " @ " + frame["run"] if several else names
+
+
+def _kernels(frame: pd.DataFrame) -> pd.Series:
+    """The kernels of each case: those that it asks for; of `auto` those that ran, of a case that failed before, those of its curve."""
+    curve = [frame[name] for name in ("run", "model", "variant", "options", "index", "kernels")]
+    ran = frame["ran_kernels"].where(frame["ran_kernels"] != "")
+    of_curve = ran.groupby(curve).transform("first")
+    chosen = ran.fillna(of_curve).fillna(frame["kernels"])
+    asked_too = {tuple(row) for row in frame[[*_SAME_CURVE, "kernels"]].itertuples(index=False)}
+    twice = [(*row, kernels) in asked_too for row, kernels in zip(frame[_SAME_CURVE].itertuples(index=False), chosen, strict=True)]
+    return frame["kernels"].where((frame["kernels"] != "auto") | pd.Series(twice, frame.index), chosen)
+
+
+_SAME_CURVE = ["run", "model", "variant", "options", "index"]
 
 
 def setting_texts(frame: pd.DataFrame, without: str = "slots") -> pd.Series:

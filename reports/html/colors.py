@@ -7,7 +7,7 @@ COLORS = {"lstm": "#8a8a8a", "ntm": "#d1490c", "dam": "#006b4a", "dnc": "#4a1008
 PALEST = {"lstm": "#f1f1f1", "ntm": "#f3f0f0", "dam": "#eaf3ee", "dnc": "#f3f0f0", "sam": "#f0f1f3", "sdnc": "#f0f0f3"}  # seaborn's
 OTHER_COLORS = ("#7a1fa2", "#8c8c0e", "#a01a6b", "#333333")  # for a user's models
 INK, FAINT = "#1c1c1c", "#666666"
-DASHES = {"plain": "-", "checkpointed": "--", "compiled": ":", "graph": "-."}
+DASHES = {"plain": "-", "checkpointed": "--", "native-checkpointed": "-..", "compiled": ":", "graph": "-."}
 
 
 def colors_of(frame: pd.DataFrame) -> dict[str, str]:

@@ -26,7 +26,7 @@ from mann_bench.reports.html.panel_data import Axis, Multiples, Panel
 from mann_bench.reports.html.plot_files import WIDTHS
 from mann_bench.reports.html.plots import MARKERS, STYLE, literal, log_y, set_y_ticks
 
-SEABORN_DASHES = {"-": "", "--": (4, 2), ":": (1, 1.5), "-.": (5, 1.5, 1, 1.5)}
+SEABORN_DASHES = {"-": "", "--": (4, 2), ":": (1, 1.5), "-.": (5, 1.5, 1, 1.5), "-..": (5, 1.5, 1, 1.5, 1, 1.5)}
 FONT = 7.5  # points
 NAME_FONT = FontProperties(family="DejaVu Sans", weight="bold", size=FONT - 0.5)
 CHARACTER = 0.58 * FONT / 72  # about the width of one, in inches

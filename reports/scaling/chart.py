@@ -22,7 +22,7 @@ from mann_bench.reports.html.interactive import number, script_json, vega_script
 
 SHOWN = (TIME, TAPE, PASS, PEAK, RECALL)
 FIT_POINTS = 17  # that a fitted curve is drawn through
-VEGA_DASHES = {"-": [1, 0], "--": [6, 3], ":": [2, 2], "-.": [6, 2, 2, 2]}
+VEGA_DASHES = {"-": [1, 0], "--": [6, 3], ":": [2, 2], "-.": [6, 2, 2, 2], "-..": [6, 2, 2, 2, 2, 2]}
 
 
 class Chart(NamedTuple):

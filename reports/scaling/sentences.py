@@ -4,6 +4,7 @@ from mann_bench.data.units import format_bytes, format_slots, format_times
 from mann_bench.reports.analysis.gains import Factor, Gain
 from mann_bench.reports.analysis.ratios import Ratio
 from mann_bench.reports.analysis.scaling import ORDERS, Growth
+from mann_bench.reports.claims.claim import load_claims
 from mann_bench.reports.data.quantity import TAPE, TIME, Quantity
 from mann_bench.reports.scaling.analysis import Analysis
 
@@ -11,6 +12,29 @@ PER_UNIT = {"O(log N)": "a doubling", "O(sqrt N)": "times the root of N", "O(N)"
 
 
 def headline(analysis: Analysis) -> str:
+    """Say where the paper's ratio is not reached, and how the memory scales and what it costs."""
+    return " ".join(filter(None, [not_reached(analysis), _cost(analysis)]))
+
+
+def not_reached(analysis: Analysis) -> str:
+    """Say so if SAM on its hash index is fewer times as fast as the fastest NTM, in a run with a native one, than the paper claims.
+
+    The claim is about training over a full memory of its N. It is taken at every batch, number of steps and of heads that the runs have.
+    """
+    claim = next(claim for claim in load_claims() if claim.id == "time-ann")
+    pair = (claim.of["model"], claim.over["model"], claim.over["index"])
+    sides = [gain for gain in analysis.gains if (gain.dense_model, gain.sparse_model, gain.index) == pair and gain.has_native]
+    cases = analysis.frame.drop_duplicates("case_id").set_index("case_id")
+    of_claim = {name: claim.where[name] for name in ("slots", "mode", "fill")}
+    there = [gain for gain in sides if all(cases.loc[gain.sparse.case_id, name] == value for name, value in of_claim.items())]
+    if not (short := [gain for gain in there if gain.sparsity.value < (claim.paper or 0)]):
+        return ""
+    found = "; ".join(f"{_factor(gain.sparsity)} as fast as {gain.dense.curve} ({gain.setting})" for gain in short)
+    slots = format_slots(int(of_claim["slots"]))
+    return f"At N = {slots} the paper's {claim.paper_text} over the NTM is not reached: {short[0].sparse.curve} is {found}."
+
+
+def _cost(analysis: Analysis) -> str:
     """Answer in a sentence how the memory scales and what it costs: the fastest curve at the largest N of the main setting."""
     measured = analysis.frame[(analysis.frame["status"] == "ok") & analysis.frame["step_ms_median"].notna()]
     if measured.empty:

@@ -14,6 +14,7 @@ from mann_bench.reports.data.frame import EXACT_INDEXES
 from mann_bench.reports.data.quantity import QUANTITIES, TAPE, TIME
 from mann_bench.reports.html.table import LONG, Cell, Column, Table
 from mann_bench.reports.scaling.analysis import Analysis
+from mann_bench.reports.scaling.floor import floor_table
 from mann_bench.reports.scaling.sentences import format_rate
 
 
@@ -38,6 +39,7 @@ def tables(analysis: Analysis) -> list[Table]:
     """Build all tables, in reading order; some may have no rows."""
     parts = [
         gain_table(analysis),
+        floor_table(analysis.frame),
         growth_table(analysis),
         ratio_table(analysis),
         crossover_table(analysis),

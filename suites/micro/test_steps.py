@@ -9,7 +9,8 @@ from mann_bench.measure.workload import make_workload
 
 STEPS = 16  # steps of the pass that a round times: divide the times by it
 MODELS = [
-    *(("lstm", "torch", 1024), ("ntm", "torch", 1024), ("dam", "torch", 1024), ("dnc", "torch", 256)),
+    ("lstm", "torch", 1024),
+    *((model, kernels, slots) for model, slots in (("ntm", 1024), ("dam", 1024), ("dnc", 256)) for kernels in ("native", "torch")),
     *((model, kernels, 16384) for model in ("sam", "sdnc") for kernels in ("native", "torch")),
 ]
 

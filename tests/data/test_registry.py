@@ -27,10 +27,19 @@ def test_built_in_with_variant():
 
 def test_split_variant():
     assert registry.split_variant("ntm-compiled") == ("ntm", "compiled")
+    assert registry.split_variant("dnc-native-checkpointed") == ("dnc", "native-checkpointed")
     assert registry.split_variant("sam") == ("sam", "plain")
     assert registry.split_variant("my-package.models:make") == ("my-package.models:make", "plain")
     with pytest.raises(UsageError, match="did you mean 'compiled'"):
         registry.split_variant("ntm-compile")
+
+
+def test_a_variant_may_say_which_kernels_run():
+    case = Case(suite="s", model="ntm", variant="native-checkpointed", slots=64)
+    model = registry.find_model("ntm").build(case)
+    assert (model.checkpoint, model.kernels) == (True, "native")
+    with pytest.raises(ValueError, match="kernels: expected auto or native with ntm-native-checkpointed, got 'torch'"):
+        registry.find_model("ntm").build(case.model_copy(update={"kernels": "torch"}))
 
 
 def test_entry_point(monkeypatch):

@@ -11,9 +11,9 @@ from tests.support.results import make_result
 
 KEYS = [
     *("schema", "case_id", "host", "conditions", "attempt", "status", "reason", "case", "ran", "time", "memory", "check", "recall"),
-    *("warnings", "output", "started_at", "wall_s", "comparison"),
+    *("floor", "warnings", "output", "started_at", "wall_s", "comparison"),
 ]
-ADDED = ("host", "conditions", "attempt", "warnings", "output", "comparison")  # since 0.2.0
+ADDED = ("host", "conditions", "attempt", "warnings", "output", "comparison", "floor")  # since 0.2.0
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 MEASURED = json.loads(make_result().to_line())
 

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mann_bench.measure.device import Cpu, Cuda, last_level_cache_bytes, open_device
+from mann_bench.machine.processor import last_level_cache_bytes
+from mann_bench.measure.device import Cpu, Cuda, open_device
 from mann_bench.measure.nvml import Nvml
 from tests.support.fakes import FakeClock, FakeCuda, FakeNvml
 

@@ -54,7 +54,20 @@ def graphs(monkeypatch, as_on_a_gpu):
 def case(model="ntm", **fields):
     if model in SPARSE and build.why_not():
         pytest.skip(str(build.why_not()))
-    return Case(**{"suite": "s", "model": model, "variant": "graph", "slots": 24, "word_size": 5, "hidden": 9, "steps": 4, **fields})
+    kernels = "torch" if model in DENSE else "auto"  # as on a GPU
+    return Case(
+        **{
+            "suite": "s",
+            "model": model,
+            "variant": "graph",
+            "kernels": kernels,
+            "slots": 24,
+            "word_size": 5,
+            "hidden": 9,
+            "steps": 4,
+            **fields,
+        }
+    )
 
 
 def plain(graph_case):

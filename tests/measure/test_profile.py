@@ -59,7 +59,7 @@ def held(profile, cause, direction="forward"):
 
 @pytest.mark.parametrize("mode", ["train", "infer"])
 def test_a_model_that_names_its_steps(tmp_path, mode):
-    profile = take("ntm", tmp_path, mode=mode)
+    profile = take("ntm", tmp_path, mode=mode, kernels="torch")
     assert profile.how == "steps of one pass"
     directions = ["forward", "backward"] if mode == "train" else ["forward"]
     assert [(p.direction, p.step) for p in profile.points if p.direction == "forward"] == [("forward", step) for step in range(1, 7)]
@@ -128,7 +128,7 @@ def test_a_module_that_insists_on_whole_sequences(tmp_path, monkeypatch):
 
 
 def test_files_page_and_sentences(tmp_path):
-    profile = profile_in_worker(Case(suite="profile", model="dnc", slots=64, steps=5), tmp_path, 2**32, 120)
+    profile = profile_in_worker(Case(suite="profile", model="dnc", kernels="torch", slots=64, steps=5), tmp_path, 2**32, 120)
     assert isinstance(profile, Profile), profile
     assert Profile(**json.loads((tmp_path / "profile.json").read_text())) == profile
     rows = list(csv.DictReader((tmp_path / "steps.csv").read_text().splitlines()))

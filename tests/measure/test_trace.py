@@ -118,7 +118,7 @@ def test_held_at_counts_a_block_from_allocation_to_release():
 
 @pytest.mark.timed
 def test_phases_cost_nothing_without_a_profiler_and_change_no_number():
-    model = NTM(input_size=4, output_size=3, slots=16)
+    model = NTM(input_size=4, output_size=3, slots=16, kernels="torch")
     x = torch.randn(5, 1, 4)
     plain = model(x)[0]
     with recording("cpu") as trace, mark(FORWARD):
@@ -134,7 +134,7 @@ def test_phases_cost_nothing_without_a_profiler_and_change_no_number():
 
 
 def test_chrome_trace_carries_the_same_names(tmp_path):
-    model = NTM(input_size=4, output_size=3, slots=16)
+    model = NTM(input_size=4, output_size=3, slots=16, kernels="torch")
     with recording("cpu") as trace, mark(FORWARD):
         model(torch.randn(2, 1, 4))
     trace.export(tmp_path / "trace.json")
@@ -222,7 +222,7 @@ def test_a_call_counts_for_the_thread_of_its_operation():
 
 def test_nesting_by_time_is_the_profilers_own_where_nothing_cuts_it():
     with recording("cpu", operations=True) as trace, mark(FORWARD):
-        NTM(input_size=4, output_size=3, slots=16)(torch.randn(2, 1, 4))
+        NTM(input_size=4, output_size=3, slots=16, kernels="torch")(torch.randn(2, 1, 4))
     assert trace.profiler is not None
     assert trace.profiler.kineto_results is not None
     roots = trace.profiler.kineto_results.experimental_event_tree()

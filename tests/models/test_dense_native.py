@@ -1,6 +1,7 @@
 """The native sequences of NTM, DAM and DNC against the step-by-step reference: outputs, states and all gradients."""
 
 import dataclasses
+import functools
 import warnings
 from typing import Any
 
@@ -72,14 +73,20 @@ def used_state(model: Any, batch: int, fill: str) -> Any:
         return model(torch.randn(3, batch, model.input_size, dtype=model.output.weight.dtype), model.initial_state(batch, fill=fill))[1]
 
 
-def run(model: Any, x: Tensor, start: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Outputs, with the states after a pass, and gradients of a loss over all of them that carry one, from a state that needs gradients."""
+def run(call: Any, x: Tensor, start: Any, model: Any = None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Outputs, with the states after a pass, and gradients of a loss over all of them that carry one, from a state that needs gradients.
+
+    Args:
+        call: the model, or what calls it.
+        model: the model that is called.
+    """
+    model = model or call
     state = start.map(lambda tensor: tensor.clone())
     leaves = {"x": x.clone().requires_grad_()}
     for part in (state.controller, state.memory):
         for name in tensors_of(state).keys() & vars(part).keys():
             leaves[name] = getattr(part, name).requires_grad_(not (isinstance(model, DAM) and name == "usage"))
-    y, after = model(leaves["x"], state)
+    y, after = call(leaves["x"], state)
     outputs = {"y": y, **tensors_of(after)}
     generator = torch.Generator().manual_seed(5)
     parts = [value * torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.dtype) for value in outputs.values()]
@@ -242,47 +249,60 @@ def test_native_kernels_do_what_is_said_or_refuse(name, monkeypatch):
         MODELS[name](**SIZES, kernels="fast")
     with pytest.raises(ValueError, match="kernels: expected auto or torch with compiled"):
         MODELS[name](**SIZES, kernels="native", compiled=True)
-    assert MODELS[name](**SIZES).backend == {"kernels": "torch"}
+    assert MODELS[name](**SIZES).backend == {"kernels": "native"}
+    for way, value in (("checkpoint", True), ("compiled", True), ("kernels", "torch")):  # `auto` is for what runs plainly
+        other = MODELS[name](**SIZES)
+        setattr(other, way, value)
+        assert (other.backend, other.fallback) == ({"kernels": "torch"}, None), way
+    half = MODELS[name](**SIZES).to(torch.bfloat16)
+    assert (half.backend, half.fallback) == ({"kernels": "torch"}, "native kernels compute in float32 or float64, not in bfloat16")
 
     own = type("Own", (MODELS[name],), {"access": lambda self, *arguments: MODELS[name].access(self, *arguments)})
     with pytest.raises(ValueError, match="kernels='native' cannot run this model: its method access is not"):
         own(**SIZES, kernels="native")(torch.randn(2, 1, 5))
+    assert own(**SIZES).backend == {"kernels": "torch"}
     model = MODELS[name](**SIZES, kernels="native")
     monkeypatch.setattr(dense_native, "why_not", lambda model: "no C++ compiler found")
     with pytest.warns(RuntimeWarning, match="kernels='native' runs as 'torch': no C"):
         assert model.backend["kernels"] == "torch"
-    assert model.fallback == "no C++ compiler found"
+    assert model.fallback == MODELS[name](**SIZES).fallback == "no C++ compiler found"
 
 
 @pytest.mark.usefixtures("poisoned")
-@pytest.mark.parametrize("steps", [1, 2, 10])
+@pytest.mark.parametrize(("steps", "batch", "lengths"), [(1, 2, None), (10, 2, None), (10, 3, [0, 10, 5]), (40, 16, None)])
 @pytest.mark.parametrize("name", MODELS)
-def test_checkpoints_change_no_output(name, steps):
-    """Gradients of weights are added up segment by segment, so in another order."""
-    fast, plain = pair(name)
-    segmented = MODELS[name](**SIZES, kernels="native", checkpoint=True).double()
+def test_checkpoints_change_no_bit(name, steps, batch, lengths):
+    """Of outputs and states, in short passes and long. Gradients of NTM and DNC are rounded otherwise where segments meet: there those of
+    a row's content as a write key of the next step has scored it are added one by one.
+    """
+    fast, plain = pair(name, torch.float32)
+    segmented = MODELS[name](**SIZES, kernels="native", checkpoint=True)
     segmented.load_state_dict(fast.state_dict())
-    start, x = used_state(plain, 2, "full"), torch.randn(steps, 2, fast.input_size, dtype=torch.float64)
-    (outputs, gradients), (wanted_outputs, wanted_gradients) = run(segmented, x, start), run(fast, x, start)
+    start, x = used_state(plain, batch, "empty"), torch.randn(steps, batch, fast.input_size)
+    passes = [run(functools.partial(model, lengths=lengths), x, start, model) for model in (segmented, fast)]
+    (outputs, gradients), (wanted_outputs, wanted_gradients) = passes
     for key, value in wanted_outputs.items():
         assert torch.equal(outputs[key], value), key
-    assert_equal(gradients, wanted_gradients, 1e-12)
+    if name == "dam" or steps == 1:
+        assert [key for key, value in wanted_gradients.items() if not torch.equal(gradients[key], value)] == []
+    assert_equal(gradients, wanted_gradients, 1e-5)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_checkpointed_pass_calls_forward_once_a_segment_and_once_more_in_backward(name, monkeypatch):
+def test_a_checkpointed_pass_calls_forward_once_a_segment_and_once_more_with_a_tape_in_backward(name, monkeypatch):
     entries = []
     called = dense_native.DensePass.call
 
     def noted(own, entry, *given):
-        entries.append(entry)
+        entries.append((entry, own.sizes["steps"], own.sizes["taped"]))
         called(own, entry, *given)
 
     monkeypatch.setattr(dense_native.DensePass, "call", noted)
     model = MODELS[name](**SIZES, kernels="native", checkpoint=True)
     model(torch.randn(10, 2, 5))[0].sum().backward()  # segments of 4, 4 and 2 steps
     forward, backward = f"mb_{name}_forward", f"mb_{name}_backward"
-    assert entries == [forward] * 3 + [forward, backward] * 3
+    again = [(entry, steps, 1) for steps in (2, 4, 4) for entry in (forward, backward)]
+    assert entries == [(forward, 4, 0), (forward, 4, 0), (forward, 2, 0), *again]
 
 
 @pytest.mark.parametrize("reentrant", [False, True])

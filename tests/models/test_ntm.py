@@ -1,4 +1,4 @@
-"""NTM: one step against plain loops, its variants against itself."""
+"""NTM in torch: one step against plain loops, its variants against itself."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import torch
 from mann_bench.models import NTM
 from tests.support.tape import saved_bytes
 
-SIZES: dict = {"input_size": 4, "output_size": 3, "hidden": 6, "slots": 7, "word_size": 5, "heads": 2}
+SIZES: dict = {"input_size": 4, "output_size": 3, "hidden": 6, "slots": 7, "word_size": 5, "heads": 2, "kernels": "torch"}
 
 
 def test_gradients_of_variants_equal_the_plain_model():
@@ -26,7 +26,7 @@ def test_gradients_of_variants_equal_the_plain_model():
 
 @pytest.mark.parametrize("write_heads", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_gradcheck(write_heads):
-    model = NTM(input_size=3, output_size=2, hidden=4, slots=5, word_size=3, heads=2, write_heads=write_heads).double()
+    model = NTM(input_size=3, output_size=2, hidden=4, slots=5, word_size=3, heads=2, write_heads=write_heads, kernels="torch").double()
     state = model.initial_state(2, fill="full")
     x = torch.randn(3, 2, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x, *_: model(x, state)[0], (x, *model.parameters()))
@@ -50,7 +50,7 @@ def test_learned_start_gets_a_gradient():
 
 
 def test_an_untouched_memory_is_kept_once_a_step():
-    model = NTM(input_size=4, output_size=3, slots=4096, heads=1)
+    model = NTM(input_size=4, output_size=3, slots=4096, heads=1, kernels="torch")
     with saved_bytes() as held:
         model(torch.randn(6, 1, 4))
     copies = sum(size for size in held.values() if size == 4096 * 32 * 4)

@@ -4,7 +4,7 @@ import pytest
 
 from mann_bench.reports.analysis.gains import gains
 from mann_bench.reports.scaling.analysis import analyse
-from mann_bench.reports.scaling.sentences import sentences
+from mann_bench.reports.scaling.sentences import headline, sentences
 from mann_bench.reports.scaling.tables import gain_table
 from tests.support.results import make_result
 
@@ -58,3 +58,17 @@ def test_the_verdict_begins_with_sparsity_alone_at_the_largest_size(frame_of, tm
         "Sparsity alone, both on native kernels: at N = 1k, sam native is 40x [39.2, 40.8] as fast as ntm native. Against ntm torch, "
         "step by step in torch, it is 200x [196, 204] as fast; 5x [4.9, 5.1] of this is the implementation of ntm."
     )
+
+
+@pytest.mark.parametrize(("dense", "mode", "said"), [("native", "train", True), ("torch", "train", False), ("native", "infer", False)])
+def test_the_first_sentence_says_where_the_paper_is_not_reached(frame_of, tmp_path, dense, mode, said):
+    """Against a native NTM, or what is faster than it, in training at the N of the claim."""
+    million, setting = 2**20, {"mode": mode, "batch": 8}
+    frame_of(
+        *(step("ntm", 900, dense, million, heads=heads, **setting) for heads in (1, 4)),
+        *(step("sam", ms, "native", million, heads=heads, index="lsh", **setting) for heads, ms in ((1, 1), (4, 0.5))),
+    )
+    first = headline(analyse([tmp_path])).partition(". ")[0]
+    assert first.startswith("At N = 1M the paper's 1,600x over the NTM is not reached: ") == said
+    if said:  # with four heads it is
+        assert first.endswith("is 900x [882, 918] as fast as ntm (training, batch 8, 10 steps, memory full, 1 head)")

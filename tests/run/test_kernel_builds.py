@@ -78,8 +78,13 @@ def test_each_checkout_builds_its_own_before_the_first_case(events, tmp_path):
 
 def test_checkouts_build_no_kernels_that_no_case_can_use(events, tmp_path):
     side = Side("main", Code(Path("a")))
-    build_kernels_of(side, [make_result("lstm").case, make_result("ntm").case, make_result("sam", kernels="torch").case])
+    of_torch = [make_result(model, kernels="torch").case for model in ("ntm", "sam")]
+    other_ways = [make_result("ntm", variant=variant).case for variant in ("checkpointed", "compiled")]
+    build_kernels_of(side, [make_result("lstm").case, *of_torch, *other_ways, make_result("dam", device="cuda").case])
     assert events == []
+    build_kernels_of(side, [make_result("dnc").case, make_result("ntm", variant="native-checkpointed").case])
+    assert events == [(Path("a"), "prepare", "ntm", "float32"), (Path("a"), "quit")]
+    events.clear()
     for model in ("op:sparse_read", "index:query", "sdnc", "own:Model"):
         build_kernels_of(side, [make_result(model).case])
         assert events.pop() == (Path("a"), "quit")
@@ -87,7 +92,10 @@ def test_checkouts_build_no_kernels_that_no_case_can_use(events, tmp_path):
 
 
 def test_for_models_of_the_users_this_process_builds(events):
-    build_kernels_of(Side("main", SAME_CODE), [make_result("ntm").case])
+    build_kernels_of(Side("main", SAME_CODE), [make_result("lstm").case])
     assert events == []
+    build_kernels_of(Side("main", SAME_CODE), [make_result("ntm").case])
+    assert ["-DMB_DENSE" in event for event in events] == [True]
+    events.clear()
     build_kernels_of(Side("main", SAME_CODE), [make_result("own:Model", slots=slots).case for slots in (4, 8)])
     assert ["-shared" in event for event in events] == [True]

@@ -19,7 +19,7 @@ CHECK = Check(compared_with="kernels=torch, index=exact", max_rel_err=float("inf
     ("reply", "keys"),
     [
         (Started(), []),
-        (PREPARED, ["ran", "check", "reason", "recall", "memory", "first_ms", "warmup_ms", "warnings"]),
+        (PREPARED, ["ran", "check", "reason", "recall", "memory", "floor", "first_ms", "warmup_ms", "warnings"]),
         (Round(passes=[PassTime(1.5, None, 0.5)]), ["passes", "sensors", "warnings"]),
         (Failure(status="oom", reason="full"), ["status", "reason"]),
         (Failure(status="unverified", reason="differs", check=CHECK), ["status", "reason", "check"]),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mann_bench.data.result import Measured
+from mann_bench.data.result import Floor, Measured
 from mann_bench.data.suite import Budget
 from mann_bench.measure.advice import advise
 from mann_bench.measure.device import PassTime
@@ -182,3 +182,32 @@ def test_a_result_warns_of_shared_processors(monkeypatch):
     [result] = run("ntm", rounds=1)
     assert "another mann-bench used processor 7 at the same time" in advise(result)[0]
     assert CALLS[-1] == "released"
+
+
+class CopyingWorker(DriftingWorker):
+    """A worker of a dense model. The first round of copies has no room; `lstm` is of an older commit, which knows of no floor."""
+
+    cache_bytes = 2**25
+
+    def ask(self, command, timeout_s, kind):
+        if command["do"] == "copy":
+            CALLS.append(f"copy {command['size_bytes']}")
+            return kind(rates=[1e10, 3e10, 2e10] if self.rounds > 1 else [])
+        reply = super().ask(command, timeout_s, kind)
+        if command["do"] == "prepare" and self.model != "lstm":
+            return reply.model_copy(update={"floor": Floor(step_bytes=1e8, matrix_bytes=2**27, cache_bytes=self.cache_bytes)})
+        return reply
+
+
+def test_memory_is_copied_in_turn_with_passes_where_the_floor_holds(monkeypatch):
+    monkeypatch.setattr("mann_bench.run.runner.WorkerProcess", CopyingWorker)
+    ntm, lstm = run("ntm", "lstm", rounds=2)
+    assert CALLS == ["ntm", "copy 134217728", "lstm", "lstm", "ntm", "copy 134217728"]
+    assert (ntm.floor.copy_bytes_per_s, lstm.floor) == (2e10, None)
+    assert ntm.floor_share == pytest.approx(1e8 / 2e10 / (ntm.time.step_ms.median / 1e3))
+    monkeypatch.setattr(CopyingWorker, "cache_bytes", 2**27)
+    CALLS.clear()
+    (ntm,) = run("ntm", rounds=2)
+    assert CALLS == ["ntm", "ntm"]
+    assert ntm.floor.fits_cache
+    assert (ntm.floor.copy_bytes_per_s, ntm.floor_share) == (None, None)

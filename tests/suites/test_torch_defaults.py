@@ -38,8 +38,8 @@ CHANGED = {"device": {"device": "meta"}, "dtype": {"dtype": torch.float64}}  # a
 changed = pytest.mark.parametrize("defaults", CHANGED.values(), ids=CHANGED)
 
 
-def kernels_of(uses_index: bool) -> tuple[str, ...]:
-    return ("torch", "native") if uses_index else ("auto",)
+def kernels_of(native: bool) -> tuple[str, ...]:
+    return ("torch", "native") if native else ("auto",)
 
 
 def assert_same(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
@@ -52,7 +52,7 @@ def assert_same(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 @changed
 @pytest.mark.parametrize(
-    ("name", "kernels"), [(name, kernels) for name, entry in BUILT_INS.items() for kernels in kernels_of(entry.uses_index)]
+    ("name", "kernels"), [(name, kernels) for name, entry in BUILT_INS.items() for kernels in kernels_of(bool(entry.native))]
 )
 def test_models(name, kernels, defaults):
     """Parameters lie where torch's defaults say, as of every module; a state lies where the parameters lie."""
@@ -78,7 +78,7 @@ def workload_cases() -> Iterator[Any]:
     for kind, target in KINDS.items():
         for name in import_target(kind, target).names():
             for index in INDEXES if kind == "index" else ("exact",):
-                for kernels in kernels_of(uses_index=kind == "op" or find_index(index).in_sequence):
+                for kernels in kernels_of(native=kind == "op" or find_index(index).in_sequence):
                     yield pytest.param(
                         Case(**SIZES, model=f"{kind}:{name}", index=index, kernels=kernels), id=f"{kind}-{name}-{index}-{kernels}"
                     )

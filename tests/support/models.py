@@ -11,9 +11,9 @@ SIZES: dict[str, Any] = {"input_size": 4, "output_size": 3, "hidden": 5}
 MEMORY: dict[str, Any] = {**SIZES, "word_size": 4, "heads": 2, "slots": 7}
 MODELS = {
     "lstm": (LSTM, SIZES),
-    "ntm": (NTM, MEMORY),
-    "dam": (DAM, MEMORY),
-    "dnc": (DNC, MEMORY),
+    "ntm": (NTM, {**MEMORY, "kernels": "torch"}),
+    "dam": (DAM, {**MEMORY, "kernels": "torch"}),
+    "dnc": (DNC, {**MEMORY, "kernels": "torch"}),
     "ntm-native": (NTM, {**MEMORY, "kernels": "native"}),
     "dam-native": (DAM, {**MEMORY, "kernels": "native"}),
     "dnc-native": (DNC, {**MEMORY, "kernels": "native"}),
