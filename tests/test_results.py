@@ -38,7 +38,7 @@ def test_a_wrong_number_is_replaced_and_a_right_one_keeps_its_line_breaks():
 
 def test_minutes_are_measured_by_a_command_and_rounded_up():
     times = iter([0.0, 601.0, 700.0, 1000.0])
-    made = []
+    made: list[str] = []
     measured = minutes.measure(made.append, lambda: next(times))
     assert made == ["test", "regress"]
     assert measured["minutes"] == {"test": 11, "regress": 5}

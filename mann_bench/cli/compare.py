@@ -79,10 +79,10 @@ def compare(
     else:
         if models := models_text(comparison.cases):
             print(visible(models))
-        rows = [table_row(case, smallest_change) for case in comparison.cases]
-        changed = [f"{name}: {memory}" for name, *_, memory in rows if len(memory) > len("changed")]
-        rows = [(*row, memory if len(memory) <= len("changed") else "changed") for *row, memory in rows]
-        print_rows(wide_console(), HEADS, rows, spare=("p",))
+        texts = [table_row(case, smallest_change) for case in comparison.cases]
+        changed = [f"{name}: {memory}" for name, *_, memory in texts if len(memory) > len("changed")]
+        texts = [(*text, memory if len(memory) <= len("changed") else "changed") for *text, memory in texts]
+        print_rows(wide_console(), HEADS, texts, spare=("p",))
         for sentence in changed:
             print(visible(sentence))
         print(summary(comparison.cases, smallest_change))

@@ -154,7 +154,7 @@ def faded(chosen: "altair.Parameter", shown: float, otherwise: float) -> "altair
     """Return an opacity of what is chosen, and one of all else."""
     import altair
 
-    both: dict[str, Any] = altair.condition(chosen, altair.value(shown), altair.value(otherwise))
+    both: Any = altair.condition(chosen, altair.value(shown), altair.value(otherwise))
     return altair.OpacityValue(**both)
 
 

@@ -75,6 +75,7 @@ def make_chart(
     content = {
         "specification": _specification(curves, colors, measured),
         "axes": AXES,
+        "curves": curves,
         "quantities": {
             key: {"title": quantity.title, "axis": quantity.axis, "bytes": quantity.is_bytes} for key, quantity in quantities.items()
         },

@@ -1,6 +1,6 @@
 """How long `make test` and `make regress` take: measured by `make minutes`, kept in `docs/results/minutes.json`, shown by `make numbers`.
 
-Measure on a quiet machine, once all is installed and the kernels are built. `make bench` and `make paper` leave runs, which tell their time.
+Measure on a quiet machine, once all is installed and the kernels are built. What `make bench` and `make paper` take, their runs tell.
 """
 
 import json
