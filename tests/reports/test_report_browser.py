@@ -40,7 +40,8 @@ const rows = () => [...document.querySelectorAll("tr[id^=case-]")].filter(row =>
   const marks = () => document.querySelectorAll("#chart-left .role-mark path[d]").length;
   const svg = document.querySelector("#chart-left svg"), before = marks();
   await choose("baseline", "sam");
-  say("REFILLED", [svg === document.querySelector("#chart-left svg"), marks() - before, document.querySelector("#chart-left .role-title-text text").textContent]);
+  const title = document.querySelector("#chart-left .role-title-text text").textContent;
+  say("REFILLED", [svg === document.querySelector("#chart-left svg"), marks() - before, title]);
   await choose("baseline", "");
   const ticks = [...document.querySelectorAll("#chart-right .role-axis-label text")].filter(tick => tick.textContent.endsWith("B"));
   say("TICKS", [ticks.length, new Set(ticks.map(tick => tick.getAttribute("transform"))).size]);
