@@ -46,7 +46,7 @@ def test_minutes_are_measured_by_a_command_and_rounded_up():
         minutes.sentence({**measured, "cpu": "AMD EPYC", "threads": 2})
         == "`make test` takes 11 and `make regress` 5, on 2 threads of AMD EPYC"
     )
-    assert "at most" in minutes.sentence(None)
+    assert "up to" in minutes.sentence(None)
     assert minutes.target_minutes() in (ROOT / "README.md").read_text()
 
 

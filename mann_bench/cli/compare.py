@@ -18,11 +18,10 @@ from mann_bench.data.errors import UsageError
 from mann_bench.data.suite import Suite
 from mann_bench.data.text import shortened, visible
 
-HEADS = ("case", "A ms", "B ms", "B/A", "95% interval", "p", "verdict", "memory")  # times are those of a step
-
-
 if TYPE_CHECKING:
     from mann_bench.run.sides import Side
+
+HEADS = ("case", "A ms", "B ms", "B/A", "95% interval", "p", "verdict", "memory")  # times are those of a step
 
 
 def compare(

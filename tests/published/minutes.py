@@ -36,9 +36,9 @@ def measure(make: Callable[[str], None] = call, clock: Callable[[], float] = tim
 
 
 def sentence(measured: Mapping[str, object] | None) -> str:
-    """What the README says; without a measurement a limit that holds on any machine of two cores."""
+    """What the README says; without a measurement a rounded estimate for two cores."""
     if measured is None:
-        return "`make test` and `make regress` take a quarter of an hour at most"
+        return "`make test` and `make regress` take up to a quarter of an hour each"
     minutes = measured["minutes"]
     assert isinstance(minutes, dict)
     test, regress, machine = minutes["test"], minutes["regress"], f"{measured['threads']} threads of {measured['cpu']}"
