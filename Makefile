@@ -10,7 +10,7 @@ SITE ?= site
 BASE ?= HEAD~1
 CXX_FILES = $(shell find kernels/csrc tests -name "*.h" -o -name "*.cpp" -o -name "*.cu")
 
-.PHONY: help setup cluster-test bench paper results pages check-pages numbers site regress gpu gpu-bundle test test-all lint format docs clean
+.PHONY: help setup cluster-test bench paper results pages check-pages numbers minutes site regress gpu gpu-bundle test test-all lint format docs clean
 
 help:
 	@echo "make bench   quick sweep of all models, then the HTML report"
@@ -18,6 +18,7 @@ help:
 	@echo "make results both of these into docs/results, MACHINE=amd-epyc-2-threads"
 	@echo "make pages   the Markdown and PNG of all runs in docs/results anew, and what make numbers writes"
 	@echo "make numbers the numbers in README.md and docs/, the tables of keys in docs/suites.md, and the schemas of suites and studies"
+	@echo "make minutes how long make test and make regress take here, for the README; on a quiet machine"
 	@echo "make check-pages  whether the Markdown of all runs is what the code makes of the data"
 	@echo "make site    the pages of all runs in docs/results, with an index, into site/ (SITE=folder)"
 	@echo "make regress the last two commits against each other; fails on a regression"
@@ -78,6 +79,11 @@ check-pages: setup
 numbers: setup
 	@$(BIN)/python -m tests.published.formats
 	@$(BIN)/python -m tests.published.numbers
+
+# On a quiet machine; the README then says how long they take.
+minutes: setup
+	@$(BIN)/python -m tests.published.minutes
+	@$(MAKE) numbers
 
 site: setup
 	@$(BIN)/mann-bench site docs/results --out $(SITE) $(if $(wildcard .asv/results/benchmarks.json),--history .asv/results)

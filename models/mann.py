@@ -209,8 +209,10 @@ class MANN(nn.Module, ABC, Generic[M]):
         return prediction
 
     def state_bytes(self, batch: int) -> int:
-        """Compute the bytes of `initial_state(batch)` on fake tensors: nothing is allocated."""
-        with FakeTensorMode(allow_non_fake_inputs=True):
+        """Compute the bytes of `initial_state(batch)` on tensors without data: nothing is allocated."""
+        if self.output.weight.is_meta:
+            return self.initial_state(batch).size_bytes
+        with FakeTensorMode(allow_non_fake_inputs=True):  # its first use loads torch's compiler, which takes longer than torch
             return self.initial_state(batch).size_bytes
 
     def controller_tape_bytes(self, batch: int) -> int:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mann_bench.measure.profile import Profile
 
 TIMING, LEARNED = Link("Time and memory", "report.html"), Link("Learning", "learning.html")
-CLAIMS, PROFILED = Link("The paper's claims", "claims.html"), Link("Profiles", "profile.html")
+CLAIMS, PROFILED = Link("Claims as charts", "claims.html"), Link("Profiles", "profile.html")
 
 
 def write_reports(runs: Sequence[Path], out: Path, baseline: str = "", x: str = "", files: PlotFiles = NO_FILES) -> list[Path]:

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from tests.published import minutes
 from tests.published.numbers import MARKED, NUMBERS, PAGES, ROOT, computed, filled
 from tests.published.pages import differences
 from tests.published.results import RESULTS, curve, reached, times_as_many
@@ -33,6 +34,20 @@ def test_a_wrong_number_is_replaced_and_a_right_one_keeps_its_line_breaks():
     right = f"a <!-- data: ntm-rate -->{computed('ntm-rate').replace(' ', chr(10))}<!-- end --> b"
     assert filled(right) == right
     assert filled("a <!-- data: ntm-rate -->1 B\na slot<!-- end --> b") == f"a <!-- data: ntm-rate -->{computed('ntm-rate')}<!-- end --> b"
+
+
+def test_minutes_are_measured_by_a_command_and_rounded_up():
+    times = iter([0.0, 601.0, 700.0, 1000.0])
+    made: list[str] = []
+    measured = minutes.measure(made.append, lambda: next(times))
+    assert made == ["test", "regress"]
+    assert measured["minutes"] == {"test": 11, "regress": 5}
+    assert (
+        minutes.sentence({**measured, "cpu": "AMD EPYC", "threads": 2})
+        == "`make test` takes 11 and `make regress` 5, on 2 threads of AMD EPYC"
+    )
+    assert "up to" in minutes.sentence(None)
+    assert minutes.target_minutes() in (ROOT / "README.md").read_text()
 
 
 def test_a_page_that_is_not_what_the_code_makes_is_found(tmp_path):

@@ -4,14 +4,15 @@ import contextlib
 import json
 import shlex
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from mann_bench.cli.console import tell, wide_console, writing_to
 from mann_bench.cli.options import UNCHANGED, AsJson, SuiteOptions, new_folder, split_names
+from mann_bench.cli.tables import print_rows
 from mann_bench.data.case import Case, stable_id
 from mann_bench.data.errors import UsageError
 from mann_bench.data.suite import Suite
@@ -19,6 +20,8 @@ from mann_bench.data.text import shortened, visible
 
 if TYPE_CHECKING:
     from mann_bench.run.sides import Side
+
+HEADS = ("case", "A ms", "B ms", "B/A", "95% interval", "p", "verdict", "memory")  # times are those of a step
 
 
 def compare(
@@ -73,12 +76,14 @@ def compare(
         rows = [to_json(case, smallest_change) for case in comparison.cases]
         print(json.dumps({"a": str(folders[0]), "b": str(folders[1]), "warnings": comparison.warnings, "cases": rows, "failed": broken}))
     else:
-        table = Table("case", "A ms/step", "B ms/step", "B/A", "95% interval", "p", "verdict", "memory")
-        for case in comparison.cases:
-            table.add_row(*table_row(case, smallest_change))
         if models := models_text(comparison.cases):
             print(visible(models))
-        wide_console().print(table)
+        texts = [table_row(case, smallest_change) for case in comparison.cases]
+        changed = [f"{name}: {memory}" for name, *_, memory in texts if len(memory) > len("changed")]
+        texts = [(*text, memory if len(memory) <= len("changed") else "changed") for *text, memory in texts]
+        print_rows(wide_console(), HEADS, texts, spare=("p",))
+        for sentence in changed:
+            print(visible(sentence))
         print(summary(comparison.cases, smallest_change))
         if measures:
             print("results: " + shlex.join(map(str, folders)))
@@ -94,7 +99,6 @@ def _run_both(
 ) -> tuple[Path, Path]:
     """Run a suite on both sides, in turn; return the two run folders."""
     from mann_bench.reports.compare.comparison import known_well
-    from mann_bench.run.in_turn import run_in_turn
     from mann_bench.run.own_models import own_names
     from mann_bench.run.sides import checked_out, refuse_what_cannot_be_compared
 
@@ -110,7 +114,10 @@ def _run_both(
         cases_of_both = suites[0].cases, suites[1].cases
         if sides[0].is_own and (own := own_names([case.model for cases in cases_of_both for case in cases])):
             tell(f"looking at {', '.join(own)} on both sides")
-        refuse_what_cannot_be_compared(sides, cases_of_both)
+        # what runs the cases takes seconds to import, and so do models of the user's in a process of their own
+        refuse_what_cannot_be_compared(sides, cases_of_both, meanwhile=lambda: import_module("mann_bench.run.in_turn"))
+        from mann_bench.run.in_turn import run_in_turn
+
         folder = out or new_folder("compare")
         with writing_to(folder):
             return run_in_turn(suites, sides, folder, processes, lambda a, b: known_well(a, b, smallest_change), tell)

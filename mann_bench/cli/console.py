@@ -1,6 +1,7 @@
 """Printing of the commands, and the end of a run that was stopped."""
 
 import json
+import os
 import shlex
 import sys
 import warnings
@@ -43,8 +44,9 @@ def tell(text: str) -> None:
 
 
 def wide_console() -> Console:
-    """Return a console for standard output; if piped, it is wide enough that no column is cut."""
-    return PlainConsole(width=None if sys.stdout.isatty() else 200)
+    """Return a console for standard output, as wide as the terminal or COLUMNS; else, if piped, wide enough that no column is cut."""
+    known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return PlainConsole(width=None if known else 200)
 
 
 @contextmanager

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from mann_bench.cli.console import console, wide_console, writing_to
 from mann_bench.cli.options import AsJson, Device, Mode, ModelOptions, Seed, Threads, new_folder, one_case, with_options
+from mann_bench.cli.tables import print_rows
 from mann_bench.data.fields import Json
 from mann_bench.data.suite import Budget
 from mann_bench.data.units import format_bytes, format_duration, parse_size, round_slots
@@ -44,10 +44,7 @@ def largest(
     if as_json:
         print(json.dumps(rows))
     else:
-        table = Table(*rows[0])
-        for row in rows:
-            table.add_row(*(_text(name, value) for name, value in row.items()))
-        wide_console().print(table)
+        print_rows(wide_console(), [*rows[0]], [[_text(name, value) for name, value in row.items()] for row in rows])
         for row in rows:
             if not row["measured N"]:
                 print(f"{row['model']} {row['mode']}: nothing fits into {format_bytes(budget.memory)} and {format_duration(seconds)}")

@@ -5,15 +5,15 @@ from typing import Annotated
 
 import typer
 from rich.padding import Padding
-from rich.table import Table
 
 from mann_bench.cli.console import wide_console
 from mann_bench.cli.listings import LISTINGS, Row
 from mann_bench.cli.options import AsJson
+from mann_bench.cli.tables import print_rows
 from mann_bench.data.errors import UsageError
 from mann_bench.data.registry import did_you_mean
 
-IN_BLOCKS = ("models", "options", "tasks", "studies")  # have too many facts for a table
+IN_BLOCKS = ("models", "tasks", "studies")  # have too many facts for a table
 
 
 def list_(
@@ -26,13 +26,12 @@ def list_(
     rows = LISTINGS[what]()
     if as_json:
         print(json.dumps(rows))
+    elif what == "options":
+        print_options(rows)
     elif what in IN_BLOCKS:
         print_blocks(rows)
     else:
-        table = Table(*rows[0])
-        for row in rows:
-            table.add_row(*map(_text, row.values()))
-        wide_console().print(table)
+        print_rows(wide_console(), [*rows[0]], [[*map(_text, row.values())] for row in rows])
 
 
 def print_blocks(rows: list[Row]) -> None:
@@ -44,6 +43,18 @@ def print_blocks(rows: list[Row]) -> None:
         for head, text in facts:
             if text:
                 output.print(Padding(f"{head}: {text}", (0, 0, 0, 4)))
+
+
+def print_options(rows: list[Row]) -> None:
+    """Print each option as `name=default` and, indented, what it is; one that several models have with one meaning once."""
+    models: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        model, _, option = _text(row["name"]).rpartition(".")
+        models.setdefault((option, *(_text(row[fact]) for fact in ("default", "expects", "what"))), []).append(model)
+    output = wide_console()
+    for (option, default, expects, what), names in sorted(models.items()):
+        output.print(f"{option}={default} of {', '.join(names)}: {expects}" if expects else option)
+        output.print(Padding(what, (0, 0, 0, 4)))
 
 
 def _text(value: str | int | list[str]) -> str:

@@ -3,13 +3,14 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Annotated, NamedTuple
 
 import typer
-from rich.table import Table
 
 from mann_bench.cli.console import tell, wide_console
 from mann_bench.cli.options import AsJson, SuiteName, SuiteOptions
+from mann_bench.cli.tables import print_rows
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
 from mann_bench.data.labels import FIELDS, LETTERS
@@ -139,27 +140,23 @@ def print_table(outlooks: Sequence[Outlook]) -> None:
         predicted = format_bytes(outlook.size_bytes) if outlook.size_bytes is not None else "unknown"
         values = [str(getattr(case, name)) for name in varying]
         rows.append([case.name, format_slots(case.slots), *values, predicted, outlook.remark or format_duration(round(outlook.seconds))])
-    gap = 2 if sum(max(map(len, column)) + 2 for column in zip(*rows, strict=True)) <= output.width else 1
-    table = Table(*rows[0], box=None, padding=(0, gap, 0, 0))  # no lines: 80 columns hold nine fields
-    for row in rows[1:]:
-        table.add_row(*row)
-    output.print(table)
+    print_rows(output, rows[0], rows[1:])
 
 
 def look_ahead(cases: Sequence[Case], budget: Budget) -> list[Outlook]:
     """What is known of each case."""
+    from mann_bench.run.own_models import options_of, why_not_made
+
+    not_made = why_not_made(options_of(cases), meanwhile=lambda: import_module("mann_bench.run.runner"))
     from mann_bench.measure.graph import why_no_graph
     from mann_bench.measure.predict import predict, why_unbuildable
-    from mann_bench.run.own_models import options_of, why_not_made
     from mann_bench.run.runner import why_unavailable
 
-    made = {case.model: why_unbuildable(case) for case in cases}
-    not_made = why_not_made(options_of(case for case in cases if made[case.model] is None))
     outlooks = []
     for case in cases:
         prediction = predict(case, budget)
         size_bytes = prediction.total_bytes
-        problem = not_made.get(case.model) or (why_unbuildable(case) if size_bytes is None else None)
+        problem = (why_unbuildable(case) if size_bytes is None else None) or not_made.get(case.model)
         unavailable = why_no_graph(case) or why_unavailable(case.device, case.variant, case.index)
         over_budget = size_bytes is not None and case.device == "cpu" and size_bytes > budget.memory
         seconds = 0.0 if problem or unavailable or over_budget else prediction.seconds

@@ -1,7 +1,7 @@
 """`mann-bench profile`: time and memory of a case by step, phase and cause; of several models on one page."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from mann_bench.data.errors import UsageError
 from mann_bench.data.registry import GRAPH
 from mann_bench.data.text import shortened, visible
 from mann_bench.data.units import parse_size
+
+if TYPE_CHECKING:
+    from mann_bench.measure.profile import Profile
 
 
 def profile(
@@ -37,9 +40,6 @@ def profile(
     as_json: AsJson = False,
 ) -> None:
     """Take cases apart: time and memory of every step and phase, forward and backward, and whose bytes their peaks are."""
-    from mann_bench.measure.profile import Profile
-    from mann_bench.reports.profile.page import sentences, write_profile_page, write_profiles_page
-    from mann_bench.reports.profile.profiles import named
     from mann_bench.run.profiling import profile_in_worker
     from mann_bench.run.replies import Failure
 
@@ -67,6 +67,9 @@ def profile(
                 done.append(found)
         if not done:
             raise typer.Exit(1)
+        from mann_bench.reports.profile.page import sentences, write_profile_page, write_profiles_page
+        from mann_bench.reports.profile.profiles import named
+
         page = write_profile_page(done[0], folder) if len(cases) == 1 else write_profiles_page(named(done), folder, failures=failures)
     if as_json:
         texts = [found.model_dump_json(by_alias=True) for found in done]

@@ -1,5 +1,6 @@
 """`mann-bench run`: measure a suite."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,7 +47,7 @@ def run(
     own = [] if resume else own_names([case.model for case in cases.cases])  # a run that goes on was looked at when it began
     if own:
         tell(f"looking at {', '.join(own)}")
-        if problems := why_not_made(options_of(cases.cases)):
+        if problems := why_not_made(options_of(cases.cases), meanwhile=lambda: import_module("mann_bench.run.session")):
             raise UsageError("; ".join(problems.values()))
     from mann_bench.run.division import part_of
     from mann_bench.run.session import open_run, run_and_store

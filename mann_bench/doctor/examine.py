@@ -2,7 +2,10 @@
 
 import importlib
 import time
+import warnings
 from typing import NamedTuple
+
+import torch
 
 from mann_bench.data.conditions import Gpu
 from mann_bench.data.units import format_bytes
@@ -10,7 +13,11 @@ from mann_bench.kernels.index import find_index
 from mann_bench.kernels.native import build, driver
 from mann_bench.kernels.native import cubin as cuda
 from mann_bench.kernels.native.build import BuildError
+from mann_bench.kernels.native.layout import Build
+from mann_bench.kernels.sequence import cluster
 from mann_bench.machine import environment
+
+SIZES = {"hidden": 100, "width": 32, "heads": 4, "interface_size": 268}  # of SAM in the paper, from which the room of a cluster follows
 
 
 class Finding(NamedTuple):
@@ -42,7 +49,7 @@ def examine() -> list[Finding]:
         findings.append(Finding("c++ compiler", "ok", facts["compiler"]))
     else:
         findings.append(Finding("c++ compiler", "missing", "install g++ or clang++ (or set CXX); without one only kernels=torch runs"))
-    findings += [_native_kernels(), _cuda_compiler(), _cuda_kernels(), _faiss(), _faiss_gpu()]
+    findings += [_native_kernels(), _cuda_compiler(), _cuda_kernels(), _clusters(), _faiss(), _faiss_gpu()]
     return findings
 
 
@@ -84,6 +91,25 @@ def _cuda_compiler() -> Finding:
 def _cuda_kernels() -> Finding:
     reason = driver.why_not()
     return Finding("cuda kernels", "missing", reason) if reason else Finding("cuda kernels", "ok", "built for this GPU")
+
+
+def _clusters() -> Finding:
+    """Whether clusters of blocks step the sparse models of the paper's size on the GPU, and what the environment asks for."""
+    part, blocks = "gpu clusters", f"{cuda.CLUSTER_BLOCKS} blocks of a GPU for each element of a batch"
+    try:
+        asked = cluster.asked()
+    except ValueError as error:
+        return Finding(part, "note", str(error))
+    if asked in cluster.ONE_BLOCK:
+        return Finding(part, "note", f"{cluster.VARIABLE}={asked}: one block of a GPU for each element of a batch")
+    if reason := driver.why_not():
+        return Finding(part, "missing", reason)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the finding says the same
+        found = cluster.room(Build(), SIZES, torch.device("cuda", 0))
+    if found.reason is not None:
+        return Finding(part, "missing" if found.is_fault else "note", f"one block of a GPU for each element of a batch: {found.reason}")
+    return Finding(part, "ok", f"{blocks} of SAM, up to {found.elements} elements" + (f"; {cluster.VARIABLE}={asked}" if asked else ""))
 
 
 def _faiss() -> Finding:

@@ -1,11 +1,11 @@
 """Whether models of the user's can be imported and made, asked of a process of its own before a sweep meets it at every size.
 
-This process imports no code of the user's.
+This process imports no code of the user's. Its own imports, torch's above all, go on while the other process does the same.
 """
 
 import os
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from pydantic import Field
 
@@ -43,17 +43,26 @@ def options_of(cases: Iterable[Configured]) -> dict[str, list[Options]]:
     return {model: [*options] for model, options in found.items()}
 
 
-def why_not_made(options: Mapping[str, Sequence[Options]], seconds: float = IMPORT_S) -> dict[str, str]:
+def nothing() -> None:
+    """Do nothing meanwhile."""
+
+
+def why_not_made(
+    options: Mapping[str, Sequence[Options]], seconds: float = IMPORT_S, meanwhile: Callable[[], object] = nothing
+) -> dict[str, str]:
     """Why models cannot be imported or made, by name. Without models of the user's no process is started.
 
     Args:
         options: those that each model is to be made with.
+        meanwhile: what this process does while the other one starts, as imports that it needs later; not called without one.
 
     Raises:
         UsageError: a model has not an option that it is given, or not with such a value.
     """
     names = own_names(options)
-    reply = look_at({name: options[name] for name in names}, SAME_CODE, seconds) if names else Looked()
+    if not names:
+        return {}
+    [reply] = look_at([({name: options[name] for name in names}, SAME_CODE)], seconds, meanwhile)
     if isinstance(reply, Failure):
         return {}
     if reply.refused:
@@ -63,21 +72,34 @@ def why_not_made(options: Mapping[str, Sequence[Options]], seconds: float = IMPO
     return dict(reply.problems)
 
 
-def look_at(options: Mapping[str, Sequence[Options]], code: Code, seconds: float) -> Looked | Failure:
-    """Import models of the user's in a worker that runs `code`, and look at their arguments.
+def look_at(
+    looks: Sequence[tuple[Mapping[str, Sequence[Options]], Code]], seconds: float, meanwhile: Callable[[], object] = nothing
+) -> list[Looked | Failure]:
+    """Import models of the user's in workers, and look at their arguments.
 
     Args:
-        options: those that each model is to be made with.
+        looks: for each worker the options that models are to be made with, by name, and the code that it runs. All start side by side.
+        seconds: that a worker may take once it has started.
+        meanwhile: what this process does while they start.
     """
-    worker = WorkerProcess(1, code)
+    workers: list[WorkerProcess] = []
     try:
-        started = worker.wait_until_started()
-        if isinstance(started, Failure):
-            return started
-        models: dict[str, Json] = {name: [dict(point) for point in points] for name, points in options.items()}
-        return worker.ask({"do": "look", "models": models}, seconds, Looked)
+        for _, code in looks:
+            workers.append(WorkerProcess(1, code))
+        meanwhile()
+        return [_look(worker, options, seconds) for worker, (options, _) in zip(workers, looks, strict=True)]
     finally:
-        worker.quit()
+        for worker in workers:
+            worker.quit()
+
+
+def _look(worker: WorkerProcess, options: Mapping[str, Sequence[Options]], seconds: float) -> Looked | Failure:
+    """What a worker finds."""
+    started = worker.wait_until_started()
+    if isinstance(started, Failure):
+        return started
+    models: dict[str, Json] = {name: [dict(point) for point in points] for name, points in options.items()}
+    return worker.ask({"do": "look", "models": models}, seconds, Looked)
 
 
 def files_of_modules(names: Collection[str]) -> dict[str, str]:

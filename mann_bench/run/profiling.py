@@ -1,24 +1,20 @@
-"""Profile one case in a process of its own and store the profile."""
+"""Profile one case in a process of its own and store the profile. This process imports torch while the other one does."""
 
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mann_bench.data.case import Case
 from mann_bench.data.files import write_atomically
-from mann_bench.measure.profile import Profile, StepPoint
 from mann_bench.run.process import WorkerProcess
-from mann_bench.run.replies import Failure, Reply
-from mann_bench.run.runner import build_kernels, needed_builds
+from mann_bench.run.replies import Failure
+
+if TYPE_CHECKING:
+    from mann_bench.measure.profile import Profile, StepPoint
 
 
-class Profiled(Reply):
-    """A case is profiled."""
-
-    profile: Profile
-
-
-def profile_in_worker(case: Case, folder: Path, memory_bytes: int, seconds: float) -> Profile | Failure:
+def profile_in_worker(case: Case, folder: Path, memory_bytes: int, seconds: float) -> "Profile | Failure":
     """Profile a case in a process of its own and write profile.json, steps.csv and phases.csv.
 
     Args:
@@ -27,9 +23,12 @@ def profile_in_worker(case: Case, folder: Path, memory_bytes: int, seconds: floa
         seconds: what it may take.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    build_kernels(needed_builds([case]))
     worker = WorkerProcess(case.threads)
     try:
+        from mann_bench.run.profiled import Profiled
+        from mann_bench.run.runner import build_kernels, needed_builds
+
+        build_kernels(needed_builds([case]))
         started = worker.wait_until_started()
         if isinstance(started, Failure):
             return started
@@ -46,7 +45,7 @@ def profile_in_worker(case: Case, folder: Path, memory_bytes: int, seconds: floa
     return profile
 
 
-def _held_columns(point: StepPoint) -> dict[str, int]:
+def _held_columns(point: "StepPoint") -> dict[str, int]:
     return {f"{cause}_bytes": size_bytes for cause, size_bytes in point.held.items()}
 
 

@@ -9,16 +9,15 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
-from mann_bench.data.options import Options
 from mann_bench.data.registry import find_model
 from mann_bench.machine.git import GitError, git_commit, run_git, why_unknown
-from mann_bench.run.own_models import look_at, options_of, own_names
+from mann_bench.run.own_models import Looked, look_at, nothing, options_of, own_names
 from mann_bench.run.process import SAME_CODE, Code
 from mann_bench.run.replies import Failure
 
@@ -108,11 +107,14 @@ def checked_out(name: str) -> Iterator[Side]:
                 run_git(root, "worktree", "remove", "--force", str(path))
 
 
-def refuse_what_cannot_be_compared(sides: tuple[Side, Side], cases: tuple[Sequence[Case], Sequence[Case]]) -> None:
+def refuse_what_cannot_be_compared(
+    sides: tuple[Side, Side], cases: tuple[Sequence[Case], Sequence[Case]], meanwhile: Callable[[], object] = nothing
+) -> None:
     """UsageError unless both sides are of one kind, their own models can be made, and each is that side's.
 
     Args:
         cases: that each side runs.
+        meanwhile: what this process does while others look at the models.
     """
     if sides[0].is_own != sides[1].is_own:
         users, other = sides if sides[0].is_own else sides[::-1]
@@ -131,14 +133,18 @@ def refuse_what_cannot_be_compared(sides: tuple[Side, Side], cases: tuple[Sequen
             )
         if names:
             looks.setdefault((side.code, side.path), (side, []))[1].extend(case for case in of_side if case.model in names)
-    for side, own in looks.values():
-        if problems := why_not_its_own(side, options_of(own)):
+    looked = look_at([(options_of(own), side.code) for side, own in looks.values()], LOOK_S, meanwhile) if looks else []
+    for (side, own), found in zip(looks.values(), looked, strict=True):
+        if problems := why_not_its_own(side, own_names([case.model for case in own]), found):
             raise UsageError(f"compare: {side.name}: {'; '.join(problems)}")
 
 
-def why_not_its_own(side: Side, models: Mapping[str, Sequence[Options]]) -> list[str]:
-    """Why a side cannot run models of the user's, with the options they are given, or would run those of another place."""
-    looked = look_at(models, side.code, LOOK_S)
+def why_not_its_own(side: Side, models: Sequence[str], looked: Looked | Failure) -> list[str]:
+    """Why a side cannot run models of the user's, with the options they are given, or would run those of another place.
+
+    Args:
+        looked: what a worker of the side found.
+    """
     if isinstance(looked, Failure):
         return [f"{', '.join(models)} could not be looked at: {looked.reason}"]
     if looked.problems or looked.refused or side.path is None:

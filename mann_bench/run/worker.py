@@ -79,7 +79,7 @@ class Worker:
     def profile(self, case: dict[str, Json], memory_bytes: int, folder: str) -> BaseModel:
         """Profile a case; traces and snapshots are written into the folder."""
         from mann_bench.measure.profile import profile_case  # only this command needs it
-        from mann_bench.run.profiling import Profiled
+        from mann_bench.run.profiled import Profiled
 
         parsed = self._begin(case, memory_bytes)
         return Profiled(profile=profile_case(parsed, Path(folder)))

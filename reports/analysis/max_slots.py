@@ -14,6 +14,9 @@ BUDGETS: tuple[tuple[str, Quantity, float], ...] = (  # name, quantity, limit in
 )
 
 
+UNREAL = 2.0**50  # slots that no machine holds: a curve that hardly grows reaches them, and their number says nothing
+
+
 @dataclass(frozen=True)
 class MaxSlots:
     """The largest N of one curve within one budget, from its fit, with the 95% interval.
@@ -36,6 +39,8 @@ class MaxSlots:
             return "none"
         if self.slots == float("inf"):
             return f"more than {format_slots(self.measured)}"
+        if self.slots > UNREAL:
+            return f"far more than {format_slots(self.measured)}"
         beyond = "*" if self.slots > self.measured else ""
         return f"{round_slots(self.slots)} [{round_slots(self.low)}, {round_slots(self.high)}]{beyond}"
 

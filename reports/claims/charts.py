@@ -8,7 +8,7 @@ import altair
 
 from mann_bench.reports.claims.claim import LEARNING, UNITS, Claim, ClaimVerdict
 from mann_bench.reports.html.colors import INK
-from mann_bench.reports.html.interactive import BYTES, Interactive, Row, above_zero, finished, number, only
+from mann_bench.reports.html.interactive import BYTES, Interactive, Row, above_zero, finished, number, only, unchecked
 from mann_bench.reports.html.rows import Rows, span_of, ticks_in
 
 COLORS = {"not reproduced": "#b00020", "exceeded": "#08407a", "reproduced": "#0a6bcc", "not decided": "#b8860b"}
@@ -30,6 +30,7 @@ CHARTS = {
 }
 
 
+@unchecked()
 def make_charts(verdicts: Sequence[ClaimVerdict]) -> list[Interactive]:
     """Make a chart for each unit in which a claim has a number of the paper and one of ours."""
     return [chart for unit in CHARTS if (chart := _chart(unit, [v for v in verdicts if unit_of(v.claim) == unit])) is not None]
@@ -64,7 +65,7 @@ def _chart(unit: str, verdicts: Sequence[ClaimVerdict]) -> Interactive | None:
         ticks_in(*span, 2 if unit == "bytes" else 10),
     )
     base = altair.Chart(altair.NamedData(name="rows")).transform_filter("only === null || datum.verdict === only")
-    way = base.mark_rule(strokeDash=[2, 2], color="#999999").encode(x=look.x("paper"), x2="value:Q", y=look.y)
+    way = base.mark_rule(strokeDash=[2, 2], color="#999999").encode(x=look.x("paper"), x2=altair.X2("value:Q"), y=look.y)
     paper = base.mark_tick(color=INK, thickness=3, height=14).encode(x=look.x("paper"), y=look.y, tooltip=look.tooltip)
     layers = altair.layer(way, *look.layers(base), paper).add_params(only("verdict", shown))
     left_out = [f"{row['name']} (paper {row['paper_text']}, here {row['ours_text']})" for row in every if row not in rows]

@@ -6,7 +6,7 @@ import altair
 
 from mann_bench.reports.compare.comparison import CaseComparison
 from mann_bench.reports.compare.display import size_change
-from mann_bench.reports.html.interactive import Interactive, Row, above_zero, chooser, finished, only
+from mann_bench.reports.html.interactive import Interactive, Row, above_zero, chooser, finished, only, unchecked
 from mann_bench.reports.html.rows import Rows, span_of, ticks_in
 
 # Red and blue differ for every reader, and each verdict has a shape of its own.
@@ -31,6 +31,7 @@ LEAST_SPAN = 1.15  # of the axis, so that a change of nothing is not drawn as on
 MOST_ROWS = 200  # of one quantity: those that changed the most; the table has all
 
 
+@unchecked()
 def make_chart(cases: Sequence[CaseComparison], threshold: float) -> Interactive:
     """Make the chart. What has no ratio (a case that one side did not run, zero bytes) is in the table alone.
 
@@ -60,7 +61,7 @@ def make_chart(cases: Sequence[CaseComparison], threshold: float) -> Interactive
     base = base.transform_filter("only === null || datum.verdict === only")
     band = altair.Chart(altair.InlineData(values=[{"from": 1 / (1 + threshold), "to": 1 + threshold}]))
     marks = [
-        band.mark_rect(color="#efefef").encode(x=altair.X("from:Q", axis=look.x_axis, scale=look.x_scale), x2="to:Q"),
+        band.mark_rect(color="#efefef").encode(x=altair.X("from:Q", axis=look.x_axis, scale=look.x_scale), x2=altair.X2("to:Q")),
         altair.Chart(altair.InlineData(values=[{"one": 1}])).mark_rule(color="#1c1c1c").encode(x=look.x("one")),
         *look.layers(base),
     ]

@@ -4,7 +4,8 @@ A chart's selectors are parameters of its specification, which Vega shows as lis
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -61,6 +62,20 @@ class Scripted:
 def can_draw() -> bool:
     """Whether the packages that make the charts are installed, which a machine that only measures does not need."""
     return bool(find_spec("altair") and find_spec("vl_convert"))
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Let altair make charts without checking every part of them against its schema, which takes longer than to make them. Tests check."""
+    with without_checks():
+        yield
+
+
+def without_checks() -> AbstractContextManager[None]:
+    """Altair's own means for that; the tests replace it."""
+    from altair.utils.schemapi import debug_mode
+
+    return debug_mode(False)
 
 
 def scripted(charts: Iterable[Interactive]) -> Scripted | None:
@@ -133,6 +148,14 @@ def only(text: str, names: Sequence[str]) -> "altair.Parameter":
 
     binding = altair.binding_select(options=[None, *names], labels=["all", *names], name=f"{text} ")
     return altair.param(name="only", bind=binding, value=None)
+
+
+def faded(chosen: "altair.Parameter", shown: float, otherwise: float) -> "altair.OpacityValue":
+    """Return an opacity of what is chosen, and one of all else."""
+    import altair
+
+    both: Any = altair.condition(chosen, altair.value(shown), altair.value(otherwise))
+    return altair.OpacityValue(**both)
 
 
 def number(value: float | None) -> float | None:

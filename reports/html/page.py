@@ -70,7 +70,7 @@ def machine_line(run: NamedRun) -> str:
         f"commit {commit[:7]}" if commit else "",
     ]
     parts.append(str(run.description.get("started_at", ""))[:10])
-    return f"{run.name}: {one_line(', '.join(str(part) for part in parts if part))}."
+    return f"{run.name}: {one_line(', '.join(str(part) for part in parts if part)) or 'the machine is not known'}."
 
 
 def markdown_cell(text: str) -> str:

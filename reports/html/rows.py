@@ -10,7 +10,7 @@ from typing import Any
 import altair
 
 from mann_bench.reports.html.colors import INK
-from mann_bench.reports.html.interactive import ROW_HEIGHT, Row
+from mann_bench.reports.html.interactive import ROW_HEIGHT, Row, faded
 
 SHAPES = ("circle", "triangle-right", "triangle-left", "diamond", "square", "cross", "triangle-down")
 
@@ -65,7 +65,7 @@ class Rows:
         shapes = [SHAPES[number % len(SHAPES)] for number in range(len(names))]
         self.shape = altair.Shape("verdict:N", scale=altair.Scale(domain=names, range=shapes), title=None)
         self.chosen = altair.selection_point(fields=["verdict"], bind="legend", name="chosen")
-        self.opacity: Any = altair.condition(self.chosen, altair.value(1), altair.value(0.1))
+        self.opacity = faded(self.chosen, 1, 0.1)
         self.tooltip = [altair.Tooltip(f"{field}:N", title=text) for field, text in tooltip.items()]
 
     def x(self, field: str) -> altair.X:
@@ -75,11 +75,13 @@ class Rows:
     def layers(self, base: altair.Chart) -> list[altair.Chart]:
         """Return names, intervals and values, in the order in which they are drawn."""
         name = base.mark_text(align="left", dy=-15, fontSize=12, color=INK, limit=altair.ExprRef("width"))
-        interval = base.mark_rule(strokeWidth=2).encode(x=self.x("low"), x2="high:Q", y=self.y, color=self.color, opacity=self.opacity)
+        interval = base.mark_rule(strokeWidth=2).encode(
+            x=self.x("low"), x2=altair.X2("high:Q"), y=self.y, color=self.color, opacity=self.opacity
+        )
         value = base.mark_point(filled=True, size=90).encode(
             x=self.x("value"), y=self.y, color=self.color, shape=self.shape, opacity=self.opacity, tooltip=self.tooltip
         )
-        text = name.encode(x=altair.value(0), y=self.y, text="name:N", opacity=self.opacity, tooltip=self.tooltip)
+        text = name.encode(x=altair.value(0), y=self.y, text=altair.Text("name:N"), opacity=self.opacity, tooltip=self.tooltip)
         return [text, interval, value.add_params(self.chosen)]
 
     @staticmethod

@@ -10,7 +10,7 @@ import numpy as np
 from mann_bench.data.units import format_duration
 from mann_bench.learn.under_way import UnderWay
 from mann_bench.reports.html.colors import INK
-from mann_bench.reports.html.interactive import DURATION, Interactive, Row, above_zero, chooser, finished, only
+from mann_bench.reports.html.interactive import DURATION, Interactive, Row, above_zero, chooser, faded, finished, only, unchecked
 from mann_bench.reports.html.rows import span_of, ticks_in
 from mann_bench.reports.learning.experiments import Experiment, X, Y
 from mann_bench.reports.learning.looks import MIN_LOSS, vega_looks
@@ -25,6 +25,7 @@ HELD_OUT = {"curve": "curve", "level": "level", "text": "errors", "where": "leve
 Layers = altair.LayerChart | altair.FacetChart  # what altair types layers as
 
 
+@unchecked()
 def make_charts(experiment: Experiment, number: int) -> list[Interactive]:
     """Make the charts of an experiment that have something to show; `number` tells them from those of other experiments."""
     charts = [
@@ -36,6 +37,7 @@ def make_charts(experiment: Experiment, number: int) -> list[Interactive]:
     return [chart for chart in charts if chart is not None and chart.rows]
 
 
+@unchecked()
 def under_way_chart(runs: Sequence[UnderWay]) -> Interactive:
     """Draw the loss of runs under way, a line each, against sequences."""
     every: list[Row] = [
@@ -67,15 +69,15 @@ def _training(experiment: Experiment, number: int) -> Interactive:
     chosen = altair.selection_point(fields=["curve"], bind="legend", name="chosen")
     base = altair.Chart(altair.NamedData(name="rows")).transform_filter("datum.of === of && datum.along === along")
     base = base.transform_filter("only === null || datum.curve === only").encode(x=x, color=color)
-    shown: Any = {"y": y, "strokeDash": dash, "opacity": altair.condition(chosen, altair.value(1), altair.value(0.06))}
-    thin = altair.condition(chosen, altair.value(0.5), altair.value(0.04))
+    shown: Any = {"y": y, "strokeDash": dash, "opacity": faded(chosen, 1, 0.06)}
+    thin = faded(chosen, 0.5, 0.04)
     step: Any = {"interpolate": altair.ExprRef("of === 'level' ? 'step-after' : 'linear'")}
     medians = base.transform_filter("datum.seed === 'median'")
     tooltip = [altair.Tooltip(f"{field}:N", title=title) for field, title in (("curve", "curve"), ("seed", "seed"), ("text", "value"))]
     band = (
         medians.transform_filter("seeds === 'band'")
         .mark_area(**step)
-        .encode(y=altair.Y("low:Q"), y2="high:Q", opacity=altair.condition(chosen, altair.value(0.15), altair.value(0.02)))
+        .encode(y=altair.Y("low:Q"), y2=altair.Y2("high:Q"), opacity=faded(chosen, 0.15, 0.02))
     )
     lines = base.transform_filter("seeds === 'lines' && datum.seed !== 'median'").mark_line(strokeWidth=0.8, **step)
     points = medians.mark_point(filled=True, size=70, opacity=0).encode(y=y, tooltip=tooltip)
@@ -84,7 +86,7 @@ def _training(experiment: Experiment, number: int) -> Interactive:
     layers: Layers = altair.layer(
         mark.mark_rule(strokeDash=[1, 3], color=INK, clip=True).encode(y=altair.Y("goal:Q")),
         band,
-        lines.encode(y=y, strokeDash=dash, opacity=thin, detail="seed:N"),
+        lines.encode(y=y, strokeDash=dash, opacity=thin, detail=altair.Detail("seed:N")),
         medians.mark_line(strokeWidth=2.4, **step).encode(**shown),
         points.add_params(chosen),
     ).add_params(of, along, seeds, only("curve", names))
@@ -153,7 +155,7 @@ def _levels(experiment: Experiment, number: int) -> Interactive:
     title = "wrong bits a sequence" if experiment.counts_bits else "share of wrong answers"
     y = altair.Y("y:Q", title=title, scale=altair.Scale(type="sqrt"), axis=altair.Axis(tickCount=6))
     chosen = altair.selection_point(fields=["curve"], bind="legend", name="chosen")
-    opacity = altair.condition(chosen, altair.value(1), altair.value(0.06))
+    opacity = faded(chosen, 1, 0.06)
     base = altair.Chart(altair.NamedData(name="rows")).transform_filter("only === null || datum.curve === only || datum.curve === 'chance'")
     base = base.encode(x=x, color=color, opacity=opacity)
     tooltip = [
@@ -162,7 +164,7 @@ def _levels(experiment: Experiment, number: int) -> Interactive:
     points = base.mark_point(size=55, strokeWidth=1.5, filled=True).encode(y=y, tooltip=tooltip)
     hollow = base.transform_filter("datum.where === 'beyond training'").mark_point(size=22, filled=True)
     layers: Layers = altair.layer(
-        base.mark_rule(strokeWidth=1.2).encode(y=altair.Y("low:Q"), y2="high:Q"),
+        base.mark_rule(strokeWidth=1.2).encode(y=altair.Y("low:Q"), y2=altair.Y2("high:Q")),
         base.mark_line(strokeWidth=2).encode(y=y, strokeDash=dash),
         points.add_params(chosen),
         hollow.encode(y=y, color=altair.value("white"), tooltip=tooltip),

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import altair
 import pandas as pd
 
-from mann_bench.reports.html.interactive import Interactive, Row, chooser, finished, only
+from mann_bench.reports.html.interactive import Interactive, Row, chooser, faded, finished, only, unchecked
 from mann_bench.reports.learning.comparison import not_at_goal
 from mann_bench.reports.learning.experiments import Experiment
 from mann_bench.reports.learning.looks import vega_looks
@@ -13,6 +13,7 @@ from mann_bench.reports.learning.looks import vega_looks
 Layers = altair.LayerChart | altair.FacetChart  # what altair types layers as
 
 
+@unchecked()
 def goal_chart(experiment: Experiment, number: int) -> Interactive | None:
     """Draw the share of seeds that are not at the goal (Kaplan-Meier); None where no curve has several seeds, or the level grows."""
     if experiment.has_curriculum or not any(len(curve.trained) > 1 for curve in experiment.curves):
@@ -22,7 +23,7 @@ def goal_chart(experiment: Experiment, number: int) -> Interactive | None:
     y = altair.Y("y:Q", title="share of seeds", scale=altair.Scale(domain=[0, 1]), axis=altair.Axis(format="%", tickCount=5))
     chosen = altair.selection_point(fields=["curve"], bind="legend", name="chosen")
     base = altair.Chart(altair.NamedData(name="rows")).transform_filter("only === null || datum.curve === only")
-    base = base.encode(x=x, y=y, color=color, opacity=altair.condition(chosen, altair.value(1), altair.value(0.06)))
+    base = base.encode(x=x, y=y, color=color, opacity=faded(chosen, 1, 0.06))
     tooltip = [altair.Tooltip(f"{field}:N", title=title) for field, title in (("curve", "curve"), ("text", "seeds"))]
     steps = base.mark_line(interpolate="step-after", strokeWidth=2).encode(strokeDash=dash)
     ended = base.transform_filter("datum.ended > 0").mark_point(shape="cross", filled=True, size=90).encode(tooltip=tooltip)
@@ -43,6 +44,7 @@ def _goal_rows(experiment: Experiment) -> Iterator[Row]:
             yield {"curve": curve.name, "x": step.sequences, "y": step.share, "ended": ended, "text": text}
 
 
+@unchecked()
 def instance_chart(experiment: Experiment, number: int) -> Interactive | None:
     """Draw the fraction of right answers when a character is shown for the first, second, ... time; None but for Omniglot."""
     measured = experiment.evaluations.dropna(subset="error")
@@ -59,10 +61,10 @@ def instance_chart(experiment: Experiment, number: int) -> Interactive | None:
     chosen = altair.selection_point(fields=["curve"], bind="legend", name="chosen")
     base = altair.Chart(altair.NamedData(name="rows")).transform_filter("datum.level === level")
     base = base.transform_filter("only === null || datum.curve === only || datum.curve === 'chance'")
-    base = base.encode(x=x, color=color, opacity=altair.condition(chosen, altair.value(1), altair.value(0.06)))
+    base = base.encode(x=x, color=color, opacity=faded(chosen, 1, 0.06))
     tooltip = [altair.Tooltip(f"{f}:N", title=t) for f, t in (("curve", "curve"), ("instance", "instance"), ("text", "named right"))]
     chart: Layers = altair.layer(
-        base.mark_rule(strokeWidth=1.2).encode(y=altair.Y("low:Q"), y2="high:Q"),
+        base.mark_rule(strokeWidth=1.2).encode(y=altair.Y("low:Q"), y2=altair.Y2("high:Q")),
         base.mark_line(strokeWidth=2).encode(y=y, strokeDash=dash),
         base.mark_point(filled=True, size=50).encode(y=y, tooltip=tooltip).add_params(chosen),
     ).add_params(level, only("curve", names))

@@ -10,7 +10,7 @@ from mann_bench.data.units import format_bytes
 from mann_bench.measure.ledger import CAUSES
 from mann_bench.measure.profile import Profile
 from mann_bench.reports.html.colors import INK
-from mann_bench.reports.html.interactive import BYTE_TICKS, BYTES, Interactive, Row, above_zero, chooser, finished, only
+from mann_bench.reports.html.interactive import BYTE_TICKS, BYTES, Interactive, Row, above_zero, chooser, finished, only, unchecked
 from mann_bench.reports.profile.series import COLORS, MEMORY_LINES, memory_lines, moments, whole_passes
 
 Layers = altair.LayerChart | altair.FacetChart  # what altair types layers as
@@ -27,6 +27,7 @@ SHARES = {"bytes": "bytes", "share": "% of its peak"}
 FAR_APART = 20  # times; values that differ by more are drawn on a logarithmic axis
 
 
+@unchecked()
 def make_charts(profiles: Mapping[str, Profile], colors: Mapping[str, str]) -> list[Interactive]:
     """Make the charts of one or several profiles, the most telling first."""
     return [

@@ -18,7 +18,7 @@ from mann_bench.reports.data.axes import AXES
 from mann_bench.reports.data.frame import setting_texts
 from mann_bench.reports.data.quantity import PASS, PEAK, RECALL, TAPE, TIME
 from mann_bench.reports.html.colors import DASHES
-from mann_bench.reports.html.interactive import number, script_json, vega_scripts
+from mann_bench.reports.html.interactive import faded, number, script_json, unchecked, vega_scripts
 
 SHOWN = (TIME, TAPE, PASS, PEAK, RECALL)
 FIT_POINTS = 17  # that a fitted curve is drawn through
@@ -43,6 +43,7 @@ class Chart(NamedTuple):
     curves: list[str]
 
 
+@unchecked()
 def make_chart(
     frame: pd.DataFrame, fits: Mapping[str, Mapping[tuple[str, str], Growth]], colors: Mapping[str, str], main: str, axis: str = "slots"
 ) -> Chart | None:
@@ -74,6 +75,7 @@ def make_chart(
     content = {
         "specification": _specification(curves, colors, measured),
         "axes": AXES,
+        "curves": curves,
         "quantities": {
             key: {"title": quantity.title, "axis": quantity.axis, "bytes": quantity.is_bytes} for key, quantity in quantities.items()
         },
@@ -131,7 +133,7 @@ def _specification(curves: list[str], colors: Mapping[str, str], measured: pd.Da
     color = altair.Color("curve:N", scale=altair.Scale(domain=curves, range=[colors[curve] for curve in curves]), title=None)
     dash = altair.StrokeDash("curve:N", scale=altair.Scale(domain=curves, range=dashes), title=None)
     x = altair.X("x:Q", scale=altair.Scale(type="log", base=2, nice=False), title="x")
-    opacity = altair.condition(chosen, altair.value(1), altair.value(0.06))
+    opacity = faded(chosen, 1, 0.06)
     tooltip = [
         altair.Tooltip("label:N", title="case"),
         altair.Tooltip("shown:N", title="value"),
@@ -142,20 +144,20 @@ def _specification(curves: list[str], colors: Mapping[str, str], measured: pd.Da
     ]
     cases = altair.Chart(altair.NamedData(name="cases")).encode(x=x, color=color)
     y = altair.Y("y:Q", scale=altair.Scale(type="log"), title="y")
-    band = cases.mark_area().encode(
-        y=altair.Y("low:Q"), y2="high:Q", opacity=altair.condition(chosen, altair.value(0.2), altair.value(0.02))
-    )
+    band = cases.mark_area().encode(y=altair.Y("low:Q"), y2=altair.Y2("high:Q"), opacity=faded(chosen, 0.2, 0.02))
     line = cases.mark_line().encode(y=y, strokeDash=dash, opacity=opacity)
-    ring = cases.mark_point(size=130, strokeWidth=1).encode(
-        y=y, color=altair.value("#666666"), opacity=altair.condition(chosen, altair.value(0.9), altair.value(0.06))
-    )
+    ring = cases.mark_point(size=130, strokeWidth=1).encode(y=y, color=altair.value("#666666"), opacity=faded(chosen, 0.9, 0.06))
     point = cases.mark_point(filled=True, size=55).encode(
-        y=y, opacity=opacity, tooltip=tooltip, href="href:N", shape=altair.Shape("curve:N", scale=altair.Scale(domain=curves), title=None)
+        y=y,
+        opacity=opacity,
+        tooltip=tooltip,
+        href=altair.Href("href:N"),
+        shape=altair.Shape("curve:N", scale=altair.Scale(domain=curves), title=None),
     )
     fit = (
         altair.Chart(altair.NamedData(name="fits"))
         .mark_line(strokeWidth=1, strokeDash=[1, 3])
-        .encode(x=x, y=y, color=color, detail="curve:N")
+        .encode(x=x, y=y, color=color, detail=altair.Detail("curve:N"))
     )
     layers = altair.layer(band, line, fit, ring.transform_filter("datum.warnings !== ''"), point.add_params(chosen))
     chart = (

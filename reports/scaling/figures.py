@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 ESCAPES = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''"}  # others in TeX's first font
+    | {"[": "{[}", "*": "{*}"}  # after a line's end an argument
 )
+LAST_LETTER = "\u017f"  # of the alphabets that LaTeX's default font has
 
 
 def plots_of(figures: Iterable[Multiples], columns: int) -> Iterator[Plot]:
@@ -45,7 +48,7 @@ def to_latex(figure: Multiples) -> str:
     sizes = sorted({float(x) for panel in figure.panels for x in panel.rows["x"]}) if figure.joined else []
     heads = [figure.x.text(x) for x in sizes] if sizes else [figure.x.title, figure.y.title]
     lines = [
-        f"% {figure.title}, {figure.subtitle}: {figure.y.title}. {figure.note}".rstrip().translate({10: " "}),
+        " ".join(f"% {figure.title}, {figure.subtitle}: {figure.y.title}. {figure.note}".split()),
         f"\\begin{{tabular}}{{l{'r' * len(heads)}}}",
         "\\toprule",
         _row([figure.x.title if sizes else "", *heads]),
@@ -86,4 +89,6 @@ def _wide(text: str, columns: int) -> str:
 
 
 def _escape(text: str) -> str:
-    return text.translate(ESCAPES)
+    """A text as LaTeX shows it with any engine; letters that its default font lacks by their number."""
+    known = (character if character.isprintable() and character <= LAST_LETTER else f"U+{ord(character):04X}" for character in text)
+    return "".join(known).translate(ESCAPES)

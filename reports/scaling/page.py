@@ -61,6 +61,7 @@ def write_scaling_page(
         "chart": chart,
         "baseline": analysis.baseline,
         "verdicts": {setting: sentences(analysis, setting) for setting in analysis.settings},
+        "ordered": sorted(analysis.settings, key=lambda setting: setting != analysis.main_setting),  # what the charts begin with first
         "summaries": {setting: summary(analysis, setting) for setting in analysis.settings},
         "coverage": coverage(analysis),
         "figures": figures,

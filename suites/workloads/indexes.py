@@ -11,7 +11,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 from mann_bench.data.case import Case
@@ -79,9 +78,8 @@ class IndexWorkload(Workload):
     @classmethod
     def predicted_bytes(cls, case: Case) -> dict[str, int] | None:
         """Bytes of rows and index."""
-        with FakeTensorMode():
-            state = indexed_rows(case.model_copy(update={"device": "meta"}), getattr(torch, case.dtype))
-            return {"state": sum(t.numel() * t.element_size() for t in state.tensors()) + state.outside_bytes}
+        state = indexed_rows(case.model_copy(update={"device": "meta"}), getattr(torch, case.dtype))
+        return {"state": sum(t.numel() * t.element_size() for t in state.tensors()) + state.outside_bytes}
 
     @property
     def backend(self) -> dict[str, str]:

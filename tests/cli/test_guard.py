@@ -108,8 +108,7 @@ def test_code_that_is_not_the_sides_own_is_refused(tmp_path, monkeypatch):
     side = Side("HEAD", Code(folder=checkout), path=checkout, root=checkout, working_tree=tree)
 
     def found(files, problems=None, looked=None):
-        monkeypatch.setattr(sides, "look_at", lambda *_: looked or Looked(problems=problems or {}, files=files))
-        return why_not_its_own(side, {"mine.memory:M": []})
+        return why_not_its_own(side, ["mine.memory:M"], looked or Looked(problems=problems or {}, files=files))
 
     good = str(checkout / "mine" / "__init__.py")
     assert found({"mine": good, "einops": "/site/einops/__init__.py"}) == []
@@ -120,7 +119,7 @@ def test_code_that_is_not_the_sides_own_is_refused(tmp_path, monkeypatch):
         [sentence] = found(files)
         assert "so that both sides would run the same code" in sentence
     case = make_result("mine.memory:M").case
-    found({})
+    monkeypatch.setattr(sides, "look_at", lambda *_: [Looked()])
     with pytest.raises(UsageError, match=r"compare: HEAD: expected 'mine' to be imported from .*, got somewhere else"):
         refuse_what_cannot_be_compared((side, side), ([case], [case]))
 

@@ -10,6 +10,8 @@ import pytest
 from mann_bench.cli.console import PlainConsole
 from mann_bench.cli.listings import LISTINGS
 from mann_bench.cli.options import complete_model, complete_suite
+from mann_bench.cli.tables import print_rows
+from tests.support.results import make_result
 
 SUITE = """
 name = "mixed"
@@ -28,7 +30,7 @@ memory = "1G"
 def narrow(monkeypatch):
     """A terminal of 80 columns."""
     monkeypatch.setenv("COLUMNS", "80")
-    for command in ("list", "plan"):
+    for command in ("list", "plan", "compare"):
         monkeypatch.setattr(f"mann_bench.cli.{command}.wide_console", lambda: PlainConsole(width=80))
 
 
@@ -84,7 +86,38 @@ def test_every_list_fits_80_columns_and_prints_json(call, narrow, what):
     rows = json.loads(call("list", what, "--json").stdout)
     assert rows
     for row in rows:
-        assert str(next(iter(row.values()))) in done.stdout
+        name = str(next(iter(row.values())))
+        assert (name.rpartition(".")[2] if what == "options" else name) in done.stdout
+
+
+def test_an_option_of_several_models_is_listed_once(call, narrow):
+    lines = call("list", "options").stdout.splitlines()
+    assert "erase=always of sam, sdnc: a text" in map(str.rstrip, lines)
+    assert len(lines) < 45
+
+
+def test_a_comparison_fits_80_columns(call, narrow, tmp_path):
+    for run, per_step in (("a", 1000), ("b", 1_234_567)):
+        results = [
+            make_result("ntm", n, variant="checkpointed", heads=heads, per_step=per_step) for n in (2**16, 2**20) for heads in (1, 4)
+        ]
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "results.jsonl").write_text("".join(result.to_line() + "\n" for result in results))
+    done = call("compare", tmp_path / "a", tmp_path / "b")
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["case", "A", "ms", "B", "ms", "B/A", "95%", "interval", "verdict", "memory"]
+    assert max(map(len, lines[:5])) <= 80
+    assert [line.split()[-1] for line in lines[1:5]] == ["changed"] * 4
+    assert "1,000 -> 1,234,567" in lines[5]
+
+
+def test_a_table_too_wide_loses_a_column_and_then_wraps(capsys):
+    row = ["ntm-checkpointed N=64k", "0.123", "0.00012", "INCONCLUSIVE"]
+    for width, heads in ((60, ["case", "ms", "p", "verdict"]), (45, ["case", "ms", "verdict"]), (30, ["case", "ms", "verdict"])):
+        print_rows(PlainConsole(width=width, stderr=True), ["case", "ms", "p", "verdict"], [row], spare=("p",))
+        lines = capsys.readouterr().err.splitlines() or pytest.fail("nothing was printed")
+        assert lines[0].split() == heads
+        assert max(map(len, lines)) <= width
 
 
 def test_lists_say_what_there_is(call):

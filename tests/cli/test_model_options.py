@@ -102,7 +102,7 @@ def test_cases_that_differ_in_options_alone_are_timed_in_turn(here):
 
 def test_list_options(call):
     done = call("list", "options")
-    assert "sdnc.link_entries" in done.stdout
+    assert "link_entries=8 of sdnc" in done.stdout
     rows = {row["name"]: row for row in json.loads(call("list", "options", "--json").stdout)}
     assert rows["sam.erase"] | {"what": ""} == {"name": "sam.erase", "default": "always", "expects": "a text", "what": ""}
     assert rows["ntm.shifts"]["what"].startswith("reach of the location shift")

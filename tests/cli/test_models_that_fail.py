@@ -8,6 +8,8 @@ from mann_bench.data.options import Options
 from mann_bench.data.store import load_results
 from mann_bench.run import own_models
 from mann_bench.run.own_models import why_not_made
+from mann_bench.run.process import SAME_CODE
+from mann_bench.run.replies import Failure
 
 CODE = """
 import torch
@@ -62,6 +64,28 @@ def test_several_models_are_told_apart(plan):
 def test_no_process_for_built_in_models(monkeypatch):
     monkeypatch.setattr(own_models, "WorkerProcess", None)
     assert why_not_made({name: [Options({"erase": "gated"})] for name in ("sam", "index:query")}) == {}
+
+
+def test_this_process_imports_while_others_look(monkeypatch):
+    order = []
+
+    class Slow:
+        def __init__(self, *_):
+            order.append("start")
+
+        def wait_until_started(self):
+            order.append("wait")
+            return Failure(status="timeout", reason="slow")
+
+        def quit(self):
+            order.append("quit")
+
+    monkeypatch.setattr(own_models, "WorkerProcess", Slow)
+    assert why_not_made({"mine:Plain": [Options()]}, meanwhile=lambda: order.append("imports")) == {}
+    assert order == ["start", "imports", "wait", "quit"]
+    order.clear()
+    own_models.look_at([({"mine:Plain": []}, SAME_CODE)] * 2, 1)
+    assert order == ["start", "start", "wait", "wait", "quit", "quit"]
 
 
 def test_plan_and_run_refuse_a_model_that_cannot_be_imported(plan, tmp_path):

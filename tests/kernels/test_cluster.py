@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from mann_bench.kernels.native import build, cubin
+from mann_bench.doctor import examine
+from mann_bench.kernels.native import build, cubin, driver
 from mann_bench.kernels.native.layout import Build
 from mann_bench.kernels.sequence import cluster, recurrence
 from mann_bench.models import SAM, SDNC
@@ -291,3 +292,30 @@ def test_a_fault_lets_one_block_run_and_is_told(fail, reason, card, monkeypatch)
     assert remarks() == [f"one block steps an element: {reason}"]
     monkeypatch.setenv(cluster.VARIABLE, "4")
     assert remarks() == [f"MANN_BENCH_CLUSTER=4: one block steps an element: {reason}"]
+
+
+@pytest.mark.parametrize(
+    ("value", "state", "detail"),
+    [
+        ("", "ok", "4 blocks of a GPU for each element of a batch of SAM, up to 32 elements"),
+        ("4", "ok", "4 blocks of a GPU for each element of a batch of SAM, up to 32 elements; MANN_BENCH_CLUSTER=4"),
+        ("0", "note", "MANN_BENCH_CLUSTER=0: one block of a GPU for each element of a batch"),
+        ("8", "note", "MANN_BENCH_CLUSTER: expected 4 to ask for clusters, "),
+    ],
+)
+def test_doctor_says_what_steps_an_element(value, state, detail, card, monkeypatch):
+    monkeypatch.setattr(driver, "why_not", lambda: None)
+    monkeypatch.setenv(cluster.VARIABLE, value)
+    found = examine._clusters()
+    assert (found.part, found.state) == ("gpu clusters", state)
+    assert found.detail.startswith(detail)
+
+
+def test_doctor_says_why_clusters_do_not_run(card, monkeypatch):
+    assert examine._clusters().state == "missing"  # no GPU at all
+    monkeypatch.setattr(driver, "why_not", lambda: None)
+    refuse_to_answer(card, monkeypatch)
+    assert examine._clusters()[1:] == (
+        "missing",
+        "one block of a GPU for each element of a batch: cuOccupancyMaxActiveClusters: what went wrong (912)",
+    )

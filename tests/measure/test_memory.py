@@ -229,3 +229,13 @@ class TestRounding:
         assert short.bytes_per_step_low is not None
         assert short.bytes_per_step_high is not None
         assert short.bytes_per_step_low <= long.bytes_per_step <= short.bytes_per_step_high
+
+
+@pytest.mark.parametrize("model", ["ntm", "dam", "dnc", "sam", "sdnc", "index:query"])
+def test_bytes_are_predicted_without_the_compiler_of_torch(model, monkeypatch):
+    """Fake tensors would load it, which takes longer than torch."""
+    monkeypatch.setattr("torch._subclasses.fake_tensor.FakeTensorMode.__init__", None)
+    for index in ("exact", "lsh") if model in ("sam", "sdnc", "index:query") else ("exact",):
+        predicted = predicted_bytes(Case(suite="s", model=model, slots=4096, index=index))
+        assert predicted is not None
+        assert predicted["state"] > 0

@@ -13,6 +13,7 @@ from statistics import median
 
 from tests.published.card import CARD_NUMBERS
 from tests.published.formats import budget_table, case_table, key_table, setting_table
+from tests.published.minutes import target_minutes
 from tests.published.results import (
     MILLION,
     SIXTEEN_MILLION,
@@ -171,6 +172,7 @@ NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in
         lambda: [on_gpu(curve)["bytes_per_step"] / unit for curve, unit in (("ntm", 1e9), ("sam lsh", 1e3), ("sam exact", 1e3))],
     ),
     "minutes": ("`make bench` takes {:.0f} minutes and `make paper` {:.0f}", lambda: [minutes("quick"), minutes("paper")]),
+    "target-minutes": ("{}", lambda: [target_minutes()]),
     "ntm-rate": ("{}", lambda: [rate("ntm")]),
     "reference-copies": ("\n{}", lambda: [reference_copies()]),
     "suite-keys": ("\n{}", lambda: [key_table("suite")]),

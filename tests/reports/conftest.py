@@ -1,8 +1,16 @@
 """Fixtures that write results and read them as reports do."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from mann_bench.reports.data.frame import load_frame
+
+
+@pytest.fixture(autouse=True)
+def charts_are_checked(monkeypatch):
+    """The checks of altair, which commands make charts without."""
+    monkeypatch.setattr("mann_bench.reports.html.interactive.without_checks", nullcontext)
 
 
 @pytest.fixture

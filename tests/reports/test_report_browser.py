@@ -37,6 +37,11 @@ const rows = () => [...document.querySelectorAll("tr[id^=case-]")].filter(row =>
   say("VALUES", csv("left").filter(row => row[0] === "ntm").map(row => [row[2], row[3]].map(Number)));
   await choose("baseline", "ntm");
   say("RATIOS", csv("left").map(row => [row[0], ...[row[2], row[3]].map(Number)]));
+  const marks = () => document.querySelectorAll("#chart-left .role-mark path[d]").length;
+  const svg = document.querySelector("#chart-left svg"), before = marks();
+  await choose("baseline", "sam");
+  const title = document.querySelector("#chart-left .role-title-text text").textContent;
+  say("REFILLED", [svg === document.querySelector("#chart-left svg"), marks() - before, title]);
   await choose("baseline", "");
   const ticks = [...document.querySelectorAll("#chart-right .role-axis-label text")].filter(tick => tick.textContent.endsWith("B"));
   say("TICKS", [ticks.length, new Set(ticks.map(tick => tick.getAttribute("transform"))).size]);
@@ -77,6 +82,7 @@ def test_page_in_a_browser(tmp_path):
     ]
     assert sorted(seen["VALUES"]) == [[n, pytest.approx(n / 50)] for n in sorted(sizes)]
     assert sorted(seen["RATIOS"]) == [[model, n, pytest.approx(rate)] for model, rate in (("ntm", 1), ("sam", 2)) for n in sorted(sizes)]
+    assert seen["REFILLED"] == [True, 0, "Time per step: times less than sam"]  # no new chart, as those take most of the time of a change
     assert seen["TICKS"][0] == seen["TICKS"][1] > 0  # of an axis whose values are all the same: none lies on another
     assert sorted(seen["STEPS"]) == [10, 10, 20, 50]
     assert (seen["ONLY"], seen["ALL"]) == (4, 10)
