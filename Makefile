@@ -1,5 +1,7 @@
 # Everything is set up by the targets themselves, into .venv; a second call does no work twice. pip compiles nothing:
-# it would take most of its time, and Python does so for what is imported, when it is.
+# it would take most of its time, and Python does so for what is imported, when it is. Some images of containers forbid Python
+# to keep that: here each of some hundred processes would then compile torch again, in more time than it takes to import it.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
