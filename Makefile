@@ -12,7 +12,7 @@ SITE ?= site
 BASE ?= HEAD~1
 CXX_FILES = $(shell find kernels/csrc tests -name "*.h" -o -name "*.cpp" -o -name "*.cu")
 
-.PHONY: help setup bench paper results pages check-pages numbers site regress gpu gpu-bundle test test-all lint format docs clean
+.PHONY: help setup bench paper results pages check-pages numbers site regress gpu gpu-bundle kernels test test-all lint format docs clean
 
 help:
 	@echo "make bench   quick sweep of all models, then the HTML report"
@@ -88,16 +88,19 @@ regress: setup
 	@$(BIN)/asv machine --yes >/dev/null
 	$(BIN)/asv continuous --factor 1.15 $(BASE) HEAD
 
-# Tests run side by side, one process a core; those that measure real time come after, alone.
+# Kernels are compiled on all cores. Then tests run side by side, one process a core; those that measure real time come after, alone.
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n logical --dist worksteal
 TIMED = $(shell grep -rl --include="*.py" "mark\.timed" tests)  # the files alone: to collect all takes as long as the tests
 
-test: setup
+kernels: setup
+	$(BIN)/python -m tests.support.builds
+
+test: kernels
 	$(PYTEST) $(PARALLEL) -m "not slow and not timed"
 	$(PYTEST) -m "timed and not slow" $(TIMED)
 
-test-all: setup
+test-all: kernels
 	$(PYTEST) $(PARALLEL) -m "not timed" --durations=40
 	$(PYTEST) -m timed --durations=40 $(TIMED)
 
