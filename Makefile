@@ -28,6 +28,7 @@ help:
 	@echo "make gpu-bundle  wheels and GPU kernels to carry to such a machine (ARCH=sm_90, FOR=3.12, PACKAGES=pydantic, ARCHIVE=bundle.tgz)"
 	@echo "make test    all tests but the slow ones, side by side on all cores"
 	@echo "make test-all  these too, and the 40 that took longest"
+	@echo "make kernels  the kernels that tests call, compiled on all cores; make test does it first"
 	@echo "make lint    ruff, mypy and clang-format"
 	@echo "make format  let ruff and clang-format format the code"
 	@echo "make docs    the documentation into docs/_build/html; runs the tutorial notebook"
