@@ -148,8 +148,12 @@ def remove_old_builds(folder: Path) -> None:
     """Remove what builds that were killed have left; one that still runs is younger."""
     for left in folder.glob(f"{UNFINISHED}*"):
         with contextlib.suppress(FileNotFoundError):  # another build has just ended, and taken its folder away
-            if left.stat().st_mtime < time.time() - 2 * COMPILE_S:
-                shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
+            if left.stat().st_mtime >= time.time() - 2 * COMPILE_S:
+                continue
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink()
 
 
 def compile_with(command: str, *arguments: str) -> None:
