@@ -1,5 +1,7 @@
 # Everything is set up by the targets themselves, into .venv; a second call does no work twice. pip compiles nothing:
-# it would take most of its time, and Python does so for what is imported, when it is.
+# it would take most of its time, and Python does so for what is imported, when it is. Some images of containers forbid Python
+# to keep that: here each of some hundred processes would then compile torch again, in more time than it takes to import it.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +12,7 @@ SITE ?= site
 BASE ?= HEAD~1
 CXX_FILES = $(shell find kernels/csrc tests -name "*.h" -o -name "*.cpp" -o -name "*.cu")
 
-.PHONY: help setup cluster-test bench paper results pages check-pages numbers minutes site regress gpu gpu-bundle test test-all lint format docs clean
+.PHONY: help setup cluster-test bench paper results pages check-pages numbers minutes site regress gpu gpu-bundle kernels test test-all lint format docs clean
 
 help:
 	@echo "make bench   quick sweep of all models, then the HTML report"
@@ -28,6 +30,7 @@ help:
 	@echo "make test    all tests but the slow ones, side by side on all cores"
 	@echo "make test-all  these too, and the 40 that took longest"
 	@echo "make cluster-test  installs Slurm (Debian, as root) and tests array jobs on a cluster of two node slots"
+	@echo "make kernels  the kernels that tests call, compiled on all cores; make test does it first"
 	@echo "make lint    ruff, mypy and clang-format"
 	@echo "make format  let ruff and clang-format format the code"
 	@echo "make docs    the documentation into docs/_build/html; runs the tutorial notebook"
@@ -93,16 +96,19 @@ regress: setup
 	@$(BIN)/asv machine --yes >/dev/null
 	$(BIN)/asv continuous --factor 1.15 $(BASE) HEAD
 
-# Tests run side by side, one process a core; those that measure real time come after, alone.
+# Kernels are compiled on all cores. Then tests run side by side, one process a core; those that measure real time come after, alone.
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n logical --dist worksteal
 TIMED = $(shell grep -rl --include="*.py" "mark\.timed" tests)  # the files alone: to collect all takes as long as the tests
 
-test: setup
+kernels: setup
+	$(BIN)/python -m tests.support.builds
+
+test: kernels
 	$(PYTEST) $(PARALLEL) -m "not slow and not timed"
 	$(PYTEST) -m "timed and not slow" $(TIMED)
 
-test-all: setup
+test-all: kernels
 	$(PYTEST) $(PARALLEL) -m "not timed" --durations=40
 	$(PYTEST) -m timed --durations=40 $(TIMED)
 

@@ -1,6 +1,7 @@
 """Every test runs on one thread. Uninitialised memory is filled with NaN, or 123 where numbers are whole, so that a read shows."""
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
@@ -11,6 +12,17 @@ from torch.utils._device import _device_constructors
 from tests.support.commands import call as call  # a fixture of all tests
 
 _device_constructors()  # torch lists once which functions follow `with torch.device(...)`: the real ones, not those of `_plain_torch`
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Garbage collection need not look at what is imported and collected, neither meanwhile nor in each of the tests that call it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _poisoned(allocate: Callable[..., Tensor]) -> Callable[..., Tensor]:

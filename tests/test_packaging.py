@@ -1,5 +1,6 @@
 """Packaging: every folder is packaged, symbolic links point to the folders beside `mann_bench/`, and wrong import names are banned."""
 
+import os
 import subprocess
 import tomllib
 from pathlib import Path
@@ -52,3 +53,10 @@ def test_version_is_the_package_version():
     assert read_configuration(ROOT / "pyproject.toml")["project"]["version"] == mann_bench.__version__
     assert f"\nversion: {mann_bench.__version__}\n" in (ROOT / "CITATION.cff").read_text()
     assert f"\n## [{mann_bench.__version__}] - " in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_make_lets_python_keep_what_it_compiles():
+    """pip compiles nothing, so that each process would compile torch anew where the environment forbids to keep it."""
+    command = ["make", "--no-print-directory", "--eval", "show: ; @echo [$$PYTHONDONTWRITEBYTECODE]", "show"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr

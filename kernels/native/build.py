@@ -1,12 +1,14 @@
 """Compiles `csrc/` on first use and keeps the result under a hash of source, flags, compiler and processor.
 
-A build is written beside its place and moved there whole, so that an interrupted or raced one leaves a sound cache: processes that
-build the same library at once each make a whole one and the last to finish stays. The folder is `MANN_BENCH_CACHE`, else
-`~/.cache/mann-bench`. A library is code that will run as this user, so neither it nor the folder may be one that another user can write.
+A build is written beside its place and moved there whole, so that an interrupted one leaves a sound cache. Of processes that need the
+same library at once one builds it and the others wait; where files cannot be locked each makes a whole one, and the last to finish stays.
+The folder is `MANN_BENCH_CACHE`, else `~/.cache/mann-bench`. A library is code that will run as this user, so neither it nor the folder may
+be one that another user can write.
 """
 
 import contextlib
 import ctypes
+import fcntl
 import functools
 import hashlib
 import os
@@ -16,7 +18,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mann_bench.kernels.native.arguments import Arguments
@@ -102,7 +104,9 @@ def cached(name: str, make: Callable[[Path], None]) -> Path:
         if target.is_file() and only_ours(target):
             return target
         remove_old_builds(target.parent)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=UNFINISHED) as folder:
+        with alone(target), tempfile.TemporaryDirectory(dir=target.parent, prefix=UNFINISHED) as folder:
+            if target.is_file() and only_ours(target):  # by now
+                return target
             made = Path(folder) / name
             make(made)
             made.chmod(0o700)
@@ -112,6 +116,26 @@ def cached(name: str, make: Callable[[Path], None]) -> Path:
             f"the kernels could not be built in {target.parent}: {error}; set MANN_BENCH_CACHE to a folder of yours"
         ) from error
     return target
+
+
+@contextlib.contextmanager
+def alone(target: Path, wait_s: float = COMPILE_S) -> Iterator[None]:
+    """Wait while another process makes the same file, but no longer than that may take; not at all where files cannot be locked."""
+    lock = target.with_name(f"{UNFINISHED}{target.name}.lock")
+    until = time.monotonic() + wait_s
+    with lock.open("a") as file:
+        while time.monotonic() < until:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process that holds it
+                break
+            except BlockingIOError:
+                time.sleep(0.05)
+            except OSError:
+                break
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def only_ours(path: Path) -> bool:
@@ -124,8 +148,12 @@ def remove_old_builds(folder: Path) -> None:
     """Remove what builds that were killed have left; one that still runs is younger."""
     for left in folder.glob(f"{UNFINISHED}*"):
         with contextlib.suppress(FileNotFoundError):  # another build has just ended, and taken its folder away
-            if left.stat().st_mtime < time.time() - 2 * COMPILE_S:
+            if left.stat().st_mtime >= time.time() - 2 * COMPILE_S:
+                continue
+            if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink()
 
 
 def compile_with(command: str, *arguments: str) -> None:

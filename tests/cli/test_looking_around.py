@@ -1,5 +1,7 @@
 """Help, version, completion, `list` and `plan`: what a user sees before anything is measured."""
 
+import atexit
+import gc
 import json
 import os
 import subprocess
@@ -41,6 +43,14 @@ def test_help_keeps_each_example_in_a_line(call, narrow):
     assert "\n    mann-bench run my.toml --models sam,ntm --slots 1k,64k --out runs/mine\n" in text
     assert max(map(len, text.splitlines())) <= 80
     assert "--slots" in call("run", "-h").stdout
+
+
+def test_the_end_of_a_command_looks_for_no_garbage(call, monkeypatch):
+    """Among all that torch keeps, that would take half a second."""
+    at_exit: list[object] = []
+    monkeypatch.setattr(atexit, "register", at_exit.append)
+    call("--version")
+    assert gc.freeze in at_exit
 
 
 def test_version(call):

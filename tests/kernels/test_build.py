@@ -105,14 +105,25 @@ def test_an_interrupted_compile_leaves_nothing_half_made(stand_in, cache):
     assert len(libraries(cache)) == 1
 
 
-def test_processes_that_build_at_once_all_get_a_sound_library(stand_in, cache):
+def test_of_processes_that_build_at_once_one_does_and_all_get_a_sound_library(stand_in, cache):
     log = stand_in('head -c 5000 "$LIBRARY" > "$2"; sleep 1; cp "$LIBRARY" "$2"')
     processes = [start() for _ in range(3)]
     outputs = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], outputs
-    assert len(log.read_text().splitlines()) >= 1
+    assert log.read_text().splitlines() == ["compile"]
     assert len(list(cache.iterdir())) == 1
     assert build.is_sound(cache / libraries(cache)[0])
+
+
+def test_nobody_waits_forever_for_another_build(tmp_path, monkeypatch):
+    """One may have been stopped; and not every file system has locks."""
+    target = tmp_path / "some.so"
+    with build.alone(target), build.alone(target, wait_s=0.1):
+        assert [path.name for path in tmp_path.iterdir()] == ["build-some.so.lock"]
+    monkeypatch.setattr(build.fcntl, "flock", lambda *_: os.stat(tmp_path / "an error of the system"))
+    with build.alone(target), build.alone(target):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -183,6 +194,8 @@ def test_what_killed_builds_left_is_removed(stand_in, cache):
     stand_in('cp "$LIBRARY" "$2"')
     cache.mkdir(mode=0o700)
     (cache / "build-gone").symlink_to(cache / "taken away by another build")
+    (cache / "build-old.lock").touch()
+    os.utime(cache / "build-old.lock", (time.time() - 3600, time.time() - 3600))
     for name, age_s in (("build-old", 3600), ("build-young", 60)):
         (cache / name).mkdir()
         (cache / name / "half").write_text("")

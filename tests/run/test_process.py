@@ -58,6 +58,10 @@ def test_standard_input_is_empty(worker):
     assert "BdbQuit" in worker.run("breakpoint()")
 
 
+def test_garbage_collection_leaves_out_what_was_imported(worker):
+    assert worker.run("import gc, json; answer = gc.get_freeze_count() > 1000 and not any(it is json for it in gc.get_objects())")
+
+
 def test_the_end_of_a_gigabyte_of_output_is_kept(worker):
     assert worker.run("import os\nfor _ in range(500): os.write(1, b'x' * 2**18)\nprint('the end', flush=True); answer = 1") == 1
     worker.quit()
