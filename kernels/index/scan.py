@@ -38,9 +38,7 @@ class Exact(Index):
     def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
         search, copies = ops_for(self, rows).topk_content, self.byte_rows
         if getattr(rows, "counts", None) is None:
-            nearest: Tensor = search(
-                rows.memory, rows.norms, queries, reads, rows.num_candidates, scan_all=self.scan_all, byte_rows=copies
-            )
+            nearest: Tensor = search(rows.memory, rows.norms, queries, reads, rows.num_candidates, scan_all=self.scan_all, byte_rows=copies)
             return nearest
         parts = []
         for element in range(len(queries)):

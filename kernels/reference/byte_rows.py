@@ -1,4 +1,6 @@
-"""8-bit copies of rows and the bounds of scores made of them, in plain torch. What is stored, and why the bounds hold: `csrc/memory/byte_rows.h`.
+"""8-bit copies of rows and the bounds of scores made of them, in plain torch.
+
+What is stored, and why the bounds hold: `csrc/memory/byte_rows.h`.
 
 A copy of a row u = row / norm is bytes c and a scale s with an error e >= |u - s c|; a query is rounded to bytes d likewise.
 """

@@ -159,5 +159,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"byte_rows: rows: expected rows -1 \(none\) or 0\.\.19, got 20"):
         ops.renew_byte_rows(copies, memory, norms, torch.tensor([[20]]))
     wide = torch.zeros(1, 2, WIDEST + 1)
-    with pytest.raises(ValueError, match=f"byte_rows: memory: expected rows of at most {WIDEST} numbers to be copied to bytes, got {WIDEST + 1}"):
+    with pytest.raises(
+        ValueError, match=f"byte_rows: memory: expected rows of at most {WIDEST} numbers to be copied to bytes, got {WIDEST + 1}"
+    ):
         ops.byte_rows(wide, row_norms(wide))

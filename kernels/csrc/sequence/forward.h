@@ -96,8 +96,7 @@ struct ForwardElement : Element {
         block.sync();
         clocks.end_of(block, Phase::write);
         if (copies.blocks) {
-            renew_copies(rows);
-            block.sync();
+            renew_copies(rows);  // read after the first barrier of the search
             clocks.end_of(block, Phase::search);
         }
         if (a.tables) {
