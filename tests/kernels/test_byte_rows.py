@@ -132,7 +132,6 @@ def assert_alike(copies, twin):
 @pytest.mark.parametrize("parts", [2, 3, 7])
 def test_parts_of_the_rows(parts, monkeypatch):
     """Parts begin at multiples of 8 rows, some after the last one."""
-    monkeypatch.setattr(content, "threads_for", lambda work_bytes: 2)
     for slots in (5, 17, 40, 99):
         memory, norms = memory_of(["equal", "random"], slots, 5, torch.float32, torch.float32, torch.Generator().manual_seed(slots))
         queries = torch.randn(2, 3, 5)
