@@ -13,8 +13,8 @@ MB_FN int64_t search_scratch(int64_t heads, int64_t reads, int64_t width) {
     return topk_scratch(heads, reads) + heads * ByteQuery::size(width);
 }
 
-// As scan_topk, whose first row `first` is a multiple of 8. Scratch: search_scratch. Copies may be renewed in front of it
-// without a barrier between.
+// As scan_topk, whose first row `first` is a multiple of 8. Scratch: search_scratch. Copies may be renewed in front of
+// it without a barrier between.
 template <int fixed_width>
 MB_FN void bounded_topk(const Block& block, const Store* memory, const Real* norms, const ByteRows& copies,
                         int64_t first, int64_t end, int64_t num_candidates, const Real* queries, Count heads,
