@@ -11,8 +11,9 @@ from mann_bench.kernels.index.base import Index, Reindex, Reversible, Rows, cand
 from mann_bench.kernels.reference.byte_rows import WIDEST
 
 # Rows of an element from which on `exact` keeps 8-bit copies of them, by the kind of device: with fewer, what they save a search is hardly
-# more than what it takes to keep them up to date. None for a GPU, where neither has been measured.
-BOUNDED_FROM: Mapping[str, int] = {"cpu": 8192}
+# more than what it takes to keep them up to date. None for a GPU, where neither has been measured. "meta" is the memory of a prediction,
+# which does not know its device: it says W + 4 bytes a row too much for a GPU.
+BOUNDED_FROM: Mapping[str, int] = {"cpu": 8192, "meta": 8192}
 
 
 class Exact(Index):

@@ -80,8 +80,7 @@ class IndexWorkload(Workload):
     def predicted_bytes(cls, case: Case) -> dict[str, int] | None:
         """Bytes of rows and index."""
         with FakeTensorMode():
-            device = "cpu" if case.device == "cpu" else "meta"
-            state = indexed_rows(case.model_copy(update={"device": device}), getattr(torch, case.dtype))
+            state = indexed_rows(case.model_copy(update={"device": "meta"}), getattr(torch, case.dtype))
             return {"state": sum(t.numel() * t.element_size() for t in state.tensors()) + state.outside_bytes}
 
     @property

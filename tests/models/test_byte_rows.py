@@ -141,7 +141,7 @@ def test_a_pass_run_step_by_step_keeps_copies():
 
 
 def test_exact_has_copies_from_a_number_of_rows_on(monkeypatch):
-    monkeypatch.setattr(Exact, "bounded_from", {"cpu": 60})
+    monkeypatch.setattr(Exact, "bounded_from", {"cpu": 60, "meta": 60})
     sizes: dict[str, dict[str, Any]] = {
         "copied": {},
         "scanned": {"index": "exact-scan"},
@@ -158,5 +158,6 @@ def test_exact_has_copies_from_a_number_of_rows_on(monkeypatch):
         assert bool(state.memory.rows.index.tensors()) == (name == "copied")
         if name in ("copied", "few"):
             assert model.memory_bytes(2, 3, "train")["state"] == state.size_bytes
+            assert model.to("meta").memory_bytes(2, 3, "train")["state"] == state.size_bytes  # as a plan predicts it
     copies = 2 * 8 * (2 + 1) * 8 * 4  # of 2 elements, 8 blocks of 8 rows, each 2 words of bytes and one of scale and error
     assert state_bytes["copied"] - state_bytes["scanned"] == copies
