@@ -37,17 +37,17 @@ class Exact(Index):
             self.byte_rows = ops.byte_rows(rows.memory, rows.norms)
 
     def query(self, rows: Rows, queries: Tensor, reads: int) -> Tensor:
-        search, copies = ops_for(self, rows).topk_content, self.byte_rows
+        search = ops_for(self, rows).topk_content
         if getattr(rows, "counts", None) is None:
-            nearest: Tensor = search(rows.memory, rows.norms, queries, reads, rows.num_candidates, scan_all=self.scan_all, byte_rows=copies)
+            copies = {} if self.byte_rows is None else {"byte_rows": self.byte_rows}
+            nearest: Tensor = search(rows.memory, rows.norms, queries, reads, rows.num_candidates, scan_all=self.scan_all, **copies)
             return nearest
         parts = []
         for element in range(len(queries)):
             own = slice(element, element + 1)
-            count = candidates_of(rows, element)
-            own_copies = None if copies is None else copies[own]
-            given = (rows.memory[own], rows.norms[own], queries[own], reads, count)
-            parts.append(search(*given, scan_all=self.scan_all, byte_rows=own_copies))
+            copies = {} if self.byte_rows is None else {"byte_rows": self.byte_rows[own]}
+            given = (rows.memory[own], rows.norms[own], queries[own], reads, candidates_of(rows, element))
+            parts.append(search(*given, scan_all=self.scan_all, **copies))
         return torch.cat(parts)
 
     def update(self, rows: Rows, written: Tensor) -> Reversible | None:
