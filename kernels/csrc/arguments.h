@@ -102,8 +102,9 @@ struct Tape {
 };
 
 struct Memory {
-    Store* memory;  // [B, N, W]
-    Real* norms;    // [B, N] sqrt(|row|^2 + epsilon)
+    Store* memory;       // [B, N, W]
+    Real* norms;         // [B, N] sqrt(|row|^2 + epsilon)
+    int32_t* byte_rows;  // [B, N / 8 up, W / 4 up + 1, 8] 8-bit copies of the rows (memory/byte_rows.h); null: none
 };
 
 struct Ring {
@@ -119,7 +120,7 @@ struct Scratch {
     Real* scratch;       // [B, scratch_stride]
     Real* part_scores;   // [B, parts, R, K] best of each part
     int32_t* part_rows;  // [B, parts, R, K]
-    Real* part_scratch;  // [B, parts, lane tiles of a block, 2 R K]
+    Real* part_scratch;  // [B, parts, search_scratch]
     int64_t* clocks;     // [B, phases + 1] ns, by the first element of a batch tile; null: not measured
 };
 

@@ -36,6 +36,7 @@
     MB_ENTRY(lsh_redo, a.batch)             \
     MB_ENTRY(lsh_query, a.batch)            \
     MB_ENTRY(topk_part, a.batch * a.parts)  \
+    MB_ENTRY(copy_to_bytes, a.batch * a.parts) \
     MB_ENTRY(topk_merge, a.batch)           \
     MB_ENTRY(sparse_read, a.batch)          \
     MB_ENTRY(sparse_read_back, a.batch)     \
@@ -59,7 +60,8 @@ namespace mb::entries {
 // To `index`: Reals of scratch that a pass needs for an element, and for each part. Reads Sizes.
 template <int fixed_width>
 MB_FN void scratch(const Block& block, const Arguments& a, int64_t) {
-    block.on_leader([&] { a.index[0] = Element::scratch_size(a), a.index[1] = topk_scratch(a.heads, a.reads); });
+    block.on_leader(
+        [&] { a.index[0] = Element::scratch_size(a), a.index[1] = search_scratch(a.heads, a.reads, a.width); });
 }
 
 template <int fixed_width>

@@ -15,10 +15,11 @@ from mann_bench.kernels.index.faiss_ivf import FaissIvf, FaissIvf64
 from mann_bench.kernels.index.lsh import Lsh, Lsh95, choose_sizes
 from mann_bench.kernels.index.rebuilt import FaissHnsw, KdForest, Rebuilt
 from mann_bench.kernels.index.recall import queries_near, recall_of
-from mann_bench.kernels.index.scan import Exact, Live
+from mann_bench.kernels.index.scan import Exact, ExactScan, Live
 
 INDEXES: Mapping[str, type[Index]] = {
     "exact": Exact,
+    "exact-scan": ExactScan,
     "live": Live,
     "lsh": Lsh,
     "lsh-95": Lsh95,

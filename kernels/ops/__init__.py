@@ -4,6 +4,7 @@ Each is a torch operator `torch.ops.mann_bench.*` with a fake kernel, so it comp
 The others change their arguments in place or return row numbers. A bad argument is a ValueError that says what was expected and what came.
 """
 
+from mann_bench.kernels.ops.byte_rows import byte_rows, renew_byte_rows
 from mann_bench.kernels.ops.content import topk_content
 from mann_bench.kernels.ops.links import LinkUndo, link_read, link_steps, link_update
 from mann_bench.kernels.ops.lru_ring import LruRing
@@ -14,12 +15,14 @@ __all__ = [
     "LinkUndo",
     "LruRing",
     "LshUndo",
+    "byte_rows",
     "link_read",
     "link_steps",
     "link_update",
     "lsh_fill",
     "lsh_query",
     "lsh_update",
+    "renew_byte_rows",
     "rollback",
     "sparse_read",
     "sparse_write",

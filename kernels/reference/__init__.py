@@ -1,5 +1,6 @@
 """Reference of every sparse operation in plain torch, on any device and in any float dtype; fast paths are tested against it."""
 
+from mann_bench.kernels.reference.byte_rows import byte_rows, renew_byte_rows, score_bounds
 from mann_bench.kernels.reference.content import EPSILON, cosine_to_rows, row_norms, topk_content
 from mann_bench.kernels.reference.links import (
     LinkUndo,
@@ -25,6 +26,7 @@ __all__ = [
     "SparseLinks",
     "WriteJournal",
     "add_sparse",
+    "byte_rows",
     "cosine_to_rows",
     "erase_survivors",
     "gather_rows",
@@ -36,8 +38,10 @@ __all__ = [
     "lsh_fill",
     "lsh_query",
     "lsh_update",
+    "renew_byte_rows",
     "rollback",
     "row_norms",
+    "score_bounds",
     "sparse_read",
     "sparse_write",
     "topk_content",

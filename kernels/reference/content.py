@@ -17,7 +17,16 @@ def cosine_to_rows(queries: Tensor, rows: Tensor) -> Tensor:
     return dots / (row_norms(rows) * row_norms(queries).unsqueeze(-1))
 
 
-def topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, num_candidates: int, *, scan_all: bool = True) -> Tensor:
+def topk_content(
+    memory: Tensor,
+    norms: Tensor,
+    queries: Tensor,
+    k: int,
+    num_candidates: int,
+    *,
+    scan_all: bool = True,
+    byte_rows: Tensor | None = None,
+) -> Tensor:
     """Find the k rows most similar to each query, best first, of equal rows the lower one. A row whose similarity is NaN comes first.
 
     Args:
@@ -26,6 +35,7 @@ def topk_content(memory: Tensor, norms: Tensor, queries: Tensor, k: int, num_can
         queries: [B, R, W].
         num_candidates: rows `0..num_candidates-1` are candidates. Rows are first written in row order, so these were written since reset.
         scan_all: score all N rows and mask the others (index `exact`), or touch only the candidates (index `live`).
+        byte_rows: without effect here: with it the native op scores fewer rows, for the same result.
 
     Returns:
         int64 [B, R, k], -1 where there are fewer candidates.

@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from mann_bench.kernels.autocast import without_autocast
 from mann_bench.kernels.native.layout import Build
+from mann_bench.kernels.ops.content import PARTS_PER_THREAD
 from mann_bench.kernels.sequence import cluster, recurrence
 from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.kernels.sequence.recurrence import Recurrence, Weights
@@ -203,8 +204,15 @@ ROWS_PER_PART = {"cuda": 4096, "cpu": 16384}  # one block searches fewer rows fa
 
 
 def search_parts(rows: int, batch: int, device: torch.device, threads: int) -> int:
-    """Choose how many blocks share the search of `rows` rows of each element: two a multiprocessor in all, or one a CPU thread."""
-    blocks = 2 * torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else threads
+    """Choose how many blocks share the search of `rows` rows of each element.
+
+    On a GPU two a multiprocessor in all. On the CPU, where there are fewer elements than threads, several a thread, so that a late or slow
+    one takes fewer.
+    """
+    if device.type == "cuda":
+        blocks = 2 * torch.cuda.get_device_properties(device).multi_processor_count
+    else:
+        blocks = PARTS_PER_THREAD * threads if batch < threads else 0
     return max(1, min(rows // ROWS_PER_PART[device.type], blocks // batch))
 
 

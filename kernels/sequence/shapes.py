@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from mann_bench.kernels.native.layout import Shape
+from mann_bench.kernels.reference.byte_rows import BLOCK_ROWS
 
 Sizes = Mapping[str, int]
 
@@ -49,6 +50,7 @@ def memory_shapes(size: Sizes) -> dict[str, Shape]:
     return {
         "memory": (batch, slots, width),
         "norms": (batch, slots),
+        "byte_rows": (batch, -(-slots // BLOCK_ROWS), -(-width // 4) + 1, BLOCK_ROWS),
         "ring_last": (batch, slots),
         "ring_queue": (batch, None),
         "ring_start": (batch, slots),

@@ -32,7 +32,7 @@ SETTING = {  # fields in the order of a setting's text, and their words there
     "threads": "{} threads",
     "seed": "seed {}",
 }
-EXACT_INDEXES = ("exact", "live")  # searches that find every true neighbour
+EXACT_INDEXES = ("exact", "exact-scan", "live")  # searches that find every true neighbour
 
 
 def load_frame(runs: Sequence[Path]) -> pd.DataFrame:

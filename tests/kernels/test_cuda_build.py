@@ -218,6 +218,9 @@ def test_parts_fill_the_gpu(monkeypatch):
     assert sequence.search_parts(100, 1, card, 1) == 1
 
 
-@pytest.mark.parametrize(("rows", "batch", "threads", "parts"), [(2**24, 1, 4, 4), (2**24, 3, 4, 1), (2**24, 2, 4, 2), (32_767, 1, 4, 1)])
-def test_parts_on_a_cpu_are_the_threads_of_an_element(rows, batch, threads, parts):
+@pytest.mark.parametrize(
+    ("rows", "batch", "threads", "parts"),
+    [(2**24, 1, 4, 16), (2**24, 3, 4, 5), (2**24, 4, 4, 1), (2**24, 1, 1, 1), (2**17, 1, 4, 8), (32_767, 1, 4, 1)],
+)
+def test_parts_on_a_cpu_are_several_a_thread_where_there_are_fewer_elements(rows, batch, threads, parts):
     assert sequence.search_parts(rows, batch, torch.device("cpu"), threads) == parts

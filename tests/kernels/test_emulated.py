@@ -22,6 +22,7 @@ from mann_bench.models import SAM, SDNC
 from tests.kernels.test_ops import NAMES, operator
 from tests.kernels.test_ops import arguments as sound_arguments
 from tests.support.emulated import Emulator, SanitizerError
+from tests.support.indexes import COPIED
 
 SIZES: dict[str, Any] = {"input_size": 3, "output_size": 2, "hidden": 11, "kernels": "native"}
 # Few slots, so that heads and steps meet in the same rows: else a missing barrier between them would not show.
@@ -33,9 +34,12 @@ MODELS: dict[str, Callable[[], Any]] = {
     "sam-aligned": lambda: SAM(**{**SIZES, "hidden": 12}, slots=67, word_size=32, heads=2, reads=2),
     "sam-lsh": lambda: SAM(**SIZES, slots=67, word_size=9, heads=2, reads=3, index="lsh"),
     "sam-many": lambda: SAM(**SIZES, slots=19, word_size=5, heads=5, reads=8),  # more accesses in a step than a warp has lanes
+    "sam-copied": lambda: SAM(**SIZES, slots=8, word_size=5, heads=4, reads=3, index=COPIED),
+    "sam-copied-large": lambda: SAM(**SIZES, slots=67, word_size=32, heads=5, reads=2, index=COPIED),
     "sdnc": lambda: SDNC(**SIZES, slots=9, word_size=5, heads=3, reads=3, link_entries=3),
     "sdnc-small": lambda: SDNC(**SIZES, slots=7, word_size=1, heads=3, reads=3, link_entries=4),
 }
+SLOW = pytest.mark.slow
 ENTRIES = {"mb_forward", "mb_backward", "mb_undo", "mb_redo"}
 
 pytestmark = pytest.mark.skipif(build.why_not() is not None, reason=f"no native kernels: {build.why_not()}")
@@ -100,7 +104,7 @@ def assert_as_reference(model, found, steps=7, lengths=None):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW) if name == "sam-copied-large" else name for name in MODELS])
 def test_no_race(name, threads):
     model = make(name)
     with threads.instead():
@@ -118,9 +122,10 @@ def test_no_race_with_transposed_weights(name, threads, monkeypatch):
     assert_as_reference(model, found)
 
 
-def test_no_race_where_many_blocks_search(threads, monkeypatch):
+@pytest.mark.parametrize("name", ["sam-large", pytest.param("sam-copied-large", marks=SLOW)])
+def test_no_race_where_many_blocks_search(name, threads, monkeypatch):
     monkeypatch.setattr(sequence, "search_parts", lambda *sizes: 3)
-    model = make("sam-large")
+    model = make(name)
     with threads.instead():
         found = every_entry(model)
     assert {"mb_forward_step", "mb_search_part"} <= set(threads.sites)
@@ -140,7 +145,7 @@ def test_every_removed_barrier_is_detected(threads):
     """Some barriers matter only where several heads access one row, so more data are tried until the race shows."""
     met: set[str] = set()
     caught: set[str] = set()
-    for seed, steps, name in itertools.product(range(4), (7, 21), ("sam", "sdnc-small", "sam-one-writer", "sdnc")):
+    for seed, steps, name in itertools.product(range(4), (7, 21), ("sam-copied", "sam", "sdnc-small", "sam-one-writer", "sdnc")):
         if (seed, steps) > (0, 7) and caught == met:
             break
         with threads.instead():
@@ -153,7 +158,15 @@ def test_every_removed_barrier_is_detected(threads):
 
 
 @pytest.mark.parametrize(
-    ("width", "name", "parts"), [(0, "sam", 1), (0, "sam-many", 1), (0, "sdnc", 1), (0, "sam-lsh", 1), (32, "sam-large", 3)]
+    ("width", "name", "parts"),
+    [
+        (0, "sam-many", 1),
+        (0, "sdnc", 1),
+        (0, "sam-lsh", 1),
+        (0, "sam-copied", 1),
+        (32, "sam-large", 3),
+        pytest.param(32, "sam-copied-large", 3, marks=SLOW),
+    ],
 )
 def test_text_for_the_gpu(width, name, parts, tmp_path_factory, monkeypatch):
     """One fiber per lane: all lanes reach each shuffle, there is no race, and results are those of the reference."""
@@ -162,7 +175,7 @@ def test_text_for_the_gpu(width, name, parts, tmp_path_factory, monkeypatch):
     with lanes.instead():
         found = every_entry(model, steps=3)
     assert_as_reference(model, found, steps=3)
-    if name == "sam":
+    if name == "sam-copied":
         assert not lanes.misses("mb_forward", "without __syncwarp")
 
 
@@ -291,9 +304,13 @@ def test_equal_rows_and_nan_in_the_order_of_the_reference(gpu_width, tmp_path_fa
     memory[1, [17, 90]] = float("nan")
     queries = torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 2, 0], [float("nan"), 0, 0]]).repeat(2, 1, 1)
     arguments = memory, reference.row_norms(memory), queries, 9, 131
+    copies = reference.byte_rows(*arguments[:2])
     with lanes.instead():
         found = ops.topk_content(*arguments)
+        bounded = ops.topk_content(*arguments, byte_rows=copies)
+        assert torch.equal(ops.byte_rows(*arguments[:2])[:, :, :-1], copies[:, :, :-1])
     assert torch.equal(found, reference.topk_content(*arguments))
+    assert torch.equal(bounded, found)
 
 
 @pytest.mark.slow  # a build for this alone

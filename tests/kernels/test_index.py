@@ -329,7 +329,7 @@ def test_what_is_missing_is_reported(monkeypatch):
         make_index("faiss-ivf")
     with pytest.raises(Unavailable, match="kd-forest needs OpenCV"):
         make_index("kd-forest")
-    with pytest.raises(ValueError, match=r"index: expected one of exact, live, lsh, .* or package\.module:Class, got 'btree'"):
+    with pytest.raises(ValueError, match=r"index: expected one of exact, exact-scan, live, lsh, .* or package\.module:Class, got 'btree'"):
         find_index("btree")
     with pytest.raises(ValueError, match="to be a subclass of"):
         find_index("tests.support.dense_sam:DenseRun")

@@ -103,9 +103,9 @@ struct LaneTile : OneLaneTile<LaneTile> {
     static constexpr int64_t lanes = 1, rows = 4;
     int64_t rank() const { return 0; }
     int64_t lane() const { return 0; }
-    template <class F>
+    template <int64_t count = rows, class F>
     void for_each_row_tile(int64_t first, int64_t end, F f) const {
-        for (int64_t i = first; i < end; i += rows) f(i, end - i < rows ? end - i : rows);
+        for (int64_t i = first; i < end; i += count) f(i, end - i < count ? end - i : count);
     }
 };
 template <int fixed_width>

@@ -1,6 +1,7 @@
 // The cuda build: a block is a CUDA thread block of MB_THREADS; a scan scores rows by tiles of 8 lanes.
 #pragma once
 
+#include "block/bytes.h"
 #include "block/cuda_warp.h"
 
 #ifndef MB_THREADS
@@ -24,15 +25,46 @@ struct LaneTile {
         for (int i = 0; i < rows; ++i) scale[i] = __shfl_sync(full_mask, own, lane_of_warp() / lanes * lanes + i);
     }
     // Lane tiles of a warp stay together: the last row tiles may have fewer rows, or none.
-    template <class F>
+    template <Count count = rows, class F>
     MB_FN void for_each_row_tile(int64_t first, int64_t end, F f) const {
-        constexpr Count warp_rows = per_warp * rows, block_rows = MB_THREADS / lanes * rows;
+        constexpr Count warp_rows = per_warp * count, block_rows = MB_THREADS / lanes * count;
         MB_ROLLED
         for (int64_t start = first + warp_of_block() * warp_rows; start < end; start += block_rows) {
-            const int64_t row = start + lane_of_warp() / lanes * rows;
-            f(row, static_cast<Count>(end - row < rows ? end - row : rows));
+            const int64_t row = start + lane_of_warp() / lanes * count;
+            f(row, static_cast<Count>(end - row < count ? end - row : count));
         }
     }
+    // Of 8 rows, as bits, those whose bound is not less than `least` for any of up to four queries, `stride` Reals
+    // apart: a lane a row. `least`: of the head whose lists a lane keeps.
+    template <int fixed_words, class Query>
+    MB_FN uint32_t rows_reaching(const int32_t* block, Count words, const Query* queries, Count stride,
+                                 Count heads_left, float least) const {
+        static_assert(lanes == byte_block_rows, "");
+        const Count n = fixed_words ? fixed_words : words, first_lane = lane_of_warp() / lanes * lanes;
+        const Count last = (heads_left < heads ? heads_left : heads) - 1;
+        const auto query = [&](Count h) -> const Query& {
+            return *reinterpret_cast<const Query*>(reinterpret_cast<const Real*>(queries) +
+                                                   (h < last ? h : last) * stride);
+        };
+        int32_t sums[heads];
+        for (int h = 0; h < heads; ++h) sums[h] = query(h).start;
+        MB_ROLLED
+        for (Count w = 0; w < n; ++w) {
+            const int32_t row = block[w * lanes + lane()];
+            for (int h = 0; h < heads; ++h) sums[h] = add_byte_products(sums[h], row, query(h).words()[w]);
+        }
+        const uint32_t pair = static_cast<uint32_t>(block[n * lanes + lane()]);
+        const float scale = float_of_bits(pair & 0xffff0000u), error = float_of_bits(pair << 16);
+        bool reaches = false;
+        for (int h = 0; h < heads; ++h) {
+            const float own = __shfl_sync(full_mask, least, first_lane + 2 * h);
+            const float bound =
+                static_cast<float>(sums[h]) * (scale * query(h).step) + error * query(h).per_error + query(h).constant;
+            reaches = reaches || (h <= last && !(bound < own));
+        }
+        return __ballot_sync(full_mask, reaches) >> first_lane & 255u;
+    }
+    MB_FN bool any(uint32_t rows) const { return __ballot_sync(full_mask, rows != 0) != 0; }  // of the tiles of a warp
     // The sums of parts[h][row] over the lanes, to the two lanes of head h.
     MB_FN void sum(Real (&parts)[heads][rows], Real* sums) const {
         const bool upper_half = lane() & 4, upper_pair = lane() & 2;
@@ -64,6 +96,14 @@ struct RowTile {
         const Store* const tile = memory + first * (fixed_width ? fixed_width : width);
         for (int j = 0; j < LaneTile::rows; ++j) {  // past the end, the last row is read again
             rows[j] = tile + (j < count - 1 ? j : count - 1) * (fixed_width ? fixed_width : width);
+            for (int c = 0; c < fixed_width / 32; ++c)
+                keep_in_register[j][c] = reinterpret_cast<const Four*>(rows[j])[c * LaneTile::lanes + lane_tile.lane()];
+        }
+    }
+    MB_FN RowTile(const LaneTile& lane_tile, const Store* memory, const int64_t (&numbers)[LaneTile::rows],
+                  int64_t width) {
+        for (int j = 0; j < LaneTile::rows; ++j) {
+            rows[j] = memory + numbers[j] * (fixed_width ? fixed_width : width);
             for (int c = 0; c < fixed_width / 32; ++c)
                 keep_in_register[j][c] = reinterpret_cast<const Four*>(rows[j])[c * LaneTile::lanes + lane_tile.lane()];
         }

@@ -54,9 +54,10 @@ struct LaneTile : OneLaneTile<LaneTile> {
     int64_t thread;
     int64_t rank() const { return thread; }
     int64_t lane() const { return 0; }
-    template <class F>
+    template <int64_t count = rows, class F>
     void for_each_row_tile(int64_t first, int64_t end, F f) const {
-        for (int64_t i = first + thread; i < end; i += emulated_threads) f(i, 1);
+        for (int64_t i = first + thread * count; i < end; i += emulated_threads * count)
+            f(i, end - i < count ? end - i : count);
     }
 };
 template <int fixed_width>

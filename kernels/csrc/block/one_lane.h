@@ -4,6 +4,13 @@
 #include <chrono>
 
 #include "block/block.h"
+#include "block/bytes.h"
+
+#if defined(__clang__)
+#define MB_ONE_COPY __attribute__((noinline))
+#else
+#define MB_ONE_COPY __attribute__((noinline, noclone))
+#endif
 
 namespace mb {
 
@@ -92,6 +99,13 @@ struct OneLaneTile {
     void reciprocals(const Real* norms, int64_t n, Real* scale) const {
         for (int64_t j = 0; j < LaneTile::rows; ++j) scale[j] = j < n ? Real(1) / norms[j] : Real(0);
     }
+    // Of 8 rows, as bits, those whose bound for a query is not less than `least`.
+    template <int fixed_words, class Query>
+    uint32_t rows_reaching(const int32_t* block, int64_t words, const Query* query, int64_t, int64_t,
+                           float least) const {
+        return mb::rows_reaching<fixed_words>(block, words, *query, least);
+    }
+    bool any(uint32_t rows) const { return rows != 0; }  // of the lane tiles of a warp
 };
 
 // dots[j] = rows[j] . query, for the rows of a tile.
@@ -106,8 +120,22 @@ struct OneLaneRowTile {
         for (int64_t j = 0; j < LaneTile::rows; ++j)
             rows[j] = memory + (first + (j < count ? j : count - 1)) * (fixed_width ? fixed_width : width);
     }
+    OneLaneRowTile(const LaneTile&, const Store* memory, const int64_t (&numbers)[LaneTile::rows], int64_t width) {
+        for (int64_t j = 0; j < LaneTile::rows; ++j)
+            rows[j] = memory + numbers[j] * (fixed_width ? fixed_width : width);
+    }
     void dot(const LaneTile&, const Real* query, int64_t, int64_t width, Real* dots) const {
-        dot_rows(rows, query, fixed_width ? fixed_width : width, dots);
+        if constexpr (fixed_width)
+            dot_rows(rows, query, fixed_width, dots);
+        else
+            dot_any_width(rows, query, width, dots);
+    }
+
+  private:
+    // Compiled once: of the numbers that fill no vector, one copy of a loop may fuse products with sums where another
+    // does not, and all scans of a memory must give a row the same score.
+    MB_ONE_COPY static void dot_any_width(const Store* const* rows, const Real* query, int64_t width, Real* dots) {
+        dot_rows(rows, query, width, dots);
     }
 };
 

@@ -3,6 +3,7 @@
 // LinkMatrices.
 #pragma once
 
+#include "memory/bounded_topk.h"
 #include "memory/links.h"
 #include "memory/lru.h"
 #include "memory/rows.h"
@@ -27,12 +28,31 @@ MB_FN Real weight_of_row(const int64_t* rows, const Real* weights, int64_t entri
 template <int fixed_width>
 MB_FN void topk_part(const Block& block, const Arguments& a, int64_t item) {
     const int64_t W = fixed_width ? fixed_width : a.width, R = a.heads, K = a.reads, b = item / a.parts;
-    const int64_t rows = a.scan_all ? a.slots : a.num_candidates, share = (rows + a.parts - 1) / a.parts,
-                  first = item % a.parts * share;
-    const int64_t end = first + share < rows ? first + share : rows;
-    scan_topk<fixed_width>(block, a.memory + b * a.slots * W, a.norms + b * a.slots, first, end, a.num_candidates,
-                           a.queries + b * R * W, R, K, W, a.part_rows + item * R * K, a.part_scores + item * R * K,
-                           a.part_scratch + item * topk_scratch(R, K));
+    const RowsOfPart rows(a.scan_all ? a.slots : a.num_candidates, a.parts, item % a.parts);
+    search_rows<fixed_width>(block, a.memory + b * a.slots * W, a.norms + b * a.slots, ByteRows(a, b), rows.first,
+                             rows.end, a.num_candidates, a.queries + b * R * W, R, K, W, a.part_rows + item * R * K,
+                             a.part_scores + item * R * K, a.part_scratch + item * search_scratch(R, K, W));
+}
+
+// Copies to bytes: of rows [B, updated], -1: none, or if that is null a part of all rows. Places of the last block that
+// are beyond the rows stay as they are.
+template <int fixed_width>
+MB_FN void copy_to_bytes(const Block& block, const Arguments& a, int64_t item) {
+    const int64_t W = fixed_width ? fixed_width : a.width, b = item / a.parts;
+    const Store* const memory = a.memory + b * a.slots * W;
+    const Real* const norms = a.norms + b * a.slots;
+    const ByteRows copies(a, b);
+    if (a.rows) {
+        const int64_t* const rows = a.rows + b * a.updated;
+        if (item % a.parts == 0)
+            renew_byte_rows(block, copies, a.updated, [&](int64_t i) { return rows[i]; }, memory, norms, W);
+        return;
+    }
+    const RowsOfPart part(a.slots, a.parts, item % a.parts);
+    block.for_each_by_warp(part.end - part.first, [&](int64_t i, Warp warp) {
+        const int64_t row = part.first + i;
+        copies.renew(warp, row, memory + row * W, norms[row]);
+    });
 }
 
 // index [B, R, K] out: the K best of all parts. Scratch [B, R K].

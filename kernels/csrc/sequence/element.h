@@ -2,6 +2,7 @@
 // with the undo of a step (Rae et al. 2016, section 3 and supplements A, D). Forward: forward.h, backward: backward.h.
 #pragma once
 
+#include "memory/bounded_topk.h"
 #include "memory/links.h"
 #include "memory/lru.h"
 #include "memory/lsh_query.h"
@@ -18,6 +19,7 @@ struct Element : ControllerElement {
     Links links;
     Store* const memory;
     Real* const norms;
+    const ByteRows copies;
     // offsets in the interface vector
     Count strengths, values, alphas, gammas, modes;
     // scratch; the gradients are backward's
@@ -30,7 +32,7 @@ struct Element : ControllerElement {
     }
     MB_FN static int64_t scratch_size(const Arguments& a) {
         const int64_t support = a.write_heads * support_size(a), reads = a.heads * a.reads;
-        int64_t search = topk_scratch(a.heads, a.reads);
+        int64_t search = search_scratch(a.heads, a.reads, a.width);
         if (a.tables)  // the blocks of a cluster have scratch of their own, for their shares of the heads
             search = lsh_scratch(a, written_size(a), a.heads, a.reads) +
                      most_cluster_blocks * lsh_query_scratch(a, 0, a.reads);
@@ -51,7 +53,8 @@ struct Element : ControllerElement {
           lsh(a, element),
           links(a, element),
           memory(a.memory + element * a.slots * W),
-          norms(a.norms + element * a.slots) {
+          norms(a.norms + element * a.slots),
+          copies(a, element) {
         strengths = R * W, values = strengths + (a.strength ? R : 0), alphas = values + V * W;
         gammas = alphas + V, modes = gammas + V;
         Real* next = a.scratch + element * a.scratch_stride;
@@ -135,6 +138,11 @@ struct Element : ControllerElement {
         });
     }
 
+    // The 8-bit copies of rows [E] follow what the rows now contain. Visible after the next sync.
+    MB_FN void renew_copies(const int32_t* rows) {
+        renew_byte_rows(block, copies, E, [&](Count entry) { return rows[entry]; }, memory, norms, W);
+    }
+
     // ---- undo ----
 
     // Position the ring after `appended` appends of step t.
@@ -150,6 +158,10 @@ struct Element : ControllerElement {
         if (a.tables) LshUpdate<int32_t>(block, lsh, rows, E, lsh_log(t)).undo_or_redo(forward);
         swap_rows(block, rows, E, forward, memory, norms, W, tape_at(a.old_rows, t, E * W), tape_at(a.old_norms, t, E));
         block.sync();
+        if (copies.blocks) {
+            renew_copies(rows);
+            block.sync();  // the next step's rows change
+        }
         if (a.links && forward) undo_or_redo_links(t, true);
         if (forward) return;
         block.for_each_by_warp(1, [&](Count, Warp warp) {

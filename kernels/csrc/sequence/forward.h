@@ -95,6 +95,10 @@ struct ForwardElement : Element {
             });
         block.sync();
         clocks.end_of(block, Phase::write);
+        if (copies.blocks) {
+            renew_copies(rows);  // read after the first barrier of the search
+            clocks.end_of(block, Phase::search);
+        }
         if (a.tables) {
             LshUpdate<int32_t>(block, lsh, rows, E, a.taped ? lsh_log(t) : LshLog{}).run(memory, workspace);
             block.sync();
@@ -154,8 +158,8 @@ struct ForwardElement : Element {
             merge_topk(block, a.part_scores + b * a.parts * F, a.part_rows + b * a.parts * F, a.parts, R, K, rows,
                        nullptr);
         else
-            scan_topk<fixed_width>(block, memory, norms, 0, num_scored(t), num_candidates(t), p, R, K, W, rows, nullptr,
-                                   workspace);
+            search_rows<fixed_width>(block, memory, norms, copies, 0, num_scored(t), num_candidates(t), p, R, K, W,
+                                     rows, nullptr, workspace);
     }
     // The same for some heads, by the hash index.
     MB_FN void query_index(int64_t t, Share heads, Real* scratch) {
@@ -236,11 +240,11 @@ struct ForwardElement : Element {
 
     // One block's share of the search of step t; `search` merges the results of all parts.
     MB_FN void search_part(int64_t t, int64_t part) {
-        const int64_t rows = num_scored(t), share = (rows + a.parts - 1) / a.parts, first = part * share;
-        const int64_t end = first + share < rows ? first + share : rows, offset = (b * a.parts + part) * F;
-        scan_topk<fixed_width>(block, memory, norms, first, end, num_candidates(t), interface(t), R, K, W,
-                               a.part_rows + offset, a.part_scores + offset,
-                               a.part_scratch + (b * a.parts + part) * topk_scratch(R, K));
+        const RowsOfPart rows(num_scored(t), a.parts, part);
+        const int64_t offset = (b * a.parts + part) * F;
+        search_rows<fixed_width>(block, memory, norms, copies, rows.first, rows.end, num_candidates(t), interface(t), R,
+                                 K, W, a.part_rows + offset, a.part_scores + offset,
+                                 a.part_scratch + (b * a.parts + part) * search_scratch(R, K, W));
     }
 };
 
