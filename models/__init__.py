@@ -11,6 +11,7 @@ from mann_bench.models.lstm import LSTM, LSTMState
 from mann_bench.models.mann import MANN, DenseMANN
 from mann_bench.models.ntm import NTM, NTMMemory
 from mann_bench.models.sam import SAM
+from mann_bench.models.sdm import SDM, SDMMemory
 from mann_bench.models.sdnc import SDNC, SDNCMemory
 from mann_bench.models.sparse.memory import SparseMemory
 from mann_bench.models.sparse.state import SAMMemory
@@ -23,6 +24,7 @@ __all__ = [
     "MANN",
     "NTM",
     "SAM",
+    "SDM",
     "SDNC",
     "ControllerState",
     "DAMMemory",
@@ -32,6 +34,7 @@ __all__ = [
     "MANNState",
     "NTMMemory",
     "SAMMemory",
+    "SDMMemory",
     "SDNCMemory",
     "SparseMemory",
     "State",

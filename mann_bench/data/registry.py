@@ -186,6 +186,14 @@ BUILT_INS = {
             uses_index=True,
             variants=VARIANTS,
         ),
+        ModelEntry(
+            "sdm",
+            "mann_bench.models:SDM",
+            "slots found by product keys, K a head written by a gated delta rule, rolled back in backward",
+            "Cabannes et al. 2026",
+            "O(K), and the search: O(N^(1/2))",
+            "O(1)",
+        ),
     )
 }
 
