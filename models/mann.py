@@ -199,7 +199,8 @@ class MANN(nn.Module, ABC, Generic[M]):
         batch = x.shape[1]
         units, reads = (batch, self.hidden), (batch, self.heads, self.word_size)
         check_tensors("state.controller", state.controller, {"hidden": units, "cell": units, "reads": reads}, x.device, x.dtype)
-        check_tensors("state.memory", state.memory, self.memory_shapes(batch), x.device)
+        if shapes := self.memory_shapes(batch):
+            check_tensors("state.memory", state.memory, shapes, x.device)
 
     def memory_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
         """Shapes of the tensors of `initial_memory` by their names; a state with others is refused."""

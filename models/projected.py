@@ -5,8 +5,8 @@ controller="lstm":  as of `MANN`, so that a memory can be compared with SAM wire
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from typing import Any, Generic, NamedTuple, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,14 @@ class ProjectedMANN(MANN[M], Generic[M, A]):
         controller: "none": projections of the input; "lstm": an LSTM that also receives the last reads.
         hidden: H, units of the LSTM; without one no effect.
         sizes: as of `MANN`.
+
+    Attributes:
+        ledger_causes: parameters that the memory ledger counts under another cause than "parameters", by name.
+        sparse: whether the gradient of a table is a sparse tensor.
     """
+
+    ledger_causes: ClassVar[Mapping[str, str]] = {}
+    sparse = False
 
     def __init__(self, *, controller: str = "none", hidden: int = 100, **sizes: int) -> None:
         if controller not in ("none", "lstm"):
@@ -86,6 +93,27 @@ class ProjectedMANN(MANN[M], Generic[M, A]):
             controller, memory = self.step(inputs, controller, memory)
             features.append(torch.cat([controller.hidden, controller.reads.flatten(1)], dim=-1))
         return torch.stack(features), MANNState(controller, memory)
+
+    @property
+    def table(self) -> Tensor | None:
+        """The parameter whose rows are memory, if there is one."""
+        return None
+
+    def touched_rows(self, batch: int) -> int:
+        """Rows of the table that a step touches."""
+        return 0
+
+    def memory_bytes(self, batch: int, steps: int, mode: str) -> dict[str, int]:
+        """Predict as `MANN` does; a table counts as memory, and of its gradient, if that is sparse, the rows touched."""
+        prediction, table = super().memory_bytes(batch, steps, mode), self.table
+        if table is None:
+            return prediction
+        item = table.element_size()
+        prediction["parameters"] -= table.numel() * item
+        prediction["memory"] = table.numel() * item
+        if mode == "train" and self.sparse:
+            prediction["gradients"] += steps * self.touched_rows(batch) * (table.shape[-1] * item + 16) - table.numel() * item
+        return prediction
 
     def controller_tape_bytes(self, batch: int) -> int:
         """Predict the bytes a step that LSTM cell and linear layers save for backward; the interface is not kept."""

@@ -4,7 +4,6 @@ This is the readable reference, one step at a time on any device. Decisions on w
 """
 
 import dataclasses
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +20,11 @@ from mann_bench.models.phases import phase
 from mann_bench.models.projected import ProjectedMANN
 from mann_bench.models.slots.bank import Bank, BankPass, BankReset, Start
 from mann_bench.models.slots.delta import Read, Write, delta_step
+from mann_bench.models.slots.gates import Gates
 from mann_bench.models.slots.product_keys import scores_of, search, sides_of
 from mann_bench.models.sparse.passes import attach_outputs
 from mann_bench.models.state import ControllerState, Fill, MANNState, State, check_fill, kept
 
-DECAYS = (1.0, 16.0)  # A starts uniform between these
-STEPS = (0.001, 0.1)  # softplus(dt_bias) starts between these, its logarithm uniform
 NOT_NATIVE = "SDM has no native kernels yet: use kernels='torch' or 'auto'"
 
 
@@ -114,6 +112,8 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
         sparse: whether the gradient of a learned start is a sparse tensor of the rows touched.
     """
 
+    ledger_causes: ClassVar[Mapping[str, str]] = {"start": "memory"}
+
     def __init__(
         self,
         *,
@@ -163,8 +163,7 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
             heads=heads,
             interface_size=heads * (2 * sum(self.sides) + word_size + 2 + gate * word_size),
         )
-        self.log_decay = nn.Parameter(torch.empty(heads).uniform_(*DECAYS).log())
-        self.step_bias = nn.Parameter(inverse_softplus(torch.empty(heads).uniform_(*map(math.log, STEPS)).exp()))
+        self.gates = Gates(heads)
         self.layer_norm = nn.LayerNorm(word_size) if norm else None
         self.sparse = sparse
         self.start = nn.Parameter(torch.randn(heads, slots, word_size) * word_size**-0.5) if start == "learned" else None
@@ -304,13 +303,14 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
         sizes = [heads * scores, heads * scores, heads * width, heads, heads, heads * width * self.gate]
         write_scores, read_scores, values, decay, strength, gate = interface.split(sizes, dim=-1)
         write_rows, write_weights = self.address(write_scores.unflatten(-1, (heads, scores)), self.writes)
+        decay, strength = self.gates(decay, strength)
         read_rows, read_weights = self.address(read_scores.unflatten(-1, (heads, scores)), self.reads)
         return Access(
             write_rows=write_rows,
             write_weights=write_weights,
             values=values.clone().unflatten(-1, (heads, width)),  # a view, kept for backward, would keep all scores with it
-            decay=-self.log_decay.exp() * functional.softplus(decay + self.step_bias),
-            strength=torch.sigmoid(strength),
+            decay=decay,
+            strength=strength,
             read_rows=read_rows,
             read_weights=read_weights,
             output_gate=gate.unflatten(-1, (heads, width * self.gate)),
@@ -344,16 +344,9 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
         numbers = self.writes * self.word_size + accesses + (2 + self.norm + 2 * self.gate) * self.word_size + 6
         return batch * self.heads * (numbers * item + 8 * accesses * (1 + factors))
 
-    def memory_bytes(self, batch: int, steps: int, mode: str) -> dict[str, int]:
-        """Predict as `MANN` does; of a learned start's gradient, if sparse, the rows touched."""
-        prediction = super().memory_bytes(batch, steps, mode)
-        if self.start is not None and self.sparse and mode == "train":
-            item, touched = self.start.element_size(), steps * batch * self.heads * (self.writes + self.reads)
-            prediction["gradients"] -= self.start.numel() * item
-            prediction["gradients"] += min(touched, self.heads * self.slots) * (self.word_size * item + 16)
-        return prediction
+    @property
+    def table(self) -> Tensor | None:
+        return self.start
 
-
-def inverse_softplus(value: Tensor) -> Tensor:
-    """The number whose softplus is `value` > 0."""
-    return value + torch.log(-torch.expm1(-value))
+    def touched_rows(self, batch: int) -> int:
+        return batch * self.heads * (self.writes + self.reads)

@@ -194,6 +194,23 @@ BUILT_INS = {
             "O(K), and the search: O(N^(1/2))",
             "O(1)",
         ),
+        ModelEntry(
+            "pkm",
+            "mann_bench.models:PKM",
+            "a table of values read by product keys, not written: a parameter",
+            "Lample et al. 2019",
+            "O(K), and the search: O(N^(1/2))",
+            "O(1)",
+        ),
+        ModelEntry(
+            "deltanet",
+            "mann_bench.models:DeltaNet",
+            "gated delta rule with a state of fixed size: the floor without slots",
+            "Yang et al. 2024",
+            "O(1)",
+            "O(1)",
+            uses_slots=False,
+        ),
     )
 }
 

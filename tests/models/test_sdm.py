@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mann_bench.models import SDM
+from mann_bench.models import SDM, DeltaNet
 from tests.support.golden_sdm import golden_sdm
 from tests.support.tape import saved_bytes
 
@@ -25,7 +25,7 @@ OPTIONS: list[dict[str, Any]] = [
 def make(**options: Any) -> Any:
     model: Any = SDM(**{**SIZES, **options}).double()
     for name, parameter in model.named_parameters():
-        if name not in ("log_decay", "step_bias"):
+        if name not in ("gates.log_decay", "gates.step_bias"):
             torch.nn.init.normal_(parameter, std=0.5)
     return model
 
@@ -88,25 +88,15 @@ def test_gradcheck():
 
 
 def test_dense_limit_is_the_gated_delta_rule():
-    """One factor, all slots read and written, weights of unit length, zero start: S <- e^g S; S <- S + beta k (v - S^T k)^T; y = S^T q."""
+    """One factor, all slots read and written, weights of unit length, zero start."""
     model, x = make(slots=6, factors=1, reads=6, weights="l2"), sequence(12)
-    heads, slots, width = 2, 6, 4
+    rule = DeltaNet(input_size=4, output_size=3, word_size=4, heads=2, key_size=6).double()
+    rule.load_state_dict(model.state_dict())
     y, after = model(x, model.initial_state(2))
-    sizes = [heads * slots, heads * slots, heads * width, heads, heads, 0]
-    k, q, v, a, b, _ = model.interface(x).split(sizes, dim=-1)
-    k, q, v = k.unflatten(-1, (heads, slots)), q.unflatten(-1, (heads, slots)), v.unflatten(-1, (heads, width))
-    k, q = k / k.norm(dim=-1, keepdim=True), q / q.norm(dim=-1, keepdim=True)
-    g, beta = -model.log_decay.exp() * torch.nn.functional.softplus(a + model.step_bias), torch.sigmoid(b)
-    s, outputs = x.new_zeros(2, heads, slots, width), []
-    for t in range(12):
-        s = g[t].exp()[..., None, None] * s
-        error = v[t] - (s.transpose(-1, -2) @ k[t].unsqueeze(-1)).squeeze(-1)
-        s = s + beta[t][..., None, None] * k[t].unsqueeze(-1) * error.unsqueeze(-2)
-        outputs.append(model.output((s.transpose(-1, -2) @ q[t].unsqueeze(-1)).flatten(1)))
-    expected = torch.stack(outputs)
+    expected, end = rule(x)
     torch.testing.assert_close(y, expected, rtol=0, atol=1e-12)
-    torch.testing.assert_close(after.memory.memory, s, rtol=0, atol=1e-12)
-    wanted = torch.autograd.grad(expected.square().sum(), [x, *model.parameters()])
+    torch.testing.assert_close(after.memory.memory, end.memory.memory, rtol=0, atol=1e-12)
+    wanted = torch.autograd.grad(expected.square().sum(), [x, *rule.parameters()])
     for got, gradient in zip(torch.autograd.grad(y.square().sum(), [x, *model.parameters()]), wanted, strict=True):
         torch.testing.assert_close(got, gradient, rtol=1e-9, atol=1e-11)
 
@@ -240,7 +230,8 @@ def test_prediction_of_bytes():
     state = model.initial_state(3)
     prediction = model.memory_bytes(3, 10, "train")
     assert prediction["state"] == state.size_bytes
-    assert prediction["parameters"] == sum(parameter.nbytes for parameter in model.parameters())
+    assert prediction["memory"] == model.start.nbytes
+    assert prediction["parameters"] == sum(parameter.nbytes for parameter in model.parameters()) - model.start.nbytes
     model(torch.randn(10, 3, 4), state)[0].sum().backward()
     gradient = model.start.grad
     rest = sum(parameter.grad.nbytes for name, parameter in model.named_parameters() if name != "start")

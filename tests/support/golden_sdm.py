@@ -80,7 +80,7 @@ def _one_head(model: SDM, source: Tensor, head: int, bank: list[list[Tensor]]) -
 
     keys, queries, value = projection(size), projection(size), projection(width)
     decay, strength = projection(1)[0], torch.sigmoid(projection(1)[0])
-    g = -torch.exp(model.log_decay[head]) * torch.log(1 + torch.exp(decay + model.step_bias[head]))
+    g = -torch.exp(model.gates.log_decay[head]) * torch.log(1 + torch.exp(decay + model.gates.step_bias[head]))
     slots, k = address(keys, model.writes)
     rows = bank[head]
     for n, slot in enumerate(slots):
