@@ -210,10 +210,9 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
             return state
         with ordinary(device):
             which = torch.tensor(chosen, dtype=torch.int64, device=device)
-            fresh = self.initial_memory(len(chosen), "empty", 0)
+            fresh = self.initial_memory(len(chosen) if fill == "empty" else len(memory.token), fill, seed)
             if fill == "full":  # which random rows an element has depends on its place
-                fresh = self.initial_memory(len(memory.token), fill, seed)[:]
-                fresh = SDMMemory(rows=fresh.rows.map(lambda rows: rows[which]), token=fresh.token[which], position=0)
+                fresh = fresh.map(lambda tensor: tensor[which])
             made = BankReset(memory.rows, memory.position, chosen, fresh.rows)
             token = memory.token.index_copy(0, which, fresh.token)
             controller = state.controller.map(lambda tensor: tensor.index_fill(0, which, 0))

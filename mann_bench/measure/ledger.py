@@ -44,7 +44,7 @@ def owners(workload: Workload) -> dict[str, Storages]:
 
 def storages(tensors: Iterable[Tensor]) -> Storages:
     """Address and bytes of the distinct storages behind tensors; empty ones have none."""
-    parts = [part for tensor in tensors for part in (strided_parts(tensor))]
+    parts = [part for tensor in tensors for part in strided_parts(tensor)]
     behind = {part.untyped_storage().data_ptr(): part.untyped_storage().nbytes() for part in parts}
     return {address: size_bytes for address, size_bytes in behind.items() if size_bytes}
 

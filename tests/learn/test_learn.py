@@ -146,7 +146,7 @@ def test_equal_memory_fills_the_same_bytes():
 
 
 def test_models_with_product_keys_get_perfect_squares():
-    """By default the next that holds every write; at equal bytes the largest that fits. A gradient that is sparse is made dense for Adam."""
+    """By default the next that holds every write; at equal bytes the largest that fits. A sparse gradient is made dense for Adam."""
     task = find_task("copy")
     models = ["sam", "sdm", "pkm", "deltanet"]
     assert [case.slots for case in planned(models)][1:3] == [16**2, 16**2]
