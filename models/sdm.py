@@ -22,6 +22,7 @@ from mann_bench.models.slots.bank import Bank, BankPass, BankReset, Start
 from mann_bench.models.slots.delta import Read, Write, delta_step
 from mann_bench.models.slots.gates import Gates
 from mann_bench.models.slots.product_keys import scores_of, search, sides_of
+from mann_bench.models.slots.snapshot import KINDS, bytes_a_row
 from mann_bench.models.sparse.passes import attach_outputs
 from mann_bench.models.state import ControllerState, Fill, MANNState, State, check_fill, kept
 
@@ -110,6 +111,8 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
         gate: whether reads pass a sigmoid gate made of the interface.
         start: "zero", or "learned": a parameter, copied for each batch element.
         sparse: whether the gradient of a learned start is a sparse tensor of the rows touched.
+        snapshot: how rows that are overwritten are kept for backward: "exact", or rounded to "bfloat16" or "int8"; then backward restores
+            them rounded, and gradients are approximate.
     """
 
     ledger_causes: ClassVar[Mapping[str, str]] = {"start": "memory"}
@@ -135,6 +138,7 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
         gate: bool = False,
         start: str = "zero",
         sparse: bool = True,
+        snapshot: str = "exact",
     ) -> None:
         writes = reads if writes is None else writes
         for name, value, choices in (
@@ -142,6 +146,7 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
             ("weights", weights, ("softmax", "l2")),
             ("decay", decay, ("plain", "weighted")),
             ("start", start, ("zero", "learned")),
+            ("snapshot", snapshot, KINDS),
         ):
             if value not in choices:
                 raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
@@ -152,7 +157,7 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
             if count > slots:
                 raise ValueError(f"{name}: expected at most slots = {slots} a head, got {count}")
         self.reads, self.writes, self.kernels, self.factors, self.weights = reads, writes, kernels, factors, weights
-        self.scale, self.decay, self.norm, self.gate = scale, decay, norm, gate
+        self.scale, self.decay, self.norm, self.gate, self.snapshot = scale, decay, norm, gate, snapshot
         super().__init__(
             controller=controller,
             input_size=input_size,
@@ -248,7 +253,8 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
     def run_recorded(self, x: Tensor, state: MANNState[SDMMemory], lengths: Lengths | None) -> tuple[Tensor, MANNState[SDMMemory]]:
         """Run all steps as one pass, recorded where gradients are on."""
         memory = state.memory
-        current = BankPass(memory.rows, memory.position, recorded=torch.is_grad_enabled(), attached=memory.attached)
+        recorded, attached = torch.is_grad_enabled(), memory.attached
+        current = BankPass(memory.rows, memory.position, recorded=recorded, attached=attached, snapshot=self.snapshot)
         if memory.attached:
             current.token = current.token + memory.token.sum()
         try:
@@ -340,8 +346,9 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
         """Rows overwritten, and vectors over K: independent of N."""
         item, factors = self.output.weight.element_size(), len(self.sides)
         accesses = self.writes + self.reads
-        numbers = self.writes * self.word_size + accesses + (2 + self.norm + 2 * self.gate) * self.word_size + 6
-        return batch * self.heads * (numbers * item + 8 * accesses * (1 + factors))
+        numbers = accesses + (2 + self.norm + 2 * self.gate) * self.word_size + 6
+        kept_bytes = self.writes * bytes_a_row(self.word_size, item, self.snapshot)
+        return batch * self.heads * (kept_bytes + numbers * item + 8 * accesses * (1 + factors))
 
     @property
     def table(self) -> Tensor | None:

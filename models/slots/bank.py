@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mann_bench.models.modes import current_backward
+from mann_bench.models.slots.snapshot import Snapshot
 from mann_bench.models.sparse.history import PENDING, History
 from mann_bench.models.sparse.passes import RowPass, TouchedRows
 from mann_bench.models.sparse.reset import ElementsReset
@@ -213,30 +214,35 @@ class BankPass(RowPass):
         position: where the state stands that the pass starts from.
         recorded: as of `Pass`.
         attached: as of `Pass`; from its start on a bank hands its gradient to what it was copied from.
+        snapshot: how rows overwritten are kept, one of `snapshot.KINDS`.
     """
 
     memory: Bank
 
-    def __init__(self, memory: Bank, position: int, *, recorded: bool, attached: bool) -> None:
+    def __init__(self, memory: Bank, position: int, *, recorded: bool, attached: bool, snapshot: str = "exact") -> None:
         self.origin = memory.start if recorded and attached else None
         if self.origin is not None and self.origin.rows._version != self.origin.version:
             raise RuntimeError(OLD_START)
         super().__init__(memory, position, recorded=recorded, attached=attached)
         self.written: list[Tensor] = []  # the rows of each write, in order, as indices into the flattened bank, -1: none
-        self.overwritten: list[Tensor] = []  # what they held; once undone, what was written
+        self.overwritten: list[Snapshot] = []  # what they held; once undone, what was written
+        self.snapshot = snapshot
         self.num_undone = 0  # writes rolled back so far
 
     def write(self, rows: Tensor, content: Tensor, overwritten: Tensor) -> None:
         """Write distinct rows int64 [n] of `content` [n, W]; `overwritten` [n, W] is what they hold."""
         if self.recorded:
             self.written.append(rows)
-            self.overwritten.append(overwritten)  # before the rows change: what fails from here on can be rolled back
+            self.overwritten.append(
+                Snapshot.of(overwritten, self.snapshot)
+            )  # before the rows change: what fails from here on can be rolled back
         self.memory.flat().index_copy_(0, rows, content)
 
     def exchange(self, step: int) -> Tensor:
         """Exchange what a write overwrote with what the rows hold now; returns what they hold then."""
-        flat, content = self.memory.flat(), self.overwritten[step]
-        self.overwritten[step] = flat[self.written[step]]
+        flat = self.memory.flat()
+        content = self.overwritten[step].restored(flat.dtype)
+        self.overwritten[step] = Snapshot.of(flat[self.written[step]], self.snapshot)
         flat.index_copy_(0, self.written[step], content)
         return content
 

@@ -208,6 +208,37 @@ class TestALearnedStart:
         y.sum().backward()
 
 
+@pytest.mark.parametrize(("kind", "share", "error"), [("bfloat16", 1 / 2, 2**-8), ("int8", 9 / 32, 1 / 254)])
+def test_rounded_snapshots(kind, share, error):
+    """In fewer bytes; rows come back within the stated error and gradients near the exact ones; a second pass rounds nothing further."""
+    sizes = {**SIZES, "word_size": 32, "slots": 16}
+    exact, rounded = SDM(**sizes), SDM(**sizes, snapshot=kind)
+    rounded.load_state_dict(exact.state_dict())
+    x, found = torch.randn(8, 2, 4), []
+    for model in (exact, rounded):
+        state = model.initial_state(2, fill="full")
+        before = state.memory.memory.clone()
+        y, after = model(x, state)
+        kept: Any = after.memory.rows.history.standing[0]
+        kept_bytes = sum(part.nbytes for rows in kept.overwritten for part in rows if part is not None)
+        gradients = torch.autograd.grad(y.square().sum(), list(model.parameters()))
+        found.append((y, kept_bytes, gradients, state.memory.memory.clone()))
+    (y, full_bytes, wanted, restored), (same_y, few_bytes, got, near) = found
+    assert torch.equal(y, same_y)
+    assert torch.equal(restored, before)
+    assert few_bytes == share * full_bytes
+    difference, largest = (near - before).abs(), before.abs()
+    assert difference.max() > 0
+    assert bool((difference <= 1.0001 * error * (largest if kind == "bfloat16" else largest.amax(-1, keepdim=True))).all())
+    for a, b in zip(got, wanted, strict=True):
+        assert (a - b).norm() <= 0.02 * b.norm() + 1e-6
+    model(x, state)[0].sum().backward()
+    assert torch.equal(state.memory.memory, near)
+    empty = rounded.initial_state(2)
+    rounded(x, empty)[0].sum().backward()
+    assert not empty.memory.memory.any()
+
+
 @pytest.mark.parametrize("controller", ["none", "lstm"])
 def test_tape_does_not_grow_with_the_slots(controller):
     kept = []
@@ -216,7 +247,7 @@ def test_tape_does_not_grow_with_the_slots(controller):
         with saved_bytes() as storages:
             y, after = model(torch.randn(20, 1, 4), model.initial_state(1))
         current: Any = after.memory.rows.history.standing[0]
-        rows = sum(tensor.nbytes for tensor in (*current.overwritten, *current.accessed))
+        rows = sum(tensor.nbytes for tensor in (*(kept.rows for kept in current.overwritten), *current.accessed))
         weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
         kept.append(rows + sum(size for address, size in storages.items() if address not in weights))
         predicted = model.memory_bytes(1, 20, "train")["tape"]
@@ -249,6 +280,7 @@ def test_prediction_of_bytes():
         ("weights", "relu", "weights: expected one of softmax, l2"),
         ("decay", "none", "decay: expected one of plain, weighted"),
         ("start", "random", "start: expected one of zero, learned"),
+        ("snapshot", "fp8", "snapshot: expected one of exact, bfloat16, int8, got 'fp8'"),
         ("kernels", "fortran", "kernels: expected one of auto, native, torch"),
     ],
 )
