@@ -224,18 +224,16 @@ class BankPass(RowPass):
         if self.origin is not None and self.origin.rows._version != self.origin.version:
             raise RuntimeError(OLD_START)
         super().__init__(memory, position, recorded=recorded, attached=attached)
-        self.written: list[Tensor] = []  # the rows of each write, in order, as indices into the flattened bank, -1: none
+        self.written: list[Tensor] = []  # the rows of each write, in order, as indices into the flattened bank
         self.overwritten: list[Snapshot] = []  # what they held; once undone, what was written
         self.snapshot = snapshot
         self.num_undone = 0  # writes rolled back so far
 
     def write(self, rows: Tensor, content: Tensor, overwritten: Tensor) -> None:
         """Write distinct rows int64 [n] of `content` [n, W]; `overwritten` [n, W] is what they hold."""
-        if self.recorded:
+        if self.recorded:  # noted before the rows change: what fails from here on can be rolled back
+            self.overwritten.append(Snapshot.of(overwritten, self.snapshot))
             self.written.append(rows)
-            self.overwritten.append(
-                Snapshot.of(overwritten, self.snapshot)
-            )  # before the rows change: what fails from here on can be rolled back
         self.memory.flat().index_copy_(0, rows, content)
 
     def exchange(self, step: int) -> Tensor:
