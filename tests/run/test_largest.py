@@ -1,5 +1,7 @@
 """The search for the largest memory, on probes whose limit is known."""
 
+import math
+
 import pytest
 
 from mann_bench.data.case import Case
@@ -30,6 +32,14 @@ def test_the_limit_is_found_to_a_tenth(limit):
     assert probed[0] == answer.predicted
     assert len(probed) <= 32
     assert "oom: full" in answer.why
+
+
+@pytest.mark.parametrize("limit", [16, 1000, 123_457])
+def test_product_keys_are_probed_at_perfect_squares(limit):
+    answer, probed = search(limit, model="sdm")
+    assert all(math.isqrt(slots) ** 2 == slots for slots in probed)
+    assert limit / 1.1 <= answer.slots <= limit or answer.slots == math.isqrt(limit) ** 2
+    assert len(probed) <= 32
 
 
 def test_a_good_prediction_needs_few_probes():
