@@ -13,6 +13,7 @@ from mann_bench.kernels.reference.links import (
 )
 from mann_bench.kernels.reference.lru_ring import LruRing
 from mann_bench.kernels.reference.lsh import LshSizes, LshTables, LshUndo, lsh_fill, lsh_query, lsh_update
+from mann_bench.kernels.reference.product_keys import search
 from mann_bench.kernels.reference.sparse_rows import WriteJournal, erase_survivors, gather_rows, rollback, sparse_read, sparse_write
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "lsh_update",
     "rollback",
     "row_norms",
+    "search",
     "sparse_read",
     "sparse_write",
     "topk_content",

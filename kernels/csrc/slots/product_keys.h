@@ -27,15 +27,15 @@ namespace entries {
 template <int>
 MB_FN void product_keys(const Block& block, const Arguments& a, int64_t item) {
     const Count F = a.factors, K = a.reads;
-    const Real* scores = a.queries + item * a.width;
+    const Real* const scores = a.queries + item * a.width;
     Real* const values = a.scratch + item * a.scratch_stride;
     int32_t* const numbers = reinterpret_cast<int32_t*>(values + F * K);
-    for (Count f = 0; f < F; ++f) {
-        const Count side = a.sides[f], ranked = side < K ? side : K;
-        block.for_each_by_warp(
-            1, [&](Count, Warp warp) { warp.rank(scores, side, ranked, values + f * K, numbers + f * K); });
-        scores += side;
-    }
+    block.for_each_by_warp(F, [&](Count f, Warp warp) {
+        const Count side = a.sides[f];
+        const Real* own = scores;
+        for (Count e = 0; e < f; ++e) own += a.sides[e];
+        warp.rank(own, side, side < K ? side : K, values + f * K, numbers + f * K);
+    });
     block.sync();
     block.on_leader([&] {
         SlotSum* before = reinterpret_cast<SlotSum*>(values + 2 * F * K);
