@@ -6,11 +6,14 @@ y, state = model(x, state)                              # x [T, B, X] -> y [T, B
 
 from mann_bench.models.build import build
 from mann_bench.models.dam import DAM, DAMMemory
+from mann_bench.models.deltanet import DeltaNet, DeltaNetMemory
 from mann_bench.models.dnc import DNC, DNCMemory
 from mann_bench.models.lstm import LSTM, LSTMState
 from mann_bench.models.mann import MANN, DenseMANN
 from mann_bench.models.ntm import NTM, NTMMemory
+from mann_bench.models.pkm import PKM, PKMMemory
 from mann_bench.models.sam import SAM
+from mann_bench.models.sdm import SDM, SDMMemory
 from mann_bench.models.sdnc import SDNC, SDNCMemory
 from mann_bench.models.sparse.memory import SparseMemory
 from mann_bench.models.sparse.state import SAMMemory
@@ -22,16 +25,22 @@ __all__ = [
     "LSTM",
     "MANN",
     "NTM",
+    "PKM",
     "SAM",
+    "SDM",
     "SDNC",
     "ControllerState",
     "DAMMemory",
     "DNCMemory",
+    "DeltaNet",
+    "DeltaNetMemory",
     "DenseMANN",
     "LSTMState",
     "MANNState",
     "NTMMemory",
+    "PKMMemory",
     "SAMMemory",
+    "SDMMemory",
     "SDNCMemory",
     "SparseMemory",
     "State",

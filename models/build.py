@@ -7,14 +7,27 @@ from collections.abc import Iterable
 from typing import Any
 
 from mann_bench.models.dam import DAM
+from mann_bench.models.deltanet import DeltaNet
 from mann_bench.models.dnc import DNC
 from mann_bench.models.lstm import LSTM
 from mann_bench.models.mann import MANN
 from mann_bench.models.ntm import NTM
+from mann_bench.models.pkm import PKM
 from mann_bench.models.sam import SAM
+from mann_bench.models.sdm import SDM
 from mann_bench.models.sdnc import SDNC
 
-KINDS: dict[str, type[LSTM] | type[MANN[Any]]] = {"lstm": LSTM, "ntm": NTM, "dam": DAM, "dnc": DNC, "sam": SAM, "sdnc": SDNC}
+KINDS: dict[str, type[LSTM] | type[MANN[Any]]] = {
+    "lstm": LSTM,
+    "ntm": NTM,
+    "dam": DAM,
+    "dnc": DNC,
+    "sam": SAM,
+    "sdnc": SDNC,
+    "sdm": SDM,
+    "pkm": PKM,
+    "deltanet": DeltaNet,
+}
 
 
 def build(name: str, **options: Any) -> LSTM | MANN[Any]:
@@ -24,7 +37,7 @@ def build(name: str, **options: Any) -> LSTM | MANN[Any]:
             model = build(name, input_size=5, output_size=3, slots=64, reads=2)
 
     Args:
-        name: lstm, ntm, dam, dnc, sam or sdnc, as on the command line.
+        name: lstm, ntm, dam, dnc, sam, sdnc, sdm, pkm or deltanet, as on the command line.
         options: arguments of any of these models.
 
     Returns:

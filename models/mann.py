@@ -50,12 +50,20 @@ class MANN(nn.Module, ABC, Generic[M]):
         sizes = {"input_size": input_size, "output_size": output_size, "hidden": hidden, "word_size": word_size, "heads": heads}
         for name, size in sizes.items():
             check_at_least(name, size, 1)
-        check_at_least("slots", slots, 2 * heads, "two a head, so that a write and a read can differ")
+        self.check_slots(slots, heads)
         self.input_size, self.output_size, self.hidden = input_size, output_size, hidden
         self.slots, self.word_size, self.heads, self.interface_size = slots, word_size, heads, interface_size
-        self.controller = nn.LSTMCell(input_size + heads * word_size, hidden)
-        self.interface = nn.Linear(hidden, interface_size)
-        self.output = nn.Linear(hidden + heads * word_size, output_size)
+        self.make_layers()
+
+    def check_slots(self, slots: int, heads: int) -> None:
+        """ValueError unless the memory may have so many slots."""
+        check_at_least("slots", slots, 2 * heads, "two a head, so that a write and a read can differ")
+
+    def make_layers(self) -> None:
+        """Make controller, interface and output layer."""
+        self.controller = nn.LSTMCell(self.input_size + self.heads * self.word_size, self.hidden)
+        self.interface = nn.Linear(self.hidden, self.interface_size)
+        self.output = nn.Linear(self.hidden + self.heads * self.word_size, self.output_size)
 
     @abstractmethod
     def initial_memory(self, batch: int, fill: Fill, seed: int) -> M:
@@ -191,7 +199,8 @@ class MANN(nn.Module, ABC, Generic[M]):
         batch = x.shape[1]
         units, reads = (batch, self.hidden), (batch, self.heads, self.word_size)
         check_tensors("state.controller", state.controller, {"hidden": units, "cell": units, "reads": reads}, x.device, x.dtype)
-        check_tensors("state.memory", state.memory, self.memory_shapes(batch), x.device)
+        if shapes := self.memory_shapes(batch):
+            check_tensors("state.memory", state.memory, shapes, x.device)
 
     def memory_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
         """Shapes of the tensors of `initial_memory` by their names; a state with others is refused."""

@@ -7,6 +7,7 @@ and imports none: each is loaded when a case needs it, so that commands which me
 import difflib
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -45,6 +46,7 @@ class ModelEntry:
         variants: extra arguments of the factory, by variant.
         writers: how many rows a step overwrites: "heads" for one a head, "one", or "" where no row is a write's own.
         uses_index: whether the model searches its memory by an index of `mann_bench.kernels.index`.
+        squares: whether N must be a perfect square, unless an option "factors" says otherwise.
         workload: the `Workload` class that runs it.
     """
 
@@ -58,12 +60,20 @@ class ModelEntry:
     variants: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: {"plain": {}})
     writers: Literal["heads", "one", ""] = ""
     uses_index: bool = False
+    squares: bool = False
     workload: str = MODEL_WORKLOAD
 
     def load(self) -> "Callable[..., nn.Module]":
         """Import the factory; UsageError if its module or attribute is missing."""
         factory: Callable[..., nn.Module] = import_target(f"model {self.name!r}", self.target)
         return factory
+
+    def slots_near(self, slots: int, options: Options, *, up: bool = False) -> int:
+        """The largest N up to `slots` that the model takes, or the least from there on."""
+        if not self.squares or "factors" in options:
+            return slots
+        side = math.isqrt(slots)
+        return (side + 1) ** 2 if up and side**2 < slots else side**2
 
     def why_not_made(self, options: Options = Options()) -> str | None:  # noqa: B008  # immutable
         """Why the factory cannot be called, in words: an argument without a default that no case has; UsageError if it is not there."""
@@ -185,6 +195,33 @@ BUILT_INS = {
             writers="one",
             uses_index=True,
             variants=VARIANTS,
+        ),
+        ModelEntry(
+            "sdm",
+            "mann_bench.models:SDM",
+            "slots found by product keys, K a head written by a gated delta rule, rolled back in backward",
+            "Cabannes et al. 2026",
+            "O(K), and the search: O(N^(1/2))",
+            "O(1)",
+            squares=True,
+        ),
+        ModelEntry(
+            "pkm",
+            "mann_bench.models:PKM",
+            "a table of values read by product keys, not written: a parameter",
+            "Lample et al. 2019",
+            "O(K), and the search: O(N^(1/2))",
+            "O(1)",
+            squares=True,
+        ),
+        ModelEntry(
+            "deltanet",
+            "mann_bench.models:DeltaNet",
+            "gated delta rule with a state of fixed size: the floor without slots",
+            "Yang et al. 2024",
+            "O(1)",
+            "O(1)",
+            uses_slots=False,
         ),
     )
 }

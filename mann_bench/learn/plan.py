@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
+from mann_bench.data.options import Options
 from mann_bench.data.registry import BUILT_INS, GRAPH, MODEL_WORKLOAD, find_model, split_variant
 from mann_bench.data.suite import Budget
 from mann_bench.data.units import format_bytes, format_slots
@@ -81,7 +82,7 @@ def plan_run(task_name: str, task: Task, model: str, seed: int, settings: Mappin
         except ValueError as error:
             raise SettingError("levels", str(error)) from error
     held = CURRICULUM_SLOTS if exponential else slots_for(task, fields["levels"][1], fields["heads"])
-    fields.setdefault("slots", max(held, fields["reads"]))
+    fields.setdefault("slots", entry.slots_near(max(held, fields["reads"]), fields.get("options") or Options(), up=True))
     fields |= {"task": task_name, "data": task.fingerprint, "model": name, "variant": variant, "seed": seed}
     try:
         case = LearningCase(**fields)

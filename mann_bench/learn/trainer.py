@@ -141,6 +141,7 @@ class Trainer:
         loss = self.task.loss(y, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        make_dense(self.model)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.case.clip)
         bits = float(loss.detach())
         if not (math.isfinite(bits) and math.isfinite(float(norm))):
@@ -229,6 +230,13 @@ class Trainer:
             if is_out_of_memory(error):
                 raise
             raise CheckpointError(f"{path}: expected the tensors of this model, got others; has its code changed?") from error
+
+
+def make_dense(model: torch.nn.Module) -> None:
+    """Replace sparse gradients, as of a table of which few rows are read: Adam and RMSProp take dense ones only."""
+    for parameter in model.parameters():
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.to_dense()
 
 
 def start_or_resume(case: LearningCase, task: Task, checkpoint: Path) -> tuple[Trainer, str | None]:

@@ -28,7 +28,9 @@ def owners(workload: Workload) -> dict[str, Storages]:
     module = getattr(workload, "model", None)
     buffers = module.buffers() if isinstance(module, torch.nn.Module) else []
     found: dict[str, Storages] = {cause: {} for cause in CAUSES}
-    tensors = [("parameters", tensor) for tensor in (*workload.parameters().values(), *buffers)]
+    causes = getattr(module, "ledger_causes", {})  # of a table that is a parameter: memory
+    tensors = [(causes.get(name, "parameters"), tensor) for name, tensor in workload.parameters().items()]
+    tensors += [("parameters", tensor) for tensor in buffers]
     tensors += [("inputs", tensor) for tensor in workload.input_tensors()]
     tensors += state_tensors(workload.state, workload.ledger_causes)
     seen: set[int] = set()
@@ -42,8 +44,14 @@ def owners(workload: Workload) -> dict[str, Storages]:
 
 def storages(tensors: Iterable[Tensor]) -> Storages:
     """Address and bytes of the distinct storages behind tensors; empty ones have none."""
-    behind = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    parts = [part for tensor in tensors for part in strided_parts(tensor)]
+    behind = {part.untyped_storage().data_ptr(): part.untyped_storage().nbytes() for part in parts}
     return {address: size_bytes for address, size_bytes in behind.items() if size_bytes}
+
+
+def strided_parts(tensor: Tensor) -> tuple[Tensor, ...]:
+    """The tensors that hold a tensor's numbers: itself, or of a sparse gradient its indices and values."""
+    return (tensor._indices(), tensor._values()) if tensor.is_sparse else (tensor,)
 
 
 def state_tensors(state: object, causes: Mapping[str, str]) -> Iterator[tuple[str, Tensor]]:

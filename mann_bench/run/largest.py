@@ -50,13 +50,13 @@ def predicted_largest(case: Case, budget: Budget) -> int | None:
     """Largest N whose predicted bytes and seconds are inside the budget; 0 if none is, None for a model without a formula."""
     if predicted_bytes(case) is None:
         return None
-    unlimited = budget.model_copy(update={"case_seconds": float("inf")})
+    unlimited, entry = budget.model_copy(update={"case_seconds": float("inf")}), find_model(case.model)
 
     def fits(slots: int) -> bool:
-        prediction = predict(case.model_copy(update={"slots": slots}), unlimited)
+        prediction = predict(case.model_copy(update={"slots": entry.slots_near(slots, case.options)}), unlimited)
         return (prediction.total_bytes or 0) <= budget.memory and prediction.seconds <= budget.case_seconds
 
-    least = smallest(case)
+    least = entry.slots_near(smallest(case), case.options, up=True)
     if not fits(least):
         return 0
     low, high = least, 2 * least
@@ -65,7 +65,7 @@ def predicted_largest(case: Case, budget: Budget) -> int | None:
     while high - low > low // 64 + 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+    return entry.slots_near(low, case.options)
 
 
 def find_largest(case: Case, budget: Budget, probe: Probe, step_ms: float | None = None) -> Iterator[Result | Largest]:
@@ -78,8 +78,9 @@ def find_largest(case: Case, budget: Budget, probe: Probe, step_ms: float | None
         The result of each probe and, last, the answer.
     """
     predicted = predicted_largest(case, budget)
-    least, uses_slots = smallest(case), find_model(case.model).uses_slots
-    size = max(least, predicted or START)
+    entry = find_model(case.model)
+    least, uses_slots = entry.slots_near(smallest(case), case.options, up=True), entry.uses_slots
+    size = max(least, predicted or entry.slots_near(START, case.options))
     fitted: Measured | None = None
     failed: Result | None = None
     why = f"{MOST_PROBES} probes were made"
@@ -94,19 +95,22 @@ def find_largest(case: Case, budget: Budget, probe: Probe, step_ms: float | None
         else:
             failed = result
         if failed is None:
-            size = min(MOST_SLOTS, 2 * size)
+            size = entry.slots_near(min(MOST_SLOTS, 2 * size), case.options)
         elif fitted is None:
             if size == least or not uses_slots:
                 why = _stop_reason(failed, step_ms)
                 break
-            size = max(least, size // 2)
+            size = max(least, entry.slots_near(size // 2, case.options))
         else:
             low, high = fitted.case.slots, failed.case.slots
             if high <= max(low + 1, RESOLUTION * low):
                 why = _stop_reason(failed, step_ms)
                 break
-            size = max(low + 1, round((low * high) ** 0.5))
-        if fitted is not None and fitted.case.slots >= MOST_SLOTS:
+            size = entry.slots_near(max(low + 1, round((low * high) ** 0.5)), case.options, up=True)
+            if size >= high:  # nothing between that the model takes
+                why = _stop_reason(failed, step_ms)
+                break
+        if fitted is not None and fitted.case.slots >= entry.slots_near(MOST_SLOTS, case.options):
             why = f"no limit up to N = {format_slots(MOST_SLOTS)}"
             break
     yield Largest(fitted.case.slots if fitted else 0, predicted, why, fitted)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 
@@ -30,11 +30,24 @@ class Mark(NamedTuple):
     ring: RingMark
 
 
+class Place(Protocol):
+    """Where a memory stands: `Mark`, and those of other memories."""
+
+    @property
+    def position(self) -> int:
+        """The number of its contents."""
+
+
 class RecordedPass(Protocol):
     """What a history needs of a pass that can be rolled back: `passes.Pass`, `reset.Reset`."""
 
-    start: Mark
-    end: Mark
+    @property
+    def start(self) -> Place:
+        """Where the memory stood before it."""
+
+    @property
+    def end(self) -> Place:
+        """Where it stood after it."""
 
     @property
     def due(self) -> bool:
@@ -140,6 +153,28 @@ class History:
             self.position = replayed.end.position
             self.standing.append(replayed)
         self.forget_abandoned()
+
+
+class InPlace(Protocol):
+    """What a pass needs of the memory that it changes in place: `SparseMemory`, `Bank`. Marks and logs are the memory's own."""
+
+    history: History
+    narrow: bool
+
+    def mark(self) -> Any:
+        """Mark where the memory stands now."""
+
+    def begin(self, *, log: bool, compact: bool) -> None:
+        """Prepare for a pass, which begins a log of what is not rows."""
+
+    def end_log(self) -> Any:
+        """End the pass and return its log."""
+
+    def go_back(self, start: Any, log: Any) -> None:
+        """Return all that is not rows to the start of a pass."""
+
+    def go_forward(self, end: Any) -> None:
+        """Return all that is not rows to the end of a pass."""
 
 
 torch.serialization.add_safe_globals([History])  # held by saved memories

@@ -39,6 +39,8 @@ from mann_bench.kernels.reference import LruRing, LshSizes, LshTables, row_norms
 from mann_bench.models.sparse.history import PENDING, History, Mark
 from mann_bench.models.state import BLOCK, Fill, State, initial_rows
 
+RingLog = list[tuple[Tensor, Tensor]]  # what undoes the changes of a ring
+
 torch.serialization.add_safe_globals([LruRing, LshSizes, LshTables])  # held by saved memories, beside states and indexes
 
 
@@ -74,9 +76,36 @@ class SparseMemory(State):
         index.build(memory)
         return memory
 
+    @property
+    def rows_an_element(self) -> int:
+        """N, rows of each batch element."""
+        return self.memory.shape[1]
+
     def mark(self) -> Mark:
         """Mark where the memory stands now."""
         return Mark(self.history.position, self.num_candidates, self.counts, self.ring.mark())
+
+    def begin(self, *, log: bool, compact: bool) -> None:
+        """Prepare for a pass. `log`: the ring keeps what undoes its changes; `compact`: nothing refers to its places: it may move them."""
+        self.ring.begin(log=log, compact=compact)
+
+    def end_log(self) -> RingLog:
+        """End the pass and return what undoes the ring's changes."""
+        return self.ring.end_log()
+
+    def go_back(self, start: Mark, log: RingLog) -> None:
+        """Return ring and candidates to where a pass began, once the rows are there."""
+        self.ring.undo(start.ring, log)
+        self.num_candidates, self.counts = start.num_candidates, start.counts
+
+    def go_forward(self, end: Mark) -> None:
+        """Return ring and candidates to where a pass ended, once the rows are there."""
+        self.ring.redo(end.ring)
+        self.num_candidates, self.counts = end.num_candidates, end.counts
+
+    def gradient_rows(self, count: int) -> Tensor:
+        """Make zeros for the gradient of some rows, [count, W]."""
+        return self.norms.new_zeros(count, self.memory.shape[2])
 
     def count_writes(self, steps: int, write_heads: int, each: Sequence[int] | None = None) -> None:
         """Count the rows written first in some steps as candidates; `each` [B]: the steps of each element, where they differ."""

@@ -15,7 +15,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Generic, NamedTuple, Self, TypeVar, cast
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -24,9 +24,9 @@ from torch.autograd.function import once_differentiable
 from mann_bench.kernels.index import Reversible
 from mann_bench.kernels.reference import WriteJournal, erase_survivors, gather_rows, rollback, sparse_write
 from mann_bench.models.modes import current_backward, in_backward
-from mann_bench.models.sparse.history import RecordedPass
+from mann_bench.models.sparse.history import InPlace, RecordedPass
 from mann_bench.models.sparse.memory import SparseMemory
-from mann_bench.models.sparse.reset import Reset
+from mann_bench.models.sparse.reset import ElementsReset
 
 G = TypeVar("G")
 
@@ -63,7 +63,9 @@ class Pass(ABC, Generic[G]):
     ledger_causes: ClassVar[Mapping[str, str]] = {}  # all of a pass counts as its memory declares: tape
     logs_ring = True  # whether the ring logs what undoes it; False where the pass does so itself
 
-    def __init__(self, memory: SparseMemory, position: int, *, recorded: bool, attached: bool) -> None:
+    memory: InPlace
+
+    def __init__(self, memory: InPlace, position: int, *, recorded: bool, attached: bool) -> None:
         memory.history.begin(position)
         standing = memory.history.standing
         self.memory, self.narrow, self.recorded = memory, memory.narrow, recorded or bool(standing) or memory.narrow
@@ -71,9 +73,9 @@ class Pass(ABC, Generic[G]):
         self.reset: list[int] = []  # elements that do not, as they were reset between the two
         if recorded and attached:
             self.before = cast("Self | None", self.find_before(standing))
-        memory.ring.begin(log=self.logs_ring and self.recorded, compact=not standing and not memory.narrow)
+        memory.begin(log=self.logs_ring and self.recorded, compact=not standing and not memory.narrow)
         self.start = self.end = memory.mark()
-        self.ring_log: list[tuple[Tensor, Tensor]] = []
+        self.log: Any = []
         self.graph: weakref.ref[Graph] | None = None
         self.finished = False  # whether its backward has run, or it was rolled back instead
         self.received: tuple[int, G] | None = None  # of the pass after it: the backward that runs, and the gradient of the memory
@@ -83,7 +85,7 @@ class Pass(ABC, Generic[G]):
     def find_before(self, standing: Sequence[RecordedPass]) -> "Self | None":
         """The last pass that stands, if there is one; RuntimeError if it ran on other kernels."""
         for before in reversed(standing):
-            if isinstance(before, Reset):
+            if isinstance(before, ElementsReset):
                 self.reset += before.elements
             elif isinstance(before, type(self)):
                 return before
@@ -104,10 +106,11 @@ class Pass(ABC, Generic[G]):
 
     def close(self) -> int:
         """End the forward pass; returns the position of the state after it."""
-        self.ring_log = self.memory.ring.end_log()
+        self.log = self.memory.end_log()
         self.memory.history.end(self if self.recorded else None)
         self.end = self.memory.mark()
-        return self.end.position
+        position: int = self.end.position
+        return position
 
     @abstractmethod
     def rollback(self) -> None:
@@ -134,8 +137,7 @@ class Pass(ABC, Generic[G]):
 
     def replay(self) -> None:
         """After a complete rollback, bring the memory forward again to the end of the pass, O(T)."""
-        self.memory.ring.redo(self.end.ring)
-        self.memory.num_candidates, self.memory.counts = self.end.num_candidates, self.end.counts
+        self.memory.go_forward(self.end)
 
     def require_last(self) -> None:
         """RuntimeError unless this is the pass whose backward is due."""
@@ -164,9 +166,8 @@ class Pass(ABC, Generic[G]):
         self.finish_rollback()
 
     def finish_rollback(self) -> None:
-        """Return ring, candidate count and position to the start; called when the rows are back there."""
-        self.memory.ring.undo(self.start.ring, self.ring_log)
-        self.memory.num_candidates, self.memory.counts = self.start.num_candidates, self.start.counts
+        """Return all that is not rows to the start, as ring, candidate count and position; called when the rows are back there."""
+        self.memory.go_back(self.start, self.log)
         self.memory.history.left(self)
         self.finished, self.before, self.received = True, None, None
 
@@ -181,6 +182,17 @@ class Write:
     survives: Tensor  # [B, V, S] bool: not erased by a later head of the same step
 
 
+class RowMemory(InPlace, Protocol):
+    """A memory whose rows are numbered through all its elements."""
+
+    @property
+    def rows_an_element(self) -> int:
+        """Rows of each batch element."""
+
+    def gradient_rows(self, count: int) -> Tensor:
+        """Make zeros for the gradient of some rows, [count, W]."""
+
+
 class TouchedRows(NamedTuple):
     """The gradient of a memory: of the rows that a chain touches, as indices into the flattened [B * N]."""
 
@@ -188,33 +200,22 @@ class TouchedRows(NamedTuple):
     gradient: Tensor  # [U, W]
 
 
-class StepwisePass(Pass[TouchedRows]):
-    """A pass run step by step in torch; its tape are the writes and the rows accessed.
+class RowPass(Pass[TouchedRows]):
+    """A pass run step by step in torch, which notes the rows accessed.
 
     Backward needs the gradient of the memory only for touched rows. `touched` holds one row for each of them; it is made at the first call
     of backward of the last pass of a chain, when all accesses are known.
     """
 
-    def __init__(self, memory: SparseMemory, position: int, *, recorded: bool, attached: bool) -> None:
+    memory: RowMemory
+
+    def __init__(self, memory: RowMemory, position: int, *, recorded: bool, attached: bool) -> None:
         super().__init__(memory, position, recorded=recorded, attached=attached)
-        self.writes: list[Write] = []
-        self.num_undone = 0  # writes rolled back so far
-        self.side_changes: list[Reversible] = []  # other changes in place, in order: of the links and of the index
-        self.accessed: list[Tensor] = []  # rows of every write and read, as indices into the flattened [B * N], in order
+        self.accessed: list[Tensor] = []  # rows of every write and read, as indices into the flattened memory, in order
         self.touched: TouchedRows | None = None
         self.grad_rows: list[Tensor] = []  # for each entry of `accessed`, its rows of the gradient
-        self.token = memory.norms.new_zeros((), requires_grad=True)
+        self.token = memory.gradient_rows(1).new_zeros((), requires_grad=True)
         self.idle: Tensor | None = None  # [B] bool elements that have ended before the step that runs, and change nothing
-
-    def masked(self, interface: Tensor) -> Tensor:
-        """The interface [B, P], of elements that have ended zeros: what is computed of those is finite, and carries no gradient."""
-        return interface if self.idle is None else interface.masked_fill(self.idle.unsqueeze(1), 0)
-
-    def record_access(self, rows: Tensor) -> int:
-        """Note an access to rows int64 [B, ...]; returns its number."""
-        element = torch.arange(rows.shape[0], device=rows.device).view(-1, *[1] * (rows.dim() - 1))
-        self.accessed.append(element * self.memory.memory.shape[1] + rows)
-        return len(self.accessed) - 1
 
     def gradient_of(self, access: int) -> tuple[Tensor, Tensor]:
         """Return the gradient of the memory [U, W] and the rows of it that belong to one access; only while backward is due."""
@@ -232,11 +233,37 @@ class StepwisePass(Pass[TouchedRows]):
             return received, torch.searchsorted(received.rows, own)
         chain = self.chain()
         rows, places = torch.cat([own, *(rows.flatten() for earlier in chain[1:] for rows in earlier.accessed)]).unique(return_inverse=True)
-        return TouchedRows(rows, self.memory.norms.new_zeros(len(rows), self.memory.memory.shape[2])), places[: len(own)]
+        return TouchedRows(rows, self.memory.gradient_rows(len(rows))), places[: len(own)]
 
     def cut(self, gradient: TouchedRows) -> None:
-        element = gradient.rows // self.memory.memory.shape[1]
+        element = gradient.rows // self.memory.rows_an_element
         gradient.gradient[torch.isin(element, torch.tensor(self.reset, device=element.device))] = 0
+
+    def finish_rollback(self) -> None:
+        super().finish_rollback()
+        self.touched, self.grad_rows, self.accessed = None, [], []
+
+
+class StepwisePass(RowPass):
+    """A pass over a sparse memory; its tape are the writes and the rows accessed."""
+
+    memory: SparseMemory
+
+    def __init__(self, memory: SparseMemory, position: int, *, recorded: bool, attached: bool) -> None:
+        super().__init__(memory, position, recorded=recorded, attached=attached)
+        self.writes: list[Write] = []
+        self.num_undone = 0  # writes rolled back so far
+        self.side_changes: list[Reversible] = []  # other changes in place, in order: of the links and of the index
+
+    def masked(self, interface: Tensor) -> Tensor:
+        """The interface [B, P], of elements that have ended zeros: what is computed of those is finite, and carries no gradient."""
+        return interface if self.idle is None else interface.masked_fill(self.idle.unsqueeze(1), 0)
+
+    def record_access(self, rows: Tensor) -> int:
+        """Note an access to rows int64 [B, ...]; returns its number."""
+        element = torch.arange(rows.shape[0], device=rows.device).view(-1, *[1] * (rows.dim() - 1))
+        self.accessed.append(element * self.memory.memory.shape[1] + rows)
+        return len(self.accessed) - 1
 
     def undo_write(self) -> None:
         """Roll back the last write that still stands; its journal then holds what was undone."""
@@ -253,7 +280,6 @@ class StepwisePass(Pass[TouchedRows]):
         super().finish_rollback()
         for change in reversed(self.side_changes):
             change.toggle()
-        self.touched, self.grad_rows, self.accessed = None, [], []
 
     def replay(self) -> None:
         for write in self.writes:
@@ -298,7 +324,7 @@ def write_running(current: StepwisePass, index: Tensor, weights: Tensor, values:
     return journal
 
 
-def attach_outputs(current: StepwisePass, *outputs: Tensor) -> tuple[Tensor, ...]:
+def attach_outputs(current: RowPass, *outputs: Tensor) -> tuple[Tensor, ...]:
     """Make the outputs depend on the whole chain, so that a gradient of any of them rolls every write back."""
     if not current.recorded:
         return outputs

@@ -19,7 +19,14 @@ BEGAN_FULL = (
 )
 
 
-class Reset:
+class ElementsReset:
+    """Some batch elements of a memory made new: a pass that has no backward, and through which no gradient of theirs goes."""
+
+    due = False
+    elements: list[int]
+
+
+class Reset(ElementsReset):
     """Makes elements of a memory empty.
 
     Args:
@@ -31,8 +38,6 @@ class Reset:
         ValueError: the memory began full.
         RuntimeError: the memory does not stand at `position` (`History.begin`).
     """
-
-    due = False
 
     def __init__(self, memory: SparseMemory, position: int, elements: list[int], tables: Iterable[tuple[Tensor, float]] = ()) -> None:
         if memory.began_full:

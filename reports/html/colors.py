@@ -3,8 +3,14 @@
 import pandas as pd
 
 # Dark on white. Any two are at least 20 CIE units apart for normal, red-blind and green-blind readers (seaborn's palette: 13).
-COLORS = {"lstm": "#8a8a8a", "ntm": "#d1490c", "dam": "#006b4a", "dnc": "#4a1008", "sam": "#0a6bcc", "sdnc": "#080859"}
-PALEST = {"lstm": "#f1f1f1", "ntm": "#f3f0f0", "dam": "#eaf3ee", "dnc": "#f3f0f0", "sam": "#f0f1f3", "sdnc": "#f0f0f3"}  # seaborn's
+COLORS = {
+    "lstm": "#8a8a8a", "ntm": "#d1490c", "dam": "#006b4a", "dnc": "#4a1008", "sam": "#0a6bcc", "sdnc": "#080859",
+    "sdm": "#644b7d", "pkm": "#0000fa", "deltanet": "#4bafe1",
+}  # fmt: skip
+PALEST = {
+    "lstm": "#f1f1f1", "ntm": "#f3f0f0", "dam": "#eaf3ee", "dnc": "#f3f0f0", "sam": "#f0f1f3", "sdnc": "#f0f0f3",
+    "sdm": "#f2f1f3", "pkm": "#f0f0f3", "deltanet": "#eef2f4",
+}  # fmt: skip  # seaborn's
 OTHER_COLORS = ("#7a1fa2", "#8c8c0e", "#a01a6b", "#333333")  # for a user's models
 INK, FAINT = "#1c1c1c", "#666666"
 DASHES = {"plain": "-", "checkpointed": "--", "compiled": ":", "graph": "-."}

@@ -1,6 +1,7 @@
 """`mann-bench learn` from the command line: plans, errors, storage, stop and resume."""
 
 import json
+import math
 import os
 import resource
 import signal
@@ -12,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from mann_bench.cli.learn import parse_levels, parse_rates
 from mann_bench.data.errors import UsageError
 from mann_bench.data.store import load_records
 from mann_bench.data.suite import Budget
+from mann_bench.learn import trainer
 from mann_bench.learn.plan import plan, prediction_case, with_equal_memory
 from mann_bench.learn.record import LEARNING, LearningCase, LearningOptions, LearningResult
 from mann_bench.measure.predict import predict
@@ -140,6 +143,25 @@ def test_equal_memory_fills_the_same_bytes():
     assert len(notes) == 3
     with pytest.raises(UsageError, match="too few"):
         with_equal_memory(planned(["sam", "ntm"], slots=8, word_size=64, heads=2), task)
+
+
+def test_models_with_product_keys_get_perfect_squares():
+    """By default the next that holds every write; at equal bytes the largest that fits. A sparse gradient is made dense for Adam."""
+    task = find_task("copy")
+    models = ["sam", "sdm", "pkm", "deltanet"]
+    assert [case.slots for case in planned(models)][1:3] == [16**2, 16**2]
+    cases, _ = with_equal_memory(planned(models, slots=4096, heads=2), task)
+    sam, sdm, pkm, deltanet = cases
+    assert sam.slots == deltanet.slots == 4096
+    for case in (sdm, pkm):
+        assert math.isqrt(case.slots) ** 2 == case.slots
+        assert 0.8 < predicted_bytes(case, task) / predicted_bytes(sam, task) <= 1
+    model: Any = trainer.build(pkm.model_copy(update={"slots": 16}), task)
+    model(torch.randn(2, 1, task.input_size))[0].sum().backward()
+    expected = model.values.grad.to_dense()
+    trainer.make_dense(model)
+    assert not model.values.grad.is_sparse
+    assert torch.equal(model.values.grad, expected)
 
 
 def test_runs_are_stored_and_a_finished_folder_has_nothing_left_to_do(call, tmp_path):

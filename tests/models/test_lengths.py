@@ -48,7 +48,9 @@ def padded(lengths: list[int], steps: int) -> Tensor:
 
 def made(state: Any) -> list[Tensor]:
     """The tensors of a state that a step makes anew."""
-    return [*state.controller.tensors(), state.memory.weights] if hasattr(state, "controller") and in_shared(state) else tensors_of(state)
+    if not hasattr(state, "controller") or not in_shared(state):
+        return tensors_of(state)
+    return [*state.controller.tensors(), *([state.memory.weights] if hasattr(state.memory, "weights") else [])]
 
 
 def in_shared(state: Any) -> bool:

@@ -238,7 +238,7 @@ def test_dense_baselines_keep_one_memory_copy_a_step(name):
     assert growth < 1.5 * 64 * 2048 * 4
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "lstm"])
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in ("lstm", "deltanet")])
 @pytest.mark.parametrize(
     ("argument", "value", "message"),
     [
@@ -250,6 +250,8 @@ def test_dense_baselines_keep_one_memory_copy_a_step(name):
     ],
 )
 def test_bad_sizes_name_the_argument(name, argument, value, message):
+    if name in ("sdm", "pkm") and value == 3:
+        message = "slots: expected a perfect square for product keys of 2 factors, as 1 or 4, got 3"
     with pytest.raises(ValueError, match=message):
         make(name, **{argument: value})
 

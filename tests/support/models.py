@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from mann_bench.models import DAM, DNC, LSTM, NTM, SAM, SDNC, DAMMemory
+from mann_bench.models import DAM, DNC, LSTM, NTM, PKM, SAM, SDM, SDNC, DAMMemory, DeltaNet
 
 SIZES: dict[str, Any] = {"input_size": 4, "output_size": 3, "hidden": 5}
 MEMORY: dict[str, Any] = {**SIZES, "word_size": 4, "heads": 2, "slots": 7}
@@ -21,6 +21,9 @@ MODELS = {
     "sdnc": (SDNC, {**MEMORY, "kernels": "torch"}),
     "sam-native": (SAM, {**MEMORY, "kernels": "native"}),
     "sdnc-native": (SDNC, {**MEMORY, "kernels": "native"}),
+    "sdm": (SDM, {**MEMORY, "slots": 9, "reads": 2}),
+    "pkm": (PKM, {**MEMORY, "slots": 9, "reads": 2, "sparse": False}),
+    "deltanet": (DeltaNet, {**SIZES, "word_size": 4, "heads": 2, "controller": "lstm"}),
 }
 DENSE = ("ntm", "dam", "dnc")
 SPARSE = ("sam", "sdnc", "sam-native", "sdnc-native")

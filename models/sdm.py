@@ -1,0 +1,351 @@
+"""SDM: Sparse Delta Memory (Cabannes et al. 2026): a bank of slots a head, found by product keys and written by a gated delta rule.
+
+This is the readable reference, one step at a time on any device. Decisions on what the paper leaves open: docs/models.md.
+"""
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mann_bench.kernels.sequence.lengths import Lengths
+from mann_bench.models.mann import check_at_least, check_tensors
+from mann_bench.models.modes import in_function_forward, ordinary
+from mann_bench.models.phases import phase
+from mann_bench.models.projected import ProjectedMANN
+from mann_bench.models.slots.bank import Bank, BankPass, BankReset, Start
+from mann_bench.models.slots.delta import Read, Write, delta_step
+from mann_bench.models.slots.gates import Gates
+from mann_bench.models.slots.product_keys import scores_of, search, sides_of
+from mann_bench.models.sparse.passes import attach_outputs
+from mann_bench.models.state import ControllerState, Fill, MANNState, State, check_fill, kept
+
+NOT_NATIVE = "SDM has no native kernels yet: use kernels='torch' or 'auto'"
+
+
+@dataclass(kw_only=True)
+class SDMMemory(State):
+    """The shared bank, and where it stands for this state."""
+
+    rows: Bank
+    token: Tensor  # [B] zeros; its history is that of the passes before, and of a learned start
+    position: int  # of the bank
+    current: BankPass | None = None  # the pass being run
+
+    ledger_causes: ClassVar[Mapping[str, str]] = {"current": "tape"}
+
+    @property
+    def memory(self) -> Tensor:
+        """The rows themselves, [B, R, N, W]."""
+        return self.rows.memory
+
+    @property
+    def attached(self) -> bool:
+        """Whether this state has the history of what led to it, until it is detached."""
+        return self.token.grad_fn is not None
+
+    @property
+    def running(self) -> BankPass:
+        """The pass being run."""
+        assert self.current is not None
+        return self.current
+
+    def tensors(self) -> list[Tensor]:
+        return [self.rows.memory, self.token]
+
+    def _rebuild(self, map_tensor: Callable[[Tensor], Tensor], map_state: Callable[[State], State]) -> Self:
+        self.rows.history.undo_abandoned(self.position)  # what is copied is the bank of this state
+        return super()._rebuild(map_tensor, map_state)
+
+    def __getstate__(self) -> dict[str, object]:
+        self.rows.history.undo_abandoned(self.position)
+        return self.__dict__
+
+    def narrowed(self, count: int) -> Self:
+        self.rows.history.go_back_to(self.position)  # what is shared is the bank of this state
+        return super()._rebuild(lambda tensor: tensor[:count], lambda inner: inner.narrowed(count))
+
+    def detach(self) -> Self:
+        """Cut the history; a bank that backward has rolled back is brought forward again to this state."""
+        self.rows.history.replay_to(self.position)
+        return dataclasses.replace(self, token=self.token.detach())
+
+
+class Access(NamedTuple):
+    """What a step does to the bank, for some steps or for one."""
+
+    write_rows: Tensor  # [.., B, R, Kw] int64, as indices into the flattened bank
+    write_weights: Tensor  # [.., B, R, Kw]
+    values: Tensor  # [.., B, R, W]
+    decay: Tensor  # [.., B, R]
+    strength: Tensor  # [.., B, R]
+    read_rows: Tensor  # [.., B, R, Kr] int64
+    read_weights: Tensor  # [.., B, R, Kr]
+    output_gate: Tensor  # [.., B, R, W], or [.., B, R, 0] without one
+
+
+class SDM(ProjectedMANN[SDMMemory, Access]):
+    """Each head writes to K slots of its own N by the gated delta rule, then reads K slots; which, its keys say, not what the slots hold.
+
+    Shape letters beyond those of `MANN`: K slots a head reads (Kr) and writes (Kw), S scores of all factors, N slots a head.
+
+    Args:
+        hidden: H, with controller="lstm".
+        slots: N of each head: a perfect square, or as `factors` says.
+        heads: R.
+        reads: Kr.
+        writes: Kw; by default as `reads`.
+        kernels: "torch" or "auto"; "native" is not there yet.
+        controller: "none": projections of the input make keys, values and gates; "lstm": an LSTM does, wired as in SAM.
+        factors: F: N is an F-th power; or the sizes of the factors, as "32x64".
+        weights: "softmax" of the scaled scores of the slots found, or their scores divided by their Euclidean norm, "l2".
+        scale: of the scores before the softmax.
+        decay: "plain": each slot written keeps exp(g); "weighted": slot n keeps exp(g k_n).
+        norm: whether reads are layer-normalised, head by head.
+        gate: whether reads pass a sigmoid gate made of the interface.
+        start: "zero", or "learned": a parameter, copied for each batch element.
+        sparse: whether the gradient of a learned start is a sparse tensor of the rows touched.
+    """
+
+    ledger_causes: ClassVar[Mapping[str, str]] = {"start": "memory"}
+
+    def __init__(
+        self,
+        *,
+        input_size: int,
+        output_size: int,
+        hidden: int = 100,
+        slots: int,
+        word_size: int = 32,
+        heads: int = 4,
+        reads: int = 4,
+        writes: int | None = None,
+        kernels: str = "auto",
+        controller: str = "none",
+        factors: int | str = 2,
+        weights: str = "softmax",
+        scale: float = 1.0,
+        decay: str = "plain",
+        norm: bool = False,
+        gate: bool = False,
+        start: str = "zero",
+        sparse: bool = True,
+    ) -> None:
+        writes = reads if writes is None else writes
+        for name, value, choices in (
+            ("kernels", kernels, ("auto", "native", "torch")),
+            ("weights", weights, ("softmax", "l2")),
+            ("decay", decay, ("plain", "weighted")),
+            ("start", start, ("zero", "learned")),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+        for name, count in (("slots", slots), ("heads", heads), ("reads", reads), ("writes", writes)):
+            check_at_least(name, count, 1)
+        self.sides = sides_of(slots, factors)
+        for name, count in (("reads", reads), ("writes", writes)):
+            if count > slots:
+                raise ValueError(f"{name}: expected at most slots = {slots} a head, got {count}")
+        self.reads, self.writes, self.kernels, self.factors, self.weights = reads, writes, kernels, factors, weights
+        self.scale, self.decay, self.norm, self.gate = scale, decay, norm, gate
+        super().__init__(
+            controller=controller,
+            input_size=input_size,
+            output_size=output_size,
+            hidden=hidden,
+            slots=slots,
+            word_size=word_size,
+            heads=heads,
+            interface_size=heads * (2 * sum(self.sides) + word_size + 2 + gate * word_size),
+        )
+        self.gates = Gates(heads)
+        self.layer_norm = nn.LayerNorm(word_size) if norm else None
+        self.sparse = sparse
+        self.start = nn.Parameter(torch.randn(heads, slots, word_size) * word_size**-0.5) if start == "learned" else None
+
+    @property
+    def backend(self) -> dict[str, str]:
+        """What runs: torch."""
+        return {"kernels": "torch"}
+
+    @property
+    def fallback(self) -> str | None:
+        """Why torch runs although native kernels were asked for; None if they were not."""
+        return NOT_NATIVE if self.kernels == "native" else None
+
+    def initial_memory(self, batch: int, fill: Fill, seed: int) -> SDMMemory:
+        weight = self.output.weight.detach()
+        start = None if self.start is None or fill == "full" else Start(self.start, sparse=self.sparse)
+        rows = Bank.create(batch, self.heads, self.slots, self.word_size, fill, seed, weight, start)
+        token = weight.new_zeros(batch) if start is None else start.token(batch)
+        return SDMMemory(rows=rows, token=token, position=0)
+
+    def reset_state(
+        self, state: MANNState[SDMMemory], elements: Tensor | Sequence[int], fill: Fill = "empty", seed: int = 0
+    ) -> MANNState[SDMMemory]:
+        """Set some batch elements to what `initial_state` gives them, in place of the bank: O(N) for each of them.
+
+        Args:
+            elements: their numbers, or a mask bool [B].
+            fill: how the bank began.
+            seed: of the random rows, with fill="full".
+
+        Returns:
+            The state to go on with; those before are stale.
+
+        Raises:
+            ValueError: the bank began otherwise.
+        """
+        check_fill(fill)
+        chosen, device = self.chosen(state, elements), self.output.weight.device
+        memory = state.memory
+        if fill != memory.rows.fill:
+            raise ValueError(f"fill: expected {memory.rows.fill!r}, as this state began, got {fill!r}")
+        if not chosen:
+            return state
+        with ordinary(device):
+            which = torch.tensor(chosen, dtype=torch.int64, device=device)
+            fresh = self.initial_memory(len(chosen) if fill == "empty" else len(memory.token), fill, seed)
+            if fill == "full":  # which random rows an element has depends on its place
+                fresh = fresh.map(lambda tensor: tensor[which])
+            made = BankReset(memory.rows, memory.position, chosen, fresh.rows)
+            token = memory.token.index_copy(0, which, fresh.token)
+            controller = state.controller.map(lambda tensor: tensor.index_fill(0, which, 0))
+            return MANNState(controller, dataclasses.replace(memory, token=token, position=made.end.position))
+
+    def run(self, x: Tensor, state: MANNState[SDMMemory], lengths: Lengths | None = None) -> tuple[Tensor, MANNState[SDMMemory]]:
+        """Run all steps and the output layer as one pass over the bank; recorded if a backward can follow."""
+        if self.kernels == "native":
+            warnings.warn(f"kernels='native' runs as 'torch': {NOT_NATIVE}", RuntimeWarning, stacklevel=4)
+        gradients, needed = torch.is_grad_enabled(), self.needs_gradient(x, state)
+        if gradients and not needed:
+            with torch.no_grad():
+                return self.run_recorded(x, state, lengths)
+        if needed and not gradients and in_function_forward():
+            return self.run_and_roll_back(x, state, lengths)
+        return self.run_recorded(x, state, lengths)
+
+    def needs_gradient(self, x: Tensor, state: MANNState[SDMMemory]) -> bool:
+        """Whether parameters, input or state would receive a gradient."""
+        tensors = (x, *state.controller.tensors(), state.memory.token, *self.parameters())
+        return any(tensor.requires_grad for tensor in tensors)
+
+    def run_and_roll_back(self, x: Tensor, state: MANNState[SDMMemory], lengths: Lengths | None) -> tuple[Tensor, MANNState[SDMMemory]]:
+        """Run a pass that backward will run again from the same state, as reentrant activation checkpointing does."""
+        with torch.enable_grad():
+            y, after = self.run_recorded(x, state, lengths)
+        history = state.memory.rows.history
+        history.standing[-1].rollback()
+        history.undone.clear()  # its tape is what checkpointing saves
+        memory = dataclasses.replace(after.memory, token=after.memory.token.detach())
+        return y.detach(), MANNState(after.controller.detach(), memory)
+
+    def run_recorded(self, x: Tensor, state: MANNState[SDMMemory], lengths: Lengths | None) -> tuple[Tensor, MANNState[SDMMemory]]:
+        """Run all steps as one pass, recorded where gradients are on."""
+        memory = state.memory
+        current = BankPass(memory.rows, memory.position, recorded=torch.is_grad_enabled(), attached=memory.attached)
+        if memory.attached:
+            current.token = current.token + memory.token.sum()
+        try:
+            y, state = super().run(x, MANNState(state.controller, dataclasses.replace(memory, current=current)), lengths)
+        except BaseException:  # a half-run pass would leave the bank between two states
+            current.close()
+            if current.recorded:
+                current.rollback()
+            raise
+        if current.recorded and y.requires_grad:  # a gradient of the output layer alone reaches nothing else of the pass
+            y.register_hook(current.roll_back_after_backward)
+        return y, MANNState(state.controller, dataclasses.replace(state.memory, position=current.close(), current=None))
+
+    def unroll(self, x: Tensor, state: MANNState[SDMMemory]) -> tuple[Tensor, MANNState[SDMMemory]]:
+        """Run all steps, so that a gradient of any output rolls back the whole pass."""
+        return self.attached(*super().unroll(x, state))
+
+    def unroll_padded(self, x: Tensor, state: MANNState[SDMMemory], lengths: Lengths) -> tuple[Tensor, MANNState[SDMMemory]]:
+        """Run all steps with all elements, which share one bank; those that have ended change nothing."""
+        past, end = lengths.past(x.device), max(lengths.each)
+        controller, memory = state.controller, state.memory
+        parts = []
+        for number, inputs in enumerate(self.inputs_of_steps(x[:end].masked_fill(past[:end].unsqueeze(2), 0))):
+            idle = past[number] if number >= min(lengths.each) else None
+            memory.running.idle = idle
+            next_controller, memory = self.step(inputs, controller, memory)
+            controller = next_controller if idle is None else kept(idle, controller, next_controller)
+            parts.append(torch.cat([controller.hidden, controller.reads.flatten(1)], dim=-1))
+        memory.running.idle = None
+        features = x.new_zeros(0, x.shape[1], self.output.in_features) if not parts else torch.stack(parts)
+        return self.attached(functional.pad(features, (0, 0, 0, 0, 0, len(x) - end)), MANNState(controller, memory))
+
+    def attached(self, features: Tensor, state: MANNState[SDMMemory]) -> tuple[Tensor, MANNState[SDMMemory]]:
+        """Make outputs and state depend on the whole pass."""
+        controller, memory = state.controller, state.memory
+        token = torch.zeros_like(memory.token.detach())
+        outputs = attach_outputs(memory.running, features, controller.hidden, controller.cell, controller.reads, token)
+        return outputs[0], MANNState(ControllerState(*outputs[1:4]), dataclasses.replace(memory, token=outputs[4]))
+
+    def memory_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        return {"memory": (batch, self.heads, self.slots, self.word_size), "token": (batch,)}
+
+    def check_state(self, state: object, x: Tensor) -> None:
+        super().check_state(state, x)
+        assert isinstance(state, MANNState)
+        check_tensors("state.memory", state.memory, self.memory_shapes(x.shape[1]), x.device, x.dtype)
+
+    def prepare(self, interface: Tensor) -> Access:
+        """Find the slots of each step, weigh them, and make values and gates: interface [.., B, P]."""
+        heads, width, scores = self.heads, self.word_size, sum(self.sides)
+        sizes = [heads * scores, heads * scores, heads * width, heads, heads, heads * width * self.gate]
+        write_scores, read_scores, values, decay, strength, gate = interface.split(sizes, dim=-1)
+        write_rows, write_weights = self.address(write_scores.unflatten(-1, (heads, scores)), self.writes)
+        decay, strength = self.gates(decay, strength)
+        read_rows, read_weights = self.address(read_scores.unflatten(-1, (heads, scores)), self.reads)
+        return Access(
+            write_rows=write_rows,
+            write_weights=write_weights,
+            values=values.clone().unflatten(-1, (heads, width)),  # a view, kept for backward, would keep all scores with it
+            decay=decay,
+            strength=strength,
+            read_rows=read_rows,
+            read_weights=read_weights,
+            output_gate=gate.unflatten(-1, (heads, width * self.gate)),
+        )
+
+    def address(self, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Choose slots by their scores [.., B, R, S] -> rows of the flattened bank int64 [.., B, R, K], and their weights [.., B, R, K]."""
+        with phase("search"):
+            slots = search(scores, self.sides, count)
+        with phase("addressing"):
+            found = scores_of(scores, self.sides, slots)
+            weights = torch.softmax(self.scale * found, dim=-1) if self.weights == "softmax" else functional.normalize(found, dim=-1)
+            batch, heads = slots.shape[-3:-1]
+            bank = torch.arange(batch * heads, device=slots.device).view(batch, heads, 1)
+            return bank * self.slots + slots, weights
+
+    def apply_step(self, prepared: Access, memory: SDMMemory) -> tuple[Tensor, SDMMemory]:
+        """Write, then read the slots as they are then."""
+        write = Write(prepared.write_rows, prepared.write_weights, prepared.values, prepared.decay, prepared.strength)
+        read = Read(prepared.read_rows, prepared.read_weights)
+        reads = delta_step(memory.running, write, read, weighted=self.decay == "weighted")
+        with phase("read"):
+            if self.layer_norm is not None:
+                reads = self.layer_norm(reads)
+            return reads * torch.sigmoid(prepared.output_gate) if self.gate else reads, memory
+
+    def tape_bytes_per_step(self, batch: int) -> int:
+        """Rows overwritten, and vectors over K: independent of N."""
+        item, factors = self.output.weight.element_size(), len(self.sides)
+        accesses = self.writes + self.reads
+        numbers = self.writes * self.word_size + accesses + (2 + self.norm + 2 * self.gate) * self.word_size + 6
+        return batch * self.heads * (numbers * item + 8 * accesses * (1 + factors))
+
+    @property
+    def table(self) -> Tensor | None:
+        return self.start
+
+    def touched_rows(self, batch: int) -> int:
+        return batch * self.heads * (self.writes + self.reads)
