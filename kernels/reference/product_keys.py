@@ -12,49 +12,10 @@ F: factors. S: n_0 + .. + n_{F-1}, scores a head. C: candidates.
 """
 
 import functools
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-
-
-def sides_of(slots: int, factors: int | str) -> tuple[int, ...]:
-    """Split N slots into the sizes of factors.
-
-    Args:
-        slots: N.
-        factors: F, for F equal sizes, or the sizes themselves, as "32x64".
-
-    Raises:
-        ValueError: N is no F-th power, or not the product of the sizes; names the nearest N that fit.
-    """
-    if isinstance(factors, str):
-        sizes = factors.split("x")
-        if not all(size.isdecimal() and int(size) > 0 for size in sizes):
-            raise ValueError(f"factors: expected a number of factors, or their sizes as '32x64', got {factors!r}")
-        sides = tuple(map(int, sizes))
-        if math.prod(sides) != slots:
-            raise ValueError(f"slots: expected {math.prod(sides)}, the product of factors = {factors!r}, got {slots!r}")
-        return sides
-    if isinstance(factors, bool) or not isinstance(factors, int) or factors < 1:
-        raise ValueError(f"factors: expected a whole number >= 1, or sizes as '32x64', got {factors!r}")
-    side = largest_side(slots, factors)
-    if side**factors != slots:
-        kind = {2: "a perfect square", 3: "a cube"}.get(factors, f"a power of {factors}")
-        near = " or ".join(str(number**factors) for number in (side, side + 1) if number)
-        raise ValueError(f"slots: expected {kind} for product keys of {factors} factors, as {near}, got {slots!r}")
-    return (side,) * factors
-
-
-def largest_side(slots: int, factors: int) -> int:
-    """The largest whole number whose power of `factors` is at most `slots`."""
-    side: int = round(max(slots, 0) ** (1 / factors))
-    while side**factors > slots:
-        side -= 1
-    while (side + 1) ** factors <= slots:
-        side += 1
-    return side
 
 
 @functools.cache
@@ -97,15 +58,3 @@ def search(scores: Tensor, sides: Sequence[int], count: int) -> Tensor:
         assert sums is not None
         best = sums.nan_to_num(-torch.inf, torch.inf, -torch.inf).sort(dim=-1, descending=True, stable=True).indices[..., :count]
         return slots.gather(-1, best)
-
-
-def scores_of(scores: Tensor, sides: Sequence[int], slots: Tensor) -> Tensor:
-    """Compute the scores of some slots, differentiable; for backward only their places are kept, none of the other scores.
-
-    scores [..., S], slots int64 [..., K] -> [..., K].
-    """
-    width = scores.shape[-1]
-    first = torch.arange(scores.numel() // width, device=scores.device).view(*slots.shape[:-1], 1) * width
-    flat, ends = scores.reshape(-1), [sum(sides[:factor]) for factor in range(len(sides))]
-    places = [first + ends[factor] + slots // math.prod(sides[factor + 1 :]) % sides[factor] for factor in range(len(sides))]
-    return functools.reduce(torch.add, (flat[place] for place in places))

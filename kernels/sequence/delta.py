@@ -5,7 +5,7 @@ overwrites; backward restores that.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,20 +18,20 @@ from mann_bench.kernels.sequence.lengths import Lengths
 
 
 class Write(NamedTuple):
-    """What some steps write to K slots a head, in a step all of them different."""
+    """What some steps, or one, write to K slots a head, in a step all of them different."""
 
-    rows: Tensor  # [T, B, R, Kw] int64
-    weights: Tensor  # [T, B, R, Kw] k
-    values: Tensor  # [T, B, R, W] v
-    decay: Tensor  # [T, B, R] g, the logarithm of what is kept
-    strength: Tensor  # [T, B, R] beta
+    rows: Tensor  # [.., B, R, Kw] int64
+    weights: Tensor  # [.., B, R, Kw] k
+    values: Tensor  # [.., B, R, W] v
+    decay: Tensor  # [.., B, R] g, the logarithm of what is kept
+    strength: Tensor  # [.., B, R] beta
 
 
 class Read(NamedTuple):
-    """What some steps read, each after its write."""
+    """What some steps, or one, read, each after its write."""
 
-    rows: Tensor  # [T, B, R, Kr] int64, in a step all different
-    weights: Tensor  # [T, B, R, Kr] q
+    rows: Tensor  # [.., B, R, Kr] int64, in a step all different
+    weights: Tensor  # [.., B, R, Kr] q
 
 
 class DeltaGradients(NamedTuple):
@@ -49,12 +49,14 @@ class DeltaSteps:
 
     Args:
         memory: the bank [B, R, N, W].
-        write: what they write; row numbers must be below B R N.
+        write: what they write, [T, B, ..]; row numbers must be below B R N.
         read: what they read.
         weighted: whether slot n decays by exp(g k_n) instead of exp(g).
         taped: whether the rows overwritten are kept.
         lengths: steps of each element of these T; None: T.
     """
+
+    ledger_causes: ClassVar[Mapping[str, str]] = {}  # its tensors count as those of the pass that holds it
 
     def __init__(self, memory: Tensor, write: Write, read: Read, *, weighted: bool, taped: bool, lengths: Lengths | None = None) -> None:
         steps, batch, heads, writes = write.rows.shape

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mann_bench.kernels.native import build
 from mann_bench.models import SDM, DeltaNet
 from tests.support.golden_sdm import golden_sdm
 from tests.support.tape import saved_bytes
@@ -20,6 +21,14 @@ OPTIONS: list[dict[str, Any]] = [
     {"slots": 12, "factors": "2x6", "scale": 0.5, "start": "learned"},
     {"slots": 8, "factors": 3, "start": "learned", "sparse": False, "controller": "lstm"},
 ]
+
+
+@pytest.fixture(scope="module", params=["torch", "native"], autouse=True)
+def kernels(request):
+    """All of this on both kinds of kernels."""
+    SIZES["kernels"] = request.param
+    if request.param == "native" and (reason := build.why_not()):
+        pytest.skip(f"no native kernels: {reason}")
 
 
 def make(**options: Any) -> Any:
@@ -216,9 +225,12 @@ def test_tape_does_not_grow_with_the_slots(controller):
         with saved_bytes() as storages:
             y, after = model(torch.randn(20, 1, 4), model.initial_state(1))
         current: Any = after.memory.rows.history.standing[0]
-        rows = sum(tensor.nbytes for tensor in (*current.overwritten, *current.accessed))
+        for write in current.writes:
+            parts = (write.kept, write.rows) if hasattr(write, "kept") else (write.old_rows, *write.write, *write.read)
+            storages |= {part.untyped_storage().data_ptr(): part.untyped_storage().nbytes() for part in parts}
+        storages |= {rows.untyped_storage().data_ptr(): rows.untyped_storage().nbytes() for rows in current.accessed}
         weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-        kept.append(rows + sum(size for address, size in storages.items() if address not in weights))
+        kept.append(sum(size for address, size in storages.items() if address not in weights))
         predicted = model.memory_bytes(1, 20, "train")["tape"]
         assert predicted == pytest.approx(kept[-1], rel=0.35)
         y.sum().backward()
@@ -257,10 +269,12 @@ def test_bad_arguments(argument, value, message):
         make(**{argument: value})
 
 
-def test_native_kernels_are_told_to_be_missing():
+def test_native_kernels_that_cannot_run_are_told(monkeypatch):
     model = make(kernels="native")
-    assert (model.backend, model.fallback) == ({"kernels": "torch"}, "SDM has no native kernels yet: use kernels='torch' or 'auto'")
-    with pytest.warns(RuntimeWarning, match="SDM has no native kernels yet"):
+    assert (model.backend, model.fallback) == ({"kernels": "native"}, None)
+    monkeypatch.setattr(build, "why_not", lambda *_, **__: "no compiler")
+    assert (model.backend, model.fallback) == ({"kernels": "torch"}, "no compiler")
+    with pytest.warns(RuntimeWarning, match="kernels='native' runs as 'torch': no compiler"):
         model(sequence())
     with pytest.raises(ValueError, match="fill: expected 'empty', as this state began, got 'full'"):
         model.reset_state(model.initial_state(1), [0], fill="full")

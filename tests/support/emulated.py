@@ -155,8 +155,8 @@ class Emulator:
         for cache in caches:
             cache.cache_clear()
         try:
-            with ExitStack() as stack:
-                for change in (patch.object(call, "run", self.run), *builds, sharing):
+            with ExitStack() as stack, patch.object(call, "run", self.run), sharing:
+                for change in builds:
                     stack.enter_context(change)
                 yield self
         finally:
