@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mann_bench.kernels.reference import search
 from mann_bench.models.mann import check_at_least
 from mann_bench.models.phases import phase, steps
 from mann_bench.models.projected import BLOCK_STEPS, ProjectedMANN
-from mann_bench.models.slots.product_keys import scores_of, search, sides_of
+from mann_bench.models.slots.product_keys import scores_of, sides_of
 from mann_bench.models.state import ControllerState, Fill, MANNState, State
 
 

@@ -1,32 +1,35 @@
 """SDM: Sparse Delta Memory (Cabannes et al. 2026): a bank of slots a head, found by product keys and written by a gated delta rule.
 
-This is the readable reference, one step at a time on any device. Decisions on what the paper leaves open: docs/models.md.
+The readable reference runs one step at a time on any device (kernels="torch"); native kernels some in one call. Decisions on what the
+paper leaves open: docs/models.md.
 """
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mann_bench.kernels.native import call
+from mann_bench.kernels.ops import product_keys
+from mann_bench.kernels.reference import search
 from mann_bench.kernels.sequence.lengths import Lengths
+from mann_bench.models.layers import choose
 from mann_bench.models.mann import check_at_least, check_tensors
 from mann_bench.models.modes import in_function_forward, ordinary
 from mann_bench.models.phases import phase
-from mann_bench.models.projected import ProjectedMANN
+from mann_bench.models.projected import BLOCK_STEPS, ProjectedMANN
+from mann_bench.models.slots.access import Access, accesses, last_of
 from mann_bench.models.slots.bank import Bank, BankPass, BankReset, Start
-from mann_bench.models.slots.delta import Read, Write, delta_step
+from mann_bench.models.slots.delta import delta_step, delta_steps
 from mann_bench.models.slots.gates import Gates
-from mann_bench.models.slots.product_keys import scores_of, search, sides_of
+from mann_bench.models.slots.product_keys import scores_of, sides_of
 from mann_bench.models.slots.snapshot import KINDS, bytes_a_row
 from mann_bench.models.sparse.passes import attach_outputs
 from mann_bench.models.state import ControllerState, Fill, MANNState, State, check_fill, kept
-
-NOT_NATIVE = "SDM has no native kernels yet: use kernels='torch' or 'auto'"
 
 
 @dataclass(kw_only=True)
@@ -77,19 +80,6 @@ class SDMMemory(State):
         return dataclasses.replace(self, token=self.token.detach())
 
 
-class Access(NamedTuple):
-    """What a step does to the bank, for some steps or for one."""
-
-    write_rows: Tensor  # [.., B, R, Kw] int64, as indices into the flattened bank
-    write_weights: Tensor  # [.., B, R, Kw]
-    values: Tensor  # [.., B, R, W]
-    decay: Tensor  # [.., B, R]
-    strength: Tensor  # [.., B, R]
-    read_rows: Tensor  # [.., B, R, Kr] int64
-    read_weights: Tensor  # [.., B, R, Kr]
-    output_gate: Tensor  # [.., B, R, W], or [.., B, R, 0] without one
-
-
 class SDM(ProjectedMANN[SDMMemory, Access]):
     """Each head writes to K slots of its own N by the gated delta rule, then reads K slots; which, its keys say, not what the slots hold.
 
@@ -101,7 +91,7 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
         heads: R.
         reads: Kr.
         writes: Kw; by default as `reads`.
-        kernels: "torch" or "auto"; "native" is not there yet.
+        kernels: "torch", "native", or "auto": native where it can run.
         controller: "none": projections of the input make keys, values and gates; "lstm": an LSTM does, wired as in SAM.
         factors: F: N is an F-th power; or the sizes of the factors, as "32x64".
         weights: "softmax" of the scaled scores of the slots found, or their scores divided by their Euclidean norm, "l2".
@@ -175,13 +165,16 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
 
     @property
     def backend(self) -> dict[str, str]:
-        """What runs: torch."""
-        return {"kernels": "torch"}
+        """What runs: native or torch kernels."""
+        return {"kernels": "torch" if self.kernels == "torch" or self.fallback else "native"}
 
     @property
     def fallback(self) -> str | None:
-        """Why torch runs although native kernels were asked for; None if they were not."""
-        return NOT_NATIVE if self.kernels == "native" else None
+        """Why torch runs although native kernels may; None if they run or are not to."""
+        weight = self.output.weight
+        if self.kernels != "torch" and self.snapshot != "exact":
+            return f"native kernels keep overwritten rows as they are, not as {self.snapshot}"
+        return None if self.kernels == "torch" else call.why_not(weight.device, weight.dtype, weight.dtype, self.word_size)
 
     def initial_memory(self, batch: int, fill: Fill, seed: int) -> SDMMemory:
         weight = self.output.weight.detach()
@@ -225,8 +218,7 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
 
     def run(self, x: Tensor, state: MANNState[SDMMemory], lengths: Lengths | None = None) -> tuple[Tensor, MANNState[SDMMemory]]:
         """Run all steps and the output layer as one pass over the bank; recorded if a backward can follow."""
-        if self.kernels == "native":
-            warnings.warn(f"kernels='native' runs as 'torch': {NOT_NATIVE}", RuntimeWarning, stacklevel=4)
+        choose(self.kernels, self.fallback)  # warns where native kernels were asked for and cannot run
         gradients, needed = torch.is_grad_enabled(), self.needs_gradient(x, state)
         if gradients and not needed:
             with torch.no_grad():
@@ -253,8 +245,8 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
     def run_recorded(self, x: Tensor, state: MANNState[SDMMemory], lengths: Lengths | None) -> tuple[Tensor, MANNState[SDMMemory]]:
         """Run all steps as one pass, recorded where gradients are on."""
         memory = state.memory
-        recorded, attached = torch.is_grad_enabled(), memory.attached
-        current = BankPass(memory.rows, memory.position, recorded=recorded, attached=attached, snapshot=self.snapshot)
+        recorded, native = torch.is_grad_enabled(), self.backend["kernels"] == "native"
+        current = BankPass(memory.rows, memory.position, recorded=recorded, attached=memory.attached, snapshot=self.snapshot, native=native)
         if memory.attached:
             current.token = current.token + memory.token.sum()
         try:
@@ -270,11 +262,28 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
 
     def unroll(self, x: Tensor, state: MANNState[SDMMemory]) -> tuple[Tensor, MANNState[SDMMemory]]:
         """Run all steps, so that a gradient of any output rolls back the whole pass."""
-        return self.attached(*super().unroll(x, state))
+        together = self.projected and state.memory.running.native
+        return self.attached(*(self.unroll_together(x, state) if together else super().unroll(x, state)))
+
+    def unroll_together(
+        self, x: Tensor, state: MANNState[SDMMemory], lengths: Lengths | None = None
+    ) -> tuple[Tensor, MANNState[SDMMemory]]:
+        """Run all steps, many in one native call: no step waits for the reads of another."""
+        controller, memory, parts = state.controller, state.memory, []
+        for number, part in enumerate(x.split(BLOCK_STEPS)):
+            ends = None if lengths is None else lengths.part(number * BLOCK_STEPS, len(part))
+            with phase("controller"):
+                interface = self.interface(part)
+            reads = self.apply_steps(self.prepare(interface), memory, ends)
+            parts.append(reads.flatten(2))
+            controller = dataclasses.replace(controller, reads=last_of(reads, ends, controller.reads))
+        return torch.cat(parts), MANNState(controller, memory)
 
     def unroll_padded(self, x: Tensor, state: MANNState[SDMMemory], lengths: Lengths) -> tuple[Tensor, MANNState[SDMMemory]]:
         """Run all steps with all elements, which share one bank; those that have ended change nothing."""
         past, end = lengths.past(x.device), max(lengths.each)
+        if self.projected and state.memory.running.native:
+            return self.attached(*self.unroll_together(x.masked_fill(past.unsqueeze(2), 0), state, lengths))
         controller, memory = state.controller, state.memory
         parts = []
         for number, inputs in enumerate(self.inputs_of_steps(x[:end].masked_fill(past[:end].unsqueeze(2), 0))):
@@ -324,7 +333,7 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
     def address(self, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Choose slots by their scores [.., B, R, S] -> rows of the flattened bank int64 [.., B, R, K], and their weights [.., B, R, K]."""
         with phase("search"):
-            slots = search(scores, self.sides, count)
+            slots = (product_keys if self.backend["kernels"] == "native" else search)(scores, self.sides, count)
         with phase("addressing"):
             found = scores_of(scores, self.sides, slots)
             weights = torch.softmax(self.scale * found, dim=-1) if self.weights == "softmax" else functional.normalize(found, dim=-1)
@@ -334,13 +343,26 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
 
     def apply_step(self, prepared: Access, memory: SDMMemory) -> tuple[Tensor, SDMMemory]:
         """Write, then read the slots as they are then."""
-        write = Write(prepared.write_rows, prepared.write_weights, prepared.values, prepared.decay, prepared.strength)
-        read = Read(prepared.read_rows, prepared.read_weights)
-        reads = delta_step(memory.running, write, read, weighted=self.decay == "weighted")
+        current = memory.running
+        if current.native:
+            ends = None if current.idle is None else Lengths(tuple(int(not idle) for idle in current.idle.tolist()), 1)
+            return self.apply_steps(Access(*(part.unsqueeze(0) for part in prepared)), memory, ends)[0], memory
+        write, read = accesses(prepared)
+        return self.read_out(delta_step(current, write, read, weighted=self.decay == "weighted"), prepared), memory
+
+    def apply_steps(self, prepared: Access, memory: SDMMemory, lengths: Lengths | None) -> Tensor:
+        """Run steps in one native call -> reads [T, B, R, W]."""
+        write, read = accesses(prepared)
+        with phase("sequence"):
+            reads = delta_steps(memory.running, write, read, weighted=self.decay == "weighted", lengths=lengths)
+        return self.read_out(reads, prepared)
+
+    def read_out(self, reads: Tensor, prepared: Access) -> Tensor:
+        """Normalise and gate what was read, [.., B, R, W]."""
         with phase("read"):
             if self.layer_norm is not None:
                 reads = self.layer_norm(reads)
-            return reads * torch.sigmoid(prepared.output_gate) if self.gate else reads, memory
+            return reads * torch.sigmoid(prepared.output_gate) if self.gate else reads
 
     def tape_bytes_per_step(self, batch: int) -> int:
         """Rows overwritten, and vectors over K: independent of N."""

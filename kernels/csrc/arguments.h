@@ -46,6 +46,10 @@ struct Sizes {
     int64_t links;           // L, 0 for SAM
     int64_t shifts;          // NTM: reach of the location shift
     int64_t first_gradient;  // dense models: 1: complete the gradient of the memory before the first step
+    int64_t writes;          // Kw: rows of a bank of slots that a head writes
+    int64_t weighted;        // 1: a row of a bank decays by its write weight too
+    int64_t factors;         // F: of product keys
+    int64_t candidates;      // of product keys: slots among which the best are
     int64_t shared_bytes;    // of shared memory for each block of a cluster; 0: one block steps an element
 };
 
@@ -220,6 +224,29 @@ struct DenseMemory {
     Real* grad_precedence;      // DNC: [B, N]
 };
 
+// Banks of slots, one a head, whose rows are numbered through [B R N] (slots/delta.h), and their tape and gradients.
+struct DeltaRule {
+    int64_t* sides;            // [F] numbers of each factor of product keys
+    int64_t* delta_rows;       // [T, B, R, Kw] rows written, all different
+    Real* delta_weights;       // [T, B, R, Kw] k
+    Real* delta_values;        // [T, B, R, W] v
+    Real* delta_decay;         // [T, B, R] g, the logarithm of what is kept
+    Real* delta_strength;      // [T, B, R] beta
+    int64_t* delta_reads;      // [T, B, R, K] rows read, all different
+    Real* delta_read_weights;  // [T, B, R, K] q
+    Store* delta_old_rows;     // [T, B, R, Kw, W] what the rows held before; undone: after
+    Real* delta_out;           // [T, B, R, W] y
+    int64_t* touched_writes;   // [T, B, R, Kw] rows of bank_gradient
+    int64_t* touched_reads;    // [T, B, R, K]
+    Real* bank_gradient;       // [U, W] in: of the rows after the last step; out: before the first
+    Real* grad_delta_out;      // [T, B, R, W]
+    Real* grad_delta_weights;  // out, as the last ones
+    Real* grad_delta_values;
+    Real* grad_delta_decay;
+    Real* grad_delta_strength;
+    Real* grad_delta_read_weights;
+};
+
 struct Arguments : Sizes,
                    Weights,
                    PassStates,
@@ -231,6 +258,7 @@ struct Arguments : Sizes,
                    SingleOp,
                    LshTables,
                    LinkMatrices,
-                   DenseMemory {};
+                   DenseMemory,
+                   DeltaRule {};
 
 }  // namespace mb

@@ -7,6 +7,8 @@
 #include "sequence/backward.h"
 #include "sequence/forward.h"
 #include "sequence/products.h"
+#include "slots/delta.h"
+#include "slots/product_keys.h"
 #ifdef MB_CLUSTER
 #include "sequence/cluster.h"
 #endif
@@ -48,7 +50,12 @@
     MB_ENTRY(link_update, a.batch)          \
     MB_ENTRY(link_swap, a.batch)            \
     MB_ENTRY(link_read, a.batch)            \
-    MB_ENTRY(link_steps, a.batch)
+    MB_ENTRY(link_steps, a.batch)           \
+    MB_ENTRY(product_keys, a.batch)         \
+    MB_ENTRY(delta_forward, a.batch * a.heads)  \
+    MB_ENTRY(delta_backward, a.batch * a.heads) \
+    MB_ENTRY(delta_undo, a.batch * a.heads) \
+    MB_ENTRY(delta_redo, a.batch * a.heads)
 #endif
 // clang-format on
 

@@ -9,6 +9,7 @@ from mann_bench.kernels.ops.content import topk_content
 from mann_bench.kernels.ops.links import LinkUndo, link_read, link_steps, link_update
 from mann_bench.kernels.ops.lru_ring import LruRing
 from mann_bench.kernels.ops.lsh import LshUndo, lsh_fill, lsh_query, lsh_update
+from mann_bench.kernels.ops.product_keys import product_keys
 from mann_bench.kernels.ops.sparse_rows import rollback, sparse_read, sparse_write
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "lsh_fill",
     "lsh_query",
     "lsh_update",
+    "product_keys",
     "renew_byte_rows",
     "rollback",
     "sparse_read",

@@ -14,6 +14,7 @@ from mann_bench.kernels.reference.links import (
 )
 from mann_bench.kernels.reference.lru_ring import LruRing
 from mann_bench.kernels.reference.lsh import LshSizes, LshTables, LshUndo, lsh_fill, lsh_query, lsh_update
+from mann_bench.kernels.reference.product_keys import search
 from mann_bench.kernels.reference.sparse_rows import WriteJournal, erase_survivors, gather_rows, rollback, sparse_read, sparse_write
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "rollback",
     "row_norms",
     "score_bounds",
+    "search",
     "sparse_read",
     "sparse_write",
     "topk_content",

@@ -7,7 +7,7 @@ norms and no order of use: its rows are found by keys that do not depend on what
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -207,6 +207,38 @@ class BankReset(ElementsReset):
         self.exchange()
 
 
+class BankWrite(Protocol):
+    """Writes to a bank that can be taken back and made again, bit for bit."""
+
+    def undo(self) -> None: ...
+    def redo(self) -> None: ...
+
+
+class RowsWritten:
+    """One step's write, to be noted before the rows change: what fails from then on can be rolled back.
+
+    Args:
+        flat: the rows of the bank, [B R N, W].
+        rows: int64 [n], distinct.
+        overwritten: [n, W], what they hold.
+        snapshot: how that is kept, one of `snapshot.KINDS`.
+    """
+
+    ledger_causes: ClassVar[Mapping[str, str]] = {}  # counts as the pass that holds it
+
+    def __init__(self, flat: Tensor, rows: Tensor, overwritten: Tensor, snapshot: str) -> None:
+        self.flat, self.rows, self.snapshot = flat, rows, snapshot
+        self.kept = Snapshot.of(overwritten, snapshot)  # once undone, what was written
+
+    def undo(self) -> None:
+        """Exchange what was overwritten with what the rows hold now."""
+        content = self.kept.restored(self.flat.dtype)
+        self.kept = Snapshot.of(self.flat[self.rows], self.snapshot)
+        self.flat.index_copy_(0, self.rows, content)
+
+    redo = undo
+
+
 class BankPass(RowPass):
     """A pass over a bank; its tape are the rows overwritten, and the numbers of those written and read.
 
@@ -215,39 +247,32 @@ class BankPass(RowPass):
         recorded: as of `Pass`.
         attached: as of `Pass`; from its start on a bank hands its gradient to what it was copied from.
         snapshot: how rows overwritten are kept, one of `snapshot.KINDS`.
+        native: whether its steps run on native kernels.
     """
 
     memory: Bank
 
-    def __init__(self, memory: Bank, position: int, *, recorded: bool, attached: bool, snapshot: str = "exact") -> None:
+    def __init__(
+        self, memory: Bank, position: int, *, recorded: bool, attached: bool, snapshot: str = "exact", native: bool = False
+    ) -> None:
+        self.snapshot, self.native = snapshot, native
         self.origin = memory.start if recorded and attached else None
         if self.origin is not None and self.origin.rows._version != self.origin.version:
             raise RuntimeError(OLD_START)
         super().__init__(memory, position, recorded=recorded, attached=attached)
-        self.written: list[Tensor] = []  # the rows of each write, in order, as indices into the flattened bank
-        self.overwritten: list[Snapshot] = []  # what they held; once undone, what was written
-        self.snapshot = snapshot
-        self.num_undone = 0  # writes rolled back so far
+        self.writes: list[BankWrite] = []  # in order
+        self.num_undone = 0  # of them
 
-    def write(self, rows: Tensor, content: Tensor, overwritten: Tensor) -> None:
-        """Write distinct rows int64 [n] of `content` [n, W]; `overwritten` [n, W] is what they hold."""
-        if self.recorded:  # noted before the rows change: what fails from here on can be rolled back
-            self.overwritten.append(Snapshot.of(overwritten, self.snapshot))
-            self.written.append(rows)
-        self.memory.flat().index_copy_(0, rows, content)
+    def require_next(self, number: int) -> None:
+        """RuntimeError unless this write is the last that stands."""
+        if self.num_undone != len(self.writes) - 1 - number:
+            raise RuntimeError("backward out of order: the steps of one pass must be run backward together, from its last to its first")
 
-    def exchange(self, step: int) -> Tensor:
-        """Exchange what a write overwrote with what the rows hold now; returns what they hold then."""
-        flat = self.memory.flat()
-        content = self.overwritten[step].restored(flat.dtype)
-        self.overwritten[step] = Snapshot.of(flat[self.written[step]], self.snapshot)
-        flat.index_copy_(0, self.written[step], content)
-        return content
-
-    def undo_write(self) -> Tensor:
-        """Roll back the last write that still stands; returns what its rows hold then, [n, W]."""
+    def undone(self) -> None:
+        """Note that the last write that stood has been undone by its backward; after the first write the pass is finished."""
         self.num_undone += 1
-        return self.exchange(len(self.written) - self.num_undone)
+        if self.num_undone == len(self.writes):
+            self.finish_backward(self.touched)
 
     def finish_backward(self, gradient: TouchedRows | None) -> None:
         """As of `Pass`; the first pass hands the gradient to the learned start, a reset that of its elements, which began there anew."""
@@ -261,12 +286,13 @@ class BankPass(RowPass):
         super().finish_backward(gradient)
 
     def rollback(self) -> None:
-        while self.num_undone < len(self.written):
-            self.undo_write()
+        while self.num_undone < len(self.writes):
+            self.num_undone += 1
+            self.writes[-self.num_undone].undo()
         self.finish_rollback()
 
     def replay(self) -> None:
-        for step in range(len(self.written)):
-            self.exchange(step)
+        for write in self.writes:
+            write.redo()
         super().replay()
         self.num_undone = 0

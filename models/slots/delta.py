@@ -6,31 +6,14 @@ Autograd sees weights, values and gates, and a scalar token that ties the steps 
 Backward of a step reads the bank as it stands after the step, then rolls the write back: of the rows it needs only what they held.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mann_bench.kernels.sequence.delta import DeltaSteps, Read, Write
+from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.models.phases import phase
-from mann_bench.models.slots.bank import BankPass
-
-
-class Write(NamedTuple):
-    """What a step writes to K slots a head, all of them different."""
-
-    rows: Tensor  # [B, R, Kw] int64, as indices into the flattened bank
-    weights: Tensor  # [B, R, Kw] k
-    values: Tensor  # [B, R, W] v
-    decay: Tensor  # [B, R] g, the logarithm of what is kept
-    strength: Tensor  # [B, R] beta
-
-
-class Read(NamedTuple):
-    """What a step reads."""
-
-    rows: Tensor  # [B, R, Kr] int64, as indices into the flattened bank
-    weights: Tensor  # [B, R, Kr] q
+from mann_bench.models.slots.bank import BankPass, RowsWritten
 
 
 def delta_step(current: BankPass, write: Write, read: Read, *, weighted: bool) -> Tensor:
@@ -48,6 +31,18 @@ def delta_step(current: BankPass, write: Write, read: Read, *, weighted: bool) -
     return y
 
 
+def delta_steps(current: BankPass, write: Write, read: Read, *, weighted: bool, lengths: Lengths | None = None) -> Tensor:
+    """Some steps [T, B, R, ..] in one native call: [T, B, R, W], zeros beyond the lengths."""
+    if not current.recorded:
+        with torch.no_grad():
+            return DeltaSteps(current.memory.memory, write, read, weighted=weighted, taped=False, lengths=lengths).forward()
+    y: Tensor
+    y, current.token = _DeltaSteps.apply(
+        current.token, *write[1:], read.weights, current, write.rows, read.rows, weighted, lengths
+    )  # fmt: skip
+    return y
+
+
 def advance(current: BankPass, write: Write, read: Read, weighted: bool) -> Tensor:
     """The step itself."""
     flat, shape = current.memory.flat(), (*write.rows.shape, write.values.shape[-1])
@@ -58,7 +53,9 @@ def advance(current: BankPass, write: Write, read: Read, weighted: bool) -> Tens
         new = decayed + write.weights.unsqueeze(-1) * (write.strength.unsqueeze(-1) * error).unsqueeze(-2)
         if current.idle is not None:
             new = torch.where(current.idle.view(-1, 1, 1, 1), old, new)
-        current.write(write.rows.flatten(), new.flatten(0, 2), old.flatten(0, 2))
+        if current.recorded:
+            current.writes.append(RowsWritten(flat, write.rows.flatten(), old.flatten(0, 2), current.snapshot))
+        flat.index_copy_(0, write.rows.flatten(), new.flatten(0, 2))
     with phase("read"):
         return torch.einsum("brk,brkw->brw", read.weights, flat[read.rows.flatten()].view(*read.rows.shape, -1))
 
@@ -74,7 +71,7 @@ class _DeltaStep(torch.autograd.Function):
     def forward(ctx, token, weights, values, decay, strength, read_weights, current, rows, read_rows, weighted):  # type: ignore[no-untyped-def]
         write, read = Write(rows, weights, values, decay, strength), Read(read_rows, read_weights)
         ctx.current, ctx.weighted, ctx.idle = current, weighted, current.idle
-        ctx.step, ctx.access = len(current.written), len(current.accessed)
+        ctx.number, ctx.access = len(current.writes), len(current.accessed)
         ctx.save_for_backward(*write[1:], read_weights)
         y = advance(current, write, read, weighted)
         current.accessed += [rows, read_rows]
@@ -84,7 +81,7 @@ class _DeltaStep(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad, grad_token):  # type: ignore[no-untyped-def]
         *parts, read_weights = ctx.saved_tensors
-        current, step = ctx.current, ctx.step
+        current = ctx.current
         grad_memory, touched_read = current.gradient_of(ctx.access + 1)
         _, touched = current.gradient_of(ctx.access)
         rows, read_rows = current.accessed[ctx.access : ctx.access + 2]
@@ -93,18 +90,40 @@ class _DeltaStep(torch.autograd.Function):
         grad_read_weights = torch.einsum("brw,brkw->brk", grad, current.memory.flat()[read_rows.flatten()].view(*read_rows.shape, -1))
         grad_memory.index_add_(0, touched_read.flatten(), (read_weights.unsqueeze(-1) * grad.unsqueeze(-2)).flatten(0, 2))
 
-        if current.num_undone != len(current.written) - 1 - step:
-            raise RuntimeError("backward out of order: the steps of one pass must be run backward together, from its last to its first")
-        old = current.undo_write().view(*rows.shape, -1)
+        current.require_next(ctx.number)
+        current.writes[ctx.number].undo()
+        old = current.memory.flat()[rows.flatten()].view(*rows.shape, -1)
         grad_new = grad_memory[touched.flatten()].view_as(old)
         grad_old, grads = backward_of_write(write, old, grad_new, ctx.weighted)
         if ctx.idle is not None:
             grad_old = torch.where(ctx.idle.view(-1, 1, 1, 1), grad_new, grad_old)
             grads = [part.masked_fill(ctx.idle.view(-1, *[1] * (part.dim() - 1)), 0) for part in grads]
         grad_memory.index_copy_(0, touched.flatten(), grad_old.flatten(0, 2))
-        if current.num_undone == len(current.written):
-            current.finish_backward(current.touched)
+        current.undone()
         return grad_token, *grads, grad_read_weights, None, None, None, None
+
+
+class _DeltaSteps(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, token, weights, values, decay, strength, read_weights, current, rows, read_rows, weighted, lengths):  # type: ignore[no-untyped-def]
+        write, read = Write(rows, weights, values, decay, strength), Read(read_rows, read_weights)
+        steps = DeltaSteps(current.memory.memory, write, read, weighted=weighted, taped=True, lengths=lengths)
+        y = steps.forward()
+        ctx.current, ctx.number, ctx.access = current, len(current.writes), len(current.accessed)
+        current.writes.append(steps)
+        current.accessed += [rows, read_rows]
+        return y, token.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad, grad_token):  # type: ignore[no-untyped-def]
+        current = ctx.current
+        gradient, touched_reads = current.gradient_of(ctx.access + 1)
+        _, touched_writes = current.gradient_of(ctx.access)
+        current.require_next(ctx.number)
+        found = current.writes[ctx.number].backward(grad, gradient, touched_writes, touched_reads)
+        current.undone()
+        return grad_token, *found, None, None, None, None, None
 
 
 def backward_of_write(write: Write, old: Tensor, grad_new: Tensor, weighted: bool) -> tuple[Tensor, list[Tensor]]:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mann_bench.kernels.native import build
 from mann_bench.models import SDM, DeltaNet
 from tests.support.golden_sdm import golden_sdm
 from tests.support.tape import saved_bytes
@@ -20,6 +21,14 @@ OPTIONS: list[dict[str, Any]] = [
     {"slots": 12, "factors": "2x6", "scale": 0.5, "start": "learned"},
     {"slots": 8, "factors": 3, "start": "learned", "sparse": False, "controller": "lstm"},
 ]
+
+
+@pytest.fixture(scope="module", params=["torch", "native"], autouse=True)
+def kernels(request):
+    """All of this on both kinds of kernels."""
+    SIZES["kernels"] = request.param
+    if request.param == "native" and (reason := build.why_not()):
+        pytest.skip(f"no native kernels: {reason}")
 
 
 def make(**options: Any) -> Any:
@@ -211,7 +220,7 @@ class TestALearnedStart:
 @pytest.mark.parametrize(("kind", "share", "error"), [("bfloat16", 1 / 2, 2**-8), ("int8", 9 / 32, 1 / 254)])
 def test_rounded_snapshots(kind, share, error):
     """In fewer bytes; rows come back within the stated error and gradients near the exact ones; a second pass rounds nothing further."""
-    sizes = {**SIZES, "word_size": 32, "slots": 16}
+    sizes = {**SIZES, "word_size": 32, "slots": 16, "kernels": "torch"}
     exact, rounded = SDM(**sizes), SDM(**sizes, snapshot=kind)
     rounded.load_state_dict(exact.state_dict())
     x, found = torch.randn(8, 2, 4), []
@@ -220,7 +229,7 @@ def test_rounded_snapshots(kind, share, error):
         before = state.memory.memory.clone()
         y, after = model(x, state)
         kept: Any = after.memory.rows.history.standing[0]
-        kept_bytes = sum(part.nbytes for rows in kept.overwritten for part in rows if part is not None)
+        kept_bytes = sum(part.nbytes for write in kept.writes for part in write.kept if part is not None)
         gradients = torch.autograd.grad(y.square().sum(), list(model.parameters()))
         found.append((y, kept_bytes, gradients, state.memory.memory.clone()))
     (y, full_bytes, wanted, restored), (same_y, few_bytes, got, near) = found
@@ -247,9 +256,12 @@ def test_tape_does_not_grow_with_the_slots(controller):
         with saved_bytes() as storages:
             y, after = model(torch.randn(20, 1, 4), model.initial_state(1))
         current: Any = after.memory.rows.history.standing[0]
-        rows = sum(tensor.nbytes for tensor in (*(kept.rows for kept in current.overwritten), *current.accessed))
+        for write in current.writes:
+            parts = (write.kept.rows, write.rows) if hasattr(write, "kept") else (write.old_rows, *write.write, *write.read)
+            storages |= {part.untyped_storage().data_ptr(): part.untyped_storage().nbytes() for part in parts}
+        storages |= {rows.untyped_storage().data_ptr(): rows.untyped_storage().nbytes() for rows in current.accessed}
         weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-        kept.append(rows + sum(size for address, size in storages.items() if address not in weights))
+        kept.append(sum(size for address, size in storages.items() if address not in weights))
         predicted = model.memory_bytes(1, 20, "train")["tape"]
         assert predicted == pytest.approx(kept[-1], rel=0.35)
         y.sum().backward()
@@ -289,10 +301,12 @@ def test_bad_arguments(argument, value, message):
         make(**{argument: value})
 
 
-def test_native_kernels_are_told_to_be_missing():
+def test_native_kernels_that_cannot_run_are_told(monkeypatch):
     model = make(kernels="native")
-    assert (model.backend, model.fallback) == ({"kernels": "torch"}, "SDM has no native kernels yet: use kernels='torch' or 'auto'")
-    with pytest.warns(RuntimeWarning, match="SDM has no native kernels yet"):
+    assert (model.backend, model.fallback) == ({"kernels": "native"}, None)
+    monkeypatch.setattr(build, "why_not", lambda *_, **__: "no compiler")
+    assert (model.backend, model.fallback) == ({"kernels": "torch"}, "no compiler")
+    with pytest.warns(RuntimeWarning, match="kernels='native' runs as 'torch': no compiler"):
         model(sequence())
     with pytest.raises(ValueError, match="fill: expected 'empty', as this state began, got 'full'"):
         model.reset_state(model.initial_state(1), [0], fill="full")

@@ -7,7 +7,7 @@ import ctypes
 import itertools
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from mann_bench.kernels.native.arguments import KINDS, SIZES, Arguments
 from mann_bench.kernels.native.headers import SOURCES
 from mann_bench.kernels.native.layout import Build, Layout, pack
 from mann_bench.kernels.sequence import cluster as clusters
-from mann_bench.kernels.sequence import dense
+from mann_bench.kernels.sequence import delta, dense
 from mann_bench.kernels.sequence import tape as plan
 from mann_bench.models import dense_native
 from mann_bench.models.sparse import native
@@ -149,13 +149,15 @@ class Emulator:
         self.calls.clear()
         self.sites.clear()
         emulated = partial(Build, emulate=True)
-        builds = [patch.object(module, "Build", emulated) for module in (ops.operator, native, dense_native)]
+        builds = [patch.object(module, "Build", emulated) for module in (ops.operator, native, dense_native, delta)]
         sharing = patch.object(clusters, "bytes_of_pass", self._shared_bytes)
         caches = (call.scratch, plan.plan, dense.plan, native.build_for, dense_native.build_for)  # each build needs its own
         for cache in caches:
             cache.cache_clear()
         try:
-            with patch.object(call, "run", self.run), builds[0], builds[1], builds[2], sharing:
+            with ExitStack() as stack, patch.object(call, "run", self.run), sharing:
+                for change in builds:
+                    stack.enter_context(change)
                 yield self
         finally:
             for cache in caches:

@@ -70,6 +70,21 @@ struct Warp {
     static constexpr Count lanes = 32;
     MB_FN Count lane() const { return lane_of_warp(); }
     MB_FN void sync() const { __syncwarp(); }
+    // The `count` best of n scores in order, values and numbers: the higher, of equal ones the lower number. NaN counts
+    // as -infinity.
+    MB_FN void rank(const Real* scores, Count n, Count count, Real* values, int32_t* numbers) const {
+        ScoredRow last{infinity(), -1, 0};
+        for (Count k = 0; k < count; ++k) {
+            ScoredRow best{0, -1, 0};
+            for (Count i = lane(); i < n; i += 32) {
+                const Real own = scores[i] != scores[i] ? -infinity() : scores[i];
+                if (k == 0 || comes_before(last.score, last.row, own, i)) best.take_better(ScoredRow{own, i, 0});
+            }
+            argmax(best);
+            if (is_leader()) values[k] = best.score, numbers[k] = best.row;
+            last = best;
+        }
+    }
     template <class N, class F>
     MB_FN void for_each(N n, F f) const {
         MB_ROLLED

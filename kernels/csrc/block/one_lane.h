@@ -26,6 +26,9 @@ struct MatchMask {
     int64_t last() const { return 0; }
 };
 
+// Whether any of 16 numbers is greater than a limit; as the build does it best.
+inline bool any_above(const Real* numbers, Real limit);
+
 // `Warp` adds sum, matvec and matvec_transposed, whose order of additions differs between the builds.
 template <class Warp>
 struct OneLane {
@@ -39,6 +42,27 @@ struct OneLane {
     void for_each(int64_t n, F f) const {
         MB_INDEPENDENT
         for (int64_t i = 0; i < n; ++i) f(i);
+    }
+    // The `count` best of n scores in order, values and numbers: the higher, of equal ones the lower number. NaN counts
+    // as -infinity.
+    void rank(const Real* scores, int64_t n, int64_t count, Real* values, int32_t* numbers) const {
+        constexpr int64_t at_once = 16;
+        int64_t found = 0;
+        const auto insert = [&](int64_t i) {
+            const Real own = scores[i] != scores[i] ? -infinity() : scores[i];
+            if (found == count && !(own > values[count - 1])) return;
+            int64_t place = found < count ? found++ : count - 1;
+            for (; place > 0 && own > values[place - 1]; --place)
+                values[place] = values[place - 1], numbers[place] = numbers[place - 1];
+            values[place] = own, numbers[place] = static_cast<int32_t>(i);
+        };
+        int64_t i = 0;
+        while (i < n && found < count) insert(i++);
+        for (; i + at_once <= n; i += at_once) {  // most are worse than the last one found
+            if (!any_above(scores + i, values[count - 1])) continue;
+            for (int64_t j = 0; j < at_once; ++j) insert(i + j);
+        }
+        for (; i < n; ++i) insert(i);
     }
     // f(0) + ... + f(n - 1), whole numbers.
     template <class F>

@@ -183,6 +183,16 @@ inline void simd_matvec(const RhsBatch& x, int64_t first, const Real* matrix, in
     simd_matvec<num_rhs, 1>(x, first, matrix, stride, rows, columns, ends, done);
 }
 
+inline bool any_above(const Real* numbers, Real limit) {
+    constexpr int64_t lanes = lanes_of<ColumnVector>;
+    auto above = load_columns<ColumnVector>(numbers) > limit;
+    for (int64_t i = lanes; i < 16; i += lanes) above |= load_columns<ColumnVector>(numbers + i) > limit;
+    int64_t bits[sizeof above / sizeof(int64_t)], any = 0;
+    __builtin_memcpy(bits, &above, sizeof above);
+    for (const int64_t part : bits) any |= part;
+    return any != 0;
+}
+
 // Columns that a product with M^T sums at once, in vectors, and independent partial sums (chains) of each, which hide
 // the latency of additions where columns are few. All sums stay in registers: AVX-512 has 32 of 64 bytes, AVX2 16
 // of 32.

@@ -1,0 +1,117 @@
+"""Steps of the gated delta rule on banks of slots, some in one native call: `csrc/slots/delta.h` (Cabannes et al. 2026).
+
+A bank [B, R, N, W] has N slots for each of R heads; rows are numbered through [B R N]. A call changes it in place and keeps what it
+overwrites; backward restores that.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import increment_version
+
+from mann_bench.kernels.native.arguments import in_order
+from mann_bench.kernels.native.call import call, name_of
+from mann_bench.kernels.native.layout import Build, of_buffers
+from mann_bench.kernels.sequence.lengths import Lengths
+
+
+class Write(NamedTuple):
+    """What some steps, or one, write to K slots a head, in a step all of them different."""
+
+    rows: Tensor  # [.., B, R, Kw] int64
+    weights: Tensor  # [.., B, R, Kw] k
+    values: Tensor  # [.., B, R, W] v
+    decay: Tensor  # [.., B, R] g, the logarithm of what is kept
+    strength: Tensor  # [.., B, R] beta
+
+
+class Read(NamedTuple):
+    """What some steps, or one, read, each after its write."""
+
+    rows: Tensor  # [.., B, R, Kr] int64, in a step all different
+    weights: Tensor  # [.., B, R, Kr] q
+
+
+class DeltaGradients(NamedTuple):
+    """Gradients of the parts of a write, and of the weights of a read."""
+
+    weights: Tensor
+    values: Tensor
+    decay: Tensor
+    strength: Tensor
+    read_weights: Tensor
+
+
+class DeltaSteps:
+    """Some steps, in one native call.
+
+    Args:
+        memory: the bank [B, R, N, W].
+        write: what they write, [T, B, ..]; row numbers must be below B R N.
+        read: what they read.
+        weighted: whether slot n decays by exp(g k_n) instead of exp(g).
+        taped: whether the rows overwritten are kept.
+        lengths: steps of each element of these T; None: T.
+    """
+
+    ledger_causes: ClassVar[Mapping[str, str]] = {}  # its tensors count as those of the pass that holds it
+
+    def __init__(self, memory: Tensor, write: Write, read: Read, *, weighted: bool, taped: bool, lengths: Lengths | None = None) -> None:
+        steps, batch, heads, writes = write.rows.shape
+        self.memory = memory
+        self.write, self.read = Write(*(part.contiguous() for part in write)), Read(*(part.contiguous() for part in read))
+        self.given = {} if lengths is None else lengths.buffers(memory.device)
+        width, real = memory.shape[3], write.values.dtype
+        self.build = Build(name_of(real), name_of(memory.dtype))
+        self.sizes = {"steps": steps, "batch": batch, "heads": heads, "slots": memory.shape[2], "width": width}
+        self.sizes |= {"writes": writes, "reads": read.rows.shape[3], "weighted": int(weighted), "taped": int(taped)}
+        self.sizes |= {"scratch_stride": 3 * width + writes, "threads": min(torch.get_num_threads(), batch * heads)}
+        self.old_rows = memory.new_empty((steps, batch, heads, writes, width) if taped else 0)
+
+    def forward(self) -> Tensor:
+        """Run the steps: y [T, B, R, W], zeros beyond the lengths."""
+        out = self._new(self.write.values)
+        self._call("mb_delta_forward", {}, {"delta_out": out, "scratch": self._scratch()})
+        return out
+
+    def backward(self, grad: Tensor, gradient: Tensor, touched_writes: Tensor, touched_reads: Tensor) -> DeltaGradients:
+        """Run the steps backwards and restore what they overwrote.
+
+        Args:
+            grad: of y [T, B, R, W].
+            gradient: [U, W], of the touched rows of the bank after the steps; it becomes that before them.
+            touched_writes: int64 [T, B, R, Kw], which of these rows each write is to.
+            touched_reads: int64 [T, B, R, Kr], the same of the reads.
+        """
+        write, read = self.write, self.read
+        found = DeltaGradients(*map(self._new, (*write[1:], read.weights)))
+        places = {"touched_writes": touched_writes.contiguous(), "touched_reads": touched_reads.contiguous()}
+        changed = {f"grad_delta_{name}": value for name, value in found._asdict().items()}
+        changed |= {"bank_gradient": gradient, "scratch": self._scratch()}
+        self._call("mb_delta_backward", {**places, "grad_delta_out": grad.contiguous()}, changed)
+        return found
+
+    def undo(self) -> None:
+        """Restore what the steps overwrote, bit for bit."""
+        self._call("mb_delta_undo", {}, {})
+
+    def redo(self) -> None:
+        """Make the writes again after they were undone, bit for bit."""
+        self._call("mb_delta_redo", {}, {})
+
+    def _new(self, like: Tensor) -> Tensor:
+        return torch.zeros_like(like) if self.given else torch.empty_like(like)
+
+    def _scratch(self) -> Tensor:
+        sizes = self.sizes
+        return self.write.values.new_empty(sizes["batch"] * sizes["heads"], sizes["scratch_stride"])
+
+    def _call(self, entry: str, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> None:
+        write, read = self.write, self.read
+        given = {"delta_rows": write.rows, "delta_reads": read.rows, "delta_read_weights": read.weights, **self.given, **inputs}
+        given |= {f"delta_{name}": part for name, part in write._asdict().items() if name != "rows"}
+        buffers = {"memory": self.memory, "delta_old_rows": self.old_rows, **changed}
+        call(entry, of_buffers(self.build, (*given, *buffers)), list(given.values()), list(buffers.values()), in_order(self.sizes))
+        increment_version(tuple(buffers.values()))
