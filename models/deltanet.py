@@ -44,7 +44,7 @@ class DeltaNet(ProjectedMANN[DeltaNetMemory, DeltaInputs]):
         heads: R.
         word_size: W, width of values.
         key_size: D, width of keys; by default W.
-        controller: "none": projections of the input make keys, values and gates; "lstm": an LSTM does, wired as in SAM.
+        controller: "none": projections of the input make what a step needs; "lstm": an LSTM does, wired as in SAM.
         hidden: H, with controller="lstm".
     """
 

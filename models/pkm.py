@@ -36,7 +36,7 @@ class PKM(ProjectedMANN[PKMMemory, Lookup]):
         heads: R.
         reads: K.
         key_size: width of a query, even: each half is compared with the keys of a factor. By default the least even number >= W.
-        controller: "none": a projection of the input makes the queries; "lstm": an LSTM does, wired as in SAM.
+        controller: "none": projections of the input make what a step needs; "lstm": an LSTM does, wired as in SAM.
         hidden: H, with controller="lstm".
         sparse: whether the gradient of the table is a sparse tensor of the rows read; a dense one costs O(N) a pass.
     """

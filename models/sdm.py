@@ -92,7 +92,7 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
         reads: Kr.
         writes: Kw; by default as `reads`.
         kernels: "torch", "native", or "auto": native where it can run.
-        controller: "none": projections of the input make keys, values and gates; "lstm": an LSTM does, wired as in SAM.
+        controller: "none": projections of the input make what a step needs; "lstm": an LSTM does, wired as in SAM.
         factors: F: N is an F-th power; or the sizes of the factors, as "32x64".
         weights: "softmax" of the scaled scores of the slots found, or their scores divided by their Euclidean norm, "l2".
         scale: of the scores before the softmax.

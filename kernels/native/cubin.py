@@ -83,11 +83,12 @@ def compiler() -> Compiler:
 
 def macros(real: str, store: str, width: int, cluster: int = 0, *, padded: bool = False) -> list[str]:
     """What one build defines: number types, the word size if it is a known one, the blocks of a cluster if it is for clusters, and, unless
-    it is for padded batches, that all elements have as many steps.
+    it is for padded batches, that all elements have as many steps. No 8-bit copies of rows are searched on a GPU (`index/scan.py`): without
+    them the code is half as long again.
     """
     chosen = [f"MB_REAL={build.REALS[real]}", f"MB_THREADS={THREADS}", f"MB_ARGUMENTS_BYTES={ctypes.sizeof(Arguments)}"]
     chosen += [f"MB_FIXED_WIDTH={known(width)}", *(["MB_STORE_BF16"] if store == "bfloat16" else [])]
-    chosen += [] if padded else ["MB_EQUAL_LENGTHS"]
+    chosen += ["MB_NO_BYTE_ROWS", *([] if padded else ["MB_EQUAL_LENGTHS"])]
     return [*chosen, *([f"MB_CLUSTER={cluster}"] if cluster else [])]
 
 

@@ -39,7 +39,7 @@ def topk_content(
 
 
 def _topk_content(
-    memory: Tensor, norms: Tensor, queries: Tensor, k: int, num_candidates: int, scan_all: bool, byte_rows: Tensor | None
+    memory: Tensor, norms: Tensor, queries: Tensor, k: int, num_candidates: int, scan_all: bool, byte_rows: Tensor | None = None
 ) -> Tensor:
     call = Call("topk_content", norms, memory)
     batch, slots, width = call.expect("memory", memory, call.store, B=None, N=None, W=None)
@@ -80,7 +80,7 @@ def parts_of_rows(device: torch.device, batch: int, threads: int) -> int:
     return max(1, PARTS_PER_THREAD * threads // max(1, batch)) if threads > 1 else 1
 
 
-def _like(memory, norms, queries, k, num_candidates, scan_all, byte_rows):  # type: ignore[no-untyped-def]
+def _like(memory, norms, queries, k, num_candidates, scan_all, byte_rows=None):  # type: ignore[no-untyped-def]
     return queries.new_empty(*queries.shape[:2], k, dtype=torch.int64)
 
 

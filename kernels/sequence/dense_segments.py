@@ -102,31 +102,40 @@ class SegmentedPass:
         of_steps = {name: whole.new(shapes[name]) for name in ("grad_gates", "grad_interface", "cell_inputs")}
         features = self._feature_gradients(grad_y)
         gates, columns = self._gates(), whole._columns()
+        given = {"grads": block, **{f"grad_{name}": grad for name, grad in zip(kind.states, of_states, strict=True)}}
+        needs_first = needs[1 + len(CONTROLLER)]
         for segment, start in zip(reversed(self.segments), reversed(starts), strict=True):
-            again, after = self._forward(segment, gates, columns, start, taped=True)
-            again.set_sizes({"first_gradient": int(segment.first > 0 or needs[1 + len(CONTROLLER)])})
             steps = slice(segment.first, segment.first + segment.steps)
-            ends = {
-                f"{end}_{name}": state
-                for end, states in (("first", start), ("last", after))
-                for name, state in zip(kind.states, states[len(CONTROLLER) :], strict=False)
-            }
-            given = {"x": again.x, "grad_features": features[steps], **again._matrices(), **ends}
-            changed = {
-                **{name: grad[steps] for name, grad in of_steps.items()},
-                "lines": whole.carry.new_empty(again.plan.blocks["lines"].shape),
-                "grads": block,
-                **{f"grad_{name}": grad for name, grad in zip(kind.states, of_states, strict=True)},
-                **again._scratch(1),
-                **again._clocks("backward"),
-            }
-            again.call(again.entries[1], given, changed)
+            of_segment = {name: grad[steps] for name, grad in of_steps.items()}
+            self._backward(segment, gates, columns, start, features[steps], {**of_segment, **given}, segment.first > 0 or needs_first)
         grad_weights = self._weight_gradients(grad_y, of_steps)
         before = whole.split_gradients(block, of_states)
         grad_x = None
         if needs[0]:
             grad_x = (of_steps["grad_gates"].flatten(0, 1) @ whole.weights.weight_ih[:, : whole.x.shape[2]]).view_as(whole.x)
         return [grad_x, *(grad if needed else None for grad, needed in zip(before, needs[1:], strict=True)), *grad_weights]
+
+    def _backward(
+        self,
+        segment: Segment,
+        gates: Tensor,
+        columns: Mapping[str, Tensor],
+        start: States,
+        features: Tensor,
+        changed: Mapping[str, Tensor],
+        first_gradient: bool,
+    ) -> None:
+        """Run a segment once more, with a tape, and backwards; the tape is gone before that of the next is made."""
+        again, after = self._forward(segment, gates, columns, start, taped=True)
+        again.set_sizes({"first_gradient": int(first_gradient)})
+        ends = {
+            f"{end}_{name}": state
+            for end, states in (("first", start), ("last", after))
+            for name, state in zip(self.kind.states, states[len(CONTROLLER) :], strict=False)
+        }
+        given = {"x": again.x, "grad_features": features, **again._matrices(), **ends}
+        lines = self.whole.carry.new_empty(again.plan.blocks["lines"].shape)
+        again.call(again.entries[1], given, {**changed, "lines": lines, **again._scratch(1), **again._clocks("backward")})
 
     def release(self) -> None:
         """Leave all tensors to autograd, which may drop and recompute them."""

@@ -344,5 +344,8 @@ def split_variant(name: str) -> tuple[str, str]:
 
 def did_you_mean(name: str, known: list[str]) -> str:
     """A hint such as `; did you mean 'quick'?`, or an empty string if no known name is similar."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    near = difflib.get_close_matches(name, known, n=3)
+    if not near:
+        return ""
+    same_letters = [word for word in near if sorted(word) == sorted(name)]  # `sma` is rather `sam` than `sdm`
+    return f"; did you mean {[*same_letters, *near][0]!r}?"

@@ -28,6 +28,8 @@ CALLS = {
     "profile": (["profile", "lstm", "--out", "o"], "mann_bench.run.profiling.profile_in_worker"),
     "largest": (["largest", "lstm", "--out", "o"], "mann_bench.run.session.search_and_store"),
     "build-kernels": (["build-kernels", "--arch", "sm_90", "--out", "o"], "mann_bench.kernels.native.cubin.compile_to_carry"),
+    "merge": (["merge", "a", "--out", "o"], "mann_bench.cli.merge.merge"),
+    "submit": (["submit", "slurm", "quick", "--dry-run"], "mann_bench.cli.options.load_suite"),
     "learn": (["learn", "copy", "--out", "o"], "mann_bench.learn.session.LearningSession"),
 }
 KINDS = [errno.EACCES, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EROFS, errno.ENAMETOOLONG, errno.ENOSPC, errno.EIO, errno.EMFILE]

@@ -141,8 +141,9 @@ def test_equal_memory_fills_the_same_bytes():
         assert case.slots < 4096
         assert 0.9 < predicted_bytes(case, task) / predicted_bytes(sam, task) <= 1
     assert len(notes) == 3
+    small = {"slots": 8, "word_size": 64, "heads": 2}
     with pytest.raises(UsageError, match="too few"):
-        with_equal_memory(planned(["sam", "ntm"], slots=8, word_size=64, heads=2), task)
+        with_equal_memory([*planned(["sam"], **small), *planned(["ntm"], kernels="torch", **small)], task)
 
 
 def test_models_with_product_keys_get_perfect_squares():

@@ -74,12 +74,12 @@ template <int fixed_width>
 MB_FN void search_rows(const Block& block, const Store* memory, const Real* norms, const ByteRows& copies,
                        int64_t first, int64_t end, int64_t num_candidates, const Real* queries, Count heads,
                        Count reads, int64_t width, int32_t* index, Real* best_scores, Real* scratch) {
-    if (copies.blocks)
-        bounded_topk<fixed_width>(block, memory, norms, copies, first, end, num_candidates, queries, heads, reads,
-                                  width, index, best_scores, scratch);
-    else
-        scan_topk<fixed_width>(block, memory, norms, first, end, num_candidates, queries, heads, reads, width, index,
-                               best_scores, scratch);
+    if constexpr (ByteRows::may_be_kept)
+        if (copies.blocks)
+            return bounded_topk<fixed_width>(block, memory, norms, copies, first, end, num_candidates, queries, heads,
+                                             reads, width, index, best_scores, scratch);
+    scan_topk<fixed_width>(block, memory, norms, first, end, num_candidates, queries, heads, reads, width, index,
+                           best_scores, scratch);
 }
 
 // A part of the rows, from a multiple of 8 on.

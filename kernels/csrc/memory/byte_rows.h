@@ -65,15 +65,16 @@ MB_FN int32_t word_of(int64_t first, int64_t width, int32_t none, F byte) {
 }
 
 struct ByteRows {
+#ifdef MB_NO_BYTE_ROWS  // builds for a GPU, where none are kept
+    static constexpr bool may_be_kept = false;
+#else
+    static constexpr bool may_be_kept = true;
+#endif
     int32_t* const blocks;  // null: none are kept
     const int64_t width, words;
 
     MB_FN ByteRows(const Arguments& a, int64_t element)
-        : blocks(a.byte_rows ? a.byte_rows + element * ((a.slots + byte_block_rows - 1) / byte_block_rows) *
-                                                 byte_block_rows * (byte_words(a.width) + 1)
-                             : nullptr),
-          width(a.width),
-          words(byte_words(a.width)) {}
+        : blocks(copies_of(a, element)), width(a.width), words(byte_words(a.width)) {}
 
     // Of the 8 rows from `row` on, a multiple of 8.
     MB_FN int32_t* block_at(int64_t row) const { return blocks + row * (words + 1); }
@@ -111,6 +112,11 @@ struct ByteRows {
     }
 
   private:
+    MB_FN static int32_t* copies_of(const Arguments& a, int64_t element) {
+        if (!may_be_kept || !a.byte_rows) return nullptr;
+        const int64_t blocks = (a.slots + byte_block_rows - 1) / byte_block_rows;
+        return a.byte_rows + element * blocks * byte_block_rows * (byte_words(a.width) + 1);
+    }
     MB_FN static float infinity_bits() { return float_of_bits(0x7f800000u); }
 };
 

@@ -158,7 +158,7 @@ struct Element : ControllerElement {
         if (a.tables) LshUpdate<int32_t>(block, lsh, rows, E, lsh_log(t)).undo_or_redo(forward);
         swap_rows(block, rows, E, forward, memory, norms, W, tape_at(a.old_rows, t, E * W), tape_at(a.old_norms, t, E));
         block.sync();
-        if (copies.blocks) {
+        if (ByteRows::may_be_kept && copies.blocks) {
             renew_copies(rows);
             block.sync();  // the next step's rows change
         }

@@ -95,7 +95,7 @@ struct ForwardElement : Element {
             });
         block.sync();
         clocks.end_of(block, Phase::write);
-        if (copies.blocks) {
+        if (ByteRows::may_be_kept && copies.blocks) {
             renew_copies(rows);  // read after the first barrier of the search
             clocks.end_of(block, Phase::search);
         }
