@@ -204,7 +204,7 @@ def test_a_wrong_peak_is_found_by_the_allocators_own(build):
 def test_a_history_tells_what_the_profiler_tells_on_a_cpu(monkeypatch):
     """The same blocks are held after forward, after backward and at the end of each step, although times are cut to microseconds."""
     monkeypatch.setattr("mann_bench.measure.memory.keep_apart", lambda device: time.sleep(0.001))
-    workload = ModelWorkload(Case(suite="s", model="ntm", slots=64, steps=4))
+    workload = ModelWorkload(Case(suite="s", model="ntm", slots=64, steps=4, kernels="torch"))
     workload.run_pass()
     workload.clear()
     trace = measure_pass(workload, operations=True).trace
