@@ -163,9 +163,7 @@ class SAM(MANN[SAMMemory]):
         """Run a pass that backward will run again from the same state, as reentrant activation checkpointing does."""
         with torch.enable_grad():
             y, after = self.run(x, state, lengths)
-        history = state.memory.rows.history
-        history.standing[-1].rollback()
-        history.undone.clear()  # its tape is what checkpointing saves
+        state.memory.rows.history.forget_last()  # its tape is what checkpointing saves
         memory = dataclasses.replace(after.memory, weights=after.memory.weights.detach())
         return y.detach(), MANNState(after.controller.detach(), memory)
 
@@ -173,15 +171,9 @@ class SAM(MANN[SAMMemory]):
         """Run step by step in torch, as one pass over the shared memory."""
         memory = state.memory
         current = StepwisePass(memory.rows, memory.position, recorded=torch.is_grad_enabled(), attached=memory.attached)
-        try:
+        with current.whole_or_undone():
             y, state = super().run(x, MANNState(state.controller, dataclasses.replace(memory, current=current)), lengths)
-        except BaseException:  # a half-run pass would leave the memory between two states
-            current.close()
-            if current.recorded:
-                current.rollback()
-            raise
-        if current.recorded and y.requires_grad:  # a gradient of the output layer alone reaches nothing else of the pass
-            y.register_hook(current.roll_back_after_backward)
+        current.roll_back_with(y)
         return y, MANNState(state.controller, dataclasses.replace(state.memory, position=current.close(), current=None))
 
     def unroll(self, x: Tensor, state: MANNState[SAMMemory]) -> tuple[Tensor, MANNState[SAMMemory]]:

@@ -236,9 +236,7 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
         """Run a pass that backward will run again from the same state, as reentrant activation checkpointing does."""
         with torch.enable_grad():
             y, after = self.run_recorded(x, state, lengths)
-        history = state.memory.rows.history
-        history.standing[-1].rollback()
-        history.undone.clear()  # its tape is what checkpointing saves
+        state.memory.rows.history.forget_last()  # its tape is what checkpointing saves
         memory = dataclasses.replace(after.memory, token=after.memory.token.detach())
         return y.detach(), MANNState(after.controller.detach(), memory)
 
@@ -249,15 +247,9 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
         current = BankPass(memory.rows, memory.position, recorded=recorded, attached=memory.attached, snapshot=self.snapshot, native=native)
         if memory.attached:
             current.token = current.token + memory.token.sum()
-        try:
+        with current.whole_or_undone():
             y, state = super().run(x, MANNState(state.controller, dataclasses.replace(memory, current=current)), lengths)
-        except BaseException:  # a half-run pass would leave the bank between two states
-            current.close()
-            if current.recorded:
-                current.rollback()
-            raise
-        if current.recorded and y.requires_grad:  # a gradient of the output layer alone reaches nothing else of the pass
-            y.register_hook(current.roll_back_after_backward)
+        current.roll_back_with(y)
         return y, MANNState(state.controller, dataclasses.replace(state.memory, position=current.close(), current=None))
 
     def unroll(self, x: Tensor, state: MANNState[SDMMemory]) -> tuple[Tensor, MANNState[SDMMemory]]:

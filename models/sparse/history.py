@@ -127,6 +127,11 @@ class History:
             while self.position != position:
                 self.standing[-1].rollback()
 
+    def forget_last(self) -> None:
+        """Undo the last pass and drop its tape: it cannot be made again."""
+        self.standing[-1].rollback()
+        self.undone.clear()
+
     def forget_abandoned(self) -> None:
         """Drop the first passes, without a backward to come: the memory never goes back to where they begin."""
         kept = (number for number, standing in enumerate(self.standing) if standing.due or standing.narrow)

@@ -13,7 +13,8 @@ V: write heads. S: rows that a write head adds to. U: distinct rows that a chain
 
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar, cast
 
@@ -127,6 +128,22 @@ class Pass(ABC, Generic[G]):
     def _roll_back_if_last(self) -> None:
         if not self.finished and self.is_last():
             self.rollback()
+
+    @contextmanager
+    def whole_or_undone(self) -> Iterator[None]:
+        """Close and undo the pass if what runs inside fails: half a pass would leave the memory between two states."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            if self.recorded:
+                self.rollback()
+            raise
+
+    def roll_back_with(self, outputs: Tensor) -> None:
+        """Have any backward from the outputs roll the pass back: a gradient of the output layer alone reaches nothing else of it."""
+        if self.recorded and outputs.requires_grad:
+            outputs.register_hook(self.roll_back_after_backward)
 
     def is_last(self) -> bool:
         """Whether this pass is the last that stands, once those after it without a backward to come are undone."""
