@@ -12,7 +12,7 @@ import pandas as pd
 
 from mann_bench.data.errors import UsageError
 from mann_bench.data.text import one_line
-from mann_bench.data.units import format_times
+from mann_bench.data.units import format_number
 from mann_bench.reports.html.interactive import Interactive, finished, scripted
 from mann_bench.reports.html.page import write_page
 from mann_bench.reports.html.table import Cell, Column, Table
@@ -114,7 +114,7 @@ def _changes(history: pd.DataFrame) -> Table:
         before = part.iloc[-2] if len(part) > 1 else last
         ratios = [(last["value"] / other["value"], str(other["commit"])) if other["value"] else (math.nan, "") for other in (before, first)]
         newest = (Cell(f"{last['value']:.4g} {last['unit']}", last["value"]), Cell(str(last["commit"])))
-        changes = (Cell(f"{format_times(ratio)}x {commit}" if commit else "-", ratio if commit else "") for ratio, commit in ratios)
+        changes = (Cell(f"{format_number(ratio)}x {commit}" if commit else "-", ratio if commit else "") for ratio, commit in ratios)
         rows.append((Cell(str(benchmark)), Cell(str(case)), Cell(str(machine)), Cell(str(len(part)), len(part)), *newest, *changes))
     heads = ("benchmark", "case", "machine", "commits", "newest", "commit", "against the one before", "against the first")
     note = (

@@ -49,9 +49,9 @@ def round_slots(slots: float) -> str:
     return f"{value:.3g}{letter}"
 
 
-def format_times(ratio: float) -> str:
-    """`3.29`, `404`, `2,130`: three significant digits, without powers of ten."""
-    return f"{ratio:.3g}" if ratio < 999.5 else f"{ratio:,.0f}"
+def format_number(value: float) -> str:
+    """`3.29`, `404`, `2,130`: three significant digits, and large numbers whole, without a power of ten."""
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
 
 
 def format_bytes(size_bytes: float) -> str:

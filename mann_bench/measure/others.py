@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import psutil
 
+from mann_bench.data.units import format_number
+
 MANY = 0.25  # of a pass: passes of the same work that differ by more were disturbed
 BUSY = 0.1  # of this process's processors, that others may use
 
@@ -35,8 +37,8 @@ class Others:
             )
         if len(later) > 1 and later[0] > 0 and later[-1] / later[0] > 1 + MANY:
             found.append(
-                f"Passes of the same work took {later[0]:.3g} to {later[-1]:.3g} ms: the machine was busy, or its clock changed. "
-                "Trust shares and bytes more than milliseconds."
+                f"Passes of the same work took {format_number(later[0])} to {format_number(later[-1])} ms: the machine "
+                "was busy, or its clock changed. Trust shares and bytes more than milliseconds."
             )
         return found
 

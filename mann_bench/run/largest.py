@@ -10,7 +10,7 @@ from mann_bench.data.case import Case
 from mann_bench.data.registry import find_model
 from mann_bench.data.result import Measured, Result
 from mann_bench.data.suite import Budget
-from mann_bench.data.units import format_duration, format_slots
+from mann_bench.data.units import format_duration, format_number, format_slots
 from mann_bench.measure.predict import predict, predicted_bytes
 from mann_bench.run.runner import run_side_by_side
 
@@ -131,7 +131,7 @@ def why_not(result: Result, step_ms: float | None) -> str | None:
     if result.status != "ok":
         return f"{result.status}: {result.reason}"
     if step_ms is not None and result.time.step_ms.median > step_ms:
-        return f"a step takes {result.time.step_ms.median:.3g} ms, the budget is {step_ms:g} ms"
+        return f"a step takes {format_number(result.time.step_ms.median)} ms, the budget is {step_ms:g} ms"
     return None
 
 

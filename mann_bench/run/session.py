@@ -18,7 +18,7 @@ from mann_bench.data.shards import Shard
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
 from mann_bench.data.text import shortened, visible
-from mann_bench.data.units import format_bytes
+from mann_bench.data.units import format_bytes, format_number
 from mann_bench.machine.environment import fingerprint
 from mann_bench.measure.advice import advise
 from mann_bench.measure.predict import predict
@@ -142,7 +142,7 @@ def line(result: Result, labels: Labels) -> str:
         return f"{labels(result.case)}: {result.status}: {shortened(result.reason or 'no reason known')}"
     step = result.time.step_ms
     half_width = (step.ci_high - step.ci_low) / 2 / step.median
-    text = f"{labels(result.case)}: {step.median:.3g} ms/step ±{half_width:.0%}, {_saved(result.memory)}"
+    text = f"{labels(result.case)}: {format_number(step.median)} ms/step ±{half_width:.0%}, {_saved(result.memory)}"
     if result.floor_share is not None:
         text += f", {result.floor_share:.0%} of the copy rate"
     if moved_bytes := workload_class(result.case).moved_bytes(result.case):

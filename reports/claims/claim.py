@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mann_bench.data.case import Case
-from mann_bench.data.units import format_bytes, parse_size
+from mann_bench.data.units import format_bytes, format_number, parse_size
 
 Verdict = Literal["exceeded", "reproduced", "not reproduced", "not decided", "not run"]
 Side = dict[str, str | int]  # fields of a case and their values
@@ -70,7 +70,7 @@ class Claim(BaseModel):
     def show(self, value: float) -> str:
         """Format a value of this claim with its unit."""
         if self.kind in ("ratio", "as_well", "faster"):
-            return f"{value:,.3g}x" if value < 1000 else f"{value:,.0f}x"
+            return f"{format_number(value)}x"
         if self.kind in LEARNING:
             return f"{value:,.0f}"
         return format_quantity(self.quantity, value)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mann_bench.data.errors import UsageError
+from mann_bench.data.units import format_number
 from mann_bench.reports.compare.comparison import CaseComparison
 from mann_bench.reports.compare.display import size_change
 
@@ -47,7 +48,9 @@ def violations(cases: Sequence[CaseComparison], limits: Sequence[Limit]) -> list
         for limit in limits:
             if limit.what == "slower" and each.verdict(limit.fraction) == "SLOWER":
                 assert each.change is not None
-                broken.append(f"{name}: {each.change.ratio:.3g}x the time [{each.change.low:.3g}, {each.change.high:.3g}]")
+                broken.append(
+                    f"{name}: {format_number(each.change.ratio)}x the time [{format_number(each.change.low)}, {format_number(each.change.high)}]"
+                )
             if limit.what == "larger":
                 broken += [f"{name}: {size_change(quantity, *each.sizes[quantity])}" for quantity in each.larger(limit.fraction)]
     return broken

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mann_bench.data.text import one_line, shortened
+from mann_bench.data.units import format_number
 from mann_bench.reports.compare.comparison import CaseComparison, Comparison
 from mann_bench.reports.compare.display import models_text, summary, table_row
 from mann_bench.reports.data.frame import environments
@@ -44,7 +45,7 @@ def headline(cases: Sequence[CaseComparison], threshold: float) -> str:
     for verdict, sign in (("SLOWER", -1), ("FASTER", 1)):
         found = sorted(by_verdict.get(verdict, []), key=lambda case: sign * _ratio(case))
         if found:
-            named = ", ".join(f"{case.label} {_ratio(case):.3g}x" for case in found[:TOLD_FIRST])
+            named = ", ".join(f"{case.label} {format_number(_ratio(case))}x" for case in found[:TOLD_FIRST])
             parts.append(f"B is {verdict.lower()} in {len(found)} of {len(cases)} cases, the most in {named}.")
     if not parts and any(case.change for case in cases):
         parts.append(f"No case is known to have become slower or faster by more than {threshold:.0%}.")

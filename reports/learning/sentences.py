@@ -7,7 +7,7 @@ import numpy as np
 
 from mann_bench.data.registry import BUILT_INS
 from mann_bench.data.text import one_line
-from mann_bench.data.units import format_duration, format_times
+from mann_bench.data.units import format_duration, format_number
 from mann_bench.learn.under_way import UnderWay
 from mann_bench.reports.learning.babi import PAPER_ERRORS, babi_errors
 from mann_bench.reports.learning.comparison import MIN_SEEDS, decide, few_seeds, log_rank, on_several_hosts, ratio
@@ -126,7 +126,7 @@ def _generalization(experiment: Experiment) -> list[str]:
             continue
         last = ", the highest tested" if beyond.is_last else ""
         bits = f"{error_text(beyond.error, experiment)} wrong bits, chance {beyond.chance:.3g}"
-        times = format_times(beyond.level / beyond.trained)
+        times = format_number(beyond.level / beyond.trained)
         parts.append(f"{curve.name} up to {beyond.level:,}, {times} times its training{last} ({bits})")
     return [f"Better than chance, by a tenth or more in every seed, in {experiment.unit}: {'; '.join(parts)}."] if parts else []
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from mann_bench.data.text import one_line
-from mann_bench.data.units import format_times
+from mann_bench.data.units import format_number
 from mann_bench.learn.selection import By, Choice, Configuration, Ranked
 from mann_bench.reports.html.table import Cell, Column, Table
 from mann_bench.reports.learning.studies import ChosenStudy
@@ -89,9 +89,9 @@ def _distance(best: Ranked, second: Ranked, by: By) -> str:
     if (best.trained, second.trained) != (len(best.runs), len(second.runs)):
         return ""
     if by == "goal" and best.sequences and second.sequences and best.reached == second.reached:
-        return f", {format_times(second.sequences / best.sequences)} times as many"
+        return f", {format_number(second.sequences / best.sequences)} times as many"
     if (by == "validation" or best.reached == second.reached == 0) and best.validation and second.validation and best.level == second.level:
-        return f", {format_times(second.validation / best.validation)} times as large"
+        return f", {format_number(second.validation / best.validation)} times as large"
     return ""
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from mann_bench.data.text import one_line, shortened, visible
-from mann_bench.data.units import format_bytes, format_duration, format_slots, format_times
+from mann_bench.data.units import format_bytes, format_duration, format_number, format_slots
 from mann_bench.learn.record import LearningResult
 from mann_bench.learn.under_way import UnderWay
 from mann_bench.reports.html.table import LONG, Cell, Column, Table
@@ -115,7 +115,7 @@ def level_table(experiment: Experiment) -> Table:
                     Cell(error_text(base, experiment) if len(chance) else "-", base if len(chance) else ""),
                 ]
             cases = tuple((str(seed), str(case_id)) for seed, case_id in zip(rows_at_level["seed"], rows_at_level["case_id"], strict=True))
-            rows.append((Cell(curve.name), Cell(f"{level:,}", level), Cell(format_times(times), times), *shown, Cell("", "", cases)))
+            rows.append((Cell(curve.name), Cell(f"{level:,}", level), Cell(format_number(times), times), *shown, Cell("", "", cases)))
     what = "wrong bits a sequence" if experiment.counts_bits else "wrong answers"
     heads = (
         *(Column("curve"), Column(f"level ({experiment.unit})", True), Column("times the trained", True), Column(what, True)),

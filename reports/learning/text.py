@@ -1,6 +1,6 @@
 """Numbers of the learning report as text, for its tables and its sentences."""
 
-from mann_bench.data.units import format_duration, format_times
+from mann_bench.data.units import format_duration, format_number
 from mann_bench.reports.learning.comparison import GoalRatio
 from mann_bench.reports.learning.experiments import Experiment
 
@@ -8,8 +8,8 @@ from mann_bench.reports.learning.experiments import Experiment
 def ratio_text(ratio: GoalRatio) -> str:
     """Format a ratio with its interval; a bound has none."""
     value, low, high, bound = ratio
-    upper = format_times(high) if high < float("inf") else "none"
-    return f"{bound} {format_times(value)}" if bound else f"{format_times(value)} [{format_times(low)}, {upper}]"
+    upper = format_number(high) if high < float("inf") else "none"
+    return f"{bound} {format_number(value)}" if bound else f"{format_number(value)} [{format_number(low)}, {upper}]"
 
 
 def whole(value: float) -> str:

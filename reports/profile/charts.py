@@ -6,7 +6,7 @@ from typing import Any
 
 import altair
 
-from mann_bench.data.units import format_bytes
+from mann_bench.data.units import format_bytes, format_number
 from mann_bench.measure.ledger import CAUSES
 from mann_bench.measure.profile import Profile
 from mann_bench.reports.html.colors import INK
@@ -117,7 +117,7 @@ def _phases(profiles: Mapping[str, Profile]) -> Interactive:
         on_device = profile.case.device != "cpu"
         for phase in profile.phases:
             ms = phase.device_ms if on_device else phase.host_ms
-            text = f"{ms:.3g} ms, {phase.share:.1%} of the pass"
+            text = f"{format_number(ms)} ms, {phase.share:.1%} of the pass"
             for what, value in (("ms", ms), ("share", 100 * phase.share)):
                 rows.append(
                     {"model": name, "pass": f"{name} {phase.direction}", "phase": phase.phase, "as": what, "value": value, "text": text}
@@ -137,7 +137,7 @@ def _phases(profiles: Mapping[str, Profile]) -> Interactive:
 def _step_times(profiles: Mapping[str, Profile], colors: Mapping[str, str]) -> Interactive:
     """Time of each step, forward and backward, of all models."""
     every: list[Row] = [
-        {"curve": name, "step": point.step, "direction": point.direction, "ms": point.ms, "text": f"{point.ms:.3g} ms"}
+        {"curve": name, "step": point.step, "direction": point.direction, "ms": point.ms, "text": f"{format_number(point.ms)} ms"}
         for name, profile in profiles.items()
         for point in profile.points
     ]

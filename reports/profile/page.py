@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mann_bench.data.text import shortened
-from mann_bench.data.units import format_bytes, format_slots, format_times
+from mann_bench.data.units import format_bytes, format_number, format_slots
 from mann_bench.measure.advice import advise_memory
 from mann_bench.measure.profile import Profile
 from mann_bench.reports.html.interactive import Scripted, can_draw, scripted
@@ -89,7 +89,7 @@ def headline(profiles: Mapping[str, Profile]) -> str:
     peaks = {name: float(profile.memory.peak_bytes) for name, profile in profiles.items()}
     if len(profiles) < 2:
         return " ".join(sentences(profile)[0] for profile in profiles.values()) or "No model could be profiled; the reasons are below."
-    parts = [_ranked("time a step", costs, lambda ms: f"{ms:.3g} ms")]
+    parts = [_ranked("time a step", costs, lambda ms: f"{format_number(ms)} ms")]
     parts += [_ranked("bytes kept for backward by each further step", kept, lambda size: f"{size:,.0f}")] if len(kept) > 1 else []
     parts.append(_ranked("peak memory", peaks, format_bytes))
     differing = [name.replace("_", " ") for name in SIZES if len({getattr(profile.case, name) for profile in profiles.values()}) > 1]
@@ -101,7 +101,7 @@ def _ranked(what: str, values: Mapping[str, float], text: Callable[[float], str]
     """`Least peak memory: sam 9.9 MiB, sdnc 1.8 times as much`."""
     ordered = sorted(values.items(), key=lambda entry: entry[1])
     (first, least), others = ordered[0], ordered[1:]
-    rest = [f"{name} " + (f"{format_times(value / least)} times as much" if least > 0 else text(value)) for name, value in others]
+    rest = [f"{name} " + (f"{format_number(value / least)} times as much" if least > 0 else text(value)) for name, value in others]
     return f"Least {what}: {first} {text(least)}, {', '.join(rest)}"
 
 
@@ -117,8 +117,8 @@ def sentences(profile: Profile) -> list[str]:
     """State the main results: time and memory of a step, the peak, the most expensive phase."""
     case, memory = profile.case, profile.memory
     pass_ms = sum(profile.pass_ms.values())
-    parts = ", ".join(f"{direction} {ms / case.steps:.3g}" for direction, ms in profile.pass_ms.items())
-    lines = [f"A step takes {pass_ms / case.steps:.3g} ms ({parts}); a pass of {case.steps} steps {pass_ms:,.1f} ms."]
+    parts = ", ".join(f"{direction} {format_number(ms / case.steps)}" for direction, ms in profile.pass_ms.items())
+    lines = [f"A step takes {format_number(pass_ms / case.steps)} ms ({parts}); a pass of {case.steps} steps {pass_ms:,.1f} ms."]
     if case.mode == "train":
         interval = ""
         if memory.bytes_per_step_low is not None and memory.bytes_per_step_high is not None:

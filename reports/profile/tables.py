@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from mann_bench.data.units import format_bytes, format_slots
+from mann_bench.data.units import format_bytes, format_number, format_slots
 from mann_bench.measure.ledger import CAUSES, STATE_CAUSES
 from mann_bench.measure.profile import Profile
 from mann_bench.reports.html.table import Cell, Column, Table
@@ -21,7 +21,7 @@ def summary_table(profiles: Mapping[str, Profile]) -> Table:
             Cell(f"{case.steps:,}", case.steps),
             Cell(str(case.batch), case.batch),
         ]
-        cells += [Cell("-") if ms is None else Cell(f"{ms:.3g}", ms) for ms in step_ms]
+        cells += [Cell("-") if ms is None else Cell(format_number(ms), ms) for ms in step_ms]
         cells += [Cell("-") if kept is None else Cell(f"{kept:,.0f}", kept), _bytes(memory.peak_bytes), _bytes(memory.state_bytes)]
         cells += [_bytes(profile.nvml_bytes[-1]) if profile.nvml_bytes else Cell("-"), Cell(profile.backend.device_name)]
         rows.append((*cells, Cell(profile.backend.kernels)))

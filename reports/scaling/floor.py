@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from mann_bench.data.units import format_bytes, format_slots
+from mann_bench.data.units import format_bytes, format_number, format_slots
 from mann_bench.reports.data.floor import floor_text
 from mann_bench.reports.html.table import Cell, Column, Table
 
@@ -17,7 +17,7 @@ def floor_table(frame: pd.DataFrame) -> Table:
             Cell("", r["curve"], ((r["curve"], r["case_id"]),)),
             Cell(r["ran_kernels"]),
             Cell(format_slots(int(r["slots"])), r["slots"]),
-            Cell(f"{r['step_ms_median']:.3g}", r["step_ms_median"]),
+            Cell(format_number(r["step_ms_median"]), r["step_ms_median"]),
             Cell(format_bytes(r["floor_bytes"]), r["floor_bytes"]),
             Cell(_rate(r["copy_bytes_per_s"]), _number(r["copy_bytes_per_s"])),
             Cell(floor_text(r), _number(r["floor_share"])),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mann_bench.data.units import format_bytes, format_slots, format_times
+from mann_bench.data.units import format_bytes, format_number, format_slots
 from mann_bench.reports.analysis.pareto import ParetoFront
 from mann_bench.reports.analysis.ratios import Ratio
 from mann_bench.reports.data.axes import AXES
@@ -63,7 +63,7 @@ def _quantity(
         remark = ", ".join(part for part in (growth, _end(tried, curve["x"], largest)) if part)
         return Look(colors[name], _dashes(curve), name, remark)
 
-    y = Axis(quantity.axis, format_bytes, 4) if quantity.is_bytes else Axis(quantity.axis, format_times)
+    y = Axis(quantity.axis, format_bytes, 4) if quantity.is_bytes else Axis(quantity.axis, format_number)
     figure = _by_setting(rows, look, quantity.key, quantity.title, _field_axis(rows, axis), y)
     return iter([figure] if figure else [])
 
@@ -103,7 +103,7 @@ def _ratios(analysis: Analysis, measured: pd.DataFrame, kind: str, axis: str, co
     key, title = (
         ("times_faster", f"Times faster than {other}") if kind == "time" else ("times_smaller", f"Times less memory a step than {other}")
     )
-    figure = _by_setting(rows, look, key, title, _field_axis(rows, axis), Axis("times", format_times))
+    figure = _by_setting(rows, look, key, title, _field_axis(rows, axis), Axis("times", format_number))
     return iter([replace(figure, one=True)] if figure else [])
 
 
@@ -116,7 +116,7 @@ def _recall(measured: pd.DataFrame, colors: Mapping[str, str]) -> Iterator[Multi
         first, last = format_slots(int(curve["slots"].min())), format_slots(int(curve["slots"].max()))
         return Look(colors[name], _dashes(curve), name, f"N = {first}" if first == last else f"N = {first} to {last}")
 
-    x, y = Axis("milliseconds a step", format_times, 2), Axis(RECALL.axis, lambda value: f"{value:.2g}", 0)
+    x, y = Axis("milliseconds a step", format_number, 2), Axis(RECALL.axis, lambda value: f"{value:.2g}", 0)
     figure = _by_setting(rows, look, "recall", "Recall against time", x, y)
     return iter([replace(figure, joined=False)] if figure else [])
 
@@ -137,7 +137,7 @@ def _front(analysis: Analysis, measured: pd.DataFrame, colors: Mapping[str, str]
         return Look(colors[name], _dashes(curve), name, "nobody beats it" if name in best else f"beaten by {front.beaten[name]}")
 
     title = f"Time against memory at N = {format_slots(front.slots)}"
-    x, y = Axis("milliseconds a step", format_times, 2), Axis(PEAK.axis, format_bytes, 4)
+    x, y = Axis("milliseconds a step", format_number, 2), Axis(PEAK.axis, format_bytes, 4)
     figure = _by_setting(rows, look, "front", title, x, y)
     if figure:
         yield replace(figure, joined=False, panels=tuple(replace(panel, steps=_steps(front)) for panel in figure.panels))

@@ -1,6 +1,6 @@
 """The scaling report in sentences: how each curve grows, and how it compares with its twins."""
 
-from mann_bench.data.units import format_bytes, format_slots, format_times
+from mann_bench.data.units import format_bytes, format_number, format_slots
 from mann_bench.reports.analysis.gains import Factor, Gain
 from mann_bench.reports.analysis.ratios import Ratio
 from mann_bench.reports.analysis.scaling import ORDERS, Growth
@@ -45,7 +45,7 @@ def _cost(analysis: Analysis) -> str:
     best = largest.sort_values("step_ms_median", kind="stable").iloc[0]
     curve, key = str(best["curve"]), (setting, str(best["curve"]))
     text = f"At the largest memory, N = {format_slots(int(best['slots']))} ({setting}), a step of {curve} takes"
-    text += f" {best['step_ms_median']:.3g} ms and keeps {format_bytes(best['bytes_per_step'])} for backward"
+    text += f" {format_number(best['step_ms_median'])} ms and keeps {format_bytes(best['bytes_per_step'])} for backward"
     growth = [
         f"{name} grows as {analysis.fits[q.key][key].order}"
         for name, q in (("time", TIME), ("memory", TAPE))
@@ -84,7 +84,7 @@ def _taken_apart(gain: Gain) -> str:
 
 
 def _factor(factor: Factor) -> str:
-    return f"{format_times(factor.value)}x [{format_times(factor.low)}, {format_times(factor.high)}]"
+    return f"{format_number(factor.value)}x [{format_number(factor.low)}, {format_number(factor.high)}]"
 
 
 def coverage(analysis: Analysis) -> str:
@@ -159,9 +159,9 @@ def _against_twins(analysis: Analysis, setting: str) -> list[str]:
 
 def _times(ratio: Ratio) -> str:
     if ratio.tape_ratio is not None:
-        memory = f" and takes {format_times(ratio.tape_ratio)}x less memory a step"
+        memory = f" and takes {format_number(ratio.tape_ratio)}x less memory a step"
     else:
         own, twin = map(format_bytes, ratio.tape_bytes)
         memory = f" and keeps {own} a step, {f'as {ratio.twin} does' if own == twin else f'{ratio.twin} {twin}'}"
-    interval = f"[{format_times(ratio.speedup_low)}, {format_times(ratio.speedup_high)}]"
-    return f"{format_times(ratio.speedup)}x {interval} as fast as {ratio.twin}{memory}"
+    interval = f"[{format_number(ratio.speedup_low)}, {format_number(ratio.speedup_high)}]"
+    return f"{format_number(ratio.speedup)}x {interval} as fast as {ratio.twin}{memory}"

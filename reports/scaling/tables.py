@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from mann_bench.data.text import shortened
-from mann_bench.data.units import format_bytes, format_slots, format_times
+from mann_bench.data.units import format_bytes, format_number, format_slots
 from mann_bench.reports.analysis.gains import Factor, Step
 from mann_bench.reports.analysis.max_slots import BUDGETS, MaxSlots
 from mann_bench.reports.analysis.ratios import Ratio
@@ -75,13 +75,13 @@ def gain_table(analysis: Analysis) -> Table:
 
 
 def _step_cell(step: Step | None) -> Cell:
-    return Cell("-", "") if step is None else Cell(f"{step.ms:.3g}", step.ms, ((step.curve, step.case_id),))
+    return Cell("-", "") if step is None else Cell(format_number(step.ms), step.ms, ((step.curve, step.case_id),))
 
 
 def _factor_cell(factor: Factor | None, mark: str = "") -> Cell:
     if factor is None:
         return Cell("-", "")
-    return Cell(f"{format_times(factor.value)} [{format_times(factor.low)}, {format_times(factor.high)}]{mark}", factor.value)
+    return Cell(f"{format_number(factor.value)} [{format_number(factor.low)}, {format_number(factor.high)}]{mark}", factor.value)
 
 
 def growth_table(analysis: Analysis) -> Table:
@@ -119,8 +119,8 @@ def ratio_table(analysis: Analysis) -> Table:
             Cell(r.subject),
             Cell(r.twin),
             Cell(format_slots(r.slots), r.slots),
-            Cell(format_times(r.speedup), r.speedup),
-            Cell(f"[{format_times(r.speedup_low)}, {format_times(r.speedup_high)}]{' *' if r.in_turn is False else ''}", r.speedup_low),
+            Cell(format_number(r.speedup), r.speedup),
+            Cell(f"[{format_number(r.speedup_low)}, {format_number(r.speedup_high)}]{' *' if r.in_turn is False else ''}", r.speedup_low),
             Cell(r.verdict),
             _tape_cell(r),
             Cell("", "", (("curve", r.subject_case), ("twin", r.twin_case))),
@@ -141,7 +141,7 @@ def ratio_table(analysis: Analysis) -> Table:
 def _tape_cell(ratio: Ratio) -> Cell:
     """How many times less memory a step the curve takes, or the bytes of both sides."""
     if ratio.tape_ratio is not None:
-        return Cell(format_times(ratio.tape_ratio), ratio.tape_ratio)
+        return Cell(format_number(ratio.tape_ratio), ratio.tape_ratio)
     own, twin = map(format_bytes, ratio.tape_bytes)
     return Cell(f"{own} : {twin}", "")
 
@@ -194,7 +194,7 @@ def _costs(row: dict[Hashable, Any]) -> str:
     """A case with its time, peak memory and, of an approximate index, recall."""
     measured = f", recall {row['recall']:.2f}" if row["recall"] == row["recall"] else ", recall not measured"
     recall = "" if row["index"] in EXACT_INDEXES else measured
-    return f"{row['curve']} ({row['step_ms_median']:.3g} ms, {format_bytes(row['peak_bytes'])}{recall})"
+    return f"{row['curve']} ({format_number(row['step_ms_median'])} ms, {format_bytes(row['peak_bytes'])}{recall})"
 
 
 def result_table(frame: pd.DataFrame) -> Table:

@@ -3,7 +3,7 @@
 import pytest
 
 from mann_bench.data.errors import UsageError
-from mann_bench.data.units import format_bytes, format_slots, parse_seconds, parse_size
+from mann_bench.data.units import format_bytes, format_number, format_slots, parse_seconds, parse_size
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,10 @@ def test_times(text, seconds):
 def test_text_that_is_not_a_time(text):
     with pytest.raises(UsageError, match="expected a time such as"):
         parse_seconds(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(3.294, "3.29"), (0.0221, "0.0221"), (999.4, "999"), (999.6, "1,000"), (4053.2, "4,053"), (-4053.2, "-4,053")]
+)
+def test_a_large_number_has_no_power_of_ten(value, text):
+    assert format_number(value) == text

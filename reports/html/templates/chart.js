@@ -5,7 +5,7 @@ const control = name => document.getElementById(name);
 const shown = {}, casesOf = new Map(), fitOf = new Map(page.fits.map(fit => [[fit.view, fit.quantity, fit.curve].join("\n"), fit]));
 for (const one of page.cases) for (const view of one.in) casesOf.has(view) ? casesOf.get(view).push(one) : casesOf.set(view, [one]);
 const slots = n => [["G", 2 ** 30], ["M", 2 ** 20], ["k", 2 ** 10]].reduce((text, [unit, size]) => text || (n >= size && n % size === 0 ? n / size + unit : ""), "") || String(n);
-const bytes = n => [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]].reduce((text, [unit, size]) => text || (Math.abs(n) >= size ? (n / size).toPrecision(3) + " " + unit : ""), "") || n.toPrecision(3) + " B";
+const bytes = n => [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]].reduce((text, [unit, size]) => text || (Math.abs(n) >= size ? Number((n / size).toPrecision(3)) + " " + unit : ""), "") || Number(n.toPrecision(3)) + " B";
 
 function powers(rows, base) {
   const logs = rows.flatMap(row => [row.low, row.high]).map(value => Math.log(value) / Math.log(base));
