@@ -48,9 +48,8 @@ def violations(cases: Sequence[CaseComparison], limits: Sequence[Limit]) -> list
         for limit in limits:
             if limit.what == "slower" and each.verdict(limit.fraction) == "SLOWER":
                 assert each.change is not None
-                broken.append(
-                    f"{name}: {format_number(each.change.ratio)}x the time [{format_number(each.change.low)}, {format_number(each.change.high)}]"
-                )
+                ratio, low, high = map(format_number, (each.change.ratio, each.change.low, each.change.high))
+                broken.append(f"{name}: {ratio}x the time [{low}, {high}]")
             if limit.what == "larger":
                 broken += [f"{name}: {size_change(quantity, *each.sizes[quantity])}" for quantity in each.larger(limit.fraction)]
     return broken
