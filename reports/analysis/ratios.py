@@ -212,6 +212,7 @@ def _pairs(frame: pd.DataFrame, baseline: str) -> list[tuple[str, Curve, Curve]]
             first = _first(curve)
             by_kind.setdefault(("dense", first["run"], first["model"]), []).append(number)
             if first["ran_kernels"] == "torch":
+                by_kind.setdefault(("dense in torch", first["run"], first["model"]), []).append(number)
                 by_kind.setdefault(("plain", *_same_but_kernels(first)), []).append(number)
         for subject in curves:
             pairs += [(setting, subject, curves[number]) for number in sorted(_twins(_first(subject), by_kind))]
@@ -246,8 +247,14 @@ def _shared(subject: Curve, twin: Curve) -> list[int]:
 
 
 def _twins(subject: Row, by_kind: dict[tuple[str, ...], list[int]]) -> set[int]:
-    """The curves timed in the same run that are the dense models of a sparse one, or the plain kernels of the same model."""
-    kinds: list[tuple[str, ...]] = [("dense", subject["run"], model) for model in DENSE_TWINS.get(str(subject["model"]), ())]
+    """The curves timed in the same run that are the dense models of a sparse one, or the plain kernels of the same model.
+
+    A sparse model in torch has dense ones in torch, where there are any: against native ones its implementation would be judged.
+    """
+    kinds: list[tuple[str, ...]] = []
+    for model in DENSE_TWINS.get(str(subject["model"]), ()):
+        alike, every = ("dense in torch", subject["run"], model), ("dense", subject["run"], model)
+        kinds.append(alike if subject["ran_kernels"] == "torch" and alike in by_kind else every)
     if subject["ran_kernels"] != "torch":
         kinds.append(("plain", *_same_but_kernels(subject)))
     return {number for kind in kinds for number in by_kind.get(kind, ())}

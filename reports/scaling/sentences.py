@@ -46,11 +46,8 @@ def _cost(analysis: Analysis) -> str:
     curve, key = str(best["curve"]), (setting, str(best["curve"]))
     text = f"At the largest memory, N = {format_slots(int(best['slots']))} ({setting}), a step of {curve} takes"
     text += f" {format_number(best['step_ms_median'])} ms and keeps {format_bytes(best['bytes_per_step'])} for backward"
-    growth = [
-        f"{name} grows as {analysis.fits[q.key][key].order}"
-        for name, q in (("time", TIME), ("memory", TAPE))
-        if key in analysis.fits[q.key]
-    ]
+    orders = [(name, analysis.fits[q.key][key].order) for name, q in (("time", TIME), ("memory", TAPE)) if key in analysis.fits[q.key]]
+    growth = [f"{name} does not grow with N" if order == "O(1)" else f"{name} grows as {order}" for name, order in orders]
     others = f", the fastest of {len(largest)} curves there" if len(largest) > 1 else ""
     return f"{text}{others}" + (f"; {' and '.join(growth)}." if growth else ".")
 

@@ -79,6 +79,17 @@ def test_a_native_kernel_is_held_against_the_plain_one(frame_of):
     assert [(r.subject, r.twin, round(r.speedup)) for r in found] == [("sam native", "sam torch", 4)] * 3
 
 
+def test_a_sparse_model_in_torch_is_held_against_dense_ones_in_torch(frame_of):
+    def cases(model, kernels):
+        made = [make_result(model, n, kernels=kernels) for n in SIZES]
+        return [r.model_copy(update={"backend": r.backend.model_copy(update={"kernels": kernels})}) for r in made]
+
+    sparse, native, plain = cases("sam", "torch"), cases("ntm", "native"), cases("ntm", "torch")
+    with_both = {(r.subject, r.twin) for r in ratios(frame_of(*sparse, *native, *plain))}
+    assert with_both == {("sam", "ntm torch"), ("ntm native", "ntm torch")}
+    assert {(r.subject, r.twin) for r in ratios(frame_of(*sparse, *native))} == {("sam", "ntm")}
+
+
 def test_runs_are_not_compared_across_machines(tmp_path):
     for name, model in (("here", "sam"), ("there", "ntm")):
         (tmp_path / name).mkdir()
