@@ -169,7 +169,8 @@ class SDNC(SAM):
             return super().tape_bytes_per_step(batch) + batch * (links + reads * (4 + 3 * item))
         entries, support = self.link_entries, self.reads * (1 + 2 * self.link_entries)
         links = entries * entries * (entries * item + 8) + 4 * entries * entries * item
-        mix = self.heads * ((self.reads * self.word_size + 4 * support) * item + self.reads * support)
+        read = self.reads * self.word_size if self.snapshot == "exact" else 0
+        mix = self.heads * ((read + 4 * support) * item + self.reads * support)
         return super().tape_bytes_per_step(batch) + batch * (links + mix)
 
 
