@@ -333,7 +333,7 @@ class SAM(MANN[SAMMemory]):
         if self.kernels != "torch":
             return batch * (support * (a_row + exact * item) + item * 2 * reads + 4 * (2 * support + self.write_heads + 2 * reads))
         rows = exact * reads * self.word_size * item + (support + self.write_heads) * a_row
-        vectors = 8 * reads + 6 * support
+        vectors = (8 if exact else 3) * reads + 6 * support - (not exact) * (support + self.write_heads)
         indexes = 8 * (4 * support + 3 * reads)
         return batch * (rows + vectors * item + indexes)
 
