@@ -4,6 +4,7 @@ import ctypes
 import functools
 import shutil
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -122,7 +123,7 @@ def test_padded_batches_and_rounded_rows_have_kernels_of_their_own(snapshot, gpu
     monkeypatch.setattr(cuda, "compile_kernels", noted)
     monkeypatch.setattr(recurrence, "is_short", lambda steps, batch, device: False)  # as on a GPU
     monkeypatch.setattr(clusters, "bytes_of_pass", lambda which, size, device: 0)
-    sizes = {"input_size": 3, "output_size": 2, "hidden": 6, "slots": 23, "word_size": 5, "heads": 2, "reads": 3}
+    sizes: dict[str, Any] = {"input_size": 3, "output_size": 2, "hidden": 6, "slots": 23, "word_size": 5, "heads": 2, "reads": 3}
     model = SAM(**sizes, kernels="native", snapshot=snapshot)
     x, found = torch.randn(4, 3, 3), []
     for kernels in ("native", "torch"):
