@@ -162,13 +162,18 @@ struct DeltaSequence {
         const int64_t* const written = at(a.delta_rows, t, Kw);
         if (RoundedRows::are_kept(a)) {
             block.for_each_by_warp(Kw, [&](Count n, Warp warp) { rounded(t).exchange(warp, n, row(written[n])); });
-            return block.sync();
+            return;
         }
         Store* const old = at(a.delta_old_rows, t, Kw * W);
         for (Count n = 0; n < Kw; ++n) {
             Store *const own = row(written[n]), *const other = old + n * W;
             block.for_each(W, [=](int64_t w) MB_INLINE { swap_values(own[w], other[w]); });
         }
+    }
+    // The same where nothing else happens between steps: rows kept rounded are exchanged by warps, not by columns.
+    MB_FN void exchange_alone(int64_t t) const {
+        exchange(t);
+        if (RoundedRows::are_kept(a)) block.sync();
     }
 };
 
@@ -191,12 +196,12 @@ MB_FN void delta_backward(const Block& block, const Arguments& a, int64_t item) 
 template <int fixed_width>
 MB_FN void delta_undo(const Block& block, const Arguments& a, int64_t item) {
     const DeltaSequence head = delta_sequence<fixed_width>(block, a, item);
-    for (int64_t t = head.steps(); t-- > 0;) head.exchange(t);
+    for (int64_t t = head.steps(); t-- > 0;) head.exchange_alone(t);
 }
 template <int fixed_width>
 MB_FN void delta_redo(const Block& block, const Arguments& a, int64_t item) {
     const DeltaSequence head = delta_sequence<fixed_width>(block, a, item);
-    for (int64_t t = 0; t < head.steps(); ++t) head.exchange(t);
+    for (int64_t t = 0; t < head.steps(); ++t) head.exchange_alone(t);
 }
 
 }  // namespace entries
