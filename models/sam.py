@@ -11,14 +11,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from mann_bench.kernels.index import find_index, make_index
-from mann_bench.kernels.reference import cosine_to_rows
+from mann_bench.kernels.reference.snapshot import KINDS, bytes_a_row
 from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.models.mann import MANN, check_at_least
 from mann_bench.models.modes import in_function_forward, ordinary, uncompiled
 from mann_bench.models.phases import phase, steps
 from mann_bench.models.sparse import native
+from mann_bench.models.sparse.access import RowsFound, update_index, write
 from mann_bench.models.sparse.memory import SparseMemory
-from mann_bench.models.sparse.passes import StepwisePass, attach_outputs, gather, update_index, write
+from mann_bench.models.sparse.passes import StepwisePass, attach_outputs
 from mann_bench.models.sparse.reset import BEGAN_FULL
 from mann_bench.models.sparse.state import SAMMemory
 from mann_bench.models.state import ControllerState, Fill, MANNState, check_fill, kept
@@ -43,6 +44,8 @@ class SAM(MANN[SAMMemory]):
         erase: "always" wipes the least recently used row every step, as in the paper; "gated" only if its write weight exceeds delta.
         strength: whether the interface has a key strength per head; without it, the paper's literal softmax of cosines.
         storage: dtype of the rows; torch.bfloat16 halves the memory. All computation is in the dtype of the parameters.
+        snapshot: how rows that are overwritten are kept for backward: "exact", or rounded to "bfloat16" or "int8"; then backward restores
+            them rounded, and gradients are approximate.
     """
 
     modes = 0  # further interface entries a head, for models built on this one
@@ -63,6 +66,7 @@ class SAM(MANN[SAMMemory]):
         erase: str = "always",
         strength: bool = True,
         storage: torch.dtype | None = None,
+        snapshot: str = "exact",
     ) -> None:
         write_heads = heads if write_heads is None else write_heads
         check_at_least("reads", reads, 1)
@@ -71,6 +75,7 @@ class SAM(MANN[SAMMemory]):
         for name, value, choices in (
             ("kernels", kernels, ("auto", "native", "torch")),
             ("erase", erase, ("always", "gated")),
+            ("snapshot", snapshot, KINDS),
         ):
             if value not in choices:
                 raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
@@ -88,7 +93,7 @@ class SAM(MANN[SAMMemory]):
         if reads > slots:
             raise ValueError(f"reads: expected at most slots = {slots} rows a head, got {reads}")
         self.reads, self.index, self.write_heads, self.erase, self.strength = reads, index, write_heads, erase, strength
-        self.kernels, self.storage, self.index_kind = kernels, storage, find_index(index)
+        self.kernels, self.storage, self.snapshot, self.index_kind = kernels, storage, snapshot, find_index(index)
 
     @property
     def backend(self) -> dict[str, str]:
@@ -169,8 +174,8 @@ class SAM(MANN[SAMMemory]):
 
     def run_stepwise(self, x: Tensor, state: MANNState[SAMMemory], lengths: Lengths | None) -> tuple[Tensor, MANNState[SAMMemory]]:
         """Run step by step in torch, as one pass over the shared memory."""
-        memory = state.memory
-        current = StepwisePass(memory.rows, memory.position, recorded=torch.is_grad_enabled(), attached=memory.attached)
+        memory, recorded = state.memory, torch.is_grad_enabled()
+        current = StepwisePass(memory.rows, memory.position, recorded=recorded, attached=memory.attached, snapshot=self.snapshot)
         with current.whole_or_undone():
             y, state = super().run(x, MANNState(state.controller, dataclasses.replace(memory, current=current)), lengths)
         current.roll_back_with(y)
@@ -283,7 +288,7 @@ class SAM(MANN[SAMMemory]):
         index, weights, rows = self.content_lookup(memory, queries, strengths)
         with phase("read"):
             self.touch_read(memory, index, weights)
-            return index, weights, torch.einsum("brk,brkw->brw", weights, rows)
+            return index, weights, rows.read(weights)
 
     def touch_read(self, memory: SAMMemory, index: Tensor, weights: Tensor) -> None:
         """Count rows [B, R, K] that are read with more than delta as used, head by head."""
@@ -293,11 +298,11 @@ class SAM(MANN[SAMMemory]):
         for head in range(self.heads):
             memory.rows.ring.touch(index[:, head], used[:, head])
 
-    def content_lookup(self, memory: SAMMemory, queries: Tensor, strengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def content_lookup(self, memory: SAMMemory, queries: Tensor, strengths: Tensor | None) -> tuple[Tensor, Tensor, RowsFound]:
         """Find K rows a head and weigh them by a softmax of strength times cosine (eq 2).
 
         Returns:
-            Index int64 [B, R, K], weights [B, R, K] and the rows [B, R, K, W].
+            Index int64 [B, R, K], weights [B, R, K] and the rows.
         """
         rows = memory.rows
         with phase("search"):
@@ -305,8 +310,8 @@ class SAM(MANN[SAMMemory]):
             if rows.counts is not None:  # an index that knows num_candidates alone may find a row that this element has not
                 index = index.masked_fill(index >= torch.tensor(rows.counts, device=index.device).view(-1, 1, 1), -1)
         with phase("addressing"):
-            nearest = gather(memory.running, index)  # [B, R, K, W]
-            similarity = cosine_to_rows(queries, nearest)
+            nearest = RowsFound(memory.running, index)
+            similarity = nearest.cosines(queries)
             if strengths is not None:
                 similarity = strengths.unsqueeze(-1) * similarity
             least = torch.finfo(similarity.dtype).min  # not -inf: the softmax must be finite where an index finds no row at all
@@ -321,16 +326,16 @@ class SAM(MANN[SAMMemory]):
         return batch * numbers * self.output.weight.element_size()
 
     def tape_bytes_per_step(self, batch: int) -> int:
-        """Rows gathered and overwritten, and vectors over K: independent of N."""
-        item = self.output.weight.element_size()
+        """Rows gathered and overwritten, and vectors over K: independent of N. Where rows are kept rounded, none are gathered."""
+        item, reads, exact = self.output.weight.element_size(), self.heads * self.reads, self.snapshot == "exact"
         support = self.write_heads * (self.reads * (self.heads // self.write_heads) + 1)
+        a_row = bytes_a_row(self.word_size, item, self.snapshot)
         if self.kernels != "torch":
-            reads = self.heads * self.reads
-            return batch * (item * (support * (self.word_size + 1) + 2 * reads) + 4 * (2 * support + self.write_heads + 2 * reads))
-        rows = (self.heads * self.reads + support + self.write_heads) * self.word_size
-        vectors = 8 * self.heads * self.reads + 6 * support
-        indexes = 8 * (4 * support + 3 * self.heads * self.reads)
-        return batch * ((rows + vectors) * item + indexes)
+            return batch * (support * (a_row + exact * item) + item * 2 * reads + 4 * (2 * support + self.write_heads + 2 * reads))
+        rows = exact * reads * self.word_size * item + (support + self.write_heads) * a_row
+        vectors = (8 if exact else 3) * reads + 6 * support - (not exact) * (support + self.write_heads)
+        indexes = 8 * (4 * support + 3 * reads)
+        return batch * (rows + vectors * item + indexes)
 
 
 def distinct(index: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch.nn import functional
 from mann_bench.kernels.native import call
 from mann_bench.kernels.ops import product_keys
 from mann_bench.kernels.reference import search
+from mann_bench.kernels.reference.snapshot import KINDS, bytes_a_row
 from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.models.layers import choose
 from mann_bench.models.mann import check_at_least, check_tensors
@@ -27,7 +28,6 @@ from mann_bench.models.slots.bank import Bank, BankPass, BankReset, Start
 from mann_bench.models.slots.delta import delta_step, delta_steps
 from mann_bench.models.slots.gates import Gates
 from mann_bench.models.slots.product_keys import scores_of, sides_of
-from mann_bench.models.slots.snapshot import KINDS, bytes_a_row
 from mann_bench.models.sparse.passes import attach_outputs
 from mann_bench.models.state import ControllerState, Fill, MANNState, State, check_fill, kept
 
@@ -172,8 +172,6 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
     def fallback(self) -> str | None:
         """Why torch runs although native kernels may; None if they run or are not to."""
         weight = self.output.weight
-        if self.kernels != "torch" and self.snapshot != "exact":
-            return f"native kernels keep overwritten rows as they are, not as {self.snapshot}"
         return None if self.kernels == "torch" else call.why_not(weight.device, weight.dtype, weight.dtype, self.word_size)
 
     def initial_memory(self, batch: int, fill: Fill, seed: int) -> SDMMemory:

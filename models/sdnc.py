@@ -13,7 +13,7 @@ from mann_bench.models.mann import check_at_least
 from mann_bench.models.phases import phase
 from mann_bench.models.sam import SAM
 from mann_bench.models.sparse import native
-from mann_bench.models.sparse.passes import gather
+from mann_bench.models.sparse.access import RowsFound
 from mann_bench.models.sparse.state import SAMMemory
 from mann_bench.models.state import Fill, State
 
@@ -156,9 +156,9 @@ class SDNC(SAM):
 
     def weighted_read(self, memory: SDNCMemory, index: Tensor, weights: Tensor) -> Tensor:
         """Read rows int64 [B, R, K] (-1: none) with weights [B, R, K] -> [B, R, W]; rows read with more than delta count as used."""
-        rows = gather(memory.running, index)
+        rows = RowsFound(memory.running, index)
         self.touch_read(memory, index, weights)
-        return torch.einsum("brk,brkw->brw", torch.where(index < 0, 0, weights), rows)
+        return rows.read(torch.where(index < 0, 0, weights))
 
     def tape_bytes_per_step(self, batch: int) -> int:
         """Predict as SAM does, plus rows read once more, overwritten link rows and the mixed read: independent of N."""
@@ -169,7 +169,8 @@ class SDNC(SAM):
             return super().tape_bytes_per_step(batch) + batch * (links + reads * (4 + 3 * item))
         entries, support = self.link_entries, self.reads * (1 + 2 * self.link_entries)
         links = entries * entries * (entries * item + 8) + 4 * entries * entries * item
-        mix = self.heads * ((self.reads * self.word_size + 4 * support) * item + self.reads * support)
+        read = self.reads * self.word_size if self.snapshot == "exact" else 0
+        mix = self.heads * ((read + 4 * support) * item + self.reads * support)
         return super().tape_bytes_per_step(batch) + batch * (links + mix)
 
 

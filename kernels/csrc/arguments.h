@@ -24,6 +24,7 @@ struct Sizes {
     int64_t gated;           // 1: erase the unused row only if it is written with more than delta
     int64_t scan_all;        // 1: score all N rows (exact), 0: only the candidates
     int64_t taped;           // 1: keep a tape for backward; 0: tapes hold two steps, used alternately
+    int64_t rounded_bytes;   // of a number of a row kept for backward: 2 or 1; 0: rows are kept as they are
     int64_t threads;         // CPU threads over the batch
     int64_t num_candidates;  // candidate rows before the first step, the most of any element
     int64_t ring_tail;       // queue positions used before the first step
@@ -103,6 +104,13 @@ struct Tape {
     Store* old_rows;      // [T, B, V, 1 + S, W] their content before; undo exchanges it with the memory
     Real* old_norms;      // [T, B, V, 1 + S]
     int32_t* old_last;    // [T, B, M] entries of ring_last before
+};
+
+// In place of old_rows and old_norms, or of delta_old_rows, with `rounded_bytes` (memory/rounded_rows.h). E of banks:
+// Kw.
+struct RoundedTape {
+    int8_t* rounded_rows;   // [T, B, E, W rounded_bytes], of banks [T, B, R, E, W rounded_bytes]
+    Real* rounded_largest;  // [T, B, E] or [T, B, R, E] largest magnitude of the row; null with two bytes
 };
 
 struct Memory {
@@ -251,6 +259,7 @@ struct Arguments : Sizes,
                    Weights,
                    PassStates,
                    Tape,
+                   RoundedTape,
                    Memory,
                    Ring,
                    Scratch,

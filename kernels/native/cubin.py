@@ -81,14 +81,14 @@ def compiler() -> Compiler:
     raise build.BuildError(f"no CUDA compiler ({'; '.join(missing)}): pip install cuda-core nvidia-cuda-nvrtc, or put nvcc on the PATH")
 
 
-def macros(real: str, store: str, width: int, cluster: int = 0, *, padded: bool = False) -> list[str]:
+def macros(real: str, store: str, width: int, cluster: int = 0, *, general: bool = False) -> list[str]:
     """What one build defines: number types, the word size if it is a known one, the blocks of a cluster if it is for clusters, and, unless
-    it is for padded batches, that all elements have as many steps. No 8-bit copies of rows are searched on a GPU (`index/scan.py`): without
-    them the code is half as long again.
+    it is a general one, that all elements have as many steps and that no rows are kept rounded. No 8-bit copies of rows are searched on a
+    GPU (`index/scan.py`): without them the code is half as long again.
     """
     chosen = [f"MB_REAL={build.REALS[real]}", f"MB_THREADS={THREADS}", f"MB_ARGUMENTS_BYTES={ctypes.sizeof(Arguments)}"]
     chosen += [f"MB_FIXED_WIDTH={known(width)}", *(["MB_STORE_BF16"] if store == "bfloat16" else [])]
-    chosen += ["MB_NO_BYTE_ROWS", *([] if padded else ["MB_EQUAL_LENGTHS"])]
+    chosen += ["MB_NO_BYTE_ROWS", *([] if general else ["MB_EQUAL_LENGTHS", "MB_EXACT_ROWS"])]
     return [*chosen, *([f"MB_CLUSTER={cluster}"] if cluster else [])]
 
 
@@ -105,19 +105,20 @@ def compile_kernels(
     cluster: int = 0,
     by: Compiler | None = None,
     *,
-    padded: bool = False,
+    general: bool = False,
 ) -> Path:
     """The cubin for an architecture, compiled if it is not in the cache; BuildError with the compiler's words if that fails.
 
     Args:
         cluster: blocks of a cluster, for the kernels that one steps through; 0: all other kernels.
         by: the compiler; without one a carried cubin is used if there is one, else the first compiler that is here.
-        padded: for passes whose elements have lengths or candidates of their own; they are made when they are first needed.
+        general: for passes whose elements have lengths or candidates of their own, or that keep rows rounded; they are made when they are
+            first needed.
     """
-    defined = macros(real, store, width, cluster, padded=padded)
+    defined = macros(real, store, width, cluster, general=general)
     if by is None:
         source = build.build_hash(MAIN, *defined, arch)
-        content = None if padded else carried.find(purpose(arch, real, store, width, cluster), source)
+        content = None if general else carried.find(purpose(arch, real, store, width, cluster), source)
         if content is not None:
             return build.cached(f"{source}.cubin", lambda made: carried.unpack(content, made))
         by = compiler()

@@ -62,7 +62,7 @@ def launch(entry: str, arguments: Arguments, real: str, store: str, device: torc
     index = torch.cuda.current_device() if device.index is None else device.index
     aligned = (arguments.memory or 0) % ALIGNMENT_BYTES == 0  # rows of a known width are read four numbers at a time
     width = arguments.width if arguments.width in cubin.KNOWN_WIDTHS and aligned else 0
-    kernel = _kernel(entry, index, real, store, width, cluster, bool(arguments.lengths or arguments.counts))
+    kernel = _kernel(entry, index, real, store, width, cluster, bool(arguments.lengths or arguments.counts or arguments.rounded_bytes))
     shared_bytes = arguments.shared_bytes if cluster else 0
     stream = ctypes.c_void_p(torch.cuda.current_stream(index).cuda_stream)
     parameters = (ctypes.c_void_p * 1)(ctypes.addressof(arguments))  # the driver copies what they point to before it returns
@@ -106,9 +106,9 @@ def _primary_context(device: int) -> ctypes.c_void_p:
 
 
 @functools.cache
-def _kernel(entry: str, device: int, real: str, store: str, width: int, cluster: int, padded: bool = False) -> ctypes.c_void_p:
+def _kernel(entry: str, device: int, real: str, store: str, width: int, cluster: int, general: bool = False) -> ctypes.c_void_p:
     kernel = ctypes.c_void_p()
-    _call("cuModuleGetFunction", ctypes.byref(kernel), _module(device, real, store, width, cluster, padded), entry.encode())
+    _call("cuModuleGetFunction", ctypes.byref(kernel), _module(device, real, store, width, cluster, general), entry.encode())
     if cluster:
         with _Context(device):
             _call("cuFuncSetAttribute", kernel, MAX_DYNAMIC_SHARED_BYTES, most_shared_bytes(device))
@@ -122,8 +122,8 @@ def most_shared_bytes(device: int) -> int:
 
 
 @functools.cache
-def _module(device: int, real: str, store: str, width: int, cluster: int, padded: bool) -> ctypes.c_void_p:
-    module, image = ctypes.c_void_p(), cubin.compile_kernels(architecture(device), real, store, width, cluster, padded=padded)
+def _module(device: int, real: str, store: str, width: int, cluster: int, general: bool) -> ctypes.c_void_p:
+    module, image = ctypes.c_void_p(), cubin.compile_kernels(architecture(device), real, store, width, cluster, general=general)
     with _Context(device):
         _call("cuModuleLoadData", ctypes.byref(module), image.read_bytes())
     return module

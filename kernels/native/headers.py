@@ -8,7 +8,7 @@ SOURCES = Path(__file__).resolve().parents[1] / "csrc"
 
 
 def argument_types() -> dict[str, str]:
-    """Types of the fields of `Arguments`, in order: SIZE, or that of a buffer's elements (Real, Store, int32_t, int64_t)."""
+    """Types of the fields of `Arguments`, in order: SIZE, or that of a buffer's elements (Real, Store, int8_t, int32_t, int64_t)."""
     fields = _find("arguments.h", r"^    (\w+)(\*?) (\w+);")
     return {name: type_ if pointer else "SIZE" for type_, pointer, name in fields}
 

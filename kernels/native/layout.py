@@ -32,7 +32,7 @@ class Build(NamedTuple):
 
     def dtype(self, buffer: str) -> str:
         """Name the number type of a buffer."""
-        return {"Real": self.real, "Store": self.store, "int32_t": "int32", "int64_t": "int64"}[KINDS[buffer]]
+        return {"Real": self.real, "Store": self.store, "int8_t": "int8", "int32_t": "int32", "int64_t": "int64"}[KINDS[buffer]]
 
 
 class TensorLayout(NamedTuple):

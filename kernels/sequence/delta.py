@@ -14,6 +14,7 @@ from torch.autograd.graph import increment_version
 from mann_bench.kernels.native.arguments import in_order
 from mann_bench.kernels.native.call import call, name_of
 from mann_bench.kernels.native.layout import Build, of_buffers
+from mann_bench.kernels.reference.snapshot import ROUNDED_BYTES
 from mann_bench.kernels.sequence.lengths import Lengths
 
 
@@ -53,12 +54,26 @@ class DeltaSteps:
         read: what they read.
         weighted: whether slot n decays by exp(g k_n) instead of exp(g).
         taped: whether the rows overwritten are kept.
+        snapshot: how, one of `snapshot.KINDS`: if rounded, they come back so.
         lengths: steps of each element of these T; None: T.
+
+    Attributes:
+        kept: the rows overwritten; once undone, what was written.
     """
 
     ledger_causes: ClassVar[Mapping[str, str]] = {}  # its tensors count as those of the pass that holds it
 
-    def __init__(self, memory: Tensor, write: Write, read: Read, *, weighted: bool, taped: bool, lengths: Lengths | None = None) -> None:
+    def __init__(
+        self,
+        memory: Tensor,
+        write: Write,
+        read: Read,
+        *,
+        weighted: bool,
+        taped: bool,
+        snapshot: str = "exact",
+        lengths: Lengths | None = None,
+    ) -> None:
         steps, batch, heads, writes = write.rows.shape
         self.memory = memory
         self.write, self.read = Write(*(part.contiguous() for part in write)), Read(*(part.contiguous() for part in read))
@@ -67,8 +82,14 @@ class DeltaSteps:
         self.build = Build(name_of(real), name_of(memory.dtype))
         self.sizes = {"steps": steps, "batch": batch, "heads": heads, "slots": memory.shape[2], "width": width}
         self.sizes |= {"writes": writes, "reads": read.rows.shape[3], "weighted": int(weighted), "taped": int(taped)}
-        self.sizes |= {"scratch_stride": 3 * width + writes, "threads": min(torch.get_num_threads(), batch * heads)}
-        self.old_rows = memory.new_empty((steps, batch, heads, writes, width) if taped else 0)
+        rounded, entries = taped * ROUNDED_BYTES[snapshot], (steps, batch, heads, writes)
+        scratch = 3 * width + writes + (writes * width if rounded else 0)
+        self.sizes |= {"rounded_bytes": rounded, "scratch_stride": scratch, "threads": min(torch.get_num_threads(), batch * heads)}
+        if rounded:
+            self.kept = {"rounded_rows": torch.empty(*entries, width * rounded, dtype=torch.int8, device=memory.device)}
+            self.kept |= {"rounded_largest": write.values.new_empty(entries)} if rounded == 1 else {}
+        else:
+            self.kept = {"delta_old_rows": memory.new_empty((*entries, width) if taped else 0)}
 
     def forward(self) -> Tensor:
         """Run the steps: y [T, B, R, W], zeros beyond the lengths."""
@@ -77,7 +98,7 @@ class DeltaSteps:
         return out
 
     def backward(self, grad: Tensor, gradient: Tensor, touched_writes: Tensor, touched_reads: Tensor) -> DeltaGradients:
-        """Run the steps backwards and restore what they overwrote.
+        """Run the steps backwards and restore what they overwrote, as it was kept.
 
         Args:
             grad: of y [T, B, R, W].
@@ -94,11 +115,11 @@ class DeltaSteps:
         return found
 
     def undo(self) -> None:
-        """Restore what the steps overwrote, bit for bit."""
+        """Restore what the steps overwrote, as it was kept: bit for bit, or rounded."""
         self._call("mb_delta_undo", {}, {})
 
     def redo(self) -> None:
-        """Make the writes again after they were undone, bit for bit."""
+        """Make the writes again after they were undone, as what was written was kept."""
         self._call("mb_delta_redo", {}, {})
 
     def _new(self, like: Tensor) -> Tensor:
@@ -112,6 +133,6 @@ class DeltaSteps:
         write, read = self.write, self.read
         given = {"delta_rows": write.rows, "delta_reads": read.rows, "delta_read_weights": read.weights, **self.given, **inputs}
         given |= {f"delta_{name}": part for name, part in write._asdict().items() if name != "rows"}
-        buffers = {"memory": self.memory, "delta_old_rows": self.old_rows, **changed}
+        buffers = {"memory": self.memory, **self.kept, **changed}
         call(entry, of_buffers(self.build, (*given, *buffers)), list(given.values()), list(buffers.values()), in_order(self.sizes))
         increment_version(tuple(buffers.values()))

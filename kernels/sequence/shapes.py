@@ -133,11 +133,12 @@ def tape_shapes(size: Sizes) -> dict[str, Shape]:
         }
     if not size["taped"]:
         return tape
-    tape |= {
-        "old_rows": (steps, batch, entries, width),
-        "old_norms": (steps, batch, entries),
-        "old_last": (steps, batch, writers * (support(size) + 2) + heads * reads),
-    }
+    tape["old_last"] = (steps, batch, writers * (support(size) + 2) + heads * reads)
+    if rounded := size.get("rounded_bytes"):
+        tape["rounded_rows"] = (steps, batch, entries, width * rounded)
+        tape |= {"rounded_largest": (steps, batch, entries)} if rounded == 1 else {}
+    else:
+        tape |= {"old_rows": (steps, batch, entries, width), "old_norms": (steps, batch, entries)}
     if links:
         tape |= {
             "decayed_offsets": (steps, batch, links * links),

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mann_bench.kernels.reference.snapshot import Snapshot
 from mann_bench.models.modes import current_backward
-from mann_bench.models.slots.snapshot import Snapshot
 from mann_bench.models.sparse.history import PENDING, History
 from mann_bench.models.sparse.passes import RowPass, TouchedRows
 from mann_bench.models.sparse.reset import ElementsReset

@@ -54,7 +54,8 @@ def advance(current: BankPass, write: Write, read: Read, weighted: bool) -> Tens
         if current.idle is not None:
             new = torch.where(current.idle.view(-1, 1, 1, 1), old, new)
         if current.recorded:
-            current.writes.append(RowsWritten(flat, write.rows.flatten(), old.flatten(0, 2), current.snapshot))
+            going = slice(None) if current.idle is None else ~current.idle  # a row that comes back rounded is one that was written
+            current.writes.append(RowsWritten(flat, write.rows[going].flatten(), old[going].flatten(0, 2), current.snapshot))
         flat.index_copy_(0, write.rows.flatten(), new.flatten(0, 2))
     with phase("read"):
         return torch.einsum("brk,brkw->brw", read.weights, flat[read.rows.flatten()].view(*read.rows.shape, -1))
@@ -107,7 +108,8 @@ class _DeltaSteps(torch.autograd.Function):
     @staticmethod
     def forward(ctx, token, weights, values, decay, strength, read_weights, current, rows, read_rows, weighted, lengths):  # type: ignore[no-untyped-def]
         write, read = Write(rows, weights, values, decay, strength), Read(read_rows, read_weights)
-        steps = DeltaSteps(current.memory.memory, write, read, weighted=weighted, taped=True, lengths=lengths)
+        bank, kind = current.memory.memory, current.snapshot
+        steps = DeltaSteps(bank, write, read, weighted=weighted, taped=True, snapshot=kind, lengths=lengths)
         y = steps.forward()
         ctx.current, ctx.number, ctx.access = current, len(current.writes), len(current.accessed)
         current.writes.append(steps)

@@ -11,6 +11,7 @@ from torch import Tensor
 from mann_bench.kernels.index import Index
 from mann_bench.kernels.native import call
 from mann_bench.kernels.native.layout import Build
+from mann_bench.kernels.reference.snapshot import ROUNDED_BYTES
 from mann_bench.kernels.sequence import cluster
 from mann_bench.kernels.sequence.autograd import DifferentiableStates, MemoryGradient, SequencePass, sam_sequence
 from mann_bench.kernels.sequence.lengths import Lengths
@@ -61,6 +62,7 @@ class NativeModel(Layered, Protocol):
     strength: bool
     erase: str
     storage: torch.dtype | None
+    snapshot: str
 
     def native_inputs(self, memory: SAMMemory) -> ModelInputs:
         """Name the sizes, buffers and states that this kind of model adds."""
@@ -142,6 +144,7 @@ def model_sizes(model: NativeModel, steps: int, batch: int, *, taped: bool) -> d
         "strength": int(model.strength),
         "gated": int(model.erase == "gated"),
         "taped": int(taped),
+        "rounded_bytes": taped * ROUNDED_BYTES[model.snapshot],
     }
 
 

@@ -1,8 +1,9 @@
 """Passes over a sparse memory, and how backward rolls them back: SAM trains with O(1) bytes a step (Rae et al. 2016, section 3.4).
 
-Autograd sees only the rows that are gathered, and the weights and values that are written. A scalar `token` ties `_GatherRows` and
-`_WriteRows` into one chain, so that backward visits them in reverse order. The backward of each write restores the rows it overwrote: the
-memory then stands where the gradient being computed needs it. After backward the memory is bit for bit as it was before the pass.
+Autograd sees only the rows that are read, and the weights and values that are written (`models/sparse/access.py`). A scalar `token` ties
+reads and writes into one chain, so that backward visits them in reverse order. The backward of each write restores the rows it overwrote:
+the memory then stands where the gradient being computed needs it. After backward the memory is bit for bit as it was before the pass,
+unless rows are kept rounded (`kernels/reference/snapshot.py`).
 
 A pass may begin where one stands whose backward has not run. The passes then form a chain: backward takes them back from the last to the
 first, and each hands the gradient of the memory on to the one before, unless the state between was detached. So a chain has the
@@ -15,7 +16,6 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar, cast
 
 import torch
@@ -23,11 +23,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mann_bench.kernels.index import Reversible
-from mann_bench.kernels.reference import WriteJournal, erase_survivors, gather_rows, rollback, sparse_write
 from mann_bench.models.modes import current_backward, in_backward
 from mann_bench.models.sparse.history import InPlace, RecordedPass
 from mann_bench.models.sparse.memory import SparseMemory
 from mann_bench.models.sparse.reset import ElementsReset
+from mann_bench.models.sparse.written import Write
 
 G = TypeVar("G")
 
@@ -189,16 +189,6 @@ class Pass(ABC, Generic[G]):
         self.finished, self.before, self.received = True, None, None
 
 
-@dataclass
-class Write:
-    """One step's write, as far as backward needs it."""
-
-    journal: WriteJournal
-    index: Tensor  # [B, V, S] int64
-    erased: Tensor  # [B, V] int64, -1: none
-    survives: Tensor  # [B, V, S] bool: not erased by a later head of the same step
-
-
 class RowMemory(InPlace, Protocol):
     """A memory whose rows are numbered through all its elements."""
 
@@ -262,12 +252,21 @@ class RowPass(Pass[TouchedRows]):
 
 
 class StepwisePass(RowPass):
-    """A pass over a sparse memory; its tape are the writes and the rows accessed."""
+    """A pass over a sparse memory; its tape are the writes and the rows accessed.
+
+    Args:
+        memory: the memory.
+        position: where the state stands that the pass starts from.
+        recorded: as of `Pass`.
+        attached: as of `Pass`.
+        snapshot: how rows overwritten are kept, one of `snapshot.KINDS`.
+    """
 
     memory: SparseMemory
 
-    def __init__(self, memory: SparseMemory, position: int, *, recorded: bool, attached: bool) -> None:
+    def __init__(self, memory: SparseMemory, position: int, *, recorded: bool, attached: bool, snapshot: str = "exact") -> None:
         super().__init__(memory, position, recorded=recorded, attached=attached)
+        self.snapshot = snapshot
         self.writes: list[Write] = []
         self.num_undone = 0  # writes rolled back so far
         self.side_changes: list[Reversible] = []  # other changes in place, in order: of the links and of the index
@@ -283,9 +282,8 @@ class StepwisePass(RowPass):
         return len(self.accessed) - 1
 
     def undo_write(self) -> None:
-        """Roll back the last write that still stands; its journal then holds what was undone."""
-        write = self.writes[len(self.writes) - 1 - self.num_undone]
-        write.journal = rollback(self.memory.memory, self.memory.norms, write.journal)
+        """Roll back the last write that still stands."""
+        self.writes[len(self.writes) - 1 - self.num_undone].exchange(self.memory)
         self.num_undone += 1
 
     def rollback(self) -> None:
@@ -300,45 +298,11 @@ class StepwisePass(RowPass):
 
     def replay(self) -> None:
         for write in self.writes:
-            write.journal = rollback(self.memory.memory, self.memory.norms, write.journal)
+            write.exchange(self.memory)
         for change in self.side_changes:
             change.toggle()
         super().replay()
         self.num_undone = 0
-
-
-def gather(current: StepwisePass, rows: Tensor) -> Tensor:
-    """Copy rows int64 [B, R, K] of the memory as it stands, with their gradient: [B, R, K, W]. -1: none, zeros without a gradient."""
-    if not current.recorded:
-        return copy_rows(current.memory, rows)
-    values: Tensor
-    values, current.token = _GatherRows.apply(current.token, current, rows, current.record_access(rows.clamp_min(0)))
-    return values
-
-
-def copy_rows(memory: SparseMemory, rows: Tensor) -> Tensor:
-    """Copy rows int64 [B, R, K] -> [B, R, K, W] in the number type of the model; -1: zeros."""
-    copies = gather_rows(memory.memory, rows.clamp_min(0)).to(memory.norms.dtype)
-    return copies.masked_fill_((rows < 0).unsqueeze(-1), 0)
-
-
-def write(current: StepwisePass, index: Tensor, weights: Tensor, values: Tensor, erased: Tensor) -> None:
-    """Run `sparse_write` on the memory; weights [B, V, S] and values [B, V, W] receive gradients."""
-    if not current.recorded:
-        write_running(current, index, weights, values, erased)
-    else:
-        current.token = _WriteRows.apply(current.token, weights, values, current, index, erased)
-
-
-def write_running(current: StepwisePass, index: Tensor, weights: Tensor, values: Tensor, erased: Tensor) -> WriteJournal:
-    """`sparse_write`, which leaves the rows of elements that have ended as they are to the bit."""
-    memory = current.memory
-    journal = sparse_write(memory.memory, memory.norms, index, weights, values, erased)
-    if current.idle is not None:
-        rows = journal.rows[current.idle]
-        element = current.idle.nonzero().expand_as(rows)
-        memory.memory[element, rows], memory.norms[element, rows] = journal.content[current.idle], journal.norms[current.idle]
-    return journal
 
 
 def attach_outputs(current: RowPass, *outputs: Tensor) -> tuple[Tensor, ...]:
@@ -348,58 +312,6 @@ def attach_outputs(current: RowPass, *outputs: Tensor) -> tuple[Tensor, ...]:
     token, current.token = current.token, current.token.detach()  # an attached token would refer back to this pass: a reference cycle
     attached: tuple[Tensor, ...] = _AttachOutputs.apply(token, current.join(), *outputs)
     return attached
-
-
-def update_index(current: StepwisePass, written: Tensor) -> None:
-    """Update the index for rows int64 [B, n] (-1: none) that have been written."""
-    change = current.memory.index.update(current.memory, written)
-    if change is not None and current.recorded:
-        current.side_changes.append(change)
-
-
-class _GatherRows(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, token, current, rows, access):  # type: ignore[no-untyped-def]
-        ctx.current, ctx.access, ctx.absent = current, access, (rows < 0).unsqueeze(-1)
-        return copy_rows(current.memory, rows), token.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad, grad_token):  # type: ignore[no-untyped-def]
-        memory_grad, grad_rows = ctx.current.gradient_of(ctx.access)
-        memory_grad.index_add_(0, grad_rows.flatten(), grad.masked_fill(ctx.absent, 0).flatten(0, -2))
-        return grad_token, None, None, None
-
-
-class _WriteRows(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, token, weights, values, current, index, erased):  # type: ignore[no-untyped-def]
-        survives = erase_survivors(index, erased)
-        ctx.current, ctx.step = current, len(current.writes)
-        journal = write_running(current, index, weights, values, erased)
-        current.writes.append(Write(journal, index, erased, survives))  # at once: what fails from here on can be rolled back
-        ctx.access = current.record_access(journal.rows)
-        ctx.save_for_backward(weights, values)
-        return token.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_token):  # type: ignore[no-untyped-def]
-        weights, values = ctx.saved_tensors
-        current, write = ctx.current, ctx.current.writes[ctx.step]
-        memory_grad, grad_rows = current.gradient_of(ctx.access)
-        if current.num_undone != len(current.writes) - 1 - ctx.step:
-            raise RuntimeError("backward out of order: the steps of one pass must be run backward together, from its last to its first")
-        support = write.index.flatten(1).shape[1]
-        rows = memory_grad[grad_rows[:, :support]].unflatten(1, write.index.shape[1:])  # [B, V, S, W] gradients of the rows written
-        rows = torch.where(write.survives.unsqueeze(-1), rows, 0)
-        grad_weights = torch.einsum("bhsw,bhw->bhs", rows, values)
-        grad_values = torch.einsum("bhs,bhsw->bhw", weights, rows)
-        memory_grad[grad_rows[:, support:][write.erased >= 0]] = 0  # M_t of a wiped row does not depend on M_{t-1}
-        current.undo_write()
-        if current.num_undone == len(current.writes):
-            current.finish_backward(current.touched)
-        return grad_token, grad_weights, grad_values, None, None, None
 
 
 class _AttachOutputs(torch.autograd.Function):

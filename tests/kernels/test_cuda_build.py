@@ -4,6 +4,7 @@ import ctypes
 import functools
 import shutil
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -109,30 +110,33 @@ def test_a_pass_through_the_launcher(kind, parts, cluster, gpu, monkeypatch):
     assert launches == [*(steps if parts > 1 else whole), ("mb_backward_cluster", 12) if cluster else ("mb_backward", 3)]
 
 
-def test_padded_batches_have_kernels_of_their_own(gpu, monkeypatch):
-    """Those of other passes load no lengths. Asked for are they by lengths, and by elements with candidates of their own."""
+@pytest.mark.parametrize("snapshot", ["exact", "int8"])
+def test_padded_batches_and_rounded_rows_have_kernels_of_their_own(snapshot, gpu, monkeypatch):
+    """Those of other passes load no lengths and round no rows. They are asked for by what needs them, also by candidates of an element."""
     asked: list[bool] = []
     find = cuda.compile_kernels
 
-    def noted(*given, padded=False):
-        asked.append(padded)
+    def noted(*given, general=False):
+        asked.append(general)
         return find(*given)
 
     monkeypatch.setattr(cuda, "compile_kernels", noted)
     monkeypatch.setattr(recurrence, "is_short", lambda steps, batch, device: False)  # as on a GPU
     monkeypatch.setattr(clusters, "bytes_of_pass", lambda which, size, device: 0)
-    model = SAM(input_size=3, output_size=2, hidden=6, slots=23, word_size=5, heads=2, reads=3, kernels="native")
+    sizes: dict[str, Any] = {"input_size": 3, "output_size": 2, "hidden": 6, "slots": 23, "word_size": 5, "heads": 2, "reads": 3}
+    model = SAM(**sizes, kernels="native", snapshot=snapshot)
     x, found = torch.randn(4, 3, 3), []
     for kernels in ("native", "torch"):
         model.kernels, state, outputs = kernels, model.initial_state(3), []
-        for lengths, padded in ((None, False), ([1, 4, 2], True), (None, True)):
+        for lengths, general in ((None, False), ([1, 4, 2], True), (None, True)):
             asked.clear()
             y, state = model(x, state, lengths)
-            assert kernels == "torch" or asked[-1] == padded
+            assert kernels == "torch" or asked[-1] == (general or snapshot != "exact")
             outputs.append(y)
         found.append(torch.cat(outputs))
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
-    assert set(cuda.macros("float32", "float32", 32)) - set(cuda.macros("float32", "float32", 32, padded=True)) == {"MB_EQUAL_LENGTHS"}
+    only = {"MB_EQUAL_LENGTHS", "MB_EXACT_ROWS"}
+    assert set(cuda.macros("float32", "float32", 32)) - set(cuda.macros("float32", "float32", 32, general=True)) == only
 
 
 @pytest.mark.parametrize("kind", [SAM, SDNC])

@@ -115,10 +115,10 @@ def close(got: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(got, expected.detach(), rtol=1e-9, atol=1e-11)
 
 
-def every_call(weighted: bool = True) -> list[Any]:
+def every_call(weighted: bool = True, snapshot: str = "exact") -> list[Any]:
     """Run every entry point on banks so small that steps meet in the same rows."""
     memory, write, read = accesses((4, 2, 1, 6, 9, 3, 2), torch.float32)
-    steps = DeltaSteps(memory, write, read, weighted=weighted, taped=True, lengths=Lengths((3, 4), 4))
+    steps = DeltaSteps(memory, write, read, weighted=weighted, taped=True, snapshot=snapshot, lengths=Lengths((3, 4), 4))
     y = steps.forward()
     gradient = torch.randn(12, 9)
     found = steps.backward(torch.ones_like(y), gradient, write.rows, read.rows)
@@ -131,9 +131,10 @@ def every_call(weighted: bool = True) -> list[Any]:
 @pytest.mark.parametrize("gpu_width", [None, 0], ids=["emu", "gpu"])
 def test_no_race_and_every_removed_barrier_is_detected(gpu_width, tmp_path_factory):
     threads = emulator("thread", tmp_path_factory, gpu_width=gpu_width)
+    kinds = ("exact", "int8", "bfloat16")
     with threads.instead():
-        found = every_call()
-    for got, expected in zip(found, every_call(), strict=True):
+        found = [part for kind in kinds for part in every_call(snapshot=kind)]
+    for got, expected in zip(found, [part for kind in kinds for part in every_call(snapshot=kind)], strict=True):
         torch.testing.assert_close(got, expected)
     entries = {"mb_delta_forward", "mb_delta_backward", "mb_delta_undo", "mb_delta_redo", "mb_product_keys"}
     assert set(threads.sites) >= entries

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mann_bench.models.sparse import passes
+from mann_bench.models.sparse import access
 from tests.support.models import MODELS, SPARSE, make
 
 models = pytest.mark.parametrize("name", MODELS)
@@ -229,7 +229,7 @@ class TestFailure:
         before = memory_of(state)
         for part in ("gather_rows", "sparse_write", "erase_survivors"):
             with monkeypatch.context() as patch:
-                patch.setattr(passes, part, Failing(getattr(passes, part), after=3))
+                patch.setattr(access, part, Failing(getattr(access, part), after=3))
                 with pytest.raises(MemoryError):
                     model(x, state)
             assert same(memory_of(state), before), part

@@ -240,6 +240,16 @@ def test_threads_that_share_the_rows_of_an_element_change_no_bit(kind, options, 
     assert all(torch.equal(one, other) for one, other in zip(*passes, strict=True))
 
 
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("fill", ["empty", "full"])
+@pytest.mark.parametrize("snapshot", ["bfloat16", "int8"])
+@pytest.mark.parametrize("options", [name for name in OPTIONS if name != "panels"])
+@pytest.mark.parametrize("name", MODELS)
+def test_rounded_rows_give_the_gradients_of_the_reference(name, options, snapshot, fill):
+    fast, plain = pair(name, **OPTIONS[options], snapshot=snapshot)
+    compare(fast, plain, steps=9, batch=2, fill=fill, tolerance=TOLERANCE[torch.float64])
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_bfloat16_storage(name):
     """Rows are rounded to 8 bits at every write; both paths round, not at the same places."""

@@ -129,6 +129,7 @@ def test_misuse_is_reported_with_the_remedy(kernels):
         ("kernels", "fortran", "kernels: expected one of"),
         ("erase", "never", "erase: expected one of"),
         ("write_heads", 3, "write_heads: expected 1 or heads"),
+        ("snapshot", "fp8", "snapshot: expected one of exact, bfloat16, int8, got 'fp8'"),
     ],
 )
 def test_bad_arguments(argument, value, message):

@@ -3,6 +3,7 @@
 #pragma once
 
 #if defined(__CUDACC_RTC__)
+typedef signed char int8_t;
 typedef signed int int32_t;
 typedef unsigned int uint32_t;
 typedef signed long long int64_t;

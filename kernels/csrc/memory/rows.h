@@ -55,19 +55,22 @@ MB_FN void for_each_distinct_row(const Block& block, Count n, Row row, F f) {
     });
 }
 
-// Exchange the rows written in a step with the journal: in reverse order to undo the writes, else (`forward`) to redo
-// them.
-MB_FN void swap_rows(const Block& block, const int32_t* written, Count entries, bool forward, Store* memory,
-                     Real* norms, int64_t width, Store* old_rows, Real* old_norms) {
+// f(warp, entry) of the rows written in a step: in reverse order to undo the writes, else (`forward`) to redo them.
+template <class F>
+MB_FN void for_each_written_row(const Block& block, const int32_t* written, Count entries, bool forward, F f) {
     const auto entry = [&](Count i) { return forward ? i : entries - 1 - i; };
     for_each_distinct_row(
-        block, entries, [&](Count i) { return written[entry(i)]; },
-        [&](Warp warp, Count i) {
-            const Count e = entry(i);
-            const int64_t row = written[e];
-            warp.for_each(width, [&](int64_t w) { swap_values(memory[row * width + w], old_rows[e * width + w]); });
-            if (warp.is_leader()) swap_values(norms[row], old_norms[e]);
-        });
+        block, entries, [&](Count i) { return written[entry(i)]; }, [&](Warp warp, Count i) { f(warp, entry(i)); });
+}
+
+// Exchange the rows written in a step with the journal.
+MB_FN void swap_rows(const Block& block, const int32_t* written, Count entries, bool forward, Store* memory,
+                     Real* norms, int64_t width, Store* old_rows, Real* old_norms) {
+    for_each_written_row(block, written, entries, forward, [&](Warp warp, Count e) {
+        const int64_t row = written[e];
+        warp.for_each(width, [&](int64_t w) { swap_values(memory[row * width + w], old_rows[e * width + w]); });
+        if (warp.is_leader()) swap_values(norms[row], old_norms[e]);
+    });
 }
 
 }  // namespace mb

@@ -7,6 +7,7 @@
 #include "memory/lru.h"
 #include "memory/lsh_query.h"
 #include "memory/lsh_update.h"
+#include "memory/rounded_rows.h"
 #include "memory/rows.h"
 #include "sequence/controller.h"
 
@@ -81,6 +82,11 @@ struct Element : ControllerElement {
         return a.links ? tape_at(a.content_weights, t, F) : read_weights(t + 1);
     }
     MB_FN int32_t* written(int64_t t) const { return tape_at(a.written, t, E); }
+    // Rows overwritten in step t, of passes that keep them rounded.
+    MB_FN RoundedRows rounded(int64_t t) const {
+        return RoundedRows{tape_at(a.rounded_rows, t, E * W * a.rounded_bytes), tape_at(a.rounded_largest, t, E), W,
+                           a.rounded_bytes};
+    }
     // Logs of step t, of passes with a tape.
     MB_FN LshLog lsh_log(int64_t t) const {
         return LshLog{tape_at(a.log_offsets, t, E * a.tables * 2), tape_at(a.log_entries, t, E * a.tables * 2),
@@ -156,7 +162,11 @@ struct Element : ControllerElement {
         int32_t* const rows = written(t);
         if (a.links && !forward) undo_or_redo_links(t, false);
         if (a.tables) LshUpdate<int32_t>(block, lsh, rows, E, lsh_log(t)).undo_or_redo(forward);
-        swap_rows(block, rows, E, forward, memory, norms, W, tape_at(a.old_rows, t, E * W), tape_at(a.old_norms, t, E));
+        if (RoundedRows::are_kept(a))
+            exchange_rows(block, rows, E, forward, memory, norms, rounded(t));
+        else
+            swap_rows(block, rows, E, forward, memory, norms, W, tape_at(a.old_rows, t, E * W),
+                      tape_at(a.old_norms, t, E));
         block.sync();
         if (ByteRows::may_be_kept && copies.blocks) {
             renew_copies(rows);

@@ -88,8 +88,10 @@ struct ForwardElement : Element {
             [&](Warp warp, Count entry) {
                 const int64_t row = rows[entry];
                 const Count v = entry / (1 + S), e = entry % (1 + S);
-                Store* old_row = a.taped ? tape_at(a.old_rows, t, E * W) + entry * W : nullptr;
-                Real* old_norm = a.taped ? tape_at(a.old_norms, t, E) + entry : nullptr;
+                const bool rounds = RoundedRows::are_kept(a), copies_row = a.taped && !rounds;
+                if (rounds) rounded(t).keep(warp, entry, memory + row * W);
+                Store* old_row = copies_row ? tape_at(a.old_rows, t, E * W) + entry * W : nullptr;
+                Real* old_norm = copies_row ? tape_at(a.old_norms, t, E) + entry : nullptr;
                 write_row(warp, memory + row * W, norms + row, W, entry_weight(p, rows, v, e), p + values + v * W,
                           e == 0 && erases(p, v), old_row, old_norm);
             });

@@ -6,6 +6,7 @@
 // only sums over columns need barriers. Kw rows are written a step, all different; Kr are read.
 #pragma once
 
+#include "memory/rounded_rows.h"
 #include "memory/rows.h"
 #include "sequence/batch_tile.h"
 
@@ -17,11 +18,12 @@ struct DeltaSequence {
     const int64_t item, W;  // of the B R heads
     const Count Kw, Kr;
     Real *change, *grad_change, *grad_error, *grad_exponents;  // scratch: [W] three times, [Kw]
+    Store* restored;                                           // scratch: [Kw, W], of passes that keep rows rounded
 
     MB_FN DeltaSequence(const Block& block, const Arguments& a, int64_t item, int64_t width)
         : block(block), a(a), item(item), W(width), Kw(a.writes), Kr(a.reads) {
         change = a.scratch + item * a.scratch_stride, grad_change = change + W, grad_error = grad_change + W;
-        grad_exponents = grad_error + W;
+        grad_exponents = grad_error + W, restored = reinterpret_cast<Store*>(grad_exponents + Kw);
     }
 
     MB_FN int64_t steps() const { return steps_of(a, item / a.heads); }
@@ -31,6 +33,10 @@ struct DeltaSequence {
         return buffer + (t * a.batch * a.heads + item) * n;
     }
     MB_FN Store* row(int64_t number) const { return a.memory + number * W; }
+    MB_FN RoundedRows rounded(int64_t t) const {
+        return RoundedRows{at(a.rounded_rows, t, Kw * W * a.rounded_bytes), at(a.rounded_largest, t, Kw), W,
+                           a.rounded_bytes};
+    }
     // The share of row n that a write keeps before it is corrected.
     MB_FN Real kept(int64_t t, Count n) const {
         const Real decay = *at(a.delta_decay, t, 1);
@@ -54,11 +60,17 @@ struct DeltaSequence {
         const int64_t *const written = at(a.delta_rows, t, Kw), *const read = at(a.delta_reads, t, Kr);
         const Real *const k = at(a.delta_weights, t, Kw), *const q = at(a.delta_read_weights, t, Kr);
         const Real strength = *at(a.delta_strength, t, 1), *const by = change;
+        const bool rounds = RoundedRows::are_kept(a);
+        if (rounds) {
+            block.sync();
+            block.for_each_by_warp(Kw, [&](Count n, Warp warp) { rounded(t).keep(warp, n, row(written[n])); });
+            block.sync();
+        }
         compute_change(t, [&](Count n) { return row(written[n]); });
         for (Count n = 0; n < Kw; ++n) {
             const Real factor = k[n] * strength, share = kept(t, n);
             Store* const own = row(written[n]);
-            Store* const old = a.taped ? at(a.delta_old_rows, t, Kw * W) + n * W : nullptr;
+            Store* const old = a.taped && !rounds ? at(a.delta_old_rows, t, Kw * W) + n * W : nullptr;
             if (old) block.for_each(W, [=](int64_t w) MB_INLINE { old[w] = own[w]; });
             block.for_each(W,
                            [=](int64_t w) MB_INLINE { own[w] = share * static_cast<Real>(own[w]) + factor * by[w]; });
@@ -73,11 +85,16 @@ struct DeltaSequence {
     }
 
     MB_FN void step_back(int64_t t) const {
-        const int64_t *const written = at(a.delta_rows, t, Kw), *const read = at(a.delta_reads, t, Kr);
+        const int64_t* const read = at(a.delta_reads, t, Kr);
         const int64_t *const place = at(a.touched_writes, t, Kw), *const read_place = at(a.touched_reads, t, Kr);
         const Real *const k = at(a.delta_weights, t, Kw), *const q = at(a.delta_read_weights, t, Kr);
         const Real strength = *at(a.delta_strength, t, 1), *const grad_y = at(a.grad_delta_out, t, W);
-        Store* const old = at(a.delta_old_rows, t, Kw * W);
+        const bool rounds = RoundedRows::are_kept(a);
+        Store* const old = rounds ? restored : at(a.delta_old_rows, t, Kw * W);
+        if (rounds) {
+            block.for_each_by_warp(Kw, [&](Count n, Warp warp) { rounded(t).restore(warp, n, old + n * W); });
+            block.sync();
+        }
         const auto gradient = [&](int64_t number) { return a.bank_gradient + number * W; };
         for (Count m = 0; m < Kr; ++m) {
             Real* const own = gradient(read_place[m]);
@@ -104,12 +121,9 @@ struct DeltaSequence {
         for (Count n = 0; n < Kw; ++n) {
             const Real factor = k[n], share = kept(t, n);
             Real* const grad = gradient(place[n]);
-            Store *const own = row(written[n]), *const before = old + n * W;
-            block.for_each(W, [=](int64_t w) MB_INLINE {
-                grad[w] = share * (grad[w] - factor * of_error[w]);
-                swap_values(own[w], before[w]);
-            });
+            block.for_each(W, [=](int64_t w) MB_INLINE { grad[w] = share * (grad[w] - factor * of_error[w]); });
         }
+        exchange(t);
     }
 
     // What is summed over columns: gradients of the weights, of the strength, and of the exponents of the decay.
@@ -146,11 +160,20 @@ struct DeltaSequence {
     // Undo the write of step t, or redo it.
     MB_FN void exchange(int64_t t) const {
         const int64_t* const written = at(a.delta_rows, t, Kw);
+        if (RoundedRows::are_kept(a)) {
+            block.for_each_by_warp(Kw, [&](Count n, Warp warp) { rounded(t).exchange(warp, n, row(written[n])); });
+            return;
+        }
         Store* const old = at(a.delta_old_rows, t, Kw * W);
         for (Count n = 0; n < Kw; ++n) {
             Store *const own = row(written[n]), *const other = old + n * W;
             block.for_each(W, [=](int64_t w) MB_INLINE { swap_values(own[w], other[w]); });
         }
+    }
+    // The same where nothing else happens between steps: rows kept rounded are exchanged by warps, not by columns.
+    MB_FN void exchange_alone(int64_t t) const {
+        exchange(t);
+        if (RoundedRows::are_kept(a)) block.sync();
     }
 };
 
@@ -173,12 +196,12 @@ MB_FN void delta_backward(const Block& block, const Arguments& a, int64_t item) 
 template <int fixed_width>
 MB_FN void delta_undo(const Block& block, const Arguments& a, int64_t item) {
     const DeltaSequence head = delta_sequence<fixed_width>(block, a, item);
-    for (int64_t t = head.steps(); t-- > 0;) head.exchange(t);
+    for (int64_t t = head.steps(); t-- > 0;) head.exchange_alone(t);
 }
 template <int fixed_width>
 MB_FN void delta_redo(const Block& block, const Arguments& a, int64_t item) {
     const DeltaSequence head = delta_sequence<fixed_width>(block, a, item);
-    for (int64_t t = 0; t < head.steps(); ++t) head.exchange(t);
+    for (int64_t t = 0; t < head.steps(); ++t) head.exchange_alone(t);
 }
 
 }  // namespace entries
