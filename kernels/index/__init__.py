@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 from mann_bench.kernels.index.base import Index, Reversible, Rows, Unavailable, candidates_of, exchange, ops_for
 from mann_bench.kernels.index.faiss_gpu import FaissGpuExact, FaissGpuIvf
-from mann_bench.kernels.index.faiss_ivf import FaissIvf, FaissIvf64
-from mann_bench.kernels.index.lsh import Lsh, Lsh95, choose_sizes
+from mann_bench.kernels.index.faiss_ivf import FaissIvf, FaissIvf64, FaissIvf96
+from mann_bench.kernels.index.lsh import Lsh, Lsh95, LshFour, LshFourWide, choose_sizes, sizes_for_four
 from mann_bench.kernels.index.rebuilt import FaissHnsw, KdForest, Rebuilt
 from mann_bench.kernels.index.recall import queries_near, recall_of
 from mann_bench.kernels.index.scan import Exact, ExactScan, Live
@@ -23,8 +23,11 @@ INDEXES: Mapping[str, type[Index]] = {
     "live": Live,
     "lsh": Lsh,
     "lsh-95": Lsh95,
+    "lsh-four": LshFour,
+    "lsh-four-wide": LshFourWide,
     "faiss-ivf": FaissIvf,
     "faiss-ivf-64": FaissIvf64,
+    "faiss-ivf-96": FaissIvf96,
     "faiss-hnsw": FaissHnsw,
     "kd-forest": KdForest,
     "faiss-gpu-exact": FaissGpuExact,
@@ -48,6 +51,7 @@ __all__ = [
     "ops_for",
     "queries_near",
     "recall_of",
+    "sizes_for_four",
 ]
 
 

@@ -2,14 +2,15 @@
 
 import ctypes
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from mann_bench.kernels.native import build, driver
-from mann_bench.kernels.native.arguments import Arguments, in_order
+from mann_bench.kernels.native.arguments import PLACES, SIZES, Arguments, in_order
 from mann_bench.kernels.native.layout import Build, Layout, of_buffers, pack
 from mann_bench.kernels.native.registration import operator
 
@@ -44,11 +45,15 @@ _operator = operator(native, lambda *arguments: None, ("buffers",))
 
 def call(entry: str, layout: Layout, inputs: Sequence[Tensor], buffers: Sequence[Tensor], sizes: Sequence[int]) -> None:
     """`native`, through torch's dispatcher where something would see it there: it takes longer than a few steps of a sequence."""
-    watched = torch.autograd.profiler._is_profiler_enabled or torch._C._len_torch_dispatch_stack() > 0
-    if watched:
+    if is_watched():
         _operator(entry, layout.text, inputs, buffers, list(sizes))
     else:
         run(entry, layout, [*inputs, *buffers], sizes)
+
+
+def is_watched() -> bool:
+    """Whether a profiler or a dispatch mode must see what is called."""
+    return torch.autograd.profiler._is_profiler_enabled or torch._C._len_torch_dispatch_stack() > 0
 
 
 def run(entry: str, layout: Layout, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
@@ -71,6 +76,32 @@ def device_of(tensor: Tensor) -> torch.device:
 def run_named(entry: str, which: Build, buffers: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
     """`run` with its arguments by name, whose shapes the caller has checked; other sizes are 0."""
     run(entry, of_buffers(which, tuple(buffers)), list(buffers.values()), in_order(sizes))
+
+
+class Prepared:
+    """Calls of one entry point whose tensors, all contiguous, need no further check: all that does not change is done once.
+
+    Args:
+        names: of the buffers, in the order in which their tensors are given.
+        sizes: by name; others are 0.
+    """
+
+    def __init__(self, entry: str, which: Build, names: Sequence[str], sizes: Mapping[str, int], device: torch.device) -> None:
+        self.empty = array("q", [*in_order(sizes), *[0] * (len(PLACES) - len(SIZES))])
+        self.places = [PLACES[name] for name in names]
+        self.run: Callable[[Arguments], object]
+        if device.type == "cuda":
+            self.run = lambda arguments: driver.launch(entry, arguments, which.real, which.store, device)
+        else:
+            function = getattr(build.load(which.real, which.store, emulate=which.emulate, dense=which.dense), entry)
+            self.run = lambda arguments: function(ctypes.byref(arguments))
+
+    def __call__(self, *tensors: Tensor) -> None:
+        """Run it; the tensors are on the device that it was prepared for."""
+        values = self.empty[:]  # a copy: calls of several threads may run at once
+        for place, tensor in zip(self.places, tensors, strict=True):
+            values[place] = tensor.data_ptr()
+        self.run(Arguments.from_buffer(values))
 
 
 AROUND_FORWARD, AROUND_BACKWARD = ("mb_input", "mb_output"), ("mb_output_back", "mb_weight_gradients")

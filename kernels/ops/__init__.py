@@ -10,7 +10,8 @@ from mann_bench.kernels.ops.links import LinkUndo, link_read, link_steps, link_u
 from mann_bench.kernels.ops.lru_ring import LruRing
 from mann_bench.kernels.ops.lsh import LshUndo, lsh_fill, lsh_query, lsh_update
 from mann_bench.kernels.ops.product_keys import product_keys
-from mann_bench.kernels.ops.sparse_rows import rollback, sparse_read, sparse_write
+from mann_bench.kernels.ops.reading import sparse_read
+from mann_bench.kernels.ops.sparse_rows import rollback, sparse_write
 
 __all__ = [
     "LinkUndo",

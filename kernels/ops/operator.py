@@ -1,6 +1,7 @@
 """Check the arguments of a native operator and run it."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,10 +15,23 @@ BYTES_A_THREAD = 2**18  # less work is done before a second thread has started
 NAMES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
 
 
+class Kind(NamedTuple):
+    """What the checks of a tensor look at: calls with arguments of the same kinds need be checked but once."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    device: torch.device
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> "Kind":
+        """Take it from a tensor."""
+        return cls(tensor.shape, tensor.dtype, tensor.device)
+
+
 class Call:
     """One call of an operator; its dtypes and device are those of `real` and of the memory rows `store`."""
 
-    def __init__(self, op: str, real: Tensor, store: Tensor | None = None) -> None:
+    def __init__(self, op: str, real: Tensor | Kind, store: Tensor | Kind | None = None) -> None:
         store = real if store is None else store
         self.op, self.real, self.store, self.device = op, real.dtype, store.dtype, store.device
         which = Build(NAMES.get(self.real, ""), NAMES.get(self.store, ""))
@@ -26,7 +40,7 @@ class Call:
             raise ValueError(f"{op}: {wanted}, got {self.real} and {self.store}")
         self.which = which
 
-    def expect(self, name: str, tensor: Tensor, dtype: torch.dtype, **sizes: int | None) -> torch.Size:
+    def expect(self, name: str, tensor: Tensor | Kind, dtype: torch.dtype, **sizes: int | None) -> torch.Size:
         """Return the shape of a tensor; ValueError unless dtype, device and shape (letter to size, None: any) are as expected."""
         shape, expected = tensor.shape, tuple(sizes.values())
         fits = shape == expected or (len(shape) == len(expected) and all(e in (None, s) for e, s in zip(expected, shape, strict=True)))

@@ -1,4 +1,4 @@
-"""`sparse_read`, `sparse_write` and `rollback` on native kernels; twins: `kernels/reference/sparse_rows.py`."""
+"""`sparse_write` and `rollback` on native kernels; twins: `kernels/reference/sparse_rows.py`."""
 
 import torch
 from torch import Tensor
@@ -6,21 +6,6 @@ from torch import Tensor
 from mann_bench.kernels.native.registration import operator
 from mann_bench.kernels.ops.operator import Call, expect_no_gradient, threads_for
 from mann_bench.kernels.reference import WriteJournal
-
-
-def sparse_read(memory: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-    """Compute a weighted sum of K rows a head (Rae et al. 2016, eq 4); differentiable in memory (a dense gradient) and weights.
-
-    Args:
-        memory: [B, N, W], may be bfloat16.
-        index: int64 [B, R, K], negative: none.
-        weights: [B, R, K].
-
-    Returns:
-        [B, R, W].
-    """
-    reads: Tensor = _sparse_read_op(memory, index, weights)
-    return reads
 
 
 def sparse_write(memory: Tensor, norms: Tensor, index: Tensor, weights: Tensor, values: Tensor, erased: Tensor) -> WriteJournal:
@@ -45,35 +30,6 @@ def rollback(memory: Tensor, norms: Tensor, journal: WriteJournal) -> WriteJourn
     """Undo a `sparse_write` exactly; returns a journal with which a second `rollback` redoes it."""
     expect_no_gradient("rollback", memory=memory)
     return WriteJournal(journal.rows, *_rollback_op(memory, norms, journal.rows, journal.content, journal.norms))
-
-
-def _sparse_read(memory: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-    call, sizes, inputs = _reading(memory, index, weights)
-    out = weights.new_empty(*index.shape[:2], memory.shape[2])
-    call.run("mb_sparse_read", sizes, inputs, {"out": out})
-    return out
-
-
-def _sparse_read_back(memory: Tensor, index: Tensor, weights: Tensor, grad: Tensor, with_memory_grad: bool) -> tuple[Tensor, Tensor]:
-    call, sizes, inputs = _reading(memory, index, weights)
-    call.expect("grad", grad, call.real, B=sizes["batch"], R=sizes["heads"], W=sizes["width"])
-    out = weights.new_empty(weights.shape)
-    gradient = weights.new_zeros(memory.shape if with_memory_grad else 0)
-    changed = {"out": out, "row_gradient": gradient} if with_memory_grad else {"out": out}
-    call.run("mb_sparse_read_back", sizes, {**inputs, "values": grad.contiguous()}, changed)
-    return gradient, out
-
-
-def _reading(memory: Tensor, index: Tensor, weights: Tensor) -> tuple[Call, dict[str, int], dict[str, Tensor]]:
-    call = Call("sparse_read", weights, memory)
-    batch, slots, width = call.expect("memory", memory, call.store, B=None, N=None, W=None)
-    _, heads, reads = call.expect("index", index, torch.int64, B=batch, R=None, K=None)
-    call.expect("weights", weights, call.real, B=batch, R=heads, K=reads)
-    index = index.contiguous()
-    call.rows_in_range({"index": index}, slots)
-    sizes = {"batch": batch, "slots": slots, "width": width, "heads": heads, "reads": reads}
-    sizes["threads"] = threads_for(batch * heads * reads * width * memory.element_size())
-    return call, sizes, {"memory": memory, "index": index, "weights": weights.contiguous()}
 
 
 def _sparse_write(
@@ -127,28 +83,5 @@ def _copies_like(memory, norms, rows, content, old_norms):  # type: ignore[no-un
     return content.new_empty(content.shape), old_norms.new_empty(old_norms.shape)
 
 
-def _read_like(memory, index, weights):  # type: ignore[no-untyped-def]
-    return weights.new_empty(*index.shape[:2], memory.shape[2])
-
-
-def _gradients_like(memory, index, weights, grad, with_memory_grad):  # type: ignore[no-untyped-def]
-    return weights.new_empty(memory.shape if with_memory_grad else 0), weights.new_empty(weights.shape)
-
-
-_sparse_read_op = operator(_sparse_read, _read_like)
-_sparse_read_back_op = operator(_sparse_read_back, _gradients_like)
 _sparse_write_op = operator(_sparse_write, _journal_like, changes=("memory", "norms"))
 _rollback_op = operator(_rollback, _copies_like, changes=("memory", "norms"))
-
-
-def _save_inputs(ctx, inputs, output):  # type: ignore[no-untyped-def]
-    ctx.save_for_backward(*inputs)
-
-
-def _read_gradients(ctx, grad):  # type: ignore[no-untyped-def]
-    memory, index, weights = ctx.saved_tensors
-    gradient, grad_weights = _sparse_read_back_op(memory, index, weights, grad, ctx.needs_input_grad[0])
-    return gradient.to(memory.dtype) if ctx.needs_input_grad[0] else None, None, grad_weights
-
-
-torch.library.register_autograd("mann_bench::sparse_read", _read_gradients, setup_context=_save_inputs)

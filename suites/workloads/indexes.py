@@ -1,8 +1,10 @@
-"""Operations of an index as workloads: `index:query`, `index:update`, `index:build`, and `index:aged`, which is queries after many writes.
+"""Operations of an index as workloads: `index:query`, `index:update`, `index:build`; `index:aged` is queries after many writes,
+`index:crowded` queries of rows that crowd together, `index:crowded-aged` both.
 
-The memory is N unit rows in random directions, the hard case: no row is near another. A query is a stored row plus Gaussian noise of length
-0.57 (0.1 a coordinate at W = 32). A call is what a step of SAM needs: R queries for K rows, or an update after R (K + 1) written rows.
-A pass is T calls. Recall is the share of the true K nearest rows that a query returns.
+The memory is N unit rows in random directions, the hard case: no row is near another. Of those that crowd together, as a trained model
+writes them, about `CROWD` lie around each of N / `CROWD` random directions, at a distance of about 0.3. A query is a stored row plus
+Gaussian noise of length 0.57 (0.1 a coordinate at W = 32). A call is what a step of SAM needs: R queries for K rows, or an update after
+R (K + 1) written rows. A pass is T calls. Recall is the share of the true K nearest rows that a query returns.
 """
 
 from collections.abc import Mapping
@@ -19,7 +21,9 @@ from mann_bench.kernels.index import Index, Reversible, make_index, ops_for, que
 from mann_bench.kernels.reference import row_norms
 from mann_bench.measure.workload import SMALL_STEPS, Workload
 
-AGED = 4  # 1 / the share of rows that are written before the queries of `index:aged`
+QUERIED = ("query", "aged", "crowded", "crowded-aged")  # operations that are queries
+AGED = 4  # 1 / the share of rows that are written before the queries of an aged index
+CROWD, CROWD_SPREAD = 1024, 0.3  # rows around a direction, length of the noise that parts them from it
 SMALL_SLOTS = 1009  # a prime, above the number of rows that the hash index scans exactly
 
 
@@ -62,18 +66,18 @@ class IndexWorkload(Workload):
         self.queries: tuple[Tensor, ...] = ()
         self.rows = torch.empty(0, dtype=torch.int64, device="cpu")
         shape = (case.steps, case.batch, case.heads)
-        if self.operation in ("query", "aged"):
+        if self.operation in QUERIED:
             self.queries = queries_near(self.state, self._random_rows(*shape), self.generator).unbind()
         if self.operation == "update":
             self.rows = self._random_rows(*shape[:2], case.heads * (case.reads + 1)).to(case.device)
-        if self.operation == "aged":
+        if self.operation in ("aged", "crowded-aged"):
             self._age()
         self.changes: list[Reversible | None] = []
 
     @classmethod
     def names(cls) -> list[str]:
         """Names of the operations."""
-        return ["query", "update", "build", "aged"]
+        return ["update", "build", *QUERIED]
 
     @classmethod
     def predicted_bytes(cls, case: Case) -> dict[str, int] | None:
@@ -125,7 +129,7 @@ class IndexWorkload(Workload):
         self.changes = []
         if self.operation == "update":
             for rows in self.rows:
-                self.state.write(rows, self._directions(*rows.shape))
+                self.state.write(rows, self._new_rows(*rows.shape))
 
     def observables(self) -> dict[str, Tensor]:
         """Rows of the last query, and the index after the updates and after their undo."""
@@ -138,7 +142,7 @@ class IndexWorkload(Workload):
 
     def recall(self) -> float | None:
         """Of the K nearest rows to `QUERIES` queries."""
-        if self.operation not in ("query", "aged"):
+        if self.operation not in QUERIED:
             return None
         return recall_of(self.state.index, self.state, self.case.heads, self.case.reads, self.generator)
 
@@ -146,27 +150,27 @@ class IndexWorkload(Workload):
         """Numbers of rows, int64 on the CPU."""
         return torch.randint(self.case.slots, shape, generator=self.generator, device="cpu")
 
-    def _directions(self, *shape: int) -> Tensor:
-        """Unit rows in random directions [*shape, W]."""
-        return random_directions(*shape, self.case.word_size, generator=self.generator).to(self.case.device, self.dtype)
+    def _new_rows(self, *shape: int) -> Tensor:
+        """Unit rows as those of the memory, [*shape, W]."""
+        return draw_rows(self.case, *shape, generator=self.generator).to(self.case.device, self.dtype)
 
     def _age(self) -> None:
         """Write N / `AGED` rows and update the index, as many at a time as a step of SAM writes."""
         case, count = self.case, self.case.heads * (self.case.reads + 1)
         for _ in range(case.slots // AGED // count):
             rows = self._random_rows(case.batch, count).to(case.device)
-            self.state.write(rows, self._directions(case.batch, count))
+            self.state.write(rows, self._new_rows(case.batch, count))
             self.state.index.update(self.state, rows)
 
 
 def indexed_rows(case: Case, dtype: torch.dtype) -> IndexedRows:
-    """Make N unit rows in random directions and their index."""
+    """Make N unit rows and their index."""
     index = make_index(case.index, case.device)
     index.native = case.kernels != "torch"
     generator = torch.Generator().manual_seed(case.seed)
     memory = torch.empty(case.batch, case.slots, case.word_size, dtype=dtype, device=case.device)
     for element in memory:
-        element.copy_(random_directions(case.slots, case.word_size, generator=generator))
+        element.copy_(draw_rows(case, case.slots, generator=generator))
     rows = IndexedRows(memory, row_norms(memory), case.slots, index)
     index.build(rows)
     return rows
@@ -175,3 +179,13 @@ def indexed_rows(case: Case, dtype: torch.dtype) -> IndexedRows:
 def random_directions(*shape: int, generator: torch.Generator) -> Tensor:
     """Draw rows of length 1 in random directions, float32 on the CPU."""
     return functional.normalize(torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu"), dim=-1)
+
+
+def draw_rows(case: Case, *shape: int, generator: torch.Generator) -> Tensor:
+    """Draw the unit rows of a case [*shape, W], float32 on the CPU: in random directions, or crowded around a few that the case decides."""
+    if not case.model.partition(":")[2].startswith("crowded"):
+        return random_directions(*shape, case.word_size, generator=generator)
+    crowds = random_directions(max(1, case.slots // CROWD), case.word_size, generator=torch.Generator().manual_seed(case.seed + 2))
+    centres = crowds[torch.randint(len(crowds), shape, generator=generator, device="cpu")]
+    noise = torch.randn(centres.shape, generator=generator, dtype=torch.float32, device="cpu")
+    return functional.normalize(centres + noise * (CROWD_SPREAD * case.word_size**-0.5), dim=-1)

@@ -65,6 +65,17 @@ class TopkContent(TensorOp):
         rows: Tensor = self.module.topk_content(*state, self.queries[t], case.reads, self.candidates, scan_all=case.index == "exact")
         return rows
 
+    def recall(self) -> float | None:
+        """Of the K nearest rows before they were rounded to bfloat16, the share that the calls find; None for other types."""
+        if self.case.dtype != "bfloat16":
+            return None
+        whole = RandomData(self.case, torch.float32).memory_with_norms().values()
+        hits = 0
+        for t, queries in enumerate(self.queries):
+            nearest = self.module.topk_content(*whole, queries, self.case.reads, self.candidates)
+            hits += int((nearest.unsqueeze(-1) == self.call(t).unsqueeze(-2)).any(-1).sum())
+        return hits / self.queries[..., 0].numel() / self.case.reads
+
 
 class SparseRead(TensorOp):
     """Sum K rows a head by their weights, forward and backward.
@@ -218,6 +229,10 @@ class OpWorkload(Workload):
     def fallback(self) -> str | None:
         """Why native kernels do not run, or None."""
         return self.why_torch
+
+    def recall(self) -> float | None:
+        """Of a search over rounded rows."""
+        return self.op.recall() if isinstance(self.op, TopkContent) else None
 
     def parameters(self) -> dict[str, Tensor]:
         """Weights of `sparse_read`, which receive gradients."""

@@ -63,6 +63,30 @@ def test_native_agrees_with_its_twin(name, dtype):
 
 
 @needs_native
+@pytest.mark.parametrize("name", ["topk_content", "sparse_read", "sparse_write"])
+@pytest.mark.parametrize("mode", ["train", "infer"])
+def test_bfloat16_rows_are_measured(name, mode):
+    workload = OpWorkload(case(name, dtype="bfloat16", mode=mode, slots=4096, batch=2))
+    assert workload.op.state["memory"].dtype is torch.bfloat16
+    assert workload.backend["kernels"] == "native"
+    check = check_workload(workload)
+    assert check is not None
+    assert check.ok
+
+
+@needs_native
+def test_recall_of_rounded_rows_is_against_the_whole_ones():
+    workload = OpWorkload(case("topk_content", dtype="bfloat16", slots=65536, steps=40, heads=4))
+    recall = workload.recall()
+    assert recall is not None
+    assert 0.8 < recall <= 1
+    workload.op.state["memory"].neg_()
+    assert (workload.recall() or 0) < 0.1
+    assert OpWorkload(case("topk_content")).recall() is None
+    assert OpWorkload(case("sparse_read", dtype="bfloat16")).recall() is None
+
+
+@needs_native
 @pytest.mark.parametrize(
     ("name", "function", "wrong"),
     [
