@@ -330,7 +330,10 @@ def test_settings_of_an_ablation_reach_the_model(options, tmp_path):
     trainer, plain = make(small_case(sequences=3 * 20, **options)), make(small_case(sequences=3 * 20))
     for name, value in options.get("options", {}).items():
         assert getattr(trainer.model, name) == value != getattr(plain.model, name)
-    for model in (trainer.model, plain.model):  # mix gates of almost 1: hardly anything goes to unused rows, which is where a gated erase differs
+    for model in (
+        trainer.model,
+        plain.model,
+    ):  # mix gates of almost 1: hardly anything goes to unused rows, which is where a gated erase differs
         nn.init.constant_(model.interface.bias[-model.write_heads :], 10.0)
     assert trainer.run(tmp_path / "one.pt") == "budget"
     assert plain.run(tmp_path / "plain.pt") == "budget"
