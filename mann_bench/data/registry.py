@@ -299,7 +299,7 @@ PEERS = {  # memories of other packages (docs/peers.md)
         ModelEntry(
             "titans-pytorch",
             "mann_bench.peers.titans_pytorch:Titans",
-            "the weights of a small network, changed by a gradient step each chunk",
+            "the weights of a small network, changed by a gradient step a token",
             "https://github.com/lucidrains/titans-pytorch (arXiv 2501.00663)",
             "O(N)",
             "O(N)",

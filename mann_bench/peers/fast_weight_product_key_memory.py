@@ -73,15 +73,15 @@ class FastWeightProductKeyMemory(PeerLayer):
 
     @classmethod
     def predicted_bytes(cls, case: Case) -> dict[str, int]:
-        """The table and what is written on top of it; in training the new tables of every chunk; in inference three while one is made."""
+        """The table and what is written on top of it; in training two new tables a chunk; three more while one is made."""
         check(case.slots, case.reads)
         chunk = int(case.options.get("chunk", 1))
         check_chunk(chunk, str(case.options.get("update", "mean")))
         table = case.slots * case.heads * case.word_size * item_bytes(case)
-        state, writes = case.batch * table, max(0, -(-case.steps // chunk) - 1)
+        state, writes = case.batch * table, -(-case.steps // chunk)
         prediction = {"memory": table + state}
         if case.mode == "train":
-            return prediction | {"gradients": table, "tape": TRAIN_TABLES * writes * state, "workspace": 2 * state}
+            return prediction | {"gradients": table, "tape": 2 * (writes + 1) * state, "workspace": 3 * state}
         return prediction | {"workspace": 3 * state}
 
     def initial_state(self, batch: int, fill: Fill = "empty", seed: int = 0) -> FastWeightState:
@@ -117,9 +117,6 @@ class FastWeightProductKeyMemory(PeerLayer):
             after.token_count,
         )
         return self.answer(inner), changed
-
-
-TRAIN_TABLES = 2  # new tables that autograd keeps of a write
 
 
 def check_chunk(chunk: int, update: str) -> None:

@@ -36,10 +36,10 @@ class FlaGatedDeltaRule(Peer, DeltaNet):
 
     @classmethod
     def predicted_bytes(cls, case: Case) -> dict[str, int]:
-        """One state, and in training those that each step makes."""
+        """One state, four while a step makes another, and in training three a step."""
         keys = int(case.options.get("key_size", case.word_size))
         state = case.batch * case.heads * keys * case.word_size * item_bytes(case)
-        return {"memory": state} | ({"tape": TRAIN_STATES * case.steps * state} if case.mode == "train" else {"workspace": 3 * state})
+        return {"memory": state, "workspace": 4 * state} | ({"tape": 3 * case.steps * state} if case.mode == "train" else {})
 
     def unroll(self, x: Tensor, state: MANNState[DeltaNetMemory]) -> tuple[Tensor, MANNState[DeltaNetMemory]]:
         with phase("controller"):
@@ -54,6 +54,3 @@ class FlaGatedDeltaRule(Peer, DeltaNet):
         reads = reads.transpose(0, 1)
         controller = ControllerState(state.controller.hidden, state.controller.cell, reads[-1])
         return reads.flatten(2), MANNState(controller, DeltaNetMemory(memory))
-
-
-TRAIN_STATES = 4  # that autograd keeps of a step

@@ -71,8 +71,8 @@ class IxaxaarDNC(Peer, torch.nn.Module):
         rows, links = case.batch * case.slots * case.word_size * item, case.batch * case.slots**2 * item
         prediction = {"parameters": case.slots**2 * item, "memory": rows, "link": links}
         if case.mode == "train":
-            return prediction | {"tape": case.steps * (TRAIN_ROWS * rows + TRAIN_LINKS * links)}
-        return prediction | {"workspace": 4 * links}
+            prediction["tape"] = case.steps * (5 * rows + 2 * links)
+        return prediction | {"workspace": 5 * links}
 
     def initial_state(self, batch: int, fill: Fill = "empty", seed: int = 0) -> DNCState:
         """All zeros, or N random rows."""
@@ -110,4 +110,3 @@ NAMES = {
     "write_weights": "write_weights",
     "usage_vector": "usage",
 }  # the package's names and ours
-TRAIN_ROWS, TRAIN_LINKS = 5, 5  # copies of rows and links that autograd keeps of a step

@@ -33,7 +33,7 @@ class SparseDeltaMemory(Peer):
             return f"sparse-delta-memory needs Python >= 3.12, this is {here}; model sdm is our own of the same equations"
         if not device.startswith("cuda"):
             return "sparse-delta-memory runs on CUDA only; model sdm is our own of the same equations"
-        return super().why_not(device, dtype) or (
+        return (
             "sparse-delta-memory does not document how its layer is called: it has no adapter; model sdm is our own of the same equations"
         )
 

@@ -1,9 +1,13 @@
-"""`titans-pytorch`: the memory is the weights of a small network, changed by a gradient step at each chunk (arXiv 2501.00663)."""
+"""`titans-pytorch`: the memory is the weights of a small network, changed by a gradient step a token (arXiv 2501.00663).
+
+The package can also step a chunk at a time. But then a call that begins inside a chunk fails in the package itself, so no state can go on.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from mann_bench.data.case import Case
@@ -23,13 +27,12 @@ class Weights(State):
 
 @dataclass
 class TitansState(State):
-    """Where the weights began, the sum of their changes, its momentum, and tokens of a chunk that is not stored yet."""
+    """Where the weights began, the sum of their changes, and its momentum."""
 
     start: Weights
     change: Weights
     momentum: Weights
-    cached: Tensor  # [B, c, D]
-    tokens: int
+    tokens: int  # seen so far
 
     ledger_causes: ClassVar[Mapping[str, str]] = {"start": "memory", "change": "memory", "momentum": "memory"}
 
@@ -41,7 +44,6 @@ class Titans(PeerLayer):
         slots: N >= 2: the two matrices of a head have N rows of W numbers together, one less if N is odd. They are no slots: each token
             uses all.
         heads: R.
-        chunk: tokens between two gradient steps.
     """
 
     package = "titans-pytorch"
@@ -49,27 +51,28 @@ class Titans(PeerLayer):
     dtypes = ("float32",)
     ledger_causes: ClassVar[Mapping[str, str]] = {f"layer.memory_model_parameters.{number}": "memory" for number in range(3)}
 
-    def __init__(self, *, input_size: int, output_size: int, slots: int, word_size: int = 32, heads: int = 4, chunk: int = 1) -> None:
-        check(slots, chunk)
+    def __init__(self, *, input_size: int, output_size: int, slots: int, word_size: int = 32, heads: int = 4) -> None:
+        check(slots)
         self.heads = heads
         width = heads * word_size
         # A factor from which the package's int() makes N/2 whatever the rounding.
         network = self.imported("titans_pytorch", "MemoryMLP")(word_size, depth=2, expansion_factor=(slots // 2 + 0.5) / word_size)
-        layer = self.imported("titans_pytorch", "NeuralMemory")(dim=width, heads=heads, dim_head=word_size, chunk_size=chunk, model=network)
+        layer = self.imported("titans_pytorch", "NeuralMemory")(dim=width, heads=heads, dim_head=word_size, chunk_size=1, model=network)
+        for parameter in layer.memory_model_parameters:  # views that the heads share, which no optimiser can change
+            parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
         super().__init__(layer, input_size=input_size, inner_size=width, output_size=output_size)
 
     @classmethod
     def predicted_bytes(cls, case: Case) -> dict[str, int]:
-        """The learned start (twice: the package keeps the network that it was made from), and of each step new weights."""
-        chunk = int(case.options.get("chunk", 1))
-        check(case.slots, chunk)
+        """The learned start (twice: the package keeps the network that it was made from), the state, and new weights of every step."""
+        check(case.slots)
         one = case.slots * case.word_size * item_bytes(case)
-        all_heads, updates = case.heads * one, -(-case.steps // chunk)
+        all_heads = case.heads * one
         of_batch = case.batch * all_heads
-        prediction = {"parameters": one, "memory": all_heads}
+        prediction = {"parameters": one, "memory": all_heads + 3 * of_batch}
         if case.mode == "train":
-            return prediction | {"gradients": all_heads, "tape": TRAIN_WEIGHTS * updates * of_batch}
-        return prediction | {"state": 3 * of_batch, "workspace": INFER_WEIGHTS * updates * of_batch}
+            return prediction | {"tape": 8 * case.steps * of_batch, "workspace": 6 * case.steps * of_batch}
+        return prediction | {"workspace": 9 * case.steps * of_batch}
 
     def forward(self, x: Tensor, state: TitansState | None = None) -> tuple[Tensor, TitansState]:
         """Run x [T, B, X] -> y [T, B, Y] and the state after it; without a state the network begins with its learned weights."""
@@ -82,13 +85,12 @@ class Titans(PeerLayer):
             self.weights(after.weights),
             self.weights(change),
             self.weights(of_first_order),
-            inner[:, :0] if after.cache_store_segment is None else after.cache_store_segment,
             after.seq_index,
         )
         return self.answer(inner), state
 
     def weights(self, tensors: Mapping[str, Tensor]) -> Weights:
-        """Split the axis of batch and heads of the package's weights. A copy: theirs are views of tensors that hold the weights of every step."""
+        """Copy the package's weights, which are views of tensors that hold those of every step, and split their axis of batch and heads."""
         return Weights(*(tensors[name].unflatten(0, (-1, self.heads)).clone() for name in self.names))
 
     def packed(self, state: TitansState) -> tuple[Any, ...]:
@@ -100,7 +102,7 @@ class Titans(PeerLayer):
         table = self.imported("tensordict", "TensorDict")
         momentum = {name: tensor.unsqueeze(0) for name, tensor in joined(state.momentum).items()}
         states = (table(joined(state.change)), table(momentum))
-        return (state.tokens, table(joined(state.start)), state.cached, states, None)
+        return (state.tokens, table(joined(state.start)), None, states, None)
 
     @property
     def names(self) -> Sequence[str]:
@@ -109,12 +111,7 @@ class Titans(PeerLayer):
         return names
 
 
-TRAIN_WEIGHTS, INFER_WEIGHTS = 6, 4  # copies of all weights that a chunk needs
-
-
-def check(slots: int, chunk: int) -> None:
-    """ValueError unless each matrix and a chunk have something."""
+def check(slots: int) -> None:
+    """ValueError unless each matrix has something."""
     if slots < 2:
         raise ValueError(f"slots: expected at least 2, for two matrices, got {slots}")
-    if chunk < 1:
-        raise ValueError(f"chunk: expected a whole number >= 1, got {chunk}")
