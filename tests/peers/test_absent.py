@@ -128,10 +128,10 @@ def test_training_is_planned_with_sizes_that_fit(absent):
     """Perfect squares where a package needs them; a size that does not fit is refused before anything runs."""
     task = find_task("copy")
     for name in PEERS:
-        case = plan_run("copy", task, name, 0, {})
+        case = plan_run("copy", task, name, 0, {"sequences": 8})
         assert why_unbuildable(case_of(name, slots=case.slots)) is None
     with pytest.raises(UsageError, match="perfect square"):
-        plan_run("copy", task, "product-key-memory", 0, {"slots": 65})
+        plan_run("copy", task, "product-key-memory", 0, {"slots": 65, "sequences": 8})
 
 
 def test_suite_today_compares_them():
