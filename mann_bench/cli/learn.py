@@ -10,9 +10,9 @@ import typer
 
 from mann_bench.cli.console import console, stoppable, summarize, tell, writing_to
 from mann_bench.cli.options import AsJson, Device, ModelOptions, OwnModel, new_folder, refuse_own, split_names, warn_of_threads
-from mann_bench.data.errors import UsageError
+from mann_bench.data.errors import UsageError, did_you_mean
 from mann_bench.data.option_axes import lacking_sentences, parse_texts
-from mann_bench.data.registry import did_you_mean, split_variant
+from mann_bench.data.registry import split_variant
 from mann_bench.data.shards import Shard, parse_shard
 from mann_bench.data.units import parse_seconds, parse_size
 from mann_bench.learn.record import LearningOptions

@@ -10,8 +10,7 @@ from mann_bench.cli.console import wide_console
 from mann_bench.cli.listings import LISTINGS, Row
 from mann_bench.cli.options import AsJson
 from mann_bench.cli.tables import print_rows
-from mann_bench.data.errors import UsageError
-from mann_bench.data.registry import did_you_mean
+from mann_bench.data.errors import UsageError, did_you_mean
 
 IN_BLOCKS = ("models", "tasks", "studies")  # have too many facts for a table
 

@@ -4,13 +4,22 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 
+from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
-from mann_bench.data.registry import all_models, describe_models, import_target
+from mann_bench.data.registry import ModelEntry, all_models, import_target
 from mann_bench.data.suite import load_suite, suite_names
 from mann_bench.learn.study import Study, load_study, study_names
 
 SENTENCE_END = re.compile(r"(?<!et al)\. ")
 Row = Mapping[str, str | int | list[str]]
+
+
+def models() -> list[Row]:
+    """The models: source, cost per step, options, and parameter count at the paper's sizes (X 10, H 100, W 32, R 4, N 64).
+
+    A peer is not built, as its package may take long to import: the row says what its memory is, and why it cannot run here.
+    """
+    return [_model(entry) for entry in all_models()]
 
 
 def options() -> list[Row]:
@@ -83,7 +92,7 @@ def claims() -> list[Row]:
 
 
 LISTINGS: Mapping[str, Callable[[], list[Row]]] = {
-    "models": lambda: [*describe_models()],
+    "models": models,
     "options": options,
     "suites": suites,
     "studies": studies,
@@ -92,6 +101,36 @@ LISTINGS: Mapping[str, Callable[[], list[Row]]] = {
     "ops": ops,
     "claims": claims,
 }
+
+
+def _model(entry: ModelEntry) -> Row:
+    import torch
+
+    from mann_bench.kernels.index import INDEXES
+
+    parameters = ""
+    try:
+        if not entry.package:
+            with torch.device("meta"):
+                parameters = f"{sum(p.numel() for p in entry.build(Case(suite='list', model=entry.name, slots=64)).parameters()):,}"
+        options = [f"{name} = {option.default_text}" if option.default_text else name for name, option in entry.options().items()]
+    except Exception as error:  # a broken installed model must not hide the others
+        parameters, options = f"cannot be built: {error}", []
+    here = f"unavailable: {reason}" if (reason := entry.why_not()) else "available" if entry.package else ""
+    return {
+        "model": entry.name,
+        "what": entry.summary,
+        "source": entry.source,
+        "license": entry.license,
+        "memory": entry.memory,
+        "here": here,
+        "time per step": entry.time_per_step,
+        "space per step": entry.space_per_step,
+        "variants": [name for name in entry.variants if name != "plain"],
+        "indexes": list(INDEXES) if entry.uses_index else ["exact"] if entry.uses_slots else [],
+        "options": options,
+        "parameters": parameters,
+    }
 
 
 def _study(study: Study) -> Row:

@@ -17,7 +17,7 @@ from mann_bench.data.case import Case, full_name
 from mann_bench.data.errors import UsageError, first_error
 from mann_bench.data.option_axes import lacking_sentences, parse_texts, spread
 from mann_bench.data.options import Configured
-from mann_bench.data.registry import BUILT_INS, MODEL_WORKLOAD, check_name, find_model, split_variant
+from mann_bench.data.registry import MODEL_WORKLOAD, SHIPPED, check_name, find_model, split_variant
 from mann_bench.data.suite import Suite, load_suite, select, suite_names
 from mann_bench.data.units import parse_size
 from mann_bench.machine.devices import check_device, why_no_device
@@ -34,7 +34,7 @@ def complete_suite(typed: str) -> list[str]:
 def complete_model(typed: str) -> list[str]:
     """Shell completion: the built-in models with their variants, after the last comma of what is typed."""
     before, comma, _ = typed.rpartition(",")
-    names = [full_name(entry.name, variant) for entry in BUILT_INS.values() for variant in entry.variants]
+    names = [full_name(entry.name, variant) for entry in SHIPPED.values() for variant in entry.variants]
     return [f"{before}{comma}{name}" for name in names if f"{before}{comma}{name}".startswith(typed)]
 
 

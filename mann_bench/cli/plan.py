@@ -148,16 +148,15 @@ def look_ahead(cases: Sequence[Case], budget: Budget) -> list[Outlook]:
     from mann_bench.run.own_models import options_of, why_not_made
 
     not_made = why_not_made(options_of(cases), meanwhile=lambda: import_module("mann_bench.run.runner"))
-    from mann_bench.measure.graph import why_no_graph
     from mann_bench.measure.predict import predict, why_unbuildable
-    from mann_bench.run.runner import why_unavailable
+    from mann_bench.run.runner import why_not_here
 
     outlooks = []
     for case in cases:
         prediction = predict(case, budget)
         size_bytes = prediction.total_bytes
         problem = (why_unbuildable(case) if size_bytes is None else None) or not_made.get(case.model)
-        unavailable = why_no_graph(case) or why_unavailable(case.device, case.variant, case.index)
+        unavailable = why_not_here(case)
         over_budget = size_bytes is not None and case.device == "cpu" and size_bytes > budget.memory
         seconds = 0.0 if problem or unavailable or over_budget else prediction.seconds
         outlooks.append(Outlook(case, size_bytes, prediction.bytes_by_cause, seconds, problem, unavailable, over_budget))

@@ -1,5 +1,6 @@
 """What a user of the command line sees (expected, got, what to do next), and how to recognise some failures of a machine."""
 
+import difflib
 import errno
 
 from pydantic import ValidationError
@@ -22,3 +23,12 @@ def first_error(error: ValidationError, *, show_input: bool = True) -> str:
     place = ".".join(map(str, first["loc"]))
     text = ": ".join(filter(None, (place, first["msg"].removeprefix("Value error, "))))
     return f"{text}, got {first['input']!r}" if show_input else text
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """A hint such as `; did you mean 'quick'?`, or an empty string if no known name is similar."""
+    near = difflib.get_close_matches(name, known, n=3)
+    if not near:
+        return ""
+    same_letters = [word for word in near if sorted(word) == sorted(name)]  # `sma` is rather `sam` than `sdm`
+    return f"; did you mean {[*same_letters, *near][0]!r}?"

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from mann_bench.data.case import Case
-from mann_bench.data.errors import UsageError
+from mann_bench.data.errors import UsageError, did_you_mean
 from mann_bench.data.options import Options, Value, check_option_name, check_value, parse_value
-from mann_bench.data.registry import BUILT_INS, did_you_mean, find_model, split_variant
+from mann_bench.data.registry import SHIPPED, find_model, split_variant
 
 Values = dict[str, tuple[Value, ...]]
 Lacking = tuple[str, str]  # the name of an option, and of a model that has it not
@@ -98,7 +98,7 @@ def _why_no_model_has(option: str, value: Value, models: Sequence[str]) -> str:
         return str(find_model(models[0]).why_not_option(option, value))
     if elsewhere := next(filter(None, (find_model(model).not_an_option(option) for model in models)), None):
         return elsewhere
-    known = {model: [*find_model(model).options()] for model in models if model in BUILT_INS}
+    known = {model: [*find_model(model).options()] for model in models if model in SHIPPED}
     have = "; ".join(f"{model} has {', '.join(names) or 'none'}" for model, names in known.items()) or "ops and indexes have none"
     return f"no model has an option {option!r}: {have}{did_you_mean(option, [name for names in known.values() for name in names])}"
 
@@ -106,7 +106,7 @@ def _why_no_model_has(option: str, value: Value, models: Sequence[str]) -> str:
 def _check_values(place: str, models: Iterable[str], option: str, values: Iterable[Value], *, several: bool = False) -> None:
     """Raise UsageError for a value that an option of a built-in model cannot have; `several`: it is given to all models of a table."""
     for model, value in itertools.product(models, values):
-        if model in BUILT_INS and (problem := find_model(model).why_not_option(option, value)):
+        if model in SHIPPED and (problem := find_model(model).why_not_option(option, value)):
             remedy = f"; to give it to one model, write its name before it, as {model}.{option}" if several else ""
             raise UsageError(f"{place}: {problem}{remedy}")
 

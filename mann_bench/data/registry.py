@@ -4,7 +4,6 @@ This file is the one place that names code of higher layers (models, workloads, 
 and imports none: each is loaded when a case needs it, so that commands which measure nothing start without torch.
 """
 
-import difflib
 import importlib
 import inspect
 import math
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mann_bench.data.case import Case, full_name
 from mann_bench.data.constructors import Constructor, Option, constructor_of, without
-from mann_bench.data.errors import UsageError
+from mann_bench.data.errors import UsageError, did_you_mean
 from mann_bench.data.options import Options, Value
 
 if TYPE_CHECKING:
@@ -53,6 +52,9 @@ class ModelEntry:
         uses_index: whether the model searches its memory by an index of `mann_bench.kernels.index`.
         native: which native kernels the model has: "sparse", "dense", or "" for none. All that is not built in may use sparse ones.
         squares: whether N must be a perfect square, unless an option "factors" says otherwise.
+        package: of a peer, what pip installs; "" for a model of our own.
+        license: of that package.
+        memory: what its memory is in the ledger, and what N means.
         workload: the `Workload` class that runs it.
     """
 
@@ -68,6 +70,9 @@ class ModelEntry:
     uses_index: bool = False
     native: Literal["sparse", "dense", ""] = "sparse"
     squares: bool = False
+    package: str = ""
+    license: str = ""
+    memory: str = ""
     workload: str = MODEL_WORKLOAD
 
     def load(self) -> "Callable[..., nn.Module]":
@@ -91,6 +96,11 @@ class ModelEntry:
         got = ", ".join(map(repr, unknown))
         return f"model {self.name!r}: expected arguments among {', '.join(GIVEN)}, with a default, or given as options, got {got}"
 
+    def why_not(self, device: str = "cpu", dtype: str = "float32") -> str | None:
+        """Why a peer cannot run here, as that its package is missing; None for other models. Its package is not imported."""
+        reason: str | None = getattr(self.load(), "why_not")(device, dtype) if self.package else None  # noqa: B009  # a `Peer`
+        return reason
+
     def options(self) -> dict[str, Option]:
         """Arguments of the factory that no field of a case and no variant sets, by name."""
         return self._options(constructor_of(self.load()))
@@ -99,7 +109,7 @@ class ModelEntry:
         """Whether it has an option of this name, as far as is known without running code of the user's: a model of the user's has any."""
         if self.workload != MODEL_WORKLOAD:
             return False
-        return self.name not in BUILT_INS or name in self.options()
+        return self.name not in SHIPPED or name in self.options()
 
     def why_not_option(self, name: str, value: Value) -> str | None:
         """Why an option cannot have a value, in words that name the options there are; None if it can. It loads the factory."""
@@ -247,6 +257,81 @@ BUILT_INS = {
     )
 }
 
+PEERS = {  # memories of other packages (docs/peers.md)
+    entry.name: entry
+    for entry in (
+        ModelEntry(
+            "product-key-memory",
+            "mann_bench.peers.product_key_memory:ProductKeyMemory",
+            "a table of values read by product keys, not written",
+            "https://github.com/lucidrains/product-key-memory (Lample et al. 2019)",
+            "O(K^2 + N^(1/2)); backward O(N) a pass",
+            "O(N^(1/2))",
+            squares=True,
+            package="product-key-memory",
+            license="MIT",
+            memory="N rows of a table that all heads share: a parameter, whose gradient is dense",
+        ),
+        ModelEntry(
+            "fast-weight-product-key-memory",
+            "mann_bench.peers.fast_weight_product_key_memory:FastWeightProductKeyMemory",
+            "product keys over a table that each chunk writes, into a new table",
+            "https://github.com/lucidrains/fast-weight-product-key-memory (arXiv 2601.00671)",
+            "O(N) a chunk",
+            "O(N) a chunk",
+            squares=True,
+            package="fast-weight-product-key-memory",
+            license="MIT",
+            memory="N rows of each head, twice: a table that is a parameter, and for each element a state of the same size on top of it",
+        ),
+        ModelEntry(
+            "fla-gated-delta-rule",
+            "mann_bench.peers.fla:FlaGatedDeltaRule",
+            "gated delta rule with a state of fixed size, as a plain recurrence on the CPU",
+            "https://github.com/fla-org/flash-linear-attention (Yang et al. 2024)",
+            "O(1)",
+            "O(1)",
+            uses_slots=False,
+            package="fla-core",
+            license="MIT",
+            memory="a state of W x W numbers a head; it has no slots, and N has no effect",
+        ),
+        ModelEntry(
+            "titans-pytorch",
+            "mann_bench.peers.titans_pytorch:Titans",
+            "the weights of a small network, changed by a gradient step a token",
+            "https://github.com/lucidrains/titans-pytorch (arXiv 2501.00663)",
+            "O(N)",
+            "O(N)",
+            package="titans-pytorch",
+            license="MIT",
+            memory="N rows of W numbers in the two matrices of each head's network: a parameter, and three times in each element's state",
+        ),
+        ModelEntry(
+            "ixaxaar-dnc",
+            "mann_bench.peers.ixaxaar_dnc:IxaxaarDNC",
+            "DNC with its own controller; the package's SAM and SDNC do not run as it comes",
+            "https://github.com/ixaxaar/pytorch-dnc (Graves et al. 2016)",
+            "O(N^2)",
+            "O(N^2)",
+            package="dnc",
+            license="MIT",
+            memory="N rows and N x N links for each element: state",
+        ),
+        ModelEntry(
+            "sparse-delta-memory",
+            "mann_bench.peers.sparse_delta_memory:SparseDeltaMemory",
+            "the authors' SDM: never measured here, only named with the reason",
+            "https://github.com/facebookresearch/sparse-delta-memory (Cabannes et al. 2026)",
+            squares=True,
+            package="sparse-delta-memory",
+            license="CC-BY-NC 4.0",
+            memory="N rows of each head: state, with a learned start a parameter",
+        ),
+    )
+}
+SHIPPED = BUILT_INS | PEERS
+
 
 def import_target(what: str, target: str) -> Any:
     """Import the class or function `package.module:name`; UsageError, which begins with `what` it is for, if that fails."""
@@ -275,12 +360,12 @@ def find_model(name: str) -> ModelEntry:
         return ModelEntry(name, KINDS[kind], workload=KINDS[kind])
     if ":" in name:
         return ModelEntry(name, name)
-    if name in BUILT_INS:
-        return BUILT_INS[name]
+    if name in SHIPPED:
+        return SHIPPED[name]
     installed = {point.name: point for point in entry_points(group="mann_bench.models")}
     if name in installed:
         return ModelEntry(name, installed[name].value)
-    known = sorted({*BUILT_INS, *installed})
+    known = sorted({*SHIPPED, *installed})
     raise UsageError(f"model: expected one of {', '.join(known)} or package.module:factory, got {name!r}{did_you_mean(name, known)}")
 
 
@@ -294,39 +379,9 @@ def check_name(name: str) -> None:
 
 
 def all_models() -> list[ModelEntry]:
-    """The models that have a name: built in, or of an installed package."""
-    names = [*BUILT_INS, *(point.name for point in entry_points(group="mann_bench.models"))]
+    """The models that have a name: built in, peers, or of an installed package."""
+    names = [*SHIPPED, *(point.name for point in entry_points(group="mann_bench.models"))]
     return [find_model(name) for name in dict.fromkeys(names)]
-
-
-def describe_models() -> list[dict[str, str | list[str]]]:
-    """One row for each model: source, cost per step, options, and parameter count at the paper's sizes (X 10, H 100, W 32, R 4, N 64)."""
-    return [_describe(entry) for entry in all_models()]
-
-
-def _describe(entry: ModelEntry) -> dict[str, str | list[str]]:
-    import torch
-
-    from mann_bench.kernels.index import INDEXES
-
-    case = Case(suite="list", model=entry.name, slots=64)
-    try:
-        with torch.device("meta"):
-            parameters = f"{sum(p.numel() for p in entry.build(case).parameters()):,}"
-        options = [f"{name} = {option.default_text}" if option.default_text else name for name, option in entry.options().items()]
-    except Exception as error:  # a broken installed model must not hide the others
-        parameters, options = f"cannot be built: {error}", []
-    return {
-        "model": entry.name,
-        "what": entry.summary,
-        "source": entry.source,
-        "time per step": entry.time_per_step,
-        "space per step": entry.space_per_step,
-        "variants": [name for name in entry.variants if name != "plain"],
-        "indexes": list(INDEXES) if entry.uses_index else ["exact"] if entry.uses_slots else [],
-        "options": options,
-        "parameters": parameters,
-    }
 
 
 def split_variant(name: str) -> tuple[str, str]:
@@ -340,12 +395,3 @@ def split_variant(name: str) -> tuple[str, str]:
             )
         return base, variant
     return name, "plain"
-
-
-def did_you_mean(name: str, known: list[str]) -> str:
-    """A hint such as `; did you mean 'quick'?`, or an empty string if no known name is similar."""
-    near = difflib.get_close_matches(name, known, n=3)
-    if not near:
-        return ""
-    same_letters = [word for word in near if sorted(word) == sorted(name)]  # `sma` is rather `sam` than `sdm`
-    return f"; did you mean {[*same_letters, *near][0]!r}?"

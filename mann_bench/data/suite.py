@@ -22,11 +22,11 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
 
 from mann_bench.data.case import Case
-from mann_bench.data.errors import UsageError, first_error
+from mann_bench.data.errors import UsageError, did_you_mean, first_error
 from mann_bench.data.fields import Count
 from mann_bench.data.option_axes import NO_OPTIONS, Lacking, OptionAxes, lacking_sentences, parse_table, spread
 from mann_bench.data.options import Options
-from mann_bench.data.registry import check_name, did_you_mean, find_model, split_variant
+from mann_bench.data.registry import check_name, find_model, split_variant
 from mann_bench.data.toml_files import load_text, parse_toml, shipped_names
 from mann_bench.data.units import parse_size
 

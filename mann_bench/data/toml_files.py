@@ -5,8 +5,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from mann_bench.data.errors import UsageError
-from mann_bench.data.registry import did_you_mean
+from mann_bench.data.errors import UsageError, did_you_mean
 
 
 def shipped_names(folder: str) -> list[str]:

@@ -11,14 +11,14 @@ from pydantic import ValidationError
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
 from mann_bench.data.options import Options
-from mann_bench.data.registry import BUILT_INS, GRAPH, MODEL_WORKLOAD, find_model, split_variant
+from mann_bench.data.registry import GRAPH, MODEL_WORKLOAD, SHIPPED, find_model, split_variant
 from mann_bench.data.suite import Budget
 from mann_bench.data.units import format_bytes, format_slots
 from mann_bench.kernels.index import find_index
 from mann_bench.learn.memory_size import slots_for
 from mann_bench.learn.record import LearningCase, LearningOptions
 from mann_bench.learn.trainer import benchmark_case, build
-from mann_bench.measure.predict import is_own, missing_modules, predict
+from mann_bench.measure.predict import is_own, missing_modules, predict, why_unbuildable
 from mann_bench.run.largest import predicted_largest
 from mann_bench.suites.tasks import Task
 
@@ -70,7 +70,7 @@ def plan_run(task_name: str, task: Task, model: str, seed: int, settings: Mappin
     if variant == GRAPH:
         raise UsageError(f"learn: {model} replays one pass of one length, and training needs many; use {name}")
     fields = default_settings(task_name) | dict(settings)
-    if name in BUILT_INS and not entry.uses_index:  # a dense model has no index to choose
+    if name in SHIPPED and not entry.uses_index:  # a dense model has no index to choose
         fields["index"] = "exact"
     check_index(fields["index"])
     exponential = fields.get("curriculum") == "exponential"
@@ -86,7 +86,10 @@ def plan_run(task_name: str, task: Task, model: str, seed: int, settings: Mappin
     fields |= {"task": task_name, "data": task.fingerprint, "model": name, "variant": variant, "seed": seed}
     try:
         case = LearningCase(**fields)
-        if is_own(benchmark_case(case)):  # code of a user's runs in its own process only: building it may have any effect
+        if entry.package:  # which may take long to import, or be missing here
+            if problem := why_unbuildable(benchmark_case(case)):
+                raise ValueError(problem)
+        elif is_own(benchmark_case(case)):  # code of a user's runs in its own process only: building it may have any effect
             with torch.device("meta"):
                 build(case, task)
         return case

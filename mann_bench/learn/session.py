@@ -26,12 +26,12 @@ from mann_bench.data.text import shortened, visible
 from mann_bench.data.units import format_duration, format_slots
 from mann_bench.learn.messages import Message, TrainingProgress, decode_message
 from mann_bench.learn.record import LEARNING, LIMITS, LearningCase, LearningResult, furthest
-from mann_bench.learn.trainer import load_checkpoint
+from mann_bench.learn.trainer import benchmark_case, load_checkpoint
 from mann_bench.machine.cpus import ReservedCpus
 from mann_bench.machine.environment import fingerprint
 from mann_bench.run.process import WorkerProcess
 from mann_bench.run.replies import Failure, Killed
-from mann_bench.run.runner import build_kernels, build_of, why_unavailable
+from mann_bench.run.runner import build_kernels, build_of, why_not_here
 from mann_bench.run.words import reason_line, text_of
 from mann_bench.suites.tasks import takes_data
 
@@ -135,7 +135,7 @@ class LearningSession:
 
     def start(self, case: LearningCase) -> None:
         """Start a run, or store why it cannot run here."""
-        if missing := why_unavailable(case.device, case.variant, case.index):
+        if missing := why_not_here(benchmark_case(case)):
             self.store(LearningResult(case_id=case.case_id, case=case, started_at=now(), status="unavailable", reason=missing, wall_s=0.0))
             return
         checkpoint = self.path.resolve() / "checkpoints" / f"{case.run_id}.pt"  # a model may change the current folder

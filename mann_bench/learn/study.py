@@ -30,9 +30,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from mann_bench.data.errors import UsageError, first_error
+from mann_bench.data.errors import UsageError, did_you_mean, first_error
 from mann_bench.data.option_axes import NO_OPTIONS, Lacking, OptionAxes, parse_table
-from mann_bench.data.registry import did_you_mean, find_model, split_variant
+from mann_bench.data.registry import find_model, split_variant
 from mann_bench.data.suite import NAME
 from mann_bench.data.toml_files import load_text, parse_toml, shipped_names
 from mann_bench.data.units import parse_seconds, parse_size

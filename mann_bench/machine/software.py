@@ -3,7 +3,20 @@
 from importlib import metadata
 from pathlib import Path
 
-PACKAGES = ("mann-bench", "torch", "numpy", "pandas", "faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs", "cuda-core", "triton", "nvidia-ml-py")
+PEERS = ("product-key-memory", "fast-weight-product-key-memory", "fla-core", "titans-pytorch", "dnc", "sparse-delta-memory")
+PACKAGES = (
+    "mann-bench",
+    "torch",
+    "numpy",
+    "pandas",
+    "faiss-cpu",
+    "faiss-gpu",
+    "faiss-gpu-cuvs",
+    "cuda-core",
+    "triton",
+    "nvidia-ml-py",
+    *PEERS,
+)
 
 
 def compiler() -> str | None:

@@ -4,7 +4,7 @@ import importlib.util
 from dataclasses import dataclass
 
 from mann_bench.data.case import Case
-from mann_bench.data.registry import BUILT_INS, KINDS, find_model
+from mann_bench.data.registry import KINDS, SHIPPED, find_model
 from mann_bench.data.suite import Budget
 from mann_bench.kernels.index import Unavailable
 from mann_bench.measure.workload import workload_class
@@ -87,4 +87,4 @@ def module_exists(name: str) -> bool:
 
 def is_own(case: Case) -> bool:
     """Whether the case runs no code but mann-bench's: its model is built in, an op or an index, and so is the index that it searches."""
-    return (case.model.partition(":")[0] in KINDS or case.model in BUILT_INS) and ":" not in case.index
+    return (case.model.partition(":")[0] in KINDS or case.model in SHIPPED) and ":" not in case.index

@@ -186,8 +186,11 @@ class ModelWorkload(Workload):
 
     @classmethod
     def predicted_bytes(cls, case: Case) -> dict[str, int]:
-        """As the model's formula says, for numbers of the case's dtype; the model is built on torch's meta device."""
+        """As the model's formula says, for numbers of the case's dtype; the model is built on torch's meta device, but no peer is."""
         entry = find_model(case.model)
+        if entry.package:
+            of_peer: dict[str, int] = getattr(entry.load(), "predicted_bytes")(case)  # noqa: B009  # a `Peer`
+            return of_peer
         if not entry.uses_index and (case.device != "cpu" or case.dtype == "bfloat16"):
             case = case.model_copy(update={"kernels": "torch"})  # a dense model on the meta device counts as float32 on the CPU
         with torch.device("meta"):

@@ -12,7 +12,7 @@ from pydantic import Field
 from mann_bench.data.errors import UsageError
 from mann_bench.data.fields import Json
 from mann_bench.data.options import Configured, Options
-from mann_bench.data.registry import BUILT_INS, KINDS
+from mann_bench.data.registry import KINDS, SHIPPED
 from mann_bench.run.process import SAME_CODE, Code, WorkerProcess
 from mann_bench.run.replies import Failure, Reply, Sentence
 
@@ -32,7 +32,7 @@ class Looked(Reply):
 
 def own_names(models: Collection[str]) -> list[str]:
     """The names, each once, that stand for code of the user's or of an installed package."""
-    return [name for name in dict.fromkeys(models) if name not in BUILT_INS and name.partition(":")[0] not in KINDS]
+    return [name for name in dict.fromkeys(models) if name not in SHIPPED and name.partition(":")[0] not in KINDS]
 
 
 def options_of(cases: Iterable[Configured]) -> dict[str, list[Options]]:
@@ -66,7 +66,7 @@ def why_not_made(
     if isinstance(reply, Failure):
         return {}
     if reply.refused:
-        others = [f"{model}.{name}" for model in options if model in BUILT_INS for point in options[model] for name in point]
+        others = [f"{model}.{name}" for model in options if model in SHIPPED for point in options[model] for name in point]
         hint = f"; to give an option to another model alone, write its name before it, as {others[0]}" if others else ""
         raise UsageError("; ".join(reply.refused) + hint)
     return dict(reply.problems)

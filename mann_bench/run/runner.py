@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from mann_bench.data.case import CURVE, Case
 from mann_bench.data.errors import first_error
 from mann_bench.data.fields import Json
-from mann_bench.data.registry import BUILT_INS, NATIVE_CHECKPOINTED
+from mann_bench.data.registry import NATIVE_CHECKPOINTED, SHIPPED, find_model
 from mann_bench.data.result import Floor, Measured, NotMeasured, Result, now
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
@@ -185,7 +185,7 @@ class StoppedCurves:
 
 def precheck(case: Case, budget: Budget, stopped: StoppedCurves) -> Failure | None:
     """Why a case should not be started, or None: the machine lacks something, its curve has stopped, or it would not fit."""
-    if missing := why_no_graph(case) or why_unavailable(case.device, case.variant, case.index):
+    if missing := why_not_here(case):
         return Failure(status="unavailable", reason=missing)
     if stop_reason := stopped.reason(case):
         return Failure(status="skipped", reason=stop_reason)
@@ -194,6 +194,12 @@ def precheck(case: Case, budget: Budget, stopped: StoppedCurves) -> Failure | No
         reason = f"predicted {format_bytes(size_bytes)}, the budget is {format_bytes(budget.memory)}"
         return Failure(status="skipped", reason=reason)
     return None
+
+
+def why_not_here(case: Case) -> str | None:
+    """What this machine lacks to run a case, as a device or the package of a peer; None if it can be tried."""
+    missing = why_no_graph(case) or why_unavailable(case.device, case.variant, case.index)
+    return missing or find_model(case.model).why_not(case.device, case.dtype)
 
 
 def why_unavailable(device: str, variant: str, index: str) -> str | None:
@@ -294,8 +300,8 @@ class UsesKernels(Protocol):
 
 def build_of(case: UsesKernels, dtype: str) -> NativeBuild | None:
     """The native library that a case may load on the CPU; None if it has none to load."""
-    entry = BUILT_INS.get(case.model)
-    if case.kernels == "torch" or (entry is not None and not entry.native):
+    entry = SHIPPED.get(case.model)
+    if case.kernels == "torch" or (entry is not None and (entry.package or not entry.native)):
         return None
     if entry is None or entry.native == "sparse":
         return NativeBuild(dtype)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mann_bench.data.registry import BUILT_INS, KINDS
+from mann_bench.data.registry import KINDS, SHIPPED
 from mann_bench.reports.data.frame import EXACT_INDEXES
 
 COSTS = ["step_ms_median", "peak_bytes", "missed"]  # less is better; missed = 1 - recall
@@ -27,7 +27,7 @@ def pareto_fronts(frame: pd.DataFrame) -> list[ParetoFront]:
 
     A recall that was not measured counts as 1 for an exact search and as 0 for any other. Models without N slots do not take part.
     """
-    without_slots = [name for name, entry in BUILT_INS.items() if not entry.uses_slots]
+    without_slots = [name for name, entry in SHIPPED.items() if not entry.uses_slots]
     measured = frame[(frame["status"] == "ok") & ~frame["model"].isin(without_slots)]
     recall = measured["recall"].fillna(measured["index"].isin(EXACT_INDEXES).astype(float))
     measured = measured.assign(missed=1 - recall).drop_duplicates(["setting", "slots", "curve"])

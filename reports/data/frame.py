@@ -7,9 +7,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from mann_bench.data.conditions import RunDescription, all_conditions
-from mann_bench.data.errors import UsageError
+from mann_bench.data.errors import UsageError, did_you_mean
 from mann_bench.data.files import write_atomically
-from mann_bench.data.registry import did_you_mean
 from mann_bench.data.result import Result
 from mann_bench.data.store import RESULTS, iter_records, load_run
 from mann_bench.data.text import defused, one_line, visible

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from mann_bench.data.registry import BUILT_INS
+from mann_bench.data.registry import SHIPPED
 from mann_bench.data.text import one_line
 from mann_bench.data.units import format_duration, format_number
 from mann_bench.learn.under_way import UnderWay
@@ -138,7 +138,7 @@ def _kernels(experiment: Experiment) -> list[str]:
         ran = [run.backend for run in curve.runs if run.backend]
         kernels = ", ".join(dict.fromkeys(one_line(backend.kernels) for backend in ran))
         indexes = ", ".join(dict.fromkeys(one_line(backend.index) for backend in ran))
-        searches = curve.case.model not in BUILT_INS or BUILT_INS[curve.case.model].uses_index
+        searches = curve.case.model not in SHIPPED or SHIPPED[curve.case.model].uses_index
         parts += [f"{curve.name} {kernels}" + (f" with index {indexes}" if searches else "")] if ran else []
     return [f"Kernels that ran: {'; '.join(parts)}."] if parts else []
 

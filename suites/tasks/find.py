@@ -4,8 +4,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mann_bench.data.errors import UsageError
-from mann_bench.data.registry import did_you_mean, import_target
+from mann_bench.data.errors import UsageError, did_you_mean
+from mann_bench.data.registry import import_target
 from mann_bench.suites.tasks.task import Task
 
 TASKS = {

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from mann_bench.cli import listings
 from mann_bench.data import registry
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
@@ -46,7 +47,7 @@ def test_entry_point(monkeypatch):
     monkeypatch.setattr(registry, "entry_points", lambda group: [FakePoint])
     assert registry.find_model("outside").target == "mann_bench.models:LSTM"
     assert registry.find_model("outside").build(Case(suite="s", model="outside", slots=4)).hidden == 100
-    assert "outside" in [row["model"] for row in registry.describe_models()]
+    assert "outside" in [row["model"] for row in listings.models()]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_not_callable():
 
 
 def test_describe_shows_options_passed_on_to_a_base():
-    sdnc = next(row for row in registry.describe_models() if row["model"] == "sdnc")
+    sdnc = next(row for row in listings.models() if row["model"] == "sdnc")
     options = " ".join(sdnc["options"])
     assert "link_entries = 8" in options
     assert "erase = always" in options
@@ -76,7 +77,7 @@ def test_describe_shows_options_passed_on_to_a_base():
 
 
 def test_describe_names_source_cost_and_size():
-    sam = next(row for row in registry.describe_models() if row["model"] == "sam")
+    sam = next(row for row in listings.models() if row["model"] == "sam")
     assert "Rae" in sam["source"]
     assert sam["space per step"] == "O(1)"
     assert sam["parameters"] == "124,900"
