@@ -200,4 +200,4 @@ def test_a_study_outlives_a_node(call, folder):
         logs
     )
     assert {run.status for run in runs} <= {"ok", "budget"}
-    assert Path("out/all/report/report.html").is_file()
+    assert Path("out/all/report/learning.html").is_file()
