@@ -1,9 +1,10 @@
 """`mann-bench learn`: train models on a task, or make a study."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import psutil
 import typer
@@ -15,15 +16,18 @@ from mann_bench.data.option_axes import lacking_sentences, parse_texts
 from mann_bench.data.registry import split_variant
 from mann_bench.data.shards import Shard, parse_shard
 from mann_bench.data.units import parse_seconds, parse_size
-from mann_bench.learn.record import LearningOptions
+from mann_bench.learn.record import LearningCase, LearningOptions
 from mann_bench.learn.study import load_study, study_names
 from mann_bench.machine.control_groups import memory_limit_bytes
 from mann_bench.machine.devices import check_device
 from mann_bench.machine.processor import usable_threads
 
+if TYPE_CHECKING:
+    from mann_bench.learn.processes import Place
+
 STUDY_OPTIONS = (  # the command's options for a study; all others are settings, which its file has
     *("task", "data", "device", "threads", "memory", "jobs"),
-    *("checkpoint_seconds", "evaluation_seconds", "out", "resume", "shard", "chosen", "as_json"),
+    *("checkpoint_seconds", "evaluation_seconds", "out", "resume", "shard", "chosen", "on", "as_json"),
 )
 MEMORY_SHARE = 0.8  # part of the machine's memory that the runs share evenly, one run per processor
 
@@ -70,7 +74,7 @@ def learn(
     device: Device = None,
     threads: Annotated[int, typer.Option(min=1, help="* CPU threads of a run")] = 1,
     memory: Annotated[str | None, typer.Option(help="* bytes a run may take; default its share of the machine's")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="* runs at a time; default one a usable processor")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="* runs at a time; default as many as processors hold")] = None,
     checkpoint_seconds: Annotated[float, typer.Option(min=0.1, help="* seconds between checkpoints")] = 60.0,
     evaluation_seconds: Annotated[float, typer.Option(min=0, help="* seconds after training for each level that is evaluated")] = 60.0,
     out: Annotated[Path | None, typer.Option(help="* folder for the results; default runs/learn-NAME-DATE")] = None,
@@ -83,6 +87,7 @@ def learn(
     chosen: Annotated[
         Path | None, typer.Option(help="* of a study: folder that has all runs that choose, merged; a shard makes its part of the others")
     ] = None,
+    on: Annotated[str | None, typer.Option(metavar="ray[://HOST:PORT]", help="* train on the hosts of a Ray cluster")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a study, or train models on one task: curves, levels and held-out errors. What finished is stored, a stopped run goes on.
@@ -93,18 +98,20 @@ def learn(
     if resume and out is None:
         raise UsageError("--resume: expected --out FOLDER of the runs to go on with, got none")
     part = parse_shard(shard) if shard is not None else None
-    if part is not None and memory is None:
-        raise UsageError("--shard: expected --memory, as 2G, the same on every host, got none; its default is a share of this machine's")
+    for name, value in (("--shard", shard), ("--on", on)):
+        if value is not None and memory is None:
+            raise UsageError(
+                f"{name}: expected --memory, as 2G, the same on every host, got none; its default is a share of this machine's"
+            )
     if budget is None and sequences is None:
         budget = "5m"
     check_device(device or "cpu")
     memory_bytes = parse_size(memory) if memory is not None else share_of_memory()
     times = checkpoint_seconds, evaluation_seconds
-    jobs = jobs or max(1, usable_threads() // threads)
     if task.endswith(".toml") or task in study_names():
         refuse_options(context)
         machine = {"device": device or "cpu", "threads": threads, "memory_bytes": memory_bytes}
-        learn_study(task, data, out, machine, times, jobs, part, chosen, resume=resume, as_json=as_json)
+        learn_study(task, data, out, machine, times, jobs, part, chosen, on, resume=resume, as_json=as_json)
     if chosen is not None:
         raise UsageError("--chosen: expected a study, whose runs choose, got a task; leave --chosen out")
     from mann_bench.learn.division import part_of_runs
@@ -146,7 +153,6 @@ def learn(
             tell(f"equal memory: {note}")
     for warning in dict.fromkeys(filter(None, (too_small(case, task_object) for case in cases))):
         tell(f"warning: {warning}")
-    folder = out or new_folder(f"learn-{task}")
     to_run = part_of_runs(cases, part)
     settings: dict[str, Any] = {
         "console": console,
@@ -154,10 +160,12 @@ def learn(
         "evaluation_s": times[1],
         "description": describe(cases, data, part),
     }
+    place = place_for(cases, jobs, threads, on)
+    folder = out or new_folder(f"learn-{task}")
     with writing_to(folder):
         session = LearningSession(to_run, data, folder, resume=resume, **settings)
     with stoppable(folder):
-        statuses = session.run(jobs)
+        statuses = session.run(place)
     end(folder, statuses, as_json, empty=not to_run)
 
 
@@ -176,9 +184,10 @@ def learn_study(
     out: Path | None,
     machine: dict[str, Any],
     times: tuple[float, float],
-    jobs: int,
+    jobs: int | None,
     shard: Shard | None,
     chosen: Path | None,
+    on: str | None,
     *,
     resume: bool,
     as_json: bool,
@@ -195,18 +204,33 @@ def learn_study(
         tell(f"warning: {warning}")
     if chosen is not None and shard is None:
         raise UsageError("--chosen: expected it with --shard, got it alone; `--out FOLDER --resume` goes on with a merged folder by itself")
+    place = place_for([*plan.cases.values()], jobs, machine["threads"], on)
     folder = out or new_folder(f"learn-{study.name}")
     seconds = {"every_s": times[0], "evaluation_s": times[1]}
     with writing_to(folder):
         session = StudySession(plan, data, folder, resume=resume, console=console, shard=shard, chosen=chosen, **seconds)
     with stoppable(folder):
-        statuses = session.run(jobs)
+        statuses = session.run(place)
     if shard is not None and session.waits:
         tell(
             f"the runs that are reported wait for the choice: when all {shard.count} shards have ended, merge them into CHOSEN; then "
             "call each with --chosen CHOSEN and another --out, or `learn` without --shard and with --out CHOSEN --resume"
         )
     end(folder, statuses, as_json, empty=shard is not None and not statuses.total())
+
+
+def place_for(cases: Sequence[LearningCase], jobs: int | None, threads: int, on: str | None) -> "Place":
+    """This machine, or the hosts of the Ray cluster `on`; UsageError if there is none, or none of its hosts has room for such a run."""
+    if on is None:
+        from mann_bench.learn.processes import ThisMachine
+
+        return ThisMachine(jobs or max(1, usable_threads() // threads))
+    from mann_bench.learn.on_ray import ADVICE, RayHosts, needs_of
+    from mann_bench.run.ray_cluster import RayCluster
+
+    cluster, needs = RayCluster(on), needs_of(cases)
+    cluster.require(needs, ADVICE)
+    return RayHosts(cluster, needs, jobs)
 
 
 def end(folder: Path, statuses: Counter[str], as_json: bool, *, empty: bool = False) -> NoReturn:

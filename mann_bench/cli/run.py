@@ -10,10 +10,11 @@ from mann_bench.cli.console import console, stoppable, summarize, tell, writing_
 from mann_bench.cli.options import AsJson, SuiteName, SuiteOptions, new_folder
 from mann_bench.data.errors import UsageError
 from mann_bench.data.shards import parse_shard
+from mann_bench.data.suite import Suite
 from mann_bench.data.units import format_bytes
 
 if TYPE_CHECKING:
-    from mann_bench.run.on_ray import RayCluster
+    from mann_bench.run.on_ray import SuiteOnRay
 
 
 def run(
@@ -54,16 +55,16 @@ def run(
 
     planned = cases.model_copy(update={"budget": budget})
     to_run = part_of(planned, part)
-    cluster = connect(on) if on is not None else None
+    hosts = connect(on, to_run) if on is not None else None
     path = out or new_folder(planned.name if part is None else f"{planned.name}-{part.number}-of-{part.count}")
     with writing_to(path):
         folder = open_run(planned, path, resume=resume, shard=part)
     if part is not None:
         tell(f"shard {part}: {len(to_run.cases)} of {len(planned.cases)} cases")
     with stoppable(path):
-        statuses = run_and_store(to_run, folder, console, cluster.run if cluster else None)
-    if cluster:
-        cluster.close()
+        statuses = run_and_store(to_run, folder, console, hosts.run if hosts else None)
+    if hosts:
+        hosts.cluster.close()
     if not to_run.cases:
         tell(f"nothing to do: the suite has fewer comparisons than {part.count if part else 1} shards; the others run all of them")
     summarize("cases", folder.results_path, statuses, as_json)
@@ -77,8 +78,9 @@ def run(
     raise typer.Exit(1 if failed or (to_run.cases and not (statuses["ok"] or only_skipped)) else 0)
 
 
-def connect(address: str) -> "RayCluster":
-    """Connect to a cluster; UsageError as `RayCluster`."""
-    from mann_bench.run.on_ray import RayCluster  # imports torch
+def connect(address: str, suite: Suite) -> "SuiteOnRay":
+    """Connect to a cluster; UsageError as `RayCluster` and `SuiteOnRay`."""
+    from mann_bench.run.on_ray import SuiteOnRay  # imports torch
+    from mann_bench.run.ray_cluster import RayCluster
 
-    return RayCluster(address)
+    return SuiteOnRay(RayCluster(address), suite)

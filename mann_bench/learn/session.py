@@ -1,9 +1,10 @@
-"""A session of training runs: several at a time, each in its own process. Progress is shown; a finished run is stored at once."""
+"""A session of training runs: several at a time, each in its own process, here (`processes.py`) or on the hosts of a cluster (`on_ray.py`).
 
-import contextlib
+Progress is shown; a finished run is stored at once.
+"""
+
 import errno
 import platform
-import selectors
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -25,13 +26,11 @@ from mann_bench.data.store import RecordFolder
 from mann_bench.data.text import shortened, visible
 from mann_bench.data.units import format_duration, format_slots
 from mann_bench.learn.messages import Message, TrainingProgress, decode_message
+from mann_bench.learn.processes import Place, Training
 from mann_bench.learn.record import LEARNING, LIMITS, LearningCase, LearningResult, furthest
-from mann_bench.learn.trainer import benchmark_case, load_checkpoint
-from mann_bench.machine.cpus import ReservedCpus
+from mann_bench.learn.trainer import load_checkpoint
 from mann_bench.machine.environment import fingerprint
-from mann_bench.run.process import WorkerProcess
 from mann_bench.run.replies import Failure, Killed
-from mann_bench.run.runner import build_kernels, build_of, why_not_here
 from mann_bench.run.words import reason_line, text_of
 from mann_bench.suites.tasks import takes_data
 
@@ -40,20 +39,12 @@ LEAST_SHARE = 0.01  # of a limit that must be used before it says how long the r
 LINE_S = 30.0  # time between two progress lines of a run where the output is no terminal
 
 
-class TrainingProcess(WorkerProcess):
-    """A process that trains (`mann_bench.learn.worker`)."""
-
-    MODULE = "mann_bench.learn.worker"
-
-
 @dataclass(eq=False)
 class Running:
     """A run in progress."""
 
     case: LearningCase
-    cpus: ReservedCpus
-    process: TrainingProcess
-    descriptor: int  # that its messages arrive on
+    training: Training
     checkpoint: Path
     started_at: str = field(default_factory=now)
     bar: TaskID | None = None
@@ -98,101 +89,94 @@ class LearningSession:
         self.statuses: Counter[str] = Counter(result.status for result in self.done.values())
         self.waiting = deque(case for case in cases if case.run_id not in self.done)
         self.killed: set[str] = set()  # ids of the runs whose process was killed once
-        self.running: dict[int, Running] = {}  # by the file descriptor of the process's messages
-        self.selector = selectors.DefaultSelector()
+        self.running: dict[Training, Running] = {}
         columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), TextColumn("{task.fields[text]}", markup=False))
         self.bars = Progress(*columns, console=console, transient=True) if console.is_terminal else None
 
-    def run(self, jobs: int) -> Counter[str]:
-        """Make the runs that the folder does not hold yet, `jobs` at a time.
+    def run(self, place: Place) -> Counter[str]:
+        """Make the runs that the folder does not hold yet, as many at a time as the place holds.
 
         Returns:
             How many runs ended with each status, earlier ones included.
         """
         if self.done:
             self.console.print(f"{len(self.done)} of {len(self.cases)} runs are there already")
-        waiting = f"{len(self.waiting)} runs to make, {jobs} at a time; results: {self.folder.results_path}"
+        waiting = f"{len(self.waiting)} runs to make, {place.room()} at a time; results: {self.folder.results_path}"
         self.console.print(waiting, soft_wrap=True)
         (self.path / "checkpoints").mkdir(exist_ok=True)
-        build_kernels({needed for case in self.cases if (needed := build_of(case, "float32"))})
         try:
+            place.prepare(self.cases)
             with self.bars or nullcontext():
                 while self.waiting or self.running:
-                    while self.waiting and len(self.running) < jobs:
-                        self.start(self.waiting.popleft())
-                    for key, _ in self.selector.select(timeout=1.0):
-                        run = self.running[key.fd]
-                        lines, death = run.process.receive()
+                    while self.waiting and len(self.running) < max(1, place.room()):
+                        self.start(self.waiting.popleft(), place)
+                    for training, lines, death in place.wait():
+                        run = self.running[training]
                         for message in (*map(decode_message, lines), *filter(None, [death])):
-                            self.handle(run, message)
+                            self.handle(run, message, place)
         finally:
-            self.close()
+            self.close(place)
         return self.statuses
 
     def label(self, case: LearningCase) -> str:
         """Name a run in a progress line."""
         return self.labels.get(case.run_id) or label(case)
 
-    def start(self, case: LearningCase) -> None:
-        """Start a run, or store why it cannot run here."""
-        if missing := why_not_here(benchmark_case(case)):
+    def start(self, case: LearningCase, place: Place) -> None:
+        """Start a run, or store why it cannot run there."""
+        if missing := place.why_unavailable(case):
             self.store(LearningResult(case_id=case.case_id, case=case, started_at=now(), status="unavailable", reason=missing, wall_s=0.0))
             return
         checkpoint = self.path.resolve() / "checkpoints" / f"{case.run_id}.pt"  # a model may change the current folder
         if case.run_id in self.stored and not checkpoint.exists():
-            self.console.print(f"{self.label(case)}: expected the checkpoint {checkpoint}, got none; the run starts anew", soft_wrap=True)
-        cpus = ReservedCpus(case.threads)
-        if cpus.shared:
-            self.console.print(f"{self.label(case)}: no free processor: it shares those of other runs, and is slower", soft_wrap=True)
-        process = TrainingProcess(case.threads, cpus=[] if cpus.shared else cpus.cpus)
-        run = Running(case, cpus, process, process.fileno(), checkpoint)
+            self.say(case, f"expected the checkpoint {checkpoint}, got none; the run starts anew")
         data = str(self.data.resolve()) if self.data and takes_data(case.task) else None
-        times = {"every_s": self.every_s, "evaluation_s": self.evaluation_s}
-        with contextlib.suppress(BrokenPipeError):  # it has ended, as will be seen
-            process.send({"case": case.model_dump(), "data": data, "checkpoint": str(run.checkpoint), **times})
-        self.running[run.descriptor] = run
-        self.selector.register(run.descriptor, selectors.EVENT_READ)
+        command = {"case": case.model_dump(), "data": data, "every_s": self.every_s, "evaluation_s": self.evaluation_s}
+        run = Running(case, place.start(case, command, checkpoint, lambda text: self.say(case, text)), checkpoint)
+        self.running[run.training] = run
         if self.bars:
             run.bar = self.bars.add_task(visible(self.label(case)), total=1.0, text="starting")
 
-    def handle(self, run: Running, message: Message | Failure) -> None:
+    def say(self, case: LearningCase, text: str) -> None:
+        """Print a sentence about a run."""
+        self.console.print(f"{self.label(case)}: {text}", soft_wrap=True, markup=False)
+
+    def handle(self, run: Running, message: Message | Failure, place: Place) -> None:
         """Handle one message of a run, or the failure of its process."""
         if run not in self.running.values():  # an earlier message has finished it
             return
         if isinstance(message, Killed) and run.case.run_id not in self.killed:
-            self.finish(run)
+            self.finish(run, place)
             self.killed.add(run.case.run_id)
             self.waiting.append(run.case)
-            self.console.print(f"{self.label(run.case)}: {message.reason}; it will go on from its last checkpoint", markup=False)
+            self.say(run.case, f"{message.reason}; it will go on from its last checkpoint")
         elif isinstance(message, Failure):
-            self.finish(run)
-            self.store(result_of(run, {**left_behind(run), "status": message.status, "reason": message.reason}))
+            self.finish(run, place)
+            self.store(result_of(run, {**left_behind(run), "status": message.status, "reason": message.reason}), run.training)
         elif message.progress is not None:
             self.show(run, message.progress)
         elif message.evaluating is not None:
             if self.bars and run.bar is not None:
                 self.bars.update(run.bar, text=f"evaluating level {message.evaluating}")
         elif message.stopped:  # by a signal that is not ours
-            self.finish(run)
-            self.console.print(f"{self.label(run.case)}: stopped, and left a checkpoint")
+            self.finish(run, place)
+            self.say(run.case, "stopped, and left a checkpoint")
         elif message.disk is not None:
             raise OSError(errno.ENOSPC, message.disk)
         elif message.result is not None:
-            self.finish(run)
-            self.store(result_of(run, message.result))
+            self.finish(run, place)
+            self.store(result_of(run, message.result), run.training)
 
-    def finish(self, run: Running) -> None:
+    def finish(self, run: Running, place: Place) -> None:
         """End the process of a run and remove its progress bar."""
-        self.selector.unregister(run.descriptor)
-        del self.running[run.descriptor]
-        run.process.kill()
-        run.cpus.release()
+        del self.running[run.training]
+        place.finish(run.training)
         if self.bars and run.bar is not None:
             self.bars.remove_task(run.bar)
 
-    def store(self, result: LearningResult) -> None:
-        """Store a result, then print a line about it."""
-        self.folder.append(result)
+    def store(self, result: LearningResult, training: Training | None = None) -> None:
+        """Store a result, with what is known of where it ran, then print a line about it."""
+        self.folder.append(result, training.ran if training else None, lost=training.tries_lost if training else 0)
         self.statuses[result.status] += 1
         done = f"[{sum(self.statuses.values())}/{len(self.cases)}]"
         self.console.print(f"{done} {self.label(result.case)}: {outcome_line(result)}", soft_wrap=True)
@@ -213,19 +197,12 @@ class LearningSession:
             run.printed_s = time.monotonic()
             self.console.print(f"{self.label(case)}: {text}", soft_wrap=True)
 
-    def close(self) -> None:
+    def close(self, place: Place) -> None:
         """Ask running processes to write a checkpoint and stop; release the folder."""
         if self.running:
             self.console.print(f"stopping: up to {STOP_S:.0f} s for checkpoints of unfinished runs ({len(self.running)})", markup=False)
-        for run in self.running.values():
-            run.process.stop()
-        deadline = time.monotonic() + STOP_S
-        for run in self.running.values():
-            run.process.wait(max(0.0, deadline - time.monotonic()))
-            run.process.kill()
-            run.cpus.release()
+        place.stop(STOP_S)
         self.running.clear()
-        self.selector.close()
         self.folder.close()
 
 
@@ -254,12 +231,12 @@ def result_of(run: Running, outcome: dict[str, Any]) -> LearningResult:
         outcome: fields of it, from the process; where they cannot be its fields, the run has failed.
     """
     known: dict[str, Any] = {"case_id": run.case.case_id, "case": run.case, "started_at": run.started_at}
-    output = None if outcome.get("status") in ("ok", "budget") else run.process.output
+    output = None if outcome.get("status") in ("ok", "budget") else run.training.output
     try:
         return LearningResult(**known, **outcome, output=output)
     except (ValidationError, TypeError) as error:  # TypeError: a field that is known already
         reason = reason_line(f"expected a result of the training process, got one that cannot be stored: {text_of(error)}")
-        return LearningResult(**known, status="error", reason=reason, output=run.process.output, wall_s=0.0)
+        return LearningResult(**known, status="error", reason=reason, output=run.training.output, wall_s=0.0)
 
 
 def left_behind(run: Running) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from mann_bench.data.store import load_records, load_run
 from mann_bench.data.units import format_duration
 from mann_bench.learn.configurations import StudyPlan
 from mann_bench.learn.division import part_of_runs
+from mann_bench.learn.processes import Place
 from mann_bench.learn.record import LEARNING, LearningCase, LearningResult, furthest
 from mann_bench.learn.selection import Candidate, Choice, choose
 from mann_bench.learn.session import LearningSession, describe
@@ -77,14 +78,14 @@ class StudySession:
             cases, self.data, self.path, resume=resume, console=self.console, description=self.description, labels=self.labels, **self.times
         )
 
-    def run(self, jobs: int) -> Counter[str]:
-        """Make the runs that the folder does not hold yet, `jobs` at a time.
+    def run(self, place: Place) -> Counter[str]:
+        """Make the runs that the folder does not hold yet, as many at a time as the place holds.
 
         Returns:
             How many runs ended with each status. A run of the grid that diverged counts as `budget`: that a rate is too high is an outcome.
         """
-        self.announce(jobs)
-        statuses = self.choosing.run(jobs)
+        self.announce(place.room())
+        statuses = self.choosing.run(place)
         statuses["budget"] += statuses.pop("diverged", 0)
         results = self.elsewhere | furthest(self.choosing.folder.records)
         choices = [choose(configuration, self.plan.record.by, results) for configuration in self.plan.record.configurations]
@@ -95,7 +96,7 @@ class StudySession:
             reported += [] if choice.failed else choice.best.candidate.reported
         by_seed = sorted(reported, key=lambda run_id: self.plan.cases[run_id].seed)  # a session cut short has all models at the same seeds
         cases = [self.plan.cases[run_id] for run_id in by_seed if run_id not in self.elsewhere]
-        return statuses + self.open(part_of_runs(cases, self.shard), resume=True).run(jobs)
+        return statuses + self.open(part_of_runs(cases, self.shard), resume=True).run(place)
 
     @property
     def waits(self) -> bool:
@@ -108,7 +109,7 @@ class StudySession:
         choosing, reported = self.plan.study.run_counts()
         limits = [case.seconds for case in self.plan.cases.values()]
         seconds = [limit for limit in limits if limit is not None]
-        most_s = (choosing + reported) * sum(seconds) / max(1, len(seconds)) / jobs
+        most_s = (choosing + reported) * sum(seconds) / max(1, len(seconds)) / max(1, jobs)
         text = f"; at most about {format_duration(most_s)} of training, {jobs} at a time" if len(seconds) == len(limits) else ""
         self.console.print(f"{self.plan.study.name}: {choosing} runs choose, then {reported} are reported{text}", soft_wrap=True)
 

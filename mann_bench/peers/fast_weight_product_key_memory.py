@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -38,7 +38,7 @@ class FastWeightProductKeyMemory(PeerLayer):
     """
 
     package = "fast-weight-product-key-memory"
-    modules = ("fast_weight_product_key_memory", "einops", "einx", "torch_einops_utils")
+    needs_modules = ("fast_weight_product_key_memory", "einops", "einx", "torch_einops_utils")
     dtypes = ("float32",)
     ledger_causes: ClassVar[Mapping[str, str]] = {"layer.memories": "memory"}
 
@@ -88,7 +88,8 @@ class FastWeightProductKeyMemory(PeerLayer):
         """Nothing written, as the package begins, or N random rows a head."""
         weight = self.project_in.weight
         rows = initial_rows(batch, self.slots * self.heads, self.word_size, fill, seed, weight.device, weight.dtype)
-        sides, heads, side, size = self.layer.keys.shape
+        stored: Any = self.layer.keys
+        sides, heads, side, size = stored.shape
         token = weight.new_zeros(batch, 0, weight.shape[0])
         keys = weight.new_zeros(batch, sides, heads, side, size)
         return FastWeightState(rows.view(batch, self.slots, self.heads, self.word_size), keys, token, token.clone())

@@ -20,7 +20,7 @@ class FlaGatedDeltaRule(Peer, DeltaNet):
     """
 
     package = "fla-core"
-    modules = ("fla", "triton", "einops")
+    needs_modules = ("fla", "triton", "einops")
     dtypes = ("float32",)
     devices = ("cpu",)  # on a GPU the package's own kernels would be the measure, not this
 

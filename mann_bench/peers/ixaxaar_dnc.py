@@ -44,7 +44,7 @@ class IxaxaarDNC(Peer, torch.nn.Module):
     """
 
     package = "dnc"
-    modules = ("dnc", "numpy")
+    needs_modules = ("dnc", "numpy")
 
     def __init__(self, *, input_size: int, output_size: int, hidden: int = 100, slots: int, word_size: int = 32, heads: int = 4) -> None:
         super().__init__()

@@ -19,20 +19,20 @@ class Peer:
 
     Attributes:
         package: what pip installs.
-        modules: top-level modules that must be there.
+        needs_modules: top-level modules that must be there.
         dtypes: types of numbers that the package computes in.
         devices: kinds of device that it is measured on.
     """
 
     package: ClassVar[str]
-    modules: ClassVar[tuple[str, ...]]
+    needs_modules: ClassVar[tuple[str, ...]]
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64")
     devices: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
 
     @classmethod
     def why_not(cls, device: str = "cpu", dtype: str = "float32") -> str | None:
         """Why this peer cannot run here, and what to do; None if nothing is known to be in its way. Nothing is imported."""
-        missing = [name for name in cls.modules if importlib.util.find_spec(name) is None]
+        missing = [name for name in cls.needs_modules if importlib.util.find_spec(name) is None]
         if missing:
             return f"{cls.package} needs the module {missing[0]!r}, which is not here: pip install 'mann-bench[peers]' (docs/peers.md)"
         if dtype not in cls.dtypes:

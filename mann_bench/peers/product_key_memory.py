@@ -21,7 +21,7 @@ class ProductKeyMemory(PeerLayer):
     """
 
     package = "product-key-memory"
-    modules = ("product_key_memory", "colt5_attention", "einops", "local_attention")
+    needs_modules = ("product_key_memory", "colt5_attention", "einops", "local_attention")
     ledger_causes: ClassVar[Mapping[str, str]] = {"layer.values.weight": "memory"}
 
     def __init__(self, *, input_size: int, output_size: int, slots: int, word_size: int = 32, heads: int = 4, reads: int = 4) -> None:

@@ -19,7 +19,7 @@ class SparseDeltaMemory(Peer):
     """A name for the authors' package in lists and suites, and the reason why it is not measured."""
 
     package = "sparse-delta-memory"
-    modules = ("sparse_delta_memory",)
+    needs_modules = ("sparse_delta_memory",)
     dtypes = ("float32", "bfloat16")
     devices = ("cuda",)
 

@@ -47,7 +47,7 @@ class Titans(PeerLayer):
     """
 
     package = "titans-pytorch"
-    modules = ("titans_pytorch", "assoc_scan", "einops", "einx", "tensordict", "tqdm")
+    needs_modules = ("titans_pytorch", "assoc_scan", "einops", "einx", "tensordict", "tqdm")
     dtypes = ("float32",)
     ledger_causes: ClassVar[Mapping[str, str]] = {f"layer.memory_model_parameters.{number}": "memory" for number in range(3)}
 
@@ -107,8 +107,8 @@ class Titans(PeerLayer):
     @property
     def names(self) -> Sequence[str]:
         """The package's names of gamma, inner and outer."""
-        names: Sequence[str] = self.layer.memory_model_parameter_names
-        return names
+        names: Any = self.layer.memory_model_parameter_names
+        return tuple(names)
 
 
 def check(slots: int) -> None:

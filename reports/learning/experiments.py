@@ -1,7 +1,7 @@
 """Training runs grouped into curves (one setting, several seeds) and experiments (curves of one question), and estimates over seeds."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -135,6 +135,17 @@ class Experiment:
     def runs(self) -> list[LearningResult]:
         """The runs of all curves."""
         return [run for curve in self.curves for run in curve.runs]
+
+    @property
+    def by_host(self) -> dict[str, "Experiment"]:
+        """The trained runs of each host, as only their seconds compare; "": all, where there are not several hosts."""
+        hosts = dict.fromkeys(run.host for curve in self.curves for run in curve.trained if run.host)
+        if len(hosts) < 2:
+            return {"": self}
+        parts = {
+            host: [replace(curve, runs=tuple(run for run in curve.trained if run.host == host)) for curve in self.curves] for host in hosts
+        }
+        return {host: replace(self, curves=tuple(curve for curve in curves if curve.runs)) for host, curves in parts.items()}
 
     @property
     def reference(self) -> Curve | None:

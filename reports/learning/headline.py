@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mann_bench.data.text import one_line
 from mann_bench.data.units import format_duration
 from mann_bench.reports.learning.comparison import decide, ratio
 from mann_bench.reports.learning.experiments import Curve, Experiment
@@ -15,21 +16,23 @@ def headline(experiment: Experiment) -> str:
     if not curves:
         return "Nothing was trained."
     if experiment.has_curriculum:
-        return _furthest(experiment, curves)
+        return " ".join(_furthest(part, host) for host, part in experiment.by_host.items())
     of_task = {"babi": babi_sentences, "omniglot": one_shot_sentences}.get(experiment.case.task)
     if of_task is not None:
         return " ".join(of_task(experiment)) or "Trained, but not tested."
     return _first_at_goal(experiment, curves)
 
 
-def _furthest(experiment: Experiment, curves: list[Curve]) -> str:
+def _furthest(experiment: Experiment, host: str) -> str:
+    """Which curve came furthest in the same time, among the runs of a host."""
     seconds = experiment.common_seconds
-    levels = {curve.name: float(np.median(curve.levels_at(seconds))) for curve in curves}
+    levels = {curve.name: float(np.median(curve.levels_at(seconds))) for curve in experiment.curves if curve.trained}
     ordered = sorted(levels.items(), key=lambda entry: -entry[1])
     highest = ordered[0][1]
     first = [name for name, level in ordered if level == highest]
     others = [f"{name} {whole(level)}" for name, level in ordered[len(first) :]]
-    best = f"{' and '.join(first)} {'comes' if len(first) == 1 else 'come'} furthest: level {whole(highest)} ({experiment.unit})"
+    where = f"On {one_line(host)}: " if host else ""
+    best = f"{where}{' and '.join(first)} {'comes' if len(first) == 1 else 'come'} furthest: level {whole(highest)} ({experiment.unit})"
     return f"{best} after {format_duration(seconds)}" + (f"; then {', '.join(others)}." if others else ".")
 
 

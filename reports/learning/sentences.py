@@ -20,7 +20,7 @@ from mann_bench.reports.learning.text import error_text, percent, ratio_text, ru
 
 def sentences(experiment: Experiment) -> list[str]:
     """State the main results of an experiment, the most important first."""
-    lines = [*_curriculum(experiment)] if experiment.has_curriculum else []
+    lines = [_curriculum(part, host) for host, part in experiment.by_host.items()] if experiment.has_curriculum else []
     if experiment.case.task == "babi":
         lines += [*babi_sentences(experiment), run_length(experiment)] if any(curve.trained for curve in experiment.curves) else []
     elif experiment.case.task == "omniglot":
@@ -103,15 +103,16 @@ def _ratios(experiment: Experiment) -> list[str]:
     return lines
 
 
-def _curriculum(experiment: Experiment) -> list[str]:
-    """The level that each curve reached in the same time."""
+def _curriculum(experiment: Experiment, host: str) -> str:
+    """The level that each curve reached in the same time, of the runs of a host."""
     seconds = experiment.common_seconds
     parts = []
     for curve in (curve for curve in experiment.curves if curve.trained):
         levels = curve.levels_at(seconds)
         spread = f" ({levels[0]:,} to {levels[-1]:,} over {len(levels)} seeds)" if len(levels) > 1 else ""
         parts.append(f"{curve.name} {whole(float(np.median(levels)))}{spread}")
-    return [f"Highest level after {format_duration(seconds)} of training, in {experiment.unit}: {'; '.join(parts)}."] if parts else []
+    where = f" on {one_line(host)}" if host else ""
+    return f"Highest level after {format_duration(seconds)} of training{where}, in {experiment.unit}: {'; '.join(parts)}." if parts else ""
 
 
 def _generalization(experiment: Experiment) -> list[str]:

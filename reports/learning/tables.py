@@ -20,7 +20,11 @@ SHOWN_INSTANCES = (1, 2, 5, 10)
 
 def tables_of(experiment: Experiment) -> list[Table]:
     """Build the tables of an experiment that have rows, in reading order."""
-    tables = [curriculum_table(experiment)] if experiment.has_curriculum else [goal_table(experiment)]
+    tables = (
+        [curriculum_table(part, host) for host, part in experiment.by_host.items()]
+        if experiment.has_curriculum
+        else [goal_table(experiment)]
+    )
     if experiment.case.task == "babi":
         tables.append(babi_table(experiment))
     else:
@@ -56,8 +60,8 @@ def goal_table(experiment: Experiment) -> Table:
     return Table("Sequences and time to the goal", note, (*columns, Column("runs, by seed")), tuple(rows))
 
 
-def curriculum_table(experiment: Experiment) -> Table:
-    """Tabulate the level reached in the same time, and sequences and time to the highest level that all reached."""
+def curriculum_table(experiment: Experiment, host: str = "") -> Table:
+    """Tabulate the level reached in the same time, and sequences and time to the highest level that all reached, of the runs of a host."""
     seconds = experiment.common_seconds
     level = common_level(experiment)
     rows = []
@@ -86,7 +90,7 @@ def curriculum_table(experiment: Experiment) -> Table:
         f"The level h doubles when the mean loss of {experiment.case.patience} batches, of levels drawn from {experiment.case.levels[0]} "
         f"to h, is below {experiment.case.curriculum_threshold:g} bits. Medians over seeds. Peak memory: the whole process, at most."
     )
-    return Table("Curriculum", note, heads, tuple(rows))
+    return Table(f"Curriculum, on {one_line(host)}" if host else "Curriculum", note, heads, tuple(rows))
 
 
 def common_level(experiment: Experiment) -> int:

@@ -1,5 +1,7 @@
 """The scaling report in sentences: how each curve grows, and how it compares with its twins."""
 
+import pandas as pd
+
 from mann_bench.data.units import format_bytes, format_number, format_slots
 from mann_bench.reports.analysis.gains import Factor, Gain
 from mann_bench.reports.analysis.ratios import Ratio
@@ -35,13 +37,18 @@ def not_reached(analysis: Analysis) -> str:
 
 
 def _cost(analysis: Analysis) -> str:
-    """Answer in a sentence how the memory scales and what it costs: the fastest curve at the largest N of the main setting."""
+    """Answer how memory scales and what it costs: the fastest curve at the largest N of the main setting, a sentence for each host."""
     measured = analysis.frame[(analysis.frame["status"] == "ok") & analysis.frame["step_ms_median"].notna()]
     if measured.empty:
         return "No case was measured."
     setting = analysis.main_setting
     there = measured[measured["setting"] == setting]
     largest = there[there["slots"] == there["slots"].max()]
+    return " ".join(_fastest(analysis, setting, of_host) for _, of_host in largest.groupby("host", sort=False))
+
+
+def _fastest(analysis: Analysis, setting: str, largest: pd.DataFrame) -> str:
+    """The fastest of the curves that one host has at the largest N."""
     best = largest.sort_values("step_ms_median", kind="stable").iloc[0]
     curve, key = str(best["curve"]), (setting, str(best["curve"]))
     text = f"At the largest memory, N = {format_slots(int(best['slots']))} ({setting}), a step of {curve} takes"

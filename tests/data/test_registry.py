@@ -70,7 +70,7 @@ def test_not_callable():
 
 def test_describe_shows_options_passed_on_to_a_base():
     sdnc = next(row for row in listings.models() if row["model"] == "sdnc")
-    options = " ".join(sdnc["options"])
+    options = str(sdnc["options"])
     assert "link_entries = 8" in options
     assert "erase = always" in options
     assert "write_heads = 1" in options
@@ -78,10 +78,10 @@ def test_describe_shows_options_passed_on_to_a_base():
 
 def test_describe_names_source_cost_and_size():
     sam = next(row for row in listings.models() if row["model"] == "sam")
-    assert "Rae" in sam["source"]
+    assert "Rae" in str(sam["source"])
     assert sam["space per step"] == "O(1)"
     assert sam["parameters"] == "124,900"
-    assert any("erase" in option for option in sam["options"])
+    assert "erase" in str(sam["options"])
 
 
 def test_the_command_line_starts_without_torch():

@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 import pytest
 from rich.console import Console
 
+from mann_bench.learn import processes
 from mann_bench.learn import session as module
 from mann_bench.learn.messages import Message, decode_message
+from mann_bench.learn.processes import ThisMachine
 from mann_bench.learn.record import LearningCase
 from mann_bench.learn.session import LearningSession
 from mann_bench.run.replies import Failure, Killed
@@ -39,8 +41,8 @@ class ScriptedProcess(FakeTrainingProcess):
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, "TrainingProcess", ScriptedProcess)
-    monkeypatch.setattr(module, "build_kernels", lambda dtypes: None)
+    monkeypatch.setattr(processes, "TrainingProcess", ScriptedProcess)
+    monkeypatch.setattr(processes, "build_kernels", lambda dtypes: None)
     monkeypatch.setattr(module, "fingerprint", dict)
     ScriptedProcess.commands = []
 
@@ -48,7 +50,7 @@ def run(tmp_path, monkeypatch):
         ScriptedProcess.scripts = {seed: list(script) for seed, script in enumerate(scripts)}
         cases = [LearningCase(task="copy", model="lstm", seed=seed, levels=(1, 2), sequences=10) for seed in range(len(scripts))]
         session = LearningSession(cases, None, Path("out"), resume=False, console=Console(quiet=True), every_s=60, evaluation_s=60)
-        session.run(2)
+        session.run(ThisMachine(2))
         return {result.case.seed: result for result in session.folder.records}
 
     return run_scripts

@@ -15,8 +15,10 @@ from mann_bench.data.errors import UsageError
 from mann_bench.data.merge import merge
 from mann_bench.data.shards import Shard
 from mann_bench.data.store import load_records, load_run
+from mann_bench.learn import processes
 from mann_bench.learn import session as module
 from mann_bench.learn.configurations import plan_study
+from mann_bench.learn.processes import ThisMachine
 from mann_bench.learn.record import LEARNING, LearningCase
 from mann_bench.learn.session import LearningSession
 from mann_bench.learn.study import parse_study
@@ -70,8 +72,8 @@ class PlantedProcess(FakeTrainingProcess):
 
 @pytest.fixture
 def make(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "TrainingProcess", PlantedProcess)
-    monkeypatch.setattr(module, "build_kernels", lambda dtypes: None)
+    monkeypatch.setattr(processes, "TrainingProcess", PlantedProcess)
+    monkeypatch.setattr(processes, "build_kernels", lambda dtypes: None)
     monkeypatch.setattr(module, "fingerprint", dict)
     PlantedProcess.commands = []
 
@@ -88,7 +90,7 @@ def runs(folder):
 
 
 def test_the_seeds_that_are_not_reported_choose(make, tmp_path):
-    assert make().run(1) == {"ok": 4 + 2, "budget": 4 + 2}
+    assert make().run(ThisMachine(1)) == {"ok": 4 + 2, "budget": 4 + 2}
     made = runs(tmp_path / "out")
     grid = [(model, seed, rate) for model in ("lstm", "ntm") for seed in (7, 8) for rate in (3e-3, 1e-3)]
     assert {run[:3] for run in made[:8]} == set(grid)
@@ -102,24 +104,24 @@ def test_the_seeds_that_are_not_reported_choose(make, tmp_path):
 @pytest.mark.parametrize("kept", range(13))
 def test_a_study_that_is_killed_anywhere_goes_on(make, tmp_path, monkeypatch, kept):
     """`kept` results are stored before the driver dies: between the runs that choose (8) and those that are reported, too."""
-    make(name="whole").run(1)
+    make(name="whole").run(ThisMachine(1))
     stored: list[str] = []
     store = LearningSession.store
 
-    def store_until(self, result):
+    def store_until(self, result, training=None):
         if len(stored) == kept:
             raise KeyboardInterrupt
         stored.append(result.run_id)
-        store(self, result)
+        store(self, result, training)
 
     with monkeypatch.context() as patch:
         patch.setattr(LearningSession, "store", store_until)
         if kept < 12:
             with pytest.raises(KeyboardInterrupt):
-                make().run(1)
+                make().run(ThisMachine(1))
         else:
-            make().run(1)
-    assert make(resume=True).run(1) == {"ok": 6, "budget": 6}
+            make().run(ThisMachine(1))
+    assert make(resume=True).run(ThisMachine(1)) == {"ok": 6, "budget": 6}
     assert runs(tmp_path / "out") == runs(tmp_path / "whole")
 
 
@@ -133,7 +135,7 @@ def test_a_study_that_is_killed_anywhere_goes_on(make, tmp_path, monkeypatch, ke
     ],
 )
 def test_resume_with_a_changed_study_says_what_differs(make, tmp_path, old, new, differs):
-    make().run(1)
+    make().run(ThisMachine(1))
     before = (tmp_path / "out" / "learning.jsonl").read_bytes()
     with pytest.raises(UsageError) as error:
         make(STUDY.replace(old, new), resume=True)
@@ -142,19 +144,19 @@ def test_resume_with_a_changed_study_says_what_differs(make, tmp_path, old, new,
 
 
 def test_resume_on_a_machine_that_plans_other_runs_says_so(make):
-    make().run(1)
+    make().run(ThisMachine(1))
     with pytest.raises(UsageError, match=r"copy, lstm: memory_bytes: 1073741824 and 1073741825"):
         make(machine=MACHINE | {"memory_bytes": 2**30 + 1}, resume=True)
 
 
 def test_a_changed_comment_changes_no_run(make, tmp_path):
-    make().run(1)
-    assert make(STUDY.replace("# at rate", "# At rate"), resume=True).run(1) == {"ok": 6, "budget": 6}
+    make().run(ThisMachine(1))
+    assert make(STUDY.replace("# at rate", "# At rate"), resume=True).run(ThisMachine(1)) == {"ok": 6, "budget": 6}
     assert load_run(tmp_path / "out")["study_text"] == STUDY
 
 
 def test_without_a_grid_all_runs_are_reported(make, tmp_path):
-    assert make(STUDY.replace("[grid]\nlearning_rate = [3e-3, 1e-3]\n", "")).run(2) == {"budget": 2, "ok": 2}
+    assert make(STUDY.replace("[grid]\nlearning_rate = [3e-3, 1e-3]\n", "")).run(ThisMachine(2)) == {"budget": 2, "ok": 2}
     assert {seed for _, seed, *_ in runs(tmp_path / "out")} == {0, 1}
 
 
@@ -163,18 +165,18 @@ class TestShards:
 
     def test_both_parts_of_both_shards_are_the_study(self, make, tmp_path):
         whole = make(name="whole")
-        whole.run(1)
+        whole.run(ThisMachine(1))
         waits = []
         for number in (1, 2):
             session = make(name=f"first-{number}", shard=Shard(number, 2))
-            assert session.run(1) == {"ok": 2, "budget": 2}
+            assert session.run(ThisMachine(1)) == {"ok": 2, "budget": 2}
             waits.append(session.waits)
         chosen = merge([tmp_path / "first-1", tmp_path / "first-2"], LEARNING, tmp_path / "chosen")
         assert left_to_do(chosen) == (12, 4)
         assert next_command(chosen, 4).startswith("mann-bench learn planted --shard N/COUNT --memory SIZE --chosen ")
         for number in (1, 2):
             session = make(name=f"then-{number}", shard=Shard(number, 2), chosen=tmp_path / "chosen")
-            session.run(1)
+            session.run(ThisMachine(1))
             waits.append(session.waits)
         parts = [tmp_path / name for name in ("chosen", "then-1", "then-2")]
         merged = merge(parts, LEARNING, tmp_path / "all")
@@ -182,17 +184,17 @@ class TestShards:
         assert (len(merged.records), waits) == (12, [True, True, False, False])
         assert (left_to_do(merged), next_command(merged, 0)) == ((12, 0), f"mann-bench report {tmp_path / 'all'}")
         assert [len(runs(part)) for part in parts] == [8, 2, 2]
-        assert make(name="all", resume=True).run(1) == {"ok": 6, "budget": 6}
+        assert make(name="all", resume=True).run(ThisMachine(1)) == {"ok": 6, "budget": 6}
         assert len(runs(tmp_path / "all")) == 12
 
     def test_without_a_grid_nothing_waits(self, make, tmp_path):
         text = STUDY.replace("[grid]\nlearning_rate = [3e-3, 1e-3]\n", "")
         sessions = [make(text, name=str(number), shard=Shard(number, 3)) for number in (1, 2, 3)]
-        assert [session.run(1).total() for session in sessions] == [1, 1, 2]  # the ntm takes longer
+        assert [session.run(ThisMachine(1)).total() for session in sessions] == [1, 1, 2]  # the ntm takes longer
         assert not any(session.waits for session in sessions)
 
     def test_a_choice_needs_all_runs_that_choose(self, make, tmp_path):
-        make(name="1", shard=Shard(1, 2)).run(1)
+        make(name="1", shard=Shard(1, 2)).run(ThisMachine(1))
         with pytest.raises(UsageError, match=r"--chosen .*1: expected all 8 runs that choose, got 4"):
             make(name="then", shard=Shard(1, 2), chosen=tmp_path / "1")
         with pytest.raises(UsageError, match=r"--chosen .*none: expected the folder"):
@@ -205,11 +207,11 @@ class TestShards:
         assert not (tmp_path / "then").exists()
 
     def test_runs_of_two_folders_are_not_joined(self, make, tmp_path):
-        make(name="1", shard=Shard(1, 2)).run(1)
+        make(name="1", shard=Shard(1, 2)).run(ThisMachine(1))
         first = merge([tmp_path / "1"], LEARNING, tmp_path / "first")
         assert left_to_do(first) == (8, 4)
         assert "without --shard" in next_command(first, 4)
-        make(name="2").run(1)
+        make(name="2").run(ThisMachine(1))
         with pytest.raises(UsageError, match="expected each case in one part"):
             merge([tmp_path / "1", tmp_path / "2"], LEARNING, tmp_path / "all")
 

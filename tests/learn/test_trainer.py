@@ -13,7 +13,7 @@ from mann_bench.data.errors import UsageError
 from mann_bench.learn.curriculum import Curriculum
 from mann_bench.learn.evaluation import evaluate, levels_to_test, run_in_chunks, validate
 from mann_bench.learn.messages import Message, decode_message
-from mann_bench.learn.session import TrainingProcess
+from mann_bench.learn.processes import TrainingProcess
 from mann_bench.learn.trainer import TEST, TRAINING, DivergedError, load_checkpoint, memory_rows
 from mann_bench.models import NTM
 from mann_bench.suites.tasks import Batch, Task, find_task
@@ -330,10 +330,7 @@ def test_settings_of_an_ablation_reach_the_model(options, tmp_path):
     trainer, plain = make(small_case(sequences=3 * 20, **options)), make(small_case(sequences=3 * 20))
     for name, value in options.get("options", {}).items():
         assert getattr(trainer.model, name) == value != getattr(plain.model, name)
-    for model in (
-        trainer.model,
-        plain.model,
-    ):  # mix gates near 1: little goes to unused rows, where a gated erase differs
+    for model in (trainer.model, plain.model):  # mix gates near 1: little goes to unused rows, where a gated erase differs
         nn.init.constant_(model.interface.bias[-model.write_heads :], 10.0)
     assert trainer.run(tmp_path / "one.pt") == "budget"
     assert plain.run(tmp_path / "plain.pt") == "budget"

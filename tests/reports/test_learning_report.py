@@ -14,6 +14,7 @@ from mann_bench.reports.html.plot_files import PlotFiles
 from mann_bench.reports.learning.babi import PAPER_ERRORS
 from mann_bench.reports.learning.comparison import ratio
 from mann_bench.reports.learning.experiments import Curve, load_experiments
+from mann_bench.reports.learning.headline import headline
 from mann_bench.reports.learning.selection import select
 from mann_bench.reports.learning.sentences import sentences
 from mann_bench.reports.learning.tables import tables_of
@@ -86,6 +87,21 @@ def test_seconds_of_several_hosts_are_not_compared(write):
     assert "they ran on several hosts, so their times are not compared" in apart
     assert "times its time" not in apart
     assert "times its time" in together
+
+
+def test_levels_in_the_same_time_are_of_one_host(write):
+    grown: dict[str, Any] = {"curriculum": "exponential", "levels": (1, 1 << 10), "half": 1e9}
+    runs = [make_run(model, seed, ms=ms, **grown) for model, ms in (("sam", 1.0), ("ntm", 2.0)) for seed in range(2)]
+    apart = only(write(*(run.model_copy(update={"host": f"node-{run.case.seed}"}) for run in runs), name="apart"))
+    together = only(write(*runs, name="together"))
+    assert [line.partition(" of training")[2].partition(",")[0] for line in sentences(apart)[:2]] == [" on node-0", " on node-1"]
+    assert headline(apart).count("On node-") == 2
+    assert [table.title for table in tables_of(apart)][:2] == ["Curriculum, on node-0", "Curriculum, on node-1"]
+    assert "over 2 seeds" not in " ".join(sentences(apart)[:2])
+    assert "On " not in headline(together)
+    assert tables_of(together)[0].title == "Curriculum"
+    assert sentences(together)[0].startswith("Highest level after")
+    assert " on node" not in sentences(together)[0]
 
 
 def test_band_over_seeds_ends_where_the_first_unfinished_seed_does(write):

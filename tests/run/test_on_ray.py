@@ -16,7 +16,8 @@ from mann_bench.data.result import parse_line
 from mann_bench.data.store import RunFolder, load_results, load_run
 from mann_bench.data.suite import parse_suite
 from mann_bench.run import on_ray
-from mann_bench.run.on_ray import MOST_LOST, RESOURCE, RayCluster
+from mann_bench.run.on_ray import RESOURCE, SuiteOnRay
+from mann_bench.run.ray_cluster import MOST_LOST, RayCluster
 from mann_bench.run.session import describe
 from tests.support.results import make_result
 
@@ -58,8 +59,11 @@ class FakeRay:
         self.init: Any = lambda **_: None
         self.shutdown = lambda: None
 
-    def cluster_resources(self):
-        return {"CPU": 4.0, RESOURCE: float(self.offered)} if self.offered else {"CPU": 4.0}
+    def nodes(self):
+        dead = {"Alive": False, "Resources": {"CPU": 9.0, RESOURCE: 1.0}}
+        return [dead, {"Alive": True, "Resources": {"CPU": 4.0}}] + [
+            {"Alive": True, "Resources": {"CPU": 4.0, RESOURCE: 1.0}}
+        ] * self.offered
 
     def remote(self, function):
         def options(**options):
@@ -110,7 +114,7 @@ def folder(tmp_path, suite):
 
 def run(suite, folder):
     said: list[str] = []
-    return list(RayCluster("ray").run(suite, folder, lambda case, text: said.append(text)))
+    return list(SuiteOnRay(RayCluster("ray"), suite).run(suite, folder, lambda case, text: said.append(text)))
 
 
 def test_each_comparison_is_a_task_with_a_host_to_itself(ray, suite, folder):
@@ -141,7 +145,7 @@ def test_a_comparison_that_ends_every_host_is_stored_as_failed(ray, suite, folde
     results = run(suite, folder)
     failed = [result for result in results if result.status != "ok"]
     assert [(result.case.slots, result.status, result.attempt) for result in failed] == [(8, "error", 3), (8, "error", 3)]
-    assert "its host ended while it was measured, 3 times" in (failed[0].reason or "")
+    assert "its host ended under it 3 times" in (failed[0].reason or "")
     assert len(results) == 6
 
 
@@ -164,10 +168,10 @@ def test_another_program_on_a_host_ends_the_run(ray, suite, folder):
     [
         ("dask", 1, None, "--on: expected ray or ray://HOST:PORT, got 'dask'"),
         ("ray://nowhere:1", 1, ConnectionError("no\n answer"), r"--on ray://nowhere:1: expected a Ray cluster, got none \(no answer\)"),
-        ("ray", 0, None, "expected hosts that offer the resource mann_bench, got none"),
+        ("ray", 0, None, r"--on ray: expected a host that offers CPU 1, mann_bench 1, got none; start each host with ray start"),
     ],
 )
-def test_what_is_no_cluster_leaves_no_folder(call, ray, tmp_path, monkeypatch, address, hosts, error, message):
+def test_what_is_no_cluster_leaves_no_folder(call, ray, suite, tmp_path, monkeypatch, address, hosts, error, message):
     def init(**_):
         if error:
             raise error
@@ -176,9 +180,16 @@ def test_what_is_no_cluster_leaves_no_folder(call, ray, tmp_path, monkeypatch, a
     (tmp_path / "tiny.toml").write_text(TEXT)
     ray.offered, ray.init = hosts, init
     with pytest.raises(UsageError, match=message):
-        RayCluster(address)
+        SuiteOnRay(RayCluster(address), suite)
     done = call("run", "tiny.toml", "--on", address, "--out", "out")
     assert (done.returncode, done.stderr.count("\n"), (tmp_path / "out").exists()) == (2, 1, False), done.stderr
+
+
+def test_a_try_that_fails_after_a_lost_one_is_the_second(ray, suite, folder):
+    ray.offered = 1
+    ray.losses = [RayError("died"), None, None, RayTaskError("no mann_bench there")]
+    failed = [result for result in run(suite, folder) if result.status != "ok"]
+    assert [(result.case.slots, result.attempt) for result in failed] == [(8, 2), (8, 2)]
 
 
 def test_the_task_measures_a_comparison(ray, suite, folder, monkeypatch):
@@ -215,12 +226,12 @@ def test_nodes_come_and_go(suite, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     folder = RunFolder(tmp_path / "run", describe(suite), resume=False)
 
-    class Disturbed(RayCluster):
+    class Disturbed(SuiteOnRay):
         """A cluster that loses both of its nodes while they measure, when a third has joined."""
 
-        def _start(self, cases, budget):
-            task = super()._start(cases, budget)
-            if self.hosts() == 2 and len(starts) == 1:
+        def _start(self, comparison, budget):
+            task = super()._start(comparison, budget)
+            if self.cluster.room({RESOURCE: 1}) == 2 and len(starts) == 1:
                 time.sleep(3)
                 cluster.add_node(num_cpus=1, resources={RESOURCE: 1})
                 for node in nodes:
@@ -229,9 +240,9 @@ def test_nodes_come_and_go(suite, tmp_path, monkeypatch):
             return task
 
     starts: list[Any] = []
-    connection = Disturbed("ray")
+    connection = RayCluster("ray")
     try:
-        results = list(connection.run(suite, folder, lambda case, text: None))
+        results = list(Disturbed(connection, suite).run(suite, folder, lambda case, text: None))
     finally:
         folder.close()
         connection.close()

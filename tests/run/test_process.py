@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mann_bench.learn.session import TrainingProcess
+from mann_bench.learn.processes import TrainingProcess
 from mann_bench.run import process
 from mann_bench.run.process import Code, WorkerProcess, most_workers
 from mann_bench.run.replies import Failure, Killed

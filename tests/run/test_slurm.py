@@ -5,18 +5,41 @@ from pathlib import Path
 
 import pytest
 
-from mann_bench.data.store import load_results, load_run
-from mann_bench.run.slurm import ArrayJob
+from mann_bench.data.store import load_records, load_results, load_run
+from mann_bench.learn.record import LEARNING
+from mann_bench.run.slurm import CHOICE_FIRST, ArrayJob
 from tests.support.slurm import cluster, told, wait_for, why_no_slurm
 
 SUITE = 'name = "twelve"\n[fixed]\nsteps = 2\n[[sweep]]\nmodels = ["lstm"]\nslots = {slots}\n[budget]\ntiming_seconds = 0.01\nrounds = 1\n'
+STUDY = """
+name = "two"
+models = ["lstm", "sam"]
+[fixed]
+hidden = 8
+slots = 8
+batch = 4
+[[task]]
+task = "copy"
+levels = [1, 2]
+sequences = {sequences}
+[grid]
+learning_rate = [1e-3, 1e-2]
+[selection]
+seeds = [7]
+[report]
+seeds = [0]
+"""
 TWELVE = SUITE.format(slots=[str(8 * size) for size in range(1, 13)])
+
+
+PLANS = ["twelve.toml", "two.toml"]
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("twelve.toml").write_text(TWELVE)
+    Path("two.toml").write_text(STUDY.format(sequences=1000))
     return tmp_path
 
 
@@ -37,11 +60,13 @@ def test_a_dry_run_shows_scripts_and_writes_nothing(call, folder):
         assert f"#SBATCH {line}\n" in done.stdout
     assert done.stdout.count("#SBATCH --partition=long\n") == 2
     assert f'run {folder}/twelve.toml --slots=8 --shard "$shard/4"' in done.stdout
-    assert [path.name for path in folder.iterdir()] == ["twelve.toml"]
+    assert sorted(path.name for path in folder.iterdir()) == PLANS
 
 
 def test_scripts_are_shell(folder):
-    for text in ArrayJob("a", ["run", "it's"], 3, folder / "o u't").scripts.values():
+    scripts = ArrayJob("a", ["run", "it's"], 3, folder / "o u't", rounds=CHOICE_FIRST).scripts
+    assert list(scripts) == ["choosing-shard.sh", "merge-choosing.sh", "shard.sh", "merge.sh"]
+    for text in scripts.values():
         assert subprocess.run(["bash", "-n"], input=text, text=True, check=False, capture_output=True).stderr == ""
 
 
@@ -54,6 +79,47 @@ def test_two_jobs_are_submitted(call, folder, monkeypatch):
         "--parsable --dependency=afterany:1 out/slurm/merge.sh",
     ]
     assert "8 shards as job 1, then merge and report as job 2" in done.stderr
+
+
+def test_a_study_that_chooses_takes_two_rounds(call, folder, monkeypatch):
+    programs(folder, monkeypatch, sbatch='echo "$@" >> calls; wc -l < calls')
+    done = call("submit", "slurm", "two.toml", "--memory", "1G", "--threads", "1", "--array", "3", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert Path("calls").read_text().splitlines() == [
+        "--parsable out/slurm/choosing-shard.sh",
+        "--parsable --dependency=afterany:1 out/slurm/merge-choosing.sh",
+        "--parsable --dependency=afterany:2 out/slurm/shard.sh",
+        "--parsable --dependency=afterany:3 out/slurm/merge.sh",
+    ]
+    assert "3 shards that choose as job 1, their merge as 2, then 3 shards as job 3, then merge and report as job 4" in done.stderr
+    first, join, second, last = (
+        Path(f"out/slurm/{name}.sh").read_text() for name in ("choosing-shard", "merge-choosing", "shard", "merge")
+    )
+    learn = f"-m mann_bench learn {folder}/two.toml --memory=1G --threads=1"
+    assert f'{learn} --shard "$shard/3"' in first
+    assert f'{learn} --chosen {folder}/out/chosen --shard "$shard/3"' in second
+    assert f"merge {folder}/out/choosing-shards/* --out {folder}/out/chosen" in join
+    assert "report" not in join
+    assert f"merge {folder}/out/chosen {folder}/out/shards/* --out {folder}/out/all" in last
+    Path("plain.toml").write_text(STUDY.format(sequences=1000).replace("[grid]\nlearning_rate = [1e-3, 1e-2]\n", ""))
+    shown = call("submit", "slurm", "plain.toml", "--memory", "1G", "--dry-run").stdout
+    assert (shown.count("# shard.sh"), "--chosen" in shown) == (1, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("two.toml",), "submit: expected --memory, as 2G, the same on every node, for a study, got none"),
+        (("two.toml", "--memory", "much"), "expected a size"),
+        (("two.toml", "--memory", "1G", "--slots", "8"), "--slots: expected it in the study's file, got an option"),
+        (("two.toml", "--memory", "1G", "--data", "none"), "--data none: expected a folder or an archive, got none there"),
+        (("twelve.toml", "--memory", "1G"), "--memory: expected it with a study, got the suite twelve.toml"),
+        (("absent.toml",), "absent.toml"),
+    ],
+)
+def test_bad_usage_of_a_study_is_one_sentence(call, folder, options, message):
+    done = call("submit", "slurm", *options, "--dry-run")
+    assert (done.returncode, done.stderr.count("\n"), message in done.stderr) == (2, 1, True), done.stderr
 
 
 @pytest.mark.parametrize(
@@ -71,7 +137,7 @@ def test_bad_usage_leaves_nothing(call, folder, monkeypatch, options, message):
     done = call("submit", "slurm", "twelve.toml", *options, "--out", "out")
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
     call("submit", "slurm", "twelve.toml", *options)
-    assert [path.name for path in folder.iterdir()] == ["twelve.toml"]
+    assert sorted(path.name for path in folder.iterdir()) == PLANS
     assert "expected slurm, got 'pbs'" in call("submit", "pbs", "twelve.toml").stderr
 
 
@@ -109,3 +175,29 @@ def test_a_node_that_goes_down_loses_nothing(call, folder):
     assert {(result.status, result.attempt) for result in results} == {("ok", 1)}
     assert len(load_run(Path("out/all"))["merged"]) == 4
     assert Path("out/all/report/report.html").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(why_no_slurm()), reason=why_no_slurm())
+def test_a_study_outlives_a_node(call, folder):
+    """A study that chooses, over two nodes; one is taken down in the middle of the choice."""
+    Path("two.toml").write_text(STUDY.format(sequences=12_000))
+    with cluster(folder / "cluster"):
+        done = call("submit", "slurm", "two.toml", "--memory", "1G", "--array", "2", "--out", "out")
+        assert done.returncode == 0, done.stderr
+
+        def shard():
+            return told("squeue", "--noheader", "--nodelist=n2", "--states=RUNNING", "--format=%K")
+
+        wait_for(lambda: shard() and Path(f"out/choosing-shards/{shard()}/run.json").is_file(), folder, 300)
+        lost = shard()
+        told("scontrol", "update", "nodename=n2", "state=down", "reason=test")
+        wait_for(lambda: not told("squeue", "--noheader"), folder, 590)
+        logs = {path.name: path.read_text() for path in Path("out/slurm").glob("*.log")}
+    assert "DUE TO NODE FAILURE" in logs[f"choosing-shard-{lost}.log"], logs
+    runs = load_records(Path("out/all"), LEARNING)
+    assert sorted((run.case.model, run.case.seed) for run in runs) == [(model, seed) for model in ("lstm", "sam") for seed in (0, 7, 7)], (
+        logs
+    )
+    assert {run.status for run in runs} <= {"ok", "budget"}
+    assert Path("out/all/report/learning.html").is_file()
