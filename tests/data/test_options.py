@@ -121,7 +121,10 @@ class TestSweep:
         ("text", "message"),
         [
             ("ease=1", "no model has an option 'ease': lstm has none; ntm has write_heads, .*; did you mean 'erase'?"),
-            ("sam.ease=1", r"^--option: sam has no option 'ease': it has write_heads, erase, strength, storage; did you mean 'erase'\?$"),
+            (
+                "sam.ease=1",
+                r"^--option: sam has no option 'ease': it has write_heads, erase, strength, storage, snapshot; did you mean 'erase'\?$",
+            ),
             ("lstm.erase=gated", "lstm has no option 'erase': it has none"),
             ("dnc.strength=oneplus", "dnc: expected one of the models lstm, ntm, sam, got 'dnc'"),
             ("ntm-checkpointed.shifts=2", "options are of a model and all its variants: write ntm"),
@@ -222,7 +225,7 @@ class TestConstructor:
         assert constructor_of(lambda **anything: None).open
 
     def test_built_ins(self):
-        assert [*BUILT_INS["sdnc"].options()] == ["link_entries", "write_heads", "erase", "strength", "storage"]
+        assert [*BUILT_INS["sdnc"].options()] == ["link_entries", "write_heads", "erase", "strength", "storage", "snapshot"]
         assert [*BUILT_INS["ntm"].options()] == ["write_heads", "shifts", "learned_start"]
 
     def test_a_model_is_built_with_them(self):
