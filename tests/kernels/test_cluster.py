@@ -229,7 +229,7 @@ def test_results_say_what_steps_an_element_where_the_variable_asks(card, monkeyp
     )
     weight = SimpleNamespace(device=torch.device("cuda", 0), dtype=torch.float32)
     there: Any = SimpleNamespace(
-        **{name: getattr(model, name) for name in (*names, "storage", "modes")}, output=SimpleNamespace(weight=weight)
+        **{name: getattr(model, name) for name in (*names, "storage", "snapshot", "modes")}, output=SimpleNamespace(weight=weight)
     )
     assert native.remarks(there, 8) == native.remarks(there, 33) == []
     monkeypatch.setenv(cluster.VARIABLE, "4")

@@ -142,7 +142,7 @@ def test_an_actor_that_raises_is_a_result(host):
 
 
 def test_what_a_host_lacks_is_said_by_it(host, monkeypatch):
-    monkeypatch.setattr(on_ray, "why_unavailable", lambda *_: "no GPU there")
+    monkeypatch.setattr(on_ray, "why_not_here", lambda *_: "no GPU there")
     assert [(result.status, result.reason) for result in train(FakeRay(), [[GOOD]]).values()] == [("unavailable", "no GPU there")]
 
 
