@@ -124,7 +124,9 @@ def sentences(profile: Profile) -> list[str]:
         if memory.bytes_per_step_low is not None and memory.bytes_per_step_high is not None:
             interval = f" [{memory.bytes_per_step_low:,.0f}, {memory.bytes_per_step_high:,.0f}]"
         per_slot = memory.bytes_per_step / case.slots / case.batch
-        lines.append(f"Each further step keeps {memory.bytes_per_step:,.0f} bytes{interval} for backward, {per_slot:.3g} a slot.")
+        lines.append(
+            f"Each further step keeps {memory.bytes_per_step:,.0f} bytes{interval} for backward, {format_number(per_slot)} a slot."
+        )
     forward = [point for point in profile.points if point.direction == "forward"]
     first, last = (sum(point.held.values()) for point in (forward[0], forward[-1]))
     shape = "flat" if last < 1.05 * first else "rising"

@@ -209,7 +209,7 @@ def result_table(frame: pd.DataFrame) -> Table:
             Cell(f"[{r['step_ms_ci_low']:.4g}, {r['step_ms_ci_high']:.4g}]", r["step_ms_ci_low"]),
             Cell(str(r["samples"]), r["samples"]),
             Cell(format_bytes(r["bytes_per_step"]), r["bytes_per_step"]),
-            Cell(f"{r['bytes_per_step'] / r['slots'] / r['batch']:.3g}", r["bytes_per_step"] / r["slots"] / r["batch"]),
+            Cell(format_number(r["bytes_per_step"] / r["slots"] / r["batch"]), r["bytes_per_step"] / r["slots"] / r["batch"]),
             Cell(format_bytes(r["pass_bytes"]), r["pass_bytes"]),
             Cell(format_bytes(r["peak_bytes"]), r["peak_bytes"]),
             Cell(f"{r['recall']:.3f}" if r["recall"] == r["recall"] else "-", r["recall"] if r["recall"] == r["recall"] else ""),
