@@ -14,8 +14,6 @@ from tests.kernels.test_ops import (  # noqa: F401  collected here again
     test_link_steps,
     test_links,
     test_nan_and_infinity_stay_in_their_batch_element,
-    test_sparse_read_and_its_gradients,
-    test_sparse_read_gradcheck,
     test_sparse_write_and_rollback,
     test_topk_content,
     test_topk_content_takes_the_first_of_equal_rows_whatever_the_number_of_parts,
