@@ -78,6 +78,8 @@ class FakeRay:
     def get(self, reference, timeout=None):
         name = reference.name
         if name in ("start", "listen") and self.losses and (loss := self.losses.pop(0)):
+            if not isinstance(loss, RayTaskError) and reference.made.training is not None:
+                reference.made.training.end()  # the actor's process ends with its host
             raise loss
         return getattr(reference.made, name)(*reference.given)
 
