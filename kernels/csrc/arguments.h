@@ -172,14 +172,14 @@ struct SingleOp {
 };
 
 struct LshTables {
-    Real* planes;          // [W, tables * bits + 32] hyperplanes of the tables, then of the sketch
-    int32_t* probe_masks;  // [probes] which of the least certain bits a probe flips
-    int64_t* buckets;      // [B, tables, 2^bits, capacity] row and sketch, -1: empty
-    int32_t* codes;        // [B, N, tables] bucket of a row, -1: none
-    int32_t* sketches;     // single ops: [B, N] while the tables are filled
-    int32_t* log_offsets;  // [T, B, E, tables, 2] bucket entries overwritten, -1: none
-    int64_t* log_entries;  // [T, B, E, tables, 2] their content before; undo exchanges it with the buckets
-    int32_t* log_codes;    // [T, B, E, tables] codes before
+    Real* planes;           // [W, tables * bits + 32] hyperplanes of the tables, then of the sketch
+    int32_t* probe_masks;   // [probes] which of the least certain bits a probe flips
+    int64_t* buckets;       // [B, tables, 2^bits, capacity] row and sketch, -1: empty
+    int32_t* codes;         // [B, N, tables] bucket of a row, -1: none
+    int32_t* sketches;      // single ops: [B, N] while the tables are filled
+    int32_t* log_offsets;   // [T, B, E, tables, 2] bucket entries emptied and filled; where none was emptied, -2 - code
+    int64_t* log_entries;   // [T, B, E, tables] content before of those filled; undo exchanges it with the buckets
+    int32_t* log_sketches;  // [T, B, E, tables] sketches in those emptied
 };
 
 // SDNC's link matrices, with L entries a row, and their tape.

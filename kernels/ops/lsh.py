@@ -21,20 +21,20 @@ from mann_bench.kernels.reference.lsh import LINE, LshTables
 
 @dataclass
 class LshUndo:
-    """What one update of rows int64 [B, n] overwrote."""
+    """What one update of rows int64 [B, n] overwrote; its tensors are those of the twin's `LshUndo`."""
 
     tables: LshTables
     memory: Tensor
     rows: Tensor
-    places: Tensor  # [B, n, tables, 2] int32 place of its table that was emptied, then filled, -1: none
-    entries: Tensor  # [B, n, tables, 2] int64 what was there
-    codes: Tensor  # [B, n, tables] int32 codes before
+    places: Tensor
+    entries: Tensor
+    sketches: Tensor
     stands: bool = True  # whether the update is in effect
 
     def toggle(self) -> None:
         """Undo the update, bit for bit, or redo it."""
         self.stands = not self.stands
-        _lsh_swap_op(*self.tables.tensors(), self.memory, self.rows, self.places, self.entries, self.codes, self.stands)
+        _lsh_swap_op(*self.tables.tensors(), self.memory, self.rows, self.places, self.entries, self.sketches, self.stands)
 
 
 def lsh_fill(tables: LshTables, memory: Tensor, num_candidates: int) -> None:
@@ -92,11 +92,11 @@ def _lsh_swap(
     rows: Tensor,
     places: Tensor,
     entries: Tensor,
-    old_codes: Tensor,
+    sketches: Tensor,
     forward: bool,
 ) -> None:
     call, sizes, inputs, changed = _tables("lsh_swap", planes, probe_masks, buckets, codes, memory)
-    changed |= dict(zip(_LOG, (places, entries, old_codes), strict=True))
+    changed |= dict(zip(_LOG, (places, entries, sketches), strict=True))
     call.run(
         "mb_lsh_redo" if forward else "mb_lsh_undo", {**sizes, "updated": rows.shape[1]}, {**inputs, "rows": rows.contiguous()}, changed
     )
@@ -147,7 +147,7 @@ def _querying(
     return call, sizes, inputs, changed
 
 
-_LOG = ("log_offsets", "log_entries", "log_codes")
+_LOG = ("log_offsets", "log_entries", "log_sketches")
 
 
 def _tables(
@@ -189,7 +189,7 @@ def _log_like(
 ) -> tuple[Tensor, Tensor, Tensor]:
     batch, count, tables = rows.shape[0], rows.shape[1], buckets.shape[1]
     shape = (batch, count, tables)
-    return codes.new_full((*shape, 2), -1), buckets.new_full((*shape, 2), -1), codes.new_full(shape, -1)
+    return codes.new_full((*shape, 2), -1), buckets.new_full(shape, -1), codes.new_full(shape, -1)
 
 
 def _nothing(*arguments):  # type: ignore[no-untyped-def]
@@ -202,5 +202,5 @@ def _index_like(planes, probe_masks, buckets, codes, memory, queries, k, rerank)
 
 _lsh_fill_op = operator(_lsh_fill, _nothing, changes=("buckets", "codes"))
 _lsh_update_op = operator(_lsh_update, _log_like, changes=("buckets", "codes"))
-_lsh_swap_op = operator(_lsh_swap, _nothing, changes=("buckets", "codes", "places", "entries", "old_codes"))
+_lsh_swap_op = operator(_lsh_swap, _nothing, changes=("buckets", "codes", "places", "entries", "sketches"))
 _lsh_query_op = operator(_lsh_query, _index_like)

@@ -75,26 +75,32 @@ class LshTables:
 
 @dataclass
 class LshUndo:
-    """What one update of rows int64 [B, n] overwrote, -1: nothing."""
+    """What one update of rows int64 [B, n] overwrote."""
 
     tables: LshTables
     rows: Tensor
-    places: Tensor  # [B, n, tables, 2] int32 place of its table that was emptied, then filled
-    entries: Tensor  # [B, n, tables, 2] int64 what was there
-    codes: Tensor  # [B, n, tables] int32 codes before
+    places: Tensor  # [B, n, tables, 2] int32 place of its table that was emptied, then filled; where none was emptied, -2 - code before
+    entries: Tensor  # [B, n, tables] int64 what was where it was filled; once undone, what the update put there
+    sketches: Tensor  # [B, n, tables] int32 sketches where it was emptied
     stands: bool = True  # whether the update is in effect
 
     def toggle(self) -> None:
         """Undo the update, bit for bit, or redo it."""
-        count = self.rows.shape[1]
-        for e in range(count) if not self.stands else reversed(range(count)):
-            for half in (0, 1) if not self.stands else (1, 0):
+        count, redo = self.rows.shape[1], not self.stands
+        for e in range(count) if redo else reversed(range(count)):
+            for half in (0, 1) if redo else (1, 0):
                 places = self.places[:, e, :, half]
-                self.entries[:, e, :, half] = _exchange(self.tables.buckets, places, self.entries[:, e, :, half])
+                if half:
+                    self.entries[:, e] = _exchange(self.tables.buckets, places, self.entries[:, e])
+                else:
+                    entries = (self.rows[:, e, None] << 32) | (self.sketches[:, e].long() & 0xFFFFFFFF)
+                    _exchange(self.tables.buckets, places, torch.full_like(entries, -1) if redo else entries)
             element, present = _present(self.rows[:, e])
-            row = self.rows[present, e]
-            self.codes[present, e], self.tables.codes[element, row] = self.tables.codes[element, row], self.codes[present, e].clone()
-        self.stands = not self.stands
+            emptied, filled = self.places[present, e].unbind(2)
+            capacity = self.tables.buckets.shape[3]
+            before = torch.where(emptied < 0, -2 - emptied, emptied // capacity)
+            self.tables.codes[element, self.rows[present, e]] = filled // capacity if redo else before
+        self.stands = redo
 
 
 def lsh_fill(tables: LshTables, memory: Tensor, num_candidates: int) -> None:
@@ -123,7 +129,7 @@ def lsh_update(tables: LshTables, memory: Tensor, rows: Tensor) -> LshUndo:
         tables,
         rows.clone(),
         rows.new_full((batch, count, number, 2), -1, dtype=torch.int32),
-        rows.new_full((batch, count, number, 2), -1),
+        rows.new_full((batch, count, number), -1),
         rows.new_full((batch, count, number), -1, dtype=torch.int32),
     )
     element = torch.arange(batch, device=rows.device)
@@ -137,15 +143,15 @@ def lsh_update(tables: LshTables, memory: Tensor, rows: Tensor) -> LshUndo:
         stands, at = (((bucket >> 32) == row[:, None, None]) & (before >= 0).unsqueeze(2)).max(dim=2)
         stays = stands & (before == after)
         emptied = torch.where(present & stands & ~stays, before * capacity + at, -1)
-        undo.places[:, e, :, 0] = emptied
-        undo.entries[:, e, :, 0] = _exchange(tables.buckets, emptied, torch.full_like(emptied, -1))
+        undo.places[:, e, :, 0] = torch.where(emptied < 0, -2 - before, emptied)
+        left = _exchange(tables.buckets, emptied, torch.full_like(emptied, -1))
+        undo.sketches[:, e] = left.int()  # the lower half: the sketch
         free, first_free = (tables.buckets[element[:, None], table, after] < 0).max(dim=2)
         place = after * capacity + torch.where(free, first_free, row[:, None].clamp_min(0) % capacity)
         filled = torch.where(present, torch.where(stays, before * capacity + at, place), -1)
         entry = (row << 32) | sketches[:, e]
         undo.places[:, e, :, 1] = filled
-        undo.entries[:, e, :, 1] = _exchange(tables.buckets, filled, entry[:, None].expand_as(filled))
-        undo.codes[:, e] = before
+        undo.entries[:, e] = _exchange(tables.buckets, filled, entry[:, None].expand_as(filled))
         kept, written = _present(row)
         tables.codes[kept, row[written]] = after[written].int()
     return undo

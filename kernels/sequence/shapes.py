@@ -150,8 +150,8 @@ def tape_shapes(size: Sizes) -> dict[str, Shape]:
     if tables := size.get("tables"):
         tape |= {
             "log_offsets": (steps, batch, entries, tables, 2),
-            "log_entries": (steps, batch, entries, tables, 2),
-            "log_codes": (steps, batch, entries, tables),
+            "log_entries": (steps, batch, entries, tables),
+            "log_sketches": (steps, batch, entries, tables),
         }
     return tape
 

@@ -1,7 +1,8 @@
 """`mann-bench learn`: train models on a task, or make a study."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -10,7 +11,17 @@ import psutil
 import typer
 
 from mann_bench.cli.console import console, stoppable, summarize, tell, writing_to
-from mann_bench.cli.options import AsJson, Device, ModelOptions, OwnModel, new_folder, refuse_own, split_names, warn_of_threads
+from mann_bench.cli.options import (
+    AsJson,
+    Device,
+    ModelOptions,
+    OwnModel,
+    new_folder,
+    refuse_own,
+    require_memory,
+    split_names,
+    warn_of_threads,
+)
 from mann_bench.data.errors import UsageError, did_you_mean
 from mann_bench.data.option_axes import lacking_sentences, parse_texts
 from mann_bench.data.registry import split_variant
@@ -99,10 +110,8 @@ def learn(
         raise UsageError("--resume: expected --out FOLDER of the runs to go on with, got none")
     part = parse_shard(shard) if shard is not None else None
     for name, value in (("--shard", shard), ("--on", on)):
-        if value is not None and memory is None:
-            raise UsageError(
-                f"{name}: expected --memory, as 2G, the same on every host, got none; its default is a share of this machine's"
-            )
+        if value is not None:
+            require_memory(name, memory)
     if budget is None and sequences is None:
         budget = "5m"
     check_device(device or "cpu")
@@ -160,12 +169,12 @@ def learn(
         "evaluation_s": times[1],
         "description": describe(cases, data, part),
     }
-    place = place_for(cases, jobs, threads, on)
-    folder = out or new_folder(f"learn-{task}")
-    with writing_to(folder):
-        session = LearningSession(to_run, data, folder, resume=resume, **settings)
-    with stoppable(folder):
-        statuses = session.run(place)
+    with place_for(cases, jobs, threads, on) as place:
+        folder = out or new_folder(f"learn-{task}")
+        with writing_to(folder):
+            session = LearningSession(to_run, data, folder, resume=resume, **settings)
+        with stoppable(folder):
+            statuses = session.run(place)
     end(folder, statuses, as_json, empty=not to_run)
 
 
@@ -200,17 +209,19 @@ def learn_study(
 
     plan = plan_study(study, name, data, machine)
     refuse_own([*plan.cases.values()])
+    for note in plan.notes:
+        tell(f"equal memory: {note}")
     for warning in plan.warnings:
         tell(f"warning: {warning}")
     if chosen is not None and shard is None:
         raise UsageError("--chosen: expected it with --shard, got it alone; `--out FOLDER --resume` goes on with a merged folder by itself")
-    place = place_for([*plan.cases.values()], jobs, machine["threads"], on)
-    folder = out or new_folder(f"learn-{study.name}")
     seconds = {"every_s": times[0], "evaluation_s": times[1]}
-    with writing_to(folder):
-        session = StudySession(plan, data, folder, resume=resume, console=console, shard=shard, chosen=chosen, **seconds)
-    with stoppable(folder):
-        statuses = session.run(place)
+    with place_for([*plan.cases.values()], jobs, machine["threads"], on) as place:
+        folder = out or new_folder(f"learn-{study.name}")
+        with writing_to(folder):
+            session = StudySession(plan, data, folder, resume=resume, console=console, shard=shard, chosen=chosen, **seconds)
+        with stoppable(folder):
+            statuses = session.run(place)
     if shard is not None and session.waits:
         tell(
             f"the runs that are reported wait for the choice: when all {shard.count} shards have ended, merge them into CHOSEN; then "
@@ -219,18 +230,27 @@ def learn_study(
     end(folder, statuses, as_json, empty=shard is not None and not statuses.total())
 
 
-def place_for(cases: Sequence[LearningCase], jobs: int | None, threads: int, on: str | None) -> "Place":
-    """This machine, or the hosts of the Ray cluster `on`; UsageError if there is none, or none of its hosts has room for such a run."""
+@contextmanager
+def place_for(cases: Sequence[LearningCase], jobs: int | None, threads: int, on: str | None) -> Iterator["Place"]:
+    """This machine, or while a connection lasts the hosts of the Ray cluster `on`.
+
+    Raises:
+        UsageError: there is no cluster, or none of its hosts has room for such a run.
+    """
     if on is None:
         from mann_bench.learn.processes import ThisMachine
 
-        return ThisMachine(jobs or max(1, usable_threads() // threads))
+        yield ThisMachine(jobs or max(1, usable_threads() // threads))
+        return
     from mann_bench.learn.on_ray import ADVICE, RayHosts, needs_of
     from mann_bench.run.ray_cluster import RayCluster
 
     cluster, needs = RayCluster(on), needs_of(cases)
     cluster.require(needs, ADVICE)
-    return RayHosts(cluster, needs, jobs)
+    try:
+        yield RayHosts(cluster, needs, jobs)
+    finally:
+        cluster.close()
 
 
 def end(folder: Path, statuses: Counter[str], as_json: bool, *, empty: bool = False) -> NoReturn:

@@ -132,6 +132,13 @@ def warn_of_threads(threads: int | None) -> None:
         tell(f"warning: --threads {threads}: only {usable} processors can be used here; threads that share one wait for each other")
 
 
+def require_memory(what: str, memory: str | None) -> str:
+    """Return `--memory` of training that runs on several hosts; UsageError if it was not given."""
+    if memory is None:
+        raise UsageError(f"{what}: expected --memory, as 2G, the same on every host, got none; its default is a share of this machine's")
+    return memory
+
+
 def new_folder(name: str) -> Path:
     """Make and return `runs/NAME-DATE`, the folder of a command without --out; a number is added if another command has just made it."""
     stem = f"{plain_name(name)}-{datetime.now():%Y%m%d-%H%M%S}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mann_bench.cli.console import tell
-from mann_bench.cli.options import SuiteOptions, complete_suite, new_folder, plain_name
+from mann_bench.cli.options import SuiteOptions, complete_suite, new_folder, plain_name, require_memory
 from mann_bench.data.errors import UsageError
 from mann_bench.data.toml_files import load_text, parse_toml
 from mann_bench.data.units import parse_size
@@ -97,9 +97,7 @@ def study_job(name: str, options: SuiteOptions, memory: str | None, data: Path |
     for field in fields(options):
         if field.name not in ("device", "threads") and getattr(options, field.name) is not None:
             raise UsageError(f"--{field.name}: expected it in the study's file, got an option; copy the file and change it there")
-    if memory is None:
-        raise UsageError("submit: expected --memory, as 2G, the same on every node, for a study, got none")
-    parse_size(memory)
+    parse_size(require_memory(f"submit {name}", memory))
     check_device(options.device or "cpu")
     if data is not None and not data.exists():
         raise UsageError(f"--data {data}: expected a folder or an archive, got none there")

@@ -58,10 +58,10 @@ def format_bytes(size_bytes: float) -> str:
     """`8179916` -> `7.8 MiB`: three significant digits, binary units."""
     value = float(size_bytes)
     for unit in ("B", "KiB", "MiB"):
-        if abs(value) < 1000:
+        if abs(value) < 999.5:
             return f"{value:.3g} {unit}"
         value /= 1024
-    return f"{value:.3g} GiB"
+    return f"{format_number(value)} GiB"
 
 
 def format_duration(seconds: float) -> str:

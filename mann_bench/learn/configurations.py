@@ -10,7 +10,7 @@ from mann_bench.data.option_axes import lacking_sentences
 from mann_bench.data.options import Options
 from mann_bench.data.registry import split_variant
 from mann_bench.learn.memory_size import too_small
-from mann_bench.learn.plan import SettingError, plan_run
+from mann_bench.learn.plan import SettingError, plan_run, with_equal_memory
 from mann_bench.learn.record import LearningCase
 from mann_bench.learn.selection import Candidate, Configuration, StudyRecord
 from mann_bench.learn.study import Settings, Study
@@ -19,12 +19,17 @@ from mann_bench.suites.tasks import Task, find_task, takes_data
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """All runs that a study may make, by run id, those that choose first; `record` says what each is for."""
+    """All runs that a study may make, by run id, those that choose first; `record` says what each is for.
+
+    Attributes:
+        notes: how many slots models got where their memories are made equal.
+    """
 
     study: Study
     record: StudyRecord
     cases: Mapping[str, LearningCase]
     warnings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def plan_study(study: Study, source: str, data: Path | None, machine: Mapping[str, Any]) -> StudyPlan:
@@ -44,26 +49,32 @@ def plan_study(study: Study, source: str, data: Path | None, machine: Mapping[st
     configurations: list[Configuration] = []
     names = [split_variant(model)[0] for arm in study.arms for model in study.models_of(arm)]
     warnings: list[str | None] = [*lacking_sentences(study.lacking(), names)]
+    notes: list[str] = []
     for entry in study.tasks:
         options = {**study.fixed, **entry.settings}.get("task_options", {})
         task = find_task(entry.task, data if takes_data(entry.task) else None, options)
         for arm in study.arms:
             settings = {**study.fixed, **entry.settings, **arm.settings, **machine}
+            planned: list[tuple[str, Settings, LearningCase]] = []
             for model in study.models_of(arm):
                 place = f"{source}: [[task]] {entry.task}" + (f", [[arm]] {arm.name}" if arm.name else "") + f", {model}"
                 (fixed,) = study.options_of(arm, entry).points(model)
-                candidates = []
                 for point in study.points_of(arm, model):
                     options = Options({**fixed, **point.get("options", {})})
                     case = _plan(place, entry.task, task, model, {**settings, **point, "options": options})
-                    warnings.append(too_small(case, task))
-                    candidates.append((_plain(point), case))
-                configuration = _configuration(study, entry.task, arm.name, model, candidates, cases)
-                configurations.append(configuration)
+                    planned.append((model, _plain(point), case))
+            if study.equal_memory:
+                equal, sentences = with_equal_memory([case for _, _, case in planned], task, f"{source}: equal_memory")
+                planned = [(model, point, case) for (model, point, _), case in zip(planned, equal, strict=True)]
+                notes += sentences
+            warnings += [too_small(case, task) for _, _, case in planned]
+            for model in study.models_of(arm):
+                candidates = [(point, case) for name, point, case in planned if name == model]
+                configurations.append(_configuration(study, entry.task, arm.name, model, candidates, cases))
     by = study.selection.by if study.selection else "validation"
     record = StudyRecord(name=study.name, description=study.description, by=by, configurations=configurations)
     choosing = {run_id: cases[run_id] for configuration in configurations for run_id in configuration.selection_ids}
-    return StudyPlan(study, record, choosing | cases, tuple(dict.fromkeys(filter(None, warnings))))
+    return StudyPlan(study, record, choosing | cases, tuple(dict.fromkeys(filter(None, warnings))), tuple(dict.fromkeys(notes)))
 
 
 def _plain(point: Settings) -> Settings:

@@ -16,6 +16,7 @@ MODELS: Schema = {
     "description": NAMES,
 }
 COMPUTED = {"slots": "enough for all that a sequence writes", "levels": "the task's", "first_level": "the lowest of `levels`"}
+EQUAL_MEMORY = "true: in each task and arm, models with slots get as many as fit the bytes of SAM"
 SEEDS: Schema = {
     "anyOf": [
         {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "integer", "minimum": 0}},
@@ -45,6 +46,7 @@ def study_schema() -> Schema:
                 "name": {"type": "string", "pattern": f"^{NAME.pattern}$", "description": "of the study, and of the folder of its results"},
                 "description": {"type": "string", "description": "what `mann-bench list studies` shows"},
                 "models": MODELS,
+                "equal_memory": {"type": "boolean", "default": False, "description": EQUAL_MEMORY},
                 "fixed": table(settings, "settings of every run"),
                 "task": {
                     "type": "array",

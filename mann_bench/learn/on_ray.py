@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -51,6 +51,19 @@ class RemoteTraining(Job):
     @property
     def tries_lost(self) -> int:
         return max(0, self.tries - 1)
+
+
+class Answer(NamedTuple):
+    """What an actor answers: lines that its process sent, and how that ended if it has; where there is a new checkpoint, its content.
+
+    The first one has the conditions of the run, and notes for the user.
+    """
+
+    lines: list[bytes]
+    death: Failure | None = None
+    checkpoint: bytes | None = None
+    ran: Conditions | None = None
+    notes: Sequence[str] = ()
 
 
 class RayHosts:
@@ -140,30 +153,27 @@ def needs_of(cases: Sequence[LearningCase]) -> dict[str, float]:
     return needs if gpu or not most else {**needs, "memory": float(most)}
 
 
-def take(training: RemoteTraining, answer: dict[str, Any]) -> Heard:
-    """What an actor answered: its checkpoint is kept before anybody reads its lines."""
-    if (ran := answer.get("ran")) is not None:
-        check_same(training.driver, ran)
-        training.ran = ran
-    for note in answer.get("notes", []):
+def take(training: RemoteTraining, answer: Answer) -> Heard:
+    """Take over an answer: its checkpoint is kept before anybody reads its lines."""
+    if answer.ran is not None:
+        check_same(training.driver, answer.ran)
+        training.ran = answer.ran
+    for note in answer.notes:
         training.say(f"on {(training.ran or {}).get('host')}: {note}")
-    if (checkpoint := answer.get("checkpoint")) is not None:
-        write_atomically(training.checkpoint, checkpoint)
-    return Heard(training, answer["lines"], answer["death"])
+    if answer.checkpoint is not None:
+        write_atomically(training.checkpoint, answer.checkpoint)
+    return Heard(training, answer.lines, answer.death)
 
 
 class TrainingHost:
-    """The actor: one run on the host where it is. Its answers have `lines` that the process sent and its `death` (a `Failure`), or None.
-
-    The first answer has `ran`, the conditions of the run, and `notes` for the user. A `checkpoint` is there where it is a new one.
-    """
+    """The actor: one run on the host where it is."""
 
     def __init__(self) -> None:
         self.folder: Path | None = None
         self.training: LocalTraining | None = None
         self.sent: tuple[int, int] | None = None  # inode and time of the checkpoint that was sent last
 
-    def start(self, command: dict[str, Any], checkpoint: bytes | None) -> dict[str, Any]:
+    def start(self, command: dict[str, Any], checkpoint: bytes | None) -> Answer:
         """Start the process.
 
         Args:
@@ -174,7 +184,7 @@ class TrainingHost:
         case = LearningCase.model_validate(command["case"])
         notes = niceness_warning()
         if missing := why_not_here(benchmark_case(case)):
-            return {"ran": ran, "notes": notes, "lines": [], "death": Failure(status="unavailable", reason=missing)}
+            return Answer([], Failure(status="unavailable", reason=missing), ran=ran, notes=notes)
         build_kernels(filter(None, [build_of(case, "float32")]))
         remove_left_folders()
         self.folder = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}-{os.getpid()}-"))
@@ -182,7 +192,7 @@ class TrainingHost:
             write_atomically(self.file, checkpoint)
             self.sent = self._state()
         self.training = start_training(case, {**command, "checkpoint": str(self.file)}, notes.append)
-        return {"ran": ran, "notes": notes, "lines": [], "death": None}
+        return Answer([], ran=ran, notes=notes)
 
     @property
     def file(self) -> Path:
@@ -190,14 +200,14 @@ class TrainingHost:
         assert self.folder is not None
         return self.folder / "checkpoint.pt"
 
-    def listen(self) -> dict[str, Any]:
+    def listen(self) -> Answer:
         """Wait until the process sends something, ends, or `LISTEN_S` are over."""
         assert self.training is not None
         lines, death = self.training.process.receive() if wait_for(self.training.process, LISTEN_S) else ([], None)
         checkpoint, state = None, self._state()
         if state != self.sent:
             checkpoint, self.sent = self.file.read_bytes(), state
-        return {"lines": lines, "death": death, "checkpoint": checkpoint}
+        return Answer(lines, death, checkpoint)
 
     def stop(self) -> None:
         """Ask the process to write a checkpoint and stop."""

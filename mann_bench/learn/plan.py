@@ -118,10 +118,15 @@ def default_settings(task: str) -> dict[str, Any]:
     return settings
 
 
-def with_equal_memory(cases: list[LearningCase], task: Task, reference: str = "sam") -> tuple[list[LearningCase], list[str]]:
+def with_equal_memory(
+    cases: list[LearningCase], task: Task, asked_by: str = "--equal-memory", reference: str = "sam"
+) -> tuple[list[LearningCase], list[str]]:
     """Give every model as many slots as fit the bytes that the reference model takes with its own.
 
     Bytes are the models' own predictions for `EQUAL_STEPS` steps of training. Models without slots stay as they are.
+
+    Args:
+        asked_by: the option or key that asks for it, which errors name.
 
     Returns:
         The changed cases, and a sentence for each choice.
@@ -131,10 +136,10 @@ def with_equal_memory(cases: list[LearningCase], task: Task, reference: str = "s
     """
     of_reference = [case for case in cases if case.model == reference]
     if not of_reference:
-        raise UsageError(f"--equal-memory: expected {reference} among the models, whose bytes the others get; got none")
+        raise UsageError(f"{asked_by}: expected {reference} among the models, whose bytes the others get; got none")
     size_bytes = predict(prediction_case(of_reference[0], task), Budget()).total_bytes
     if size_bytes is None:
-        raise UsageError(f"--equal-memory: the bytes of {reference} with index {of_reference[0].index} are not known before it runs")
+        raise UsageError(f"{asked_by}: the bytes of {reference} with index {of_reference[0].index} are not known before it runs")
     over = f"{EQUAL_STEPS} steps at batch {of_reference[0].batch}"
     notes = [f"{reference} with N = {format_slots(of_reference[0].slots)} takes {format_bytes(size_bytes)} over {over}"]
     slots_of: dict[str, int] = {}
@@ -144,11 +149,9 @@ def with_equal_memory(cases: list[LearningCase], task: Task, reference: str = "s
         budget = Budget().model_copy(update={"memory": size_bytes, "case_seconds": float("inf")})
         slots = predicted_largest(prediction_case(case, task), budget)
         if slots is None:
-            raise UsageError(
-                f"--equal-memory: {case.title} does not predict its bytes (memory_bytes); leave it out or give --slots to each"
-            )
+            raise UsageError(f"{asked_by}: {case.title} does not predict its bytes (memory_bytes); leave it out or give each its slots")
         if slots == 0:
-            raise UsageError(f"--equal-memory: {format_bytes(size_bytes)} are too few for {case.title}; give {reference} more --slots")
+            raise UsageError(f"{asked_by}: {format_bytes(size_bytes)} are too few for {case.title}; give {reference} more slots")
         slots_of[case.title] = slots
         notes.append(f"{case.title} gets N = {format_slots(slots)} in the same bytes")
     return [case.model_copy(update={"slots": slots_of.get(case.title, case.slots)}) for case in cases], notes

@@ -3,6 +3,7 @@
 name = "mine"
 description = "..."
 models = ["sam", "dam"]          # variants as ntm-checkpointed
+equal_memory = true              # models with slots get as many as fit the bytes of SAM, in each task and arm
 [fixed]                          # settings of every run: any of SETTINGS
 hidden = 100
 [[task]]                         # at least one, each with settings of its own
@@ -109,6 +110,7 @@ class Study(_Table):
     name: str
     description: str = ""
     models: tuple[str, ...] = ()
+    equal_memory: bool = Field(False, strict=True)
     fixed: Settings = Field(default_factory=dict)
     tasks: tuple[StudyTask, ...]
     grid: Grid = Field(default_factory=dict)
@@ -171,10 +173,10 @@ def load_study(name: str) -> Study:
 def parse_study(text: str, source: str) -> Study:
     """Parse the TOML text of a study; `source` is its name in error messages."""
     raw = parse_toml("study", text, source)
-    known = ("name", "description", "models", "fixed", "task", "grid", "arm", "selection", "report")
+    known = ("name", "description", "models", "equal_memory", "fixed", "task", "grid", "arm", "selection", "report")
     for key in raw:
         if key not in known:
-            expected = "name, description, models, [fixed], [[task]], [grid], [selection], [report], [[arm]]"
+            expected = "name, description, models, equal_memory, [fixed], [[task]], [grid], [selection], [report], [[arm]]"
             raise UsageError(f"{source}: unknown key {key!r}; expected {expected}{did_you_mean(key, list(known))}")
     name = raw.get("name")
     if not isinstance(name, str) or not NAME.fullmatch(name):

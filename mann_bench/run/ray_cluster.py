@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from mann_bench.data.conditions import Conditions, differences
 from mann_bench.data.errors import UsageError
+from mann_bench.data.units import format_bytes
 from mann_bench.run.replies import Failure
 
 MOST_LOST = 2  # times that a job goes back to the queue
@@ -56,7 +57,8 @@ class RayCluster:
         """Raise UsageError, and end the connection, if no host has room for one such job, which would wait for ever."""
         if not self.room(needs):
             self.close()
-            wanted = ", ".join(f"{name} {amount:g}" for name, amount in needs.items() if amount)
+            texts = {name: format_bytes(amount) if name == "memory" else f"{amount:g}" for name, amount in needs.items() if amount}
+            wanted = ", ".join(f"{name} {text}" for name, text in texts.items())
             raise UsageError(f"--on {self.address}: expected a host that offers {wanted}, got none; {advice}")
 
     def close(self) -> None:

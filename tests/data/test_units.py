@@ -21,7 +21,7 @@ def test_refuse(text):
 
 def test_format():
     assert [format_slots(n) for n in (64, 1024, 65536, 3 * 2**20, 1000, 2**30)] == ["64", "1k", "64k", "3M", "1000", "1G"]
-    assert [format_bytes(n) for n in (12, 8179916, 2**40)] == ["12 B", "7.8 MiB", "1.02e+03 GiB"]
+    assert [format_bytes(n) for n in (12, 1023590, 8179916, 2**40)] == ["12 B", "0.976 MiB", "7.8 MiB", "1,024 GiB"]
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400)])

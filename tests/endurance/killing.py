@@ -91,6 +91,7 @@ class Trial:
     """
 
     waits: tuple[str, ...] = ("at once", "start", "start", "start", "record", "after a record")
+    signals: tuple[signal.Signals, ...] = SIGNALS
     after_end: Callable[[], None] = staticmethod(lambda: None)  # a further check of what stands after each end
 
     def __init__(
@@ -111,7 +112,7 @@ class Trial:
             driver, what = self.start(chance), "no kill"
             while not tally.is_done and driver.poll() is None:
                 grown_s = self.wait(chance.choice(self.waits), chance)
-                number = chance.choice(SIGNALS)
+                number = chance.choice(self.signals)
                 if (killed := self.kill(chance.choice(TARGETS), number, chance, grown_s)) is not None:
                     tally.add(number, *killed)
                     what = " ".join((number.name, *killed))

@@ -229,11 +229,11 @@ def test_lsh_text_for_the_gpu_is_exact(candidates, tmp_path_factory):
                 rows = torch.randint(-1, 30, (batch, written))
                 memory[:, :30] += 0.5 * torch.randn(batch, 30, width)
                 undo = ops.lsh_update(tables, memory, rows)
-                outcome += [t.clone() for t in (found, undo.places, undo.entries, undo.codes, tables.buckets, tables.codes)]
+                outcome += [t.clone() for t in (found, undo.places, undo.entries, undo.sketches, tables.buckets, tables.codes)]
                 undos.append(undo)
             for undo in (*reversed(undos), *undos):
                 undo.toggle()
-                outcome += [t.clone() for t in (undo.places, undo.entries, undo.codes, tables.buckets, tables.codes)]
+                outcome += [t.clone() for t in (undo.places, undo.entries, undo.sketches, tables.buckets, tables.codes)]
         outcomes.append(outcome)
     assert all(torch.equal(expected, got) for expected, got in zip(*outcomes, strict=True))
 

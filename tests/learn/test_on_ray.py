@@ -172,9 +172,9 @@ def test_each_new_checkpoint_comes_along_once(host):
     command = {"case": LearningCase(task="copy", model="lstm", levels=(1, 2), sequences=10).model_dump(), "data": None}
     actor.start(command, b"old")
     assert actor.file.read_bytes() == b"old"
-    assert actor.listen()["checkpoint"] is None
+    assert actor.listen().checkpoint is None
     on_ray.write_atomically(actor.file, b"new")
-    assert [actor.listen()["checkpoint"] for _ in range(2)] == [b"new", None]
+    assert [actor.listen().checkpoint for _ in range(2)] == [b"new", None]
     folder = actor.file.parent
     (host / "tmp" / f"{TEMPORARY}-{2**22 + 1}-x").mkdir()  # of a process that is gone
     remove_left_folders()
@@ -194,7 +194,7 @@ def test_what_a_run_takes_of_its_host():
     [
         (["--on", "ray"], "--on: expected --memory, as 2G, the same on every host, got none"),
         (["--on", "dask", "--memory", "1G"], "--on: expected ray or ray://HOST:PORT, got 'dask'"),
-        (["--on", "ray", "--memory", "1024G"], "--on ray: expected a host that offers CPU 1, memory 1.09951e+12, got none; add one"),
+        (["--on", "ray", "--memory", "1024G"], "--on ray: expected a host that offers CPU 1, memory 1,024 GiB, got none; add one"),
     ],
 )
 def test_bad_usage_leaves_no_folder(call, tmp_path, monkeypatch, options, message):

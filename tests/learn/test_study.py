@@ -1,5 +1,6 @@
 """The file of a study: what is refused, which runs it plans, and how a point of the grid is chosen."""
 
+import math
 import re
 from pathlib import Path
 
@@ -8,10 +9,14 @@ import pytest
 from mann_bench.data.errors import UsageError
 from mann_bench.data.options import Options
 from mann_bench.data.store import load_records
+from mann_bench.data.suite import Budget
 from mann_bench.learn.configurations import plan_study
+from mann_bench.learn.plan import prediction_case
 from mann_bench.learn.record import LEARNING, LearningCase
 from mann_bench.learn.selection import Candidate, Configuration, choose
 from mann_bench.learn.study import load_study, parse_study, study_names
+from mann_bench.measure.predict import predict
+from mann_bench.suites.tasks import find_task
 from tests.support.learning import make_run
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
@@ -44,6 +49,8 @@ def plan(text, machine=MACHINE):
     [
         ('name = "mine"', "name = 3", "name: expected letters, digits"),
         ('name = "mine"', 'name = "mine"\nmodles = []', "unknown key 'modles'; expected name, description"),
+        ('name = "mine"', 'name = "mine"\nequal_memory = "sam"', "equal_memory: Input should be a valid boolean, got 'sam'"),
+        ('models = ["sam", "lstm"]', 'models = ["dam"]\nequal_memory = true', "mine.toml: equal_memory: expected sam among the models"),
         ('models = ["sam", "lstm"]', 'models = ["sma"]', "did you mean 'sam'"),
         ('models = ["sam", "lstm"]', "", "models: expected at least one"),
         ('models = ["sam", "lstm"]', 'models = ["sam", "sam"]', "expected each once"),
@@ -99,7 +106,8 @@ def test_what_is_refused(old, new, message):
         (["nowhere.toml"], "study: expected an existing file"),
         (
             ["figure-2"],
-            "a study (ablation-index, ablations, efficiency, figure2, table1, toy) or a FILE.toml, got 'figure-2'; did you mean 'figure2'",
+            "a study (ablation-index, ablations, efficiency, equal-bytes, figure2, table1, toy) or a FILE.toml, "
+            "got 'figure-2'; did you mean 'figure2'",
         ),
         (["toy", "--heads", "3"], "--heads: expected it in the study's file"),
         (["toy", "--seeds", "3"], "--seeds: expected it in the study's file"),
@@ -216,7 +224,7 @@ def test_new_fields_at_their_defaults_are_no_part_of_an_id():
 
 
 def test_shipped_studies_can_be_planned():
-    assert {"toy", "figure2", "ablations", "ablation-index", "table1", "efficiency"} == set(study_names())
+    assert {"toy", "figure2", "ablations", "ablation-index", "table1", "efficiency", "equal-bytes"} == set(study_names())
     for name in study_names():
         study = load_study(name)
         assert study.name == name
@@ -274,3 +282,20 @@ def test_a_candidate_that_diverged_comes_last_and_a_missing_run_chooses_nothing(
     failed = choose(configuration, "goal", {run_id: run.model_copy(update={"status": "error"}) for run_id, run in results.items()})
     assert failed is not None
     assert failed.failed
+
+
+def test_memories_are_made_equal_in_each_task_and_arm():
+    text = STUDY.replace('models = ["sam", "lstm"]', 'models = ["sam", "dam", "sdm", "lstm"]\nequal_memory = true')
+    text += '[[arm]]\nname = "few"\nslots = 64\n[[arm]]\nname = "many"\nslots = 4096\n'
+    study = plan(text)
+    slots = {(each.arm, each.model): each.settings["slots"] for each in study.record.configurations}
+    task = find_task("copy", None, {})
+    for arm, given in (("few", 64), ("many", 4096)):
+        assert slots[arm, "sam"] == given
+        cases = {case.model: prediction_case(case, task) for case in study.cases.values() if case.slots == slots[arm, case.model]}
+        most = predict(cases["sam"], Budget()).total_bytes
+        for model, next_slots in (("dam", slots[arm, "dam"] * 6 // 5), ("sdm", (math.isqrt(slots[arm, "sdm"]) + 2) ** 2)):
+            more = cases[model].model_copy(update={"slots": next_slots})
+            assert predict(cases[model], Budget()).total_bytes <= most < predict(more, Budget()).total_bytes
+    assert slots["few", "dam"] < slots["many", "dam"]
+    assert sum("dam gets N = " in note for note in study.notes) == 2

@@ -109,7 +109,7 @@ def test_a_study_that_chooses_takes_two_rounds(call, folder, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("two.toml",), "submit: expected --memory, as 2G, the same on every node, for a study, got none"),
+        (("two.toml",), "submit two.toml: expected --memory, as 2G, the same on every host, got none"),
         (("two.toml", "--memory", "much"), "expected a size"),
         (("two.toml", "--memory", "1G", "--slots", "8"), "--slots: expected it in the study's file, got an option"),
         (("two.toml", "--memory", "1G", "--data", "none"), "--data none: expected a folder or an archive, got none there"),

@@ -79,8 +79,9 @@ def cluster(folder: Path) -> Iterator[None]:
 
 
 def told(*command: str) -> str:
-    """What a command of Slurm prints."""
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=WAIT_S).stdout.strip()
+    """What a command of Slurm prints, or if it fails why: a controller that does not answer must not look like an empty queue."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=WAIT_S)
+    return done.stdout.strip() if done.returncode == 0 else f"{command[0]} failed: {done.stderr.strip()}"
 
 
 def wait_for(condition, folder: Path, seconds: float = WAIT_S) -> None:

@@ -106,7 +106,7 @@ MB_FN void lsh_fill(const Block& block, const Arguments& a, int64_t item) {
 
 MB_FN LshLog lsh_log(const Arguments& a, int64_t b) {
     const int64_t offset = b * a.updated * a.tables;
-    return LshLog{a.log_offsets + 2 * offset, a.log_entries + 2 * offset, a.log_codes + offset};
+    return LshLog{a.log_offsets + 2 * offset, a.log_entries + offset, a.log_sketches + offset};
 }
 
 template <int fixed_width>

@@ -1,5 +1,5 @@
-// Updating the hash tables in place, and undoing it from a log. The log has two entries for each row and table: half 0
-// is the bucket entry the row left, half 1 the one it entered.
+// Updating the hash tables in place, and undoing it from a log. A move of a row has two halves in each table: half 0
+// empties the bucket entry the row left, half 1 fills the one it entered.
 #pragma once
 
 #include "memory/lsh.h"
@@ -9,9 +9,9 @@ namespace mb {
 
 // The log of one element; all null: none is kept.
 struct LshLog {
-    int32_t* offsets;  // [n, tables, 2] entries overwritten, -1: none
-    int64_t* entries;  // [n, tables, 2] their content before
-    int32_t* codes;    // [n, tables] codes before
+    int32_t* offsets;   // [n, tables, 2] entries emptied and filled; where none was emptied, -2 - the row's code before
+    int64_t* entries;   // [n, tables] content before of those filled, while the update is undone after it
+    int32_t* sketches;  // [n, tables] sketches in those emptied
 };
 
 template <class Index>
@@ -48,7 +48,7 @@ struct LshUpdate {
         }
     }
 
-    // Exchange the tables with the log: undoes an update; with `forward`, makes it again.
+    // Undo an update, or make it again.
     MB_FN void undo_or_redo(bool forward) const {
         block.for_each(n * tables(), [&](Count i) {
             const Count e = i / tables(), l = i % tables();
@@ -58,20 +58,55 @@ struct LshUpdate {
                 if (log.offsets[2 * i + half] >= 0) prefetch(lsh.bucket(l, 0) + log.offsets[2 * i + half]);
         });
         if constexpr (Warp::lanes == 1)
-            exchange_by_thread(forward);
+            undo_or_redo_by_thread(forward);
         else
-            exchange_by_warp(forward);
+            undo_or_redo_by_warp(forward);
     }
 
   private:
     MB_FN Count tables() const { return a.tables; }
-    MB_FN void write_entry(Count table, Count offset, int64_t entry, Count log_index) const {
-        int64_t* const entries = lsh.bucket(table, 0);
+    // The halves of the move of row e in table l; `offset` -1: nothing to empty, or no row.
+    MB_FN void empty_entry(Count e, Count l, Count offset) const {
+        const Count i = e * tables() + l;
+        if (log.offsets) log.offsets[2 * i] = static_cast<int32_t>(offset);
+        if (offset < 0) return;
+        int64_t* const entry = lsh.bucket(l, 0) + offset;
+        if (log.offsets) log.sketches[i] = static_cast<int32_t>(sketch_of(*entry));
+        *entry = -1;
+    }
+    MB_FN void fill_entry(Count e, Count l, Count offset, uint32_t sketch) const {
+        const Count i = e * tables() + l;
+        if (log.offsets) log.offsets[2 * i + 1] = static_cast<int32_t>(offset);
+        if (offset < 0) return;
+        int64_t* const entry = lsh.bucket(l, 0) + offset;
+        if (log.offsets) log.entries[i] = *entry;
+        *entry = make_entry(rows[e], sketch);
+    }
+    // Set the code of row e, and log the one before where no offset says it.
+    MB_FN void set_code(Count e, Count l, int32_t code) const {
+        int32_t* const place = lsh.codes + rows[e] * a.tables + l;
         if (log.offsets) {
-            log.offsets[log_index] = static_cast<int32_t>(offset);
-            if (offset >= 0) log.entries[log_index] = entries[offset];
+            int32_t& offset = log.offsets[2 * (e * tables() + l)];
+            if (offset < 0) offset = -2 - *place;
         }
-        if (offset >= 0) entries[offset] = entry;
+        *place = code;
+    }
+    // The same halves undone or redone.
+    MB_FN void undo_or_redo_half(Count e, Count l, Count half, bool forward) const {
+        const Count i = e * tables() + l, offset = log.offsets[2 * i + half];
+        if (offset < 0) return;
+        int64_t* const entry = lsh.bucket(l, 0) + offset;
+        if (half)
+            swap_values(*entry, log.entries[i]);
+        else
+            *entry = forward ? -1 : make_entry(rows[e], static_cast<uint32_t>(log.sketches[i]));
+    }
+    MB_FN void undo_or_redo_code(Count e, Count l, bool forward) const {
+        const int32_t* const offsets = log.offsets + 2 * (e * tables() + l);
+        const int32_t capacity = static_cast<int32_t>(a.capacity), before = offsets[0];
+        lsh.codes[rows[e] * a.tables + l] = forward       ? offsets[1] / capacity
+                                            : before >= 0 ? before / capacity
+                                                          : -2 - before;
     }
 
     // New codes [n, tables] and sketches [n] of the rows.
@@ -108,21 +143,18 @@ struct LshUpdate {
     MB_FN void move_by_thread(const int32_t* new_codes, const uint32_t* sketches) const {
         block.for_each(tables(), [&](Count l) {
             for (Count e = 0; e < n; ++e) {
-                const Count i = e * tables() + l;
                 if (rows[e] < 0) {
-                    if (log.offsets) log.offsets[2 * i] = log.offsets[2 * i + 1] = -1;
+                    empty_entry(e, l, -1), fill_entry(e, l, -1, 0);
                     continue;
                 }
-                const int32_t row = static_cast<int32_t>(rows[e]);
-                int32_t* const code = lsh.codes + row * a.tables + l;
+                const int32_t row = static_cast<int32_t>(rows[e]), code = lsh.codes[row * a.tables + l];
+                const int32_t new_code = new_codes[e * tables() + l];
                 // -1 also where a full bucket evicted the row
-                const Count from = *code < 0 ? -1 : lsh.find_entry(l, *code, row);
-                if (log.codes) log.codes[i] = *code;
-                const bool stays = *code == new_codes[i] && from >= 0;
-                write_entry(l, stays ? -1 : from, -1, 2 * i);
-                const Count to = stays ? from : lsh.insert_offset(l, new_codes[i], row);
-                write_entry(l, to, make_entry(row, sketches[e]), 2 * i + 1);
-                *code = new_codes[i];
+                const Count from = code < 0 ? -1 : lsh.find_entry(l, code, row);
+                const bool stays = code == new_code && from >= 0;
+                empty_entry(e, l, stays ? -1 : from);
+                fill_entry(e, l, stays ? from : lsh.insert_offset(l, new_code, row), sketches[e]);
+                set_code(e, l, new_code);
             }
         });
     }
@@ -141,49 +173,46 @@ struct LshUpdate {
                     return i % 2 ? after : before != after ? before : -1;
                 },
                 [&](Count i, int32_t code) {
-                    const int32_t row = static_cast<int32_t>(rows[i / 2]);
+                    const Count e = i / 2;
+                    const int32_t row = static_cast<int32_t>(rows[e]);
                     const Count offset = code < 0 ? -1 : lsh.find_or_insert_offset(l, code, row, i % 2);
-                    write_entry(l, offset, i % 2 ? make_entry(row, sketches[i / 2]) : -1,
-                                2 * (i / 2 * tables() + l) + i % 2);
+                    i % 2 ? fill_entry(e, l, offset, sketches[e]) : empty_entry(e, l, offset);
                 });
             ordered_by_key(
                 warp, n, [&](Count e) { return static_cast<int32_t>(rows[e]); },
                 [&](Count e, int32_t row) {
-                    if (row < 0) return;
-                    int32_t* const code = lsh.codes + row * a.tables + l;
-                    if (log.codes) log.codes[e * tables() + l] = *code;
-                    *code = new_codes[e * tables() + l];
+                    if (row >= 0) set_code(e, l, new_codes[e * tables() + l]);
                 });
         });
     }
 
-    MB_FN void exchange_by_thread(bool forward) const {
+    MB_FN void undo_or_redo_by_thread(bool forward) const {
         block.for_each(tables(), [&](Count l) {
             for (Count step = 0; step < n; ++step) {
-                const Count e = forward ? step : n - 1 - step, i = e * tables() + l;
+                const Count e = forward ? step : n - 1 - step;
                 if (rows[e] < 0) continue;
-                for (Count half = 0; half < 2; ++half) {
-                    const Count k = 2 * i + (forward ? half : 1 - half);
-                    if (log.offsets[k] >= 0) swap_values(lsh.bucket(l, 0)[log.offsets[k]], log.entries[k]);
-                }
-                swap_values(lsh.codes[rows[e] * a.tables + l], log.codes[i]);
+                for (Count half = 0; half < 2; ++half) undo_or_redo_half(e, l, forward ? half : 1 - half, forward);
+                undo_or_redo_code(e, l, forward);
             }
         });
     }
-    MB_FN void exchange_by_warp(bool forward) const {
+    MB_FN void undo_or_redo_by_warp(bool forward) const {
         block.for_each_by_warp(tables(), [&](Count l, Warp warp) {
             const auto half = [&](Count i) { return forward ? i : 2 * n - 1 - i; };  // row and half, in order
             const auto entry = [&](Count i) { return forward ? i : n - 1 - i; };
-            const auto log_index = [&](Count i) { return 2 * (half(i) / 2 * tables() + l) + half(i) % 2; };
             ordered_by_key(
-                warp, 2 * n, [&](Count i) { return rows[half(i) / 2] < 0 ? -1 : log.offsets[log_index(i)]; },
+                warp, 2 * n,
+                [&](Count i) -> int32_t {
+                    const Count e = half(i) / 2;
+                    return rows[e] < 0 ? -1 : log.offsets[2 * (e * tables() + l) + half(i) % 2];
+                },
                 [&](Count i, int32_t offset) {
-                    if (offset >= 0) swap_values(lsh.bucket(l, 0)[offset], log.entries[log_index(i)]);
+                    if (offset >= 0) undo_or_redo_half(half(i) / 2, l, half(i) % 2, forward);
                 });
             ordered_by_key(
                 warp, n, [&](Count i) { return static_cast<int32_t>(rows[entry(i)]); },
                 [&](Count i, int32_t row) {
-                    if (row >= 0) swap_values(lsh.codes[row * a.tables + l], log.codes[entry(i) * tables() + l]);
+                    if (row >= 0) undo_or_redo_code(entry(i), l, forward);
                 });
         });
     }

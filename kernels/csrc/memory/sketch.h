@@ -15,6 +15,7 @@ constexpr Count sketch_bits = 32, entries_per_line = 8, max_distance = 63;
 constexpr uint64_t empty_distance = 127;  // of an empty entry
 
 MB_FN int32_t row_of(int64_t entry) { return static_cast<int32_t>(entry >> 32); }
+MB_FN uint32_t sketch_of(int64_t entry) { return static_cast<uint32_t>(entry); }
 MB_FN int64_t make_entry(int64_t row, uint32_t sketch) {
     return static_cast<int64_t>(static_cast<uint64_t>(row) << 32 | sketch);
 }

@@ -89,8 +89,8 @@ struct Element : ControllerElement {
     }
     // Logs of step t, of passes with a tape.
     MB_FN LshLog lsh_log(int64_t t) const {
-        return LshLog{tape_at(a.log_offsets, t, E * a.tables * 2), tape_at(a.log_entries, t, E * a.tables * 2),
-                      tape_at(a.log_codes, t, E * a.tables)};
+        const int64_t n = E * a.tables;
+        return LshLog{tape_at(a.log_offsets, t, 2 * n), tape_at(a.log_entries, t, n), tape_at(a.log_sketches, t, n)};
     }
     MB_FN LinkLog link_log(int64_t t) const {
         const Count L = a.links;
