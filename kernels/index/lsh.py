@@ -1,7 +1,7 @@
 """`lsh`: the hash index of `kernels/reference/lsh.py`, on native kernels where they run, and the choice of its sizes."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Self
 
 import torch
@@ -14,6 +14,7 @@ from mann_bench.kernels.reference.lsh import LINE, REACH
 
 SMALL = 256  # up to so many rows, one bucket holds all: an exact search
 MAX_TABLES = 16
+EQUAL_TABLES = (2**14, 2**24)  # from and to so many rows there are equally many tables, and so the log of a step has equally many bytes
 
 
 def choose_sizes(slots: int, recall: float) -> LshSizes:
@@ -26,16 +27,26 @@ def choose_sizes(slots: int, recall: float) -> LshSizes:
     recall: the `index` suite measures it.
 
     Among the sizes that reach the target, the result touches the fewest cache lines in a step of SAM: one per bucket probed, two per row
-    scored, and two per table for each of the five rows written per query.
+    scored, and two per table for each of the five rows written per query. From 2^14 to 2^24 rows it has the number of tables that is best
+    in the middle, at 2^19.
     """
     if slots <= SMALL:
         capacity = LINE * math.ceil(slots / LINE)
         return LshSizes(tables=1, bits=0, capacity=capacity, probes=1, rerank=capacity)
+    first, last = EQUAL_TABLES
+    if first <= slots <= last:
+        tables = _fewest_lines(math.isqrt(first * last), recall, range(1, MAX_TABLES + 1)).tables
+        return _fewest_lines(slots, recall, (tables,))
+    return _fewest_lines(slots, recall, range(1, MAX_TABLES + 1))
+
+
+def _fewest_lines(slots: int, recall: float, numbers_of_tables: Iterable[int]) -> LshSizes:
+    """The sizes with one of these numbers of tables that touch the fewest cache lines, as `choose_sizes` says."""
     bits = max(1, math.ceil(math.log2(slots / LINE)))
     required = -math.log(1 - min(recall + 0.03, 0.995)) * slots**0.25 / 2.27  # value of tables^0.93 probes^0.5
     max_probes = 1 << min(bits, REACH)
     choices = []
-    for tables in range(1, MAX_TABLES + 1):
+    for tables in numbers_of_tables:
         probes = math.ceil((required / tables**0.93) ** 2)
         rerank = max(LINE, math.ceil(tables * min(probes, max_probes) / 4))
         cache_lines = tables * probes + 2 * rerank + 10 * tables

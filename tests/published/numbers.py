@@ -20,6 +20,7 @@ from tests.published.results import (
     case,
     claim,
     curve,
+    fastest_dense,
     gpu_ms,
     gpu_speedup,
     long_sequence_s,
@@ -79,12 +80,12 @@ NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in
     "sam-ahead": ("ahead of the DAM on copy ({:.1f} times) and sort ({:.1f} times)", lambda: [times_ahead("copy"), times_ahead("sort")]),
     "one-head": (
         "at one head {:,.0f} times [{:,.0f}, {:,.0f}] as fast as the NTM "
-        "and {:,.0f} times [{:,.0f}, {:,.0f}] as fast as the fastest dense variant",
-        lambda: [*speedup(1, fastest=False), *speedup(1, fastest=True)],
+        "in torch and {:,.0f} times [{:,.0f}, {:,.0f}] as fast as the fastest dense curve, {}",
+        lambda: [*speedup(1, fastest=False), *speedup(1, fastest=True), fastest_dense(1)],
     ),
     "four-heads": (
-        "at four heads {:,.0f} [{:,.0f}, {:,.0f}] and {:,.0f} [{:,.0f}, {:,.0f}]",
-        lambda: [*speedup(4, fastest=False), *speedup(4, fastest=True)],
+        "at four heads {:,.0f} [{:,.0f}, {:,.0f}] and {:,.0f} [{:,.0f}, {:,.0f}] ({})",
+        lambda: [*speedup(4, fastest=False), *speedup(4, fastest=True), fastest_dense(4)],
     ),
     "ntm-time": ("The NTM took {:.0f} ms a step, with a spread of {:.0%}", lambda: [ntm_at_a_million()["step_ms_median"], ntm_spread()]),
     "sixteen-millions": (
