@@ -66,9 +66,9 @@ def test_the_first_sentence_says_where_the_paper_is_not_reached(frame_of, tmp_pa
     million, setting = 2**20, {"mode": mode, "batch": 8}
     frame_of(
         *(step("ntm", 900, dense, million, heads=heads, **setting) for heads in (1, 4)),
-        *(step("sam", ms, "native", million, heads=heads, index="lsh", **setting) for heads, ms in ((1, 1), (4, 0.5))),
+        *(step("sam", ms, "native", million, heads=heads, index="lsh", **setting) for heads, ms in ((1, 1), (4, 0.6))),
     )
     first = headline(analyse([tmp_path])).partition(". ")[0]
     assert first.startswith("At N = 1M the paper's 1,600x over the NTM is not reached: ") == said
-    if said:  # with four heads it is
+    if said:  # with four heads it is, within the tenth that a claim allows
         assert first.endswith("is 900x [882, 918] as fast as ntm (training, batch 8, 10 steps, memory full, 1 head)")
