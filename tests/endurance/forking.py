@@ -47,7 +47,7 @@ class Forker:
 
     def __init__(self, root: Path) -> None:
         command = [sys.executable, "-m", "tests.endurance.forking"]
-        environment = {**os.environ, "PYTHONPATH": str(root)}
+        environment = {**os.environ, "PYTHONPATH": python_path(root)}
         self._process = subprocess.Popen(command, env=environment, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def start(self, arguments: list[str], folder: Path, output: Path, environment: dict[str, str]) -> Forked:
@@ -64,6 +64,11 @@ class Forker:
 
     def __exit__(self, *_: object) -> None:
         self._process.communicate()
+
+
+def python_path(root: Path) -> str:
+    """PYTHONPATH of a process that finds this checkout first, then what ours finds."""
+    return os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
 
 
 def serve() -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from mann_bench.data.files import write_atomically
-from tests.endurance.forking import Forked, Forker
+from tests.endurance.forking import Forked, Forker, python_path
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "MANN_BENCH_TRIAL"
@@ -147,7 +147,7 @@ class Trial:
     def start(self, chance: random.Random) -> "Driver":
         """Start the command, or go on with it."""
         arguments = [*self.command, *(["--resume"] if (self.out / "run.json").exists() else [])]
-        environment = {"PYTHONPATH": str(ROOT), MARK: self.mark}
+        environment = {"PYTHONPATH": python_path(ROOT), MARK: self.mark}
         self.starts += 1
         self._records_before = self.stored.count(b"\n")
         is_new = chance.random() < NEW

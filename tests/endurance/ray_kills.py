@@ -71,6 +71,9 @@ def trial(forker: Forker, chance: random.Random, tally: Tally, cluster: Any, nod
         before = tally.by["target"]["task"] + tally.by["target"]["node"]
         sweep = RaySweep(forker, folder, cluster, nodes)
         sweep.run(chance, tally)
+        if not sweep.is_complete:
+            tally.wanted = 0
+            return tally.close(sweep.faults)
         lost_hosts = tally.by["target"]["task"] + tally.by["target"]["node"] - before
         sweep.at_workers = 2 * (lost_hosts // (MOST_LOST + 1))  # so many may have ended as failed: each lost its host three times
         statuses = check_results(sweep, f"its host ended under it {MOST_LOST + 1} times")
