@@ -87,6 +87,10 @@ class ModelEntry:
         side = math.isqrt(slots)
         return (side + 1) ** 2 if up and side**2 < slots else side**2
 
+    def least_slots(self, reads: int) -> int:
+        """The least N from which K rows can be read: some product keys choose K keys of each of two factors of N."""
+        return reads**2 if self.squares else reads
+
     def why_not_made(self, options: Options = Options()) -> str | None:  # noqa: B008  # immutable
         """Why the factory cannot be called, in words: an argument without a default that no case has; UsageError if it is not there."""
         arguments = without(constructor_of(self.load()), (*GIVEN, *options))

@@ -56,7 +56,7 @@ def predicted_largest(case: Case, budget: Budget) -> int | None:
         prediction = predict(case.model_copy(update={"slots": entry.slots_near(slots, case.options)}), unlimited)
         return (prediction.total_bytes or 0) <= budget.memory and prediction.seconds <= budget.case_seconds
 
-    least = entry.slots_near(smallest(case), case.options, up=True)
+    least = smallest(case)
     if not fits(least):
         return 0
     low, high = least, 2 * least
@@ -79,7 +79,7 @@ def find_largest(case: Case, budget: Budget, probe: Probe, step_ms: float | None
     """
     predicted = predicted_largest(case, budget)
     entry = find_model(case.model)
-    least, uses_slots = entry.slots_near(smallest(case), case.options, up=True), entry.uses_slots
+    least, uses_slots = smallest(case), entry.uses_slots
     size = max(least, predicted or entry.slots_near(START, case.options))
     fitted: Measured | None = None
     failed: Result | None = None
@@ -136,8 +136,9 @@ def why_not(result: Result, step_ms: float | None) -> str | None:
 
 
 def smallest(case: Case) -> int:
-    """Smallest N that every model accepts at these sizes."""
-    return max(2 * case.heads, case.reads)
+    """Smallest N that the model accepts at these sizes."""
+    entry = find_model(case.model)
+    return entry.slots_near(max(2 * case.heads, entry.least_slots(case.reads)), case.options, up=True)
 
 
 def _stop_reason(result: Result, step_ms: float | None) -> str:

@@ -151,6 +151,8 @@ def test_models_with_product_keys_get_perfect_squares():
     task = find_task("copy")
     models = ["sam", "sdm", "pkm", "deltanet"]
     assert [case.slots for case in planned(models, heads=2)] == [128, 144, 144, 128]
+    short = planned(models, heads=1, reads=4, levels=(1, 1))  # K keys of each factor make at least K^2 slots
+    assert [case.slots for case in short] == [4, 16, 16, 4]
     cases, _ = with_equal_memory(planned(models, slots=4096, heads=2), task)
     sam, sdm, pkm, deltanet = cases
     assert sam.slots == deltanet.slots == 4096
