@@ -17,7 +17,7 @@ from mann_bench.machine.environment import fingerprint
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES, PAGE = ROOT / "docs" / "results" / "reliability.json", ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- made by tests/endurance/publish.py -->\n", "<!-- end of what is made -->\n"
-TRIALS = ("sweeps", "training", "configurations", "configurations under sanitizers")
+TRIALS = ("sweeps", "sweeps on Ray", "training", "configurations", "configurations under sanitizers")
 KINDS = {  # of faults, by a part of their words
     "lost": "were announced",
     "changed": "earlier records have changed",

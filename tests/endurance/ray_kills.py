@@ -17,7 +17,7 @@ import psutil
 
 from mann_bench.run.on_ray import RESOURCE
 from mann_bench.run.ray_cluster import MOST_LOST
-from tests.endurance.forking import Forker
+from tests.endurance.forking import Forker, python_path
 from tests.endurance.killing import ROOT, Tally, Trial, main
 from tests.endurance.kills import SUITE, check_results
 
@@ -87,6 +87,7 @@ def run(kills: int, seed: int = 0, jobs: int = 1, file: Path | None = None) -> d
     if jobs != 1:
         raise SystemExit("--jobs: expected 1, as there is one cluster")
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 Ray's name of it
+    os.environ["PYTHONPATH"] = python_path(ROOT)  # nodes run this checkout too
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     nodes = [cluster.add_node(**NODE) for _ in range(2)]
     os.environ["RAY_ADDRESS"] = cluster.address
