@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ LONGEST_S = {"at once": 0.3, "start": 4.0, "record": 0.0, "after a record": 2.0,
 APPENDING_S = 0.005  # a kill this soon after the records grew counts as one while they are appended
 
 
+ANNOUNCED = re.compile(rb"\[[1-9]\d*/\d+\] ")  # a line about a record, as "[2/3] lstm"; lines of Ray's log begin with dates in brackets
 Driver = subprocess.Popen[bytes] | Forked
 
 
@@ -276,7 +278,7 @@ class Trial:
             for process in alive:
                 process.kill()
         self.check_records(what)
-        announced = sum(line.startswith(b"[") for line in self.output.read_bytes().splitlines())
+        announced = sum(ANNOUNCED.match(line) is not None for line in self.output.read_bytes().splitlines())
         if announced > (added := self.kept.count(b"\n") - self._records_before):
             self.fault(f"{what}: {announced} records were announced, {added} are there")
 

@@ -65,7 +65,7 @@ struct LshUpdate {
 
   private:
     MB_FN Count tables() const { return a.tables; }
-    // The halves of the move of row e in table l; `offset` -1: nothing to empty, or no row.
+    // The halves of the move of row e in table l. `offset` -1: there is nothing to empty, or no row.
     MB_FN void empty_entry(Count e, Count l, Count offset) const {
         const Count i = e * tables() + l;
         if (log.offsets) log.offsets[2 * i] = static_cast<int32_t>(offset);
