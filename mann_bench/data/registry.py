@@ -87,9 +87,9 @@ class ModelEntry:
         side = math.isqrt(slots)
         return (side + 1) ** 2 if up and side**2 < slots else side**2
 
-    def least_slots(self, reads: int) -> int:
-        """The least N from which K rows can be read: some product keys choose K keys of each of two factors of N."""
-        return reads**2 if self.squares else reads
+    def slots_from(self, least: int, reads: int, options: Options) -> int:
+        """The least N >= `least` that the model takes and K rows can be read from: product keys may choose K of each of two factors."""
+        return self.slots_near(max(least, reads**2 if self.squares else reads), options, up=True)
 
     def why_not_made(self, options: Options = Options()) -> str | None:  # noqa: B008  # immutable
         """Why the factory cannot be called, in words: an argument without a default that no case has; UsageError if it is not there."""
@@ -394,8 +394,7 @@ def split_variant(name: str) -> tuple[str, str]:
     if ":" not in name and dash and base in BUILT_INS:
         variants = BUILT_INS[base].variants
         if variant not in variants:
-            raise UsageError(
-                f"model: expected a variant of {base} ({', '.join(variants)}), got {name!r}{did_you_mean(variant, list(variants))}"
-            )
+            near = did_you_mean(variant, list(variants))
+            raise UsageError(f"model: expected a variant of {base} ({', '.join(variants)}), got {name!r}{near}")
         return base, variant
     return name, "plain"

@@ -82,7 +82,7 @@ def plan_run(task_name: str, task: Task, model: str, seed: int, settings: Mappin
         except ValueError as error:
             raise SettingError("levels", str(error)) from error
     held = CURRICULUM_SLOTS if exponential else slots_for(task, fields["levels"][1], fields["heads"])
-    fields.setdefault("slots", entry.slots_near(max(held, entry.least_slots(fields["reads"])), fields.get("options") or Options(), up=True))
+    fields.setdefault("slots", entry.slots_from(held, fields["reads"], fields.get("options") or Options()))
     fields |= {"task": task_name, "data": task.fingerprint, "model": name, "variant": variant, "seed": seed}
     try:
         case = LearningCase(**fields)

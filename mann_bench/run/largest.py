@@ -137,8 +137,7 @@ def why_not(result: Result, step_ms: float | None) -> str | None:
 
 def smallest(case: Case) -> int:
     """Smallest N that the model accepts at these sizes."""
-    entry = find_model(case.model)
-    return entry.slots_near(max(2 * case.heads, entry.least_slots(case.reads)), case.options, up=True)
+    return find_model(case.model).slots_from(2 * case.heads, case.reads, case.options)
 
 
 def _stop_reason(result: Result, step_ms: float | None) -> str:

@@ -5,6 +5,8 @@ python -m tests.endurance.kills KILLS [--seed N] [--jobs N] [--out FILE]        
 
 import json
 import random
+import re
+import signal
 import tempfile
 import warnings
 from collections import Counter
@@ -27,6 +29,7 @@ timing_seconds = 0.02
 rounds = 1
 case_seconds = 100_000
 """
+KILLED = f"killed by ({'|'.join(number.name for number in signal.Signals)})"
 MODELS = (["lstm"], ["lstm"], ["lstm", "sam"])  # two are timed in turn
 
 
@@ -43,13 +46,13 @@ def trial(forker: Forker, chance: random.Random, tally: Tally) -> None:
         tally.close(sweep.faults, **counts, cases_ok=statuses["ok"], cases_killed_twice=statuses["error"])
 
 
-def check_results(sweep: Trial, lost: str = "killed by SIG") -> Counter[str]:
-    """The results of a complete sweep can be read; a case failed only if its worker was killed, and killed again, as `lost` says."""
+def check_results(sweep: Trial, lost: str = KILLED) -> Counter[str]:
+    """The results of a complete sweep can be read; a case failed only for a reason that matches `lost`: killed twice."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         results = load_results(sweep.out)
     failed = [result for result in results if result.status != "ok"]
-    expected = all(result.status == "error" and str(result.reason).startswith(lost) for result in failed)
+    expected = all(result.status == "error" and re.fullmatch(lost, str(result.reason)) for result in failed)
     if 2 * len(failed) > sweep.at_workers or not expected:
         sweep.fault(f"after {sweep.at_workers} kills of workers, cases ended as {[(result.status, result.reason) for result in failed]}")
     if left := sorted(path.name for path in sweep.out.iterdir() if path.name not in ("run.json", "results.jsonl")):

@@ -294,10 +294,10 @@ def test_chosen_sizes_reach_their_target():
     rows = Rows(memory, row_norms(memory), 20000)
     stored = memory[:, torch.randint(20000, (400,))]
     queries = stored + 0.1 * torch.randn_like(stored)
-    for target in (0.5, 0.7, 0.95):
+    for target, over in ((0.5, 0.13), (0.7, 0.12), (0.95, 0.12)):  # of two probes one more counts much
         index = Lsh(choose_sizes(20000, target))
         index.build(rows)
-        assert target - 0.05 <= recall(index, rows, queries, 1) <= target + 0.13  # of few probes one more or less counts
+        assert target - 0.05 <= recall(index, rows, queries, 1) <= target + over
     assert choose_sizes(97, 0.5) == LshSizes(1, 0, 104, 1, 104)
 
 
