@@ -1,7 +1,7 @@
-"""The session of a study: first the runs that choose, then those that are reported, all in one folder.
+"""The session of a study: task by task, first the runs that choose, then those that are reported, all in one folder.
 
-A shard makes its part of the runs that choose, and of those that are reported whatever is chosen. When the folders of all shards are
-joined, a second one makes its part of the rest: it takes the choice from the joined folder (`chosen`).
+A shard makes its part of the runs that choose, of all tasks, and of those that are reported whatever is chosen. When the folders of all
+shards are joined, a second one makes its part of the rest: it takes the choice from the joined folder (`chosen`).
 
 Nothing but the stored results decides what comes next. So a study that was killed anywhere, also between the two parts, goes on as if it
 had not been.
@@ -22,8 +22,8 @@ from mann_bench.data.units import format_duration
 from mann_bench.learn.configurations import StudyPlan
 from mann_bench.learn.division import part_of_runs
 from mann_bench.learn.processes import Place
-from mann_bench.learn.record import LEARNING, LearningCase, LearningResult, furthest
-from mann_bench.learn.selection import Candidate, Choice, choose
+from mann_bench.learn.record import LEARNING, LearningResult, furthest
+from mann_bench.learn.selection import Candidate, Choice, Configuration, choose
 from mann_bench.learn.session import LearningSession, describe
 
 
@@ -69,14 +69,19 @@ class StudySession:
             check_same_study(path, self.description)
         ids = [run_id for configuration in plan.record.configurations for run_id in configuration.selection_ids]
         self.elsewhere = {} if chosen is None else load_chosen(chosen, self.description, ids)
-        choosing = [plan.cases[run_id] for run_id in ids if run_id not in self.elsewhere]
-        self.choosing = self.open(part_of_runs(choosing, shard), resume=resume)
+        self.rounds = rounds_of(plan.record.configurations, shard)
+        self.session = self.open_choosing(self.rounds[0], resume=resume)
 
-    def open(self, cases: list[LearningCase], *, resume: bool) -> LearningSession:
-        """Open the session of one part."""
+    def open(self, ids: Sequence[str], *, resume: bool) -> LearningSession:
+        """Open the session of these runs, or of the shard's part of them."""
+        cases = part_of_runs([self.plan.cases[run_id] for run_id in ids if run_id not in self.elsewhere], self.shard)
         return LearningSession(
             cases, self.data, self.path, resume=resume, console=self.console, description=self.description, labels=self.labels, **self.times
         )
+
+    def open_choosing(self, configurations: Sequence[Configuration], *, resume: bool) -> LearningSession:
+        """Open the session of the runs that choose for these configurations."""
+        return self.open([run_id for configuration in configurations for run_id in configuration.selection_ids], resume=resume)
 
     def run(self, place: Place) -> Counter[str]:
         """Make the runs that the folder does not hold yet, as many at a time as the place holds.
@@ -85,24 +90,32 @@ class StudySession:
             How many runs ended with each status. A run of the grid that diverged counts as `budget`: that a rate is too high is an outcome.
         """
         self.announce(place.room())
-        statuses = self.choosing.run(place)
-        statuses["budget"] += statuses.pop("diverged", 0)
-        results = self.elsewhere | furthest(self.choosing.folder.records)
-        choices = [choose(configuration, self.plan.record.by, results) for configuration in self.plan.record.configurations]
+        statuses: Counter[str] = Counter()
+        for number, configurations in enumerate(self.rounds):
+            if number > 0:
+                self.session = self.open_choosing(configurations, resume=True)
+            choosing = self.session.run(place)
+            choosing["budget"] += choosing.pop("diverged", 0)
+            self.session = self.open(self.chosen(configurations), resume=True)
+            statuses += choosing + self.session.run(place)
+        return statuses
+
+    def chosen(self, configurations: Sequence[Configuration]) -> list[str]:
+        """Say what is chosen; the ids of the runs that are to be reported, seed by seed."""
+        results = self.elsewhere | furthest(self.session.folder.records)
+        choices = [choose(configuration, self.plan.record.by, results) for configuration in configurations]
         reported: list[str] = []
         for choice in filter(None, choices):
             if len(choice.ranking) > 1:
                 self.console.print(chosen_line(choice), soft_wrap=True)
             reported += [] if choice.failed else choice.best.candidate.reported
-        by_seed = sorted(reported, key=lambda run_id: self.plan.cases[run_id].seed)  # a session cut short has all models at the same seeds
-        cases = [self.plan.cases[run_id] for run_id in by_seed if run_id not in self.elsewhere]
-        return statuses + self.open(part_of_runs(cases, self.shard), resume=True).run(place)
+        return sorted(reported, key=lambda run_id: self.plan.cases[run_id].seed)  # a study cut short has all models at the same seeds
 
     @property
     def waits(self) -> bool:
         """Whether runs that are reported wait for the choice, to which other shards contribute."""
         choosing = {run_id for configuration in self.plan.record.configurations for run_id in configuration.selection_ids}
-        return bool(choosing - {*self.elsewhere, *(record.run_id for record in self.choosing.folder.records)})
+        return bool(choosing - {*self.elsewhere, *(record.run_id for record in self.session.folder.records)})
 
     def announce(self, jobs: int) -> None:
         """Say how many runs there will be, and how long they take at most."""
@@ -112,6 +125,12 @@ class StudySession:
         most_s = (choosing + reported) * sum(seconds) / max(1, len(seconds)) / max(1, jobs)
         text = f"; at most about {format_duration(most_s)} of training, {jobs} at a time" if len(seconds) == len(limits) else ""
         self.console.print(f"{self.plan.study.name}: {choosing} runs choose, then {reported} are reported{text}", soft_wrap=True)
+
+
+def rounds_of(configurations: Sequence[Configuration], shard: Shard | None) -> list[list[Configuration]]:
+    """What is made together: the configurations of a task, so that a study cut short has whole tasks; in a shard all, divided evenly."""
+    tasks = dict.fromkeys(configuration.task for configuration in configurations)
+    return [[*configurations]] if shard else [[c for c in configurations if c.task == task] for task in tasks]
 
 
 def load_chosen(folder: Path, description: RunDescription, ids: Sequence[str]) -> dict[str, LearningResult]:

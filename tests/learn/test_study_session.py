@@ -101,6 +101,31 @@ def test_the_seeds_that_are_not_reported_choose(make, tmp_path):
     assert {LearningCase(**command["case"]).run_id for command in PlantedProcess.commands} <= set(description["run_ids"])
 
 
+def test_a_task_is_reported_before_the_next_one_chooses(make, tmp_path):
+    second = '[[task]]\ntask = "repeat-copy"\nlevels = [1, 2]\nsequences = 1000\n[grid]'
+    assert make(STUDY.replace("[grid]", second)).run(ThisMachine(1)) == {"ok": 12, "budget": 12}
+    order = [(result.case.task, result.case.seed in (7, 8)) for result in load_records(tmp_path / "out", LEARNING)]
+    assert order == [
+        (task, chooses) for task in ("copy", "repeat-copy") for chooses, count in ((True, 8), (False, 4)) for _ in range(count)
+    ]
+
+
+def test_of_diverged_runs_those_that_choose_are_no_failures(make, monkeypatch):
+    """Also when a later task chooses: the exit code of the command depends on it."""
+    receive = PlantedProcess.receive
+
+    def diverge(self):
+        lines, death = receive(self)
+        return [line.replace(b'"ok"', b'"diverged"') for line in lines], death
+
+    monkeypatch.setattr(PlantedProcess, "receive", diverge)
+    text = STUDY.replace("[grid]", '[[task]]\ntask = "repeat-copy"\nlevels = [1, 2]\nsequences = 1000\n[grid]')
+    monkeypatch.setattr(
+        "tests.learn.test_study_session.planted_need", lambda case: 300 if case["model"] == "lstm" and case["seed"] != 8 else None
+    )
+    assert make(text).run(ThisMachine(1)) == {"diverged": 4, "budget": 20}
+
+
 @pytest.mark.parametrize("kept", range(13))
 def test_a_study_that_is_killed_anywhere_goes_on(make, tmp_path, monkeypatch, kept):
     """`kept` results are stored before the driver dies: between the runs that choose (8) and those that are reported, too."""
