@@ -88,7 +88,8 @@ class TrainingWorker:
             self.send(stopped=True)
             return
         try:
-            errors = self.evaluate(trainer, task, evaluation_s) if trainer is not None and status in ("ok", "budget", "oom") else {}
+            trained = trainer if trainer is not None and trainer.sequences > 0 and status in ("ok", "budget", "oom") else None
+            errors = self.evaluate(trained, task, evaluation_s) if trained else {}
         except SystemExit:  # the run goes on with its evaluation when it is resumed
             self.send(stopped=True)
             return

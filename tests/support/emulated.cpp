@@ -1,12 +1,18 @@
-// Runs one entry point on arguments read from a file: emulated ENTRY FILE [SOURCE LINE]. A buffer lies in an allocation
-// of its own, so that a sanitizer sees every access beyond it, or where it lies in a tensor that several share, so that
-// its alignment is that of a real call. Changed buffers are written back to the file. It runs the emu
-// build, in which the barrier at SOURCE LINE can be left out, and prints the places of all barriers met. With MB_WARPS
-// it runs the code for the GPU, a fiber a lane, without __syncwarp if there is a third argument.
+// Runs entry points on arguments read from a file: emulated FILE. Each line of its input is one call: ENTRY [SOURCE
+// LINE]. A buffer lies in an allocation of its own, so that a sanitizer sees every access beyond it, or where it lies
+// in a tensor that several share, so that its alignment is that of a real call. Changed buffers are written back to the
+// file. It runs the emu build, in which the barrier at SOURCE LINE can be left out, and prints the places of all
+// barriers met, a line each. With MB_WARPS it runs the code for the GPU, a fiber a lane, without __syncwarp if there is
+// a second word. An empty line says that the call is done; an error that a sanitizer finds ends the process.
+#include <unistd.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iostream>
 #include <map>
+#include <sstream>
+#include <string>
 #include <vector>
 
 #ifdef MB_WARPS
@@ -20,6 +26,7 @@
 namespace {
 
 constexpr std::size_t alignment_bytes = 64;  // of torch's tensors; on a GPU they have 512
+constexpr unsigned most_seconds = 60;        // that a call may take
 
 struct Buffer {
     void* data;
@@ -70,11 +77,13 @@ void run(const char* name, const Arguments& a) {
     std::exit(4);
 }
 
-}  // namespace
-
-int main(int count, char** words) {
-    if (count < 3) return 2;
-    FILE* file = std::fopen(words[2], "rb");
+void call(const std::string& request, const char* path) {
+    std::string entry, source;
+    int line = 0;
+    std::istringstream(request) >> entry >> source >> line;
+    buffers.clear();
+    tensors.clear();
+    FILE* file = std::fopen(path, "rb");
     int64_t fields[sizeof(Arguments) / sizeof(int64_t)];  // sizes, then buffers
     const int64_t num_sizes = read_number(file);
     for (int64_t& field : fields) field = &field - fields < num_sizes ? read_number(file) : read_buffer(file);
@@ -82,17 +91,30 @@ int main(int count, char** words) {
     std::memcpy(&arguments, fields, sizeof arguments);
     std::fclose(file);
 #ifdef MB_WARPS
-    without_syncwarp = count > 3;
+    without_syncwarp = !source.empty();
 #else
     shared_bytes = arguments.shared_bytes;
-    if (count > 4) skipped_barrier = {words[3], std::atoi(words[4])};
+    skipped_barrier = {source.c_str(), line};
+    barriers_met.clear();
 #endif
-    run(words[1], arguments);
-    file = std::fopen(words[2], "wb");
+    run(entry.c_str(), arguments);
+    file = std::fopen(path, "wb");
     for (const Buffer& buffer : buffers) std::fwrite(buffer.data, 1, static_cast<size_t>(buffer.bytes), file);
     for (const auto& tensor : tensors) std::free(tensor.second);
     std::fclose(file);
 #ifndef MB_WARPS
-    for (const BarrierSite& site : barriers_met) std::printf("%s %d\n", site.file, site.line);
+    for (const BarrierSite& site : barriers_met) std::cout << site.file << ' ' << site.line << '\n';
 #endif
+    std::cout << std::endl;
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+    if (count != 2) return 2;
+    for (std::string request; std::getline(std::cin, request);) {
+        alarm(most_seconds);
+        call(request, words[1]);
+        alarm(0);
+    }
 }

@@ -6,6 +6,7 @@ With a cluster, the passes run in another program, in which several blocks step 
 import ctypes
 import itertools
 import subprocess
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -29,15 +30,55 @@ from mann_bench.models.sparse import native
 
 MAIN = Path(__file__).with_suffix(".cpp")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-psabi")  # psabi: how SIMD vectors are passed, which no other library sees
+FOUND = 66  # exit code of a program whose sanitizer found something
 OPTIONS = {
-    "TSAN_OPTIONS": "halt_on_error=1:exitcode=66:atexit_sleep_ms=0",
-    "ASAN_OPTIONS": "detect_leaks=0:exitcode=66",
-    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1:exitcode=66",
+    "TSAN_OPTIONS": f"halt_on_error=1:exitcode={FOUND}:atexit_sleep_ms=0",
+    "ASAN_OPTIONS": f"detect_leaks=0:exitcode={FOUND}",
+    "UBSAN_OPTIONS": f"halt_on_error=1:print_stacktrace=1:exitcode={FOUND}",
 }
 
 
 class SanitizerError(AssertionError):
-    """What a sanitizer found."""
+    """What a sanitizer found, with `exit_code` FOUND, or how a call ended otherwise."""
+
+    def __init__(self, entry: str, exit_code: int, report: str) -> None:
+        super().__init__(f"{entry}: exit {exit_code}: {report[:3000]}")
+        self.exit_code = exit_code
+
+
+class Program:
+    """A program of `emulated.cpp`, in one process for all calls until one ends it: to start a sanitizer takes longer than most calls."""
+
+    def __init__(self, path: Path, file: Path) -> None:
+        self.path, self.file = path, file
+        self.process: subprocess.Popen[str] | None = None
+
+    def call(self, entry: str, site: str) -> list[str]:
+        """Run an entry point on the arguments in the file, without the barrier at `site`.
+
+        Returns:
+            The places of the barriers that were met.
+        """
+        process = self.process = self.process or self.start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"{entry} {site}\n")
+        process.stdin.flush()
+        sites: list[str] = []
+        for line in process.stdout:
+            if line == "\n":
+                return sites
+            sites.append(line.strip())
+        self.process = None
+        report = process.communicate()[1]
+        raise SanitizerError(entry, process.returncode, report)
+
+    def start(self) -> subprocess.Popen[str]:
+        """Start the process; it ends with this object."""
+        pipe = subprocess.PIPE
+        process = subprocess.Popen([self.path, self.file], stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=OPTIONS)
+        weakref.finalize(self, process.communicate)
+        return process
 
 
 class Buffer(NamedTuple):
@@ -86,9 +127,9 @@ class Emulator:
         flags += (f"-DMB_REAL={build.REALS[real]}", *(("-DMB_EMULATE",) if gpu_width is None else device))
         flags += ("-DMB_STORE_BF16",) if store == "bfloat16" else ()
         flags += ("-DMB_DENSE",) if dense else ()
-        self.program = _program(flags)
-        self.cluster_program = _program((*flags, f"-DMB_CLUSTER={cluster}")) if cluster else None
         self.file, self.packed, self.cluster = folder / "call", packed, cluster
+        self.program = Program(_built(flags), self.file)
+        self.cluster_program = Program(_built((*flags, f"-DMB_CLUSTER={cluster}")), self.file) if cluster else self.program
         self.calls: dict[str, list[bytes]] = {}  # by entry point, of the last use of `instead`
         self.sites: dict[str, list[str]] = {}  # "FILE LINE"
 
@@ -120,10 +161,8 @@ class Emulator:
                 if buffer is not None:
                     file.write(buffer.content.numpy().tobytes())
         self.calls.setdefault(entry, []).append(self.file.read_bytes())
-        done = self._run(entry)
-        if done.returncode != 0:
-            raise SanitizerError(f"{entry}: exit {done.returncode}: {done.stderr[:3000]}")
-        self.sites[entry] = sorted({*self.sites.get(entry, []), *done.stdout.splitlines()})
+        sites = self._run(entry)
+        self.sites[entry] = sorted({*self.sites.get(entry, []), *sites})
         with self.file.open("rb") as file:
             for content, *_ in raw.values():
                 if len(content):
@@ -133,14 +172,16 @@ class Emulator:
         """Whether no error is found in the calls of an entry point without the barrier at a place, or, for the GPU, those of warps."""
         for content in self.calls[entry]:
             self.file.write_bytes(content)
-            if self._run(entry, *site.split()).returncode == 66:
-                return False
+            try:
+                self._run(entry, site)
+            except SanitizerError as error:
+                if error.exit_code == FOUND:
+                    return False
         return True
 
-    def _run(self, entry: str, *skip: str) -> subprocess.CompletedProcess[str]:
+    def _run(self, entry: str, site: str = "") -> list[str]:
         program = self.cluster_program if entry.endswith(driver.CLUSTER) else self.program
-        words = [str(program), entry, str(self.file), *skip]
-        return subprocess.run(words, capture_output=True, text=True, timeout=60, env=OPTIONS)
+        return program.call(entry, site)
 
     @contextmanager
     def instead(self) -> Iterator["Emulator"]:
@@ -167,7 +208,7 @@ class Emulator:
         return clusters.shared_bytes(which, size, self.cluster) if self.cluster else 0
 
 
-def _program(flags: tuple[str, ...]) -> Path:
+def _built(flags: tuple[str, ...]) -> Path:
     """The program built with these flags, if it is not in the cache."""
     command = build.compiler()
     others = [source.read_text() for source in (SOURCES / "host.cpp", SOURCES / "device.cu", MAIN.with_name("warps.h"))]
