@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mann_bench.learn.memory_size import rows_written
 from mann_bench.learn.record import Evaluation, LearningCase
 from mann_bench.learn.trainer import TEST, VALIDATION, generator_of, memory_rows
 from mann_bench.run.worker import is_out_of_memory
@@ -71,7 +72,7 @@ def evaluate(model: Model, case: LearningCase, held_out: Task, level: int, secon
         return [Evaluation(level=level, error=None, sequences=0, reason="out of memory")]
     if not counts.sequences:
         return [Evaluation(level=level, error=None, sequences=0, reason=f"a batch takes more than {seconds:.0f} s")]
-    return counts.evaluations(held_out, level)
+    return counts.evaluations(held_out, level, rows_written(case, held_out, level))
 
 
 def sample_batches(case: LearningCase, held_out: Task, level: int, purpose: int) -> Iterator[Batch]:
@@ -117,7 +118,7 @@ class Counts:
                 self.wrong[group] += float(wrong[batch.group == group].sum())
                 self.due[group] += float(due[batch.group == group].sum())
 
-    def evaluations(self, task: Task, level: int) -> list[Evaluation]:
+    def evaluations(self, task: Task, level: int, rows: int | None) -> list[Evaluation]:
         """All answers first, then the groups in order. Errors are wrong bits a sequence, or the share of wrong answers."""
         evaluations = []
         for group in itertools.chain([None], sorted(group for group in self.due if group is not None)):
@@ -130,6 +131,7 @@ class Counts:
                     error=self.wrong[group] / max(1.0, total),
                     chance=task.chance(level) if chance is None else chance,
                     sequences=self.sequences,
+                    rows_written=rows,
                 )
             )
         return evaluations

@@ -163,6 +163,7 @@ class Evaluation(Record):
     error: Real | None  # None: could not be measured, for the `reason` given
     chance: float | None = None
     sequences: Whole  # evaluated
+    rows_written: Count | None = None  # in a sequence of the level; None: as in `LearningResult`, or of a record without it
     reason: Text | None = None
 
 

@@ -182,17 +182,22 @@ class Experiment:
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:
-        """One row for each error of each run; error NaN: not measured; group -1: all answers."""
+        """One row for each error of each run; error NaN: not measured; group -1: all answers.
+
+        `overwrites`: the sequences write more rows than the memory has, so what came first is lost.
+        """
         rows = [
-            {"curve": curve.name, "case_id": run.case_id, "seed": run.case.seed, **evaluation.model_dump()}
+            {
+                **{"curve": curve.name, "case_id": run.case_id, "seed": run.case.seed, **evaluation.model_dump()},
+                "overwrites": (evaluation.rows_written or 0) > run.case.slots,
+            }
             for curve in self.curves
             for run in curve.runs
             for evaluation in run.evaluations
         ]
-        columns = ["curve", "case_id", "seed", "level", "group", "error", "chance", "sequences", "reason"]
+        columns = ["curve", "case_id", "seed", "level", "group", "error", "chance", "sequences", "overwrites", "reason"]
         frame = pd.DataFrame(rows, columns=columns)
-        frame["group"] = frame["group"].fillna(-1).astype(int)
-        return frame
+        return frame.assign(group=frame["group"].fillna(-1).astype(int), overwrites=frame["overwrites"].astype(bool))
 
     def trained_level(self, curve: Curve) -> int:
         """Return the highest level that the median seed was trained on."""

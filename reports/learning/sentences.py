@@ -129,7 +129,20 @@ def _generalization(experiment: Experiment) -> list[str]:
         bits = f"{error_text(beyond.error, experiment)} wrong bits, chance {beyond.chance:.3g}"
         times = format_number(beyond.level / beyond.trained)
         parts.append(f"{curve.name} up to {beyond.level:,}, {times} times its training{last} ({bits})")
-    return [f"Better than chance, by a tenth or more in every seed, in {experiment.unit}: {'; '.join(parts)}."] if parts else []
+    lines = [f"Better than chance, by a tenth or more in every seed, in {experiment.unit}: {'; '.join(parts)}."] if parts else []
+    return lines + _overwritten_levels(experiment)
+
+
+def _overwritten_levels(experiment: Experiment) -> list[str]:
+    """From which of the levels tested on curves write more rows in a sequence than their memory has."""
+    tested = experiment.evaluations
+    parts = [
+        f"{curve.name} from {lowest:,} on ({curve.case.slots:,} rows)"
+        for curve in experiment.curves
+        if not np.isnan(lowest := tested[(tested["curve"] == curve.name) & tested["overwrites"]]["level"].min())
+    ]
+    what = f"Sequences with so many {experiment.unit} write more rows than the memory has, which says little about the model"
+    return [f"{what}: {'; '.join(parts)}."] if parts else []
 
 
 def _kernels(experiment: Experiment) -> list[str]:

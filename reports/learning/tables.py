@@ -16,6 +16,7 @@ from mann_bench.reports.learning.selection import select
 from mann_bench.reports.learning.text import error_text, percent, ratio_text, whole
 
 SHOWN_INSTANCES = (1, 2, 5, 10)
+OVERWRITES = " †"  # beside a level
 
 
 def tables_of(experiment: Experiment) -> list[Table]:
@@ -119,13 +120,16 @@ def level_table(experiment: Experiment) -> Table:
                     Cell(error_text(base, experiment) if len(chance) else "-", base if len(chance) else ""),
                 ]
             cases = tuple((str(seed), str(case_id)) for seed, case_id in zip(rows_at_level["seed"], rows_at_level["case_id"], strict=True))
-            rows.append((Cell(curve.name), Cell(f"{level:,}", level), Cell(format_number(times), times), *shown, Cell("", "", cases)))
+            mark = OVERWRITES if rows_at_level["overwrites"].any() else ""
+            rows.append((Cell(curve.name), Cell(f"{level:,}{mark}", level), Cell(format_number(times), times), *shown, Cell("", "", cases)))
     what = "wrong bits a sequence" if experiment.counts_bits else "wrong answers"
     heads = (
         *(Column("curve"), Column(f"level ({experiment.unit})", True), Column("times the trained", True), Column(what, True)),
         *(Column("over seeds"), Column("chance", True), Column("runs, by seed")),
     )
     note = "On sequences that were not trained on, after training; medians over seeds. Chance: the best guess that saw nothing."
+    if measured["overwrites"].any():
+        note += f"{OVERWRITES}: such sequences write more rows than the memory has, so what came first is lost."
     return Table("Errors on held-out sequences, by level", note, heads, tuple(rows))
 
 

@@ -3,13 +3,16 @@
 from typing import Any
 
 import pytest
+import torch
 
+from mann_bench.learn.evaluation import evaluate
 from mann_bench.learn.memory_size import rows_written, slots_for, too_small
 from mann_bench.learn.plan import CURRICULUM_SLOTS, plan_run
-from mann_bench.learn.record import LearningOptions
+from mann_bench.learn.record import Evaluation, LearningOptions
 from mann_bench.models import DAM, SAM, SDNC
 from mann_bench.reports.learning.experiments import load_experiments
 from mann_bench.reports.learning.sentences import sentences
+from mann_bench.reports.learning.tables import level_table
 from mann_bench.suites.tasks import find_task
 from tests.support.learning import make_run
 
@@ -78,6 +81,37 @@ def test_the_page_tells(tmp_path):
     (experiment,) = load_experiments([tmp_path])
     told = [sentence for sentence in sentences(experiment) if "smaller than what a sequence writes" in sentence]
     assert told == ["A memory that is smaller than what a sequence writes loses what came first: sam has 16 rows and writes up to 32."]
+
+
+def test_levels_whose_sequences_overwrite_themselves_are_marked(tmp_path):
+    """The memory holds what a sequence of the levels trained on writes, and too few rows for the higher ones that are tested."""
+    written = {6: 32, 12: 56, 60: 248}
+    tested = [Evaluation(level=level, error=0.1, chance=1.0, sequences=256, rows_written=rows) for level, rows in written.items()]
+    runs = [make_run("sam", seed, slots=32, evaluations=tested) for seed in range(2)]
+    runs += [
+        make_run("dam", slots=64, evaluations=tested),
+        make_run("ntm", slots=8, evaluations=[tested[0].model_copy(update={"rows_written": None})]),
+    ]
+    (tmp_path / "learning.jsonl").write_text("".join(run.to_line() + "\n" for run in runs))
+    (experiment,) = load_experiments([tmp_path])
+    told = [sentence for sentence in sentences(experiment) if sentence.startswith("Sequences with so many pairs write more rows")]
+    assert len(told) == 1
+    assert told[0].endswith("which says little about the model: sam from 12 on (32 rows); dam from 60 on (64 rows).")
+    table = level_table(experiment)
+    assert [(row[0].text, row[1].text) for row in table.rows] == [
+        *(("sam", level) for level in ("6", "12 †", "60 †")),
+        *(("dam", level) for level in ("6", "12", "60 †")),
+        ("ntm", "6"),
+    ]
+    assert "†: such sequences write more rows than the memory has" in table.note
+
+
+def test_an_evaluation_says_how_many_rows_its_sequences_write():
+    case = planned("recall", heads=3)
+    task = find_task("recall")
+    for level in (2, 6):
+        (evaluation,) = evaluate(lambda x, state: (torch.zeros(*x.shape[:2], task.output_size), state), case, task, level, 60)
+        assert evaluation.rows_written == rows_written(case, task, level) == 3 * task.steps(level)
 
 
 @pytest.mark.parametrize(("steps", "heads", "slots"), [(1, 1, 2), (2, 1, 2), (3, 1, 4), (8, 4, 32), (9, 4, 64)])
