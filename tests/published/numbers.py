@@ -46,6 +46,7 @@ from tests.published.results import (
     two_threads,
     update_share,
 )
+from tests.published.studies import against_sam, rows_and_writes, to_the_goal
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "results").glob("**/README.md"))]
@@ -57,10 +58,9 @@ NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in
         "LSTM not within {:,.0f}.",
         lambda: [*sequences("copy", "sam", "dam", "sdnc", "ntm", "dnc", "lstm")],
     ),
-    "recall-sequences": (
-        "Recall: SDNC {:,.0f}, DAM {:,.0f}, DNC {:,.0f}, SAM {:,.0f}",
-        lambda: [*sequences("recall-3-6", "sdnc", "dam", "dnc", "sam")],
-    ),
+    "study-recall": ("{}", lambda: [to_the_goal("efficiency", "recall")]),
+    "study-recall-against-sam": ("{}", lambda: [against_sam("efficiency", "recall")]),
+    "study-recall-rows": ("{} rows, and a sequence of six pairs writes up to {}", lambda: [*rows_and_writes("efficiency", "recall")]),
     "sort-sequences": (
         "Sort: SDNC {:,.0f}, DAM {:,.0f}, SAM {:,.0f}; DNC one of three within {:,.0f}",
         lambda: [*sequences("sort", "sdnc", "dam", "sam", "dnc")],
@@ -72,10 +72,6 @@ NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in
     "sort-losses": (
         "after {:,} of sort {:.2f}-{:.2f} against {:.2f}-{:.2f}",
         lambda: [min(run.sequences for run in curve("sort", "ntm").runs), *losses("sort", "ntm"), *losses("sort", "sam")],
-    ),
-    "recall-losses": (
-        "after {:,} of recall {:.2f}-{:.2f} against {:.2f}-{:.2f}",
-        lambda: [min(run.sequences for run in curve("recall-3-6", "ntm").runs), *losses("recall-3-6", "ntm"), *losses("recall-3-6", "sam")],
     ),
     "sam-ahead": ("ahead of the DAM on copy ({:.1f} times) and sort ({:.1f} times)", lambda: [times_ahead("copy"), times_ahead("sort")]),
     "one-head": (
@@ -135,8 +131,8 @@ NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in
         lambda: [claim("time-exact"), claim("memory-ratio")],
     ),
     "rows": (
-        "overwrite {} rows in a sequence of recall and {} in one of sort, and the memories have {} and {}",
-        lambda: [*map(rows_overwritten, ("recall-3-6", "sort")), *(curve(task, "sam").case.slots for task in ("recall-3-6", "sort"))],
+        "overwrite {} rows in a sequence of sort, and the memory has {}",
+        lambda: [rows_overwritten("sort"), curve("sort", "sam").case.slots],
     ),
     "gpu-million-short": (
         "a training step of SAM takes {:.3f} ms on an H100, of the NTM {:.0f} ms",

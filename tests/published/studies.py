@@ -1,0 +1,44 @@
+"""What the committed studies of learning give, as published numbers need it."""
+
+import functools
+import math
+
+from mann_bench.reports.learning.comparison import decide, log_rank, ratio
+from mann_bench.reports.learning.experiments import Experiment, load_experiments
+from mann_bench.reports.learning.text import ratio_text
+from tests.published.results import MACHINE, RESULTS
+
+
+@functools.cache
+def experiment(study: str, task: str) -> Experiment:
+    """The reported runs of a study on a task."""
+    return next(found for found in load_experiments([RESULTS / f"{study}-{MACHINE}"]) if found.case.task == task)
+
+
+def to_the_goal(study: str, task: str) -> str:
+    """Median sequences until the goal, the fewest first, and how many seeds got there: `SDNC 5,808 (9 of 10 seeds), ...`."""
+    goals = {curve.name.upper(): curve.to_goal("sequences") for curve in experiment(study, task).curves}
+    parts = []
+    for name, goal in sorted(goals.items(), key=lambda item: (item[1].value, -item[1].reached)):
+        needs = f"{goal.value:,.0f}" if math.isfinite(goal.value) else f"more than {goal.limit:,.0f}"
+        parts.append(f"{name} {needs} ({goal.reached} of {goal.seeds}{'' if parts else ' seeds'})")
+    return ", ".join(parts)
+
+
+def against_sam(study: str, task: str) -> str:
+    """What the others need, as multiples of SAM's sequences: `SDNC 0.49 [0.46, 0.54], fewer (log-rank p = 0.01); DAM ...`."""
+    curves = {curve.name: curve for curve in experiment(study, task).curves}
+    sam = curves.pop("sam")
+    parts = []
+    for name, curve in curves.items():
+        found, p = ratio(curve, sam, "sequences"), log_rank(curve, sam)
+        needs = ratio_text(found) if found else "no ratio"
+        parts.append(f"{name.upper()} {needs}, {decide(curve, sam, found)}" + (f" (log-rank p = {p:.2g})" if p is not None else ""))
+    return "; ".join(parts)
+
+
+def rows_and_writes(study: str, task: str) -> tuple[int, int]:
+    """Slots, which all models have alike, and the most rows that one of them writes in a sequence."""
+    runs = experiment(study, task).runs
+    (slots,) = {run.case.slots for run in runs}
+    return slots, max(run.rows_written or 0 for run in runs)
