@@ -18,7 +18,7 @@ def experiment(study: str, task: str) -> Experiment:
 def to_the_goal(study: str, task: str) -> str:
     """Median sequences until the goal, the fewest first, and how many seeds got there: `SDNC 5,808 (9 of 10 seeds), ...`."""
     goals = {curve.name.upper(): curve.to_goal("sequences") for curve in experiment(study, task).curves}
-    parts = []
+    parts: list[str] = []
     for name, goal in sorted(goals.items(), key=lambda item: (item[1].value, -item[1].reached)):
         needs = f"{goal.value:,.0f}" if math.isfinite(goal.value) else f"more than {goal.limit:,.0f}"
         parts.append(f"{name} {needs} ({goal.reached} of {goal.seeds}{'' if parts else ' seeds'})")
