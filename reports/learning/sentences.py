@@ -141,7 +141,7 @@ def _overwritten_levels(experiment: Experiment) -> list[str]:
         for curve in experiment.curves
         if not np.isnan(lowest := tested[(tested["curve"] == curve.name) & tested["overwrites"]]["level"].min())
     ]
-    what = f"Sequences with so many {experiment.unit} write more rows than the memory has, which says little about the model"
+    what = f"Sequences with so many {experiment.unit} write more rows than the memory has, so errors there say little about the model"
     return [f"{what}: {'; '.join(parts)}."] if parts else []
 
 

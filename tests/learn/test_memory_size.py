@@ -96,7 +96,7 @@ def test_levels_whose_sequences_overwrite_themselves_are_marked(tmp_path):
     (experiment,) = load_experiments([tmp_path])
     told = [sentence for sentence in sentences(experiment) if sentence.startswith("Sequences with so many pairs write more rows")]
     assert len(told) == 1
-    assert told[0].endswith("which says little about the model: sam from 12 on (32 rows); dam from 60 on (64 rows).")
+    assert told[0].endswith("so errors there say little about the model: sam from 12 on (32 rows); dam from 60 on (64 rows).")
     table = level_table(experiment)
     assert [(row[0].text, row[1].text) for row in table.rows] == [
         *(("sam", level) for level in ("6", "12 †", "60 †")),
