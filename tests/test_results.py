@@ -9,6 +9,7 @@ from tests.published import minutes
 from tests.published.numbers import MARKED, NUMBERS, PAGES, ROOT, computed, filled
 from tests.published.pages import differences
 from tests.published.results import RESULTS, curve, reached, times_as_many
+from tests.published.studies import experiment
 
 PAGE = " ".join(MARKED.sub(r"\2", (RESULTS / "README.md").read_text()).split())
 
@@ -78,6 +79,13 @@ def test_every_run_has_its_page():
 def test_seeds_that_did_not_reach_the_goal():
     assert "; DNC one of three within" in PAGE
     assert [reached("sort", model) for model in ("dnc", "ntm", "lstm")] == [1, 0, 0]
+
+
+def test_what_the_pages_say_of_the_study_in_words():
+    assert "medians of ten seeds until a loss of 0.1 bits a bit, at most 256,000 sequences" in PAGE
+    found = experiment("efficiency", "recall")
+    assert all(len(studied.runs) == 10 for studied in found.curves)
+    assert {(run.case.goal, run.case.sequences, run.case.levels) for run in found.runs} == {(0.1, 256_000, (3, 6))}
 
 
 def test_what_the_page_rounds():

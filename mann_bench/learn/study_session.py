@@ -96,11 +96,11 @@ class StudySession:
                 self.session = self.open_choosing(configurations, resume=True)
             choosing = self.session.run(place)
             choosing["budget"] += choosing.pop("diverged", 0)
-            self.session = self.open(self.chosen(configurations), resume=True)
+            self.session = self.open(self.to_report(configurations), resume=True)
             statuses += choosing + self.session.run(place)
         return statuses
 
-    def chosen(self, configurations: Sequence[Configuration]) -> list[str]:
+    def to_report(self, configurations: Sequence[Configuration]) -> list[str]:
         """Say what is chosen; the ids of the runs that are to be reported, seed by seed."""
         results = self.elsewhere | furthest(self.session.folder.records)
         choices = [choose(configuration, self.plan.record.by, results) for configuration in configurations]

@@ -28,7 +28,7 @@ def sentences(experiment: Experiment) -> list[str]:
     if not experiment.has_curriculum and experiment.case.task != "babi":
         lines += [_goal(experiment), *_ratios(experiment)]
     if experiment.case.task not in ("babi", "omniglot"):
-        lines += _generalization(experiment)
+        lines += [*_generalization(experiment), *_overwritten_levels(experiment)]
     lines += [*_kernels(experiment), *_selection(experiment), *_memory_size(experiment)]
     return [sentence for sentence in lines if sentence] or ["Nothing was trained; the reasons are below."]
 
@@ -129,8 +129,7 @@ def _generalization(experiment: Experiment) -> list[str]:
         bits = f"{error_text(beyond.error, experiment)} wrong bits, chance {beyond.chance:.3g}"
         times = format_number(beyond.level / beyond.trained)
         parts.append(f"{curve.name} up to {beyond.level:,}, {times} times its training{last} ({bits})")
-    lines = [f"Better than chance, by a tenth or more in every seed, in {experiment.unit}: {'; '.join(parts)}."] if parts else []
-    return lines + _overwritten_levels(experiment)
+    return [f"Better than chance, by a tenth or more in every seed, in {experiment.unit}: {'; '.join(parts)}."] if parts else []
 
 
 def _overwritten_levels(experiment: Experiment) -> list[str]:

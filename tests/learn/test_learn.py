@@ -169,12 +169,12 @@ def test_models_with_product_keys_get_perfect_squares():
 
 def test_runs_are_stored_and_a_finished_folder_has_nothing_left_to_do(call, tmp_path):
     out = tmp_path / "out"
-    arguments = [*QUICK, "--models", "sam,lstm", "--seeds", "1", "--sequences", "400", "--jobs", "2", "--out", out, "--json"]
+    arguments = [*QUICK, "--models", "sam,lstm", "--seeds", "2", "--sequences", "400", "--jobs", "2", "--out", out, "--json"]
     done = call(*arguments)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["statuses"] == {"budget": 2}
+    assert json.loads(done.stdout)["statuses"] == {"budget": 4}
     results = load_records(out, LEARNING)
-    assert {(result.case.model, result.case.seed) for result in results} == {("sam", 0), ("lstm", 0)}
+    assert {(result.case.model, result.case.seed) for result in results} == {("sam", 0), ("sam", 1), ("lstm", 0), ("lstm", 1)}
     for result in results:
         assert [point.sequences for point in result.curve] == [200, 400]
         assert [evaluation.level for evaluation in result.evaluations] == [1, 2, 4, 10, 20]
@@ -185,8 +185,8 @@ def test_runs_are_stored_and_a_finished_folder_has_nothing_left_to_do(call, tmp_
     assert json.loads((out / "run.json").read_text())["environment"]["torch"]
     again = call(*arguments, "--resume")
     assert again.returncode == 0
-    assert "2 of 2 runs are there already" in again.stderr
-    other = call(*arguments, "--resume", "--seeds", "2")
+    assert "4 of 4 runs are there already" in again.stderr
+    other = call(*arguments, "--resume", "--seeds", "3")
     assert other.returncode == 2
     assert "give the same suite and options" in other.stderr
 

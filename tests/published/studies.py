@@ -5,7 +5,7 @@ import math
 
 from mann_bench.reports.learning.comparison import decide, log_rank, ratio
 from mann_bench.reports.learning.experiments import Experiment, load_experiments
-from mann_bench.reports.learning.text import ratio_text
+from mann_bench.reports.learning.text import ratio_text, whole
 from tests.published.results import MACHINE, RESULTS
 
 
@@ -20,7 +20,7 @@ def to_the_goal(study: str, task: str) -> str:
     goals = {curve.name.upper(): curve.to_goal("sequences") for curve in experiment(study, task).curves}
     parts: list[str] = []
     for name, goal in sorted(goals.items(), key=lambda item: (item[1].value, -item[1].reached)):
-        needs = f"{goal.value:,.0f}" if math.isfinite(goal.value) else f"more than {goal.limit:,.0f}"
+        needs = whole(goal.value) if math.isfinite(goal.value) else f"more than {whole(goal.limit)}"
         parts.append(f"{name} {needs} ({goal.reached} of {goal.seeds}{'' if parts else ' seeds'})")
     return ", ".join(parts)
 
