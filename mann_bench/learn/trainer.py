@@ -20,6 +20,7 @@ from mann_bench.data.errors import UsageError
 from mann_bench.data.files import write_atomically
 from mann_bench.data.registry import find_model
 from mann_bench.learn.curriculum import Curriculum, CurriculumState
+from mann_bench.learn.optimizers import make_optimizer
 from mann_bench.learn.record import CurvePoint, LearningCase
 from mann_bench.measure.memory import peak_rss_bytes
 from mann_bench.measure.workload import takes
@@ -74,7 +75,7 @@ class Trainer:
         self.case, self.task = case, task
         self.model = build(case, task).to(case.device)
         refuse_fill(self.model, case)
-        self.optimizer = make_optimizer(case, list(self.model.parameters()))
+        self.optimizer = make_optimizer(case, self.model.parameters())
         self.curriculum = Curriculum(case)
         self.step, self.wall_s, self.resumed, self.earlier_peak_bytes = 0, 0.0, 0, 0
         self.curve: list[CurvePoint] = []
@@ -139,7 +140,7 @@ class Trainer:
         batch = self.task.sample(self.drawn_level, self.case.batch, generator).to(self.case.device)
         y, _ = self.model(batch.inputs, self.initial_state())
         loss = self.task.loss(y, batch)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         loss.backward()
         make_dense(self.model)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.case.clip)
@@ -304,10 +305,3 @@ def refuse_fill(model: nn.Module, case: LearningCase) -> None:
             f"model {case.model!r}: expected initial_state(batch, fill, seed), as the run asks for fill = {case.fill!r}, got one without "
             f"{' and '.join(lacking)}; add the arguments (docs/own-model.md), or leave fill out"
         )
-
-
-def make_optimizer(case: LearningCase, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """Adam, or RMSProp as in Graves 2013 (centred, with momentum), which the NTM and SAM papers used."""
-    if case.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=case.learning_rate, betas=(case.momentum, 0.999), fused=True)
-    return torch.optim.RMSprop(parameters, lr=case.learning_rate, alpha=0.95, eps=1e-4, momentum=case.momentum, centered=True)

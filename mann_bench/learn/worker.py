@@ -124,7 +124,7 @@ class TrainingWorker:
         """
         self.evaluating = True
         trainer.state = None  # evaluation allocates memories of its own
-        trainer.optimizer.zero_grad(set_to_none=True)
+        trainer.model.zero_grad(set_to_none=True)
         model, case, highest, held_out = trainer.model, trainer.case, trainer.curriculum.level, task.held_out()
         self.send(evaluating=highest)
         validation = validate(model, case, task, highest, seconds)

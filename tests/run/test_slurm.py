@@ -29,6 +29,20 @@ seeds = [7]
 [report]
 seeds = [0]
 """
+LONG = """
+name = "long"
+models = ["lstm"]
+[fixed]
+hidden = 8
+batch = 4
+stop_at_goal = false
+[[task]]
+task = "copy"
+levels = [1, 4]
+{limit}
+[report]
+seeds = [0]
+"""
 TWELVE = SUITE.format(slots=[str(8 * size) for size in range(1, 13)])
 
 
@@ -201,3 +215,23 @@ def test_a_study_outlives_a_node(call, folder):
     )
     assert {run.status for run in runs} <= {"ok", "budget"}
     assert Path("out/all/report/learning.html").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(why_no_slurm()), reason=why_no_slurm())
+def test_training_whose_time_is_over_goes_on_from_its_checkpoint(call, folder):
+    """A run longer than its job's time limit: Slurm sends TERM two minutes before it, and the job requeues itself."""
+    Path("long.toml").write_text(LONG.format(limit='seconds = "130s"'))
+    with cluster(folder / "cluster"):
+        done = call("submit", "slurm", "long.toml", "--memory", "1G", "--array", "1", "--time", "4", "--out", "out")
+        assert done.returncode == 0, done.stderr
+        wait_for(lambda: not told("squeue", "--noheader"), folder, 590)
+        log = Path("out/slurm/shard-1.log").read_text()
+    assert "stopped by SIGTERM" in log, log
+    (run,) = load_records(Path("out/all"), LEARNING)
+    assert (run.status, run.resumed >= 1, 130 <= run.wall_s < 150) == ("budget", True, True), log
+    Path("long.toml").write_text(LONG.format(limit=f"sequences = {run.sequences}"))
+    assert call("learn", "long.toml", "--memory", "1G", "--out", "alone").returncode == 0
+    (alone,) = load_records(Path("alone"), LEARNING)
+    curve, expected = ([point.model_dump(exclude={"wall_s"}) for point in each.curve] for each in (run, alone))
+    assert (alone.resumed, curve) == (0, expected)
