@@ -84,6 +84,11 @@ def _has_conditions(description: Mapping[str, object]) -> bool:
     )
 
 
+def _is_torn(entry: Path) -> bool:
+    """Whether a file is what a process leaves that is killed while it writes `run.json`."""
+    return entry.name.startswith("run.json.") and entry.name.endswith(".part")
+
+
 class RecordFolder(Generic[RecordT]):
     """The folder of a run that is being written; a lock on the file of its records keeps other processes out.
 
@@ -183,11 +188,12 @@ class RecordFolder(Generic[RecordT]):
 
     def _is_left_over(self, entry: Path) -> bool:
         """Whether a file may be what a run leaves that is killed before `run.json` stands."""
-        torn = entry.name.startswith("run.json.") and entry.name.endswith(".part")
-        return torn or entry.name == ".lock" or (entry.name == self.kind.file and entry.stat().st_size == 0)
+        return _is_torn(entry) or entry.name == ".lock" or (entry.name == self.kind.file and entry.stat().st_size == 0)
 
     def _begin(self, run: RunDescription, description: RunDescription) -> None:
         """Load what the folder holds, check that it is the same run, and find the number of the present conditions."""
+        for torn in filter(_is_torn, list(self.path.iterdir())):
+            torn.unlink(missing_ok=True)
         lines = LineReader(self.results_path, self.kind)
         self.records = list(lines)
         os.ftruncate(self._file, lines.whole_bytes)

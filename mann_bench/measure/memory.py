@@ -19,6 +19,7 @@ from mann_bench.machine.devices import free_bytes
 from mann_bench.measure.allocations import keep_apart
 from mann_bench.measure.device import open_device
 from mann_bench.measure.ledger import CAUSES, STATE_CAUSES, attribute, gradients, owners, storages
+from mann_bench.measure.limit import beside_the_limit
 from mann_bench.measure.trace import BACKWARD, BEFORE, END, FORWARD, NEVER, Block, Trace, held_at, mark, recording
 from mann_bench.measure.workload import Workload
 
@@ -108,7 +109,7 @@ def measure_pass(
     operations: bool = False,
     gpu_kernels: bool = False,
 ) -> PassMemory:
-    """Record one pass.
+    """Record one pass. What the recording takes does not count for a limit of this process, so an equal pass must have run before.
 
     Args:
         steps: length of the pass; all steps by default.
@@ -119,7 +120,8 @@ def measure_pass(
     before = owners(workload)
     held = {address: size_bytes for part in before.values() for address, size_bytes in part.items()}
     training = workload.case.mode == "train"
-    with recording(workload.case.device, held, operations=operations, gpu_kernels=gpu_kernels) as trace:
+    recorded = recording(workload.case.device, held, operations=operations, gpu_kernels=gpu_kernels)
+    with beside_the_limit(), recorded as trace:
         with mark(FORWARD):
             y, state = forward() if forward is not None else workload.forward(steps)
         keep_apart(workload.case.device)

@@ -19,7 +19,6 @@ from torch.autograd import _enable_profiler
 from torch.autograd.profiler import _run_on_profiler_start, profile, record_function
 
 from mann_bench.measure.allocations import AllocatorHistory, Change, CudaHistory, allocations
-from mann_bench.measure.limit import beside_the_limit
 from mann_bench.measure.nesting import Event, is_kernel, nested_by_time
 from mann_bench.models.phases import PHASES, STEP
 
@@ -108,7 +107,7 @@ def recording(
 ) -> Iterator[Trace]:
     """Record what runs inside; the trace is filled when the block ends. Slows small operations several times over.
 
-    The recording's own memory does not count for a limit of this process.
+    Of a limit of this process it takes its share: a few kilobytes, and what an event takes for each allocation and release.
 
     Args:
         device: whose allocations are recorded.
@@ -126,22 +125,21 @@ def recording(
     trace = Trace([Block(address, size_bytes, BEFORE) for address, size_bytes in (held or {}).items()])
     profiler_class = profile if operations or gpu_kernels else _RangesAndMemory
     gpu_allocations = allocations(history or CudaHistory(device)) if cuda else nullcontext()
-    with beside_the_limit():
-        profiler_of_pass = profiler_class(
-            use_kineto=True,
-            use_device="cuda" if cuda and gpu_kernels else None,
-            profile_memory=not cuda or operations,  # of a GPU only for the Chrome trace
-        )
-        with profiler_of_pass as profiler, gpu_allocations as changes:
-            yield trace
-            with mark(LAST):
-                pass
-        trace.profiler = profiler
-        assert profiler.kineto_results is not None
-        roots: Sequence[Event] = profiler.kineto_results.experimental_event_tree()
-        if not any(_name(root) == LAST for root in roots):  # a second profiler takes the place of the first and ends it
-            raise RuntimeError("the memory of a pass is recorded by torch's profiler, and the model runs that itself: only one can run")
-        _Reader(trace, changes).read(nested_by_time(roots) if cuda and gpu_kernels else roots)
+    profiler_of_pass = profiler_class(
+        use_kineto=True,
+        use_device="cuda" if cuda and gpu_kernels else None,
+        profile_memory=not cuda or operations,  # of a GPU only for the Chrome trace
+    )
+    with profiler_of_pass as profiler, gpu_allocations as changes:
+        yield trace
+        with mark(LAST):
+            pass
+    trace.profiler = profiler
+    assert profiler.kineto_results is not None
+    roots: Sequence[Event] = profiler.kineto_results.experimental_event_tree()
+    if not any(_name(root) == LAST for root in roots):  # a second profiler takes the place of the first and ends it
+        raise RuntimeError("the memory of a pass is recorded by torch's profiler, and the model runs that itself: only one can run")
+    _Reader(trace, changes).read(nested_by_time(roots) if cuda and gpu_kernels else roots)
 
 
 def mark(name: str) -> record_function:

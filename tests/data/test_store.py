@@ -109,6 +109,14 @@ def test_a_run_killed_before_its_description_was_written_starts_again(tmp_path, 
     folder.append(FIRST)
     folder.close()
     assert load_run(tmp_path)["suite"] == "made-up"
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_run_killed_while_its_description_was_written_anew_leaves_nothing_once_it_goes_on(tmp_path):
+    RunFolder(tmp_path, description(), resume=False).close()
+    (tmp_path / "run.json.0a87cdaf.part").write_text("{")
+    RunFolder(tmp_path, description(), resume=True).close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.jsonl", "run.json"]
 
 
 @pytest.mark.parametrize("resume", [False, True])

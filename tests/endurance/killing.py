@@ -32,7 +32,8 @@ LONGEST_S = {"at once": 0.3, "start": 4.0, "record": 0.0, "after a record": 2.0,
 APPENDING_S = 0.005  # a kill this soon after the records grew counts as one while they are appended
 
 
-ANNOUNCED = re.compile(rb"\[[1-9]\d*/\d+\] ")  # a line about a record, as "[2/3] lstm"; lines of Ray's log begin with dates in brackets
+# A line about a record, as "[2/3] lstm ...". Lines about what is under way end with the time left; those of Ray's log begin with dates.
+ANNOUNCED = re.compile(rb"\[[1-9]\d*/\d+\] (?!.* left$)")
 Driver = subprocess.Popen[bytes] | Forked
 
 

@@ -57,6 +57,17 @@ def test_doubling_until_the_budget_is_out_of_memory(models):
     assert "allocate memory" in reply.reason
 
 
+def test_a_memory_larger_than_the_budget_is_out_of_memory():
+    """What building takes counts, though it is recorded: the rows alone take twice the budget, and a pass nearly nothing."""
+    worker = WorkerProcess(1)
+    assert worker.wait_until_started() == Started()
+    case = {"suite": "s", "model": "sam", "kernels": "torch", "slots": 2**20, "word_size": 32, "hidden": 8, "steps": 2}
+    reply = worker.ask({"do": "prepare", "case": case, "memory_bytes": 2**26, "warmup_s": 0.1}, 100, Prepared)
+    worker.quit()
+    assert isinstance(reply, Failure)
+    assert (reply.status, "allocate memory" in reply.reason) == ("oom", True)
+
+
 @pytest.mark.parametrize(
     ("error", "is_memory"),
     [
@@ -71,13 +82,14 @@ def test_what_is_out_of_memory(error, is_memory):
 
 AT_THE_LIMIT = """
 import torch
+from mann_bench.measure.limit import beside_the_limit
 from mann_bench.measure.trace import recording
 from mann_bench.run.worker import limit_memory
 
 torch.set_num_threads(2)
 limit_memory("cpu", 2**22)  # less than the stack of a thread
 torch.ones(2**17).exp()
-with recording("cpu"):
+with beside_the_limit(), recording("cpu"):
     torch.ones(3)
 """
 
