@@ -42,15 +42,15 @@ def models(tmp_path, monkeypatch):
     return tmp_path
 
 
-def prepare(worker, model, memory_bytes):
+def prepare(worker, model, memory_bytes, **sizes):
     assert worker.wait_until_started() == Started()
-    case = {"suite": "s", "model": f"hungry:{model}", "slots": 8, "steps": 2}
+    case = {"suite": "s", "model": model, "slots": 8, "steps": 2, **sizes}
     return worker.ask({"do": "prepare", "case": case, "memory_bytes": memory_bytes, "warmup_s": 0.1}, 100, Prepared)
 
 
 def test_doubling_until_the_budget_is_out_of_memory(models):
     worker = WorkerProcess(1)
-    reply = prepare(worker, "Doubling", 2**29)
+    reply = prepare(worker, "hungry:Doubling", 2**29)
     worker.quit()
     assert isinstance(reply, Failure)
     assert reply.status == "oom"
@@ -60,9 +60,7 @@ def test_doubling_until_the_budget_is_out_of_memory(models):
 def test_a_memory_larger_than_the_budget_is_out_of_memory():
     """What building takes counts, though it is recorded: the rows alone take twice the budget, and a pass nearly nothing."""
     worker = WorkerProcess(1)
-    assert worker.wait_until_started() == Started()
-    case = {"suite": "s", "model": "sam", "kernels": "torch", "slots": 2**20, "word_size": 32, "hidden": 8, "steps": 2}
-    reply = worker.ask({"do": "prepare", "case": case, "memory_bytes": 2**26, "warmup_s": 0.1}, 100, Prepared)
+    reply = prepare(worker, "sam", 2**26, kernels="torch", slots=2**20, word_size=32, hidden=8)
     worker.quit()
     assert isinstance(reply, Failure)
     assert (reply.status, "allocate memory" in reply.reason) == ("oom", True)
