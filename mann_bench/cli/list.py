@@ -41,7 +41,7 @@ def print_blocks(rows: list[Row]) -> None:
         output.print(name[1])
         for head, text in facts:
             if text:
-                output.print(Padding(f"{head}: {text}", (0, 0, 0, 4)))
+                output.print(Padding.indent(f"{head}: {text}", 4))
 
 
 def print_options(rows: list[Row]) -> None:
@@ -53,7 +53,7 @@ def print_options(rows: list[Row]) -> None:
     output = wide_console()
     for (option, default, expects, what), names in sorted(models.items()):
         output.print(f"{option}={default} of {', '.join(names)}: {expects}" if expects else option)
-        output.print(Padding(what, (0, 0, 0, 4)))
+        output.print(Padding.indent(what, 4))
 
 
 def _text(value: str | int | list[str]) -> str:

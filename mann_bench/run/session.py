@@ -65,7 +65,8 @@ def run_and_store(suite: Suite, folder: RunFolder, console: Console, run: Run | 
         if earlier := len(folder.records):
             console.print(f"{earlier} of {len(suite.cases)} cases are there already")
         time_left = TimeLeft(predicted_seconds(suite, folder.finished))
-        console.print(f"suite {suite.name}, {len(suite.cases)} cases, {time_left}; results: {folder.results_path}", soft_wrap=True)
+        left = time_left if earlier < len(suite.cases) else "none left to run"
+        console.print(f"suite {suite.name}, {len(suite.cases)} cases, {left}; results: {folder.results_path}", soft_wrap=True)
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeLeftColumn(time_left))
         bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
         doing = "starting"
