@@ -45,7 +45,7 @@ def test_minutes_are_measured_by_a_command_and_rounded_up():
     assert measured["minutes"] == {"test": 11, "regress": 5}
     assert (
         minutes.sentence({**measured, "cpu": "AMD EPYC", "threads": 2})
-        == "`make test` takes 11 and `make regress` 5, on 2 threads of AMD EPYC"
+        == "`make test` takes 11 minutes and `make regress` 5 (2 threads of AMD EPYC)"
     )
     assert "up to" in minutes.sentence(None)
     assert minutes.target_minutes() in (ROOT / "README.md").read_text()

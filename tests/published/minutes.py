@@ -42,7 +42,7 @@ def sentence(measured: Mapping[str, object] | None) -> str:
     minutes = measured["minutes"]
     assert isinstance(minutes, dict)
     test, regress, machine = minutes["test"], minutes["regress"], f"{measured['threads']} threads of {measured['cpu']}"
-    return f"`make test` takes {test} and `make regress` {regress}, on {machine}"
+    return f"`make test` takes {test} minutes and `make regress` {regress} ({machine})"
 
 
 def target_minutes() -> str:
