@@ -133,10 +133,11 @@ def sentences(profile: Profile) -> list[str]:
     times = f" ({last / first:.2f} times)" if first else ""
     if len(forward) > 1:
         ends = f"{format_bytes(first)} after step {forward[0].step}, {format_bytes(last)} after step {forward[-1].step}{times}"
-        lines.append(f"What is held is {shape}: {ends}.")
+        called = ", where the model is called a step at a time," if profile.how == "one call a step" else ""
+        lines.append(f"What is held{called} is {shape}: {ends}.")
     largest = sorted(memory.ledger.items(), key=lambda entry: -entry[1])[:3]
     shares = ", ".join(f"{cause.replace('_', ' ')} {size_bytes / memory.peak_bytes:.0%}" for cause, size_bytes in largest if size_bytes)
-    lines.append(f"Its peak is {format_bytes(memory.peak_bytes)}: {shares}." if shares else "It holds no memory.")
+    lines.append(f"The peak of a pass is {format_bytes(memory.peak_bytes)}: {shares}." if shares else "It holds no memory.")
     top = max(profile.phases, key=lambda row: row.share)
     lines.append(f"Most time goes to {top.phase} {top.direction}: {top.share:.0%} of the pass ({profile.phases_of}).")
     return lines

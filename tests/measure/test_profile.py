@@ -106,6 +106,7 @@ def test_a_users_module_is_called_once_a_step(tmp_path):
     assert profile.how == "one call a step"
     tape = held(profile, "tape")
     assert [after - before for before, after in pairwise(tape)] == pytest.approx([BYTES_A_STEP] * 5, rel=0.01)
+    assert any(line.startswith("What is held, where the model is called a step at a time, is rising: ") for line in sentences(profile))
     assert {cause for cause, size in profile.memory.ledger.items() if size} <= {"parameters", "gradients", "inputs", "tape", "workspace"}
     assert profile.predicted is None
 
