@@ -76,11 +76,8 @@ class TestCommand:
         assert json.loads(Path("d/1/run.json").read_text())["shard"] == {"number": 1, "count": 2}
         assert call("merge", "d/1", "d/2", "--out", "all").returncode == 0
         again = call("run", "tiny.toml", "--out", "all", "--resume")
-        assert (again.returncode, "4 of 4 cases are there already" in again.stderr, "4 cases, none left to run;" in again.stderr) == (
-            0,
-            True,
-            True,
-        )
+        assert (again.returncode, "4 of 4 cases are there already" in again.stderr) == (0, True)
+        assert "4 cases, none left to run;" in again.stderr
         assert call("run", "tiny.toml", "--shard", "1/2", "--out", "d/1", "--resume").returncode == 0
 
     def test_a_shard_that_has_nothing_to_do_ends_well(self, call):
