@@ -25,6 +25,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     sync_folder(path.parent)
 
 
+def remove_torn(path: Path) -> None:
+    """Remove what `write_atomically` leaves of a file beside it where the process is killed meanwhile."""
+    for torn in path.parent.glob(f"{path.name}*.part"):
+        torn.unlink(missing_ok=True)
+
+
 def sync_folder(path: Path) -> None:
     """Sync a folder to disk: which files it has."""
     folder = os.open(path, os.O_RDONLY)

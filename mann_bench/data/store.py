@@ -15,7 +15,7 @@ from typing import Generic
 
 from mann_bench.data.conditions import Conditions, RunDescription, all_conditions, changes, first_conditions
 from mann_bench.data.errors import StorageWarning, UsageError
-from mann_bench.data.files import open_locked, sync_folder, write_atomically
+from mann_bench.data.files import open_locked, remove_torn, sync_folder, write_atomically
 from mann_bench.data.lines import LineReader, RecordKind, RecordT
 from mann_bench.data.plans import other_plan, same_plan, shard_in_words
 from mann_bench.data.result import SCHEMA, Result, parse_line, parse_result
@@ -82,11 +82,6 @@ def _has_conditions(description: Mapping[str, object]) -> bool:
     return all(isinstance(values, list) for values in (axes.values() if isinstance(axes, dict) else ())) and all(
         isinstance(part, dict) and all(isinstance(part.get(name, {}), dict) for name in tables) for part in parts
     )
-
-
-def _is_torn(entry: Path) -> bool:
-    """Whether a file is what a process leaves that is killed while it writes `run.json`."""
-    return entry.name.startswith("run.json.") and entry.name.endswith(".part")
 
 
 class RecordFolder(Generic[RecordT]):
@@ -188,12 +183,12 @@ class RecordFolder(Generic[RecordT]):
 
     def _is_left_over(self, entry: Path) -> bool:
         """Whether a file may be what a run leaves that is killed before `run.json` stands."""
-        return _is_torn(entry) or entry.name == ".lock" or (entry.name == self.kind.file and entry.stat().st_size == 0)
+        torn = entry.name.startswith("run.json.") and entry.name.endswith(".part")
+        return torn or entry.name == ".lock" or (entry.name == self.kind.file and entry.stat().st_size == 0)
 
     def _begin(self, run: RunDescription, description: RunDescription) -> None:
         """Load what the folder holds, check that it is the same run, and find the number of the present conditions."""
-        for torn in filter(_is_torn, list(self.path.iterdir())):
-            torn.unlink(missing_ok=True)
+        remove_torn(self.path / "run.json")
         lines = LineReader(self.results_path, self.kind)
         self.records = list(lines)
         os.ftruncate(self._file, lines.whole_bytes)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
-from mann_bench.data.files import write_atomically
+from mann_bench.data.files import remove_torn, write_atomically
 from mann_bench.data.registry import find_model
 from mann_bench.learn.curriculum import Curriculum, CurriculumState
 from mann_bench.learn.optimizers import make_optimizer
@@ -246,8 +246,7 @@ def start_or_resume(case: LearningCase, task: Task, checkpoint: Path) -> tuple[T
     Returns:
         The trainer, and why the checkpoint could not be used, so that the run starts anew; None if it was used, or there is none.
     """
-    for torn in checkpoint.parent.glob(f"{checkpoint.name}*.part"):  # of a process that was killed while it wrote
-        torn.unlink(missing_ok=True)
+    remove_torn(checkpoint)
     trainer = Trainer(case, task)
     if not os.path.lexists(checkpoint):
         return trainer, None
