@@ -24,7 +24,7 @@ from mann_bench.models import floor as dense_floor
 from mann_bench.models.mann import DenseMANN
 from mann_bench.models.state import State
 
-SMALL_SLOTS = 97  # N of the correctness gate; prime, so that no block size of a fast path divides it
+SMALL_SLOTS = 97  # N of the correctness gate, or the next that the model takes; prime, so that no block size of a fast path divides it
 SMALL_STEPS = 7  # T of the correctness gate
 
 
@@ -87,9 +87,11 @@ class Workload(ABC):
 
     @property
     def small_case(self) -> Case:
-        """This case at the size of the gate."""
-        case = self.case
-        return case.model_copy(update={"slots": min(case.slots, max(SMALL_SLOTS, 2 * case.heads, case.reads)), "steps": SMALL_STEPS})
+        """This case at the size of the gate. N stays where an option says of which factors it is the product."""
+        case, entry = self.case, find_model(self.case.model)
+        least = entry.slots_from(max(SMALL_SLOTS, 2 * case.heads), case.reads, case.options)
+        slots = case.slots if entry.squares and "factors" in case.options else min(case.slots, least)
+        return case.model_copy(update={"slots": slots, "steps": SMALL_STEPS})
 
     def smoke_test(self) -> None:
         """Run one step; TypeError or ValueError if what runs does not keep to its interface."""

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mann_bench.data.case import Case
+from mann_bench.data.registry import BUILT_INS
 from mann_bench.data.result import Check
 from mann_bench.kernels import reference
 from mann_bench.kernels.reference import content
@@ -30,6 +31,24 @@ def test_live_index_agrees_and_a_broken_one_is_caught(monkeypatch):
     check = check_workload(workload)
     assert check is not None
     assert not check.ok
+
+
+@pytest.mark.parametrize(
+    ("model", "sizes"),
+    [
+        *((name, {}) for name, entry in BUILT_INS.items() if entry.native),
+        ("sdm", {"reads": 12}),
+        ("sdm", {"slots": 1000, "options": {"factors": 3}}),
+        ("sdm", {"options": {"factors": "16x64"}}),
+    ],
+)
+def test_every_native_model_is_held_to_its_reference_at_a_size_that_it_takes(model, sizes):
+    workload = make_workload(Case(suite="s", model=model, kernels="native", **{"slots": 1024, "hidden": 8, **sizes}))
+    assert workload.twin is not None
+    assert all(case.slots <= 1024 for case in workload.twin)
+    check = check_workload(workload)
+    assert check is not None
+    assert check.ok
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
