@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mann_bench.kernels.native import call
-from mann_bench.kernels.ops import product_keys
 from mann_bench.kernels.reference import search
 from mann_bench.kernels.reference.snapshot import KINDS, bytes_a_row
 from mann_bench.kernels.sequence.lengths import Lengths
+from mann_bench.kernels.sequence.slot_steps import SlotSearch
 from mann_bench.models.layers import choose
 from mann_bench.models.mann import check_at_least, check_tensors
 from mann_bench.models.modes import in_function_forward, ordinary
@@ -25,7 +25,7 @@ from mann_bench.models.phases import phase
 from mann_bench.models.projected import BLOCK_STEPS, ProjectedMANN
 from mann_bench.models.slots.access import Access, accesses, last_of
 from mann_bench.models.slots.bank import Bank, BankPass, BankReset, Start
-from mann_bench.models.slots.delta import delta_step, delta_steps
+from mann_bench.models.slots.delta import delta_step, slot_steps
 from mann_bench.models.slots.gates import Gates
 from mann_bench.models.slots.product_keys import scores_of, sides_of
 from mann_bench.models.sparse.passes import attach_outputs
@@ -159,6 +159,7 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
             interface_size=heads * (2 * sum(self.sides) + word_size + 2 + gate * word_size),
         )
         self.gates = Gates(heads)
+        self.slot_search = SlotSearch(self.sides, writes, reads, weights, scale)
         self.layer_norm = nn.LayerNorm(word_size) if norm else None
         self.sparse = sparse
         self.start = nn.Parameter(torch.randn(heads, slots, word_size) * word_size**-0.5) if start == "learned" else None
@@ -264,10 +265,25 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
             ends = None if lengths is None else lengths.part(number * BLOCK_STEPS, len(part))
             with phase("controller"):
                 interface = self.interface(part)
-            reads = self.apply_steps(self.prepare(interface), memory, ends)
+            reads = self.access_together(interface, memory, ends)
             parts.append(reads.flatten(2))
             controller = dataclasses.replace(controller, reads=last_of(reads, ends, controller.reads))
         return torch.cat(parts), MANNState(controller, memory)
+
+    def access_together(self, interface: Tensor, memory: SDMMemory, lengths: Lengths | None) -> Tensor:
+        """Find slots, write and read for the interface vectors [T, B, P] of some steps, in one native call -> reads [T, B, R, W]."""
+        with phase("sequence"):
+            weighted = self.decay == "weighted"
+            reads = slot_steps(memory.running, interface, self.gates, self.slot_search, weighted=weighted, lengths=lengths)
+        gate = interface[..., -self.heads * self.word_size :].unflatten(-1, (self.heads, self.word_size)) if self.gate else None
+        return self.read_out(reads, gate)
+
+    def access(self, interface: Tensor, memory: SDMMemory) -> tuple[Tensor, SDMMemory]:
+        current = memory.running
+        if not current.native:
+            return super().access(interface, memory)
+        ends = None if current.idle is None else Lengths(tuple(int(not idle) for idle in current.idle.tolist()), 1)
+        return self.access_together(interface.unsqueeze(0), memory, ends)[0], memory
 
     def unroll_padded(self, x: Tensor, state: MANNState[SDMMemory], lengths: Lengths) -> tuple[Tensor, MANNState[SDMMemory]]:
         """Run all steps with all elements, which share one bank; those that have ended change nothing."""
@@ -323,7 +339,7 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
     def address(self, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Choose slots by their scores [.., B, R, S] -> rows of the flattened bank int64 [.., B, R, K], and their weights [.., B, R, K]."""
         with phase("search"):
-            slots = (product_keys if self.backend["kernels"] == "native" else search)(scores, self.sides, count)
+            slots = search(scores, self.sides, count)
         with phase("addressing"):
             found = scores_of(scores, self.sides, slots)
             weights = torch.softmax(self.scale * found, dim=-1) if self.weights == "softmax" else functional.normalize(found, dim=-1)
@@ -333,34 +349,24 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
 
     def apply_step(self, prepared: Access, memory: SDMMemory) -> tuple[Tensor, SDMMemory]:
         """Write, then read the slots as they are then."""
-        current = memory.running
-        if current.native:
-            ends = None if current.idle is None else Lengths(tuple(int(not idle) for idle in current.idle.tolist()), 1)
-            return self.apply_steps(Access(*(part.unsqueeze(0) for part in prepared)), memory, ends)[0], memory
         write, read = accesses(prepared)
-        return self.read_out(delta_step(current, write, read, weighted=self.decay == "weighted"), prepared), memory
+        reads = delta_step(memory.running, write, read, weighted=self.decay == "weighted")
+        return self.read_out(reads, prepared.output_gate if self.gate else None), memory
 
-    def apply_steps(self, prepared: Access, memory: SDMMemory, lengths: Lengths | None) -> Tensor:
-        """Run steps in one native call -> reads [T, B, R, W]."""
-        write, read = accesses(prepared)
-        with phase("sequence"):
-            reads = delta_steps(memory.running, write, read, weighted=self.decay == "weighted", lengths=lengths)
-        return self.read_out(reads, prepared)
-
-    def read_out(self, reads: Tensor, prepared: Access) -> Tensor:
+    def read_out(self, reads: Tensor, gate: Tensor | None) -> Tensor:
         """Normalise and gate what was read, [.., B, R, W]."""
         with phase("read"):
             if self.layer_norm is not None:
                 reads = self.layer_norm(reads)
-            return reads * torch.sigmoid(prepared.output_gate) if self.gate else reads
+            return reads if gate is None else reads * torch.sigmoid(gate)
 
     def tape_bytes_per_step(self, batch: int) -> int:
-        """Rows overwritten, and vectors over K: independent of N."""
-        item, factors = self.output.weight.element_size(), len(self.sides)
-        accesses = self.writes + self.reads
-        numbers = accesses + (2 + self.norm + 2 * self.gate) * self.word_size + 6
+        """Rows overwritten, and vectors over K: independent of N. Native kernels keep no numbers of single factors, and values once."""
+        item, native = self.output.weight.element_size(), self.backend["kernels"] == "native"
+        accesses, row_numbers = self.writes + self.reads, 1 if native else 1 + len(self.sides)
+        numbers = accesses + (1 + self.norm + 2 * self.gate) * self.word_size + (4 if native else self.word_size + 6)
         kept_bytes = self.writes * bytes_a_row(self.word_size, item, self.snapshot)
-        return batch * self.heads * (kept_bytes + numbers * item + 8 * accesses * (1 + factors))
+        return batch * self.heads * (kept_bytes + numbers * item + 8 * accesses * row_numbers)
 
     @property
     def table(self) -> Tensor | None:

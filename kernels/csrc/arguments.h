@@ -51,6 +51,7 @@ struct Sizes {
     int64_t weighted;        // 1: a row of a bank decays by its write weight too
     int64_t factors;         // F: of product keys
     int64_t candidates;      // of product keys: slots among which the best are
+    int64_t unit_weights;    // 1: weights of slots found are their scores divided by their norm, 0: a softmax
     int64_t shared_bytes;    // of shared memory for each block of a cluster; 0: one block steps an element
 };
 
@@ -235,6 +236,10 @@ struct DenseMemory {
 // Banks of slots, one a head, whose rows are numbered through [B R N] (slots/delta.h), and their tape and gradients.
 struct DeltaRule {
     int64_t* sides;            // [F] numbers of each factor of product keys
+    Real* delta_interface;     // [T, B, P] scores of writes and reads, values, decays, strengths (slots/access.h)
+    Real* score_scale;         // [1] of the scores before the softmax
+    Real* log_decay;           // [R] log A, where a decay is -A softplus(its column + step_bias)
+    Real* step_bias;           // [R]
     int64_t* delta_rows;       // [T, B, R, Kw] rows written, all different
     Real* delta_weights;       // [T, B, R, Kw] k
     Real* delta_values;        // [T, B, R, W] v
@@ -242,6 +247,7 @@ struct DeltaRule {
     Real* delta_strength;      // [T, B, R] beta
     int64_t* delta_reads;      // [T, B, R, K] rows read, all different
     Real* delta_read_weights;  // [T, B, R, K] q
+    Real* score_norms;         // [T, B, R, 2] of the scores of the slots written and read; with unit_weights
     Store* delta_old_rows;     // [T, B, R, Kw, W] what the rows held before; undone: after
     Real* delta_out;           // [T, B, R, W] y
     int64_t* touched_writes;   // [T, B, R, Kw] rows of bank_gradient
@@ -253,6 +259,7 @@ struct DeltaRule {
     Real* grad_delta_decay;
     Real* grad_delta_strength;
     Real* grad_delta_read_weights;
+    Real* grad_delta_interface;  // [T, B, P] in: zeros; out
 };
 
 struct Arguments : Sizes,

@@ -7,6 +7,7 @@
 #include "sequence/backward.h"
 #include "sequence/forward.h"
 #include "sequence/products.h"
+#include "slots/access.h"
 #include "slots/delta.h"
 #include "slots/product_keys.h"
 #ifdef MB_CLUSTER
@@ -52,6 +53,8 @@
     MB_ENTRY(link_read, a.batch)            \
     MB_ENTRY(link_steps, a.batch)           \
     MB_ENTRY(product_keys, a.batch)         \
+    MB_ENTRY(slot_access, a.steps * a.batch * a.heads)      \
+    MB_ENTRY(slot_access_back, a.steps * a.batch * a.heads) \
     MB_ENTRY(delta_forward, a.batch * a.heads)  \
     MB_ENTRY(delta_backward, a.batch * a.heads) \
     MB_ENTRY(delta_undo, a.batch * a.heads) \

@@ -35,8 +35,8 @@ def _product_keys(scores: Tensor, sides: list[int], count: int) -> Tensor:
         wanted = f"[..., {sum(sides)}] and at most {math.prod(sides)} slots to find"
         raise ValueError(f"product_keys: scores: expected {wanted}, got {list(scores.shape)} and {count}")
     queries = scores.reshape(-1, sum(sides)).contiguous()
-    of_sides, candidates = _layout(tuple(sides), count, scores.device)
-    stride = 2 * len(sides) * count + 2 * candidates * SUM_BYTES // scores.element_size()
+    of_sides, candidates = candidates_of(tuple(sides), count, scores.device)
+    stride = scratch_numbers(len(sides), count, candidates, scores.element_size())
     found = torch.empty(len(queries), count, dtype=torch.int64, device=scores.device)
     sizes = {"batch": len(queries), "width": sum(sides), "reads": count, "factors": len(sides), "candidates": candidates}
     sizes |= {"scratch_stride": stride, "threads": threads_for(8 * queries.nbytes)}
@@ -46,9 +46,14 @@ def _product_keys(scores: Tensor, sides: list[int], count: int) -> Tensor:
 
 
 @functools.lru_cache(maxsize=64)
-def _layout(sides: tuple[int, ...], count: int, device: torch.device) -> tuple[Tensor, int]:
-    """The sizes of the factors on a device, and how many slots are candidates."""
+def candidates_of(sides: tuple[int, ...], count: int, device: torch.device) -> tuple[Tensor, int]:
+    """The sizes of the factors on a device, and how many slots are candidates for the `count` best."""
     return torch.tensor(sides, dtype=torch.int64, device=device), len(candidate_ranks(sides, count))
+
+
+def scratch_numbers(factors: int, count: int, candidates: int, item_bytes: int) -> int:
+    """Numbers of scratch that a search needs: a list of each factor's best, and candidates twice."""
+    return 2 * factors * count + 2 * candidates * SUM_BYTES // item_bytes
 
 
 def _slots_like(scores: Tensor, sides: list[int], count: int) -> Tensor:

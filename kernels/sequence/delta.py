@@ -106,12 +106,24 @@ class DeltaSteps:
             touched_writes: int64 [T, B, R, Kw], which of these rows each write is to.
             touched_reads: int64 [T, B, R, Kr], the same of the reads.
         """
-        write, read = self.write, self.read
-        found = DeltaGradients(*map(self._new, (*write[1:], read.weights)))
+        return self._run_back("mb_delta_backward", grad, gradient, touched_writes, touched_reads, {}, {})
+
+    def _run_back(
+        self,
+        entry: str,
+        grad: Tensor,
+        gradient: Tensor,
+        touched_writes: Tensor,
+        touched_reads: Tensor,
+        inputs: Mapping[str, Tensor],
+        changed: Mapping[str, Tensor],
+    ) -> DeltaGradients:
+        """What `backward` does, by an entry point that has further inputs and changes more."""
+        found = DeltaGradients(*map(self._new, (*self.write[1:], self.read.weights)))
         places = {"touched_writes": touched_writes.contiguous(), "touched_reads": touched_reads.contiguous()}
-        changed = {f"grad_delta_{name}": value for name, value in found._asdict().items()}
-        changed |= {"bank_gradient": gradient, "scratch": self._scratch()}
-        self._call("mb_delta_backward", {**places, "grad_delta_out": grad.contiguous()}, changed)
+        buffers = {f"grad_delta_{name}": value for name, value in found._asdict().items()}
+        buffers |= {"bank_gradient": gradient, "scratch": self._scratch(), **changed}
+        self._call(entry, {**places, "grad_delta_out": grad.contiguous(), **inputs}, buffers)
         return found
 
     def undo(self) -> None:
@@ -130,9 +142,12 @@ class DeltaSteps:
         return self.write.values.new_empty(sizes["batch"] * sizes["heads"], sizes["scratch_stride"])
 
     def _call(self, entry: str, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> None:
-        write, read = self.write, self.read
-        given = {"delta_rows": write.rows, "delta_reads": read.rows, "delta_read_weights": read.weights, **self.given, **inputs}
-        given |= {f"delta_{name}": part for name, part in write._asdict().items() if name != "rows"}
         buffers = {"memory": self.memory, **self.kept, **changed}
+        given = {name: part for name, part in (self.accesses() | self.given | dict(inputs)).items() if name not in buffers}
         call(entry, of_buffers(self.build, (*given, *buffers)), list(given.values()), list(buffers.values()), in_order(self.sizes))
         increment_version(tuple(buffers.values()))
+
+    def accesses(self) -> dict[str, Tensor]:
+        """What is written and read, by the names of the buffers."""
+        parts = {f"delta_{name}": part for name, part in self.write._asdict().items()}
+        return parts | {"delta_reads": self.read.rows, "delta_read_weights": self.read.weights}

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mann_bench.kernels.sequence.delta import DeltaSteps, Read, Write
+from mann_bench.kernels.sequence.delta import Read, Write
 from mann_bench.kernels.sequence.lengths import Lengths
+from mann_bench.kernels.sequence.slot_steps import SlotSearch, SlotSteps
 from mann_bench.models.phases import phase
 from mann_bench.models.slots.bank import BankPass, RowsWritten
+from mann_bench.models.slots.gates import Gates
 
 
 def delta_step(current: BankPass, write: Write, read: Read, *, weighted: bool) -> Tensor:
@@ -31,15 +33,22 @@ def delta_step(current: BankPass, write: Write, read: Read, *, weighted: bool) -
     return y
 
 
-def delta_steps(current: BankPass, write: Write, read: Read, *, weighted: bool, lengths: Lengths | None = None) -> Tensor:
-    """Some steps [T, B, R, ..] in one native call: [T, B, R, W], zeros beyond the lengths."""
+def slot_steps(
+    current: BankPass, interface: Tensor, gates: Gates, search: SlotSearch, *, weighted: bool, lengths: Lengths | None = None
+) -> Tensor:
+    """Find the slots of some steps and run these, in one native call.
+
+    Args:
+        interface: vectors of the steps, [T, B, P] (`kernels/sequence/slot_steps.py`).
+
+    Returns:
+        Reads [T, B, R, W], zeros beyond the lengths.
+    """
     if not current.recorded:
-        with torch.no_grad():
-            return DeltaSteps(current.memory.memory, write, read, weighted=weighted, taped=False, lengths=lengths).forward()
+        parts = interface.detach(), gates.log_decay.detach(), gates.step_bias.detach()
+        return SlotSteps(current.memory.memory, *parts, search, weighted=weighted, taped=False, lengths=lengths).forward()
     y: Tensor
-    y, current.token = _DeltaSteps.apply(
-        current.token, *write[1:], read.weights, current, write.rows, read.rows, weighted, lengths
-    )  # fmt: skip
+    y, current.token = _SlotSteps.apply(current.token, interface, gates.log_decay, gates.step_bias, current, search, weighted, lengths)
     return y
 
 
@@ -104,16 +113,17 @@ class _DeltaStep(torch.autograd.Function):
         return grad_token, *grads, grad_read_weights, None, None, None, None
 
 
-class _DeltaSteps(torch.autograd.Function):
+class _SlotSteps(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, token, weights, values, decay, strength, read_weights, current, rows, read_rows, weighted, lengths):  # type: ignore[no-untyped-def]
-        write, read = Write(rows, weights, values, decay, strength), Read(read_rows, read_weights)
+    def forward(ctx, token, interface, log_decay, step_bias, current, search, weighted, lengths):  # type: ignore[no-untyped-def]
         bank, kind = current.memory.memory, current.snapshot
-        steps = DeltaSteps(bank, write, read, weighted=weighted, taped=True, snapshot=kind, lengths=lengths)
+        steps = SlotSteps(
+            bank, interface, log_decay, step_bias, search, weighted=weighted, taped=True, snapshot=kind, lengths=lengths
+        )  # fmt: skip
         y = steps.forward()
         ctx.current, ctx.number, ctx.access = current, len(current.writes), len(current.accessed)
         current.writes.append(steps)
-        current.accessed += [rows, read_rows]
+        current.accessed += [steps.write.rows, steps.read.rows]
         return y, token.clone()
 
     @staticmethod
@@ -123,9 +133,9 @@ class _DeltaSteps(torch.autograd.Function):
         gradient, touched_reads = current.gradient_of(ctx.access + 1)
         _, touched_writes = current.gradient_of(ctx.access)
         current.require_next(ctx.number)
-        found = current.writes[ctx.number].backward(grad, gradient, touched_writes, touched_reads)
+        found = current.writes[ctx.number].gradients(grad, gradient, touched_writes, touched_reads)
         current.undone()
-        return grad_token, *found, None, None, None, None, None
+        return grad_token, *found, None, None, None, None
 
 
 def backward_of_write(write: Write, old: Tensor, grad_new: Tensor, weighted: bool) -> tuple[Tensor, list[Tensor]]:

@@ -150,8 +150,6 @@ MB_LEAF float logarithm(float x) {
 }
 
 MB_LEAF Real smallest_normal() { return sizeof(Real) == 4 ? Real(1.17549435e-38) : Real(2.2250738585072014e-308); }
-// The derivative of y = softplus(x) by x, from y.
-MB_LEAF Real softplus_slope(Real y) { return static_cast<Real>(-expm1(-y)); }
 #endif
 
 MB_LEAF Real sigmoid(Real x) { return Real(1) / (Real(1) + exponential(-x)); }
@@ -163,6 +161,8 @@ MB_LEAF float hyperbolic_tangent(float x) {
 }
 // As torch: linear above 20.
 MB_LEAF Real softplus(Real x) { return x > Real(20) ? x : static_cast<Real>(log1p(exponential(x))); }
+// The derivative of y = softplus(x) by x, from y.
+MB_LEAF Real softplus_slope(Real y) { return static_cast<Real>(-expm1(-y)); }
 MB_LEAF Real square_root(Real x) { return static_cast<Real>(sqrt(x)); }
 
 constexpr Real epsilon = Real(1e-6);  // inside each norm, as kernels/reference/content.py

@@ -20,15 +20,11 @@ struct SlotSum {
     int64_t slot;
 };
 
-namespace entries {
-
-// queries [M, S] the scores, of the factors one after the other; index [M, K] out. M: batch. S: width. Scratch: 2 F K
-// Reals and 2 `candidates` sums a query.
-template <int>
-MB_FN void product_keys(const Block& block, const Arguments& a, int64_t item) {
-    const Count F = a.factors, K = a.reads;
-    const Real* const scores = a.queries + item * a.width;
-    Real* const values = a.scratch + item * a.scratch_stride;
+// Of one query's scores [S] of the factors, one after the other, the K best slots. `values`: scratch of 2 F K Reals and
+// 2 `candidates` sums.
+MB_FN void find_slots(const Block& block, const Arguments& a, const Real* scores, Count K, Real* values,
+                      int64_t* best) {
+    const Count F = a.factors;
     int32_t* const numbers = reinterpret_cast<int32_t*>(values + F * K);
     block.for_each_by_warp(F, [&](Count f, Warp warp) {
         const Count side = a.sides[f];
@@ -56,7 +52,6 @@ MB_FN void product_keys(const Block& block, const Arguments& a, int64_t item) {
             before = after, after = old;
         }
         // The K best, by insertion: a later one comes after those that are equal.
-        int64_t* const best = a.index + item * K;
         Count found = 0;
         for (Count i = 0; i < count; ++i) {
             const Real own = not_nan(before[i].sum);
@@ -67,6 +62,15 @@ MB_FN void product_keys(const Block& block, const Arguments& a, int64_t item) {
             values[place] = own, best[place] = before[i].slot;
         }
     });
+}
+
+namespace entries {
+
+// queries [M, S] the scores; index [M, K] out. M: batch. S: width.
+template <int>
+MB_FN void product_keys(const Block& block, const Arguments& a, int64_t item) {
+    find_slots(block, a, a.queries + item * a.width, a.reads, a.scratch + item * a.scratch_stride,
+               a.index + item * a.reads);
 }
 
 }  // namespace entries
