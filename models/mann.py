@@ -186,11 +186,16 @@ class MANN(nn.Module, ABC, Generic[M]):
     def step(self, x_t: Tensor, controller: ControllerState, memory: M) -> tuple[ControllerState, M]:
         """Run one time step: x_t [B, X]."""
         with phase("controller"):
-            inputs = torch.cat([x_t, controller.reads.flatten(1)], dim=-1)
-            hidden, cell = self.controller(inputs, (controller.hidden, controller.cell))
+            hidden, cell = self.control(x_t, controller)
             interface = self.interface(hidden)
         reads, memory = self.access(interface, memory)
         return ControllerState(hidden, cell, reads), memory
+
+    def control(self, x_t: Tensor, controller: ControllerState) -> tuple[Tensor, Tensor]:
+        """Step the LSTM on the input [B, X] and the last reads -> hidden and cell state [B, H]."""
+        inputs = torch.cat([x_t, controller.reads.flatten(1)], dim=-1)
+        hidden, cell = self.controller(inputs, (controller.hidden, controller.cell))
+        return hidden, cell
 
     def check_state(self, state: object, x: Tensor) -> None:
         """ValueError unless the state is one of this model's, for the batch and device of x."""

@@ -7,7 +7,7 @@ paper leaves open: docs/models.md.
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from mann_bench.kernels.native import call
 from mann_bench.kernels.reference import search
 from mann_bench.kernels.reference.snapshot import KINDS, bytes_a_row
 from mann_bench.kernels.sequence.lengths import Lengths
-from mann_bench.kernels.sequence.slot_steps import SlotSearch
+from mann_bench.kernels.sequence.slot_steps import SlotSearch, SlotWeights
 from mann_bench.models.layers import choose
 from mann_bench.models.mann import check_at_least, check_tensors
 from mann_bench.models.modes import in_function_forward, ordinary
@@ -263,27 +263,34 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
         controller, memory, parts = state.controller, state.memory, []
         for number, part in enumerate(x.split(BLOCK_STEPS)):
             ends = None if lengths is None else lengths.part(number * BLOCK_STEPS, len(part))
-            with phase("controller"):
-                interface = self.interface(part)
-            reads = self.access_together(interface, memory, ends)
+            reads = self.access_together(part, memory, ends)
             parts.append(reads.flatten(2))
             controller = dataclasses.replace(controller, reads=last_of(reads, ends, controller.reads))
         return torch.cat(parts), MANNState(controller, memory)
 
-    def access_together(self, interface: Tensor, memory: SDMMemory, lengths: Lengths | None) -> Tensor:
-        """Find slots, write and read for the interface vectors [T, B, P] of some steps, in one native call -> reads [T, B, R, W]."""
+    def access_together(self, x: Tensor, memory: SDMMemory, lengths: Lengths | None) -> Tensor:
+        """Run some steps on what makes their interface vectors, [T, B, X] or [T, B, H], in one native call -> reads [T, B, R, W]."""
+        weight: Tensor = self.interface.weight
+        bias: Tensor = self.interface.bias
+        gate = None
+        if self.gate:
+            gates = self.heads * self.word_size
+            gate = functional.linear(x, weight[-gates:], bias[-gates:]).unflatten(-1, (self.heads, self.word_size))
+            weight, bias = weight[:-gates], bias[:-gates]
         with phase("sequence"):
+            weights = SlotWeights(weight, bias, self.gates.log_decay, self.gates.step_bias)
             weighted = self.decay == "weighted"
-            reads = slot_steps(memory.running, interface, self.gates, self.slot_search, weighted=weighted, lengths=lengths)
-        gate = interface[..., -self.heads * self.word_size :].unflatten(-1, (self.heads, self.word_size)) if self.gate else None
+            reads = slot_steps(memory.running, x, weights, self.slot_search, weighted=weighted, lengths=lengths)
         return self.read_out(reads, gate)
 
-    def access(self, interface: Tensor, memory: SDMMemory) -> tuple[Tensor, SDMMemory]:
+    def step(self, x_t: Any, controller: ControllerState, memory: SDMMemory) -> tuple[ControllerState, SDMMemory]:
         current = memory.running
         if not current.native:
-            return super().access(interface, memory)
+            return super().step(x_t, controller, memory)
+        with phase("controller"):
+            hidden, cell = self.control(x_t, controller)
         ends = None if current.idle is None else Lengths(tuple(int(not idle) for idle in current.idle.tolist()), 1)
-        return self.access_together(interface.unsqueeze(0), memory, ends)[0], memory
+        return ControllerState(hidden, cell, self.access_together(hidden.unsqueeze(0), memory, ends)[0]), memory
 
     def unroll_padded(self, x: Tensor, state: MANNState[SDMMemory], lengths: Lengths) -> tuple[Tensor, MANNState[SDMMemory]]:
         """Run all steps with all elements, which share one bank; those that have ended change nothing."""

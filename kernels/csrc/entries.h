@@ -54,7 +54,8 @@
     MB_ENTRY(link_steps, a.batch)           \
     MB_ENTRY(product_keys, a.batch)         \
     MB_ENTRY(slot_access, a.steps * a.batch * a.heads)      \
-    MB_ENTRY(slot_access_back, a.steps * a.batch * a.heads) \
+    MB_ENTRY(slot_access_back, a.steps * a.batch)           \
+    MB_ENTRY(slot_weights_back, a.heads)                    \
     MB_ENTRY(delta_forward, a.batch * a.heads)  \
     MB_ENTRY(delta_backward, a.batch * a.heads) \
     MB_ENTRY(delta_undo, a.batch * a.heads) \

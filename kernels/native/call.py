@@ -105,12 +105,16 @@ class Prepared:
 
 
 AROUND_FORWARD, AROUND_BACKWARD = ("mb_input", "mb_output"), ("mb_output_back", "mb_weight_gradients")
-IN_TURN = {"mb_slot_steps": ("mb_slot_access", "mb_delta_forward"), "mb_slot_steps_back": ("mb_delta_backward", "mb_slot_access_back")}
+IN_TURN = {
+    "mb_slot_steps": ("mb_slot_access", "mb_delta_forward"),
+    "mb_slot_steps_back": ("mb_delta_backward", "mb_slot_access_back", "mb_slot_weights_back"),
+}
 
 
 def schedule(entry: str, arguments: Arguments) -> Iterator[str]:
-    """The entry points that make up one: those of `IN_TURN`; with parts, the rows of an element are searched by many blocks between the pieces of `forward`;
-    with shared memory, a cluster of blocks steps an element; around the recurrence the products whose buffers are given.
+    """The entry points that make up one: those of `IN_TURN`; with parts, the rows of an element are searched by many blocks between the
+    pieces of `forward`; with shared memory, a cluster of blocks steps an element; around the recurrence the products whose buffers are
+    given.
     """
     if entry in (*AROUND_FORWARD, *AROUND_BACKWARD):  # asked for by itself
         yield entry

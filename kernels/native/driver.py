@@ -5,6 +5,7 @@ A launch waits for nothing and reads nothing back, so that it can be part of a C
 
 import ctypes
 import functools
+import math
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from mann_bench.kernels.native.arguments import Arguments
 from mann_bench.kernels.native.headers import entry_points
 
 ALIGNMENT_BYTES = 16
-ENTRIES = entry_points()  # on a GPU a batch tile is one element
+ENTRIES = entry_points()
 CLUSTER = "_cluster"  # ends the names of kernels that run as clusters; how many blocks these have is part of the kernel
 MAX_DYNAMIC_SHARED_BYTES = 8  # CUfunction_attribute; without it a kernel may have 48 KiB
 
@@ -55,8 +56,7 @@ def architecture(device: int) -> str:
 def launch(entry: str, arguments: Arguments, real: str, store: str, device: torch.device) -> None:
     """Put one kernel on torch's current stream of the device its arguments live on."""
     cluster = cubin.CLUSTER_BLOCKS if entry.endswith(CLUSTER) else 0
-    parts = 0 if cluster else "parts" in ENTRIES[entry.removeprefix("mb_")]
-    blocks = arguments.batch * (arguments.parts if parts else max(1, cluster))
+    blocks = arguments.batch * cluster if cluster else num_items(entry, arguments)
     if blocks == 0:
         return
     index = torch.cuda.current_device() if device.index is None else device.index
@@ -68,6 +68,12 @@ def launch(entry: str, arguments: Arguments, real: str, store: str, device: torc
     parameters = (ctypes.c_void_p * 1)(ctypes.addressof(arguments))  # the driver copies what they point to before it returns
     with _Context(index):
         _call("cuLaunchKernel", kernel, blocks, 1, 1, cubin.THREADS, 1, 1, shared_bytes, stream, parameters, None)
+
+
+def num_items(entry: str, arguments: Arguments) -> int:
+    """How many items of work an entry point has; on a GPU a batch tile is one element."""
+    factors = ENTRIES[entry.removeprefix("mb_")].replace("num_batch_tiles(a)", "a.batch").split(" * ")
+    return math.prod(int(getattr(arguments, factor.removeprefix("a."))) for factor in factors)
 
 
 def resident_clusters(entry: str, device: int, real: str, store: str, width: int, shared_bytes: int) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mann_bench.kernels.reference.snapshot import Snapshot
+from mann_bench.kernels.sequence.slot_steps import SlotWeights
 from mann_bench.models.modes import current_backward
 from mann_bench.models.sparse.history import PENDING, History
 from mann_bench.models.sparse.passes import RowPass, TouchedRows
@@ -262,6 +263,7 @@ class BankPass(RowPass):
         super().__init__(memory, position, recorded=recorded, attached=attached)
         self.writes: list[BankWrite] = []  # in order
         self.num_undone = 0  # of them
+        self.weight_gradients: SlotWeights | None = None  # of native steps, while its backward runs
 
     def require_next(self, number: int) -> None:
         """RuntimeError unless this write is the last that stands."""
@@ -290,6 +292,10 @@ class BankPass(RowPass):
             self.num_undone += 1
             self.writes[-self.num_undone].undo()
         self.finish_rollback()
+
+    def finish_rollback(self) -> None:
+        super().finish_rollback()
+        self.weight_gradients = None
 
     def replay(self) -> None:
         for write in self.writes:

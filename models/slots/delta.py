@@ -12,10 +12,9 @@ from torch.autograd.function import once_differentiable
 
 from mann_bench.kernels.sequence.delta import Read, Write
 from mann_bench.kernels.sequence.lengths import Lengths
-from mann_bench.kernels.sequence.slot_steps import SlotSearch, SlotSteps
+from mann_bench.kernels.sequence.slot_steps import SlotSearch, SlotSteps, SlotWeights
 from mann_bench.models.phases import phase
 from mann_bench.models.slots.bank import BankPass, RowsWritten
-from mann_bench.models.slots.gates import Gates
 
 
 def delta_step(current: BankPass, write: Write, read: Read, *, weighted: bool) -> Tensor:
@@ -34,21 +33,14 @@ def delta_step(current: BankPass, write: Write, read: Read, *, weighted: bool) -
 
 
 def slot_steps(
-    current: BankPass, interface: Tensor, gates: Gates, search: SlotSearch, *, weighted: bool, lengths: Lengths | None = None
+    current: BankPass, x: Tensor, weights: SlotWeights, search: SlotSearch, *, weighted: bool, lengths: Lengths | None = None
 ) -> Tensor:
-    """Find the slots of some steps and run these, in one native call.
-
-    Args:
-        interface: vectors of the steps, [T, B, P] (`kernels/sequence/slot_steps.py`).
-
-    Returns:
-        Reads [T, B, R, W], zeros beyond the lengths.
-    """
+    """Make accesses of the inputs [T, B, X] of some steps and run these, in one native call: [T, B, R, W], zeros beyond the lengths."""
     if not current.recorded:
-        parts = interface.detach(), gates.log_decay.detach(), gates.step_bias.detach()
-        return SlotSteps(current.memory.memory, *parts, search, weighted=weighted, taped=False, lengths=lengths).forward()
+        with torch.no_grad():
+            return SlotSteps(current.memory.memory, x, weights, search, weighted=weighted, taped=False, lengths=lengths).forward()
     y: Tensor
-    y, current.token = _SlotSteps.apply(current.token, interface, gates.log_decay, gates.step_bias, current, search, weighted, lengths)
+    y, current.token = _SlotSteps.apply(current.token, x, *weights, current, search, weighted, lengths)
     return y
 
 
@@ -114,12 +106,12 @@ class _DeltaStep(torch.autograd.Function):
 
 
 class _SlotSteps(torch.autograd.Function):
+    """Gradients of the weights are those of the whole pass: its backward adds them up, and its first steps hand them on."""
+
     @staticmethod
-    def forward(ctx, token, interface, log_decay, step_bias, current, search, weighted, lengths):  # type: ignore[no-untyped-def]
-        bank, kind = current.memory.memory, current.snapshot
-        steps = SlotSteps(
-            bank, interface, log_decay, step_bias, search, weighted=weighted, taped=True, snapshot=kind, lengths=lengths
-        )  # fmt: skip
+    def forward(ctx, token, x, weight, bias, log_decay, step_bias, current, search, weighted, lengths):  # type: ignore[no-untyped-def]
+        weights, kind = SlotWeights(weight, bias, log_decay, step_bias), current.snapshot
+        steps = SlotSteps(current.memory.memory, x, weights, search, weighted=weighted, taped=True, snapshot=kind, lengths=lengths)
         y = steps.forward()
         ctx.current, ctx.number, ctx.access = current, len(current.writes), len(current.accessed)
         current.writes.append(steps)
@@ -133,9 +125,13 @@ class _SlotSteps(torch.autograd.Function):
         gradient, touched_reads = current.gradient_of(ctx.access + 1)
         _, touched_writes = current.gradient_of(ctx.access)
         current.require_next(ctx.number)
-        found = current.writes[ctx.number].gradients(grad, gradient, touched_writes, touched_reads)
+        steps = current.writes[ctx.number]
+        if current.weight_gradients is None:
+            current.weight_gradients = steps.weights.zeros()
+        of_inputs = steps.gradients(grad, gradient, touched_writes, touched_reads, current.weight_gradients)
+        of_weights = (None,) * len(steps.weights) if ctx.number else current.weight_gradients
         current.undone()
-        return grad_token, *found, None, None, None, None
+        return grad_token, of_inputs, *of_weights, None, None, None, None
 
 
 def backward_of_write(write: Write, old: Tensor, grad_new: Tensor, weighted: bool) -> tuple[Tensor, list[Tensor]]:

@@ -11,7 +11,8 @@ import torch
 
 from mann_bench.kernels.native import build, call, driver
 from mann_bench.kernels.native import cubin as cuda
-from mann_bench.kernels.native.arguments import SIZES, Arguments
+from mann_bench.kernels.native.arguments import PLACES, SIZES, Arguments
+from mann_bench.kernels.native.headers import entry_points
 from mann_bench.kernels.sequence import autograd as sequence
 from mann_bench.kernels.sequence import cluster as clusters
 from mann_bench.kernels.sequence import recurrence
@@ -178,6 +179,26 @@ def test_a_training_pass_repeats_what_a_graph_would(kind, gpu, monkeypatch):
             _, state = model(x, state)
         positions += [sizes["ring_tail"] for _, sizes in calls if sizes]
     assert positions[0] < positions[1]
+
+
+@pytest.mark.parametrize(
+    ("entry", "items"),
+    [
+        ("mb_undo", 3),
+        ("mb_forward", 3),
+        ("mb_topk_part", 3 * 7),
+        ("mb_delta_forward", 3 * 2),
+        ("mb_slot_access", 5 * 3 * 2),
+        ("mb_slot_weights_back", 2),
+    ],
+)
+def test_a_kernel_has_a_block_for_each_item(entry, items):
+    assert driver.num_items(entry, Arguments(batch=3, heads=2, steps=5, parts=7)) == items
+
+
+def test_every_entry_point_can_say_its_items():
+    everything = Arguments(**dict.fromkeys(PLACES, 2))
+    assert all(driver.num_items(f"mb_{name}", everything) in (2, 4, 8) for name in entry_points())
 
 
 def test_nothing_is_launched_for_no_items(gpu):

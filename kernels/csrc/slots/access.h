@@ -1,18 +1,19 @@
-// What a step does to a head's bank, made of the step's interface vector (Cabannes et al. 2026): the slots that product
-// keys find with their weights, the value, and the gates; and the gradient of that vector.
+// What a step does to the banks of the heads, made of its interface vector W_p x + b_p (Cabannes et al. 2026): the
+// slots that product keys find with their weights, values, and gates; and the gradients of W_p, b_p and x.
 //
-// Columns of an interface vector [P]: of each head the S scores of its write, then of its read; values [R, W]; decays
-// [R]; strengths [R]. What may follow is not read. S: numbers of all factors.
+// Columns of an interface vector [P]: the S scores of each head's write, [R, S], and of its read; values [R, W]; decays
+// [R]; strengths [R]. S: numbers of all factors. Few columns have a gradient: of the scores those of the slots found.
 #pragma once
 
 #include "slots/product_keys.h"
 
 namespace mb {
 
+// One head in one step; `place`: (t B + b) R + r.
 struct SlotAccess {
     const Block& block;
     const Arguments& a;
-    const int64_t place, W;  // (t B + b) R + r
+    const int64_t place, W;
     const Count R, r;
     Count S = 0;
 
@@ -21,68 +22,61 @@ struct SlotAccess {
         for (Count f = 0; f < a.factors; ++f) S += static_cast<Count>(a.sides[f]);
     }
 
-    // Of this head, in the interface vector of its step.
-    template <class T>
-    MB_FN T* scores(T* vectors, bool read) const {
-        return vector_of(vectors) + (read ? R + r : r) * S;
-    }
-    template <class T>
-    MB_FN T* value(T* vectors) const {
-        return vector_of(vectors) + 2 * R * S + r * W;
-    }
-    template <class T>
-    MB_FN T* decay(T* vectors) const {
-        return vector_of(vectors) + R * (2 * S + W) + r;
-    }
-    template <class T>
-    MB_FN T* strength(T* vectors) const {
-        return decay(vectors) + R;
-    }
+    // The first column of this head's part.
+    MB_FN int64_t scores(bool read) const { return (read ? R + r : r) * static_cast<int64_t>(S); }
+    MB_FN int64_t value() const { return 2 * R * static_cast<int64_t>(S) + r * W; }
+    MB_FN int64_t decay() const { return R * (2 * static_cast<int64_t>(S) + W) + r; }
+    MB_FN int64_t strength() const { return decay() + R; }
 
     MB_FN void run() const {
         const int64_t bank = place % (a.batch * R) * a.slots;
-        find(false, a.writes, a.delta_rows + place * a.writes, a.delta_weights + place * a.writes, bank);
-        find(true, a.reads, a.delta_reads + place * a.reads, a.delta_read_weights + place * a.reads, bank);
-        const Real* const from = value(a.delta_interface);
+        const Real* const vector = a.delta_interface + place / R * a.interface_size;
+        find(vector, false, a.writes, a.delta_rows + place * a.writes, a.delta_weights + place * a.writes, bank);
+        find(vector, true, a.reads, a.delta_reads + place * a.reads, a.delta_read_weights + place * a.reads, bank);
+        const Real* const from = vector + value();
         Real* const to = a.delta_values + place * W;
         block.for_each(W, [=](int64_t w) MB_INLINE { to[w] = from[w]; });
         block.on_leader([&] {
-            a.delta_decay[place] =
-                -exponential(a.log_decay[r]) * softplus(*decay(a.delta_interface) + a.step_bias[r]);
-            a.delta_strength[place] = sigmoid(*strength(a.delta_interface));
+            a.delta_decay[place] = -exponential(a.log_decay[r]) * softplus(vector[decay()] + a.step_bias[r]);
+            a.delta_strength[place] = sigmoid(vector[strength()]);
         });
     }
 
-    // The gradient of the interface vector, from those of what `run` made.
+    // Gradients of what `run` made become those of the columns it was made of; of weights those of the slots' scores.
     MB_FN void run_back() const {
-        back(false, a.writes, a.delta_rows + place * a.writes, a.delta_weights + place * a.writes,
-             a.grad_delta_weights + place * a.writes);
-        back(true, a.reads, a.delta_reads + place * a.reads, a.delta_read_weights + place * a.reads,
-             a.grad_delta_read_weights + place * a.reads);
-        const Real* const from = a.grad_delta_values + place * W;
-        Real* const to = value(a.grad_delta_interface);
-        block.for_each(W, [=](int64_t w) MB_INLINE { to[w] = from[w]; });
+        back(false, a.writes, a.delta_weights + place * a.writes, a.grad_delta_weights + place * a.writes);
+        back(true, a.reads, a.delta_read_weights + place * a.reads, a.grad_delta_read_weights + place * a.reads);
         block.on_leader([&] {
             const Real kept = exponential(a.log_decay[r]), beta = a.delta_strength[place];
-            *decay(a.grad_delta_interface) =
-                a.grad_delta_decay[place] * -kept * softplus_slope(-a.delta_decay[place] / kept);
-            *strength(a.grad_delta_interface) = a.grad_delta_strength[place] * beta * (1 - beta);
+            Real* const gates = a.grad_gate_columns + 2 * place;
+            gates[0] = a.grad_delta_decay[place] * -kept * softplus_slope(-a.delta_decay[place] / kept);
+            gates[1] = a.grad_delta_strength[place] * beta * (1 - beta);
         });
+    }
+
+    // f(column, its gradient), of which a column may have several; after `run_back`.
+    template <class F>
+    MB_FN void for_each_gradient(F f) const {
+        for_each_score(false, a.writes, a.delta_rows + place * a.writes, a.grad_delta_weights + place * a.writes, f);
+        for_each_score(true, a.reads, a.delta_reads + place * a.reads, a.grad_delta_read_weights + place * a.reads, f);
+        const Real* const gates = a.grad_gate_columns + 2 * place;
+        for (int64_t w = 0; w < W; ++w) f(value() + w, a.grad_delta_values[place * W + w]);
+        f(decay(), gates[0]);
+        f(strength(), gates[1]);
     }
 
   private:
-    template <class T>
-    MB_FN T* vector_of(T* vectors) const {
-        return vectors + place / R * a.interface_size;
-    }
+    static constexpr Real least_norm = Real(1e-12);  // as torch's normalize
 
-    // The slots of an access and their weights. Before the next search the leader is done with the scratch.
-    MB_FN void find(bool read, Count K, int64_t* rows, Real* weights, int64_t bank) const {
-        const Real* const own = scores(a.delta_interface, read);
+    // The slots of an access and their weights. The next search uses the same scratch.
+    MB_FN void find(const Real* vector, bool read, Count K, int64_t* rows, Real* weights, int64_t bank) const {
+        const Real* const own = vector + scores(read);
         find_slots(block, a, own, K, a.scratch + place * a.scratch_stride, rows);
         block.on_leader([&] {
             for (Count k = 0; k < K; ++k) {
-                weights[k] = score_of(own, rows[k]);
+                Real sum = 0;
+                for_each_number(rows[k], [&](Count number) { sum += own[number]; });
+                weights[k] = sum;
                 rows[k] += bank;
             }
             if (a.unit_weights)
@@ -104,47 +98,41 @@ struct SlotAccess {
             slot /= side;
         }
     }
-    MB_FN Real score_of(const Real* own, int64_t slot) const {
-        Real sum = 0;
-        for_each_number(slot, [&](Count number) { sum += own[number]; });
-        return sum;
+    template <class F>
+    MB_FN void for_each_score(bool read, Count K, const int64_t* rows, const Real* grads, F f) const {
+        for (Count k = 0; k < K; ++k)
+            for_each_number(rows[k] % a.slots, [&](Count number) { f(scores(read) + number, grads[k]); });
     }
-    MB_FN void softmax(Real* scores, Count K) const {
+
+    MB_FN void softmax(Real* numbers, Count K) const {
         const Real scale = *a.score_scale;
-        Real largest = scale * scores[0], total = 0;
+        Real largest = scale * numbers[0], total = 0;
         for (Count k = 0; k < K; ++k) {
-            scores[k] *= scale;
-            if (scores[k] > largest) largest = scores[k];
+            numbers[k] *= scale;
+            if (numbers[k] > largest) largest = numbers[k];
         }
-        for (Count k = 0; k < K; ++k) total += scores[k] = exponential(scores[k] - largest);
-        for (Count k = 0; k < K; ++k) scores[k] /= total;
+        for (Count k = 0; k < K; ++k) total += numbers[k] = exponential(numbers[k] - largest);
+        for (Count k = 0; k < K; ++k) numbers[k] /= total;
     }
-    // As torch's normalize: by at least 1e-12. Returns what it divided by.
-    MB_FN static Real divide_by_norm(Real* scores, Count K) {
+    // Returns what it divided by.
+    MB_FN static Real divide_by_norm(Real* numbers, Count K) {
         Real squares = 0;
-        for (Count k = 0; k < K; ++k) squares += scores[k] * scores[k];
+        for (Count k = 0; k < K; ++k) squares += numbers[k] * numbers[k];
         const Real norm = square_root(squares), by = norm < least_norm ? least_norm : norm;
-        for (Count k = 0; k < K; ++k) scores[k] /= by;
+        for (Count k = 0; k < K; ++k) numbers[k] /= by;
         return by;
     }
-    static constexpr Real least_norm = Real(1e-12);
-
-    // Through the weights to the scores; a number that several slots share has the sum of their gradients.
-    MB_FN void back(bool read, Count K, const int64_t* rows, const Real* weights, const Real* grads) const {
-        Real* const own = scores(a.grad_delta_interface, read);
+    // Through the weights of an access to the scores of its slots, in place.
+    MB_FN void back(bool read, Count K, const Real* weights, Real* grads) const {
         block.on_leader([&] {
             Real dot = 0;
             for (Count k = 0; k < K; ++k) dot += weights[k] * grads[k];
-            const Real norm = a.unit_weights ? a.score_norms[2 * place + read] : Real(0);
-            for (Count k = 0; k < K; ++k) {
-                Real grad = 0;
-                if (!a.unit_weights)
-                    grad = *a.score_scale * weights[k] * (grads[k] - dot);
-                else if (norm > least_norm)
-                    grad = (grads[k] - weights[k] * dot) / norm;
-                else
-                    grad = grads[k] / norm;
-                for_each_number(rows[k] % a.slots, [&](Count number) { own[number] += grad; });
+            if (a.unit_weights) {
+                const Real norm = a.score_norms[2 * place + read];
+                for (Count k = 0; k < K; ++k)
+                    grads[k] = (norm > least_norm ? grads[k] - weights[k] * dot : grads[k]) / norm;
+            } else {
+                for (Count k = 0; k < K; ++k) grads[k] = *a.score_scale * weights[k] * (grads[k] - dot);
             }
         });
     }
@@ -157,9 +145,41 @@ template <int fixed_width>
 MB_FN void slot_access(const Block& block, const Arguments& a, int64_t item) {
     SlotAccess(block, a, item, fixed_width ? fixed_width : a.width).run();
 }
+
+// For one step of a batch element: gradients of the columns in place of those that delta_backward left, and of x.
 template <int fixed_width>
 MB_FN void slot_access_back(const Block& block, const Arguments& a, int64_t item) {
-    SlotAccess(block, a, item, fixed_width ? fixed_width : a.width).run_back();
+    const int64_t width = fixed_width ? fixed_width : a.width, X = a.input_size;
+    Real* const grad = a.grad_inputs + item * X;
+    block.for_each(X, [=](int64_t i) MB_INLINE { grad[i] = 0; });
+    for (int64_t r = 0; r < a.heads; ++r) {
+        const SlotAccess head(block, a, item * a.heads + r, width);
+        head.run_back();
+        block.sync();
+        head.for_each_gradient([&](int64_t column, Real of_column) {
+            const Real* const weights = a.interface_weight + column * X;
+            block.for_each(X, [=](int64_t i) MB_INLINE { grad[i] += of_column * weights[i]; });
+        });
+    }
+}
+
+// After slot_access_back, of all steps: what a head adds to the gradients of the rows of W_p and b_p that are its own.
+template <int fixed_width>
+MB_FN void slot_weights_back(const Block& block, const Arguments& a, int64_t item) {
+    const int64_t width = fixed_width ? fixed_width : a.width, X = a.input_size;
+    for (int64_t step = a.steps * a.batch; step-- > 0;) {
+        const SlotAccess head(block, a, step * a.heads + item, width);
+        const Real* const x = a.x + step * X;
+        head.for_each_gradient([&](int64_t column, Real of_column) {
+            Real* const grad = a.grad_interface_weight + column * X;
+            block.for_each(X, [=](int64_t i) MB_INLINE { grad[i] += of_column * x[i]; });
+            block.on_leader([&] { a.grad_interface_bias[column] += of_column; });
+        });
+        block.on_leader([&] {
+            a.grad_step_bias[item] += a.grad_gate_columns[2 * head.place];
+            a.grad_log_decay[item] += a.grad_delta_decay[head.place] * a.delta_decay[head.place];
+        });
+    }
 }
 
 }  // namespace entries
