@@ -27,6 +27,9 @@ STEPWISE = (  # methods of the step-by-step reference that a native pass stands 
     "unroll_padded",
     "step",
     "access",
+    "control",
+    "prepare",
+    "apply_step",
     "split_interface",
     "write",
     "read",
@@ -73,10 +76,13 @@ def wrong_for(kernels: str, model: Layered) -> str | None:
     return wrong
 
 
-def why_not(model: Layered) -> str | None:
+def why_not(model: Layered, runs: str = "native_inputs") -> str | None:
     """Return why native kernels would not compute what this model does, or None.
 
     A hook of its parameters does no harm, as autograd runs those. Weights shared by two layers have one gradient, the sum.
+
+    Args:
+        runs: the method with which a model says what native kernels compute.
     """
     modules: Any = vars(model)["_modules"]
     for name, (kind, parameters) in LAYERS.items():
@@ -93,20 +99,20 @@ def why_not(model: Layered) -> str | None:
                 return f"its layer {name} has no {parameter}"
     if _has_any_global_hook():
         return "there are hooks of all modules, which native kernels do not call"
-    if method := replaced_method(type(model)):
+    if method := replaced_method(type(model), runs):
         return f"its method {method} is not that of the model whose steps native kernels compute"
     return _wrong_weight(model)
 
 
 @functools.cache
-def replaced_method(kind: type) -> str | None:
-    """Find a step-by-step method that a class overrides but not `native_inputs`, with which a model says what native kernels compute."""
+def replaced_method(kind: type, runs: str = "native_inputs") -> str | None:
+    """Find a step-by-step method that a class overrides but not the method `runs` (`why_not`)."""
     order = kind.__mro__
 
     def definer(name: str) -> int:
         return next((place for place, base in enumerate(order) if name in vars(base)), len(order))
 
-    return next((name for name in STEPWISE if definer(name) < definer("native_inputs")), None)
+    return next((name for name in STEPWISE if definer(name) < definer(runs)), None)
 
 
 def weights(model: Layered) -> Weights:

@@ -6,8 +6,7 @@ paper leaves open: docs/models.md.
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,9 @@ from mann_bench.kernels.native import call
 from mann_bench.kernels.reference import search
 from mann_bench.kernels.reference.snapshot import KINDS, bytes_a_row
 from mann_bench.kernels.sequence.lengths import Lengths
+from mann_bench.kernels.sequence.slot_recurrence import ControllerEnds, ControllerWeights
 from mann_bench.kernels.sequence.slot_steps import SlotSearch, SlotWeights
+from mann_bench.models import layers
 from mann_bench.models.layers import choose
 from mann_bench.models.mann import check_at_least, check_tensors
 from mann_bench.models.modes import in_function_forward, ordinary
@@ -25,59 +26,15 @@ from mann_bench.models.phases import phase
 from mann_bench.models.projected import BLOCK_STEPS, ProjectedMANN
 from mann_bench.models.slots.access import Access, accesses, last_of
 from mann_bench.models.slots.bank import Bank, BankPass, BankReset, Start
+from mann_bench.models.slots.controlled import controlled_steps
 from mann_bench.models.slots.delta import delta_step, slot_steps
 from mann_bench.models.slots.gates import Gates
+from mann_bench.models.slots.memory import SDMMemory
 from mann_bench.models.slots.product_keys import scores_of, sides_of
 from mann_bench.models.sparse.passes import attach_outputs
-from mann_bench.models.state import ControllerState, Fill, MANNState, State, check_fill, kept
+from mann_bench.models.state import ControllerState, Fill, MANNState, check_fill, kept
 
-
-@dataclass(kw_only=True)
-class SDMMemory(State):
-    """The shared bank, and where it stands for this state."""
-
-    rows: Bank
-    token: Tensor  # [B] zeros; its history is that of the passes before, and of a learned start
-    position: int  # of the bank
-    current: BankPass | None = None  # the pass being run
-
-    ledger_causes: ClassVar[Mapping[str, str]] = {"current": "tape"}
-
-    @property
-    def memory(self) -> Tensor:
-        """The rows themselves, [B, R, N, W]."""
-        return self.rows.memory
-
-    @property
-    def attached(self) -> bool:
-        """Whether this state has the history of what led to it, until it is detached."""
-        return self.token.grad_fn is not None
-
-    @property
-    def running(self) -> BankPass:
-        """The pass being run."""
-        assert self.current is not None
-        return self.current
-
-    def tensors(self) -> list[Tensor]:
-        return [self.rows.memory, self.token]
-
-    def _rebuild(self, map_tensor: Callable[[Tensor], Tensor], map_state: Callable[[State], State]) -> Self:
-        self.rows.history.undo_abandoned(self.position)  # what is copied is the bank of this state
-        return super()._rebuild(map_tensor, map_state)
-
-    def __getstate__(self) -> dict[str, object]:
-        self.rows.history.undo_abandoned(self.position)
-        return self.__dict__
-
-    def narrowed(self, count: int) -> Self:
-        self.rows.history.go_back_to(self.position)  # what is shared is the bank of this state
-        return super()._rebuild(lambda tensor: tensor[:count], lambda inner: inner.narrowed(count))
-
-    def detach(self) -> Self:
-        """Cut the history; a bank that backward has rolled back is brought forward again to this state."""
-        self.rows.history.replay_to(self.position)
-        return dataclasses.replace(self, token=self.token.detach())
+NativeRun = Callable[[Tensor, "MANNState[SDMMemory]", Lengths | None], "tuple[Tensor, MANNState[SDMMemory]]"]
 
 
 class SDM(ProjectedMANN[SDMMemory, Access]):
@@ -253,12 +210,34 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
 
     def unroll(self, x: Tensor, state: MANNState[SDMMemory]) -> tuple[Tensor, MANNState[SDMMemory]]:
         """Run all steps, so that a gradient of any output rolls back the whole pass."""
-        together = self.projected and state.memory.running.native
-        return self.attached(*(self.unroll_together(x, state) if together else super().unroll(x, state)))
+        run = self.native_run(state.memory)
+        return self.attached(*(super().unroll(x, state) if run is None else run(x, state, None)))
 
-    def unroll_together(
-        self, x: Tensor, state: MANNState[SDMMemory], lengths: Lengths | None = None
-    ) -> tuple[Tensor, MANNState[SDMMemory]]:
+    def native_run(self, memory: SDMMemory) -> NativeRun | None:
+        """What runs all steps in native calls that are longer than a step; None: nothing does."""
+        if not memory.running.native or not self.runs_whole:
+            return None
+        return self.unroll_together if self.projected else self.unroll_controlled
+
+    @property
+    def runs_whole(self) -> bool:
+        """Whether native calls are longer than a step: behind an LSTM, if nothing stands between what is read and the LSTM."""
+        if self.projected:
+            return True
+        return self.layer_norm is None and not self.gate and layers.why_not(self, "unroll_controlled") is None
+
+    def unroll_controlled(self, x: Tensor, state: MANNState[SDMMemory], lengths: Lengths | None) -> tuple[Tensor, MANNState[SDMMemory]]:
+        """Run all steps behind the LSTM in one native call."""
+        weights = layers.weights(self)
+        access = SlotWeights(weights.interface_weight, weights.interface_bias, self.gates.log_decay, self.gates.step_bias)
+        controller, before = ControllerWeights(*weights[:4]), ControllerEnds(*state.controller.tensors())
+        with phase("sequence"):
+            features, after = controlled_steps(
+                state.memory.running, x, before, controller, access, self.slot_search, weighted=self.decay == "weighted", lengths=lengths
+            )
+        return features, MANNState(ControllerState(*after), state.memory)
+
+    def unroll_together(self, x: Tensor, state: MANNState[SDMMemory], lengths: Lengths | None) -> tuple[Tensor, MANNState[SDMMemory]]:
         """Run all steps, many in one native call: no step waits for the reads of another."""
         controller, memory, parts = state.controller, state.memory, []
         for number, part in enumerate(x.split(BLOCK_STEPS)):
@@ -266,7 +245,7 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
             reads = self.access_together(part, memory, ends)
             parts.append(reads.flatten(2))
             controller = dataclasses.replace(controller, reads=last_of(reads, ends, controller.reads))
-        return torch.cat(parts), MANNState(controller, memory)
+        return parts[0] if len(parts) == 1 else torch.cat(parts), MANNState(controller, memory)
 
     def access_together(self, x: Tensor, memory: SDMMemory, lengths: Lengths | None) -> Tensor:
         """Run some steps on what makes their interface vectors, [T, B, X] or [T, B, H], in one native call -> reads [T, B, R, W]."""
@@ -295,8 +274,8 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
     def unroll_padded(self, x: Tensor, state: MANNState[SDMMemory], lengths: Lengths) -> tuple[Tensor, MANNState[SDMMemory]]:
         """Run all steps with all elements, which share one bank; those that have ended change nothing."""
         past, end = lengths.past(x.device), max(lengths.each)
-        if self.projected and state.memory.running.native:
-            return self.attached(*self.unroll_together(x.masked_fill(past.unsqueeze(2), 0), state, lengths))
+        if (run := self.native_run(state.memory)) is not None:
+            return self.attached(*run(x.masked_fill(past.unsqueeze(2), 0), state, lengths))
         controller, memory = state.controller, state.memory
         parts = []
         for number, inputs in enumerate(self.inputs_of_steps(x[:end].masked_fill(past[:end].unsqueeze(2), 0))):
@@ -368,12 +347,17 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
             return reads if gate is None else reads * torch.sigmoid(gate)
 
     def tape_bytes_per_step(self, batch: int) -> int:
-        """Rows overwritten, and vectors over K: independent of N. Native kernels keep no numbers of single factors, and values once."""
-        item, native = self.output.weight.element_size(), self.backend["kernels"] == "native"
-        accesses, row_numbers = self.writes + self.reads, 1 if native else 1 + len(self.sides)
-        numbers = accesses + (1 + self.norm + 2 * self.gate) * self.word_size + (4 if native else self.word_size + 6)
+        """Rows overwritten, and vectors over K: independent of N. Native kernels keep no numbers of single factors."""
+        item, row_numbers = self.output.weight.element_size(), 1 if self.kernels != "torch" else 1 + len(self.sides)
+        accesses = self.writes + self.reads
+        numbers = accesses + (1 + self.norm + 2 * self.gate) * self.word_size + 4
         kept_bytes = self.writes * bytes_a_row(self.word_size, item, self.snapshot)
         return batch * self.heads * (kept_bytes + numbers * item + 8 * accesses * row_numbers)
+
+    def controller_tape_bytes(self, batch: int) -> int:
+        if self.projected or self.kernels == "torch" or not self.runs_whole:
+            return super().controller_tape_bytes(batch)
+        return batch * (self.input_size + self.heads * self.word_size + 6 * self.hidden) * self.output.weight.element_size()
 
     @property
     def table(self) -> Tensor | None:

@@ -236,7 +236,7 @@ struct DenseMemory {
 // Banks of slots, one a head, whose rows are numbered through [B R N] (slots/delta.h), and their tape and gradients.
 struct DeltaRule {
     int64_t* sides;            // [F] numbers of each factor of product keys
-    Real* delta_interface;     // [T, B, P] interface_weight [P, X] x + interface_bias (slots/access.h)
+    Real* delta_interface;     // [T, B, P] interface_weight [P, X] x + interface_bias; behind an LSTM [B, P], of a step
     Real* score_scale;         // [1] of the scores before the softmax
     Real* log_decay;           // [R] log A, where a decay is -A softplus(its column + step_bias)
     Real* step_bias;           // [R]
@@ -260,7 +260,7 @@ struct DeltaRule {
     Real* grad_delta_strength;
     Real* grad_delta_read_weights;
     Real* grad_gate_columns;  // [T, B, R, 2] of the columns that decay and strength are made of
-    Real* grad_inputs;        // [T, B, X]
+    Real* grad_makers;        // [T, B, X] gradient of x; behind an LSTM [B, H], scratch
     Real* grad_log_decay;     // [R]; it and the next are added to, as grad_interface_weight and its bias
     Real* grad_step_bias;     // [R]
 };

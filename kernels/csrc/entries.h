@@ -10,6 +10,7 @@
 #include "slots/access.h"
 #include "slots/delta.h"
 #include "slots/product_keys.h"
+#include "slots/recurrence.h"
 #ifdef MB_CLUSTER
 #include "sequence/cluster.h"
 #endif
@@ -56,6 +57,8 @@
     MB_ENTRY(slot_access, a.steps * a.batch * a.heads)      \
     MB_ENTRY(slot_access_back, a.steps * a.batch)           \
     MB_ENTRY(slot_weights_back, a.heads)                    \
+    MB_ENTRY(slots_forward, num_batch_tiles(a))  \
+    MB_ENTRY(slots_backward, num_batch_tiles(a)) \
     MB_ENTRY(delta_forward, a.batch * a.heads)  \
     MB_ENTRY(delta_backward, a.batch * a.heads) \
     MB_ENTRY(delta_undo, a.batch * a.heads) \

@@ -108,6 +108,7 @@ AROUND_FORWARD, AROUND_BACKWARD = ("mb_input", "mb_output"), ("mb_output_back", 
 IN_TURN = {
     "mb_slot_steps": ("mb_slot_access", "mb_delta_forward"),
     "mb_slot_steps_back": ("mb_delta_backward", "mb_slot_access_back", "mb_slot_weights_back"),
+    "mb_slots_recurrence_back": ("mb_slots_backward", "mb_slot_weights_back"),
 }
 
 

@@ -106,24 +106,23 @@ class DeltaSteps:
             touched_writes: int64 [T, B, R, Kw], which of these rows each write is to.
             touched_reads: int64 [T, B, R, Kr], the same of the reads.
         """
-        return self._run_back("mb_delta_backward", grad, gradient, touched_writes, touched_reads, {}, {})
+        return self._run_back("mb_delta_backward", gradient, touched_writes, touched_reads, {"grad_delta_out": grad.contiguous()}, {})
 
     def _run_back(
         self,
         entry: str,
-        grad: Tensor,
         gradient: Tensor,
         touched_writes: Tensor,
         touched_reads: Tensor,
         inputs: Mapping[str, Tensor],
         changed: Mapping[str, Tensor],
     ) -> DeltaGradients:
-        """What `backward` does, by an entry point that has further inputs and changes more."""
+        """What `backward` does, by an entry point that has other inputs and changes more."""
         found = DeltaGradients(*map(self._new, (*self.write[1:], self.read.weights)))
         places = {"touched_writes": touched_writes.contiguous(), "touched_reads": touched_reads.contiguous()}
         buffers = {f"grad_delta_{name}": value for name, value in found._asdict().items()}
         buffers |= {"bank_gradient": gradient, "scratch": self._scratch(), **changed}
-        self._call(entry, {**places, "grad_delta_out": grad.contiguous(), **inputs}, buffers)
+        self._call(entry, {**places, **inputs}, buffers)
         return found
 
     def undo(self) -> None:

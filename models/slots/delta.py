@@ -38,7 +38,8 @@ def slot_steps(
     """Make accesses of the inputs [T, B, X] of some steps and run these, in one native call: [T, B, R, W], zeros beyond the lengths."""
     if not current.recorded:
         with torch.no_grad():
-            return SlotSteps(current.memory.memory, x, weights, search, weighted=weighted, taped=False, lengths=lengths).forward()
+            bank, columns = current.memory.memory, len(weights.interface_bias)
+            return SlotSteps(bank, len(x), search, columns, x, weighted=weighted, taped=False, lengths=lengths).run(x.contiguous(), weights)
     y: Tensor
     y, current.token = _SlotSteps.apply(current.token, x, *weights, current, search, weighted, lengths)
     return y
@@ -110,10 +111,12 @@ class _SlotSteps(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, token, x, weight, bias, log_decay, step_bias, current, search, weighted, lengths):  # type: ignore[no-untyped-def]
-        weights, kind = SlotWeights(weight, bias, log_decay, step_bias), current.snapshot
-        steps = SlotSteps(current.memory.memory, x, weights, search, weighted=weighted, taped=True, snapshot=kind, lengths=lengths)
-        y = steps.forward()
+        bank, kind, x = current.memory.memory, current.snapshot, x.contiguous()
+        weights = SlotWeights(weight.contiguous(), bias.contiguous(), log_decay, step_bias)
+        steps = SlotSteps(bank, len(x), search, len(bias), x, weighted=weighted, taped=True, snapshot=kind, lengths=lengths)
+        y = steps.run(x, weights)
         ctx.current, ctx.number, ctx.access = current, len(current.writes), len(current.accessed)
+        ctx.save_for_backward(x, *weights)
         current.writes.append(steps)
         current.accessed += [steps.write.rows, steps.read.rows]
         return y, token.clone()
@@ -121,17 +124,17 @@ class _SlotSteps(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad, grad_token):  # type: ignore[no-untyped-def]
-        current = ctx.current
+        current, (x, *parts) = ctx.current, ctx.saved_tensors
+        weights = SlotWeights(*parts)
         gradient, touched_reads = current.gradient_of(ctx.access + 1)
         _, touched_writes = current.gradient_of(ctx.access)
         current.require_next(ctx.number)
-        steps = current.writes[ctx.number]
         if current.weight_gradients is None:
-            current.weight_gradients = steps.weights.zeros()
-        of_inputs = steps.gradients(grad, gradient, touched_writes, touched_reads, current.weight_gradients)
-        of_weights = (None,) * len(steps.weights) if ctx.number else current.weight_gradients
+            current.weight_gradients = weights.zeros()
+        steps, of_weights = current.writes[ctx.number], current.weight_gradients
+        of_x = steps.gradients(x, weights, grad, gradient, touched_writes, touched_reads, of_weights)
         current.undone()
-        return grad_token, of_inputs, *of_weights, None, None, None, None
+        return grad_token, of_x, *([None] * len(weights) if ctx.number else of_weights), None, None, None, None
 
 
 def backward_of_write(write: Write, old: Tensor, grad_new: Tensor, weighted: bool) -> tuple[Tensor, list[Tensor]]:

@@ -76,13 +76,13 @@ def test_steps_and_all_gradients(size, kind, ends_early, emulate, monkeypatch):
     expected = torch.autograd.grad([y, after], leaves, [grad_y, grad_after])
 
     bank, given = memory.clone(), None if lengths is None else Lengths(tuple(lengths), axes[0])
-    steps = SlotSteps(bank, x, weights, found, weighted=kind == "l2", taped=True, lengths=given)
-    close(steps.forward(), y)
+    steps = SlotSteps(bank, len(x), found, len(weights.interface_bias), x, weighted=kind == "l2", taped=True, lengths=given)
+    close(steps.run(x, weights), y)
     close(bank, after)
     assert torch.equal(steps.write.rows, plain[0].rows)
     assert torch.equal(steps.read.rows, plain[1].rows)
     gradient, of_weights = grad_after.clone().flatten(0, 2), weights.zeros()
-    of_x = steps.gradients(grad_y, gradient, steps.write.rows, steps.read.rows, of_weights)
+    of_x = steps.gradients(x, weights, grad_y, gradient, steps.write.rows, steps.read.rows, of_weights)
     assert torch.equal(bank, memory)
     for got, wanted in zip([gradient.view_as(memory), of_x, *of_weights], expected, strict=True):
         close(got, wanted)
@@ -96,8 +96,8 @@ def test_not_finite_inputs_give_what_torch_gives(bad, kind):
     memory, x, weights = problem((2, 3, 2, 8, 3), found, torch.float32)
     x[0, 1, 2] = bad
     write, read = accesses(x, weights, found, memory.shape[2], memory.shape[3])
-    steps = SlotSteps(memory, x, weights, found, weighted=False, taped=False)
-    steps.forward()
+    steps = SlotSteps(memory, len(x), found, len(weights.interface_bias), x, weighted=False, taped=False)
+    steps.run(x, weights)
     got, expected = (*steps.write, *steps.read), (*write, *read)
     assert all(bool(((rows >= 0) & (rows < memory.shape[:3].numel())).all()) for rows in (steps.write.rows, steps.read.rows))
     for own, wanted in zip(got, expected, strict=True):
@@ -110,9 +110,10 @@ def every_call() -> list[Tensor]:
     for kind in ("softmax", "l2"):
         found = SlotSearch((3, 2), 3, 2, kind, 1.0)
         memory, x, weights = problem((4, 2, 2, 9, 5), found, torch.float32)
-        steps = SlotSteps(memory, x, weights, found, weighted=False, taped=True, lengths=Lengths((3, 4), 4))
-        y, gradient, of_weights = steps.forward(), torch.randn(24, 9), weights.zeros()
-        of_x = steps.gradients(torch.ones_like(y), gradient, steps.write.rows, steps.read.rows, of_weights)
+        columns, ends = len(weights.interface_bias), Lengths((3, 4), 4)
+        steps = SlotSteps(memory, len(x), found, columns, x, weighted=False, taped=True, lengths=ends)
+        y, gradient, of_weights = steps.run(x, weights), torch.randn(24, 9), weights.zeros()
+        of_x = steps.gradients(x, weights, torch.ones_like(y), gradient, steps.write.rows, steps.read.rows, of_weights)
         results += [y, gradient, of_x, *of_weights, memory]
     return results
 

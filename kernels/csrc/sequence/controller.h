@@ -139,11 +139,16 @@ struct ControllerTile : BatchTile<Element> {
     }
 
     MB_FN void controller_backward(int64_t t) {
-        const int64_t H = a.hidden, RW = a.heads * a.width;
+        const int64_t H = a.hidden;
         const RhsBatch hidden =
             rhs_of_all([&](RhsBatch& x, Element& e) { x.add(e.grad_hidden, e.grad_carry, e.interface_gradient(t)); });
         matvec_transposed(block, hidden, a.interface_weight, H, a.interface_size, H);
         block.sync();
+        cell_backward(t);
+    }
+    // From the gradients of hidden state (`grad_hidden`) and cell to those of the carry and the cell before.
+    MB_FN void cell_backward(int64_t t) {
+        const int64_t H = a.hidden, RW = a.heads * a.width;
         for_each_element([&](Element& e) { e.lstm_backward(t); });
         block.sync();
         const RhsBatch before =

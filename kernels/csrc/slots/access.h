@@ -28,11 +28,10 @@ struct SlotAccess {
     MB_FN int64_t decay() const { return R * (2 * static_cast<int64_t>(S) + W) + r; }
     MB_FN int64_t strength() const { return decay() + R; }
 
-    MB_FN void run() const {
-        const int64_t bank = place % (a.batch * R) * a.slots;
-        const Real* const vector = a.delta_interface + place / R * a.interface_size;
-        find(vector, false, a.writes, a.delta_rows + place * a.writes, a.delta_weights + place * a.writes, bank);
-        find(vector, true, a.reads, a.delta_reads + place * a.reads, a.delta_read_weights + place * a.reads, bank);
+    // vector: the interface vector [P] of the step. scratch: what find_slots takes.
+    MB_FN void run(const Real* vector, Real* scratch) const {
+        find(vector, false, a.writes, a.delta_rows + place * a.writes, a.delta_weights + place * a.writes, scratch);
+        find(vector, true, a.reads, a.delta_reads + place * a.reads, a.delta_read_weights + place * a.reads, scratch);
         const Real* const from = vector + value();
         Real* const to = a.delta_values + place * W;
         block.for_each(W, [=](int64_t w) MB_INLINE { to[w] = from[w]; });
@@ -69,9 +68,10 @@ struct SlotAccess {
     static constexpr Real least_norm = Real(1e-12);  // as torch's normalize
 
     // The slots of an access and their weights. The next search uses the same scratch.
-    MB_FN void find(const Real* vector, bool read, Count K, int64_t* rows, Real* weights, int64_t bank) const {
+    MB_FN void find(const Real* vector, bool read, Count K, int64_t* rows, Real* weights, Real* scratch) const {
         const Real* const own = vector + scores(read);
-        find_slots(block, a, own, K, a.scratch + place * a.scratch_stride, rows);
+        const int64_t bank = place % (a.batch * R) * a.slots;
+        find_slots(block, a, own, K, scratch, rows);
         block.on_leader([&] {
             for (Count k = 0; k < K; ++k) {
                 Real sum = 0;
@@ -138,38 +138,50 @@ struct SlotAccess {
     }
 };
 
+// What makes the interface vectors: the hidden state of an LSTM, or without one the input.
+MB_FN int64_t num_makers(const Arguments& a) { return a.hidden ? a.hidden : a.input_size; }
+MB_FN const Real* makers_of(const Arguments& a, int64_t step) {  // step: t B + b
+    return a.hidden ? a.carry + (a.batch + step) * (a.hidden + a.heads * a.width) : a.x + step * a.input_size;
+}
+
+// grad += W_p^T gradients of the columns of a head's part, after `run_back` and a sync.
+MB_FN void add_gradient_of_makers(const SlotAccess& head, Real* grad) {
+    const int64_t X = num_makers(head.a);
+    head.for_each_gradient([&](int64_t column, Real of_column) {
+        const Real* const weights = head.a.interface_weight + column * X;
+        head.block.for_each(X, [=](int64_t i) MB_INLINE { grad[i] += of_column * weights[i]; });
+    });
+}
+
 namespace entries {
 
 // Reads Sizes and, of DeltaRule, `delta_interface` to `step_bias`; writes what delta_forward reads.
 template <int fixed_width>
 MB_FN void slot_access(const Block& block, const Arguments& a, int64_t item) {
-    SlotAccess(block, a, item, fixed_width ? fixed_width : a.width).run();
+    const Real* const vector = a.delta_interface + item / a.heads * a.interface_size;
+    SlotAccess(block, a, item, fixed_width ? fixed_width : a.width).run(vector, a.scratch + item * a.scratch_stride);
 }
 
 // For one step of a batch element: gradients of the columns in place of those that delta_backward left, and of x.
 template <int fixed_width>
 MB_FN void slot_access_back(const Block& block, const Arguments& a, int64_t item) {
-    const int64_t width = fixed_width ? fixed_width : a.width, X = a.input_size;
-    Real* const grad = a.grad_inputs + item * X;
-    block.for_each(X, [=](int64_t i) MB_INLINE { grad[i] = 0; });
+    Real* const grad = a.grad_makers + item * a.input_size;
+    block.for_each(a.input_size, [=](int64_t i) MB_INLINE { grad[i] = 0; });
     for (int64_t r = 0; r < a.heads; ++r) {
-        const SlotAccess head(block, a, item * a.heads + r, width);
+        const SlotAccess head(block, a, item * a.heads + r, fixed_width ? fixed_width : a.width);
         head.run_back();
         block.sync();
-        head.for_each_gradient([&](int64_t column, Real of_column) {
-            const Real* const weights = a.interface_weight + column * X;
-            block.for_each(X, [=](int64_t i) MB_INLINE { grad[i] += of_column * weights[i]; });
-        });
+        add_gradient_of_makers(head, grad);
     }
 }
 
-// After slot_access_back, of all steps: what a head adds to the gradients of the rows of W_p and b_p that are its own.
+// After that, of all steps: what a head adds to the gradients of the rows of W_p and b_p that are its own.
 template <int fixed_width>
 MB_FN void slot_weights_back(const Block& block, const Arguments& a, int64_t item) {
-    const int64_t width = fixed_width ? fixed_width : a.width, X = a.input_size;
+    const int64_t X = num_makers(a);
     for (int64_t step = a.steps * a.batch; step-- > 0;) {
-        const SlotAccess head(block, a, step * a.heads + item, width);
-        const Real* const x = a.x + step * X;
+        const SlotAccess head(block, a, step * a.heads + item, fixed_width ? fixed_width : a.width);
+        const Real* const x = makers_of(a, step);
         head.for_each_gradient([&](int64_t column, Real of_column) {
             Real* const grad = a.grad_interface_weight + column * X;
             block.for_each(X, [=](int64_t i) MB_INLINE { grad[i] += of_column * x[i]; });
