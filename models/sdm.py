@@ -6,6 +6,7 @@ paper leaves open: docs/models.md.
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any, ClassVar
 
 import torch
@@ -185,8 +186,8 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
 
     def needs_gradient(self, x: Tensor, state: MANNState[SDMMemory]) -> bool:
         """Whether parameters, input or state would receive a gradient."""
-        tensors = (x, *state.controller.tensors(), state.memory.token, *self.parameters())
-        return any(tensor.requires_grad for tensor in tensors)
+        tensors = (x, *state.controller.tensors(), state.memory.token)
+        return any(tensor.requires_grad for tensor in chain(self.parameters(), tensors))  # mostly the first parameter does
 
     def run_and_roll_back(self, x: Tensor, state: MANNState[SDMMemory], lengths: Lengths | None) -> tuple[Tensor, MANNState[SDMMemory]]:
         """Run a pass that backward will run again from the same state, as reentrant activation checkpointing does."""
