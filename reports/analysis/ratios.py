@@ -1,6 +1,7 @@
 """A curve against its twin in the same setting and at the same N: speed-up, memory ratio, and the N from which it is faster.
 
-The twins of a sparse model are the dense models it approximates. The twin of a native kernel is the plain torch code.
+The twins of a sparse model are the dense models it approximates. A memory of today, ours or another package's, is compared with SAM. The
+twin of a native kernel is the plain torch code.
 """
 
 from collections.abc import Hashable, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mann_bench.data.registry import BUILT_INS
+from mann_bench.data.registry import BUILT_INS, PEERS
 from mann_bench.data.units import format_slots, round_slots
 from mann_bench.reports.analysis.scaling import DRAWS, Floats, Growth, values
 from mann_bench.reports.data.frame import without_run
@@ -22,6 +23,8 @@ Curve = dict[int, Row]  # the cases of a curve in one setting, by N
 BISECTIONS = 50  # of a range of log N: to the last digit
 MAX_EXTRAPOLATION = 64  # how far beyond the largest N measured a fit is trusted, as a factor
 DENSE_TWINS = {"sam": ("ntm", "dam"), "sdnc": ("dnc",)}  # Rae et al. compare SAM with NTM and DAM, SDNC with DNC
+TODAY = ("sdm", "pkm", "deltanet", *PEERS)
+TWINS = DENSE_TWINS | dict.fromkeys(TODAY, ("sam",))
 
 
 @dataclass(frozen=True)
@@ -210,9 +213,9 @@ def _pairs(frame: pd.DataFrame, baseline: str) -> list[tuple[str, Curve, Curve]]
         by_kind: dict[tuple[str, ...], list[int]] = {}  # numbers of the curves that are twins of some kind of curve
         for number, curve in enumerate(curves):
             first = _first(curve)
-            by_kind.setdefault(("dense", first["run"], first["model"]), []).append(number)
+            by_kind.setdefault(("model", first["run"], first["model"]), []).append(number)
             if first["ran_kernels"] == "torch":
-                by_kind.setdefault(("dense in torch", first["run"], first["model"]), []).append(number)
+                by_kind.setdefault(("model in torch", first["run"], first["model"]), []).append(number)
                 by_kind.setdefault(("plain", *_same_but_kernels(first)), []).append(number)
         for subject in curves:
             pairs += [(setting, subject, curves[number]) for number in sorted(_twins(_first(subject), by_kind))]
@@ -247,13 +250,13 @@ def _shared(subject: Curve, twin: Curve) -> list[int]:
 
 
 def _twins(subject: Row, by_kind: dict[tuple[str, ...], list[int]]) -> set[int]:
-    """The curves timed in the same run that are the dense models of a sparse one, or the plain kernels of the same model.
+    """The curves timed in the same run that a model is compared with (`TWINS`), or the plain kernels of the same model.
 
-    A sparse model in torch has dense ones in torch, where there are any: against native ones its implementation would be judged.
+    A model in torch is compared with those in torch, where there are any: against native ones its implementation would be judged.
     """
     kinds: list[tuple[str, ...]] = []
-    for model in DENSE_TWINS.get(str(subject["model"]), ()):
-        alike, every = ("dense in torch", subject["run"], model), ("dense", subject["run"], model)
+    for model in TWINS.get(str(subject["model"]), ()):
+        alike, every = ("model in torch", subject["run"], model), ("model", subject["run"], model)
         kinds.append(alike if subject["ran_kernels"] == "torch" and alike in by_kind else every)
     if subject["ran_kernels"] != "torch":
         kinds.append(("plain", *_same_but_kernels(subject)))
