@@ -47,6 +47,7 @@ from tests.published.results import (
     update_share,
 )
 from tests.published.studies import against_sam, rows_and_writes, to_the_goal
+from tests.published.today import TODAY_NUMBERS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "results").glob("**/README.md"))]
@@ -184,6 +185,7 @@ NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in
         ],
     ),
     **CARD_NUMBERS,
+    **TODAY_NUMBERS,
 }
 
 

@@ -1,0 +1,93 @@
+"""What the runs of suite `today`, and of SDM beside SAM alone, give, as published numbers need it."""
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from mann_bench.data.units import format_bytes
+from tests.published.results import MILLION, SIXTEEN_MILLION, case, frame
+
+RUN = "today"
+
+
+def step(model: str, *, index: str = "", controller: str = "") -> pd.Series:
+    """The training case of a model at a million slots, batch 1."""
+    rows = frame(RUN)
+    rows = rows[(rows["model"] == model) & (rows["slots"] == MILLION) & (rows["batch"] == 1) & (rows["mode"] == "train")]
+    rows = rows[rows["options"] == (f"controller={controller}" if controller else "")]
+    return (rows[rows["index"] == index] if index else rows).iloc[0]
+
+
+def times_as_fast(subject: pd.Series, other: pd.Series) -> tuple[float, float, float]:
+    """How many times as fast a step of the subject is as that of another case of the run; the interval takes both at their worst."""
+    return (
+        other["step_ms_median"] / subject["step_ms_median"],
+        other["step_ms_ci_low"] / subject["step_ms_ci_high"],
+        other["step_ms_ci_high"] / subject["step_ms_ci_low"],
+    )
+
+
+def kept(case: pd.Series) -> str:
+    """What a step keeps for backward, as text."""
+    return format_bytes(case["bytes_per_step"])
+
+
+def sdm_against_sam(heads: int) -> tuple[float, float, float]:
+    """How many times as long SDM takes as SAM with few live rows at a million slots, with its interval; run `sdm`."""
+    sam, sdm = (_alone(model, MILLION, heads) for model in ("sam", "sdm"))
+    return times_as_fast(sam, sdm)
+
+
+def growth_to_sixteen_millions(model: str, heads: int) -> float:
+    """Time of a step at 16M slots over that at 4k; run `sdm`."""
+    most, fewest = (_alone(model, slots, heads)["step_ms_median"] for slots in (SIXTEEN_MILLION, 2**12))
+    return float(most / fewest)
+
+
+def _alone(model: str, slots: int, heads: int) -> pd.Series:
+    return case("sdm", model=model, slots=slots, heads=heads)
+
+
+TODAY_NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {
+    "today-million": (
+        "SAM takes {:.2f} ms a training step at a million slots by its hash index and {:.0f} by a scan of all rows, SDM {:.2f} behind the "
+        "same LSTM and {:.2f} without one, the package fast-weight-product-key-memory {:,.0f}",
+        lambda: [
+            found["step_ms_median"]
+            for found in (
+                step("sam", index="lsh"),
+                step("sam", index="live"),
+                step("sdm", controller="lstm"),
+                step("sdm", controller="none"),
+                step("fast-weight-product-key-memory"),
+            )
+        ],
+    ),
+    "today-bytes": (
+        "SAM keeps {}, SDM {} and without a controller {}, PKM {}, fast-weight-product-key-memory {}",
+        lambda: [
+            *map(
+                kept,
+                (
+                    step("sam", index="lsh"),
+                    step("sdm", controller="lstm"),
+                    step("sdm", controller="none"),
+                    step("pkm", controller="lstm"),
+                    step("fast-weight-product-key-memory"),
+                ),
+            )
+        ],
+    ),
+    "today-fast-weight": (
+        "{:,.0f} times [{:,.0f}, {:,.0f}]",
+        lambda: [*times_as_fast(step("sdm", controller="none"), step("fast-weight-product-key-memory"))],
+    ),
+    "sdm-against-sam": (
+        "{:.2f} times [{:.2f}, {:.2f}] as long at one head and {:.2f} [{:.2f}, {:.2f}] at four",
+        lambda: [*sdm_against_sam(1), *sdm_against_sam(4)],
+    ),
+    "sdm-growth": (
+        "{:.2f} and {:.2f} times as long a step as with 4k (SAM {:.2f} and {:.2f})",
+        lambda: [growth_to_sixteen_millions(model, heads) for model in ("sdm", "sam") for heads in (1, 4)],
+    ),
+}
