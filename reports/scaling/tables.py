@@ -135,7 +135,9 @@ def ratio_table(analysis: Analysis) -> Table:
     columns = tuple(Column(head, head in ("N", "times faster", "times less memory a step")) for head in heads)
     if analysis.baseline:
         return Table(f"Against {analysis.baseline}", note, columns, rows)
-    return Table("Against the twin", f"Sparse against dense, memories of today against SAM, native against plain torch. {note}", columns, rows)
+    return Table(
+        "Against the twin", f"Sparse against dense, memories of today against SAM, native against plain torch. {note}", columns, rows
+    )
 
 
 def _tape_cell(ratio: Ratio) -> Cell:
