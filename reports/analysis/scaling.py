@@ -122,7 +122,7 @@ def fit_growth(slots: pd.Series, values: pd.Series, errors: pd.Series | float) -
         order
         for order, (coefficients, _) in fits.items()
         if _share(order, coefficients, float(n[-1])) >= MIN_SHARE and POWERS.get(order, 0) <= steepest + SLOPE_MARGIN
-    ]
+    ] or ["O(1)"]  # a curve that falls steeply does not grow
     best = min(scores[order] for order in plausible)
     chosen = [order for order in plausible if scores[order] <= best + BIC_MARGIN]
     coefficients = tuple(float(f"{part:.12g}") for part in fits[chosen[0]][0])  # further digits are rounding errors, other ones elsewhere

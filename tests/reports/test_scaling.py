@@ -97,3 +97,9 @@ def test_many_fits_at_once_are_those_of_a_solver_one_by_one(order):
     np.testing.assert_allclose(coefficients, one_by_one, rtol=1e-6, atol=1e-12)
     np.testing.assert_allclose(chi2, [norm**2 for _, norm in solved], rtol=1e-9)
     assert order in ("O(1)", "O(N^2)") or (one_by_one == 0).any()
+
+
+def test_a_curve_that_falls_steeply_does_not_grow():
+    fit = fit_growth(pd.Series([64, 256, 1024]), pd.Series([8.0, 2.0, 0.5]), 0.01)
+    assert fit is not None
+    assert fit.order == "O(1)"
