@@ -15,7 +15,10 @@ from mann_bench.kernels.native.arguments import Arguments
 from mann_bench.kernels.native.headers import entry_points
 
 ALIGNMENT_BYTES = 16
-ENTRIES = entry_points()
+ITEMS = {  # of each entry point, the sizes whose product is how many items it has; on a GPU a batch tile is one element
+    f"mb_{name}": tuple(size.removeprefix("a.") for size in items.replace("num_batch_tiles(a)", "a.batch").split(" * "))
+    for name, items in entry_points().items()
+}
 CLUSTER = "_cluster"  # ends the names of kernels that run as clusters; how many blocks these have is part of the kernel
 MAX_DYNAMIC_SHARED_BYTES = 8  # CUfunction_attribute; without it a kernel may have 48 KiB
 
@@ -71,9 +74,8 @@ def launch(entry: str, arguments: Arguments, real: str, store: str, device: torc
 
 
 def num_items(entry: str, arguments: Arguments) -> int:
-    """How many items of work an entry point has; on a GPU a batch tile is one element."""
-    factors = ENTRIES[entry.removeprefix("mb_")].replace("num_batch_tiles(a)", "a.batch").split(" * ")
-    return math.prod(int(getattr(arguments, factor.removeprefix("a."))) for factor in factors)
+    """How many items of work an entry point has."""
+    return math.prod(int(getattr(arguments, size)) for size in ITEMS[entry])
 
 
 def resident_clusters(entry: str, device: int, real: str, store: str, width: int, shared_bytes: int) -> int:

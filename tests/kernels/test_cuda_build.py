@@ -57,7 +57,7 @@ def test_compiles(compiler, arch, real, store, width, cluster):
         pytest.skip(by)
     cubin = cuda.compile_kernels(arch, real, store, width, cluster, by).read_bytes()
     assert cubin.startswith(ELF)
-    for entry in ("forward_cluster", "backward_cluster") if cluster else driver.ENTRIES:
+    for entry in ("forward_cluster", "backward_cluster") if cluster else entry_points():
         assert f"mb_{entry}".encode() in cubin
 
 
