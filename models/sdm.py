@@ -18,7 +18,8 @@ from mann_bench.kernels.reference import search
 from mann_bench.kernels.reference.snapshot import KINDS, bytes_a_row
 from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.kernels.sequence.slot_recurrence import ControllerEnds, ControllerWeights
-from mann_bench.kernels.sequence.slot_steps import SlotSearch, SlotWeights
+from mann_bench.kernels.sequence.slot_shapes import SlotSearch
+from mann_bench.kernels.sequence.slot_steps import SlotWeights
 from mann_bench.models import layers
 from mann_bench.models.layers import choose
 from mann_bench.models.mann import check_at_least, check_tensors
@@ -26,11 +27,12 @@ from mann_bench.models.modes import in_function_forward, ordinary
 from mann_bench.models.phases import phase
 from mann_bench.models.projected import BLOCK_STEPS, ProjectedMANN
 from mann_bench.models.slots.access import Access, accesses, last_of
-from mann_bench.models.slots.bank import Bank, BankPass, BankReset, Start
-from mann_bench.models.slots.controlled import controlled_steps
-from mann_bench.models.slots.delta import delta_step, slot_steps
+from mann_bench.models.slots.bank import Bank, BankReset, Start
+from mann_bench.models.slots.delta import delta_step
 from mann_bench.models.slots.gates import Gates
 from mann_bench.models.slots.memory import SDMMemory
+from mann_bench.models.slots.native import controlled_steps, slot_steps
+from mann_bench.models.slots.passes import NativeBankPass, StepwiseBankPass
 from mann_bench.models.slots.product_keys import scores_of, sides_of
 from mann_bench.models.sparse.passes import attach_outputs
 from mann_bench.models.state import ControllerState, Fill, MANNState, check_fill, kept
@@ -187,7 +189,7 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
     def needs_gradient(self, x: Tensor, state: MANNState[SDMMemory]) -> bool:
         """Whether parameters, input or state would receive a gradient."""
         tensors = (x, *state.controller.tensors(), state.memory.token)
-        return any(tensor.requires_grad for tensor in chain(self.parameters(), tensors))  # mostly the first parameter does
+        return any(tensor.requires_grad for tensor in chain((self.interface.weight, *tensors), self.parameters()))  # mostly the first does
 
     def run_and_roll_back(self, x: Tensor, state: MANNState[SDMMemory], lengths: Lengths | None) -> tuple[Tensor, MANNState[SDMMemory]]:
         """Run a pass that backward will run again from the same state, as reentrant activation checkpointing does."""
@@ -200,8 +202,9 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
     def run_recorded(self, x: Tensor, state: MANNState[SDMMemory], lengths: Lengths | None) -> tuple[Tensor, MANNState[SDMMemory]]:
         """Run all steps as one pass, recorded where gradients are on."""
         memory = state.memory
-        recorded, native = torch.is_grad_enabled(), self.backend["kernels"] == "native"
-        current = BankPass(memory.rows, memory.position, recorded=recorded, attached=memory.attached, snapshot=self.snapshot, native=native)
+        kind = NativeBankPass if self.backend["kernels"] == "native" else StepwiseBankPass
+        recorded = torch.is_grad_enabled()
+        current = kind(memory.rows, memory.position, recorded=recorded, attached=memory.attached, snapshot=self.snapshot)
         if memory.attached:
             current.token = current.token + memory.token.sum()
         with current.whole_or_undone():
@@ -216,7 +219,7 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
 
     def native_run(self, memory: SDMMemory) -> NativeRun | None:
         """What runs all steps in native calls that are longer than a step; None: nothing does."""
-        if not memory.running.native or not self.runs_whole:
+        if not isinstance(memory.running, NativeBankPass) or not self.runs_whole:
             return None
         return self.unroll_together if self.projected else self.unroll_controlled
 
@@ -231,17 +234,18 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
         """Run all steps behind the LSTM in one native call."""
         weights = layers.weights(self)
         access = SlotWeights(weights.interface_weight, weights.interface_bias, self.gates.log_decay, self.gates.step_bias)
-        controller, before = ControllerWeights(*weights[:4]), ControllerEnds(*state.controller.tensors())
+        controller, before, current = ControllerWeights(*weights[:4]), ControllerEnds(*state.controller.tensors()), state.memory.running
+        assert isinstance(current, NativeBankPass)
         with phase("sequence"):
             features, after = controlled_steps(
-                state.memory.running, x, before, controller, access, self.slot_search, weighted=self.decay == "weighted", lengths=lengths
+                current, x, before, controller, access, self.slot_search, weighted=self.decay == "weighted", lengths=lengths
             )
         return features, MANNState(ControllerState(*after), state.memory)
 
     def unroll_together(self, x: Tensor, state: MANNState[SDMMemory], lengths: Lengths | None) -> tuple[Tensor, MANNState[SDMMemory]]:
         """Run all steps, many in one native call: no step waits for the reads of another."""
         controller, memory, parts = state.controller, state.memory, []
-        for number, part in enumerate(x.split(BLOCK_STEPS)):
+        for number, part in enumerate([x] if len(x) <= BLOCK_STEPS else x.split(BLOCK_STEPS)):
             ends = None if lengths is None else lengths.part(number * BLOCK_STEPS, len(part))
             reads = self.access_together(part, memory, ends)
             parts.append(reads.flatten(2))
@@ -257,15 +261,17 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
             gates = self.heads * self.word_size
             gate = functional.linear(x, weight[-gates:], bias[-gates:]).unflatten(-1, (self.heads, self.word_size))
             weight, bias = weight[:-gates], bias[:-gates]
+        current = memory.running
+        assert isinstance(current, NativeBankPass)
         with phase("sequence"):
             weights = SlotWeights(weight, bias, self.gates.log_decay, self.gates.step_bias)
             weighted = self.decay == "weighted"
-            reads = slot_steps(memory.running, x, weights, self.slot_search, weighted=weighted, lengths=lengths)
+            reads = slot_steps(current, x, weights, self.slot_search, weighted=weighted, lengths=lengths)
         return self.read_out(reads, gate)
 
     def step(self, x_t: Any, controller: ControllerState, memory: SDMMemory) -> tuple[ControllerState, SDMMemory]:
         current = memory.running
-        if not current.native:
+        if not isinstance(current, NativeBankPass):
             return super().step(x_t, controller, memory)
         with phase("controller"):
             hidden, cell = self.control(x_t, controller)
@@ -293,8 +299,11 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
         """Make outputs and state depend on the whole pass."""
         controller, memory = state.controller, state.memory
         token = torch.zeros_like(memory.token.detach())
-        outputs = attach_outputs(memory.running, features, controller.hidden, controller.cell, controller.reads, token)
-        return outputs[0], MANNState(ControllerState(*outputs[1:4]), dataclasses.replace(memory, token=outputs[4]))
+        if self.projected:  # hidden state and cell are empty
+            features, reads, token = attach_outputs(memory.running, features, controller.reads, token)
+            return features, MANNState(dataclasses.replace(controller, reads=reads), dataclasses.replace(memory, token=token))
+        features, *ends, token = attach_outputs(memory.running, features, *controller.tensors(), token)
+        return features, MANNState(ControllerState(*ends), dataclasses.replace(memory, token=token))
 
     def memory_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
         return {"memory": (batch, self.heads, self.slots, self.word_size), "token": (batch,)}
@@ -336,8 +345,9 @@ class SDM(ProjectedMANN[SDMMemory, Access]):
 
     def apply_step(self, prepared: Access, memory: SDMMemory) -> tuple[Tensor, SDMMemory]:
         """Write, then read the slots as they are then."""
-        write, read = accesses(prepared)
-        reads = delta_step(memory.running, write, read, weighted=self.decay == "weighted")
+        (write, read), current = accesses(prepared), memory.running
+        assert isinstance(current, StepwiseBankPass)
+        reads = delta_step(current, write, read, weighted=self.decay == "weighted")
         return self.read_out(reads, prepared.output_gate if self.gate else None), memory
 
     def read_out(self, reads: Tensor, gate: Tensor | None) -> Tensor:

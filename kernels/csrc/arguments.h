@@ -137,12 +137,13 @@ struct Scratch {
     int64_t* clocks;     // [B, phases + 1] ns, by the first element of a batch tile; null: not measured
 };
 
-// Gradients. The gradient of the memory is held for touched rows only, each in a slot found by hashing.
+// Gradients. The gradient of the memory is held for touched rows only (memory/touched_rows.h). Banks of slots have a
+// table each: B is B R there, and there are no accesses before the first step.
 struct Gradients {
     int32_t* touched_slot;   // [T + 1, B, accesses] slot in row_gradient of each access
     int32_t* slot_hash;      // [B, 2, table_size] hash table: row, slot
     int32_t* touched_count;  // [B] slots in use
-    Real* row_gradient;      // [B, touched_stride, W]
+    Real* row_gradient;      // [B, touched_stride, W] in: of the memory after the pass, if continued; out: before it
     Real* grad_features;     // [T, B, C] gradient of the carry from the output layer
     Real* grad_y;            // [T, B, Y]
     Real* grad_carry;        // [B, C] in: of the last carry; out: of the first
@@ -250,9 +251,6 @@ struct DeltaRule {
     Real* score_norms;         // [T, B, R, 2] of the scores of the slots written and read; with unit_weights
     Store* delta_old_rows;     // [T, B, R, Kw, W] what the rows held before; undone: after
     Real* delta_out;           // [T, B, R, W] y
-    int64_t* touched_writes;   // [T, B, R, Kw] rows of bank_gradient
-    int64_t* touched_reads;    // [T, B, R, K]
-    Real* bank_gradient;       // [U, W] in: of the rows after the last step; out: before the first
     Real* grad_delta_out;      // [T, B, R, W]
     Real* grad_delta_weights;  // out, as the last ones
     Real* grad_delta_values;

@@ -5,8 +5,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mann_bench.kernels.sequence.delta import Read, Write
 from mann_bench.kernels.sequence.lengths import Lengths
+
+
+class Write(NamedTuple):
+    """What a step writes to K slots a head, all different."""
+
+    rows: Tensor  # [B, R, Kw] int64
+    weights: Tensor  # [B, R, Kw] k
+    values: Tensor  # [B, R, W] v
+    decay: Tensor  # [B, R] g, the logarithm of what is kept
+    strength: Tensor  # [B, R] beta
+
+
+class Read(NamedTuple):
+    """What a step reads, after its write."""
+
+    rows: Tensor  # [B, R, Kr] int64, all different
+    weights: Tensor  # [B, R, Kr] q
 
 
 class Access(NamedTuple):

@@ -7,17 +7,15 @@ norms and no order of use: its rows are found by keys that do not depend on what
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, Protocol, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mann_bench.kernels.reference.snapshot import Snapshot
-from mann_bench.kernels.sequence.slot_steps import SlotWeights
 from mann_bench.models.modes import current_backward
 from mann_bench.models.sparse.history import PENDING, History
-from mann_bench.models.sparse.passes import RowPass, TouchedRows
+from mann_bench.models.sparse.passes import TouchedRows
 from mann_bench.models.sparse.reset import ElementsReset
 from mann_bench.models.state import BLOCK, Fill, State, initial_rows
 
@@ -206,99 +204,3 @@ class BankReset(ElementsReset):
     def replay(self) -> None:
         """Make it again."""
         self.exchange()
-
-
-class BankWrite(Protocol):
-    """Writes to a bank that can be taken back and made again, bit for bit."""
-
-    def undo(self) -> None: ...
-    def redo(self) -> None: ...
-
-
-class RowsWritten:
-    """One step's write, to be noted before the rows change: what fails from then on can be rolled back.
-
-    Args:
-        flat: the rows of the bank, [B R N, W].
-        rows: int64 [n], distinct.
-        overwritten: [n, W], what they hold.
-        snapshot: how that is kept, one of `snapshot.KINDS`.
-    """
-
-    ledger_causes: ClassVar[Mapping[str, str]] = {}  # counts as the pass that holds it
-
-    def __init__(self, flat: Tensor, rows: Tensor, overwritten: Tensor, snapshot: str) -> None:
-        self.flat, self.rows, self.snapshot = flat, rows, snapshot
-        self.kept = Snapshot.of(overwritten, snapshot)  # once undone, what was written
-
-    def undo(self) -> None:
-        """Exchange what was overwritten with what the rows hold now."""
-        content = self.kept.restored(self.flat.dtype)
-        self.kept = Snapshot.of(self.flat[self.rows], self.snapshot)
-        self.flat.index_copy_(0, self.rows, content)
-
-    redo = undo
-
-
-class BankPass(RowPass):
-    """A pass over a bank; its tape are the rows overwritten, and the numbers of those written and read.
-
-    Args:
-        position: where the state stands that the pass starts from.
-        recorded: as of `Pass`.
-        attached: as of `Pass`; from its start on a bank hands its gradient to what it was copied from.
-        snapshot: how rows overwritten are kept, one of `snapshot.KINDS`.
-        native: whether its steps run on native kernels.
-    """
-
-    memory: Bank
-
-    def __init__(
-        self, memory: Bank, position: int, *, recorded: bool, attached: bool, snapshot: str = "exact", native: bool = False
-    ) -> None:
-        self.snapshot, self.native = snapshot, native
-        self.origin = memory.start if recorded and attached else None
-        if self.origin is not None and self.origin.rows._version != self.origin.version:
-            raise RuntimeError(OLD_START)
-        super().__init__(memory, position, recorded=recorded, attached=attached)
-        self.writes: list[BankWrite] = []  # in order
-        self.num_undone = 0  # of them
-        self.weight_gradients: SlotWeights | None = None  # of native steps, while its backward runs
-
-    def require_next(self, number: int) -> None:
-        """RuntimeError unless this write is the last that stands."""
-        if self.num_undone != len(self.writes) - 1 - number:
-            raise RuntimeError("backward out of order: the steps of one pass must be run backward together, from its last to its first")
-
-    def undone(self) -> None:
-        """Note that the last write that stood has been undone by its backward; after the first write the pass is finished."""
-        self.num_undone += 1
-        if self.num_undone == len(self.writes):
-            self.finish_backward(self.touched)
-
-    def finish_backward(self, gradient: TouchedRows | None) -> None:
-        """As of `Pass`; the first pass hands the gradient to the learned start, a reset that of its elements, which began there anew."""
-        if self.origin is not None and gradient is not None:
-            if self.before is None:
-                self.origin.receive(gradient)
-            elif self.reset:
-                element = gradient.rows // self.memory.rows_an_element
-                began = torch.isin(element, torch.tensor(self.reset, device=element.device))
-                self.origin.receive(TouchedRows(gradient.rows[began], gradient.gradient[began]))
-        super().finish_backward(gradient)
-
-    def rollback(self) -> None:
-        while self.num_undone < len(self.writes):
-            self.num_undone += 1
-            self.writes[-self.num_undone].undo()
-        self.finish_rollback()
-
-    def finish_rollback(self) -> None:
-        super().finish_rollback()
-        self.weight_gradients = None
-
-    def replay(self) -> None:
-        for write in self.writes:
-            write.redo()
-        super().replay()
-        self.num_undone = 0

@@ -10,14 +10,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mann_bench.kernels.sequence.delta import Read, Write
-from mann_bench.kernels.sequence.lengths import Lengths
-from mann_bench.kernels.sequence.slot_steps import SlotSearch, SlotSteps, SlotWeights
 from mann_bench.models.phases import phase
-from mann_bench.models.slots.bank import BankPass, RowsWritten
+from mann_bench.models.slots.access import Read, Write
+from mann_bench.models.slots.passes import RowsWritten, StepwiseBankPass
 
 
-def delta_step(current: BankPass, write: Write, read: Read, *, weighted: bool) -> Tensor:
+def delta_step(current: StepwiseBankPass, write: Write, read: Read, *, weighted: bool) -> Tensor:
     """Write, then read the bank as it is then: [B, R, W]. Elements that have ended (`current.idle`) keep their rows to the bit.
 
     Args:
@@ -32,20 +30,7 @@ def delta_step(current: BankPass, write: Write, read: Read, *, weighted: bool) -
     return y
 
 
-def slot_steps(
-    current: BankPass, x: Tensor, weights: SlotWeights, search: SlotSearch, *, weighted: bool, lengths: Lengths | None = None
-) -> Tensor:
-    """Make accesses of the inputs [T, B, X] of some steps and run these, in one native call: [T, B, R, W], zeros beyond the lengths."""
-    if not current.recorded:
-        with torch.no_grad():
-            bank, columns = current.memory.memory, len(weights.interface_bias)
-            return SlotSteps(bank, len(x), search, columns, x, weighted=weighted, taped=False, lengths=lengths).run(x.contiguous(), weights)
-    y: Tensor
-    y, current.token = _SlotSteps.apply(current.token, x, *weights, current, search, weighted, lengths)
-    return y
-
-
-def advance(current: BankPass, write: Write, read: Read, weighted: bool) -> Tensor:
+def advance(current: StepwiseBankPass, write: Write, read: Read, weighted: bool) -> Tensor:
     """The step itself."""
     flat, shape = current.memory.flat(), (*write.rows.shape, write.values.shape[-1])
     with phase("write"):
@@ -102,39 +87,8 @@ class _DeltaStep(torch.autograd.Function):
             grad_old = torch.where(ctx.idle.view(-1, 1, 1, 1), grad_new, grad_old)
             grads = [part.masked_fill(ctx.idle.view(-1, *[1] * (part.dim() - 1)), 0) for part in grads]
         grad_memory.index_copy_(0, touched.flatten(), grad_old.flatten(0, 2))
-        current.undone()
+        current.undone(current.touched)
         return grad_token, *grads, grad_read_weights, None, None, None, None
-
-
-class _SlotSteps(torch.autograd.Function):
-    """Gradients of the weights are those of the whole pass: its backward adds them up, and its first steps hand them on."""
-
-    @staticmethod
-    def forward(ctx, token, x, weight, bias, log_decay, step_bias, current, search, weighted, lengths):  # type: ignore[no-untyped-def]
-        bank, kind, x = current.memory.memory, current.snapshot, x.contiguous()
-        weights = SlotWeights(weight.contiguous(), bias.contiguous(), log_decay, step_bias)
-        steps = SlotSteps(bank, len(x), search, len(bias), x, weighted=weighted, taped=True, snapshot=kind, lengths=lengths)
-        y = steps.run(x, weights)
-        ctx.current, ctx.number, ctx.access = current, len(current.writes), len(current.accessed)
-        ctx.save_for_backward(x, *weights)
-        current.writes.append(steps)
-        current.accessed += [steps.write.rows, steps.read.rows]
-        return y, token.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad, grad_token):  # type: ignore[no-untyped-def]
-        current, (x, *parts) = ctx.current, ctx.saved_tensors
-        weights = SlotWeights(*parts)
-        gradient, touched_reads = current.gradient_of(ctx.access + 1)
-        _, touched_writes = current.gradient_of(ctx.access)
-        current.require_next(ctx.number)
-        if current.weight_gradients is None:
-            current.weight_gradients = weights.zeros()
-        steps, of_weights = current.writes[ctx.number], current.weight_gradients
-        of_x = steps.gradients(x, weights, grad, gradient, touched_writes, touched_reads, of_weights)
-        current.undone()
-        return grad_token, of_x, *([None] * len(weights) if ctx.number else of_weights), None, None, None, None
 
 
 def backward_of_write(write: Write, old: Tensor, grad_new: Tensor, weighted: bool) -> tuple[Tensor, list[Tensor]]:

@@ -7,7 +7,8 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from mann_bench.models.slots.bank import Bank, BankPass
+from mann_bench.models.slots.bank import Bank
+from mann_bench.models.slots.passes import NativeBankPass, StepwiseBankPass
 from mann_bench.models.state import State
 
 
@@ -18,7 +19,7 @@ class SDMMemory(State):
     rows: Bank
     token: Tensor  # [B] zeros; its history is that of the passes before, and of a learned start
     position: int  # of the bank
-    current: BankPass | None = None  # the pass being run
+    current: NativeBankPass | StepwiseBankPass | None = None  # the pass being run
 
     ledger_causes: ClassVar[Mapping[str, str]] = {"current": "tape"}
 
@@ -33,7 +34,7 @@ class SDMMemory(State):
         return self.token.grad_fn is not None
 
     @property
-    def running(self) -> BankPass:
+    def running(self) -> NativeBankPass | StepwiseBankPass:
         """The pass being run."""
         assert self.current is not None
         return self.current

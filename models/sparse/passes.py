@@ -305,7 +305,16 @@ class StepwisePass(RowPass):
         self.num_undone = 0
 
 
-def attach_outputs(current: RowPass, *outputs: Tensor) -> tuple[Tensor, ...]:
+class Chained(Protocol):
+    """A pass whose steps a token ties into a chain."""
+
+    recorded: bool
+    token: Tensor
+
+    def join(self) -> Graph: ...
+
+
+def attach_outputs(current: Chained, *outputs: Tensor) -> tuple[Tensor, ...]:
     """Make the outputs depend on the whole chain, so that a gradient of any of them rolls every write back."""
     if not current.recorded:
         return outputs

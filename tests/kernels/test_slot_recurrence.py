@@ -9,10 +9,10 @@ from torch import Tensor
 
 from mann_bench.kernels.native import build
 from mann_bench.kernels.native.layout import Build
-from mann_bench.kernels.sequence import delta
+from mann_bench.kernels.sequence import slot_steps
 from mann_bench.models import SDM
-from tests.kernels.test_delta import close
 from tests.kernels.test_emulated import emulator
+from tests.kernels.test_slot_steps import close
 
 pytestmark = pytest.mark.skipif(build.why_not() is not None, reason=f"no native kernels: {build.why_not()}")
 
@@ -58,7 +58,7 @@ def test_equals_the_reference(size, ends_early, emulate, monkeypatch):
     steps, batch, sizes = size
     lengths = [(3 * element + 1) % (steps + 1) for element in range(batch)] if ends_early else None
     expected = results(make(sizes, "torch"), steps, batch, lengths)
-    monkeypatch.setattr(delta, "Build", functools.partial(Build, emulate=emulate))
+    monkeypatch.setattr(slot_steps, "Build", functools.partial(Build, emulate=emulate))
     model = make(sizes, "native")
     assert model.runs_whole
     for got, wanted in zip(results(model, steps, batch, lengths), expected, strict=True):

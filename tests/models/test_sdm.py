@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mann_bench.kernels.native import build
+from mann_bench.kernels.sequence.slot_steps import BankSteps
 from mann_bench.models import SDM, DeltaNet
+from mann_bench.models.slots.passes import RowsWritten
 from tests.support.golden_sdm import golden_sdm
 from tests.support.tape import saved_bytes
 
@@ -217,8 +219,14 @@ class TestALearnedStart:
         y.sum().backward()
 
 
-def rows_kept(write: Any) -> list[Tensor]:
-    return [part for part in (write.kept.values() if isinstance(write.kept, dict) else write.kept) if part is not None]
+def kept_bytes(write: RowsWritten | BankSteps) -> int:
+    """Of the rows overwritten."""
+    if isinstance(write, RowsWritten):
+        return sum(part.nbytes for part in write.kept if part is not None)
+    buffers = sorted((first_byte, name) for name, first_byte in write.plan.blocks["tape"].buffers)
+    ends = [*(first_byte for first_byte, _ in buffers[1:]), write.tape.nbytes]
+    names = ("delta_old_rows", "rounded_rows", "rounded_largest")
+    return sum(end - first_byte for (first_byte, name), end in zip(buffers, ends, strict=True) if name in names)
 
 
 @pytest.mark.parametrize(("kind", "share", "error"), [("bfloat16", 1 / 2, 2**-8), ("int8", 9 / 32, 1 / 254)])
@@ -233,9 +241,9 @@ def test_rounded_snapshots(kind, share, error):
         before = state.memory.memory.clone()
         y, after = model(x, state)
         kept: Any = after.memory.rows.history.standing[0]
-        kept_bytes = sum(part.nbytes for write in kept.writes for part in rows_kept(write))
+        bytes_of_rows = sum(map(kept_bytes, kept.writes))
         gradients = torch.autograd.grad(y.square().sum(), list(model.parameters()))
-        found.append((y, kept_bytes, gradients, state.memory.memory.clone()))
+        found.append((y, bytes_of_rows, gradients, state.memory.memory.clone()))
     (y, full_bytes, wanted, restored), (same_y, few_bytes, got, near) = found
     assert torch.equal(y, same_y)
     assert torch.equal(restored, before)
@@ -283,9 +291,10 @@ def test_tape_does_not_grow_with_the_slots(controller, snapshot):
             y, after = model(torch.randn(20, 1, 4), model.initial_state(1))
         current: Any = after.memory.rows.history.standing[0]
         for write in current.writes:
-            parts = [*rows_kept(write), *((write.rows,) if hasattr(write, "rows") else (*write.write, *write.read))]
+            parts = [write.tape] if isinstance(write, BankSteps) else [write.rows, *(part for part in write.kept if part is not None)]
             storages |= {part.untyped_storage().data_ptr(): part.untyped_storage().nbytes() for part in parts}
-        storages |= {rows.untyped_storage().data_ptr(): rows.untyped_storage().nbytes() for rows in current.accessed}
+        for rows in getattr(current, "accessed", []):  # of a pass in torch
+            storages[rows.untyped_storage().data_ptr()] = rows.untyped_storage().nbytes()
         weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
         kept.append(sum(size for address, size in storages.items() if address not in weights))
         predicted = model.memory_bytes(1, 20, "train")["tape"]

@@ -23,7 +23,7 @@ from mann_bench.kernels.native.arguments import KINDS, SIZES, Arguments
 from mann_bench.kernels.native.headers import SOURCES
 from mann_bench.kernels.native.layout import Build, Layout, pack
 from mann_bench.kernels.sequence import cluster as clusters
-from mann_bench.kernels.sequence import delta, dense
+from mann_bench.kernels.sequence import dense, slot_steps
 from mann_bench.kernels.sequence import tape as plan
 from mann_bench.models import dense_native
 from mann_bench.models.sparse import native
@@ -190,7 +190,7 @@ class Emulator:
         self.calls.clear()
         self.sites.clear()
         emulated = partial(Build, emulate=True)
-        builds = [patch.object(module, "Build", emulated) for module in (ops.operator, native, dense_native, delta)]
+        builds = [patch.object(module, "Build", emulated) for module in (ops.operator, native, dense_native, slot_steps)]
         sharing = patch.object(clusters, "bytes_of_pass", self._shared_bytes)
         caches = (call.scratch, plan.plan, dense.plan, native.build_for, dense_native.build_for)  # each build needs its own
         for cache in caches:

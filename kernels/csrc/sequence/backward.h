@@ -3,6 +3,7 @@
 // rollback, controller.
 #pragma once
 
+#include "memory/touched_rows.h"
 #include "sequence/element.h"
 
 namespace mb {
@@ -21,42 +22,22 @@ struct BackwardElement : Element {
     MB_FN int32_t* touched_slots(int64_t t) const { return a.touched_slot + (t * a.batch + b) * accesses(); }
     MB_FN Real* gradient_row(int32_t slot) const { return a.row_gradient + (b * a.touched_stride + slot) * W; }
 
-    // Assign a slot of row_gradient to each row that the pass touched, through a hash table, so that nothing of size N
-    // is needed. A pass that continues a chain keeps the slots and gradients of the passes after it, and adds its own.
-    // Visible after the next sync.
+    // Assign a slot of row_gradient to each row that the pass touched. Visible after the next sync.
     MB_FN void assign_touched_slots() {
-        int32_t *const keys = a.slot_hash + b * 2 * a.table_size, *const slots = keys + a.table_size;
-        const int32_t kept = a.continued ? a.touched_count[b] : 0;
-        if (!a.continued) {
-            block.for_each(a.table_size, [&](int64_t place) { keys[place] = slots[place] = -1; });
-            block.on_leader([&] { a.touched_count[b] = 0; });
-            block.sync();
-        }
-        const auto find_place = [&](int32_t row) {
-            int64_t place = (static_cast<uint32_t>(row) * 2654435769u) & (a.table_size - 1);
-            while (!try_insert(keys + place, -1, row)) place = (place + 1) & (a.table_size - 1);
-            return place;
-        };
+        const TouchedRows touched{a.slot_hash + b * 2 * a.table_size,
+                                  a.table_size,
+                                  a.touched_count + b,
+                                  a.continued != 0,
+                                  gradient_row(0),
+                                  W};
         const Count n = accesses();
         const int64_t T = steps();
         const auto row_of_access = [&](int64_t i) {
             if (i < T * n) return row_accessed(i / n, i % n);
             return i - T * n < F ? read_index(0)[i - T * n] : -1;
         };
-        block.for_each((T + 1) * n, [&](int64_t i) {
-            const int32_t row = row_of_access(i);
-            if (row >= 0) find_place(row);
-        });
-        block.sync();
-        block.for_each(a.table_size, [&](int64_t place) {
-            if (keys[place] >= 0 && slots[place] < 0) slots[place] = fetch_add(a.touched_count + b);
-        });
-        block.sync();
-        block.for_each((T + 1) * n, [&](int64_t i) {
-            const int32_t row = row_of_access(i);
-            touched_slots(i / n)[i % n] = row < 0 ? -1 : slots[find_place(row)];
-        });
-        block.for_each((a.touched_count[b] - kept) * W, [&](int64_t i) { gradient_row(kept)[i] = 0; });
+        touched.assign_slots(block, (T + 1) * n, row_of_access,
+                             [&](int64_t i, int32_t slot) { touched_slots(i / n)[i % n] = slot; });
     }
 
     // Gradients of the memory and the interface from step t; the memory is rolled back to before it.

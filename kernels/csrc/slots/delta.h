@@ -8,6 +8,7 @@
 
 #include "memory/rounded_rows.h"
 #include "memory/rows.h"
+#include "memory/touched_rows.h"
 #include "sequence/batch_tile.h"
 
 namespace mb {
@@ -84,9 +85,33 @@ struct DeltaSequence {
         }
     }
 
+    // The rows that step t accesses: Kw written, Kr read; and their slots in row_gradient.
+    MB_FN Count accesses() const { return Kw + Kr; }
+    MB_FN int32_t* touched_slots(int64_t t) const { return at(a.touched_slot, t, accesses()); }
+    MB_FN Real* gradient_row(int32_t slot) const { return a.row_gradient + (item * a.touched_stride + slot) * W; }
+
+    // Assign a slot of row_gradient to each row that the steps touched. Visible after the next sync.
+    MB_FN void assign_touched_slots() const {
+        const TouchedRows touched{a.slot_hash + item * 2 * a.table_size,
+                                  a.table_size,
+                                  a.touched_count + item,
+                                  a.continued != 0,
+                                  gradient_row(0),
+                                  W};
+        const Count n = accesses();
+        const int64_t first = item * a.slots;
+        const auto row_of_access = [&](int64_t i) {
+            const int64_t t = i / n, k = i % n;
+            const int64_t row = k < Kw ? at(a.delta_rows, t, Kw)[k] : at(a.delta_reads, t, Kr)[k - Kw];
+            return static_cast<int32_t>(row - first);
+        };
+        touched.assign_slots(block, steps() * n, row_of_access,
+                             [&](int64_t i, int32_t slot) { touched_slots(i / n)[i % n] = slot; });
+    }
+
     MB_FN void step_back(int64_t t) const {
         const int64_t* const read = at(a.delta_reads, t, Kr);
-        const int64_t *const place = at(a.touched_writes, t, Kw), *const read_place = at(a.touched_reads, t, Kr);
+        const int32_t *const place = touched_slots(t), *const read_place = place + Kw;
         const Real *const k = at(a.delta_weights, t, Kw), *const q = at(a.delta_read_weights, t, Kr);
         const Real strength = *at(a.delta_strength, t, 1), *const grad_y = at(a.grad_delta_out, t, W);
         const bool rounds = RoundedRows::are_kept(a);
@@ -95,9 +120,8 @@ struct DeltaSequence {
             block.for_each_by_warp(Kw, [&](Count n, Warp warp) { rounded(t).restore(warp, n, old + n * W); });
             block.sync();
         }
-        const auto gradient = [&](int64_t number) { return a.bank_gradient + number * W; };
         for (Count m = 0; m < Kr; ++m) {
-            Real* const own = gradient(read_place[m]);
+            Real* const own = gradient_row(read_place[m]);
             const Real weight = q[m];
             block.for_each(W, [=](int64_t w) MB_INLINE { own[w] += weight * grad_y[w]; });
         }
@@ -105,7 +129,7 @@ struct DeltaSequence {
         Real *const of_change = grad_change, *const of_error = grad_error;
         block.for_each(W, [=](int64_t w) MB_INLINE { of_change[w] = 0; });
         for (Count n = 0; n < Kw; ++n) {
-            const Real factor = k[n], *const own = gradient(place[n]);
+            const Real factor = k[n], *const own = gradient_row(place[n]);
             block.for_each(W, [=](int64_t w) MB_INLINE { of_change[w] += factor * own[w]; });
         }
         Real* const of_value = at(a.grad_delta_values, t, W);
@@ -120,14 +144,14 @@ struct DeltaSequence {
         });
         for (Count n = 0; n < Kw; ++n) {
             const Real factor = k[n], share = kept(t, n);
-            Real* const grad = gradient(place[n]);
+            Real* const grad = gradient_row(place[n]);
             block.for_each(W, [=](int64_t w) MB_INLINE { grad[w] = share * (grad[w] - factor * of_error[w]); });
         }
         exchange(t);
     }
 
     // What is summed over columns: gradients of the weights, of the strength, and of the exponents of the decay.
-    MB_FN void sum_columns(int64_t t, const int64_t* read, const int64_t* place, const Store* old, const Real* grad_y,
+    MB_FN void sum_columns(int64_t t, const int64_t* read, const int32_t* place, const Store* old, const Real* grad_y,
                            Real strength) const {
         const Real *const k = at(a.delta_weights, t, Kw), decay = *at(a.delta_decay, t, 1);
         Real *const of_weights = at(a.grad_delta_weights, t, Kw), *const of_reads =
@@ -139,7 +163,7 @@ struct DeltaSequence {
                 if (warp.is_leader()) of_reads[i] = dot;
             } else if (i < Kr + Kw) {
                 const Count n = i - Kr;
-                const Real share = kept(t, n), factor = k[n], *const grad = a.bank_gradient + place[n] * W;
+                const Real share = kept(t, n), factor = k[n], *const grad = gradient_row(place[n]);
                 const Store* const own = old + n * W;
                 Real of_weight = warp.sum(W, [&](int64_t w) {
                     return strength * change[w] * grad[w] - grad_error[w] * (share * static_cast<Real>(own[w]));
@@ -191,6 +215,8 @@ MB_FN void delta_forward(const Block& block, const Arguments& a, int64_t item) {
 template <int fixed_width>
 MB_FN void delta_backward(const Block& block, const Arguments& a, int64_t item) {
     const DeltaSequence head = delta_sequence<fixed_width>(block, a, item);
+    head.assign_touched_slots();
+    block.sync();
     for (int64_t t = head.steps(); t-- > 0;) head.step_back(t);
 }
 template <int fixed_width>

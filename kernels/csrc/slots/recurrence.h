@@ -53,6 +53,10 @@ struct SlotsBackward : SlotsElement {
     MB_FN SlotsBackward(const Block& block, const Arguments& a, int64_t element)
         : SlotsElement(block, a, element, fixed_width ? fixed_width : a.width) {}
 
+    MB_FN void assign_touched_slots() {
+        for (Count r = 0; r < R; ++r) delta(r).assign_touched_slots();
+    }
+
     // Up to the gradient of the hidden state.
     MB_FN void step(int64_t t) {
         add_output_gradient(t);
@@ -80,6 +84,8 @@ struct SlotsBackwardTile : ControllerTile<SlotsBackward<fixed_width>> {
 
     MB_FN void run() {
         clocks().start(block);
+        for_each_element([](SlotsBackward<fixed_width>& element) { element.assign_touched_slots(); });
+        clocks().end_of(block, Phase::rest);
         for_each_step_back([&](int64_t t) {
             for_each_element([&](SlotsBackward<fixed_width>& element) { element.step(t); });
             clocks().end_of(block, Phase::write);
@@ -96,7 +102,7 @@ MB_FN void slots_forward(const Block& block, const Arguments& a, int64_t tile) {
     ForwardTile<SlotsForward<fixed_width>>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
 }
 
-// Also Gradients but of the memory, which is `bank_gradient`, and of the weights.
+// Also Gradients, but of the weights.
 template <int fixed_width>
 MB_FN void slots_backward(const Block& block, const Arguments& a, int64_t tile) {
     SlotsBackwardTile<fixed_width>(block, a, first_of_tile(a, tile), first_of_tile(a, tile + 1)).run();
