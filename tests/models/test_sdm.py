@@ -281,6 +281,21 @@ def test_rounded_rows_give_the_same_gradients_on_all_kernels(options, kind):
         torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.skipif(build.why_not() is not None, reason=f"no native kernels: {build.why_not()}")
+@pytest.mark.parametrize("remedy", ["backward", "detach"])
+def test_a_chain_over_two_kinds_of_kernels_names_what_to_do(remedy):
+    model, x = make(), sequence()
+    model.kernels = "native"
+    y, after = model(x, model.initial_state(2))
+    model.kernels = "torch"
+    with pytest.raises(RuntimeError, match=r"other kernels .* run the backward .* or cut the history"):
+        model(x, after)
+    if remedy == "backward":
+        y.sum().backward()
+    z, _ = model(x, after.detach())
+    z.sum().backward()
+
+
 @pytest.mark.parametrize("snapshot", ["exact", "bfloat16", "int8"])
 @pytest.mark.parametrize("controller", ["none", "lstm"])
 def test_tape_does_not_grow_with_the_slots(controller, snapshot):
