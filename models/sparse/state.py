@@ -1,9 +1,8 @@
 """SAM's memory as the state of one sequence: the shared rows, and what belongs to this state alone."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -11,36 +10,20 @@ from torch import Tensor
 from mann_bench.models.sparse.memory import SparseMemory
 from mann_bench.models.sparse.passes import StepwisePass
 from mann_bench.models.sparse.reset import Reset
-from mann_bench.models.state import State
+from mann_bench.models.sparse.shared import SharedMemory
 
 
 @dataclass(kw_only=True)
-class SAMMemory(State):
-    """The shared memory and what the heads last read from it."""
+class SAMMemory(SharedMemory[SparseMemory, StepwisePass]):
+    """The shared memory [B, N, W], and what the heads last read from it."""
 
-    rows: SparseMemory
     index: Tensor  # [B, R, K] int64 rows last read, -1: none
     weights: Tensor  # [B, R, K] their weights
-    position: int  # of the shared memory, for this state
-    current: StepwisePass | None = None  # the pass being run step by step
-
-    ledger_causes: ClassVar[Mapping[str, str]] = {"current": "tape"}
-
-    @property
-    def memory(self) -> Tensor:
-        """The rows themselves, [B, N, W]."""
-        return self.rows.memory
 
     @property
     def attached(self) -> bool:
         """Whether this state has the history of the pass that led to it: its weights have, until it is detached."""
         return self.weights.grad_fn is not None
-
-    @property
-    def running(self) -> StepwisePass:
-        """The pass being run."""
-        assert self.current is not None
-        return self.current
 
     def row_lists(self) -> dict[str, Tensor]:
         """Name the tensors that hold row numbers."""
@@ -58,18 +41,6 @@ class SAMMemory(State):
                 wanted = f"rows 0..{slots - 1} or -1 (none)"
                 raise ValueError(f"state.memory.{name}: expected {wanted}, got {largest}; make one with initial_state")
 
-    def _rebuild(self, map_tensor: Callable[[Tensor], Tensor], map_state: Callable[[State], State]) -> Self:
-        self.rows.history.undo_abandoned(self.position)  # what is copied is the memory of this state
-        return super()._rebuild(map_tensor, map_state)
-
-    def __getstate__(self) -> dict[str, object]:
-        self.rows.history.undo_abandoned(self.position)
-        return self.__dict__
-
-    def narrowed(self, count: int) -> Self:
-        self.rows.history.go_back_to(self.position)  # what is shared is the memory of this state
-        return super()._rebuild(lambda tensor: tensor[:count], lambda inner: inner.narrowed(count))
-
     def tables(self) -> list[tuple[Tensor, float]]:
         """What is changed in place besides the rows, [B, N, ...], each with what an unwritten row has there."""
         return []
@@ -85,7 +56,7 @@ class SAMMemory(State):
         changed: dict[str, Any] = {**fresh, "position": made.end.position}
         return dataclasses.replace(self, **changed)
 
-    def detach(self) -> "SAMMemory":
+    def detach(self) -> Self:
         """Cut the history; a memory that backward has rolled back is brought forward again to this state."""
         self.rows.history.replay_to(self.position)
         return dataclasses.replace(self, weights=self.weights.detach())
