@@ -15,7 +15,9 @@ A pass of T steps backwards has no gradient of rows to read at its last step and
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+
+from mann_bench.models.mann import DenseMANN
+from mann_bench.models.state import M
 
 
 @dataclass(frozen=True)
@@ -93,17 +95,17 @@ def dnc(s: Sizes) -> int:
 FLOORS: dict[str, Callable[[Sizes], int]] = {"ntm": ntm, "dam": dam, "dnc": dnc}  # by `Kind.name`
 
 
-def pass_bytes(model: Any, batch: int, steps: int, *, train: bool) -> int:
+def pass_bytes(model: DenseMANN[M], batch: int, steps: int, *, train: bool) -> int:
     """Compute the floor of a pass of NTM, DAM or DNC in bytes."""
     sizes = Sizes(batch, model.slots, model.word_size, model.heads, getattr(model, "write_heads", 1), steps, _item(model), train)
     return FLOORS[model.kind.name](sizes)
 
 
-def matrix_bytes(model: Any) -> int:
+def matrix_bytes(model: DenseMANN[M]) -> int:
     """Compute the bytes of the matrices that a step of one batch element passes over: its memory and, of a DNC, its links."""
     columns = model.word_size + (model.slots if model.kind.name == "dnc" else 0)
-    return int(model.slots * columns * _item(model))
+    return model.slots * columns * _item(model)
 
 
-def _item(model: Any) -> int:
-    return int(model.output.weight.element_size())
+def _item(model: DenseMANN[M]) -> int:
+    return model.output.weight.element_size()

@@ -3,7 +3,7 @@
 import functools
 import operator
 import warnings
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
@@ -84,7 +84,7 @@ def why_not(model: Layered, runs: str = "native_inputs") -> str | None:
     Args:
         runs: the method with which a model says what native kernels compute.
     """
-    modules: Any = vars(model)["_modules"]
+    modules: dict[str, nn.Module] = vars(model)["_modules"]
     for name, (kind, parameters) in LAYERS.items():
         layer = modules[name]
         if type(layer) is not kind:
@@ -117,7 +117,7 @@ def replaced_method(kind: type, runs: str = "native_inputs") -> str | None:
 
 def weights(model: Layered) -> Weights:
     """Gather the parameters of controller, interface and output layer."""
-    modules: Any = vars(model)["_modules"]
+    modules = vars(model)["_modules"]
     return Weights(*(modules[name]._parameters[parameter] for name, (_, parameters) in LAYERS.items() for parameter in parameters))
 
 

@@ -6,7 +6,7 @@ controller="lstm":  as of `MANN`, so that a memory can be compared with SAM wire
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +68,7 @@ class ProjectedMANN(MANN[M], Generic[M, A]):
     def access(self, interface: Tensor, memory: M) -> tuple[Tensor, M]:
         return self.apply_step(self.prepare(interface), memory)
 
-    def inputs_of_steps(self, x: Tensor) -> Iterator[Any]:
+    def inputs_of_steps(self, x: Tensor) -> Iterator[Tensor | A]:
         """What each step takes: x_t [B, X] before a controller, or what `prepare` makes of it without one, some steps at a time."""
         if not self.projected:
             yield from steps(x)
@@ -79,9 +79,9 @@ class ProjectedMANN(MANN[M], Generic[M, A]):
             prepared = self.prepare(interface)
             yield from steps(type(prepared)(*step) for step in zip(*(tensor.unbind(0) for tensor in prepared), strict=True))
 
-    def step(self, x_t: Any, controller: ControllerState, memory: M) -> tuple[ControllerState, M]:
+    def step(self, x_t: Tensor | A, controller: ControllerState, memory: M) -> tuple[ControllerState, M]:
         """Run one time step on what `inputs_of_steps` made of it."""
-        if not self.projected:
+        if isinstance(x_t, Tensor):
             return super().step(x_t, controller, memory)
         reads, memory = self.apply_step(x_t, memory)
         return ControllerState(controller.hidden, controller.cell, reads), memory

@@ -11,6 +11,7 @@ import altair
 import pandas as pd
 
 from mann_bench.data.errors import UsageError
+from mann_bench.data.fields import JsonObject
 from mann_bench.data.text import one_line
 from mann_bench.data.units import format_number
 from mann_bench.reports.html.interactive import Interactive, finished, scripted
@@ -46,7 +47,7 @@ def load_history(folder: Path) -> pd.DataFrame:
     if not path.is_file():
         raise UsageError(f"--history: expected a folder of asv's results with benchmarks.json, as .asv/results, found none in {folder}")
     units = {name: str(about.get("unit", "")) for name, about in _read(path).items() if isinstance(about, dict)}
-    rows: list[tuple[Any, ...]] = []
+    rows: list[tuple[object, ...]] = []
     for file in sorted(path for path in folder.glob("*/*.json") if path.name != "machine.json"):
         try:
             rows += _values(_read(file), units)
@@ -57,7 +58,7 @@ def load_history(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("date", kind="stable", ignore_index=True)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> JsonObject:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -67,7 +68,7 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _values(file: dict[str, Any], units: dict[str, str]) -> Iterator[tuple[Any, ...]]:
+def _values(file: JsonObject, units: dict[str, str]) -> Iterator[tuple[object, ...]]:
     machine, commit = one_line(str(file["params"]["machine"])), one_line(str(file["commit_hash"]))[:HASH_LENGTH]
     date = pd.Timestamp(int(file["date"]), unit="ms")
     for name, row in file["results"].items():
@@ -90,7 +91,7 @@ def _charts(history: pd.DataFrame) -> Iterator[Interactive]:
         yield Interactive(f"history-{number}", str(benchmark), _specification(str(benchmark), str(unit), scale), values)
 
 
-def _specification(benchmark: str, unit: str, scale: altair.Scale) -> dict[str, Any]:
+def _specification(benchmark: str, unit: str, scale: altair.Scale) -> JsonObject:
     """The Vega-Lite specification of one chart."""
     chosen = altair.selection_point(fields=["case"], bind="legend", name="chosen")
     base = altair.Chart(altair.NamedData(name="rows")).encode(

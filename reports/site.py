@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
 from mann_bench.data.errors import UsageError
@@ -96,7 +96,7 @@ def _write_run(folder: Path, root: Path, out: Path, files: PlotFiles) -> Run:
         profiled = folders_of(folder)
         if kinds:
             description = load_run(folder)
-            environment: Any = description.get("environment", {})
+            environment = description.get("environment", {})
             machine = one_line(str(environment.get("cpu", "unknown")))
             if environment.get("gpus"):
                 machine += f", {one_line(environment['gpus'][0]['name'])}"

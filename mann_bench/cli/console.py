@@ -27,8 +27,8 @@ class PlainConsole(Console):
     Nothing is highlighted either: rich's highlighter takes seconds for a reason of some 10,000 characters.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(highlight=False, markup=False, emoji=False, **options)
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, stderr=stderr, width=width)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Render a text with what is not printable as escape sequences."""

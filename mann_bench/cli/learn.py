@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import psutil
 import typer
@@ -27,7 +27,7 @@ from mann_bench.data.option_axes import lacking_sentences, parse_texts
 from mann_bench.data.registry import split_variant
 from mann_bench.data.shards import Shard, parse_shard
 from mann_bench.data.units import parse_seconds, parse_size
-from mann_bench.learn.record import LearningCase, LearningOptions
+from mann_bench.learn.record import LearningCase, LearningOptions, Settings
 from mann_bench.learn.study import load_study, study_names
 from mann_bench.machine.control_groups import memory_limit_bytes
 from mann_bench.machine.devices import check_device
@@ -142,7 +142,7 @@ def learn(
     axes = parse_texts(option or [])
     for note in lacking_sentences(axes.check("--option", names), [split_variant(name)[0] for name in names]):
         tell(f"note: {note}")
-    parsed: dict[str, Any] = {
+    parsed: Settings = {
         "task_options": options,
         "options": axes,
         "levels": parse_levels(levels) if levels is not None else None,
@@ -163,16 +163,13 @@ def learn(
     for warning in dict.fromkeys(filter(None, (too_small(case, task_object) for case in cases))):
         tell(f"warning: {warning}")
     to_run = part_of_runs(cases, part)
-    settings: dict[str, Any] = {
-        "console": console,
-        "every_s": times[0],
-        "evaluation_s": times[1],
-        "description": describe(cases, data, part),
-    }
+    description = describe(cases, data, part)
     with place_for(cases, jobs, threads, on) as place:
         folder = out or new_folder(f"learn-{task}")
         with writing_to(folder):
-            session = LearningSession(to_run, data, folder, resume=resume, **settings)
+            session = LearningSession(
+                to_run, data, folder, resume=resume, every_s=times[0], evaluation_s=times[1], console=console, description=description
+            )
         with stoppable(folder):
             statuses = session.run(place)
     end(folder, statuses, as_json, empty=not to_run)
@@ -191,7 +188,7 @@ def learn_study(
     name: str,
     data: Path | None,
     out: Path | None,
-    machine: dict[str, Any],
+    machine: Settings,
     times: tuple[float, float],
     jobs: int | None,
     shard: Shard | None,

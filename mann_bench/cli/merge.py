@@ -14,6 +14,8 @@ from mann_bench.data.lines import RecordKind
 from mann_bench.data.merge import Merged, merge
 from mann_bench.data.store import RESULTS
 
+Joined = Merged[Any]  # of results, or of training runs
+
 
 def merge_(
     folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="run folders: shards of one run, or parts made apart")],
@@ -50,7 +52,7 @@ def merge_(
     print(f"next:    {next_command(merged, missing)}")
 
 
-def left_to_do(merged: Merged[Any]) -> tuple[int, int]:
+def left_to_do(merged: Joined) -> tuple[int, int]:
     """How many cases or runs the joined folder is for, as far as that is decided, and how many of them have no record."""
     done = {record.run_id for record in merged.records}
     description = merged.description
@@ -61,7 +63,7 @@ def left_to_do(merged: Merged[Any]) -> tuple[int, int]:
     return len(wanted), len(wanted - done)
 
 
-def ids_of_study(merged: Merged[Any]) -> tuple[set[str], set[str]]:
+def ids_of_study(merged: Joined) -> tuple[set[str], set[str]]:
     """Ids of the runs of a study that choose, and of those that are reported as far as their choice is made."""
     from mann_bench.learn.record import furthest
     from mann_bench.learn.selection import StudyRecord, choose
@@ -73,7 +75,7 @@ def ids_of_study(merged: Merged[Any]) -> tuple[set[str], set[str]]:
     return choosing, {run_id for choice in choices if choice and not choice.failed for run_id in choice.best.candidate.reported}
 
 
-def next_command(merged: Merged[Any], missing: int) -> str:
+def next_command(merged: Joined, missing: int) -> str:
     """What to call now."""
     folder = shlex.quote(str(merged.path))
     if not missing:

@@ -5,7 +5,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, TextIO
+from typing import TextIO
 
 GONE = (errno.EPIPE, errno.EIO)  # nobody reads any more: the pipe's reader or the terminal has gone
 
@@ -32,7 +32,7 @@ class Stream:
         """Flush, as a text file does."""
         self._attempt(self._stream.flush)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
 
     def _attempt(self, action: Callable[[], object]) -> None:

@@ -5,9 +5,9 @@ its list `resumed`. A record's field `conditions` is their number: 0 are those o
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import TypedDict
 
-from mann_bench.data.fields import Json
+from mann_bench.data.fields import Json, JsonObject
 
 MACHINE = ("cpu", "cores", "usable_threads", "cpu_quota", "gpus")  # if these differ, times say nothing about the code
 SOFTWARE = (
@@ -84,7 +84,7 @@ class RunDescription(Conditions, total=False):
     case_ids: list[str]
     axes: dict[str, list[Json]]
     run_ids: list[str]
-    study: dict[str, Any]
+    study: JsonObject
     study_text: str
     resumed: list[Conditions]
     shard: dict[str, Json]

@@ -6,7 +6,6 @@ import types
 import typing
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from mann_bench.data.options import Value, value_text
 
@@ -132,7 +131,7 @@ def _option(parameter: inspect.Parameter, what: str) -> Option:
     default = parameter.default
     annotation = type(default) if parameter.annotation is parameter.empty else parameter.annotation
     if parameter.annotation is parameter.empty and default is None:
-        annotation = Any
+        annotation = object
     parts = list(_parts(annotation))
     choices = [choice for part in parts if typing.get_origin(part) is typing.Literal for choice in typing.get_args(part)]
     simple = {part for part in parts if isinstance(part, type) and part in KINDS}
@@ -146,7 +145,7 @@ def _option(parameter: inspect.Parameter, what: str) -> Option:
     return Option(parameter.name, default, frozenset(simple | named), only, optional, bool(dtypes), what)
 
 
-def _parts(annotation: object) -> typing.Iterator[Any]:
+def _parts(annotation: object) -> typing.Iterator[object]:
     """The members of a union, or the annotation itself."""
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -12,6 +12,7 @@ WORD = 2**63  # a column of a data frame, and torch, hold whole numbers below th
 
 
 Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"  # a value that JSON can hold
+JsonObject: TypeAlias = dict[str, Any]  # a JSON object or a table of TOML as it was read; who takes a value out knows its type
 
 
 def escape(text: str) -> str:

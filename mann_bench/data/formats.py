@@ -7,16 +7,15 @@
 from collections.abc import Collection, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel
 
 from mann_bench.data.case import CURVE, Case
-from mann_bench.data.fields import WORD
+from mann_bench.data.fields import WORD, JsonObject
 from mann_bench.data.suite import NAME, SWEPT, Budget
 from mann_bench.data.units import SIZE
 
-Schema = dict[str, Any]
+Schema = JsonObject
 
 FOLDER = "formats"  # in `mann_bench.suites`
 DIALECT = "http://json-schema.org/draft-07/schema#"

@@ -3,9 +3,9 @@
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from mann_bench.data.errors import UsageError, did_you_mean
+from mann_bench.data.fields import JsonObject
 
 
 def shipped_names(folder: str) -> list[str]:
@@ -23,7 +23,7 @@ def load_text(what: str, name: str, folder: str) -> str:
     return _folder(folder).joinpath(f"{name}.toml").read_text()
 
 
-def parse_toml(what: str, text: str, source: str) -> dict[str, Any]:
+def parse_toml(what: str, text: str, source: str) -> JsonObject:
     """Parse a text; `source` is its name in error messages. UsageError if it is no TOML."""
     try:
         return tomllib.loads(text)

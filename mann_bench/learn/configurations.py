@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mann_bench.data.errors import UsageError
 from mann_bench.data.option_axes import lacking_sentences
@@ -11,9 +10,9 @@ from mann_bench.data.options import Options
 from mann_bench.data.registry import split_variant
 from mann_bench.learn.memory_size import too_small
 from mann_bench.learn.plan import SettingError, plan_run, with_equal_memory
-from mann_bench.learn.record import LearningCase
+from mann_bench.learn.record import LearningCase, Settings
 from mann_bench.learn.selection import Candidate, Configuration, StudyRecord
-from mann_bench.learn.study import Settings, Study
+from mann_bench.learn.study import Study
 from mann_bench.suites.tasks import Task, find_task, takes_data
 
 
@@ -32,7 +31,7 @@ class StudyPlan:
     notes: tuple[str, ...] = ()
 
 
-def plan_study(study: Study, source: str, data: Path | None, machine: Mapping[str, Any]) -> StudyPlan:
+def plan_study(study: Study, source: str, data: Path | None, machine: Settings) -> StudyPlan:
     """Plan all runs of a study.
 
     Args:

@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from time import monotonic  # a model may replace that of the module
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,7 +80,7 @@ def sample_batches(case: LearningCase, held_out: Task, level: int, purpose: int)
         yield held_out.sample(level, case.batch, generator_of(purpose, level, number))
 
 
-def run_in_chunks(model: Model, inputs: Tensor, deadline: float, **rows: Any) -> Tensor | None:
+def run_in_chunks(model: Model, inputs: Tensor, deadline: float, **rows: object) -> Tensor | None:
     """Run sequences `CHUNK_STEPS` at a time: inputs [T, B, X] -> y [T, B, Y]; None if the deadline passes before the end.
 
     Args:

@@ -7,10 +7,9 @@
 {"disk": "No space left on device"}                                                           no checkpoint could be written
 """
 
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from mann_bench.data.fields import JsonObject
 from mann_bench.run.replies import Failure
 
 
@@ -32,7 +31,7 @@ class Message(BaseModel):
     progress: TrainingProgress | None = None
     evaluating: int | None = None
     stopped: bool | None = None
-    result: dict[str, Any] | None = None
+    result: JsonObject | None = None
     disk: str | None = None
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from mann_bench.data.conditions import Conditions
+from mann_bench.data.fields import Json
 from mann_bench.data.files import write_atomically
 from mann_bench.data.result import now
 from mann_bench.learn.processes import Heard, LocalTraining, Say, Training, start_training
@@ -40,7 +41,7 @@ class RemoteTraining(Job):
     """A run on the cluster."""
 
     case: LearningCase
-    command: dict[str, Any]
+    command: Mapping[str, Json]
     checkpoint: Path
     say: Say
     driver: Conditions
@@ -78,7 +79,7 @@ class RayHosts:
         self.cluster, self.needs, self.jobs = cluster, needs, jobs
         self.driver: Conditions = {"host": platform.node(), "environment": fingerprint()}
         self.runs: set[RemoteTraining] = set()
-        self.scheduler = Scheduler(cluster, self._start, self.room)
+        self.scheduler = Scheduler[RemoteTraining, Answer](cluster, self._start, self.room)
 
     def room(self) -> int:
         there = self.cluster.room(self.needs)
@@ -91,7 +92,7 @@ class RayHosts:
         """None: only the host knows."""
         return None
 
-    def start(self, case: LearningCase, command: dict[str, Any], checkpoint: Path, say: Say) -> RemoteTraining:
+    def start(self, case: LearningCase, command: Mapping[str, Json], checkpoint: Path, say: Say) -> RemoteTraining:
         training = RemoteTraining(case, command, checkpoint, say, self.driver)
         self.runs.add(training)
         self.scheduler.waiting.append(training)
@@ -134,7 +135,7 @@ class RayHosts:
         for training in list(self.runs):
             self.finish(training)
 
-    def _start(self, training: RemoteTraining) -> Any:
+    def _start(self, training: RemoteTraining) -> object:
         """Start the actor of a run, and its process."""
         memory = {"memory": self.needs["memory"]} if "memory" in self.needs else {}
         limits = {"num_cpus": self.needs["CPU"], "num_gpus": self.needs["GPU"], **memory}
@@ -173,7 +174,7 @@ class TrainingHost:
         self.training: LocalTraining | None = None
         self.sent: tuple[int, int] | None = None  # inode and time of the checkpoint that was sent last
 
-    def start(self, command: dict[str, Any], checkpoint: bytes | None) -> Answer:
+    def start(self, command: Mapping[str, Json], checkpoint: bytes | None) -> Answer:
         """Start the process.
 
         Args:

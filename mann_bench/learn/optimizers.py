@@ -52,7 +52,7 @@ class Optimizer(ABC):
         count = torch.zeros((), dtype=torch.float32, device=parameter.device if self.counts_on_device else "cpu")
         return {"step": count, **{name: torch.zeros_like(parameter, requires_grad=False) for name in self.kept}}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """What `load_state_dict` restores."""
         return {"state": self.states}
 

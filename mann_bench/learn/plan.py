@@ -1,9 +1,8 @@
 """Plan the runs of one command: one case for each model and seed."""
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from importlib import resources
-from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -16,7 +15,7 @@ from mann_bench.data.suite import Budget
 from mann_bench.data.units import format_bytes, format_slots
 from mann_bench.kernels.index import find_index
 from mann_bench.learn.memory_size import slots_for
-from mann_bench.learn.record import LearningCase, LearningOptions
+from mann_bench.learn.record import LearningCase, LearningOptions, Settings
 from mann_bench.learn.trainer import benchmark_case, build
 from mann_bench.measure.predict import is_own, missing_modules, predict, why_unbuildable
 from mann_bench.run.largest import predicted_largest
@@ -53,7 +52,7 @@ def plan(task_name: str, task: Task, models: Sequence[str], seeds: Iterable[int]
         raise UsageError(f"{option}{error}") from error
 
 
-def plan_run(task_name: str, task: Task, model: str, seed: int, settings: Mapping[str, Any]) -> LearningCase:
+def plan_run(task_name: str, task: Task, model: str, seed: int, settings: Settings) -> LearningCase:
     """Plan one run and check that its model can be built.
 
     Args:
@@ -111,10 +110,10 @@ def check_index(name: str) -> None:
         raise SettingError("index", str(error)) from error
 
 
-def default_settings(task: str) -> dict[str, Any]:
+def default_settings(task: str) -> Settings:
     """Fields of a `LearningCase` that a task is trained with by default; a user's own task gets those of every task."""
     defaults = tomllib.loads(resources.files("mann_bench.learn").joinpath("defaults.toml").read_text())
-    settings: dict[str, Any] = defaults["every-task"] | defaults.get(task, {})
+    settings: Settings = defaults["every-task"] | defaults.get(task, {})
     return settings
 
 

@@ -3,12 +3,13 @@
 import contextlib
 import selectors
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from mann_bench.data.conditions import Conditions
+from mann_bench.data.fields import Json
 from mann_bench.learn.record import LearningCase
 from mann_bench.learn.trainer import benchmark_case
 from mann_bench.machine.cpus import ReservedCpus
@@ -61,7 +62,7 @@ class Place(Protocol):
     def why_unavailable(self, case: LearningCase) -> str | None:
         """Why a run cannot be made here, as far as this process knows."""
 
-    def start(self, case: LearningCase, command: dict[str, Any], checkpoint: Path, say: Say) -> Training:
+    def start(self, case: LearningCase, command: Mapping[str, Json], checkpoint: Path, say: Say) -> Training:
         """Start a run.
 
         Args:
@@ -117,7 +118,7 @@ class ThisMachine:
     def why_unavailable(self, case: LearningCase) -> str | None:
         return why_not_here(benchmark_case(case))
 
-    def start(self, case: LearningCase, command: dict[str, Any], checkpoint: Path, say: Say) -> LocalTraining:
+    def start(self, case: LearningCase, command: Mapping[str, Json], checkpoint: Path, say: Say) -> LocalTraining:
         training = start_training(case, {**command, "checkpoint": str(checkpoint)}, say)
         self.running[training.descriptor] = training
         self.selector.register(training.descriptor, selectors.EVENT_READ)
@@ -143,7 +144,7 @@ class ThisMachine:
             self.finish(training)
 
 
-def start_training(case: LearningCase, command: dict[str, Any], say: Say) -> LocalTraining:
+def start_training(case: LearningCase, command: Mapping[str, Json], say: Say) -> LocalTraining:
     """Start the process of a run on processors of its own, where there are free ones."""
     cpus = ReservedCpus(case.threads)
     if cpus.shared:

@@ -17,6 +17,7 @@ LIMITS = ("sequences", "seconds")  # not part of a run's identity: a run can go 
 ADDED = ("options", "fill")  # later than the first stored runs: at its default, such a field is no part of an id
 
 Status = Literal["ok", "budget", "oom", "diverged", "error", "unavailable"]
+Settings = dict[str, Any]  # fields of a `LearningCase` or of `LearningOptions`, by name
 
 
 class LearningCase(Record):
@@ -138,7 +139,7 @@ class LearningOptions:
     threads: int = 1
     memory_bytes: int | None = None
 
-    def of_model(self, model: str) -> list[dict[str, Any]]:
+    def of_model(self, model: str) -> list[Settings]:
         """The fields that are set for a model, one set for each combination of its options."""
         fields = {**vars(self), "learning_rate": self.learning_rates.get(model, self.learning_rates.get(""))}
         settings = {name: value for name, value in fields.items() if value is not None and name != "learning_rates"}

@@ -9,11 +9,11 @@ The same stored runs always give the same choice.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import mean, median
-from typing import Any, Literal
+from typing import Literal
 
 from mann_bench.data.options import Options
 from mann_bench.data.result import Record
-from mann_bench.learn.record import LearningResult
+from mann_bench.learn.record import LearningResult, Settings
 
 By = Literal["validation", "goal"]
 TRAINED = ("ok", "budget")
@@ -22,7 +22,7 @@ TRAINED = ("ok", "budget")
 class Candidate(Record):
     """A point of the grid, and the ids of its runs: those that choose and those that are made if it is chosen."""
 
-    values: dict[str, Any]
+    values: Settings
     selection: tuple[str, ...]
     reported: tuple[str, ...]
 
@@ -44,7 +44,7 @@ class Configuration(Record):
     task: str
     arm: str
     model: str
-    settings: dict[str, Any]
+    settings: Settings
     candidates: tuple[Candidate, ...]
 
     @property

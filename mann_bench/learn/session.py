@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -19,6 +18,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from mann_bench.data.axes import axes_of
 from mann_bench.data.conditions import RunDescription
+from mann_bench.data.fields import Json, JsonObject
 from mann_bench.data.registry import find_model
 from mann_bench.data.result import SCHEMA, now
 from mann_bench.data.shards import Shard
@@ -131,7 +131,7 @@ class LearningSession:
         if case.run_id in self.stored and not checkpoint.exists():
             self.say(case, f"expected the checkpoint {checkpoint}, got none; the run starts anew")
         data = str(self.data.resolve()) if self.data and takes_data(case.task) else None
-        command = {"case": case.model_dump(), "data": data, "every_s": self.every_s, "evaluation_s": self.evaluation_s}
+        command: dict[str, Json] = {"case": case.model_dump(), "data": data, "every_s": self.every_s, "evaluation_s": self.evaluation_s}
         run = Running(case, place.start(case, command, checkpoint, lambda text: self.say(case, text)), checkpoint)
         self.running[run.training] = run
         if self.bars:
@@ -224,13 +224,13 @@ def describe(cases: list[LearningCase], data: Path | None, shard: Shard | None =
     }
 
 
-def result_of(run: Running, outcome: dict[str, Any]) -> LearningResult:
+def result_of(run: Running, outcome: JsonObject) -> LearningResult:
     """The result of a run whose process has ended.
 
     Args:
         outcome: fields of it, from the process; where they cannot be its fields, the run has failed.
     """
-    known: dict[str, Any] = {"case_id": run.case.case_id, "case": run.case, "started_at": run.started_at}
+    known: dict[str, object] = {"case_id": run.case.case_id, "case": run.case, "started_at": run.started_at}
     output = None if outcome.get("status") in ("ok", "budget") else run.training.output
     try:
         return LearningResult(**known, **outcome, output=output)
@@ -239,7 +239,7 @@ def result_of(run: Running, outcome: dict[str, Any]) -> LearningResult:
         return LearningResult(**known, status="error", reason=reason, output=run.training.output, wall_s=0.0)
 
 
-def left_behind(run: Running) -> dict[str, Any]:
+def left_behind(run: Running) -> JsonObject:
     """Fields of a `LearningResult` from the last checkpoint of a run whose process died; none but the time without a sound checkpoint."""
     try:
         checkpoint = load_checkpoint(run.checkpoint, run.case)

@@ -26,18 +26,18 @@ grid = { learning_rate = [1e-3] }  # instead of the study's
 """
 
 import itertools
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mann_bench.data.errors import UsageError, did_you_mean, first_error
+from mann_bench.data.fields import JsonObject
 from mann_bench.data.option_axes import NO_OPTIONS, Lacking, OptionAxes, parse_table
 from mann_bench.data.registry import find_model, split_variant
 from mann_bench.data.suite import NAME
 from mann_bench.data.toml_files import load_text, parse_toml, shipped_names
 from mann_bench.data.units import parse_seconds, parse_size
-from mann_bench.learn.record import LearningCase
+from mann_bench.learn.record import LearningCase, Settings
 
 FOLDER = "learning"  # of the shipped studies, in `mann_bench.suites`
 OF_THE_MACHINE = ("device", "threads", "memory_bytes")  # options of the command
@@ -47,15 +47,14 @@ QUESTION = (  # settings that all runs of a task share: they say what is learned
 )
 SETTINGS = tuple(n for n in LearningCase.model_fields if n not in ("task", "data", "model", "variant", "seed", *OF_THE_MACHINE))
 VARIED = tuple(name for name in SETTINGS if name not in QUESTION)  # settings that a grid or an arm may vary
-TYPES: dict[str, TypeAdapter[Any]] = {
+TYPES: dict[str, TypeAdapter[object]] = {
     name: TypeAdapter(Annotated[(field.annotation, field)])  # type: ignore[arg-type]
     for name, field in LearningCase.model_fields.items()
     if name != "options"  # which `parse_table` reads
 }
 MOST_RUNS = 100_000
 
-Settings = dict[str, Any]
-Grid = dict[str, Any]  # lists of values; of `options` an `OptionAxes`
+Grid = Settings  # lists of values; of `options` an `OptionAxes`
 
 
 def _parse_seeds(value: object) -> object:
@@ -199,7 +198,7 @@ def parse_study(text: str, source: str) -> Study:
     return study
 
 
-def _with_settings(place: str, table: Mapping[str, Any], own: tuple[str, ...], settings: tuple[str, ...]) -> dict[str, Any]:
+def _with_settings(place: str, table: JsonObject, own: tuple[str, ...], settings: tuple[str, ...]) -> JsonObject:
     """Split a table into its own keys and the settings in it."""
     split = {key: table[key] for key in own if key in table}
     if "grid" in split:
@@ -215,7 +214,7 @@ def _settings(place: str, table: object, allowed: tuple[str, ...], also: tuple[s
     return {name: _value(place, name, value, allowed, also) for name, value in _renamed(place, table).items()}
 
 
-def _renamed(place: str, table: Mapping[str, Any]) -> Mapping[str, Any]:
+def _renamed(place: str, table: JsonObject) -> JsonObject:
     """The table with the present name of `options`, which were called `model_options`."""
     if "model_options" not in table:
         return table
@@ -238,7 +237,7 @@ def _grid(place: str, table: object) -> Grid:
     }
 
 
-def _value(place: str, name: str, value: object, allowed: tuple[str, ...], also: tuple[str, ...] = ()) -> Any:
+def _value(place: str, name: str, value: object, allowed: tuple[str, ...], also: tuple[str, ...] = ()) -> object:
     """The value of a setting, of its type; UsageError for another name or type."""
     if name not in allowed:
         if name in QUESTION:

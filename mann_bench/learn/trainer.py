@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic  # a model may replace that of the module
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import UsageError
+from mann_bench.data.fields import JsonObject
 from mann_bench.data.files import remove_torn, write_atomically
 from mann_bench.data.registry import find_model
 from mann_bench.learn.curriculum import Curriculum, CurriculumState
@@ -44,7 +45,7 @@ class Checkpoint(TypedDict):
     """All that a run needs to go on."""
 
     run_id: str
-    case: NotRequired[dict[str, Any]]  # of a `LearningCase`, for reports of runs under way; older checkpoints do not have it
+    case: NotRequired[JsonObject]  # of a `LearningCase`, for reports of runs under way; older checkpoints do not have it
     model: dict[str, Tensor]
     optimizer: dict[str, object]
     curriculum: CurriculumState
@@ -290,7 +291,7 @@ def benchmark_case(case: LearningCase, **other: int) -> Case:
     return Case(suite="learning", **case.model_dump(include=set(Case.model_fields) - {"fill"}), **other)
 
 
-def memory_rows(case: LearningCase, purpose: int) -> dict[str, Any]:
+def memory_rows(case: LearningCase, purpose: int) -> dict[str, object]:
     """Arguments of `initial_state` for the rows that the memory starts with: others in the evaluation than in training. None if empty."""
     return {} if case.fill == "empty" else {"fill": case.fill, "seed": case.seed if purpose == TRAINING else -purpose}
 

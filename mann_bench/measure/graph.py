@@ -14,7 +14,7 @@ measured in plain passes, while there is no graph.
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -51,7 +51,7 @@ def why_no_graph(case: Case) -> str | None:
 class CapturedPass:
     """A graph, its output y, which each replay overwrites, what its workload had as INPUTS, and what was inside the state."""
 
-    graph: Any
+    graph: torch.cuda.CUDAGraph
     y: Tensor
     inputs: list[object]
     inside: list[Place]
@@ -128,7 +128,7 @@ class GraphWorkload(ModelWorkload):
         cuda, device = self.cuda, self.case.device
         cuda.empty_cache()  # of what plain passes took on their stream: another stream takes memory of its own
         with cuda.device(device):
-            stream = stream_of_captures(cuda, device)
+            stream = stream_of_captures(cuda.Stream, device)
             stream.wait_stream(cuda.current_stream(device))
             with cuda.stream(stream):
                 for _ in range(WARM_UP_PASSES):
@@ -169,9 +169,9 @@ class GraphWorkload(ModelWorkload):
 
 
 @functools.cache
-def stream_of_captures(cuda: Any, device: str) -> Any:
+def stream_of_captures(make: Callable[[str], torch.cuda.Stream], device: str) -> torch.cuda.Stream:
     """One stream for all captures of a process: libraries keep memory for each stream."""
-    return cuda.Stream(device)
+    return make(device)
 
 
 def places_inside(state: object) -> Iterator[Place]:

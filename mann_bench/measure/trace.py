@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from torch._C._profiler import RecordScope, _ExtraFields_Allocation
+from torch._C._profiler import RecordScope, _ExtraFields_Allocation, _ProfilerEvent
 from torch.autograd import _enable_profiler
 from torch.autograd.profiler import _run_on_profiler_start, profile, record_function
 
 from mann_bench.measure.allocations import AllocatorHistory, Change, CudaHistory, allocations
-from mann_bench.measure.nesting import Event, is_kernel, nested_by_time
+from mann_bench.measure.nesting import AnyEvent, is_kernel, nested_by_time
 from mann_bench.models.phases import PHASES, STEP
 
 FORWARD, BACKWARD, END = "forward", "backward", "end of pass"
@@ -136,7 +136,7 @@ def recording(
             pass
     trace.profiler = profiler
     assert profiler.kineto_results is not None
-    roots: Sequence[Event] = profiler.kineto_results.experimental_event_tree()
+    roots: Sequence[_ProfilerEvent] = profiler.kineto_results.experimental_event_tree()
     if not any(_name(root) == LAST for root in roots):  # a second profiler takes the place of the first and ends it
         raise RuntimeError("the memory of a pass is recorded by torch's profiler, and the model runs that itself: only one can run")
     _Reader(trace, changes).read(nested_by_time(roots) if cuda and gpu_kernels else roots)
@@ -160,7 +160,7 @@ class _Reader:
         self.changes = changes or []
         self.outside_ns = 0  # time of nodes that run in a thread of their own, as a GPU's do, not inside the range of backward
 
-    def read(self, roots: Sequence[Event]) -> None:
+    def read(self, roots: Sequence[AnyEvent]) -> None:
         for root in roots:
             self._find_origins(root, None, REST)
         for root in roots:
@@ -170,7 +170,7 @@ class _Reader:
         if BACKWARD in self.trace.marks and backward in self.trace.scope_times:
             self.trace.scope_times[backward].host_ns -= self.outside_ns
 
-    def _find_origins(self, event: Event, step: int | None, phase: str) -> None:
+    def _find_origins(self, event: AnyEvent, step: int | None, phase: str) -> None:
         name = _range(event)
         if name in PHASES:
             phase = name
@@ -187,7 +187,7 @@ class _Reader:
         for child in event.children:
             self._find_origins(child, step, phase)
 
-    def _visit(self, event: Event, scope: Scope | None) -> None:
+    def _visit(self, event: AnyEvent, scope: Scope | None) -> None:
         if _name(event) == "[memory]":
             fields = event.extra_fields
             if self.on_cpu and isinstance(fields, _ExtraFields_Allocation) and fields.device.type == "cpu":
@@ -208,7 +208,7 @@ class _Reader:
         for child in event.children:
             self._visit(child, scope)
 
-    def _entered(self, event: Event, name: str, scope: Scope | None) -> Scope | None:
+    def _entered(self, event: AnyEvent, name: str, scope: Scope | None) -> Scope | None:
         """The scope that an event opens, or None if it belongs to the scope around it."""
         if name in (FORWARD, BACKWARD):
             return Scope(name, None, REST)
@@ -252,19 +252,19 @@ def held_at(blocks: list[Block], moments_ns: list[int]) -> list[int]:
     return held
 
 
-def _name(event: Event) -> str:
+def _name(event: AnyEvent) -> str:
     return str(event.name).strip()
 
 
-def _is_op(event: Event) -> bool:
+def _is_op(event: AnyEvent) -> bool:
     return hasattr(event.extra_fields, "sequence_number")
 
 
-def _sequence_number(event: Event) -> int:
+def _sequence_number(event: AnyEvent) -> int:
     """The number that an operation shares with its node in the autograd graph; negative if it has none."""
     return int(getattr(event.extra_fields, "sequence_number", -1))
 
 
-def _range(event: Event) -> str:
+def _range(event: AnyEvent) -> str:
     """The name of an operation or range on the host; empty for the copy of a range that a GPU's profiler adds around its kernels."""
     return _name(event) if _is_op(event) else ""

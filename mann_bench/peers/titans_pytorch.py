@@ -93,7 +93,7 @@ class Titans(PeerLayer):
         """Copy the package's weights, which are views of tensors that hold those of every step, and split their axis of batch and heads."""
         return Weights(*(tensors[name].unflatten(0, (-1, self.heads)).clone() for name in self.names))
 
-    def packed(self, state: TitansState) -> tuple[Any, ...]:
+    def packed(self, state: TitansState) -> tuple[object, ...]:
         """The state as the package takes it; it does not read the last entry."""
 
         def joined(weights: Weights) -> dict[str, Tensor]:

@@ -13,9 +13,8 @@ import signal
 import site
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-from mann_bench.data.fields import Json
+from mann_bench.data.fields import Json, JsonObject
 
 
 class Channel:
@@ -27,7 +26,7 @@ class Channel:
         self._commands, self._replies = os.fdopen(commands, "rb"), os.fdopen(replies, "wb")
         self._process = os.getpid()
 
-    def commands(self) -> Iterator[dict[str, Any]]:
+    def commands(self) -> Iterator[JsonObject]:
         """Yield the commands until the driver closes the pipe."""
         for line in self._commands:
             yield json.loads(line)

@@ -7,10 +7,11 @@ task at once.
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from mann_bench.data.case import Case
 from mann_bench.data.conditions import Conditions
+from mann_bench.data.fields import Json
 from mann_bench.data.result import Result, now, parse_line
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
@@ -36,6 +37,13 @@ class _Comparison(Job):
         return {"CPU": max(case.threads for case in self.cases), "GPU": gpus, RESOURCE: 1}
 
 
+class Measured(TypedDict):
+    """What a task answers: the results as they are stored, and the conditions they were measured under."""
+
+    lines: list[str]
+    ran: Conditions
+
+
 class SuiteOnRay:
     """A suite on a cluster; UsageError if no host of it can measure a comparison of the suite."""
 
@@ -49,7 +57,7 @@ class SuiteOnRay:
         stopped, refused = StoppedCurves(folder.records), list[Result]()
         groups = [[case for case in group if case.case_id not in folder.finished] for group in comparisons(suite.cases, suite.interleave)]
 
-        def start(comparison: _Comparison) -> Any:
+        def start(comparison: _Comparison) -> object:
             """Start the task of a comparison, without cases that a stopped curve makes needless."""
             reasons = {case.case_id: reason for case in comparison.cases if (reason := stopped.reason(case))}
             for case in comparison.cases:
@@ -62,7 +70,7 @@ class SuiteOnRay:
             return self._start(comparison, suite.budget)
 
         jobs = [_Comparison(group) for group in groups if group]
-        scheduler = Scheduler(self.cluster, start, lambda: self.cluster.room({RESOURCE: 1}), jobs)
+        scheduler = Scheduler[_Comparison, Measured](self.cluster, start, lambda: self.cluster.room({RESOURCE: 1}), jobs)
         while scheduler:
             for comparison, answer in scheduler.answers():
                 for result in _stored(comparison, answer, folder):
@@ -71,7 +79,7 @@ class SuiteOnRay:
             yield from refused
             refused.clear()
 
-    def _start(self, comparison: _Comparison, budget: Budget) -> Any:
+    def _start(self, comparison: _Comparison, budget: Budget) -> object:
         """Start the task of a comparison."""
         needs = comparison.needs
         options = {"num_cpus": needs["CPU"], "num_gpus": needs["GPU"], "resources": {RESOURCE: 1}, "max_retries": 0}
@@ -79,7 +87,7 @@ class SuiteOnRay:
         return task.remote([case.model_dump(mode="json") for case in comparison.cases], budget.model_dump())
 
 
-def _stored(comparison: _Comparison, answer: Any, folder: RunFolder) -> Iterator[Result]:
+def _stored(comparison: _Comparison, answer: Measured | Requeued | Failure, folder: RunFolder) -> Iterator[Result]:
     """Store what a task answers."""
     lost = comparison.tries - 1
     if isinstance(answer, Failure):
@@ -93,12 +101,8 @@ def _stored(comparison: _Comparison, answer: Any, folder: RunFolder) -> Iterator
             yield folder.append(result.model_copy(update={"warnings": [*result.warnings, *earlier]}), answer["ran"], lost=lost)
 
 
-def measure(cases: list[dict[str, Any]], budget: dict[str, Any]) -> dict[str, Any]:
-    """The task: measure a comparison on the host where it runs.
-
-    Returns:
-        `lines`: the results as they are stored; `ran`: the conditions they were measured under.
-    """
+def measure(cases: list[dict[str, Json]], budget: dict[str, Json]) -> Measured:
+    """The task: measure a comparison on the host where it runs."""
     limits = Budget.model_validate(budget)
     ran: Conditions = {"started_at": now(), "host": platform.node(), "budget": budget, "environment": fingerprint()}
     parsed = [Case.model_validate(case) for case in cases]

@@ -83,9 +83,10 @@ class Requeued:
 
 
 JobT = TypeVar("JobT", bound=Job)
+AnswerT = TypeVar("AnswerT")
 
 
-class Scheduler(Generic[JobT]):
+class Scheduler(Generic[JobT, AnswerT]):
     """The jobs that wait, and those that run, each by the reference to what it answers next.
 
     Args:
@@ -93,15 +94,15 @@ class Scheduler(Generic[JobT]):
         room: how many may run at once, as the cluster is now.
     """
 
-    def __init__(self, cluster: RayCluster, start: Callable[[JobT], Any], room: Callable[[], int], jobs: Iterable[JobT] = ()) -> None:
+    def __init__(self, cluster: RayCluster, start: Callable[[JobT], object], room: Callable[[], int], jobs: Iterable[JobT] = ()) -> None:
         self.ray, self.start, self.room = cluster.ray, start, room
         self.waiting = deque(jobs)
-        self.running: dict[Any, JobT] = {}
+        self.running: dict[object, JobT] = {}
 
     def __bool__(self) -> bool:
         return bool(self.waiting or self.running)
 
-    def expect(self, job: JobT, reference: Any) -> None:
+    def expect(self, job: JobT, reference: object) -> None:
         """Wait for a further answer of a job."""
         self.running[reference] = job
 
@@ -110,7 +111,7 @@ class Scheduler(Generic[JobT]):
         self.running = {reference: other for reference, other in self.running.items() if other is not job}
         self.waiting = deque(other for other in self.waiting if other is not job)
 
-    def answers(self, seconds: float = POLL_S) -> list[tuple[JobT, Any]]:
+    def answers(self, seconds: float = POLL_S) -> list[tuple[JobT, AnswerT | Requeued | Failure]]:
         """Start jobs for which there is room, and wait for answers, `seconds` at most.
 
         Returns:
@@ -127,7 +128,7 @@ class Scheduler(Generic[JobT]):
         done, _ = self.ray.wait(list(self.running), num_returns=len(self.running), timeout=0)
         return [self._answer(self.running.pop(reference), reference) for reference in done]
 
-    def _answer(self, job: JobT, reference: Any) -> tuple[JobT, Any]:
+    def _answer(self, job: JobT, reference: object) -> tuple[JobT, AnswerT | Requeued | Failure]:
         errors = self.ray.exceptions
         try:
             return job, self.ray.get(reference)

@@ -15,14 +15,13 @@ import gc
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import BaseModel
 
 from mann_bench.data.case import Case
 from mann_bench.data.errors import OUT_OF_MEMORY, UsageError
-from mann_bench.data.fields import Json
+from mann_bench.data.fields import Json, JsonObject
 from mann_bench.data.options import Options
 from mann_bench.data.registry import find_model
 from mann_bench.data.result import Backend
@@ -169,7 +168,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(sign in text_of(error) for sign in OUT_OF_MEMORY)
 
 
-def answer(worker: Worker, command: dict[str, Any]) -> BaseModel:
+def answer(worker: Worker, command: JsonObject) -> BaseModel:
     """Run one command; any exception becomes a `Failure`, and what Python says of it is printed."""
     method: Callable[..., BaseModel] = getattr(worker, command.pop("do"))
     try:

@@ -7,15 +7,13 @@ Four times a step at one N: dense and sparse, each step by step in torch and as 
     both             dense time step by step in torch / native sparse time = implementation of the dense model x sparsity
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
 from mann_bench.reports.analysis.ratios import DENSE_TWINS
-
-Row = Mapping[Hashable, Any]  # of the frame of results: a case
+from mann_bench.reports.data.frame import Row
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ class Gain:
 def gains(frame: pd.DataFrame) -> list[Gain]:
     """Take apart every gain whose sides the frame has: same run, setting, N and conditions; of models without options."""
     measured = frame[(frame["status"] == "ok") & frame["step_ms_median"].notna() & (frame["options"] == "")]
-    alike: dict[tuple[Any, ...], list[Row]] = {}
+    alike: dict[tuple[object, ...], list[Row]] = {}
     for row in measured.to_dict("records"):
         alike.setdefault((row["setting"], row["slots"], row["run"], row["conditions"]), []).append(row)
     found = [gain for rows in alike.values() for gain in _gains(rows)]

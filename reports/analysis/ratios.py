@@ -4,9 +4,7 @@ The twins of a sparse model are the dense models it approximates. A memory of to
 twin of a native kernel is the plain torch code.
 """
 
-from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,10 +12,9 @@ import pandas as pd
 from mann_bench.data.registry import BUILT_INS, PEERS
 from mann_bench.data.units import format_slots, round_slots
 from mann_bench.reports.analysis.scaling import DRAWS, Floats, Growth, values
-from mann_bench.reports.data.frame import without_run
+from mann_bench.reports.data.frame import Row, without_run
 from mann_bench.reports.data.quantity import INTERVAL_WIDTH, TIME
 
-Row = Mapping[Hashable, Any]  # of the frame of results: a case
 Curve = dict[int, Row]  # the cases of a curve in one setting, by N
 
 BISECTIONS = 50  # of a range of log N: to the last digit

@@ -1,12 +1,11 @@
 """How near a dense model is to its floor, in words."""
 
-from collections.abc import Hashable, Mapping
-from typing import Any
-
 import pandas as pd
 
+from mann_bench.reports.data.frame import Row
 
-def floor_text(row: "pd.Series | Mapping[Hashable, Any]") -> str:
+
+def floor_text(row: "pd.Series | Row") -> str:
     """State the share of the copy rate that a case of the frame reaches with the bytes it cannot avoid moving, or why there is none.
 
     Returns:

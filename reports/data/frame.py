@@ -1,8 +1,8 @@
 """Stored results as a data frame: one row a case, flat columns, units in their names."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -14,6 +14,8 @@ from mann_bench.data.store import RESULTS, iter_records, load_run
 from mann_bench.data.text import defused, one_line, visible
 from mann_bench.data.units import format_slots
 from mann_bench.measure.advice import advise
+
+Row = Mapping[Hashable, Any]  # of a frame of results: a case
 
 SETTING = {  # fields in the order of a setting's text, and their words there
     "mode": "{}",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mann_bench.data.fields import JsonObject
 from mann_bench.data.kept import kept_text
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Interactive:
 
     key: str
     title: str
-    specification: dict[str, Any]
+    specification: JsonObject
     rows: Sequence[Row]
     note: str = ""
 
@@ -104,7 +105,7 @@ def vega_scripts() -> str:
     return kept_text(f"vega-of-vl-convert-{version('vl-convert-python')}.js", bundle)
 
 
-def finished(chart: "altair.LayerChart | altair.FacetChart | altair.Chart", height: "int | altair.Step" = HEIGHT) -> dict[str, Any]:
+def finished(chart: "altair.LayerChart | altair.FacetChart | altair.Chart", height: "int | altair.Step" = HEIGHT) -> JsonObject:
     """Return the specification of a chart that is as wide as its place, with the look that all charts share."""
     import altair
 
@@ -121,7 +122,7 @@ def finished(chart: "altair.LayerChart | altair.FacetChart | altair.Chart", heig
         .configure_view(stroke=None)
         .configure_title(anchor="start")
     )
-    specification: dict[str, Any] = shown.properties(
+    specification: JsonObject = shown.properties(
         width="container", height=height, autosize=altair.AutoSizeParams(type="fit-x", contains="padding")
     ).to_dict()
     return specification
@@ -154,8 +155,7 @@ def faded(chosen: "altair.Parameter", shown: float, otherwise: float) -> "altair
     """Return an opacity of what is chosen, and one of all else."""
     import altair
 
-    both: Any = altair.condition(chosen, altair.value(shown), altair.value(otherwise))
-    return altair.OpacityValue(**both)
+    return altair.OpacityValue(**altair.condition(chosen, altair.value(shown), altair.value(otherwise)))
 
 
 def number(value: float | None) -> float | None:

@@ -8,8 +8,7 @@ curves' ends; where they are too long for that, below it. They cannot overlap: e
 import math
 import textwrap
 from collections.abc import Sequence
-from functools import cache
-from typing import Any
+from functools import cache, partial
 
 import matplotlib
 import numpy as np
@@ -20,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from numpy.typing import NDArray
 
 from mann_bench.reports.html.colors import FAINT, INK
 from mann_bench.reports.html.panel_data import Axis, Multiples, Panel
@@ -34,7 +34,7 @@ LINE = 0.135  # height of a line of text, in inches
 LEFT, SAMPLE, GAP = 0.76, 0.36, 0.1  # inches: beside the axes for ticks and title; of a label's sample of its curve; between panels
 BELOW, ABOVE = 0.42, 0.12  # inches: below the axes for ticks and title, above them
 LEAST_WIDTH = 1.3  # of axes, in inches
-STYLE_OF_PANELS: Any = {**seaborn.axes_style("ticks"), **seaborn.plotting_context("paper"), **STYLE, "font.size": FONT} | {
+STYLE_OF_PANELS = {**seaborn.axes_style("ticks"), **seaborn.plotting_context("paper"), **STYLE, "font.size": FONT} | {
     f"{part}.labelsize": FONT for part in ("axes", "xtick", "ytick")
 }
 
@@ -141,7 +141,7 @@ def _set_scales(axes: Axes, multiples: Multiples, rows: pd.DataFrame) -> None:
         axes.set_ylim(0, None)
 
 
-def _set_limits(axes: Axes, name: str, values: Any) -> None:
+def _set_limits(axes: Axes, name: str, values: NDArray[np.float64]) -> None:
     """Set the limits of one axis to its values and a margin, as it looks on the axis."""
     scale = getattr(axes, f"{name}axis").get_transform()
     low, high = scale.transform(np.array([values.min(), values.max()]))
@@ -155,12 +155,12 @@ def _draw_panel(axes: Axes, panel: Panel, others: Sequence[Panel], joined: bool)
             axes.plot(curve["x"], curve["y"], "-" if joined else ".", color="#d0d0d0", linewidth=0.8, markersize=4, zorder=1)
     names = list(panel.looks)
     palette = {name: panel.looks[name].color for name in names}
-    common: Any = {"x": "x", "hue": "curve", "hue_order": names, "palette": palette, "style": "curve", "style_order": names}
+    common: dict[str, object] = {"x": "x", "hue": "curve", "hue_order": names, "palette": palette, "style": "curve", "style_order": names}
     common |= {"ax": axes, "legend": False}
     if joined:
         ends = panel.rows.melt(["curve", "x"], ["low", "y", "high"], value_name="value")
         dashes = {name: SEABORN_DASHES[panel.looks[name].dashes] for name in names}
-        band: Any = {"errorbar": lambda values: (values.min(), values.max()), "err_kws": {"alpha": 0.2, "linewidth": 0}}
+        band = {"errorbar": lambda values: (values.min(), values.max()), "err_kws": {"alpha": 0.2, "linewidth": 0}}
         seaborn.lineplot(ends, y="value", estimator="median", dashes=dashes, linewidth=1.3, **band, **common)
     markers = dict(zip(names, MARKERS, strict=False))
     warned = panel.rows[panel.rows["warned"]]
@@ -242,21 +242,18 @@ def _label(axes: Axes, panel: Panel, size: tuple[float, float], beside: bool, jo
         left = 0.0
         lines = np.cumsum([0, *(2 if panel.looks[name].remark else 1 for name in order)])[:-1]
         tops = [-BELOW - LINE * (0.6 + float(line)) for line in lines]
-    inches: Any = {"transform": axes.transAxes, "clip_on": False}
     for name, top in zip(order, tops, strict=True):
         look = panel.looks[name]
         height_of = top / height
-        sample: Any = {"color": look.color, **inches}
+        plot = partial(axes.plot, transform=axes.transAxes, clip_on=False, color=look.color)
         if joined:
-            axes.plot([left / width, (left + 0.24) / width], [height_of] * 2, look.dashes, linewidth=1.3, **sample)
-        axes.plot(
-            [(left + 0.12) / width], [height_of], marker=markers[name], markersize=4, markeredgecolor="white", markeredgewidth=0.4, **sample
-        )
-        text: Any = {"va": "center", "transform": axes.transAxes, "color": look.color}
+            plot([left / width, (left + 0.24) / width], [height_of] * 2, look.dashes, linewidth=1.3)
+        plot([(left + 0.12) / width], [height_of], marker=markers[name], markersize=4, markeredgecolor="white", markeredgewidth=0.4)
+        write = partial(axes.text, va="center", transform=axes.transAxes, color=look.color)
         name_shown, remark = look[2:] if beside else (_fitted(part, width - 0.29) for part in look[2:])
-        axes.text((left + 0.29) / width, height_of, literal(name_shown), fontproperties=NAME_FONT, **text)
+        write((left + 0.29) / width, height_of, literal(name_shown), fontproperties=NAME_FONT)
         if look.remark:
-            axes.text((left + 0.29) / width, (top - LINE * 0.85) / height, literal(remark), fontsize=FONT - 0.8, **text)
+            write((left + 0.29) / width, (top - LINE * 0.85) / height, literal(remark), fontsize=FONT - 0.8)
 
 
 def _pushed_apart(wanted: Sequence[float], height: float) -> list[float]:

@@ -3,9 +3,10 @@ plots are drawn only where a file, or a page without interactive charts, needs t
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mann_bench.data.errors import UsageError
 from mann_bench.data.files import write_atomically
@@ -49,14 +50,14 @@ class Plot(NamedTuple):
     Attributes:
         key: the stem of its files.
         draw: draws it.
-        style: gives matplotlib's settings while it is saved.
+        style: the settings of matplotlib that it is saved with.
         latex: its numbers as a table; None if there is none.
     """
 
     key: str
     title: str
     draw: "Callable[[], Figure]"
-    style: Callable[[], Any]
+    style: Callable[[], AbstractContextManager[None]]
     latex: Callable[[], str] | None = None
 
 
@@ -90,8 +91,6 @@ def write_plots(plots: Iterable[Plot], out: Path, files: PlotFiles, *, inline: b
 
 def _write(plot: Plot, stem: Path, formats: Sequence[str], inline: bool) -> str:
     """Write the files of a plot; return its `<svg>` element if it is needed."""
-    import matplotlib
-
     from mann_bench.reports.html.plots import svg_element, to_svg
 
     if formats:
@@ -105,6 +104,6 @@ def _write(plot: Plot, stem: Path, formats: Sequence[str], inline: bool) -> str:
         elif name == "tex" and plot.latex is not None:
             write_atomically(path, plot.latex())
         elif drawn is not None:
-            with matplotlib.rc_context(plot.style()):
+            with plot.style():
                 drawn.savefig(path, metadata=UNDATED[name])
     return svg_element(svg) if inline else ""

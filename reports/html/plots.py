@@ -3,8 +3,9 @@
 import io
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib
 import pandas as pd
@@ -21,7 +22,7 @@ MARKERS = "os^DvPX*<>"
 LABEL_HEIGHT = 0.055  # as a fraction of the height of the axes
 LABELS_AT = 1.09  # in widths of the axes, from their left
 LABEL_FONT = FontProperties(family="DejaVu Sans", weight="bold", size=8.5)
-STYLE: Any = dict(matplotlib.rc_params_from_file(Path(__file__).with_name("plots.mplstyle"), use_default_template=False))
+STYLE = dict(matplotlib.rc_params_from_file(Path(__file__).with_name("plots.mplstyle"), use_default_template=False))
 styled = matplotlib.rc_context(STYLE)  # decorates every function that draws or saves
 
 
@@ -49,8 +50,7 @@ def blank(title: str, subtitle: str = "", *, size: tuple[float, float] = (6.2, 4
     axes.set_title(literal(f"{title}\n" if subtitle else title), loc="left", fontsize=11, fontweight="bold")
     if subtitle:
         figure.subplots_adjust(left=0.135, right=0.645, bottom=0.125, top=0.87)
-        place: Any = {"xycoords": "axes fraction", "textcoords": "offset points"}
-        axes.annotate(literal(subtitle), (0, 1), (0, 7), fontsize=8.5, color="#555555", **place)
+        axes.annotate(literal(subtitle), (0, 1), (0, 7), "axes fraction", "offset points", fontsize=8.5, color="#555555")
     return figure, axes
 
 
@@ -109,11 +109,11 @@ def label_ends(axes: Axes, ends: list[CurveEnd]) -> None:
         heights[number] = min(heights[number], highest)
         highest = heights[number] - label_height
     for end, height in zip(ends, heights, strict=True):
-        sample: Any = {"transform": axes.transAxes, "clip_on": False, "color": end.color}
-        axes.plot([1.02, 1.075], [height, height], end.dashes, linewidth=1.6, **sample)
+        draw = partial(axes.plot, transform=axes.transAxes, clip_on=False, color=end.color)
+        draw([1.02, 1.075], [height, height], end.dashes, linewidth=1.6)
         if end.marker is not None:
             shape = MARKERS[end.marker % len(MARKERS)]
-            axes.plot([1.0475], [height], marker=shape, markersize=5, markeredgecolor="white", markeredgewidth=0.5, **sample)
+            draw([1.0475], [height], marker=shape, markersize=5, markeredgecolor="white", markeredgewidth=0.5)
         axes.text(LABELS_AT, height, literal(end.text), color=end.color, va="center", fontproperties=LABEL_FONT, transform=axes.transAxes)
     _make_room(axes, max(TextPath((0, 0), literal(end.text), prop=LABEL_FONT).get_extents().x1 / 72 for end in ends), len(ends))
 

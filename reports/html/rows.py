@@ -5,7 +5,6 @@ A name stands above its row and not beside it, so that the values have the whole
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import altair
 
@@ -85,6 +84,6 @@ class Rows:
         return [text, interval, value.add_params(self.chosen)]
 
     @staticmethod
-    def height() -> Any:
+    def height() -> altair.Step:
         """The height of a chart that grows with its rows."""
         return altair.Step(ROW_HEIGHT)

@@ -1,8 +1,8 @@
 """The interactive charts of training runs. A thin line is a seed, a thick one the median: seeds of one model never hide another's."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import altair
 import numpy as np
@@ -22,6 +22,8 @@ ALONG = {"sequences": "training sequences", "wall_s": "training time"}
 OF = {"level": "level of the curriculum", "loss": "loss, bits"}
 SEEDS = {"lines": "a line each", "band": "lowest to highest", "none": "hidden"}
 HELD_OUT = {"curve": "curve", "level": "level", "text": "errors", "where": "level was"}
+Channel = TypeVar("Channel", altair.X, altair.Y)
+Point = TypeVar("Point")
 Layers = altair.LayerChart | altair.FacetChart  # what altair types layers as
 
 
@@ -69,17 +71,16 @@ def _training(experiment: Experiment, number: int) -> Interactive:
     chosen = altair.selection_point(fields=["curve"], bind="legend", name="chosen")
     base = altair.Chart(altair.NamedData(name="rows")).transform_filter("datum.of === of && datum.along === along")
     base = base.transform_filter("only === null || datum.curve === only").encode(x=x, color=color)
-    shown: Any = {"y": y, "strokeDash": dash, "opacity": faded(chosen, 1, 0.06)}
     thin = faded(chosen, 0.5, 0.04)
-    step: Any = {"interpolate": altair.ExprRef("of === 'level' ? 'step-after' : 'linear'")}
+    step = altair.ExprRef("of === 'level' ? 'step-after' : 'linear'")
     medians = base.transform_filter("datum.seed === 'median'")
     tooltip = [altair.Tooltip(f"{field}:N", title=title) for field, title in (("curve", "curve"), ("seed", "seed"), ("text", "value"))]
     band = (
         medians.transform_filter("seeds === 'band'")
-        .mark_area(**step)
+        .mark_area(interpolate=step)
         .encode(y=altair.Y("low:Q"), y2=altair.Y2("high:Q"), opacity=faded(chosen, 0.15, 0.02))
     )
-    lines = base.transform_filter("seeds === 'lines' && datum.seed !== 'median'").mark_line(strokeWidth=0.8, **step)
+    lines = base.transform_filter("seeds === 'lines' && datum.seed !== 'median'").mark_line(strokeWidth=0.8, interpolate=step)
     points = medians.mark_point(filled=True, size=70, opacity=0).encode(y=y, tooltip=tooltip)
     goal = experiment.case.curriculum_threshold if experiment.has_curriculum else experiment.case.goal
     mark = altair.Chart(altair.InlineData(values=[{"goal": goal, "of": "loss"}])).transform_filter("of === datum.of")
@@ -87,7 +88,7 @@ def _training(experiment: Experiment, number: int) -> Interactive:
         mark.mark_rule(strokeDash=[1, 3], color=INK, clip=True).encode(y=altair.Y("goal:Q")),
         band,
         lines.encode(y=y, strokeDash=dash, opacity=thin, detail=altair.Detail("seed:N")),
-        medians.mark_line(strokeWidth=2.4, **step).encode(**shown),
+        medians.mark_line(strokeWidth=2.4, interpolate=step).encode(y=y, strokeDash=dash, opacity=faded(chosen, 1, 0.06)),
         points.add_params(chosen),
     ).add_params(of, along, seeds, only("curve", names))
     title = {"expr": f"{_texts(OF)}[of] + ' against ' + {_texts(ALONG)}[along]"}
@@ -174,7 +175,7 @@ def _levels(experiment: Experiment, number: int) -> Interactive:
     return Interactive(f"levels-{number}", f"Errors on held-out sequences: {experiment.title}", specification, rows, note)
 
 
-def _axis(channel: Any, field: str, parameter: str, rows: Sequence[Row], *, log: bool, label: str) -> Any:
+def _axis(channel: type[Channel], field: str, parameter: str, rows: Sequence[Row], *, log: bool, label: str) -> Channel:
     """An axis whose ends and ticks follow what a list chooses.
 
     Args:
@@ -195,7 +196,7 @@ def _axis(channel: Any, field: str, parameter: str, rows: Sequence[Row], *, log:
     return channel(f"{field}:Q", title=None, scale=scale, axis=altair.Axis(labelExpr=label, grid=field == "y", values=values))
 
 
-def _thinned(points: Sequence[Any]) -> Iterable[Any]:
+def _thinned(points: Sequence[Point]) -> Sequence[Point]:
     """At most MOST_POINTS of the points, the first and the last among them, closer together at the start."""
     if len(points) <= MOST_POINTS:
         return points
@@ -207,5 +208,5 @@ def _x_text(along: str, x: float) -> str:
     return format_duration(float(x)) if along == "wall_s" else f"{x:,.0f} sequences"
 
 
-def _texts(texts: Mapping[Any, str]) -> str:
+def _texts(texts: Mapping[str, str]) -> str:
     return "{" + ", ".join(f"'{key}': '{text}'" for key, text in texts.items()) + "}"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -286,7 +286,9 @@ def _name(case: LearningCase, cases: list[LearningCase]) -> str:
     return " ".join(parts)
 
 
-def _text(field: str, value: Any) -> str:
+def _text(field: str, value: object) -> str:
     if isinstance(value, Options):
         return str(value) or "as by default"
-    return format_slots(value) if field == "slots" else f"{value:g}" if isinstance(value, float) else str(value)
+    if field == "slots" and isinstance(value, int):
+        return format_slots(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,9 +1,10 @@
 """Plots of training runs: thick lines are medians over seeds; thin ones are seeds, vertical ones reach from the lowest to the highest."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any
 
+import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -28,8 +29,8 @@ def plots_of(experiment: Experiment, suffix: str = "") -> Iterator[Plot]:
         yield Plot(key + suffix, f"{title}, {experiment.title}", draw, _style)
 
 
-def _style() -> dict[str, Any]:
-    return {**STYLE, "savefig.dpi": 180}
+def _style() -> AbstractContextManager[None]:
+    return matplotlib.rc_context({**STYLE, "savefig.dpi": 180})
 
 
 def _drawings(experiment: Experiment) -> Iterator[tuple[str, str, Callable[[], Figure]]]:

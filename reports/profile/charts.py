@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import altair
 
@@ -207,7 +206,7 @@ def _bars(
     parts: list[str],
     colored: altair.Color,
     label: str,
-    ticks: Any,
+    ticks: dict[str, str] | None,
     parameter: str,
     choices: Mapping[str, str],
 ) -> altair.Chart:
@@ -249,7 +248,7 @@ def _model(profiles: Mapping[str, Profile], parameter: str) -> altair.Parameter:
     return chooser(parameter, "model", {name: name for name in profiles})
 
 
-def _ticks(axis: str) -> Any:
+def _ticks(axis: str) -> dict[str, str]:
     return {"expr": f"sequence(0, domain('{axis}')[1] * 1.001, pow(2, ceil(log(max(8, domain('{axis}')[1]) / 6) / LN2)))"}
 
 

@@ -5,13 +5,14 @@ The page's script (`templates/chart.js`) picks the rows of a view and a quantity
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import altair
 import numpy as np
 import pandas as pd
 
 from mann_bench.data.case import Case
+from mann_bench.data.fields import JsonObject
 from mann_bench.data.labels import Labels
 from mann_bench.reports.analysis.scaling import Growth
 from mann_bench.reports.data.axes import AXES
@@ -92,7 +93,7 @@ def _views(measured: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
             yield axis, setting_texts(measured, without=axis)
 
 
-def _rows(measured: pd.DataFrame) -> list[dict[str, Any]]:
+def _rows(measured: pd.DataFrame) -> list[JsonObject]:
     """One row a case: its curve, its fields that can be an axis, the value and interval of each quantity, and its warnings."""
     label = Labels(Case(**{name: row[name] for name in Case.model_fields}) for row in measured.to_dict("records"))
     rows = []
@@ -115,7 +116,7 @@ def _rows(measured: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _fit_rows(fits: Mapping[str, Mapping[tuple[str, str], Growth]]) -> Iterator[dict[str, Any]]:
+def _fit_rows(fits: Mapping[str, Mapping[tuple[str, str], Growth]]) -> Iterator[JsonObject]:
     """Points of each fitted curve against N, over the sizes that it was fitted to."""
     for key, of_quantity in fits.items():
         for (setting, curve), fit in of_quantity.items():
@@ -125,7 +126,7 @@ def _fit_rows(fits: Mapping[str, Mapping[tuple[str, str], Growth]]) -> Iterator[
                 yield {"view": f"slots|{setting}", "curve": curve, "quantity": key, "order": fit.verdict, "points": points}
 
 
-def _specification(curves: list[str], colors: Mapping[str, str], measured: pd.DataFrame) -> dict[str, Any]:
+def _specification(curves: list[str], colors: Mapping[str, str], measured: pd.DataFrame) -> JsonObject:
     """The Vega-Lite specification of one chart. The script sets the data, the titles and the types of the scales."""
     variants = measured.drop_duplicates("curve").set_index("curve")["variant"]
     dashes = [VEGA_DASHES[DASHES.get(str(variants[curve]), "-.")] for curve in curves]
@@ -165,5 +166,5 @@ def _specification(curves: list[str], colors: Mapping[str, str], measured: pd.Da
         .configure_axis(labelFontSize=12, titleFontSize=12)
         .configure_view(stroke=None)
     )
-    specification: dict[str, Any] = chart.properties(width="container", height=340, autosize=altair.AutoSizeParams(type="fit-x")).to_dict()
+    specification: JsonObject = chart.properties(width="container", height=340, autosize=altair.AutoSizeParams(type="fit-x")).to_dict()
     return specification

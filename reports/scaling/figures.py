@@ -1,8 +1,9 @@
 """The static plots of the scaling report as files: drawn at the width asked for, and as tables for LaTeX."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -34,10 +35,12 @@ def _draw(figure: Multiples, columns: int) -> "Figure":
     return draw(figure, columns)
 
 
-def _style() -> Any:
+def _style() -> AbstractContextManager[None]:
+    import matplotlib
+
     from mann_bench.reports.html.panels import STYLE_OF_PANELS
 
-    return STYLE_OF_PANELS
+    return matplotlib.rc_context(STYLE_OF_PANELS)
 
 
 def to_latex(figure: Multiples) -> str:

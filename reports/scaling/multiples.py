@@ -6,7 +6,6 @@ while there is room.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -91,7 +90,7 @@ def _ratios(analysis: Analysis, measured: pd.DataFrame, kind: str, axis: str, co
         ends = (ratio.speedup_low, ratio.speedup_high) if kind == "time" else (value, value)
         name = f"{ratio.subject} : {ratio.twin}"
         twins[name] = ratio
-        case: Any = cases.loc[ratio.subject_case]
+        case = cases.loc[ratio.subject_case]
         records.append((name, ratio.subject, case["view"], case["x"], value, *ends, ratio.subject_case, ratio.warned))
     rows = pd.DataFrame(records, columns=["curve", "model", "view", "x", "y", "low", "high", "case_id", "warned"])
 

@@ -1,8 +1,5 @@
 """The tables of the scaling report, as data; each number names the cases that it comes from."""
 
-from collections.abc import Hashable
-from typing import Any
-
 import pandas as pd
 
 from mann_bench.data.text import shortened
@@ -10,7 +7,7 @@ from mann_bench.data.units import format_bytes, format_number, format_slots
 from mann_bench.reports.analysis.gains import Factor, Step
 from mann_bench.reports.analysis.max_slots import BUDGETS, MaxSlots
 from mann_bench.reports.analysis.ratios import Ratio
-from mann_bench.reports.data.frame import EXACT_INDEXES
+from mann_bench.reports.data.frame import EXACT_INDEXES, Row
 from mann_bench.reports.data.quantity import QUANTITIES, TAPE, TIME
 from mann_bench.reports.html.table import LONG, Cell, Column, Table
 from mann_bench.reports.scaling.analysis import Analysis
@@ -192,7 +189,7 @@ def front_table(analysis: Analysis) -> Table:
     return Table("What to choose", note, heads, tuple(rows))
 
 
-def _costs(row: dict[Hashable, Any]) -> str:
+def _costs(row: Row) -> str:
     """A case with its time, peak memory and, of an approximate index, recall."""
     measured = f", recall {row['recall']:.2f}" if row["recall"] == row["recall"] else ", recall not measured"
     recall = "" if row["index"] in EXACT_INDEXES else measured

@@ -12,8 +12,9 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from mann_bench.data.errors import UsageError
 from mann_bench.data.units import format_bytes
@@ -22,7 +23,7 @@ MOST_FILE_BYTES = 64 * 2**20  # of one file; the largest of Omniglot and bAbI ha
 MOST_UNPACKED_BYTES = 2 * 2**30  # of all in an archive
 MOST_HEADER_BYTES = 2**18  # that describe one file of a tar; they have some hundred
 MOST_MEMBERS = 2**17  # of a tar; Omniglot has 32,460 images
-COMPRESSIONS: Mapping[bytes, Callable[[Path], Any]] = {  # by a file's first bytes
+COMPRESSIONS: Mapping[bytes, Callable[[Path], BufferedIOBase]] = {  # by a file's first bytes
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ": lzma.open,
@@ -144,7 +145,7 @@ def _of_tar(path: Path, wanted: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
             raise tarfile.ReadError(f"no header and no end of the archive at byte {archive.offset}")
 
 
-def unpacked(path: Path) -> IO[bytes]:
+def unpacked(path: Path) -> BufferedIOBase:
     """Open a file for reading what was compressed into it; one that is not compressed is read as it is."""
     with path.open("rb") as file:
         start = file.read(6)
@@ -155,7 +156,7 @@ def unpacked(path: Path) -> IO[bytes]:
 class HeaderReader:
     """The stream of a tar for `tarfile`, with a limit: `tarfile` takes a header's word for its size, and reads it whole."""
 
-    def __init__(self, path: Path, stream: IO[bytes]) -> None:
+    def __init__(self, path: Path, stream: BufferedIOBase) -> None:
         self.path, self.stream = path, stream
         self.next_file()
 

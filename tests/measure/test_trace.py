@@ -167,6 +167,10 @@ def read(*roots):
     return trace
 
 
+def nest(*roots):
+    return nested_by_time(list(roots))
+
+
 @pytest.mark.parametrize("nested", [False, True])
 def test_time_of_kernels_goes_to_the_phase_that_launched_them(nested):
     kernels = [Event(name, 50, 50 + ns) for name, ns in (("mb_forward", 7), ("cutlass::Kernel2", 30), ("Memset (Device)", 100))]
@@ -199,7 +203,7 @@ def test_ranges_that_a_copy_of_a_gpu_cuts_are_whole_again():
     forward = Event(FORWARD, 0, 100, Event("step 0", 1, 20, sequence_number=-1), cut, late, sequence_number=-1)
     other_thread = Event(f"{NODE}MmBackward0", 42, 90, sequence_number=2)
     other_thread.start_tid = 2
-    trace = read(*nested_by_time([forward, other_thread]))
+    trace = read(*nest(forward, other_thread))
     found = {scope: (time.host_ns, time.device_ns) for scope, time in trace.scope_times.items()}
     assert found == {
         Scope(FORWARD, None, REST): (41, 0),
@@ -216,7 +220,7 @@ def test_a_call_counts_for_the_thread_of_its_operation():
     call = launch(12, Event("mb_forward", 50, 57))
     call.start_tid = 99
     op = Event("aten::mm", 11, 19, call, sequence_number=1)
-    trace = read(*nested_by_time([Event(FORWARD, 0, 30, Event("read", 10, 20, op, sequence_number=-1), sequence_number=-1)]))
+    trace = read(*nest(Event(FORWARD, 0, 30, Event("read", 10, 20, op, sequence_number=-1), sequence_number=-1)))
     assert trace.scope_times[Scope(FORWARD, None, "read")].device_ns == 7
 
 
