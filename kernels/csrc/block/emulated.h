@@ -163,10 +163,10 @@ inline void dot_rows(const T* const* rows, const Real* query, int64_t width, Rea
     for (int64_t w = 0; w < width; ++w) dots[0] += static_cast<Real>(rows[0][w]) * query[w];
 }
 
-inline bool any_above(const Real* numbers, Real limit) {
-    for (int64_t i = 0; i < 16; ++i)
-        if (numbers[i] > limit) return true;
-    return false;
+inline uint32_t numbers_above(const Real* numbers, Real limit) {
+    uint32_t which = 0;
+    for (int i = 0; i < 16; ++i) which |= static_cast<uint32_t>(numbers[i] > limit) << i;
+    return which;
 }
 
 template <class Vector>

@@ -26,8 +26,8 @@ struct MatchMask {
     int64_t last() const { return 0; }
 };
 
-// Whether any of 16 numbers is greater than a limit; as the build does it best.
-inline bool any_above(const Real* numbers, Real limit);
+// Which of 16 numbers are greater than a limit, as bits; as the build does it best.
+inline uint32_t numbers_above(const Real* numbers, Real limit);
 
 // `Warp` adds sum, matvec and matvec_transposed, whose order of additions differs between the builds.
 template <class Warp>
@@ -58,10 +58,9 @@ struct OneLane {
         };
         int64_t i = 0;
         while (i < n && found < count) insert(i++);
-        for (; i + at_once <= n; i += at_once) {  // most are worse than the last one found
-            if (!any_above(scores + i, values[count - 1])) continue;
-            for (int64_t j = 0; j < at_once; ++j) insert(i + j);
-        }
+        for (; i + at_once <= n; i += at_once)  // most are worse than the last one found
+            for (uint32_t which = numbers_above(scores + i, values[count - 1]); which; which &= which - 1)
+                insert(i + __builtin_ctz(which));
         for (; i < n; ++i) insert(i);
     }
     // f(0) + ... + f(n - 1), whole numbers.

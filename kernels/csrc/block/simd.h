@@ -183,14 +183,24 @@ inline void simd_matvec(const RhsBatch& x, int64_t first, const Real* matrix, in
     simd_matvec<num_rhs, 1>(x, first, matrix, stride, rows, columns, ends, done);
 }
 
-inline bool any_above(const Real* numbers, Real limit) {
+inline uint32_t numbers_above(const Real* numbers, Real limit) {
     constexpr int64_t lanes = lanes_of<ColumnVector>;
-    auto above = load_columns<ColumnVector>(numbers) > limit;
-    for (int64_t i = lanes; i < 16; i += lanes) above |= load_columns<ColumnVector>(numbers + i) > limit;
-    int64_t bits[sizeof above / sizeof(int64_t)], any = 0;
-    __builtin_memcpy(bits, &above, sizeof above);
-    for (const int64_t part : bits) any |= part;
-    return any != 0;
+    uint32_t which = 0;
+    for (int64_t i = 0; i < 16; i += lanes) {
+        const auto above = load_columns<ColumnVector>(numbers + i) > limit;
+#if defined(__AVX__)
+        typedef float FloatBits __attribute__((vector_size(32)));
+        typedef double DoubleBits __attribute__((vector_size(32)));
+        if constexpr (sizeof above == 32) {
+            const int bits = sizeof(Real) == 4 ? __builtin_ia32_movmskps256(reinterpret_cast<FloatBits>(above))
+                                               : __builtin_ia32_movmskpd256(reinterpret_cast<DoubleBits>(above));
+            which |= static_cast<uint32_t>(bits) << i;
+            continue;
+        }
+#endif
+        for (int64_t j = 0; j < lanes; ++j) which |= static_cast<uint32_t>(above[j] != 0) << (i + j);
+    }
+    return which;
 }
 
 // Columns that a product with M^T sums at once, in vectors, and independent partial sums (chains) of each, which hide
