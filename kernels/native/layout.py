@@ -99,10 +99,12 @@ def of_buffer(build: Build, name: str, shape: Shape | None) -> TensorLayout:
 
 
 def of_block(build: Build, shapes: Mapping[str, Shape]) -> TensorLayout:
-    """Pack several buffers into one tensor of the model's number type. The widest numbers come first, so that all are aligned."""
+    """Pack several buffers into one tensor of the model's number type. The widest numbers come first, so that all are aligned; of equally
+    wide ones the largest buffer, which then begins where a line of the processor's cache does.
+    """
     buffers, end = [], 0
     bytes_of = {name: getattr(torch, build.dtype(name)).itemsize for name in shapes}
-    for name in sorted(shapes, key=lambda name: -bytes_of[name]):
+    for name in sorted(shapes, key=lambda name: (-bytes_of[name], -math.prod(shapes[name]))):
         buffers.append((name, end))
         end += math.prod(shapes[name]) * bytes_of[name]
     return TensorLayout(tuple(buffers), build.real, (-(-end // getattr(torch, build.real).itemsize),))

@@ -17,6 +17,7 @@ from mann_bench.kernels.native.arguments import in_order
 from mann_bench.kernels.native.call import scratch
 from mann_bench.kernels.native.huge_pages import on_huge_pages
 from mann_bench.kernels.native.layout import Build, Shape, of_block
+from mann_bench.kernels.native.reuse import empty_tape
 from mann_bench.kernels.sequence import recurrence
 from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.kernels.sequence.recurrence import Recurrence, Weights
@@ -144,7 +145,7 @@ class DensePass(Recurrence):
         """Run forward: x [T, B, X] and the states before -> y [T, B, Y] and the states after; what backward needs is in carry and tape."""
         self.x, self.weights = x, weights
         self.carry = self.new(self.plan.shapes["carry"])
-        self.tape = on_huge_pages(x.new_empty(self.plan.blocks["tape"].shape))
+        self.tape = empty_tape(x, *self.plan.blocks["tape"].shape)
         after = [on_huge_pages(torch.empty_like(state)) for state in before]
         first = {f"first_{name}": state for name, state in zip(self.names, before, strict=True)}
         last = {f"last_{name}": state for name, state in zip(self.names, after, strict=True)}

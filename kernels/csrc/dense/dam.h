@@ -286,8 +286,7 @@ struct DamBackward : DamElement {
         Real *const p = interface(t), *const grad_p = interface_gradient(t);
         add_output_gradient(t);
         store_cell_inputs(t);
-        compute_key_norms(p);
-        block.sync();
+        compute_key_norms(p);  // no sync: each thread weighs gradients of its own chunks
         block.for_each_chunk(chunks, [&](int64_t number) { weigh_gradients(t, chunk(number)); });
         block.sync();
         block.on_leader([&] {

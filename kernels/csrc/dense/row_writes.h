@@ -57,7 +57,7 @@ struct RowWrites {
 // Whether rows of a memory of `numbers` numbers, which begin at `rows`, are stored past the caches.
 inline bool is_streamed(const Real* rows, int64_t numbers) {
     return numbers * static_cast<int64_t>(sizeof(Real)) >= Block::streamed_bytes &&
-           reinterpret_cast<uintptr_t>(rows) % 64 == 0;
+           reinterpret_cast<uintptr_t>(rows) % sizeof(ColumnVector) == 0;
 }
 
 // The same for rows that are ready: `to` past the caches, visible to other threads.
