@@ -99,12 +99,10 @@ def of_buffer(build: Build, name: str, shape: Shape | None) -> TensorLayout:
 
 
 def of_block(build: Build, shapes: Mapping[str, Shape]) -> TensorLayout:
-    """Pack several buffers into one tensor of the model's number type. The widest numbers come first, so that all are aligned; of equally
-    wide ones the largest buffer, which then begins where a line of the processor's cache does.
-    """
+    """Pack several buffers into one tensor of the model's number type. The widest numbers come first, so that all are aligned."""
     buffers, end = [], 0
     bytes_of = {name: getattr(torch, build.dtype(name)).itemsize for name in shapes}
-    for name in sorted(shapes, key=lambda name: (-bytes_of[name], -math.prod(shapes[name]))):
+    for name in sorted(shapes, key=lambda name: -bytes_of[name]):
         buffers.append((name, end))
         end += math.prod(shapes[name]) * bytes_of[name]
     return TensorLayout(tuple(buffers), build.real, (-(-end // getattr(torch, build.real).itemsize),))
