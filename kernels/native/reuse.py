@@ -15,28 +15,49 @@ from torch import Tensor
 from mann_bench.kernels.native.call import is_watched
 from mann_bench.kernels.native.huge_pages import LEAST_BYTES, on_huge_pages
 
-MOST_SPARE = 1.5  # times the bytes asked for: what is larger than that is not used
-MOST_BLOCKS = 16
+MOST_WAIT = 64  # blocks taken since one was released, after which it is given up: those of several passes
+MOST_BYTES = 1.25  # times those that were in use at once, in use and kept together
 
 
 class _Kept:
-    """Blocks of bytes that no tensor uses, the one released last at the end. Tensors may be released at any point of any thread's work."""
+    """Blocks of bytes that no tensor uses. They may be released at any point of any thread's work."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.blocks: list[Tensor] = []
+        self.blocks: list[tuple[Tensor, int]] = []  # in the order of their release, each with the blocks taken before it
+        self.taken = self.used_bytes = self.most_used_bytes = 0
 
     def take(self, size_bytes: int) -> Tensor | None:
-        """The smallest block that fits. If there is none, sizes have changed, and the others are given up before more is allocated."""
+        """A block of this size, or None if there is none and the caller has to make it."""
         with self.lock:
-            fitting = [block for block in self.blocks if size_bytes <= block.numel() <= MOST_SPARE * size_bytes]
-            chosen = min(fitting, key=Tensor.numel, default=None)
-            self.blocks = [block for block in self.blocks if block is not chosen] if chosen is not None else []
-            return chosen
+            found = next((entry for entry in self.blocks if entry[0].numel() == size_bytes), None)
+            self.blocks = [entry for entry in self.blocks if entry is not found and self.taken - entry[1] < MOST_WAIT]
+            self.taken += 1
+            self.used_bytes += size_bytes
+            self.most_used_bytes = max(self.most_used_bytes, self.used_bytes)
+            while self.blocks and self.used_bytes + self.kept_bytes() > MOST_BYTES * self.most_used_bytes:
+                del self.blocks[0]
+        return found[0] if found else None
+
+    def make(self, size_bytes: int) -> Tensor:
+        """A new block, for which all that are kept make room if there is not enough."""
+        try:
+            return on_huge_pages(torch.empty(size_bytes, dtype=torch.uint8))
+        except RuntimeError:
+            self.blocks = []
+        try:
+            return on_huge_pages(torch.empty(size_bytes, dtype=torch.uint8))
+        except RuntimeError:
+            self.used_bytes -= size_bytes
+            raise
 
     def give_back(self, block: Tensor) -> None:
         with self.lock:
-            self.blocks = [*self.blocks, block][-MOST_BLOCKS:]
+            self.used_bytes -= block.numel()
+            self.blocks = [*self.blocks, (block, self.taken)]
+
+    def kept_bytes(self) -> int:
+        return sum(block.numel() for block, _ in self.blocks)
 
 
 _kept = _Kept()
@@ -50,7 +71,7 @@ def unset(like: Tensor, shape: Sequence[int]) -> Tensor:
         return on_huge_pages(like.new_empty(shape))
     block = _kept.take(size_bytes)
     if block is None:
-        block = on_huge_pages(torch.empty(size_bytes, dtype=torch.uint8))
+        block = _kept.make(size_bytes)
     array = block.numpy()  # lives as long as the storage of the tensor made of it
     weakref.finalize(array, _kept.give_back, block).atexit = False
     return torch.from_numpy(array)[:size_bytes].view(like.dtype).view(shape)

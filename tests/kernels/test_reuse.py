@@ -20,7 +20,7 @@ def make(count: int = COUNT, dtype: torch.dtype = torch.float32) -> torch.Tensor
 
 
 def sizes(kept) -> list[int]:
-    return [block.numel() for block in kept.blocks]
+    return [block.numel() for block, _ in kept.blocks]
 
 
 def test_what_the_last_user_releases_is_used_again(kept):
@@ -44,27 +44,53 @@ def test_tensors_in_use_share_nothing(kept):
     assert sizes(kept) == [4 * COUNT, 4 * COUNT]
 
 
-def test_the_smallest_that_fits(kept):
+def test_only_a_block_of_the_same_size_is_used(kept):
     held = [make(COUNT + part) for part in (9, 5, 7)]
     held.clear()
-    assert make(COUNT + 6).shape == (COUNT + 6,)
-    assert sorted(sizes(kept)) == [4 * (COUNT + part) for part in (5, 7, 9)]
-    held = [make(COUNT + 6)]
+    held = [make(COUNT + 7)]
+    assert held[0].shape == (COUNT + 7,)
     assert sorted(sizes(kept)) == [4 * (COUNT + part) for part in (5, 9)]
 
 
-@pytest.mark.parametrize("count", [COUNT + 1, 3 * COUNT], ids=["far-too-large", "too-small"])
-def test_what_does_not_fit_is_given_up(count, kept):
-    kept.give_back(torch.empty(4 * (4 * COUNT + 1 - count), dtype=torch.uint8))
-    held = make(count)
-    assert held.shape == (count,)
+def test_the_oldest_make_room_for_other_sizes(kept):
+    held = [make(part * COUNT) for part in (2, 2, 4)]
+    while held:
+        held.pop(0)
+    held = [make(2 * COUNT - 1)]
+    assert sizes(kept) == [8 * COUNT, 8 * COUNT, 16 * COUNT]
+    held += [make(COUNT - 1 + COUNT // 2)]
+    assert sizes(kept) == [8 * COUNT, 16 * COUNT]
+    held += [make(8 * COUNT)]  # more than was ever in use
     assert sizes(kept) == []
+    assert sum(tensor.nbytes for tensor in held) == kept.used_bytes == kept.most_used_bytes
 
 
-def test_no_more_blocks_than_a_pass_takes(kept):
-    held = [make() for _ in range(reuse.MOST_BLOCKS + 2)]
+def test_what_nobody_takes_is_given_up(kept):
+    held = [make(2 * COUNT), make(2 * COUNT)]
     held.clear()
-    assert len(kept.blocks) == reuse.MOST_BLOCKS
+    for _ in range(reuse.MOST_WAIT):
+        assert sizes(kept)[:2] == [8 * COUNT, 8 * COUNT]
+        make()
+    make()
+    assert sizes(kept) == [4 * COUNT]
+
+
+def test_where_memory_ends_what_is_kept_makes_room(kept, monkeypatch):
+    make()
+    empty = torch.empty
+
+    def limited(size, **options):
+        if kept.blocks or size > 8 * COUNT:
+            raise RuntimeError("can't allocate memory")
+        return empty(size, **options)
+
+    monkeypatch.setattr(reuse.torch, "empty", limited)
+    like = empty(0)
+    held = reuse.unset(like, (COUNT + 1,))
+    assert held.shape == (COUNT + 1,)
+    with pytest.raises(RuntimeError, match="can't allocate"):
+        reuse.unset(like, (3 * COUNT,))
+    assert kept.used_bytes == held.nbytes
 
 
 def test_small_ones_are_not_kept(kept):
