@@ -72,6 +72,6 @@ def unset(like: Tensor, shape: Sequence[int]) -> Tensor:
     block = _kept.take(size_bytes)
     if block is None:
         block = _kept.make(size_bytes)
-    array = block.numpy()  # lives as long as the storage of the tensor made of it
+    array = block.view(like.dtype).view(*shape).numpy()  # lives as long as the storage of the tensor made of it, which is no view
     weakref.finalize(array, _kept.give_back, block).atexit = False
-    return torch.from_numpy(array)[:size_bytes].view(like.dtype).view(shape)
+    return torch.from_numpy(array)

@@ -33,7 +33,7 @@ def test_what_the_last_user_releases_is_used_again(kept):
     assert sizes(kept) == [4 * COUNT]
     second = reuse.unset(torch.empty(0, dtype=torch.float64), (2, COUNT // 4))
     assert (second.data_ptr(), second.shape, second.dtype) == (place, (2, COUNT // 4), torch.float64)
-    assert second.is_contiguous()
+    assert (second.is_contiguous(), second._is_view()) == (True, False)
     assert sizes(kept) == []
 
 
