@@ -15,8 +15,8 @@ from torch.autograd.function import once_differentiable
 from mann_bench.kernels.autocast import without_autocast
 from mann_bench.kernels.native.arguments import in_order
 from mann_bench.kernels.native.call import scratch
-from mann_bench.kernels.native.huge_pages import on_huge_pages
 from mann_bench.kernels.native.layout import Build, Shape, of_block
+from mann_bench.kernels.native.reuse import unset
 from mann_bench.kernels.sequence import recurrence
 from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.kernels.sequence.recurrence import Recurrence, Weights
@@ -75,7 +75,7 @@ def tape_shapes(kind: Kind, size: Sizes) -> dict[str, Shape]:
     """Name the buffers that forward keeps for backward: the states between the first and the last step, and what backward reads of a step.
 
     Without a tape, memory and link are changed in place and the other states alternate between two places. On a tape of one step the
-    memory before it may lie, column by column as the kernels work.
+    memory before it may lie, column by column as the kernels work. The memory comes first, so that it is aligned as its tensor is.
     """
     steps, batch, slots, taped = size["steps"], size["batch"], size["slots"], size["taped"]
     states = state_shapes(kind, size)
@@ -90,7 +90,7 @@ def tape_shapes(kind: Kind, size: Sizes) -> dict[str, Shape]:
         "direction_tape": (steps if taped else 2, batch, 2 * size["heads"], slots),
     }
     tapes = {f"{name}_tape": shape for name, shape in between.items()}
-    return {**controller_tape_shapes(size), **tapes, **{name: of_steps[name] for name in kind.tape}}
+    return {**tapes, **controller_tape_shapes(size), **{name: of_steps[name] for name in kind.tape}}
 
 
 @functools.lru_cache
@@ -144,8 +144,8 @@ class DensePass(Recurrence):
         """Run forward: x [T, B, X] and the states before -> y [T, B, Y] and the states after; what backward needs is in carry and tape."""
         self.x, self.weights = x, weights
         self.carry = self.new(self.plan.shapes["carry"])
-        self.tape = on_huge_pages(x.new_empty(self.plan.blocks["tape"].shape))
-        after = [on_huge_pages(torch.empty_like(state)) for state in before]
+        self.tape = unset(x, self.plan.blocks["tape"].shape)
+        after = [unset(state, state.shape) for state in before]
         first = {f"first_{name}": state for name, state in zip(self.names, before, strict=True)}
         last = {f"last_{name}": state for name, state in zip(self.names, after, strict=True)}
         return self.run_forward({**first, **self.constants}, {**last, **self._scratch(0)}), after
@@ -186,7 +186,7 @@ class DensePass(Recurrence):
     def gradients_of(self, states: Sequence[Tensor], grads: Sequence[Tensor | None]) -> list[Tensor]:
         """Make the gradients of the memory's states, which backward changes in place, of those received or zeros; `states`: all of them."""
         return [
-            on_huge_pages(torch.empty_like(state)).copy_(grad) if grad is not None else on_huge_pages(torch.empty_like(state)).zero_()
+            unset(state, state.shape).copy_(grad) if grad is not None else unset(state, state.shape).zero_()
             for state, grad in zip(states[len(CONTROLLER) :][: len(self.kind.states)], grads, strict=False)
         ]
 
@@ -209,7 +209,7 @@ class DensePass(Recurrence):
     def _scratch(self, direction: int) -> dict[str, Tensor]:
         stride = self.element_scratch[direction]
         self.set_sizes({"scratch_stride": stride})
-        return {"scratch": on_huge_pages(self.carry.new_empty(self.sizes["batch"], stride))}
+        return {"scratch": unset(self.carry, (self.sizes["batch"], stride))}
 
     def hold(self, x: Tensor, weights: Weights, carry: Tensor, tape: Tensor) -> None:
         """Take up the tensors of a pass for its backward."""

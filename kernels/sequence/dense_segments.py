@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from mann_bench.kernels.autocast import without_autocast
 from mann_bench.kernels.native.call import call
-from mann_bench.kernels.native.huge_pages import on_huge_pages
 from mann_bench.kernels.native.layout import Build
+from mann_bench.kernels.native.reuse import unset
 from mann_bench.kernels.sequence.dense import CONTROLLER, DensePass, Kind
 from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.kernels.sequence.recurrence import Weights
@@ -150,8 +150,8 @@ class SegmentedPass:
         steps = slice(segment.first, segment.first + segment.steps)
         own.x, own.weights = self.whole.x[steps], self.whole.weights
         own.carry = self.whole.carry[segment.first : segment.first + segment.steps + 1]
-        own.tape = on_huge_pages(own.x.new_empty(own.plan.blocks["tape"].shape))
-        after = [on_huge_pages(torch.empty_like(state)) for state in before]
+        own.tape = unset(own.x, own.plan.blocks["tape"].shape)
+        after = [unset(state, state.shape) for state in before]
         ends = {f"first_{name}": state for name, state in zip(self.names, before, strict=True)}
         given = {**own._matrices(), **columns, "interface_bias": own.weights.interface_bias, **ends, **own.constants, "input": gates[steps]}
         last = {f"last_{name}": state for name, state in zip(self.names, after, strict=True)}

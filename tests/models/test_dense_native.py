@@ -353,3 +353,14 @@ def test_a_frozen_model_keeps_no_tape():
         y, after = model(torch.randn(6, 1, 5), model.initial_state(1, fill="full"))
     assert not y.requires_grad
     assert not after.memory.memory.requires_grad
+
+
+@pytest.mark.parametrize("name", ["ntm", "dam"])
+def test_a_memory_stored_past_the_caches(name):
+    """Large enough that rows are, and that the second pass takes up the tape of the first."""
+    fast, plain = pair(name, slots=2**15 + 5, word_size=64, heads=2)
+    start, x = used_state(plain, 1, "full"), torch.randn(3, 1, fast.input_size, dtype=torch.float64)
+    expected = run(plain, x, start)
+    for _ in range(2):
+        for got, value in zip(run(fast, x, start), expected, strict=True):
+            assert_equal(got, value, 1e-9)

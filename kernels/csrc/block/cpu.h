@@ -116,7 +116,10 @@ struct Block {
     static constexpr int64_t num_lane_tiles = 1;
     static constexpr int64_t tile_size = RhsBatch::max_count;    // elements of a batch tile
     static constexpr int64_t chunk_rows = 1024, link_rows = 64;  // rows of a chunk, of a link matrix at least
-    static constexpr int64_t block_rows = 128;                   // rows that lie column by column; divides chunk_rows
+    // Rows that lie column by column; divides chunk_rows. A column fills two vectors, so a loop over the columns passes
+    // over the block from its first byte to its last, as processors fetch ahead.
+    static constexpr int64_t block_rows = 2 * lanes_of<ColumnVector>;
+    static constexpr int64_t streamed_bytes = int64_t(1) << 24;  // of a memory whose rows are stored past the caches
     int64_t chunk_threads;                                       // that share the loops over chunks
     int64_t size() const { return 1; }
     void sync() const {}

@@ -77,6 +77,7 @@ struct Block {
     static constexpr int64_t num_lane_tiles = emulated_threads;
     static constexpr int64_t tile_size = 1;  // elements of a batch tile
     static constexpr int64_t chunk_rows = 4, block_rows = 2, link_rows = 2;
+    static constexpr int64_t streamed_bytes = 0;
     fibers::Barrier* barrier;
     int64_t thread;
     fibers::Barrier* whole_cluster;
@@ -191,14 +192,11 @@ struct VectorSums {
     void add(int number, Real part) { sums[number] += part; }
     Real of(int number) const { return sums[number]; }
 };
-template <int columns, int heads>
-inline void dot_vectors(const Real* x, int64_t x_stride, const Real* y, int64_t y_stride, int64_t n,
-                        Real (&dots)[columns][heads]) {
-    for (int c = 0; c < columns; ++c)
-        for (int h = 0; h < heads; ++h) {
-            dots[c][h] = 0;
-            for (int64_t i = 0; i < n; ++i) dots[c][h] += x[c * x_stride + i] * y[h * y_stride + i];
-        }
-}
+typedef Real ColumnVector;
+constexpr int64_t sum_lanes = 1;
+inline void add_to_lanes(Real* lanes, Real part) { *lanes += part; }
+inline Real total_of_lanes(const Real* lanes) { return *lanes; }
+inline void stream_columns(Real* to, Real value) { *to = value; }
+inline void end_of_streams() {}
 
 }  // namespace mb

@@ -5,6 +5,9 @@
 #include <type_traits>
 
 #include "block/block.h"
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
 
 namespace mb {
 
@@ -359,22 +362,32 @@ struct VectorSums {
     Real of(int number) const { return sum_of(fold(wide[number]) + narrow[number]) + rest[number]; }
 };
 
-// dots[c][h] = x_c . y_h, vectors of n; those of x are x_stride apart.
-template <int columns, int heads>
-inline __attribute__((always_inline)) void dot_vectors(const Real* x, int64_t x_stride, const Real* y, int64_t y_stride,
-                                                       int64_t n, Real (&dots)[columns][heads]) {
-    VectorSums<columns * heads> sums;
-    for_each_columns(n, [&](auto zero, int64_t i) __attribute__((always_inline)) {
-        typedef decltype(zero) Vector;
-        Vector other[heads];
-        for (int h = 0; h < heads; ++h) other[h] = load_columns<Vector>(y + h * y_stride + i);
-        for (int c = 0; c < columns; ++c) {
-            const Vector own = load_columns<Vector>(x + c * x_stride + i);
-            for (int h = 0; h < heads; ++h) sums.add(c * heads + h, own * other[h]);
-        }
-    });
-    for (int c = 0; c < columns; ++c)
-        for (int h = 0; h < heads; ++h) dots[c][h] = sums.of(c * heads + h);
+// Of a sum over rows each lane of a vector is a sum by itself, until the sums of all rows of a chunk are added up.
+constexpr int64_t sum_lanes = lanes_of<ColumnVector>;
+template <class Vector>
+inline __attribute__((always_inline)) void add_to_lanes(Real* lanes, Vector part) {
+    store_columns(lanes, load_columns<Vector>(lanes) + part);
 }
+inline Real total_of_lanes(const Real* lanes) { return total(load_columns<ColumnVector>(lanes)); }
+
+// Stores of rows that are not read again soon: past the caches, so that what the memory held is not fetched first. `to`
+// is aligned to the vector. Other threads see them after `end_of_streams`.
+template <class Vector>
+inline __attribute__((always_inline)) void stream_columns(Real* to, Vector row) {
+    store_columns(to, row);
+}
+#if defined(__AVX512F__)
+inline void stream_columns(Real* to, ColumnVector row) {
+    _mm512_stream_ps(reinterpret_cast<float*>(to), reinterpret_cast<__m512>(row));
+}
+inline void end_of_streams() { _mm_sfence(); }
+#elif defined(__AVX__)
+inline void stream_columns(Real* to, ColumnVector row) {
+    _mm256_stream_ps(reinterpret_cast<float*>(to), reinterpret_cast<__m256>(row));
+}
+inline void end_of_streams() { _mm_sfence(); }
+#else
+inline void end_of_streams() {}
+#endif
 
 }  // namespace mb

@@ -1,11 +1,16 @@
 // The memory of the DAM (Rae et al. 2016, section 3.2): each write head adds to the rows its read head read last and to
 // the least used row, which is wiped first; then the read heads read by content.
 //
-// Forward passes over the memory twice a step: it writes, and takes the norms and the scores of the read keys of the
-// rows it has written; it reads. Backward passes over M_t twice, over its gradient once, and needs no memory of before.
+// Forward passes over the memory once a step: it writes a chunk of rows, scores them, and reads them with the chunk's
+// own softmax, to which the factors of the whole one are brought afterwards. Backward passes over M_t and its gradient
+// once: what the softmax needs of all rows is the product of what was read and its gradient. It needs no memory of
+// before.
 #pragma once
 
+#include <memory>
+
 #include "dense/element.h"
+#include "dense/keep_and_add.h"
 
 namespace mb {
 
@@ -141,19 +146,19 @@ struct DamForward : DamElement {
     MB_FN void step(int64_t t) {
         Real* const p = interface(t);
         block.sync();
-        block.for_each_chunk(chunks, [&](int64_t number) { write(t, p, chunk(number)); });
+        block.for_each_chunk(chunks, [&](int64_t number) { write_and_read(t, p, chunk(number)); });
         block.sync();
         clocks.end_of(block, Phase::write);
         block.on_leader([&] {
-            for (Count r = 0; r < R; ++r) softmax(r).combine(chunks);
+            for (Count r = 0; r < R; ++r) {
+                softmax(r).combine(chunks);
+                add_parts(carry(t + 1) + H + r * W, W, parts + r * W, part_stride, chunks, softmax(r).factors);
+            }
         });
         block.sync();
-        clocks.end_of(block, Phase::addressing);
-        block.for_each_chunk(chunks, [&](int64_t number) { read(t, chunk(number)); });
-        block.sync();
-        block.on_leader([&] { add_parts(carry(t + 1) + H, R * W, parts, part_stride, chunks); });
-        block.sync();
         clocks.end_of(block, Phase::read);
+        block.for_each_chunk(chunks, [&](int64_t number) { finish_weights(t, chunk(number)); });
+        clocks.end_of(block, Phase::addressing);
     }
 
     MB_FN int64_t num_candidates(int64_t t) const {
@@ -161,19 +166,30 @@ struct DamForward : DamElement {
         return overwritten < N ? overwritten : N;
     }
 
-    MB_FN void write(int64_t t, const Real* p, const Chunk& chunk) {
+    MB_FN void write_and_read(int64_t t, const Real* p, const Chunk& chunk) {
         Real kept[Block::chunk_rows];
         compute_write_weights(t, p, chunk, kept, written + chunk.first);
-        Real *const before = memory(t), *const after = memory(t + 1), *const norm = norms(t + 1);
-        Real* const weights = read_weights(t + 1);  // scores until they are read with
+        Real *const before = memory(t) + chunk.first * W, *const after = memory(t + 1) + chunk.first * W;
+        Real *const norm = norms(t + 1), *const weights = read_weights(t + 1);  // scores until they are read with
+        const bool streamed = after != before && is_streamed(memory(t + 1), N * W);
+        const std::unique_ptr<Real[]> room(streamed ? new Real[chunk.size() * W] : nullptr);
+        Real* const rows = streamed ? room.get() : after;  // while they are in a cache
+        const RowWrites writes{W, {p, W}, R, false};
         for_each_row_block(chunk, [&](int64_t first, int64_t size) {
-            Real* const rows = after + first * W;
-            write_block(first, size, kept + (first - chunk.first), before + first * W, p + values, rows);
-            norm_rows(rows, size, W, norm + first);
-            score_rows(rows, size, W, {p, W}, R, {weights + first, N});
+            const int64_t at = (first - chunk.first) * W;
+            const Real* const keep = kept + (first - chunk.first);
+            const Outputs scores{weights + first, N};
+            if (V == 1)
+                return writes.run(before + at, size, rows + at, norm + first, scores,
+                                  KeepAndAdd{keep, added + first, p + values});
+            write_block(first, size, keep, before + at, p + values, rows + at);
+            writes.run(rows + at, size, rows + at, norm + first, scores, NoWrite{});
         });
+        finish_norms(chunk, norm);
         for (Count r = 0; r < R; ++r)
             begin_content(chunk, weights + r * N, strength(p, r) / key_norms[r], norm, num_candidates(t), softmax(r));
+        read_chunk(chunk, rows - chunk.first * W, weights, part(chunk.number));
+        if (streamed) stream_numbers(rows, chunk.size() * W, after);
     }
 
     MB_FN void write_block(int64_t first, int64_t size, const Real* keep, const Real* before, const Real* value,
@@ -186,7 +202,7 @@ struct DamForward : DamElement {
         add_outer(after, size, W, {added + first, N}, {value, W}, V);
     }
 
-    MB_FN void read(int64_t t, const Chunk& chunk) {
+    MB_FN void finish_weights(int64_t t, const Chunk& chunk) {
         Real *const weights = read_weights(t + 1), *const own = usage() + chunk.first;
         const Real discount = *a.discount, *const by_writes = written + chunk.first;
         for (Count r = 0; r < R; ++r) finish_softmax(chunk, softmax(r), weights + r * N);
@@ -200,7 +216,6 @@ struct DamForward : DamElement {
         for_vector(chunk.size(),
                    [=](int64_t i) MB_INLINE { own[i] = discount * own[i] + (by_writes[i] + by_reads[i]); });
         find_least_used(chunk);
-        read_chunk(chunk, memory(t + 1), weights, part(chunk.number));
     }
 };
 
@@ -221,14 +236,16 @@ struct DamBackward : DamElement {
         Real *const p = interface(t), *const grad_p = interface_gradient(t);
         add_output_gradient(t);
         store_cell_inputs(t);
-        compute_key_norms(p);
+        compute_key_norms(p);  // no sync: each thread weighs gradients of its own chunks
+        block.for_each_chunk(chunks, [&](int64_t number) { weigh_gradients(t, chunk(number)); });
         block.sync();
-        block.for_each_chunk(chunks, [&](int64_t number) {
-            read_chunk_backward(chunk(number), memory(t + 1), norms(t + 1), p, W, key_norms, read_weights(t + 1),
-                                grad_read_weights(), cosines, part(number));
+        block.on_leader([&] {
+            const Real *const reads = carry(t + 1) + H, *const grad_reads = grad_carry + H;
+            add_parts(inner, R, parts, part_stride, chunks);
+            for (Count r = 0; r < R; ++r)
+                inner[r] +=
+                    Warp{}.sum(W, [=](int64_t w) MB_INLINE { return reads[r * W + w] * grad_reads[r * W + w]; });
         });
-        block.sync();
-        block.on_leader([&] { add_parts(inner, R, parts, part_stride, chunks); });
         block.sync();
         clocks.end_of(block, Phase::read);
         block.for_each_chunk(chunks, [&](int64_t number) { write_backward(t, p, chunk(number)); });
@@ -238,7 +255,17 @@ struct DamBackward : DamElement {
         clocks.end_of(block, Phase::write);
     }
 
-    // The one pass over the gradient of the memory: completes that of the rows after the step, and makes of it that of
+    // To the parts [R]: products of the weights and the gradients that they have from the step after. What the read
+    // adds to these gradients has the product of reads and their gradient.
+    MB_FN void weigh_gradients(int64_t t, const Chunk& chunk) const {
+        for (Count r = 0; r < R; ++r) {
+            const int64_t at = r * N + chunk.first;
+            const Real *const own = read_weights(t + 1) + at, *const grad = grad_read_weights() + at;
+            part(chunk.number)[r] = Warp{}.sum(chunk.size(), [=](int64_t i) MB_INLINE { return own[i] * grad[i]; });
+        }
+    }
+
+    // The one pass over the memory and its gradient: completes that of the rows after the step, and makes of it that of
     // the rows before. To the parts: keys, score gradients, values; of each write head its gradient at the rows read
     // before, and at its unused row.
     MB_FN void write_backward(int64_t t, const Real* p, const Chunk& chunk) {
@@ -249,8 +276,12 @@ struct DamBackward : DamElement {
         Real* const grad_read = grad_read_weights();
         Real kept[Block::chunk_rows], rests[Block::chunk_rows], own_rests[Block::chunk_rows];
         Real *const keep = kept, *const to_row = rests, *const own_to_row = own_rests;
+        Real* const after = memory(t + 1);
         compute_write_weights(t, p, chunk, keep, nullptr);
-        for_vector(R * (W + 1) + V * (W + 2), [=](int64_t i) { sums[i] = 0; });
+        read_chunk_backward(chunk, after, norm, p, W, key_norms, read, grad_read, cosines, nullptr);
+        for_vector(2 * V, [=](int64_t i) { of_gates[i] = 0; });
+        LaneSums lanes((R + V) * W);
+        const Outputs key_lanes = lanes.of_heads(0, W), value_lanes = lanes.of_heads(R * W, W);
         for_vector(n, [=](int64_t i) MB_INLINE { to_row[i] = 0; });
         for (Count r = 0; r < R; ++r) {
             const int64_t at = r * N + begin;
@@ -258,19 +289,26 @@ struct DamBackward : DamElement {
                                                grad_read + at, cosines + at, grad_read + at, to_keys + at, own_to_row);
             for_vector(n, [=](int64_t i) MB_INLINE { to_row[i] += own_to_row[i]; });
         }
-        const Real* const after = memory(t + 1);
         Real* const grad_written = cosines;  // [V, N]: these are used up
         for_each_row_block(chunk, [&](int64_t first, int64_t size) {
             Real* const grads = grad_memory() + first * W;
             const ScoredKeys reads{R, {p, W}, {to_keys + first, N}};
-            RowGradients{W, after + first * W, to_row + (first - begin), {read + first, N}, {grad_reads, W}, reads, {}}
-                .complete(size, grads, {sums, W});
+            const RowGradients gradients{
+                W, after + first * W, to_row + (first - begin), {read + first, N}, {grad_reads, W}, reads, {}};
+            if (V == 1) {
+                const KeepAndAdd write{keep + (first - begin), added + first, p + values};
+                return gradients.complete(size, grads, key_lanes,
+                                          KeepAndAddBackward{write, grad_written + first, value_lanes[0]});
+            }
+            gradients.complete(size, grads, key_lanes, NoWrite{});
             score_rows(grads, size, W, {p + values, W}, V, {grad_written + first, N});
-            accumulate_rows(grads, size, W, {added + first, N}, V, {of_values, W});
+            accumulate_rows(grads, size, W, {added + first, N}, V, value_lanes);
             for (int64_t i = 0; i < size; ++i)
                 if (keep[first + i - begin] == 0)
                     for (int64_t w = 0; w < W; ++w) grads[w * size + i] *= 0;
         });
+        lanes.store(0, R * W, sums);
+        lanes.store(R * W, V * W, of_values);
         const int32_t* const unused_of = unused(t);
         for (Count v = 0; v < V; ++v) {
             Real* const grad = grad_written + v * N;

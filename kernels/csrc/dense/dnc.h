@@ -160,13 +160,13 @@ struct DncForward : DncElement {
         part(chunk.number)[0] = Warp{}.sum(n, [=](int64_t i) MB_INLINE { return own[i]; });
         Real *const after = memory(t + 1), *const norm = norms(t + 1);
         const Real* const before = memory(t);
+        const RowWrites writes{W, {p, W}, R, after != before && is_streamed(after, N * W)};
         for_each_row_block(chunk, [&](int64_t first, int64_t size) {
-            Real* const rows = after + first * W;
-            ErasesAndAdds{1, W, {weights + first, N}, {p + erases, W}, {p + values, W}}.run(before + first * W, size,
-                                                                                            rows);
-            norm_rows(rows, size, W, norm + first);
-            score_rows(rows, size, W, {p, W}, R, {scores + first, N});
+            writes.run(before + first * W, size, after + first * W, norm + first, {scores + first, N},
+                       EraseAndAdd{weights + first, p + erases, p + values});
         });
+        if (writes.streamed) end_of_streams();
+        finish_norms(chunk, norm);
         for (Count r = 0; r < R; ++r)
             begin_content(chunk, scores + r * N, p[strengths + r] / key_norms[r], norm, N, softmax(r));
     }

@@ -89,7 +89,7 @@ struct DncBackward : DncElement {
     MB_FN void add_late_scores(const Chunk& chunk) const {
         for_each_row_block(chunk, [&](int64_t first, int64_t size) {
             RowGradients{W, memory(0) + first * W, write_to_row + first, {}, {}, {}, late_keys(interface(0), first)}
-                .complete(size, grad_memory() + first * W, {});
+                .complete(size, grad_memory() + first * W, {}, NoWrite{});
         });
     }
     // The write key of interface p, which has scored the rows of the block from `first` on.
@@ -145,11 +145,11 @@ struct DncBackward : DncElement {
         const int64_t n = chunk.size(), begin = chunk.first;
         Real *const sums = part(chunk.number), *const of_add = sums + R * (W + 1), *const of_erase = of_add + W;
         Real* const of_gates = of_erase + W;
-        Real rests[Block::chunk_rows], own_rests[Block::chunk_rows], later[Block::block_rows];
+        Real rests[Block::chunk_rows], own_rests[Block::chunk_rows];
         Real *const to_row = rests, *const own_to_row = own_rests;
         const bool is_late = t + 1 < T;
         const Real* const late_to_row = write_to_row + begin;
-        for_vector(R * (W + 1) + 2 * W, [=](int64_t i) { sums[i] = 0; });
+        LaneSums lanes((R + 2) * W);
         for_vector(n, [=](int64_t i) MB_INLINE { to_row[i] = 0; });
         if (is_late) for_vector(n, [=](int64_t i) MB_INLINE { to_row[i] = late_to_row[i]; });
         for (Count r = 0; r < R; ++r) {
@@ -166,19 +166,22 @@ struct DncBackward : DncElement {
         for_vector(n, [=](int64_t i) MB_INLINE { grad[i] += grad_before[i] - of_total + by_rows[i] + of_links[i]; });
         add_link_parts(chunk, R + 1, of_links);
         for_vector(n, [=](int64_t i) MB_INLINE { grad_before[i] = rest * grad_before[i] + of_links[i]; });
-        const Real *const after = memory(t + 1), *const before = memory(t);
+        const Real* const before = memory(t);  // of which the rows after the write are made again
         const Real *const read = read_weights(t + 1), *const written = write_weights(t + 1);
         Real* const next = is_late ? interface(t + 1) : nullptr;
         for_each_row_block(chunk, [&](int64_t first, int64_t size) {
             Real* const grads = grad_memory() + first * W;
             const ScoredKeys reads{R, {p, W}, {to_keys + first, N}};
             const ScoredKeys late = next ? late_keys(next, first) : ScoredKeys{};
+            const EraseAndAdd write{written + first, p + erases, p + values};
             RowGradients{
-                W, after + first * W, to_row + (first - begin), {read + first, N}, {grad_carry + H, W}, reads, late}
-                .complete(size, grads, {sums, W});
-            ErasesAndAdds{1, W, {written + first, N}, {p + erases, W}, {p + values, W}}.undo(
-                before + first * W, size, grads, {grad_written + first, N}, {of_add, W}, {of_erase, W}, later);
+                W, before + first * W, to_row + (first - begin), {read + first, N}, {grad_carry + H, W}, reads, late}
+                .complete(size, grads, lanes.of_heads(0, W),
+                          EraseAndAddBackward{write, grad_written + first, lanes.of_heads(R * W, W)[0],
+                                              lanes.of_heads((R + 1) * W, W)[0]});
         });
+        lanes.store(0, R * W, sums);
+        lanes.store(R * W, 2 * W, of_add);
         const Real *const free = allocation + begin, *const found = content(t, R) + begin,
                           to_free = p[gate] * p[allocate];
         Real* const of_free = grad_allocation + begin;
@@ -229,10 +232,11 @@ struct DncBackward : DncElement {
         });
         sums[W] = content_backward(n, p[write_strength], key_norm, write_inner(), content(t, R) + begin, norm, grad,
                                    cosine, grad, write_to_key + begin, write_to_row + begin);
-        for_vector(W, [=](int64_t w) { sums[w] = 0; });
+        LaneSums lanes(W);
         for_each_row_block(chunk, [&](int64_t first, int64_t size) {
-            accumulate_rows(rows + first * W, size, W, {write_to_key + first, N}, 1, {sums, W});
+            accumulate_rows(rows + first * W, size, W, {write_to_key + first, N}, 1, lanes.of_heads(0, W));
         });
+        lanes.store(0, W, sums);
     }
 
     // The usage, from that before and from the weights before. To the parts, after those of the scores: free gates.

@@ -3,6 +3,7 @@
 
 #include "dense/erases.h"
 #include "dense/row_gradients.h"
+#include "dense/row_writes.h"
 #include "sequence/controller.h"
 
 namespace mb {
@@ -128,6 +129,11 @@ struct DenseElement : ControllerElement {
         for_vector(chunk.size(), [=](int64_t i) MB_INLINE { own[i] = scale * own[i] / n[i]; });
         softmax.begin(chunk, scores, end);
     }
+    // From squares to norms.
+    MB_FN static void finish_norms(const Chunk& chunk, Real* norm) {
+        Real* const own = norm + chunk.first;
+        for_vector(chunk.size(), [=](int64_t i) MB_INLINE { own[i] = square_root(own[i] + epsilon); });
+    }
     // Weights in the chunk, up to the factors of their softmax before.
     MB_FN void finish_softmax(const Chunk& chunk, const Softmax& softmax, Real* weights) const {
         const Real factor = softmax.factors[chunk.number];
@@ -136,13 +142,14 @@ struct DenseElement : ControllerElement {
     }
     // sums [R, W] = sum over the rows of the chunk of each head's weights [R, N] * row.
     MB_FN void read_chunk(const Chunk& chunk, Real* rows, const Real* weights, Real* sums) const {
-        for_vector(R * W, [=](int64_t j) { sums[j] = 0; });
+        LaneSums lanes(R * W);
         for_each_row_block(chunk, [&](int64_t first, int64_t size) {
-            accumulate_rows(rows + first * W, size, W, {weights + first, N}, R, {sums, W});
+            accumulate_rows(rows + first * W, size, W, {weights + first, N}, R, lanes.of_heads(0, W));
         });
+        lanes.store(0, R * W, sums);
     }
     // Of the rows of a chunk with the R keys, `stride` apart: grads [R, N] += rows . grad_reads, cosines [R, N];
-    // sums [R] = weights . grads.
+    // sums [R] (or null) = weights . grads.
     MB_FN void read_chunk_backward(const Chunk& chunk, Real* rows, const Real* norm, const Real* keys, int64_t stride,
                                    const Real* key_norms, const Real* weights, Real* grads, Real* cosines,
                                    Real* sums) const {
@@ -156,7 +163,7 @@ struct DenseElement : ControllerElement {
             const Real *const n = norm + chunk.first, key_norm = key_norms[r];
             for_vector(chunk.size(), [=](int64_t i) MB_INLINE { cosine[i] /= n[i] * key_norm; });
             const Real *const w = weights + r * N + chunk.first, *const grad = grads + r * N + chunk.first;
-            sums[r] = Warp{}.sum(chunk.size(), [=](int64_t i) MB_INLINE { return w[i] * grad[i]; });
+            if (sums) sums[r] = Warp{}.sum(chunk.size(), [=](int64_t i) MB_INLINE { return w[i] * grad[i]; });
         }
     }
     // Of a head, in a chunk of n rows at which all pointers point: from gradients of the content weights to those of

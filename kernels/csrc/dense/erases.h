@@ -6,6 +6,63 @@
 
 namespace mb {
 
+// The write of one head, as what is done to vectors of rows while they are in registers (dense/row_writes.h,
+// dense/row_gradients.h).
+struct EraseAndAdd {
+    const Real *weights, *erase, *add;  // over the rows of the block; [W]
+
+    template <class Vector, int at_once>
+    struct Of {
+        const Real *erase, *add;
+        Vector weight[at_once];
+        MB_FN Vector after(int j, int64_t w, Vector row) const {
+            return row * (1 - erase[w] * weight[j]) + add[w] * weight[j];
+        }
+    };
+    template <class Vector, int at_once>
+    MB_FN Of<Vector, at_once> of(int64_t i) const {
+        Of<Vector, at_once> own{erase, add, {}};
+        for (int j = 0; j < at_once; ++j) own.weight[j] = load_columns<Vector>(weights + i + j * lanes_of<Vector>);
+        return own;
+    }
+};
+
+// The same backwards: adds to the gradients of the weights; to of_add, of_erase [W], in lanes, the gradients of add,
+// and minus those of erase.
+struct EraseAndAddBackward {
+    EraseAndAdd write;
+    Real *grad_weights, *of_add, *of_erase;
+
+    template <class Vector, int at_once>
+    struct Of : EraseAndAdd::Of<Vector, at_once> {
+        Real *of_add, *of_erase, *grad_weights;
+        Vector grad_weight[at_once];
+        MB_FN void undo(int64_t w, const Vector (&before)[at_once], Vector (&grads)[at_once]) {
+            const Real erased = this->erase[w], added = this->add[w];
+            Vector to_add = {}, to_erase = {};
+            for (int j = 0; j < at_once; ++j) {
+                const Vector own = this->weight[j], product = grads[j] * before[j];
+                to_add += grads[j] * own;
+                to_erase += product * own;
+                grad_weight[j] += grads[j] * added - product * erased;
+                grads[j] *= 1 - erased * own;
+            }
+            add_to_lanes(of_add + w * sum_lanes, to_add);
+            add_to_lanes(of_erase + w * sum_lanes, to_erase);
+        }
+        MB_FN void end() const {
+            for (int j = 0; j < at_once; ++j) store_columns(grad_weights + j * lanes_of<Vector>, grad_weight[j]);
+        }
+    };
+    template <class Vector, int at_once>
+    MB_FN Of<Vector, at_once> of(int64_t i) const {
+        Of<Vector, at_once> own{write.of<Vector, at_once>(i), of_add, of_erase, grad_weights + i, {}};
+        for (int j = 0; j < at_once; ++j)
+            own.grad_weight[j] = load_columns<Vector>(own.grad_weights + j * lanes_of<Vector>);
+        return own;
+    }
+};
+
 struct ErasesAndAdds {
     Count heads;
     int64_t width;
@@ -35,7 +92,8 @@ struct ErasesAndAdds {
     }
 
     // From the gradients `grads` of a block of rows after the write to those before it. Adds to the gradients of the
-    // weights; to of_add, of_erase [V, W] the gradients of add, and minus those of erase. `later` [rows] is scratch.
+    // weights; to of_add, of_erase [V, W], in lanes, the gradients of add, and minus those of erase. `later` [rows] is
+    // scratch.
     MB_FN void undo(const Real* before, int64_t size, Real* grads, Outputs grad_weights, Outputs of_add,
                     Outputs of_erase, Real* later) const {
         score_rows<true>(grads, size, width, add, heads, grad_weights);
@@ -56,7 +114,6 @@ struct ErasesAndAdds {
         if (!is_last) find_later(first + count, w, size, later);
         Real factors[count];
         for (int h = 0; h < count; ++h) factors[h] = erase[first + h][w];
-        VectorSums<count> sums;
         for_each_columns(size, [&](auto zero, int64_t i) MB_INLINE {
             typedef decltype(zero) Vector;
             Vector own[count], keep[count], others[count];
@@ -71,13 +128,12 @@ struct ErasesAndAdds {
             for (int h = 0; h < count; ++h) all *= keep[h];
             products_of_others(product, keep, others);
             for (int h = 0; h < count; ++h) {
-                sums.add(h, own[h] * others[h]);
+                add_to_lanes(of_erase[first + h] + w * sum_lanes, own[h] * others[h]);
                 Real* const of_weight = grad_weights[first + h] + i;
                 store_columns(of_weight, load_columns<Vector>(of_weight) - factors[h] * others[h]);
             }
             store_columns(grads + i, all);
         });
-        for (int h = 0; h < count; ++h) of_erase[first + h][w] += sums.of(h);
     }
 
     // others[h] = product times all factors but factors[h].

@@ -136,13 +136,20 @@ struct NtmForward : NtmElement {
         for (Count v = 0; v < V; ++v) finish_softmax(chunk, sharp_softmax(R + v), weights + v * N);
         Real *const after = memory(t + 1), *const norm = norms(t + 1);
         const Real* const before = memory(t);
+        const RowWrites writes{W, {p, A}, R, V == 1 && after != before && is_streamed(after, N * W)};
         for_each_row_block(chunk, [&](int64_t first, int64_t size) {
-            Real* const rows = after + first * W;
-            ErasesAndAdds{V, W, {weights + first, N}, {erase(p, 0), W}, {add(p, 0), W}}.run(before + first * W, size,
-                                                                                            rows);
-            norm_rows(rows, size, W, norm + first);
-            score_rows(rows, size, W, {p, A}, R, {scores + first, N});
+            const Real* const from = before + first * W;
+            Real *const rows = after + first * W, *const squares = norm + first;
+            const Outputs products{scores + first, N};
+            if (V == 1) {
+                const EraseAndAdd change{weights + first, erase(p, 0), add(p, 0)};
+                return writes.run(from, size, rows, squares, products, change);
+            }
+            ErasesAndAdds{V, W, {weights + first, N}, {erase(p, 0), W}, {add(p, 0), W}}.run(from, size, rows);
+            writes.run(rows, size, rows, squares, products, NoWrite{});
         });
+        if (writes.streamed) end_of_streams();
+        finish_norms(chunk, norm);
         for (Count r = 0; r < R; ++r) begin_content(chunk, scores + r * N, p, r, norm);
     }
 

@@ -73,7 +73,7 @@ struct NtmBackward : NtmElement {
         add_late_to_row(chunk, to_row);
         for_each_row_block(chunk, [&](int64_t first, int64_t size) {
             RowGradients{W, memory(0) + first * W, to_row + first, {}, {}, {}, late_keys(interface(0), first)}.complete(
-                size, grad_memory() + first * W, {});
+                size, grad_memory() + first * W, {}, NoWrite{});
         });
     }
     MB_FN void add_late_to_row(const Chunk& chunk, Real* to_row) const {
@@ -158,8 +158,9 @@ struct NtmBackward : NtmElement {
         Real rests[Block::chunk_rows], own_rests[Block::chunk_rows], later[Block::block_rows];
         Real *const to_row = rests, *const own_to_row = own_rests;
         for_vector(chunk.size(), [=](int64_t i) MB_INLINE { to_row[i] = 0; });
-        for_vector(R * W, [=](int64_t i) MB_INLINE { sums[i] = 0; });
-        for_vector(2 * V * W, [=](int64_t i) MB_INLINE { of_erase[i] = 0; });
+        LaneSums lanes((R + 2 * V) * W);
+        const Outputs key_lanes = lanes.of_heads(0, W), erase_lanes = lanes.of_heads(R * W, W),
+                      add_lanes = lanes.of_heads((R + V) * W, W);
         for (Count r = 0; r < R; ++r) {
             const int64_t at = r * N + chunk.first;
             sums[R * W + r] = content_backward(chunk.size(), address(p, r).strength(), key_norms[r], inner[r],
@@ -173,12 +174,26 @@ struct NtmBackward : NtmElement {
             Real* const grads = grad_memory() + first * W;
             const ScoredKeys reads{R, {p, A}, {grad_shifted + first, N}};
             const ScoredKeys late = next ? late_keys(next, first) : ScoredKeys{};
-            RowGradients{
-                W, after + first * W, to_row + (first - chunk.first), {read + first, N}, {grad_reads, W}, reads, late}
-                .complete(size, grads, {sums, W});
+            const Real* const from = before + first * W;
+            const RowGradients gradients{W,
+                                         V == 1 ? from : after + first * W,
+                                         to_row + (first - chunk.first),
+                                         {read + first, N},
+                                         {grad_reads, W},
+                                         reads,
+                                         late};
+            if (V == 1) {  // the rows after the write are made again
+                const EraseAndAdd write{written + first, erase(p, 0), add(p, 0)};
+                return gradients.complete(
+                    size, grads, key_lanes,
+                    EraseAndAddBackward{write, grad_written + first, add_lanes[0], erase_lanes[0]});
+            }
+            gradients.complete(size, grads, key_lanes, NoWrite{});
             ErasesAndAdds{V, W, {written + first, N}, {erase(p, 0), W}, {add(p, 0), W}}.undo(
-                before + first * W, size, grads, {grad_written + first, N}, {of_add, W}, {of_erase, W}, later);
+                from, size, grads, {grad_written + first, N}, add_lanes, erase_lanes, later);
         });
+        lanes.store(0, R * W, sums);
+        lanes.store(R * W, 2 * V * W, of_erase);
         for (Count v = 0; v < V; ++v) {
             const Real *const w = written + v * N + chunk.first, *const grad = grad_written + v * N + chunk.first;
             inner_sums[v] = Warp{}.sum(chunk.size(), [=](int64_t i) MB_INLINE { return w[i] * grad[i]; });
@@ -189,7 +204,6 @@ struct NtmBackward : NtmElement {
     MB_FN void score_backward(int64_t t, Real* p, const Chunk& chunk) {
         const Real *const norm = norms(t), *const rows = memory(t);
         Real *const sums = part(chunk.number), *const write_cosines = grad_shifted;  // used up
-        for_vector(V * W, [=](int64_t i) MB_INLINE { sums[i] = 0; });
         for_each_row_block(chunk, [&](int64_t first, int64_t size) {
             score_rows(rows + first * W, size, W, {address(p, R).key, A}, V, {write_cosines + first, N});
         });
@@ -203,9 +217,11 @@ struct NtmBackward : NtmElement {
                                                content(t, h) + chunk.first, n, grad_content + at, cosine,
                                                grad_content + at, write_to_key + at, write_to_row + at);
         }
+        LaneSums lanes(V * W);
         for_each_row_block(chunk, [&](int64_t first, int64_t size) {
-            accumulate_rows(rows + first * W, size, W, {write_to_key + first, N}, V, {sums, W});
+            accumulate_rows(rows + first * W, size, W, {write_to_key + first, N}, V, lanes.of_heads(0, W));
         });
+        lanes.store(0, V * W, sums);
     }
 };
 

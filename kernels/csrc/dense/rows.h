@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <type_traits>
 #include <vector>
 
@@ -48,6 +49,16 @@ MB_LEAF void for_each_group(Count heads, F f) {
     if (heads - h == 3) f(std::integral_constant<int, 3>{}, h);
     if (heads - h == 2) f(std::integral_constant<int, 2>{}, h);
     if (heads - h == 1) f(std::integral_constant<int, 1>{}, h);
+}
+
+// f(count) with a count up to 4 as a constant.
+template <class F>
+MB_LEAF void for_count(Count count, F f) {
+    if (count == 0) f(std::integral_constant<int, 0>{});
+    if (count == 1) f(std::integral_constant<int, 1>{});
+    if (count == 2) f(std::integral_constant<int, 2>{});
+    if (count == 3) f(std::integral_constant<int, 3>{});
+    if (count == 4) f(std::integral_constant<int, 4>{});
 }
 
 // A vector of each head: of head h at first + h * stride.
@@ -99,22 +110,46 @@ MB_FN void norm_rows(const Real* columns, int64_t size, int64_t width, Real* out
     for_vector(size, [=](int64_t i) MB_INLINE { out[i] = square_root(out[i] + epsilon); });
 }
 
-// sums[h] [W] += sum_i factors[h][i] row i
+// Sums over the rows of a chunk, in lanes until they are added up.
+class LaneSums {
+    std::vector<Real> room;
+    Real* first;
+
+  public:
+    explicit LaneSums(int64_t count) : room(count * sum_lanes + 64 / sizeof(Real)) {
+        const auto past = reinterpret_cast<uintptr_t>(room.data()) % 64;  // a vector is to lie in one line of the cache
+        first = room.data() + (past ? (64 - past) / sizeof(Real) : 0);
+    }
+    // Of vectors [W] of some heads, those from number `from` on.
+    Outputs of_heads(int64_t from, int64_t width) { return {first + from * sum_lanes, width * sum_lanes}; }
+    // sums[i] = sum number from + i
+    void store(int64_t from, int64_t count, Real* sums) const {
+        for (int64_t i = 0; i < count; ++i) sums[i] = total_of_lanes(first + (from + i) * sum_lanes);
+    }
+};
+
+// sums[h] [W], in lanes, += sum_i factors[h][i] row i
 MB_FN void accumulate_rows(const Real* columns, int64_t size, int64_t width, Inputs factors, Count heads,
                            Outputs sums) {
     for_each_group(heads, [&](auto group, Count first) MB_INLINE {
         constexpr int count = group();
-        int64_t w = 0;
-        const auto add = [&](auto columns_at_once) MB_INLINE {
-            constexpr int at_once = columns_at_once();
-            Real dots[at_once][count];
-            dot_vectors<at_once, count>(columns + w * size, size, factors[first], factors.stride, size, dots);
-            for (int j = 0; j < at_once; ++j)
-                for (int h = 0; h < count; ++h) sums[first + h][w + j] += dots[j][h];
-            w += at_once;
-        };
-        while (w + 2 <= width) add(std::integral_constant<int, 2>{});
-        if (w < width) add(std::integral_constant<int, 1>{});
+        for_each_vectors(size, [&](auto zero, auto vectors_at_once, int64_t i) MB_INLINE {
+            typedef decltype(zero) Vector;
+            constexpr int at_once = vectors_at_once();
+            constexpr int64_t lanes = lanes_of<Vector>;
+            Vector factor[count][at_once];
+            for (int h = 0; h < count; ++h)
+                for (int j = 0; j < at_once; ++j)
+                    factor[h][j] = load_columns<Vector>(factors[first + h] + i + j * lanes);
+            for (int64_t w = 0; w < width; ++w) {
+                Vector parts[count] = {};
+                for (int j = 0; j < at_once; ++j) {
+                    const Vector column = load_columns<Vector>(columns + w * size + i + j * lanes);
+                    for (int h = 0; h < count; ++h) parts[h] += factor[h][j] * column;
+                }
+                for (int h = 0; h < count; ++h) add_to_lanes(sums[first + h] + w * sum_lanes, parts[h]);
+            }
+        });
     });
 }
 

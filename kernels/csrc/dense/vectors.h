@@ -91,5 +91,13 @@ MB_FN void add_parts(Real* out, int64_t n, const Real* parts, int64_t stride, in
         for_vector(n, [=](int64_t i) { out[i] += part[i]; });
     }
 }
+// The same of parts that are multiplied with a factor each.
+MB_FN void add_parts(Real* out, int64_t n, const Real* parts, int64_t stride, int64_t chunks, const Real* factors) {
+    for_vector(n, [=](int64_t i) { out[i] = 0; });
+    for (int64_t c = 0; c < chunks; ++c) {
+        const Real *const part = parts + c * stride, factor = factors[c];
+        for_vector(n, [=](int64_t i) { out[i] += factor * part[i]; });
+    }
+}
 
 }  // namespace mb
