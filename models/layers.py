@@ -139,7 +139,8 @@ def _wrong_weight(found: list[Tensor], sizes: tuple[int, ...]) -> str | None:
     real = call.name_of(Weights(*found).output_weight.dtype)
     if real not in build.REALS:
         return f"native kernels compute in {' or '.join(build.REALS)}, not in {real}"
-    return _layout(real, sizes).misfit(found)
+    layout = _layout(real, sizes)
+    return None if layout.fit(found) else layout.misfit(found)
 
 
 @functools.lru_cache

@@ -394,8 +394,7 @@ _getter = functools.cache(lambda names: attrgetter(*names) if len(names) > 1 els
 
 def check_input(x: Tensor, input_size: int, weight: Tensor) -> None:
     """ValueError unless x is [T, B, X] with T, B >= 1 on the model's device and dtype."""
-    shape = x.shape
-    if len(shape) != 3 or shape[2] != input_size or shape[0] < 1 or shape[1] < 1:
+    if x.dim() != 3 or x.shape[2] != input_size or min(x.shape) < 1:
         raise ValueError(f"x: expected [T, B, {input_size}] with T, B >= 1, got {list(x.shape)}")
     if x.dtype != weight.dtype or x.device != weight.device:
         raise ValueError(f"x: expected {weight.dtype} on {weight.device} as the model's parameters, got {x.dtype} on {x.device}")

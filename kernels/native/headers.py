@@ -23,5 +23,10 @@ def phases() -> tuple[str, ...]:
     return tuple(_find("sequence/clocks.h", r"^    MB_PHASE\((\w+)\)"))
 
 
+def most_tensors() -> int:
+    """How many tensors one call can take the addresses of."""
+    return int(_find("tensors.h", r"most_tensors = (\d+);")[0])
+
+
 def _find(header: str, pattern: str) -> list[Any]:
     return re.findall(pattern, (SOURCES / header).read_text(), re.MULTILINE)

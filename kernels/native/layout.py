@@ -6,16 +6,17 @@ import math
 import operator
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import compress
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from mann_bench.kernels.native.arguments import KINDS, PLACES, SIZES, Arguments
+from mann_bench.kernels.native.tensors import describe, taker
 
 Shape = tuple[Any, ...]  # of ints; None: any size
 
+_NO_VALUES = bytes(8 * len(KINDS))
 _NO_BUFFERS = array("q", [0] * (len(KINDS) - len(SIZES)))
 _DTYPE, _SHAPE, _DEVICE = (operator.attrgetter(name) for name in ("dtype", "shape", "device"))
 
@@ -47,58 +48,59 @@ class TensorLayout(NamedTuple):
 class Layout:
     """What the tensors of a call are, and which buffers lie in them.
 
-    Args:
-        made: numbers of those tensors that the caller makes for the call by this layout: they need no check.
-
     Attributes:
-        checked: of each tensor, whether it is checked.
-        dtypes: of each tensor checked.
-        shapes: of each tensor checked, equal to `Tensor.shape` where the sizes are those expected.
+        dtypes: of each tensor.
+        shapes: of each tensor, equal to `Tensor.shape` where the sizes are those expected.
         buffers: of each buffer its place in `Arguments`, its tensor, and its first byte there.
     """
 
-    def __init__(self, build: Build, tensors: Iterable[TensorLayout], made: Iterable[int] = ()) -> None:
-        self.build, self.tensors, self.made = build, tuple(tensors), frozenset(made)
-        self.checked = [number not in self.made for number in range(len(self.tensors))]
-        self.dtypes = [getattr(torch, tensor.dtype) for tensor in compress(self.tensors, self.checked)]
-        self.shapes = [_comparable(tensor.shape) for tensor in compress(self.tensors, self.checked)]
+    def __init__(self, build: Build, tensors: Iterable[TensorLayout]) -> None:
+        self.build, self.tensors = build, tuple(tensors)
+        self.dtypes = [getattr(torch, tensor.dtype) for tensor in self.tensors]
+        self.shapes = [_comparable(tensor.shape) for tensor in self.tensors]
         self.buffers = tuple(
             (PLACES[name], number, first_byte) for number, tensor in enumerate(self.tensors) for name, first_byte in tensor.buffers
         )
 
+    @functools.cached_property
+    def described(self) -> "array[int]":
+        """The layout for `taker`."""
+        return describe([(of.dtype, of.shape) for of in self.tensors], self.buffers)
+
+    def fit(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether tensors on the CPU fit, found out faster than what is wrong with them; False also where `misfit` must be asked."""
+        return len(tensors) == len(self.tensors) and taker(self.described, tensors, array("q", _NO_VALUES))
+
     def misfit(self, tensors: Sequence[Tensor]) -> str | None:
         """Say what is wrong with the first tensor that has another number type or shape, is not contiguous or not on the first's device."""
-        if len(tensors) != len(self.tensors):
-            return f"expected {len(self.tensors)} tensors, got {len(tensors)}"
-        device, given = tensors[0].device, [*compress(tensors, self.checked)]
-        alike = [*map(_SHAPE, given)] == self.shapes and [*map(_DTYPE, given)] == self.dtypes
-        if alike and [*map(_DEVICE, given)].count(device) == len(given) and all(map(Tensor.is_contiguous, given)):
+        device = tensors[0].device
+        alike = [*map(_SHAPE, tensors)] == self.shapes and [*map(_DTYPE, tensors)] == self.dtypes
+        if alike and [*map(_DEVICE, tensors)].count(device) == len(tensors) and all(map(Tensor.is_contiguous, tensors)):
             return None
-        for expected, dtype, shape, tensor in zip(compress(self.tensors, self.checked), self.dtypes, self.shapes, given, strict=True):
+        for expected, dtype, shape, tensor in zip(self.tensors, self.dtypes, self.shapes, tensors, strict=False):
             if tensor.dtype is not dtype or not tensor.is_contiguous() or tensor.device != device or tensor.shape != shape:
                 name = "+".join(buffer for buffer, _ in expected.buffers)
                 sizes = "" if expected.shape is None else f" [{', '.join('any' if size is None else str(size) for size in expected.shape)}]"
                 got = f"{'' if tensor.is_contiguous() else 'non-contiguous '}{tensor.dtype} {list(tensor.shape)} on {tensor.device}"
                 return f"{name}: expected a contiguous {dtype} tensor{sizes} on {device}, got {got}"
-        return None
+        return f"expected {len(self.tensors)} tensors, got {len(tensors)}"
 
     @functools.cached_property
     def text(self) -> str:
         """The layout as text, for torch operators, which take no other objects."""
-        return json.dumps([self.build, self.tensors, sorted(self.made)])
+        return json.dumps([self.build, self.tensors])
 
     @staticmethod
     @functools.lru_cache
     def parse(text: str) -> "Layout":
         """The inverse of `text`."""
-        build, tensors, made = json.loads(text)
+        build, tensors = json.loads(text)
         return Layout(
             Build(*build),
             [
                 TensorLayout(tuple((name, first_byte) for name, first_byte in buffers), dtype, shape and tuple(shape))
                 for buffers, dtype, shape in tensors
             ],
-            made,
         )
 
 
@@ -133,10 +135,12 @@ def pack(layout: Layout, tensors: Sequence[Tensor], sizes: Sequence[int]) -> Arg
     Raises:
         ValueError: a tensor does not fit (`Layout.misfit`).
     """
+    values = array("q", sizes) + _NO_BUFFERS
+    if len(tensors) == len(layout.tensors) and taker(layout.described, tensors, values):
+        return Arguments.from_buffer(values)
     if wrong := layout.misfit(tensors):
         raise ValueError(wrong)
     addresses = [*map(Tensor.data_ptr, tensors)]
-    values = array("q", sizes) + _NO_BUFFERS
     for place, number, first_byte in layout.buffers:
         values[place] = addresses[number] + first_byte
     return Arguments.from_buffer(values)

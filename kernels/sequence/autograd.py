@@ -18,7 +18,6 @@ from mann_bench.kernels.ops.content import PARTS_PER_THREAD
 from mann_bench.kernels.sequence import cluster, recurrence
 from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.kernels.sequence.recurrence import Recurrence, Weights
-from mann_bench.kernels.sequence.shapes import MEMORY
 from mann_bench.kernels.sequence.tape import plan
 
 
@@ -121,9 +120,10 @@ class SequencePass(Recurrence):
             before: states before the first step.
             constant: those without a gradient, by name: read_index, and for SDNC precedence_rows and precedence.
         """
+        of = self.plan
         # not the graph that x may come from, as of the pass before
         self.x, self.weights = x.detach() if x.requires_grad else x, weights
-        self.carry, self.tape = self.new(self.plan.shapes["carry"]), x.new_empty(self.plan.blocks["tape"].shape)
+        self.carry, self.tape = self.new(of.shapes["carry"]), x.new_empty(of.blocks["tape"].shape)
         firsts, lasts = names_of_ends((*DifferentiableStates._fields, *constant))
         first = [*before, *constant.values()]
         last = [*map(torch.empty_like, first)]
@@ -175,9 +175,8 @@ class SequencePass(Recurrence):
         """Replay an undone pass; the caller restores the ring."""
         self.call("mb_redo", {}, {})
 
-    def call(self, entry: str, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor], checked: frozenset[str] = frozenset()) -> None:
-        after_forward = MEMORY if entry != "mb_forward" else checked  # which has checked it
-        super().call(entry, inputs, {**self.memory, **changed}, after_forward)
+    def call(self, entry: str, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> None:
+        super().call(entry, inputs, {**self.memory, **changed})
 
     def _parts_of_states(self, grads: Tensor) -> DifferentiableStates:
         """Split the block `grads` into views, one a state."""

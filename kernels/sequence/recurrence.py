@@ -30,7 +30,6 @@ class Weights(NamedTuple):
 
 
 WEIGHTS = Weights._fields
-CHECKED = frozenset(WEIGHTS)
 GRADIENTS = tuple(f"grad_{name}" for name in WEIGHTS)
 
 
@@ -82,10 +81,7 @@ class Recurrence:
         return self.x.new_empty(shape) if self.past is None else self.x.new_zeros(shape)
 
     def run_forward(self, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> Tensor:
-        """Run the recurrence and the output layer on x, weights, carry and tape; returns y [T, B, Y].
-
-        The weights are those that the caller has just checked (`shapes.weight_shapes`).
-        """
+        """Run the recurrence and the output layer on x, weights, carry and tape; returns y [T, B, Y]."""
         x, weights = self.x, self.weights
         if self.short:
             y = x.new_empty(self.plan.shapes["y"])
@@ -93,11 +89,11 @@ class Recurrence:
             changed = {"y": y, **changed, **self._clocks("forward")}
             if self.plan.size["taped"]:
                 changed["input"] = x.new_empty(self.plan.shapes["input"])
-            self.call(self.entries[0], given, changed, CHECKED)
+            self.call(self.entries[0], given, changed)
             return self._ended(y)
         gates = functional.linear(x, weights.weight_ih[:, : x.shape[2]], weights.bias_ih + weights.bias_hh)
         given = {**self._matrices(), **self._columns(), "interface_bias": weights.interface_bias, **inputs, "input": gates}
-        self.call(self.entries[0], given, {**changed, **self._clocks("forward")}, CHECKED)
+        self.call(self.entries[0], given, {**changed, **self._clocks("forward")})
         return self._ended(functional.linear(self.carry[1:], weights.output_weight, weights.output_bias))
 
     def _ended(self, y: Tensor) -> Tensor:
@@ -163,12 +159,12 @@ class Recurrence:
             output.sum(0),
         )
 
-    def call(self, entry: str, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor], checked: frozenset[str] = frozenset()) -> None:
-        """Call an entry point on buffers, or blocks of the plan, by name; `checked`: those that need no check."""
+    def call(self, entry: str, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> None:
+        """Call an entry point on buffers, or blocks of the plan, by name."""
         buffers = {"carry": self.carry, "tape": self.tape, **changed}
         if self.given:
             inputs = {**inputs, **self.given}
-        call(entry, layout(self.plan, (*inputs, *buffers), checked), [*inputs.values()], [*buffers.values()], self.order)
+        call(entry, layout(self.plan, (*inputs, *buffers)), [*inputs.values()], [*buffers.values()], self.order)
 
     def _matrices(self) -> dict[str, Tensor]:
         weights = self.weights

@@ -64,9 +64,6 @@ def memory_shapes(size: Sizes) -> dict[str, Shape]:
     }
 
 
-MEMORY = frozenset(memory_shapes({"batch": 1, "slots": 1, "width": 1}))
-
-
 def call_shapes(size: Sizes) -> dict[str, Shape]:
     """Name what a call is given or makes besides: inputs, outputs and their gradients, transposed weights, clocks."""
     steps, batch, hidden, heads, interface = (size[name] for name in ("steps", "batch", "hidden", "heads", "interface_size"))

@@ -35,7 +35,6 @@ class Plan:
             read weights, from step to step.
         size: by name, all sizes that do not change from call to call.
         short: whether the native call also computes what lies around the recurrence (`recurrence.is_short`).
-        made: buffers and blocks that every pass makes for itself by this plan, so that a call need not check them.
         touched: rows of an element that a pass can touch, of a sparse model.
         accesses: how often a pass accesses a row of an element, of a sparse model.
     """
@@ -46,7 +45,6 @@ class Plan:
     shapes: Mapping[str, Shape]
     blocks: Mapping[str, TensorLayout]
     short: bool
-    made: frozenset[str] = frozenset()
     touched: int = 0
     accesses: int = 0
 
@@ -71,16 +69,13 @@ def plan(which: Build, names: tuple[str, ...], sizes: tuple[int, ...], device: t
         lines |= short_lines(shapes)
         tape |= short_scratch(size, shapes)
     read = size["heads"] * size["reads"]
-    states, weights = ends(state_shapes(size)), with_gradients(weight_shapes(size))
-    of_pass = {*states, *weights, *search_shapes(size, part), "carry", "tape", "lines", "grads", "grad_gates", "input", "y"}
     return Plan(
         which,
         size,
         array("q", in_order({**size, "table_size": lines["slot_hash"][2], "scratch_stride": element})),
-        {**shapes, **states, **weights, **memory_shapes(size)},
+        {**shapes, **ends(state_shapes(size)), **with_gradients(weight_shapes(size)), **memory_shapes(size)},
         {name: of_block(which, parts) for name, parts in (("tape", tape), ("lines", lines), ("grads", grads))},
         short,
-        frozenset(of_pass - {*weight_shapes(size), *(name for name in states if name.startswith("first_"))}),
         accesses=math.prod(lines["touched_slot"][::2]),
         touched=read + size["steps"] * (size["write_heads"] + read * (2 if size.get("links") else 1)),
     )
@@ -107,7 +102,6 @@ def with_gradients(tensors: Mapping[str, Shape]) -> dict[str, Shape]:
 
 
 @functools.lru_cache(maxsize=512)
-def layout(of: Plan, names: tuple[str, ...], checked: frozenset[str] = frozenset()) -> Layout:
-    """Lay out a call of a pass with tensors of these names: buffers, or blocks of the plan; `checked`: those that have been already."""
-    tensors = [of.blocks.get(name) or of_buffer(of.build, name, of.shapes[name]) for name in names]
-    return Layout(of.build, tensors, [number for number, name in enumerate(names) if name in of.made or name in checked])
+def layout(of: Plan, names: tuple[str, ...]) -> Layout:
+    """Lay out a call of a pass with tensors of these names: buffers, or blocks of the plan."""
+    return Layout(of.build, [of.blocks.get(name) or of_buffer(of.build, name, of.shapes[name]) for name in names])
