@@ -7,7 +7,8 @@ import torch
 
 def autocast_is_on(device: torch.device) -> bool:
     """Whether torch would compute products of tensors of this device in a lower precision."""
-    return device.type != "meta" and torch.is_autocast_enabled(device.type)
+    kind = device.type
+    return kind != "meta" and torch.is_autocast_enabled(kind)
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:

@@ -19,6 +19,7 @@ LAYERS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {  # in the order o
     "interface": (nn.Linear, ("weight", "bias")),
     "output": (nn.Linear, ("weight", "bias")),
 }
+PARAMETERS = [(name, parameter) for name, (_, parameters) in LAYERS.items() for parameter in parameters]
 KINDS = {Tensor, nn.Parameter, FakeTensor}
 SIZES = operator.attrgetter("input_size", "output_size", "hidden", "word_size", "heads", "interface_size")
 HOOKS = operator.itemgetter("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -85,6 +86,7 @@ def why_not(model: Layered, runs: str = "native_inputs") -> str | None:
         runs: the method with which a model says what native kernels compute.
     """
     modules: dict[str, nn.Module] = vars(model)["_modules"]
+    found: list[Tensor] = []
     for name, (kind, parameters) in LAYERS.items():
         layer = modules[name]
         if type(layer) is not kind:
@@ -95,13 +97,14 @@ def why_not(model: Layered, runs: str = "native_inputs") -> str | None:
         if "forward" in own:
             return f"its layer {name} has a method forward of its own"
         for parameter in parameters:
-            if own["_parameters"].get(parameter) is None:
+            if (weight := own["_parameters"].get(parameter)) is None:
                 return f"its layer {name} has no {parameter}"
+            found.append(weight)
     if _has_any_global_hook():
         return "there are hooks of all modules, which native kernels do not call"
     if method := replaced_method(type(model), runs):
         return f"its method {method} is not that of the model whose steps native kernels compute"
-    return _wrong_weight(model)
+    return _wrong_weight(found, SIZES(model))
 
 
 @functools.cache
@@ -118,19 +121,26 @@ def replaced_method(kind: type, runs: str = "native_inputs") -> str | None:
 def weights(model: Layered) -> Weights:
     """Gather the parameters of controller, interface and output layer."""
     modules = vars(model)["_modules"]
-    return Weights(*(modules[name]._parameters[parameter] for name, (_, parameters) in LAYERS.items() for parameter in parameters))
+    return Weights(*[modules[name]._parameters[parameter] for name, parameter in PARAMETERS])
 
 
-def _wrong_weight(model: Layered) -> str | None:
-    """Say of the first parameter that kernels cannot read what is wrong with it."""
-    found = weights(model)
+def output_weight(model: Layered) -> Tensor:
+    """The weight of the output layer, whose type and device are the model's; what torch's modules do to find it takes longer."""
+    layer: nn.Module = vars(model)["_modules"]["output"]
+    found = layer._parameters.get("weight")
+    return model.output.weight if found is None else found  # pruned or parametrized
+
+
+def _wrong_weight(found: list[Tensor], sizes: tuple[int, ...]) -> str | None:
+    """Say of the first parameter that kernels cannot read what is wrong with it; `sizes`: those of the model, as `SIZES` has them."""
     if not KINDS.issuperset(map(type, found)):
         other = next(type(weight).__name__ for weight in found if type(weight) not in KINDS)
         return f"it has weights of type {other}, which native kernels cannot read"
-    real = call.name_of(found.output_weight.dtype)
+    real = call.name_of(Weights(*found).output_weight.dtype)
     if real not in build.REALS:
         return f"native kernels compute in {' or '.join(build.REALS)}, not in {real}"
-    return _layout(real, SIZES(model)).misfit(found)
+    layout = _layout(real, sizes)
+    return None if layout.fit(found) else layout.misfit(found)
 
 
 @functools.lru_cache

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mann_bench.kernels.sequence.dense import Kind, tape_shapes
 from mann_bench.kernels.sequence.lengths import Lengths
-from mann_bench.models import dense_native
+from mann_bench.models import dense_native, layers
 from mann_bench.models.modes import input_for, ordinary, uncompiled
 from mann_bench.models.padded import check_elements, check_lengths
 from mann_bench.models.phases import phase, steps
@@ -42,6 +42,8 @@ class MANN(nn.Module, ABC, Generic[M]):
     Raises:
         ValueError: names the argument, what was expected and what came.
     """
+
+    checks_in_run = False  # whether `run` checks the parts of the state: native kernels check the tensors of a call anyway
 
     def __init__(
         self, *, input_size: int, output_size: int, hidden: int, slots: int, word_size: int, heads: int, interface_size: int
@@ -129,13 +131,14 @@ class MANN(nn.Module, ABC, Generic[M]):
             lengths: int64 [B], steps 0..T of each element, best on the CPU; None: T. Outputs beyond are zeros, and the state of an element
                 is that after its last step.
         """
-        weight = self.output.weight
+        weight = layers.output_weight(self)
         x = input_for(weight, x)
         check_input(x, self.input_size, weight)
         with ordinary(weight.device):
             if state is None:
                 state = self.initial_state(x.shape[1])
-            self.check_state(state, x)
+            if not self.checks_in_run or not isinstance(state, MANNState):
+                self.check_state(state, x)
             if lengths is None or (ends := check_lengths(lengths, x)) is None:
                 return self.run(x, state)
             return self.run(x, state, ends)
@@ -201,11 +204,11 @@ class MANN(nn.Module, ABC, Generic[M]):
         """ValueError unless the state is one of this model's, for the batch and device of x."""
         if not isinstance(state, MANNState):
             raise ValueError(f"state: expected one made by initial_state(batch), got {type(state).__name__}")
-        batch = x.shape[1]
+        batch, device = x.shape[1], x.device
         units, reads = (batch, self.hidden), (batch, self.heads, self.word_size)
-        check_tensors("state.controller", state.controller, {"hidden": units, "cell": units, "reads": reads}, x.device, x.dtype)
+        check_tensors("state.controller", state.controller, {"hidden": units, "cell": units, "reads": reads}, device, x.dtype)
         if shapes := self.memory_shapes(batch):
-            check_tensors("state.memory", state.memory, shapes, x.device)
+            check_tensors("state.memory", state.memory, shapes, device)
 
     def memory_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
         """Shapes of the tensors of `initial_memory` by their names; a state with others is refused."""
@@ -376,7 +379,7 @@ def check_tensors(
     except AttributeError as error:
         raise ValueError(f"{name}: expected one with {', '.join(parts)}, got {error}; make one with initial_state") from None
     alike = [*map(_SHAPE, tensors)] == [*shapes.values()] and [*map(_DEVICE, tensors)].count(device) == len(tensors)
-    if alike and (dtype is None or all(tensor.dtype is dtype for tensor in tensors)):
+    if alike and (dtype is None or [*map(_DTYPE, tensors)].count(dtype) == len(tensors)):
         return
     for part, tensor in zip(parts, tensors, strict=True):
         if tensor.shape != shapes[part] or tensor.device != device or dtype not in (None, tensor.dtype):
@@ -385,13 +388,13 @@ def check_tensors(
             raise ValueError(f"{name}.{part}: expected {wanted}, got {got}; make one with initial_state")
 
 
-_SHAPE, _DEVICE = attrgetter("shape"), attrgetter("device")
+_SHAPE, _DEVICE, _DTYPE = (attrgetter(name) for name in ("shape", "device", "dtype"))
 _getter = functools.cache(lambda names: attrgetter(*names) if len(names) > 1 else lambda state: (attrgetter(*names)(state),))
 
 
 def check_input(x: Tensor, input_size: int, weight: Tensor) -> None:
     """ValueError unless x is [T, B, X] with T, B >= 1 on the model's device and dtype."""
-    if x.dim() != 3 or x.shape[2] != input_size or x.shape[0] < 1 or x.shape[1] < 1:
+    if x.dim() != 3 or x.shape[2] != input_size or min(x.shape) < 1:
         raise ValueError(f"x: expected [T, B, {input_size}] with T, B >= 1, got {list(x.shape)}")
     if x.dtype != weight.dtype or x.device != weight.device:
         raise ValueError(f"x: expected {weight.dtype} on {weight.device} as the model's parameters, got {x.dtype} on {x.device}")

@@ -13,6 +13,7 @@ from mann_bench.kernels.autocast import autocast_is_on, without_autocast
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_NOTHING = nullcontext()
 
 
 def ordinary(device: torch.device) -> AbstractContextManager[object]:
@@ -24,7 +25,7 @@ def ordinary(device: torch.device) -> AbstractContextManager[object]:
     """
     if autocast_is_on(device) or torch.is_inference_mode_enabled():
         return _ordinary(device)
-    return nullcontext()
+    return _NOTHING
 
 
 @contextmanager
@@ -43,7 +44,7 @@ def outside_inference_mode() -> Iterator[None]:
 
 def input_for(weight: Tensor, x: Tensor) -> Tensor:
     """Return x; under autocast, where the layer before may have computed in a lower precision, in the type of the parameters."""
-    return x.to(weight.dtype) if autocast_is_on(weight.device) and x.is_floating_point() else x
+    return x.to(weight.dtype) if x.dtype is not weight.dtype and autocast_is_on(weight.device) and x.is_floating_point() else x
 
 
 def in_function_forward() -> bool:

@@ -19,11 +19,12 @@ PHASES = ("controller", "addressing", "search", "write", "link", "read", "rollba
 STEP = "step "  # and the number of the step
 
 T = TypeVar("T")
+_NOTHING = nullcontext()
 
 
 def phase(name: str) -> AbstractContextManager[object]:
     """A range called `name` in whatever profiler is running."""
-    return record_function(name) if _profiling() else nullcontext()
+    return record_function(name) if _profiling() else _NOTHING
 
 
 def steps(sequence: Iterable[T]) -> Iterator[T]:

@@ -4,7 +4,7 @@ This is the readable reference, one step at a time on any device. Decisions on w
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch.nn import functional
 from mann_bench.kernels.index import find_index, make_index
 from mann_bench.kernels.reference.snapshot import KINDS, bytes_a_row
 from mann_bench.kernels.sequence.lengths import Lengths
+from mann_bench.models import layers
 from mann_bench.models.mann import MANN, check_at_least
 from mann_bench.models.modes import in_function_forward, ordinary, uncompiled
 from mann_bench.models.phases import phase, steps
@@ -24,6 +25,7 @@ from mann_bench.models.sparse.reset import BEGAN_FULL
 from mann_bench.models.sparse.state import SAMMemory
 from mann_bench.models.state import ControllerState, Fill, MANNState, check_fill, kept
 
+Run = Callable[["SAM", Tensor, MANNState[SAMMemory], Lengths | None], tuple[Tensor, MANNState[SAMMemory]]]
 DELTA = 0.005  # an access with more weight than this counts as use (section 3.2)
 
 
@@ -49,6 +51,7 @@ class SAM(MANN[SAMMemory]):
     """
 
     modes = 0  # further interface entries a head, for models built on this one
+    checks_in_run = True
 
     def __init__(
         self,
@@ -145,20 +148,29 @@ class SAM(MANN[SAMMemory]):
 
     def run(self, x: Tensor, state: MANNState[SAMMemory], lengths: Lengths | None = None) -> tuple[Tensor, MANNState[SAMMemory]]:
         """Run all steps and the output layer, in one native call where that is possible; recorded if a backward can follow."""
-        gradients, needed = torch.is_grad_enabled(), self.needs_gradient(x, state)
-        if gradients and not needed:
+        if native.choose_for(self) != "native":
+            self.check_state(state, x)
+            return self.run_in_mode(SAM.run_stepwise, x, state, lengths)
+        try:
+            with phase("sequence"):
+                return self.run_in_mode(uncompiled(native.run), x, state, lengths)
+        except (AssertionError, AttributeError, ValueError):
+            self.check_state(state, x)  # names the part of the state that does not fit, if that is why
+            raise
+
+    def run_in_mode(self, run: Run, x: Tensor, state: MANNState[SAMMemory], lengths: Lengths | None) -> tuple[Tensor, MANNState[SAMMemory]]:
+        """Run all steps by `run`, which records a pass if gradients are on: they are not if nothing needs one."""
+        gradients = torch.is_grad_enabled()
+        if gradients and not self.needs_gradient(x, state):
             with torch.no_grad():
-                return self.run(x, state, lengths)
-        if needed and not gradients and in_function_forward():
+                return run(self, x, state, lengths)
+        if not gradients and in_function_forward() and self.needs_gradient(x, state):
             return self.run_and_roll_back(x, state, lengths)
-        if self.backend["kernels"] != "native":
-            return self.run_stepwise(x, state, lengths)
-        with phase("sequence"):
-            return uncompiled(native.run)(self, x, state, lengths)
+        return run(self, x, state, lengths)
 
     def needs_gradient(self, x: Tensor, state: MANNState[SAMMemory]) -> bool:
         """Whether parameters, input or state would receive a gradient."""
-        if self.output.weight.requires_grad:  # the usual case, found at once
+        if layers.output_weight(self).requires_grad:  # the usual case, found at once
             return True
         controller = state.controller
         others = (x, controller.hidden, controller.cell, controller.reads, state.memory.weights)

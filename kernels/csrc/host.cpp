@@ -1,6 +1,7 @@
 // Entry points of the cpu and emu builds: a plain C interface over raw pointers, items divided among threads. Those of
 // models with a dense memory are a build of their own (MB_DENSE), because they take long to compile.
 #include "block/threads.h"
+#include "tensors.h"
 #ifdef MB_DENSE
 #include "dense/entries.h"
 #else
@@ -39,6 +40,11 @@ extern "C" {
 
 int64_t mb_arguments_bytes() { return sizeof(Arguments); }
 void mb_share_team(Parallel parallel) { shared_team = parallel; }
+
+// 1: all tensors fit.
+int64_t mb_take_tensors(LookAtObject look_at, const int64_t* objects, const int64_t* layout, int64_t* places) {
+    return take_tensors(look_at, objects, layout, places);
+}
 
 // The first position whose row number is not in [low, high), or -1.
 int64_t mb_first_bad_row(const int64_t* rows, int64_t count, int64_t low, int64_t high) {

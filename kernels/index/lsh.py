@@ -147,8 +147,9 @@ class Lsh(Index):
     def for_sequence(self) -> tuple[dict[str, int], dict[str, Tensor]]:
         assert self.tables is not None
         assert self.sizes is not None
-        buffers = ("planes", "probe_masks", "buckets", "codes")
-        return {"scan_all": 0, **self.sizes._asdict()}, {name: getattr(self.tables, name) for name in buffers}
+        tables, (number, bits, capacity, probes, rerank) = self.tables, self.sizes
+        sizes = {"scan_all": 0, "tables": number, "bits": bits, "capacity": capacity, "probes": probes, "rerank": rerank}
+        return sizes, {"planes": tables.planes, "probe_masks": tables.probe_masks, "buckets": tables.buckets, "codes": tables.codes}
 
 
 class Emptied:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from mann_bench.kernels.native.arguments import Arguments
 from mann_bench.kernels.native.headers import SOURCES
+from mann_bench.kernels.native.tensors import taker
 
 FLAGS = ("-std=c++17", "-fPIC", "-shared", "-fno-strict-aliasing")
 # For AMD's processors GCC keeps some products apart from their sums, and which ones differs from one copy of a loop to the
@@ -247,6 +248,7 @@ def _open(path: Path) -> ctypes.CDLL:
     library.mb_first_bad_row.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
     if library.mb_arguments_bytes() != ctypes.sizeof(Arguments):
         raise OSError(f"{path}: expected arguments of {ctypes.sizeof(Arguments)} bytes, got {library.mb_arguments_bytes()}")
+    taker.use(str(path))
     library.mb_share_team.argtypes = (ctypes.c_void_p,)
     library.mb_share_team(openmp_parallel())
     return library

@@ -23,5 +23,10 @@ def phases() -> tuple[str, ...]:
     return tuple(phase[1] for phase in _find("sequence/clocks.h", r"^    MB_PHASE\((\w+)\)"))
 
 
+def most_tensors() -> int:
+    """How many tensors one call can take the addresses of."""
+    return next(int(number[1]) for number in _find("tensors.h", r"most_tensors = (\d+);"))
+
+
 def _find(header: str, pattern: str) -> Iterator[re.Match[str]]:
     return re.finditer(pattern, (SOURCES / header).read_text(), re.MULTILINE)

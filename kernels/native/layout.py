@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from mann_bench.kernels.native.arguments import KINDS, PLACES, SIZES, Arguments
+from mann_bench.kernels.native.tensors import describe, taker
 
 Shape = tuple[Any, ...]  # of ints; None: any size
 
+_NO_VALUES = bytes(8 * len(KINDS))
 _NO_BUFFERS = array("q", [0] * (len(KINDS) - len(SIZES)))
 _DTYPE, _SHAPE, _DEVICE = (operator.attrgetter(name) for name in ("dtype", "shape", "device"))
 
@@ -59,6 +61,15 @@ class Layout:
         self.buffers = tuple(
             (PLACES[name], number, first_byte) for number, tensor in enumerate(self.tensors) for name, first_byte in tensor.buffers
         )
+
+    @functools.cached_property
+    def described(self) -> "array[int]":
+        """The layout for `taker`."""
+        return describe([(of.dtype, of.shape) for of in self.tensors], self.buffers)
+
+    def fit(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether tensors on the CPU fit, found out faster than what is wrong with them; False also where `misfit` must be asked."""
+        return len(tensors) == len(self.tensors) and taker(self.described, tensors, array("q", _NO_VALUES))
 
     def misfit(self, tensors: Sequence[Tensor]) -> str | None:
         """Say what is wrong with the first tensor that has another number type or shape, is not contiguous or not on the first's device."""
@@ -124,10 +135,12 @@ def pack(layout: Layout, tensors: Sequence[Tensor], sizes: Sequence[int]) -> Arg
     Raises:
         ValueError: a tensor does not fit (`Layout.misfit`).
     """
+    values = array("q", sizes) + _NO_BUFFERS
+    if len(tensors) == len(layout.tensors) and taker(layout.described, tensors, values):
+        return Arguments.from_buffer(values)
     if wrong := layout.misfit(tensors):
         raise ValueError(wrong)
     addresses = [*map(Tensor.data_ptr, tensors)]
-    values = array("q", sizes) + _NO_BUFFERS
     for place, number, first_byte in layout.buffers:
         values[place] = addresses[number] + first_byte
     return Arguments.from_buffer(values)

@@ -4,6 +4,7 @@
 Equations: Rae et al. 2016, section 3 and supplements A and D; kernel text: `csrc/sequence/`. C = H + R W is the carry: h_t and all reads.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -102,12 +103,13 @@ class SequencePass(Recurrence):
         counts: Tensor | None = None,
     ) -> None:
         device = memory["memory"].device
-        of = plan(which, tuple(sizes.items()), device, recurrence.is_short(sizes["steps"], sizes["batch"], device))
-        super().__init__(of, {**sizes, **now}, device, ("mb_forward", "mb_backward"), lengths)
+        of = plan(which, (*sizes,), (*sizes.values(),), device, recurrence.is_short(sizes["steps"], sizes["batch"], device))
+        super().__init__(of, now, device, ("mb_forward", "mb_backward"), lengths)
         self.memory = memory
         if counts is not None:
             self.given["counts"] = counts
-        self.set_sizes({"shared_bytes": cluster.bytes_of_pass(which, sizes, device)})
+        if shared_bytes := cluster.bytes_of_pass(which, sizes, device):
+            self.set_sizes({"shared_bytes": shared_bytes})
 
     def run(
         self, x: Tensor, weights: Weights, before: DifferentiableStates, constant: Mapping[str, Tensor]
@@ -118,14 +120,17 @@ class SequencePass(Recurrence):
             before: states before the first step.
             constant: those without a gradient, by name: read_index, and for SDNC precedence_rows and precedence.
         """
-        self.x, self.weights = x.detach(), weights  # not the graph that x may come from, as of the pass before
-        self.carry, self.tape = self.new(self.plan.shapes["carry"]), x.new_empty(self.plan.blocks["tape"].shape)
-        first = {**before._asdict(), **constant}
-        last = {name: torch.empty_like(state) for name, state in first.items()}
-        after = DifferentiableStates(*(last[name] for name in DifferentiableStates._fields))
-        self.last_constant = {name: last[name] for name in constant}
-        inputs = {f"first_{name}": state for name, state in first.items()}
-        return self.run_forward(inputs, {**{f"last_{name}": state for name, state in last.items()}, **self._search()}), after
+        of = self.plan
+        # not the graph that x may come from, as of the pass before
+        self.x, self.weights = x.detach() if x.requires_grad else x, weights
+        self.carry, self.tape = self.new(of.shapes["carry"]), x.new_empty(of.blocks["tape"].shape)
+        firsts, lasts = names_of_ends((*DifferentiableStates._fields, *constant))
+        first = [*before, *constant.values()]
+        last = [*map(torch.empty_like, first)]
+        after = DifferentiableStates(*last[: len(before)])
+        self.last_constant = dict(zip(constant, last[len(before) :], strict=True))
+        changed = {**dict(zip(lasts, last, strict=True)), **self._search()}
+        return self.run_forward(dict(zip(firsts, first, strict=True)), changed), after
 
     def backward(
         self, grad_y: Tensor | None, grad_last: Sequence[Tensor | None], needs: Sequence[bool], gradient: MemoryGradient | None = None
@@ -184,15 +189,21 @@ class SequencePass(Recurrence):
 
     def _search(self) -> dict[str, Tensor]:
         """Allocate the results of the blocks that share the search of one element's rows; nothing where a single block searches."""
-        sizes, batch = self.sizes, self.sizes["batch"]
-        rows = sizes["slots"] if sizes["scan_all"] else sizes["num_candidates"] + sizes["steps"] * sizes["write_heads"]
-        parts = 1 if sizes.get("tables") else search_parts(min(rows, sizes["slots"]), batch, self.device, sizes["threads"])
+        sizes, batch = self.plan.size, self.plan.size["batch"]
+        rows = sizes["slots"] if sizes["scan_all"] else self.now["num_candidates"] + sizes["steps"] * sizes["write_heads"]
+        parts = 1 if sizes.get("tables") else search_parts(min(rows, sizes["slots"]), batch, self.device, self.now["threads"])
         if parts == 1:
             return {}
         self.set_sizes({"parts": parts})
         scores = self.carry.new_empty(batch, parts, sizes["heads"], sizes["reads"])
         part_scratch = scores.new_empty(batch, parts, self.plan.shapes["part_scratch"][2])
         return {"part_scores": scores, "part_rows": torch.empty_like(scores, dtype=torch.int32), "part_scratch": part_scratch}
+
+
+@functools.lru_cache
+def names_of_ends(states: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of states before and after a pass."""
+    return tuple(f"first_{name}" for name in states), tuple(f"last_{name}" for name in states)
 
 
 def max_candidates(sizes: Mapping[str, int]) -> int:
@@ -209,6 +220,8 @@ def search_parts(rows: int, batch: int, device: torch.device, threads: int) -> i
     On a GPU two a multiprocessor in all. On the CPU, where there are fewer elements than threads, several a thread, so that a late or slow
     one takes fewer.
     """
+    if rows < 2 * ROWS_PER_PART[device.type]:
+        return 1
     if device.type == "cuda":
         blocks = 2 * torch.cuda.get_device_properties(device).multi_processor_count
     else:
@@ -255,7 +268,7 @@ def sam_sequence(
     Returns:
         y [T, B, Y], and the states after the last step: differentiable ones, constant ones.
     """
-    states = DifferentiableStates(*(state.contiguous() for state in before))
+    states = DifferentiableStates._make([state.contiguous() for state in before])
     if not torch.is_grad_enabled():  # no graph is made, and the call of a Function would cost a step a sixth of its time
         y, after = sequence.run(x.contiguous(), weights, states, constant)
         return y, after, sequence.last_constant

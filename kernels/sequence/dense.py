@@ -21,7 +21,7 @@ from mann_bench.kernels.sequence import recurrence
 from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.kernels.sequence.recurrence import Recurrence, Weights
 from mann_bench.kernels.sequence.shapes import Sizes, call_shapes, controller_tape_shapes, weight_shapes
-from mann_bench.kernels.sequence.tape import Plan, ends, short_lines, with_gradients
+from mann_bench.kernels.sequence.tape import Plan, ends, short_lines, short_scratch, with_gradients
 
 CONTROLLER = ("hidden", "cell", "reads")
 CHANGING = ("threads", "first_gradient", "num_candidates")  # sizes that change from call to call
@@ -107,9 +107,10 @@ def plan(kind: Kind, which: Build, sizes: tuple[tuple[str, int], ...], device: t
     shapes |= {f"grad_{name}": states[name] for name in kind.states}
     shapes["scratch"] = (size["batch"], None)
     lines = short_lines(shapes) if short else {}
+    tape |= short_scratch(size, shapes) if short else {}
     blocks = {name: of_block(which, parts) for name, parts in (("tape", tape), ("lines", lines), ("grads", grads))}
     named = {**shapes, **ends(states), **with_gradients(weight_shapes(size)), "discount": (1,)}
-    return Plan(which, array("q", in_order(size)), named, blocks, short), element_scratch
+    return Plan(which, size, array("q", in_order(size)), named, blocks, short), element_scratch
 
 
 class DensePass(Recurrence):
@@ -136,7 +137,8 @@ class DensePass(Recurrence):
         if short is None:
             short = recurrence.is_short(sizes["steps"], sizes["batch"], device)
         of, self.element_scratch = plan(kind, which, fixed, device, short)
-        super().__init__(of, sizes, device, (f"mb_{kind.name}_forward", f"mb_{kind.name}_backward"), lengths)
+        now = {name: size for name, size in sizes.items() if name in CHANGING}
+        super().__init__(of, now, device, (f"mb_{kind.name}_forward", f"mb_{kind.name}_backward"), lengths)
         self.kind, self.constants = kind, constants
         self.names = (*CONTROLLER, *kind.states, *kind.constant)
 

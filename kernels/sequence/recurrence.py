@@ -1,5 +1,6 @@
 """What all native passes through time have in common: the controller's weights, and the products before and after the recurrence."""
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -28,12 +29,16 @@ class Weights(NamedTuple):
     output_bias: Tensor  # [Y]
 
 
+WEIGHTS = Weights._fields
+GRADIENTS = tuple(f"grad_{name}" for name in WEIGHTS)
+
+
 class Recurrence:
     """One pass through time, forward and backward.
 
     Args:
         of: plan of passes of its sizes.
-        sizes: all sizes by the names of `csrc/arguments.h`; those that the plan does not have change from call to call.
+        now: sizes that change from call to call, by the names of `csrc/arguments.h`.
         device: where it runs.
         entries: entry points forward and backward.
         lengths: of the elements, where they differ from the number of steps.
@@ -51,15 +56,20 @@ class Recurrence:
     tape: Tensor
 
     def __init__(
-        self, of: Plan, sizes: Mapping[str, int], device: torch.device, entries: tuple[str, str], lengths: Lengths | None = None
+        self, of: Plan, now: Mapping[str, int], device: torch.device, entries: tuple[str, str], lengths: Lengths | None = None
     ) -> None:
-        self.plan, self.sizes, self.device, self.entries = of, dict(sizes), device, entries
+        self.plan, self.now, self.device, self.entries = of, now, device, entries
         self.order = of.sizes[:]
         self.short = of.short
         self.clocks = watching()
-        self.set_sizes(sizes)
+        self.set_sizes(now)
         self.given: dict[str, Tensor] = {} if lengths is None else lengths.buffers(device)
         self.past = None if lengths is None else lengths.past(device).unsqueeze(2)
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """All sizes that the pass began with, by name."""
+        return {**self.plan.size, **self.now}
 
     def set_sizes(self, sizes: Mapping[str, int]) -> None:
         """Set sizes of the next calls by name."""
@@ -73,16 +83,17 @@ class Recurrence:
     def run_forward(self, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> Tensor:
         """Run the recurrence and the output layer on x, weights, carry and tape; returns y [T, B, Y]."""
         x, weights = self.x, self.weights
-        inputs = {**self._matrices(), **self._columns(), "interface_bias": weights.interface_bias, **inputs}
-        changed = {**changed, **self._clocks("forward")}
         if self.short:
             y = x.new_empty(self.plan.shapes["y"])
-            others = {name: getattr(weights, name) for name in ("bias_ih", "bias_hh", "output_weight", "output_bias")}
-            changed |= {"input": x.new_empty(self.plan.shapes["input"]), "y": y}
-            self.call(self.entries[0], {**inputs, "x": x, **others}, changed)
+            given = {"x": x, **dict(zip(WEIGHTS, weights, strict=True)), **self._columns(), **inputs}
+            changed = {"y": y, **changed, **self._clocks("forward")}
+            if self.plan.size["taped"]:
+                changed["input"] = x.new_empty(self.plan.shapes["input"])
+            self.call(self.entries[0], given, changed)
             return self._ended(y)
-        inputs["input"] = functional.linear(x, weights.weight_ih[:, : x.shape[2]], weights.bias_ih + weights.bias_hh)
-        self.call(self.entries[0], inputs, changed)
+        gates = functional.linear(x, weights.weight_ih[:, : x.shape[2]], weights.bias_ih + weights.bias_hh)
+        given = {**self._matrices(), **self._columns(), "interface_bias": weights.interface_bias, **inputs, "input": gates}
+        self.call(self.entries[0], given, {**changed, **self._clocks("forward")})
         return self._ended(functional.linear(self.carry[1:], weights.output_weight, weights.output_bias))
 
     def _ended(self, y: Tensor) -> Tensor:
@@ -97,21 +108,25 @@ class Recurrence:
         grad_y = self.carry.new_zeros(shapes["y"]) if grad_y is None else grad_y.contiguous()
         if self.past is not None:
             grad_y = grad_y.masked_fill(self.past, 0)
-        grad_gates = new(shapes["grad_gates"])
-        changed = {"grad_gates": grad_gates, "lines": new(self.plan.blocks["lines"].shape), **changed, **self._clocks("backward")}
-        grad_weights = self._short_backward(grad_y, inputs, changed) if self.short else self._long_backward(grad_y, inputs, changed)
-        if not needs_x:
+        lines = new(self.plan.blocks["lines"].shape)
+        changed = {"lines": lines, **changed, **self._clocks("backward")}
+        if self.short:
+            grad_weights = self._short_backward(grad_y, inputs, changed)
+            grad_gates = self._grad_gates_in(lines) if needs_x else None
+        else:
+            grad_gates = new(shapes["grad_gates"])
+            grad_weights = self._long_backward(grad_y, inputs, {"grad_gates": grad_gates, **changed})
+        if grad_gates is None or not needs_x:
             return None, grad_weights
         return (grad_gates.flatten(0, 1) @ self.weights.weight_ih[:, : self.x.shape[2]]).view_as(self.x), grad_weights
 
     def _short_backward(self, grad_y: Tensor, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> Weights:
         """Compute the gradients of the weights in the same native call."""
         weights = self.weights
-        grads = Weights(*map(torch.empty_like, weights))
-        grad_weights = {f"grad_{name}": grad for name, grad in grads._asdict().items()}
+        grads = [*map(torch.empty_like, weights)]
         given = {"x": self.x, "grad_y": grad_y, **self._matrices(), "output_weight": weights.output_weight, **inputs}
-        self.call(self.entries[1], given, {**changed, **grad_weights})
-        return grads
+        self.call(self.entries[1], given, {**changed, **dict(zip(GRADIENTS, grads, strict=True))})
+        return Weights(*grads)
 
     def _long_backward(self, grad_y: Tensor, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> Weights:
         """Compute the gradients of the weights as matrix products after the native call."""
@@ -120,6 +135,12 @@ class Recurrence:
         given = {"x": self.x, "grad_features": grad_y @ weights.output_weight, **self._matrices(), **inputs}
         self.call(self.entries[1], given, {**changed, "grad_interface": grad_interface, "cell_inputs": cell_inputs})
         return self.sum_products(grad_y, changed["grad_gates"], grad_interface, cell_inputs)
+
+    def _grad_gates_in(self, lines: Tensor) -> Tensor:
+        """The gradient of the gates [T, B, 4H] of a short pass, in the block `lines`."""
+        shape = self.plan.shapes["grad_gates"]
+        first = dict(self.plan.blocks["lines"].buffers)["grad_gates"] // lines.element_size()
+        return lines[first : first + math.prod(shape)].view(shape)
 
     def sum_products(self, grad_y: Tensor, grad_gates: Tensor, grad_interface: Tensor, cell_inputs: Tensor) -> Weights:
         """The gradients of the weights as matrix products, from those of each step and what it was given."""
@@ -143,15 +164,16 @@ class Recurrence:
         buffers = {"carry": self.carry, "tape": self.tape, **changed}
         if self.given:
             inputs = {**inputs, **self.given}
-        call(entry, layout(self.plan, (*inputs, *buffers)), list(inputs.values()), list(buffers.values()), self.order)
+        call(entry, layout(self.plan, (*inputs, *buffers)), [*inputs.values()], [*buffers.values()], self.order)
 
     def _matrices(self) -> dict[str, Tensor]:
         weights = self.weights
         return {"weight_ih": weights.weight_ih, "weight_hh": weights.weight_hh, "interface_weight": weights.interface_weight}
 
     def _columns(self) -> dict[str, Tensor]:
-        """Transpose the matrices of the recurrence, where that pays (`in_columns`)."""
-        if not in_columns(self.sizes["steps"], self.sizes["batch"], self.device):
+        """Transpose the matrices of the recurrence, where that pays."""
+        size = self.plan.size
+        if not in_columns(size["steps"], size["batch"], self.device):
             return {}
         weights = self.weights
         carry = torch.cat([weights.weight_hh.t(), weights.weight_ih[:, self.x.shape[2] :].t()])

@@ -56,6 +56,7 @@ def slot_plan(which: Build, sizes: tuple[tuple[str, int], ...], search: SlotSear
     size["table_size"] = table_size(accesses)
     return SlotPlan(
         which,
+        size,
         array("q", in_order(size)),
         call_shapes(size, search),
         {"tape": of_block(which, tape_shapes(size)), "grads": of_block(which, gradient_shapes(size))},

@@ -12,6 +12,7 @@ from mann_bench.kernels.native.arguments import in_order
 from mann_bench.kernels.native.call import scratch
 from mann_bench.kernels.native.layout import Build, Layout, Shape, TensorLayout, of_block, of_buffer
 from mann_bench.kernels.sequence.shapes import (
+    Sizes,
     call_shapes,
     line_shapes,
     memory_shapes,
@@ -32,12 +33,14 @@ class Plan:
         blocks: tensors that hold several buffers. `tape`: what is saved for backward, apart from the carry, and scratch. `lines`: of the
             memory gradient, of a short pass also what its gradients of the weights are made of. `grads`: gradients of carry, cell and
             read weights, from step to step.
+        size: by name, all sizes that do not change from call to call.
         short: whether the native call also computes what lies around the recurrence (`recurrence.is_short`).
         touched: rows of an element that a pass can touch, of a sparse model.
         accesses: how often a pass accesses a row of an element, of a sparse model.
     """
 
     build: Build
+    size: Mapping[str, int]
     sizes: "array[int]"
     shapes: Mapping[str, Shape]
     blocks: Mapping[str, TensorLayout]
@@ -47,16 +50,16 @@ class Plan:
 
 
 @functools.lru_cache
-def plan(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device, short: bool) -> Plan:
+def plan(which: Build, names: tuple[str, ...], sizes: tuple[int, ...], device: torch.device, short: bool) -> Plan:
     """Plan passes of these sizes.
 
     Args:
-        sizes: by name, without those that change from call to call (`SequencePass`).
+        names: of the sizes that do not change from call to call (`SequencePass`).
         short: see `Plan.short`.
     """
-    size = dict(sizes)
+    size = dict(zip(names, sizes, strict=True))
     not_for_scratch = ("steps", "batch", "taped")  # the size of the scratch does not depend on them
-    element, part = scratch(which, tuple((name, value) for name, value in sizes if name not in not_for_scratch), device)
+    element, part = scratch(which, tuple((name, value) for name, value in size.items() if name not in not_for_scratch), device)
     tape, lines = tape_shapes(size), line_shapes(size)
     shapes = {**call_shapes(size), **search_shapes(size, part)}
     shapes["carry"] = carry = tape.pop("carry")
@@ -64,9 +67,11 @@ def plan(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device,
     grads = {"grad_carry": carry[1:], "grad_cell": tape["cell"][1:], "grad_weights": tape["read_weights"][1:]}
     if short:
         lines |= short_lines(shapes)
+        tape |= short_scratch(size, shapes)
     read = size["heads"] * size["reads"]
     return Plan(
         which,
+        size,
         array("q", in_order({**size, "table_size": lines["slot_hash"][2], "scratch_stride": element})),
         {**shapes, **ends(state_shapes(size)), **with_gradients(weight_shapes(size)), **memory_shapes(size)},
         {name: of_block(which, parts) for name, parts in (("tape", tape), ("lines", lines), ("grads", grads))},
@@ -76,9 +81,14 @@ def plan(which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device,
     )
 
 
+def short_scratch(size: Sizes, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """What a short pass needs besides; with a tape, which stays until backward, it is apart."""
+    return {} if size["taped"] else {"input": shapes["input"]}
+
+
 def short_lines(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
     """What the gradients of the weights of a short pass are made of."""
-    return {name: shapes[name] for name in ("grad_interface", "cell_inputs", "grad_features")}
+    return {name: shapes[name] for name in ("grad_gates", "grad_interface", "cell_inputs", "grad_features")}
 
 
 def ends(states: Mapping[str, Shape]) -> dict[str, Shape]:

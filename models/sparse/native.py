@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mann_bench.kernels.index import Index
-from mann_bench.kernels.native import call
+from mann_bench.kernels.native import build, call
 from mann_bench.kernels.native.layout import Build
 from mann_bench.kernels.reference.snapshot import ROUNDED_BYTES
 from mann_bench.kernels.sequence import cluster
@@ -22,24 +22,27 @@ from mann_bench.models.sparse.passes import Pass
 from mann_bench.models.sparse.state import SAMMemory
 from mann_bench.models.state import ControllerState, MANNState
 
+ANY_NEGATIVE = -(2**63)  # a row number that is none
+
 
 def why_not(weight: Tensor, word_size: int, index: type[Index] | None = None) -> str | None:
     """Return why a model (or, without an index, an op) with this weight cannot run on native kernels here, or None."""
     if index is not None and not index.in_sequence:
         return f"{index.__name__} is a library's, used step by step"
-    return call.why_not(weight.device, weight.dtype, weight.dtype, word_size)
+    dtype = weight.dtype
+    return call.why_not(weight.device, dtype, dtype, word_size)
 
 
 def why_not_model(model: "NativeModel") -> str | None:
     """Return why a model does not run on native kernels here, or None."""
-    return layers.why_not(model) or why_not(model.output.weight, model.word_size, model.index_kind)
+    return layers.why_not(model) or why_not(layers.output_weight(model), model.word_size, model.index_kind)
 
 
 def choose_for(model: "NativeModel") -> str:
     """Resolve what runs a model; ValueError if "native" was asked for and would not compute what the model does."""
     if model.kernels == "torch" or layers.wrong_for(model.kernels, model):
         return "torch"
-    return choose(model.kernels, why_not(model.output.weight, model.word_size, model.index_kind))
+    return choose(model.kernels, why_not(layers.output_weight(model), model.word_size, model.index_kind))
 
 
 @dataclass
@@ -99,7 +102,10 @@ class NativePass(Pass[MemoryGradient]):
 def run(model: NativeModel, x: Tensor, state: MANNState[SAMMemory], lengths: Lengths | None = None) -> tuple[Tensor, MANNState[SAMMemory]]:
     """Run `SAM.run` as one native call: x [T, B, X] -> y [T, B, Y], state."""
     controller, memory = state.controller, state.memory
-    rows, ring, steps = memory.rows, memory.rows.ring, len(x)
+    rows, ring, (steps, batch, _) = memory.rows, memory.rows.ring, x.shape
+    which = build_for(x.dtype, rows.memory.dtype)
+    if not rows_exist(memory, which, model.slots):
+        raise ValueError("state.memory: expected rows that the memory has")  # `check_state` says which it has not
     current = NativePass(rows, memory.position, recorded=torch.is_grad_enabled(), attached=memory.attached)
     appends = steps * ring_appends(model)
     ring.reserve(appends)
@@ -108,10 +114,10 @@ def run(model: NativeModel, x: Tensor, state: MANNState[SAMMemory], lengths: Len
     head = torch.empty_like(ring.head)  # of the ring after the pass; the old one stays with marks, and with the ring if the call fails
     added = model.native_inputs(memory)
     index_sizes, index_buffers = rows.index.for_sequence()
-    sizes = {**model_sizes(model, steps, x.shape[1], taped=current.recorded), **added.sizes, **index_sizes}
+    sizes = {**model_sizes(model, steps, batch, taped=current.recorded), **added.sizes, **index_sizes}
     buffers = {**added.buffers, **memory_buffers(rows, head), **index_buffers}
     counts = None if rows.counts is None else torch.tensor(rows.counts, device=x.device)
-    current.sequence = SequencePass(build_for(x.dtype, rows.memory.dtype), sizes, memory_sizes(rows), buffers, lengths, counts)
+    current.sequence = SequencePass(which, sizes, memory_sizes(rows), buffers, lengths, counts)
     before = DifferentiableStates(controller.hidden, controller.cell, controller.reads, memory.weights)
     y, after, constant_states = sam_sequence(current.sequence, current, x, before, added.constant_states, layers.weights(model))
     ring.head = head
@@ -119,6 +125,16 @@ def run(model: NativeModel, x: Tensor, state: MANNState[SAMMemory], lengths: Len
     rows.count_writes(steps, model.write_heads, None if lengths is None else lengths.each)
     memory = model.memory_after(memory, constant_states, after.read_weights, current.close())
     return y, MANNState(ControllerState(after.hidden, after.cell, after.reads), memory)
+
+
+def rows_exist(memory: SAMMemory, which: Build, slots: int) -> bool:
+    """Whether the memory has all rows that a state on the CPU names; of tensors that a call refuses anyway it is not asked."""
+    for rows in memory.row_lists().values():
+        if rows.dtype is torch.int64 and rows.device.type == "cpu" and type(rows) is Tensor and rows.is_contiguous():
+            library = build.load(which.real, which.store, emulate=which.emulate)
+            if library.mb_first_bad_row(rows.data_ptr(), rows.numel(), ANY_NEGATIVE, slots) >= 0:
+                return False
+    return True
 
 
 def ring_appends(model: NativeModel) -> int:

@@ -3,11 +3,26 @@
 import pytest
 import torch
 
+from mann_bench.kernels.native import build
 from mann_bench.kernels.native.arguments import SIZES, Arguments, in_order
+from mann_bench.kernels.native.headers import most_tensors
 from mann_bench.kernels.native.layout import Build, Layout, of_block, of_buffer, of_buffers, pack
+from mann_bench.kernels.native.tensors import taker
 
 BUILD = Build("float64", "bfloat16")
 BLOCK = of_block(BUILD, {"written": (3,), "cell": (2, 2), "log_entries": (1,), "old_rows": (5,)})
+
+
+@pytest.fixture(params=["one call", "call by call"], autouse=True)
+def way(request, monkeypatch):
+    """Addresses by DLPack's interface in one call, or by calls of each tensor: the same numbers, and the same errors."""
+    if request.param == "call by call":
+        monkeypatch.setattr(taker, "take", None)
+    elif build.why_not() is not None:
+        pytest.skip(f"no native kernels: {build.why_not()}")
+    else:
+        build.load()
+    return request.param
 
 
 def layout():
@@ -71,3 +86,31 @@ def test_text_holds_all_of_it():
     given = tensors()
     assert bytes(pack(again, given, in_order({}))) == bytes(pack(layout(), given, in_order({})))
     assert of_buffers(BUILD, ("memory", "norms")) is of_buffers(BUILD, ("memory", "norms"))
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_what_fits_is_the_same_in_both_ways(number, way):
+    whole = torch.zeros(4, 7, 4, dtype=torch.bfloat16)
+    memory, fits = [
+        (whole[2:], True),  # with an offset
+        (whole[:2].requires_grad_(), True),
+        (whole[:2, :, None].transpose(1, 2)[:, 0], True),
+        (whole[:2, ::2], False),
+        (whole[:2, :1].expand(2, 7, 4), False),
+        (whole[:2, 3:3], True),  # nothing
+        (whole[:2].half(), False),  # as many bits
+        (torch.nn.Parameter(whole.as_strided((2, 1, 4), (4, 1000, 1))), True),  # no step along one row
+    ][number]
+    given = [memory, *tensors()[1:]]
+    assert (layout().misfit(given) is None) == fits
+    assert layout().fit(given) == (fits and way == "one call")
+    if fits:
+        assert pack(layout(), given, in_order({"batch": 2})).memory == memory.data_ptr()
+
+
+def test_more_tensors_than_one_call_takes():
+    count = most_tensors() + 1
+    many = Layout(BUILD, [of_buffer(BUILD, name, (1,)) for name in ["cell"] * count])
+    given = [torch.zeros(1, dtype=torch.float64) for _ in range(count)]
+    assert pack(many, given, in_order({})).cell == given[-1].data_ptr()
+    assert not many.fit(given)
