@@ -36,7 +36,7 @@ class SlotPlan(Plan):
         blocks: tensors that hold several buffers. `tape`: what is saved for backward. `grads`: what backward needs besides, with the table
             of the rows touched of a pass on its own. `table`: that of a chain of passes.
         constants: inputs that do not change from call to call, by name.
-        accesses: slots of a bank that a call writes or reads.
+        touched: slots of a bank that a call can write or read.
     """
 
     constants: Mapping[str, Tensor]
@@ -50,10 +50,10 @@ def slot_plan(which: Build, sizes: tuple[tuple[str, int], ...], search: SlotSear
     size = {**dict(sizes), "writes": search.writes, "reads": search.reads, "factors": factors, "candidates": candidates}
     size["unit_weights"] = int(search.weights == "l2")
     real = getattr(torch, which.real)
-    width, accesses = size["width"], size["steps"] * (search.writes + search.reads)
+    width, touched = size["width"], min(size["slots"], size["steps"] * (search.writes + search.reads))
     step = 3 * width + search.writes * (1 + (width if size["rounded_bytes"] else 0))
     size["scratch_stride"] = max(step, scratch_numbers(factors, count, candidates, real.itemsize))
-    size["table_size"] = table_size(accesses)
+    size["table_size"] = table_size(touched)
     return SlotPlan(
         which,
         size,
@@ -61,14 +61,14 @@ def slot_plan(which: Build, sizes: tuple[tuple[str, int], ...], search: SlotSear
         call_shapes(size, search),
         {"tape": of_block(which, tape_shapes(size)), "grads": of_block(which, gradient_shapes(size))},
         short=False,
-        accesses=accesses,
+        touched=touched,
         constants={"sides": sides, "score_scale": torch.full((1,), search.scale, dtype=real, device=device)},
     )
 
 
-def table_size(accesses: int) -> int:
-    """Places of a hash table for the rows of so many accesses: a power of two, at least twice as many."""
-    return 1 << (2 * accesses - 1).bit_length()
+def table_size(rows: int) -> int:
+    """Places of a hash table for so many rows: a power of two, at least twice as many."""
+    return 1 << (2 * rows - 1).bit_length()
 
 
 def tape_shapes(size: Mapping[str, int]) -> dict[str, Shape]:

@@ -132,8 +132,9 @@ class BankSteps:
         batch, heads, _, width = self.memory.shape
         changed = {"grads": self.block("grads"), **changed}
         if gradient is None:
-            sizes = {"table_size": table_size(self.plan.accesses), "touched_stride": self.plan.accesses, "continued": 0}
-            changed["row_gradient"] = self.memory.new_empty(batch, heads, self.plan.accesses, width, dtype=self.real)
+            touched = self.plan.touched
+            sizes = {"table_size": table_size(touched), "touched_stride": touched, "continued": 0}
+            changed["row_gradient"] = self.memory.new_empty(batch, heads, touched, width, dtype=self.real)
         else:
             sizes = gradient.sizes
             changed |= gradient.of_elements(batch)  # given after the block, they take the place of those in it
@@ -157,13 +158,13 @@ class BankGradient:
 
     def __init__(self, calls: Sequence[BankSteps]) -> None:
         last = calls[0]
-        batch, (_, heads, _, width), new = max(len(each.memory) for each in calls), last.memory.shape, last.memory.new_empty
-        accesses = sum(each.plan.accesses for each in calls)
-        self.sizes = {"table_size": table_size(accesses), "touched_stride": accesses, "continued": 0}
+        batch, (_, heads, slots, width), new = max(len(each.memory) for each in calls), last.memory.shape, last.memory.new_empty
+        touched = min(slots, sum(each.plan.touched for each in calls))
+        self.sizes = {"table_size": table_size(touched), "touched_stride": touched, "continued": 0}
         self.buffers = {
             "slot_hash": new((batch, heads, 2, self.sizes["table_size"]), dtype=torch.int32),
             "touched_count": new((batch, heads), dtype=torch.int32),
-            "row_gradient": new((batch, heads, accesses, width), dtype=last.real),
+            "row_gradient": new((batch, heads, touched, width), dtype=last.real),
         }
         narrow = len(last.memory)  # the last calls may be over the first elements only
         self.buffers["slot_hash"][narrow:] = -1

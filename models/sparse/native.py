@@ -10,11 +10,12 @@ from torch import Tensor
 
 from mann_bench.kernels.index import Index
 from mann_bench.kernels.native import build, call
-from mann_bench.kernels.native.layout import Build
+from mann_bench.kernels.native.layout import Build, Layout, of_buffer
 from mann_bench.kernels.reference.snapshot import ROUNDED_BYTES
 from mann_bench.kernels.sequence import cluster
 from mann_bench.kernels.sequence.autograd import DifferentiableStates, MemoryGradient, SequencePass, sam_sequence
 from mann_bench.kernels.sequence.lengths import Lengths
+from mann_bench.kernels.sequence.shapes import memory_shapes, state_shapes
 from mann_bench.models import layers
 from mann_bench.models.layers import Layered, choose
 from mann_bench.models.sparse.memory import SparseMemory
@@ -67,6 +68,9 @@ class NativeModel(Layered, Protocol):
     storage: torch.dtype | None
     snapshot: str
 
+    def check_state(self, state: object, x: Tensor) -> None:
+        """ValueError unless the state is one of this model's."""
+
     def native_inputs(self, memory: SAMMemory) -> ModelInputs:
         """Name the sizes, buffers and states that this kind of model adds."""
 
@@ -104,6 +108,9 @@ def run(model: NativeModel, x: Tensor, state: MANNState[SAMMemory], lengths: Len
     controller, memory = state.controller, state.memory
     rows, ring, (steps, batch, _) = memory.rows, memory.rows.ring, x.shape
     which = build_for(x.dtype, rows.memory.dtype)
+    parts = [controller.hidden, controller.cell, controller.reads, memory.weights, memory.index, rows.memory]
+    if not layout_of_state(which, batch, model.hidden, model.heads, model.reads, model.slots, model.word_size).fit(parts):
+        model.check_state(state, x)  # before anything changes
     if not rows_exist(memory, which, model.slots):
         raise ValueError("state.memory: expected rows that the memory has")  # `check_state` says which it has not
     current = NativePass(rows, memory.position, recorded=torch.is_grad_enabled(), attached=memory.attached)
@@ -125,6 +132,16 @@ def run(model: NativeModel, x: Tensor, state: MANNState[SAMMemory], lengths: Len
     rows.count_writes(steps, model.write_heads, None if lengths is None else lengths.each)
     memory = model.memory_after(memory, constant_states, after.read_weights, current.close())
     return y, MANNState(ControllerState(after.hidden, after.cell, after.reads), memory)
+
+
+@functools.lru_cache
+def layout_of_state(which: Build, batch: int, hidden: int, heads: int, reads: int, slots: int, width: int) -> Layout:
+    """Lay out the parts of a state that each model has; one on another device, or with gaps, is left to `check_state`."""
+    size = {"batch": batch, "hidden": hidden, "heads": heads, "reads": reads, "slots": slots, "width": width}
+    states = state_shapes(size)
+    names = ("hidden", "cell", "reads", "read_weights", "read_index")
+    parts = [of_buffer(which, f"first_{name}", states[name]) for name in names]
+    return Layout(which, [*parts, of_buffer(which, "memory", memory_shapes(size)["memory"])])
 
 
 def rows_exist(memory: SAMMemory, which: Build, slots: int) -> bool:

@@ -1,6 +1,7 @@
 """The remedy that an error message names works: each test does what the message of a memory, a model or an op says."""
 
 import copy
+import dataclasses
 import io
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,17 @@ USES: dict[str, Callable[[Any, Any], Any]] = {
     "save": lambda model, state: torch.save(state.memory.rows, io.BytesIO()),
     "copy": lambda model, state: copy.deepcopy(state.memory.rows),
 }
+
+
+@sparse
+def test_a_state_that_does_not_fit_changes_nothing(name):
+    """Also a memory that backward has taken back: the right state brings it forward again."""
+    model, _, y, after = pending(name)
+    y.sum().backward()
+    narrow = dataclasses.replace(after.controller, hidden=after.controller.hidden[:, :-1].contiguous())
+    with pytest.raises(ValueError, match=r"state\.controller\.hidden: expected"):
+        model(X, dataclasses.replace(after, controller=narrow))
+    model(X, after.detach())
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
