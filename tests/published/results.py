@@ -45,15 +45,11 @@ def on_torch(rows: pd.DataFrame, model: str) -> pd.DataFrame:
 
 
 def minutes(run: str) -> float:
-    """Minutes in which cases of a run were measured; what passed before it was gone on with does not count."""
+    """Minutes from the start of a run's first case to the end of its last."""
     times = [
         (datetime.fromisoformat(result.started_at).timestamp(), result.wall_s) for result in load_results(RESULTS / f"{run}-{MACHINE}")
     ]
-    seconds, end = 0.0, 0.0
-    for start, wall_s in sorted(times):
-        seconds += max(0.0, start + wall_s - max(start, end))
-        end = max(end, start + wall_s)
-    return seconds / 60
+    return (max(start + wall_s for start, wall_s in times) - min(start for start, _ in times)) / 60
 
 
 def step_ms(run: str, **fields: object) -> float:
