@@ -69,7 +69,11 @@ class Layout:
 
     def fit(self, tensors: Sequence[Tensor]) -> bool:
         """Whether tensors on the CPU fit, found out faster than what is wrong with them; False also where `misfit` must be asked."""
-        return len(tensors) == len(self.tensors) and taker(self.described, tensors, array("q", _NO_VALUES))
+        return self.take(tensors, array("q", _NO_VALUES))
+
+    def take(self, tensors: Sequence[Tensor], values: "array[int]") -> bool:
+        """Put the addresses of the buffers into their places among `values`, the fields of `Arguments`, if `fit` holds."""
+        return len(tensors) == len(self.tensors) and taker(self.described, tensors, values)
 
     def misfit(self, tensors: Sequence[Tensor]) -> str | None:
         """Say what is wrong with the first tensor that has another number type or shape, is not contiguous or not on the first's device."""
@@ -136,7 +140,7 @@ def pack(layout: Layout, tensors: Sequence[Tensor], sizes: Sequence[int]) -> Arg
         ValueError: a tensor does not fit (`Layout.misfit`).
     """
     values = array("q", sizes) + _NO_BUFFERS
-    if len(tensors) == len(layout.tensors) and taker(layout.described, tensors, values):
+    if layout.take(tensors, values):
         return Arguments.from_buffer(values)
     if wrong := layout.misfit(tensors):
         raise ValueError(wrong)

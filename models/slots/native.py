@@ -1,5 +1,7 @@
 """Native steps on a bank of slots that autograd sees as one: `kernels/sequence/slot_steps.py`, `kernels/sequence/slot_recurrence.py`."""
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -8,8 +10,10 @@ from mann_bench.kernels.autocast import without_autocast
 from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.kernels.sequence.slot_recurrence import ControllerEnds, ControllerWeights, SlotRecurrence
 from mann_bench.kernels.sequence.slot_shapes import SlotSearch
-from mann_bench.kernels.sequence.slot_steps import SlotSteps, SlotWeights
+from mann_bench.kernels.sequence.slot_steps import BankSteps, SlotSteps, SlotWeights
 from mann_bench.models.slots.passes import NativeBankPass
+
+StepsT = TypeVar("StepsT", bound=BankSteps)
 
 ENDS, CONTROLLER = len(ControllerEnds._fields), len(ControllerWeights._fields)
 
@@ -22,23 +26,39 @@ def slot_steps(
     Args:
         weighted: whether slot n decays by exp(g k_n) instead of exp(g).
     """
-    steps = SlotSteps(
-        current.memory.memory,
-        len(x),
-        search,
-        weights,
-        x.shape[2],
-        weighted=weighted,
-        taped=current.recorded,
-        snapshot=current.snapshot,
-        lengths=lengths,
-    )
+    steps = _of_pass(SlotSteps, current, x, search, weights, weighted=weighted, lengths=lengths)
     if not current.recorded:
         with torch.no_grad():
             return steps.run(x.contiguous(), weights)
     y: Tensor
     y, current.token = _SlotSteps.apply(current.token, current, steps, x, *weights)
     return y
+
+
+def _of_pass(
+    kind: type[StepsT],
+    current: NativeBankPass,
+    x: Tensor,
+    search: SlotSearch,
+    weights: SlotWeights,
+    *,
+    hidden: int = 0,
+    weighted: bool,
+    lengths: Lengths | None,
+) -> StepsT:
+    """Make the call of some steps of a pass."""
+    return kind(
+        current.memory.memory,
+        len(x),
+        search,
+        weights,
+        x.shape[2],
+        hidden=hidden,
+        weighted=weighted,
+        taped=current.recorded,
+        snapshot=current.snapshot,
+        lengths=lengths,
+    )
 
 
 class _SlotSteps(torch.autograd.Function):
@@ -86,18 +106,8 @@ def controlled_steps(
     Returns:
         Hidden state and reads of each step, [T, B, H + R W], zeros beyond the lengths; and the states after the last step of each element.
     """
-    steps = SlotRecurrence(
-        current.memory.memory,
-        len(x),
-        search,
-        weights,
-        x.shape[2],
-        hidden=before.hidden.shape[1],
-        weighted=weighted,
-        taped=current.recorded,
-        snapshot=current.snapshot,
-        lengths=lengths,
-    )
+    hidden = before.hidden.shape[1]
+    steps = _of_pass(SlotRecurrence, current, x, search, weights, hidden=hidden, weighted=weighted, lengths=lengths)
     if not current.recorded:
         with torch.no_grad():
             carry, after = steps.run(x, ControllerEnds(*(part.contiguous() for part in before)), controller, weights)
