@@ -187,11 +187,15 @@ class SequencePass(Recurrence):
         reads = carry_part[:, hidden:].unflatten(1, (heads, -1))
         return DifferentiableStates(carry_part[:, :hidden], cell, reads, weights.unflatten(1, (heads, -1)))
 
+    def num_parts(self, num_candidates: int) -> int:
+        """Choose how many blocks share the search of one element's rows, of which so many are candidates before the first step."""
+        sizes = self.plan.size
+        rows = sizes["slots"] if sizes["scan_all"] else num_candidates + sizes["steps"] * sizes["write_heads"]
+        return 1 if sizes.get("tables") else search_parts(min(rows, sizes["slots"]), sizes["batch"], self.device, self.now["threads"])
+
     def _search(self) -> dict[str, Tensor]:
         """Allocate the results of the blocks that share the search of one element's rows; nothing where a single block searches."""
-        sizes, batch = self.plan.size, self.plan.size["batch"]
-        rows = sizes["slots"] if sizes["scan_all"] else self.now["num_candidates"] + sizes["steps"] * sizes["write_heads"]
-        parts = 1 if sizes.get("tables") else search_parts(min(rows, sizes["slots"]), batch, self.device, self.now["threads"])
+        sizes, batch, parts = self.plan.size, self.plan.size["batch"], self.num_parts(self.now["num_candidates"])
         if parts == 1:
             return {}
         self.set_sizes({"parts": parts})

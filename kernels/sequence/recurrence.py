@@ -1,7 +1,7 @@
 """What all native passes through time have in common: the controller's weights, and the products before and after the recurrence."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,7 +11,7 @@ from torch.nn import functional
 from mann_bench.kernels.native.arguments import PLACES
 from mann_bench.kernels.native.call import call
 from mann_bench.kernels.native.clocks import watching
-from mann_bench.kernels.native.layout import Shape
+from mann_bench.kernels.native.layout import Layout, Shape
 from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.kernels.sequence.tape import Plan, layout
 
@@ -164,7 +164,11 @@ class Recurrence:
         buffers = {"carry": self.carry, "tape": self.tape, **changed}
         if self.given:
             inputs = {**inputs, **self.given}
-        call(entry, layout(self.plan, (*inputs, *buffers)), [*inputs.values()], [*buffers.values()], self.order)
+        self.submit(entry, layout(self.plan, (*inputs, *buffers)), [*inputs.values()], [*buffers.values()])
+
+    def submit(self, entry: str, layout: Layout, inputs: Sequence[Tensor], buffers: Sequence[Tensor]) -> None:
+        """Make a call whose tensors are laid out."""
+        call(entry, layout, inputs, buffers, self.order)
 
     def _matrices(self) -> dict[str, Tensor]:
         weights = self.weights

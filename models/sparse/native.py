@@ -120,11 +120,8 @@ def run(model: NativeModel, x: Tensor, state: MANNState[SAMMemory], lengths: Len
         ring.queue[:, ring.tail - ring.rows : ring.tail + appends - ring.rows] = -1
     head = torch.empty_like(ring.head)  # of the ring after the pass; the old one stays with marks, and with the ring if the call fails
     added = model.native_inputs(memory)
-    index_sizes, index_buffers = rows.index.for_sequence()
-    sizes = {**model_sizes(model, steps, batch, taped=current.recorded), **added.sizes, **index_sizes}
-    buffers = {**added.buffers, **memory_buffers(rows, head), **index_buffers}
-    counts = None if rows.counts is None else torch.tensor(rows.counts, device=x.device)
-    current.sequence = SequencePass(which, sizes, memory_sizes(rows), buffers, lengths, counts)
+    sizes, buffers = sizes_and_buffers(model, rows, added, head, steps, batch, taped=current.recorded)
+    current.sequence = SequencePass(which, sizes, memory_sizes(rows), buffers, lengths, counts_of(rows))
     before = DifferentiableStates(controller.hidden, controller.cell, controller.reads, memory.weights)
     y, after, constant_states = sam_sequence(current.sequence, current, x, before, added.constant_states, layers.weights(model))
     ring.head = head
@@ -132,6 +129,20 @@ def run(model: NativeModel, x: Tensor, state: MANNState[SAMMemory], lengths: Len
     rows.count_writes(steps, model.write_heads, None if lengths is None else lengths.each)
     memory = model.memory_after(memory, constant_states, after.read_weights, current.close())
     return y, MANNState(ControllerState(after.hidden, after.cell, after.reads), memory)
+
+
+def sizes_and_buffers(
+    model: NativeModel, rows: SparseMemory, added: ModelInputs, head: Tensor, steps: int, batch: int, *, taped: bool
+) -> tuple[dict[str, int], dict[str, Tensor]]:
+    """Name the sizes of a pass that do not change from call to call, and the buffers of the memory; `head` [B]: see `memory_buffers`."""
+    index_sizes, index_buffers = rows.index.for_sequence()
+    sizes = {**model_sizes(model, steps, batch, taped=taped), **added.sizes, **index_sizes}
+    return sizes, {**added.buffers, **memory_buffers(rows, head), **index_buffers}
+
+
+def counts_of(rows: SparseMemory) -> Tensor | None:
+    """The candidates of each element, int64 [B], where they differ."""
+    return None if rows.counts is None else torch.tensor(rows.counts, device=rows.memory.device)
 
 
 @functools.lru_cache

@@ -1,4 +1,4 @@
-"""Micro-benchmarks of a model's training step, with the workloads of the suites: `pytest suites/micro --benchmark-only`."""
+"""Micro-benchmarks of a model's steps: `pytest suites/micro --benchmark-only`."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from mann_bench.data.case import Case
 from mann_bench.measure.workload import make_workload
+from mann_bench.models import SAM, SDNC
 
 STEPS = 16  # steps of the pass that a round times: divide the times by it
 MODELS = [
@@ -24,3 +25,25 @@ def test_training_pass(benchmark: BenchmarkFixture, model: str, kernels: str, sl
         pytest.skip(getattr(workload, "fallback", None) or f"{model} has no {kernels} kernels here")
     benchmark.group = model
     benchmark.pedantic(workload.run_pass, setup=workload.clear, rounds=20, warmup_rounds=3)
+
+
+@pytest.mark.parametrize("way", ["call", "stepper"])
+@pytest.mark.parametrize(("model", "index"), [(SAM, "lsh"), (SAM, "live"), (SDNC, "lsh")], ids=["sam-lsh", "sam-live", "sdnc-lsh"])
+def test_inference_step(benchmark: BenchmarkFixture, model: type[SAM], index: str, way: str) -> None:
+    """Time one step without gradients, batch 1, one head, one thread, a million slots: by a call of the model, and by its stepper."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    memory = model(input_size=10, output_size=8, slots=2**20, heads=1, index=index)
+    state, x = memory.initial_state(1, fill="empty" if index == "live" else "full"), torch.randn(1, 10)
+    stepper, sequence = memory.stepper(state), x[None]
+
+    def call() -> None:
+        nonlocal state
+        _, state = memory(sequence, state)
+
+    benchmark.group = f"inference step, {model.__name__} {index}"
+    with torch.no_grad():
+        if way == "call":
+            benchmark.pedantic(call, iterations=100, rounds=50, warmup_rounds=3)
+        else:
+            benchmark.pedantic(stepper, (x,), iterations=100, rounds=50, warmup_rounds=3)
