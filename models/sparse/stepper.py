@@ -5,6 +5,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from mann_bench.kernels.sequence import recurrence
 from mann_bench.kernels.sequence.autograd import DifferentiableStates
 from mann_bench.kernels.sequence.recurrence import Weights
 from mann_bench.kernels.sequence.repeated import RepeatedStep
@@ -129,8 +130,9 @@ def make_stepper(model: Steppable, state: MANNState[SAMMemory]) -> Stepper:
     weight = layers.output_weight(model)
     batch = len(state.controller.hidden) if isinstance(state, MANNState) else 1
     model.check_state(state, weight.new_empty(1, batch, model.input_size))
-    rows = state.memory.rows
-    on_cpu = weight.device.type == "cpu" and native.choose_for(model) == "native"
-    # a pass on top of one that stands, or over the first elements of a memory, is to be taken back later
-    is_free = not rows.narrow and not rows.history.standing
-    return NativeStepper(model, state) if on_cpu and is_free else Stepper(model, state)
+    rows, device = state.memory.rows, weight.device
+    if rows.narrow or rows.history.standing:  # a pass over the first elements of a memory, or on top of one that stands, is taken back later
+        return Stepper(model, state)
+    # the call computes all of the step itself, with the weights where they lie: for a large batch a pass calls torch, or transposes them
+    is_short = recurrence.is_short(1, batch, device) and not recurrence.in_columns(1, batch, device)
+    return NativeStepper(model, state) if is_short and native.choose_for(model) == "native" else Stepper(model, state)

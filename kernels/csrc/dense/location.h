@@ -2,6 +2,8 @@
 // 2014, eq 7-9), forward and backward, a chunk of rows at a time.
 #pragma once
 
+#include <vector>
+
 #include "dense/vectors.h"
 
 namespace mb {
@@ -16,6 +18,31 @@ struct Address {
     MB_FN Real* shifts() const { return key + width + 3; }
 };
 
+// Numbers of a chunk's rows and of `reach` rows on both sides of it, circularly, so that a shift is a load from another
+// place.
+class Window {
+    Real few[Block::chunk_rows + 16];
+    std::vector<Real> many;  // where the reach is long
+
+  public:
+    Real* const rows;  // rows[i] is of row first + i of the chunk, -reach <= i < size + reach
+
+    // number_of(factor, row): the number of a row, with factor_of(number) of the chunk that it is in.
+    template <class Factor, class F>
+    MB_FN Window(const Chunk& chunk, int64_t slots, int64_t reach, Factor factor_of, F number_of)
+        : many(reach > 8 ? Block::chunk_rows + 2 * reach : 0), rows((reach > 8 ? many.data() : few) + reach) {
+        Real* const own = rows;
+        const Real factor = factor_of(chunk.number);
+        const int64_t n = chunk.size(), first = chunk.first;
+        for_vector(n, [=](int64_t i) MB_INLINE { own[i] = number_of(factor, first + i); });
+        const auto fill = [&](int64_t i) {
+            const int64_t offset = (first + i) % slots, row = offset < 0 ? offset + slots : offset;
+            own[i] = number_of(factor_of(row / Block::chunk_rows), row);
+        };
+        for (int64_t i = 1; i <= reach; ++i) fill(-i), fill(n - 1 + i);
+    }
+};
+
 struct Location {
     int64_t slots, reach;  // N, S
 
@@ -23,26 +50,19 @@ struct Location {
     // factors of `softmax`. `scores`: content weights before theirs, `content`; `kept` (or null): content weights.
     MB_FN void forward(const Chunk& chunk, const Address& p, const Real* scores, const Softmax& content,
                        const Real* before, Real* kept, Real* out, const Softmax& softmax) const {
-        const Real gate = p.gate(), sharpening = p.sharpening(), *const shifts = p.shifts();
+        const Real gate = p.gate(), sharpening = p.sharpening(), tiny = smallest_normal();
+        const int64_t n = chunk.size();
         if (kept) {
-            const Real factor = content.factors[chunk.number];
-            for_vector(chunk.size(),
-                       [=](int64_t i) MB_INLINE { kept[chunk.first + i] = factor * scores[chunk.first + i]; });
+            const Real factor = content.factors[chunk.number], *const from = scores + chunk.first;
+            Real* const to = kept + chunk.first;
+            for_vector(n, [=](int64_t i) MB_INLINE { to[i] = factor * from[i]; });
         }
-        for (int64_t move = -reach; move <= reach; ++move)
-            for_each_run(chunk, slots, -move, [=](int64_t i, int64_t from, int64_t n) {
-                const Real factor = shifts[move + reach] * gate * content.factors[from / Block::chunk_rows];
-                const Real rest = shifts[move + reach] * (1 - gate);
-                Real* const to = out + i;
-                const Real *const x = scores + from, *const y = before + from;
-                if (move == -reach)
-                    for_vector(n, [=](int64_t k) MB_INLINE { to[k] = factor * x[k] + rest * y[k]; });
-                else
-                    for_vector(n, [=](int64_t k) MB_INLINE { to[k] += factor * x[k] + rest * y[k]; });
-            });
+        const Window gated(
+            chunk, slots, reach, [=](int64_t number) { return gate * content.factors[number]; },
+            [=](Real factor, int64_t row) MB_INLINE { return factor * scores[row] + (1 - gate) * before[row]; });
         Real* const own = out + chunk.first;
-        const Real tiny = smallest_normal();
-        for_vector(chunk.size(), [=](int64_t i) MB_INLINE { own[i] = sharpening * logarithm(own[i] + tiny); });
+        shift<-1>(gated.rows, p.shifts(), n, own);
+        for_vector(n, [=](int64_t i) MB_INLINE { own[i] = sharpening * logarithm(own[i] + tiny); });
         softmax.begin(chunk, out, chunk.end);
     }
 
@@ -51,37 +71,26 @@ struct Location {
     MB_FN void sharpen_backward(const Chunk& chunk, const Address& p, const Real* content, const Real* before,
                                 const Real* weights, const Real* grad_weights, Real inner, Real* grad_shifted,
                                 Real* parts) const {
-        const Real gate = p.gate(), sharpening = p.sharpening(), *const shifts = p.shifts(), tiny = smallest_normal();
-        const auto each_shift = [&](auto f) {
-            for (int64_t move = -reach; move <= reach; ++move)
-                for_each_run(chunk, slots, -move,
-                             [=](int64_t i, int64_t from, int64_t n) { f(move + reach, i, from, n); });
-        };
-        each_shift([=](int64_t shift, int64_t i, int64_t from, int64_t n) {
-            const Real factor = shifts[shift] * gate, rest = shifts[shift] * (1 - gate);
-            Real* const to = grad_shifted + i;
-            const Real *const x = content + from, *const y = before + from;
-            if (shift == 0)
-                for_vector(n, [=](int64_t k) MB_INLINE { to[k] = factor * x[k] + rest * y[k]; });
-            else
-                for_vector(n, [=](int64_t k) MB_INLINE { to[k] += factor * x[k] + rest * y[k]; });
-        });
+        const Real gate = p.gate(), sharpening = p.sharpening(), tiny = smallest_normal();
+        const int64_t n = chunk.size();
+        const Window gated(
+            chunk, slots, reach, [](int64_t) { return Real(0); },
+            [=](Real, int64_t row) MB_INLINE { return gate * content[row] + (1 - gate) * before[row]; });
+        Real* const own = grad_shifted + chunk.first;
+        shift<-1>(gated.rows, p.shifts(), n, own);
         Real products[Block::chunk_rows];
         Real* const product = products;
-        Real* const own = grad_shifted + chunk.first;
         const Real *const w = weights + chunk.first, *const grad_w = grad_weights + chunk.first;
-        for_vector(chunk.size(), [=](int64_t i) MB_INLINE {
+        for_vector(n, [=](int64_t i) MB_INLINE {
             const Real shifted = own[i] + tiny, grad_power = w[i] * (grad_w[i] - inner);
             product[i] = grad_power * logarithm(shifted);
             own[i] = sharpening * grad_power / shifted;
         });
-        parts[0] = Warp{}.sum(chunk.size(), [=](int64_t i) MB_INLINE { return product[i]; });
-        for (int64_t shift = 0; shift <= 2 * reach; ++shift) parts[1 + shift] = 0;
-        each_shift([=](int64_t shift, int64_t i, int64_t from, int64_t n) {
-            const Real *const x = content + from, *const y = before + from, *const grad = grad_shifted + i;
-            parts[1 + shift] +=
-                Warp{}.sum(n, [=](int64_t k) MB_INLINE { return grad[k] * (gate * x[k] + (1 - gate) * y[k]); });
-        });
+        parts[0] = Warp{}.sum(n, [=](int64_t i) MB_INLINE { return product[i]; });
+        for (int64_t s = 0; s <= 2 * reach; ++s) {
+            const Real* const moved = gated.rows + reach - s;
+            parts[1 + s] = Warp{}.sum(n, [=](int64_t i) MB_INLINE { return own[i] * moved[i]; });
+        }
     }
 
     // From the gradient of the shifted weights to that of the content weights, `grad_content`, and of the weights
@@ -89,26 +98,33 @@ struct Location {
     MB_FN void interpolate_backward(const Chunk& chunk, const Address& p, const Real* content, const Real* before,
                                     const Real* grad_shifted, Real* grad_content, Real* grad_before,
                                     Real* parts) const {
-        const Real gate = p.gate(), *const shifts = p.shifts();
-        for (int64_t move = -reach; move <= reach; ++move)
-            for_each_run(chunk, slots, move, [=](int64_t i, int64_t from, int64_t n) {
-                const Real factor = shifts[move + reach];
-                Real* const to = grad_content + i;
-                const Real* const grad = grad_shifted + from;
-                if (move == -reach)
-                    for_vector(n, [=](int64_t k) MB_INLINE { to[k] = factor * grad[k]; });
-                else
-                    for_vector(n, [=](int64_t k) MB_INLINE { to[k] += factor * grad[k]; });
-            });
-        Real* const grad = grad_content + chunk.first;
-        const Real *const x = content + chunk.first, *const y = before + chunk.first;
-        Real* const grad_y = grad_before + chunk.first;
+        const Real gate = p.gate();
         const int64_t n = chunk.size();
+        const Window grads(
+            chunk, slots, reach, [](int64_t) { return Real(0); },
+            [=](Real, int64_t row) MB_INLINE { return grad_shifted[row]; });
+        Real *const grad = grad_content + chunk.first, *const grad_y = grad_before + chunk.first;
+        shift<1>(grads.rows, p.shifts(), n, grad);
+        const Real *const x = content + chunk.first, *const y = before + chunk.first;
         parts[0] = Warp{}.sum(n, [=](int64_t i) MB_INLINE { return grad[i] * (x[i] - y[i]); });
         parts[1] = gate * Warp{}.sum(n, [=](int64_t i) MB_INLINE { return grad[i] * x[i]; });
         for_vector(n, [=](int64_t i) MB_INLINE {
             grad_y[i] = (1 - gate) * grad[i];
             grad[i] = gate * grad[i];
+        });
+    }
+
+  private:
+    // out[i] = sum_s shifts[s] rows[i + direction (s - reach)]
+    template <int direction>
+    MB_FN void shift(const Real* rows, const Real* shifts, int64_t n, Real* out) const {
+        const int64_t side = reach;
+        for_each_columns(n, [=](auto zero, int64_t i) MB_INLINE {
+            typedef decltype(zero) Vector;
+            Vector sum = shifts[0] * load_columns<Vector>(rows + i - direction * side);
+            for (int64_t s = 1; s <= 2 * side; ++s)
+                sum += shifts[s] * load_columns<Vector>(rows + i + direction * (s - side));
+            store_columns(out + i, sum);
         });
     }
 };

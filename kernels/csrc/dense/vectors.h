@@ -39,21 +39,6 @@ MB_LEAF Real largest(int64_t n, F f) {
     return part[0];
 }
 
-// f(i, j, n) for runs of n rows i.. of a chunk and the rows j.. that lie `offset` after them, circularly. All j of a
-// run are in one chunk.
-template <class F>
-MB_FN void for_each_run(const Chunk& chunk, int64_t slots, int64_t offset, F f) {
-    int64_t from = (chunk.first + offset) % slots;
-    if (from < 0) from += slots;
-    for (int64_t i = chunk.first; i < chunk.end;) {
-        const Chunk source(from / Block::chunk_rows, slots);
-        const int64_t n = source.end - from < chunk.end - i ? source.end - from : chunk.end - i;
-        f(i, from, n);
-        i += n, from += n;
-        if (from == slots) from = 0;
-    }
-}
-
 // A softmax over all rows, begun in each chunk by itself: e(i) = exp(x(i) - the chunk's largest). `combine` makes of
 // the chunks' largest numbers and sums the factors that e is to be multiplied with.
 struct Softmax {
