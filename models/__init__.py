@@ -17,6 +17,7 @@ from mann_bench.models.sdm import SDM, SDMMemory
 from mann_bench.models.sdnc import SDNC, SDNCMemory
 from mann_bench.models.sparse.memory import SparseMemory
 from mann_bench.models.sparse.state import SAMMemory
+from mann_bench.models.sparse.stepper import Stepper
 from mann_bench.models.state import ControllerState, MANNState, State
 
 __all__ = [
@@ -44,5 +45,6 @@ __all__ = [
     "SDNCMemory",
     "SparseMemory",
     "State",
+    "Stepper",
     "build",
 ]

@@ -131,8 +131,9 @@ def make_stepper(model: Steppable, state: MANNState[SAMMemory]) -> Stepper:
     batch = len(state.controller.hidden) if isinstance(state, MANNState) else 1
     model.check_state(state, weight.new_empty(1, batch, model.input_size))
     rows, device = state.memory.rows, weight.device
-    if rows.narrow or rows.history.standing:  # a pass over the first elements of a memory, or on top of one that stands, is taken back later
+    is_taken_back = rows.narrow or rows.history.standing  # the first elements of a memory, or on top of a pass that stands
+    if is_taken_back or any(layers.HOOKS(vars(model))):
         return Stepper(model, state)
-    # the call computes all of the step itself, with the weights where they lie: for a large batch a pass calls torch, or transposes them
+    # One call does all of the step with the weights where they lie; for a large batch a pass uses torch beside it, or weights transposed.
     is_short = recurrence.is_short(1, batch, device) and not recurrence.in_columns(1, batch, device)
     return NativeStepper(model, state) if is_short and native.choose_for(model) == "native" else Stepper(model, state)

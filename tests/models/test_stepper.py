@@ -92,6 +92,7 @@ def test_where_several_threads_search(index):
         x = inputs(model, 4, 1)
         expected, after = called(model, x, states[0])
         stepper = model.stepper(states[1])
+        assert isinstance(stepper, NativeStepper)
         assert torch.equal(torch.stack([stepper(x_t) for x_t in x]), expected)
         assert stepper.repeated is not None
         assert stepper.repeated.packed.parts > 1
@@ -203,7 +204,7 @@ def test_an_input_that_does_not_fit_and_a_state_of_another_model_are_refused():
 
 
 def test_where_a_call_of_the_model_is_needed():
-    """On torch; over the first elements of a memory; where a backward is due; for a batch so large that the call is most of the time."""
+    """On torch; over the first elements of a memory; where a backward is due; for a large batch; with hooks."""
     torch.manual_seed(0)
     model = SAM(**SIZES, slots=11, kernels="torch")
     x = inputs(model, 4, 2)
@@ -221,3 +222,6 @@ def test_where_a_call_of_the_model_is_needed():
     assert stepper(torch.zeros(3, 3)).shape == (3, 2)
     y.sum().backward()  # undoes the step on top of it
     assert type(model.stepper(model.initial_state(64))) is Stepper
+    model.register_forward_hook(lambda module, given, outputs: (outputs[0] + 1, outputs[1]))
+    stepper = model.stepper(model.initial_state(2))
+    assert torch.equal(stepper(x[0]), called(model, x[:1], model.initial_state(2))[0][0])
