@@ -37,7 +37,9 @@ class RepeatedStep(SequencePass):
             states["ring_head"] = self.memory[name]
         self.turn = 0
         which = self.plan.build
-        self.library = build.load(which.real, which.store, emulate=which.emulate)
+        library = build.load(which.real, which.store, emulate=which.emulate)
+        self.functions = {name: getattr(library, name) for name in schedule(self.entry, self.packed)}
+        self.in_turn = () if self.packed.parts > 1 else tuple(self.functions.values())
 
     def submit(self, entry: str, layout: Layout, inputs: Sequence[Tensor], buffers: Sequence[Tensor]) -> None:
         """Keep the call, and the tensors whose addresses are in it, instead of making it."""
@@ -53,8 +55,9 @@ class RepeatedStep(SequencePass):
         arguments, y = self.calls[self.turn], x.new_empty(self.plan.shapes["y"][1:])
         arguments.x, arguments.y = x.data_ptr(), y.data_ptr()
         arguments.num_candidates, arguments.ring_tail = num_candidates, ring_tail
-        for name in schedule(self.entry, arguments):
-            getattr(self.library, name)(ctypes.byref(arguments))
+        reference = ctypes.byref(arguments)
+        for function in self.in_turn or map(self.functions.__getitem__, schedule(self.entry, arguments)):
+            function(reference)
         self.turn = 1 - self.turn
         return y
 

@@ -1,12 +1,15 @@
 """Micro-benchmarks of a model's steps: `pytest suites/micro --benchmark-only`."""
 
+import functools
+import operator
+from collections.abc import Callable
+
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from mann_bench.data.case import Case
-from mann_bench.measure.workload import make_workload
-from mann_bench.models import SAM, SDNC
+from mann_bench.measure.workload import ModelWorkload, make_workload
 
 STEPS = 16  # steps of the pass that a round times: divide the times by it
 MODELS = [
@@ -28,22 +31,16 @@ def test_training_pass(benchmark: BenchmarkFixture, model: str, kernels: str, sl
 
 
 @pytest.mark.parametrize("way", ["call", "stepper"])
-@pytest.mark.parametrize(("model", "index"), [(SAM, "lsh"), (SAM, "live"), (SDNC, "lsh")], ids=["sam-lsh", "sam-live", "sdnc-lsh"])
-def test_inference_step(benchmark: BenchmarkFixture, model: type[SAM], index: str, way: str) -> None:
+@pytest.mark.parametrize(("model", "index"), [("sam", "lsh"), ("sam", "live"), ("sdnc", "lsh")])
+def test_inference_step(benchmark: BenchmarkFixture, model: str, index: str, way: str) -> None:
     """Time one step without gradients, batch 1, one head, one thread, a million slots: by a call of the model, and by its stepper."""
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    memory = model(input_size=10, output_size=8, slots=2**20, heads=1, index=index)
-    state, x = memory.initial_state(1, fill="empty" if index == "live" else "full"), torch.randn(1, 10)
-    stepper, sequence = memory.stepper(state), x[None]
-
-    def call() -> None:
-        nonlocal state
-        _, state = memory(sequence, state)
-
-    benchmark.group = f"inference step, {model.__name__} {index}"
-    with torch.no_grad():
-        if way == "call":
-            benchmark.pedantic(call, iterations=100, rounds=50, warmup_rounds=3)
-        else:
-            benchmark.pedantic(stepper, (x,), iterations=100, rounds=50, warmup_rounds=3)
+    fill = "empty" if index == "live" else "full"
+    case = Case(suite="micro", model=model, slots=2**20, steps=1, heads=1, index=index, mode="infer", fill=fill)
+    workload = ModelWorkload(case)
+    run: Callable[[], object] = workload.run_pass
+    if way == "stepper":
+        stepper = operator.methodcaller("stepper", workload.state)(workload.model)
+        run = functools.partial(stepper, workload.inputs[0])
+    benchmark.group = f"inference step, {model} {index}"
+    benchmark.pedantic(run, iterations=100, rounds=20, warmup_rounds=3)
