@@ -110,8 +110,8 @@ def run(model: NativeModel, x: Tensor, state: MANNState[SAMMemory], lengths: Len
     which = build_for(x.dtype, rows.memory.dtype)
     parts = [controller.hidden, controller.cell, controller.reads, memory.weights, memory.index, rows.memory]
     if not layout_of_state(which, batch, model.hidden, model.heads, model.reads, model.slots, model.word_size).fit(parts):
-        model.check_state(state, x)  # before anything changes
-    if not rows_exist(memory, which, model.slots):
+        model.check_state(state, x)  # before anything changes; of row numbers too
+    elif not rows_exist(memory, which, model.slots):
         raise ValueError("state.memory: expected rows that the memory has")  # `check_state` says which it has not
     current = NativePass(rows, memory.position, recorded=torch.is_grad_enabled(), attached=memory.attached)
     appends = steps * ring_appends(model)

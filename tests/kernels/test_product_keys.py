@@ -44,6 +44,5 @@ def test_no_race_and_every_removed_barrier_is_detected(gpu_width, tmp_path_facto
     with threads.instead():
         found = ops.product_keys(scores, (23, 17), 5)
     assert torch.equal(found, ops.product_keys(scores, (23, 17), 5))
-    if gpu_width is None:  # the same text; the GPU's own barriers are those of warps
-        assert threads.sites["mb_product_keys"]
-    assert [site for site in threads.sites["mb_product_keys"] if threads.misses("mb_product_keys", site)] == []
+    entries = {"mb_product_keys"}
+    threads.assert_every_barrier_matters(entries, entries if gpu_width is None else set())  # on a GPU they are those of warps

@@ -2,14 +2,17 @@
 
 import functools
 import json
+import statistics
 from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
 
+from mann_bench.data.result import Measured, Result
 from mann_bench.data.store import load_records, load_results
 from mann_bench.learn.memory_size import rows_written
 from mann_bench.learn.record import LEARNING, LearningResult
+from mann_bench.measure.samples import split_rounds
 from mann_bench.reports.analysis.ratios import Ratio, ratios
 from mann_bench.reports.analysis.scaling import growths
 from mann_bench.reports.claims.judge import judge_claims
@@ -184,10 +187,19 @@ def ntm_spread() -> float:
     return float((ntm["step_ms_ci_high"] - ntm["step_ms_ci_low"]) / 2 / ntm["step_ms_median"])
 
 
-def sixteen_millions(heads: int) -> float:
-    """Time of a step at 16 million words, as a multiple of that at one."""
-    sizes = {"model": "sam", "index": "lsh", "batch": 1, "steps": 10, "heads": heads}
-    return step_ms("paper", **sizes, slots=SIXTEEN_MILLION) / step_ms("paper", **sizes, slots=MILLION)
+def sixteen_millions(heads: int) -> tuple[float, float, float]:
+    """Time of a step at 16 million words, as a multiple of that at one in the same round of run `hashed`: median of the rounds, quartiles."""
+    by_slots = {result.case.slots: result for result in load_results(RESULTS / f"hashed-{MACHINE}") if result.case.heads == heads}
+    few, many = (round_medians(by_slots[slots]) for slots in (MILLION, SIXTEEN_MILLION))
+    low, median, high = statistics.quantiles([of_many / of_few for of_few, of_many in zip(few, many, strict=True)], n=4)
+    return median, low, high
+
+
+def round_medians(result: Result) -> list[float]:
+    """The median time of a pass in each round."""
+    assert isinstance(result, Measured)
+    assert result.time is not None
+    return [statistics.median(times) for times in split_rounds(result.time.pass_ms.samples, result.time.round_counts)]
 
 
 def long_sequence_s() -> float:

@@ -18,6 +18,16 @@ def step(model: str, *, index: str = "", controller: str = "") -> pd.Series:
     return (rows[rows["index"] == index] if index else rows).iloc[0]
 
 
+def sdms() -> tuple[pd.Series, pd.Series]:
+    """SDM behind an LSTM and alone."""
+    return step("sdm", controller="lstm"), step("sdm", controller="none")
+
+
+def fast_weight() -> pd.Series:
+    """The package fast-weight-product-key-memory."""
+    return step("fast-weight-product-key-memory")
+
+
 def times_as_fast(subject: pd.Series, other: pd.Series) -> tuple[float, float, float]:
     """How many times as fast a step of the subject is as that of another case of the run; the interval takes both at their worst."""
     return (
@@ -52,35 +62,15 @@ TODAY_NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {
     "today-million": (
         "SAM takes {:.2f} ms a training step at a million slots by its hash index and {:.0f} by a scan of all rows, SDM {:.2f} behind the "
         "same LSTM and {:.2f} without one, the package fast-weight-product-key-memory {:,.0f}",
-        lambda: [
-            found["step_ms_median"]
-            for found in (
-                step("sam", index="lsh"),
-                step("sam", index="live"),
-                step("sdm", controller="lstm"),
-                step("sdm", controller="none"),
-                step("fast-weight-product-key-memory"),
-            )
-        ],
+        lambda: [found["step_ms_median"] for found in (step("sam", index="lsh"), step("sam", index="live"), *sdms(), fast_weight())],
     ),
     "today-bytes": (
         "SAM keeps {}, SDM {} and without a controller {}, PKM {}, fast-weight-product-key-memory {}",
-        lambda: [
-            *map(
-                kept,
-                (
-                    step("sam", index="lsh"),
-                    step("sdm", controller="lstm"),
-                    step("sdm", controller="none"),
-                    step("pkm", controller="lstm"),
-                    step("fast-weight-product-key-memory"),
-                ),
-            )
-        ],
+        lambda: [*map(kept, (step("sam", index="lsh"), *sdms(), step("pkm", controller="lstm"), fast_weight()))],
     ),
     "today-fast-weight": (
         "{:,.0f} times [{:,.0f}, {:,.0f}]",
-        lambda: [*times_as_fast(step("sdm", controller="none"), step("fast-weight-product-key-memory"))],
+        lambda: [*times_as_fast(sdms()[1], fast_weight())],
     ),
     "sdm-against-sam": (
         "{:.2f} times [{:.2f}, {:.2f}] as long at one head and {:.2f} [{:.2f}, {:.2f}] at four",

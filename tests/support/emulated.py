@@ -179,6 +179,12 @@ class Emulator:
                     return False
         return True
 
+    def assert_every_barrier_matters(self, entries: set[str], with_barriers: set[str]) -> None:
+        """These entry points have been called, some of them have barriers, and without any one of these a race is found."""
+        assert set(self.sites) >= entries
+        assert all(self.sites[entry] for entry in with_barriers)
+        assert [site for entry in entries for site in self.sites[entry] if self.misses(entry, site)] == []
+
     def _run(self, entry: str, site: str = "") -> list[str]:
         program = self.cluster_program if entry.endswith(driver.CLUSTER) else self.program
         return program.call(entry, site)
