@@ -188,7 +188,7 @@ def ntm_spread() -> float:
 
 
 def sixteen_millions(heads: int) -> tuple[float, float, float]:
-    """Time of a step at 16 million words, as a multiple of that at one in the same round of run `hashed`: median of the rounds, quartiles."""
+    """Time of a step at 16 million words as a multiple of that at one, in each round of run `hashed`: their median and quartiles."""
     by_slots = {result.case.slots: result for result in load_results(RESULTS / f"hashed-{MACHINE}") if result.case.heads == heads}
     few, many = (round_medians(by_slots[slots]) for slots in (MILLION, SIXTEEN_MILLION))
     low, median, high = statistics.quantiles([of_many / of_few for of_few, of_many in zip(few, many, strict=True)], n=4)
