@@ -1,5 +1,6 @@
 """What is published in README.md and docs/: every number comes from committed results, and only data and what pages show is kept."""
 
+import json
 import re
 import subprocess
 
@@ -37,18 +38,33 @@ def test_a_wrong_number_is_replaced_and_a_right_one_keeps_its_line_breaks():
     assert filled("a <!-- data: ntm-rate -->1 B\na slot<!-- end --> b") == f"a <!-- data: ntm-rate -->{computed('ntm-rate')}<!-- end --> b"
 
 
-def test_minutes_are_measured_by_a_command_and_rounded_up():
+def test_minutes_are_measured_by_a_command_and_rounded_up(tmp_path):
+    file, made = tmp_path / "minutes.json", list[str]()
     times = iter([0.0, 601.0, 700.0, 1000.0])
-    made: list[str] = []
-    measured = minutes.measure(made.append, lambda: next(times))
+    minutes.measure(["test", "regress"], file, made.append, lambda: next(times))
     assert made == ["test", "regress"]
+    measured = json.loads(file.read_text())
     assert measured["minutes"] == {"test": 11, "regress": 5}
-    assert (
-        minutes.sentence({**measured, "cpu": "AMD EPYC", "threads": 2})
-        == "`make test` takes 11 minutes and `make regress` 5 (2 threads of AMD EPYC)"
-    )
+    said = "`make test` takes 11 minutes and `make regress` 5 (2 threads of AMD EPYC)"
+    assert minutes.sentence({**measured, "cpu": "AMD EPYC", "threads": 2}) == said
     assert "up to" in minutes.sentence(None)
     assert minutes.target_minutes() in (ROOT / "README.md").read_text()
+
+
+def test_minutes_of_a_target_stay_where_the_next_fails_and_only_those_of_the_same_machine(tmp_path):
+    file = tmp_path / "minutes.json"
+    file.write_text(json.dumps({"cpu": "another", "threads": 99, "minutes": {"test": 1, "regress": 1}}))
+
+    def make(target):
+        if target == "regress":
+            raise SystemExit("it fails")
+
+    times = iter([0.0, 61.0, 70.0])
+    with pytest.raises(SystemExit):
+        minutes.measure(["test", "regress"], file, make, lambda: next(times))
+    measured = json.loads(file.read_text())
+    assert measured["minutes"] == {"test": 2}
+    assert "up to" in minutes.sentence(measured)
 
 
 def test_a_page_that_is_not_what_the_code_makes_is_found(tmp_path):
