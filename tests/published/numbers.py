@@ -84,9 +84,13 @@ NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in
         "at four heads {:,.0f} [{:,.0f}, {:,.0f}] and {:,.0f} [{:,.0f}, {:,.0f}] ({})",
         lambda: [*speedup(4, fastest=False), *speedup(4, fastest=True), fastest_dense(4)],
     ),
+    "hash-recall": (
+        "recall {:.2f}",
+        lambda: [case("paper", model="sam", index="lsh", slots=MILLION, batch=1, steps=10, heads=1)["recall"]],
+    ),
     "ntm-time": ("The NTM took {:.0f} ms a step, with a spread of {:.0%}", lambda: [ntm_at_a_million()["step_ms_median"], ntm_spread()]),
     "sixteen-millions": (
-        "{:.2f} and {:.2f} times as long as one million, the medians of 16 rounds; half of the rounds lie within [{:.2f}, {:.2f}] and "
+        "{:.2f} and {:.2f} times as long as one million, medians of rounds; half of the rounds lie within [{:.2f}, {:.2f}] and "
         "[{:.2f}, {:.2f}]",
         lambda: [
             *(sixteen_millions(heads)[0] for heads in (1, 4)),
