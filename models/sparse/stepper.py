@@ -86,7 +86,7 @@ class NativeStepper(Stepper):
         repeated = self.repeated
         if repeated is None or not self.is_current(repeated):
             self.repeated = repeated = self.prepare()
-        y = repeated.step(x if x.is_contiguous() else x.contiguous(), rows.num_candidates, ring.tail)
+        y = repeated.step(x.contiguous(), rows.num_candidates, ring.tail)
         ring.head = repeated.states["ring_head"]
         ring.tail += self.appends
         rows.count_writes(1, self.write_heads)
