@@ -82,7 +82,7 @@ class IndexWorkload(Workload):
     @classmethod
     def predicted_bytes(cls, case: Case) -> dict[str, int] | None:
         """Bytes of rows and index."""
-        state = indexed_rows(case.model_copy(update={"device": "meta"}), getattr(torch, case.dtype))
+        state = index_rows(case, torch.empty(case.batch, case.slots, case.word_size, dtype=getattr(torch, case.dtype), device="meta"))
         return {"state": sum(t.numel() * t.element_size() for t in state.tensors()) + state.outside_bytes}
 
     @property
@@ -165,12 +165,17 @@ class IndexWorkload(Workload):
 
 def indexed_rows(case: Case, dtype: torch.dtype) -> IndexedRows:
     """Make N unit rows and their index."""
-    index = make_index(case.index, case.device)
-    index.native = case.kernels != "torch"
     generator = torch.Generator().manual_seed(case.seed)
     memory = torch.empty(case.batch, case.slots, case.word_size, dtype=dtype, device=case.device)
     for element in memory:
         element.copy_(draw_rows(case, case.slots, generator=generator))
+    return index_rows(case, memory)
+
+
+def index_rows(case: Case, memory: Tensor) -> IndexedRows:
+    """Build the case's index over a memory [B, N, W]."""
+    index = make_index(case.index, memory.device.type)
+    index.native = case.kernels != "torch"
     rows = IndexedRows(memory, row_norms(memory), case.slots, index)
     index.build(rows)
     return rows
