@@ -1,17 +1,21 @@
 """Predict what a case takes before it runs: bytes by the model's own formula, time by a rough one."""
 
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mann_bench.data.case import Case
-from mann_bench.data.registry import KINDS, SHIPPED, find_model
+from mann_bench.data.registry import KINDS, NATIVE_CHECKPOINTED, SHIPPED, find_model
 from mann_bench.data.suite import Budget
-from mann_bench.kernels.index import Unavailable
+from mann_bench.kernels.index import INDEXES, Unavailable
 from mann_bench.measure.workload import workload_class
 
 START_S = 3.0  # a process imports torch and builds its model
 STEP_S = 1.5e-3  # a time step of a Python loop over small tensors, forward and backward
+NATIVE_STEP_S = 5e-5  # a time step of native kernels, a batch element, without what they read of a memory of many rows
+INDEXED_ROW_S = 3e-6  # a row, when an index is built
 BYTES_PER_S = 4e9  # memory traffic of one thread that computes, within a factor of three
+SCANS = ("exact", "exact-scan")  # the indexes that read all rows
 PASSES_BEFORE_TIMING = 6  # memory passes and warm-up
 
 
@@ -31,12 +35,52 @@ class Prediction:
 def predict(case: Case, budget: Budget) -> Prediction:
     """Predict bytes by `predicted_bytes`, and seconds to the order of magnitude."""
     by_cause = predicted_bytes(case)
-    pass_s = case.steps * STEP_S
-    if by_cause is not None:
-        moved_bytes = 4 * by_cause.get("tape", 0) + case.steps * by_cause.get("state", 0)
-        pass_s += moved_bytes / BYTES_PER_S
+    pass_s = pass_seconds(case, by_cause or {})
     timing_s = max(pass_s * budget.rounds, min(budget.timing_seconds, 100 * pass_s))
-    return Prediction(by_cause, min(budget.case_seconds, START_S + PASSES_BEFORE_TIMING * pass_s + timing_s))
+    start_s = START_S + index_seconds(case)
+    return Prediction(by_cause, min(budget.case_seconds, start_s + PASSES_BEFORE_TIMING * pass_s + timing_s))
+
+
+def pass_seconds(case: Case, by_cause: Mapping[str, int]) -> float:
+    """Seconds of a pass, to the order of magnitude."""
+    if case.model == "index:build":
+        return case.steps * index_seconds(case)
+    moved_bytes = 4 * by_cause.get("tape", 0) + case.steps * step_bytes(case, by_cause.get("state", 0))
+    return case.steps * (case.batch * NATIVE_STEP_S if runs_natively(case) else STEP_S) + moved_bytes / BYTES_PER_S
+
+
+def step_bytes(case: Case, state_bytes: int) -> int:
+    """Bytes of a state of so many that a step reads: all, or next to none where an index or product keys say which rows."""
+    known = workload_class(case).moved_bytes(case) if is_own(case) else None
+    return known if known is not None else state_bytes if reads_all_rows(case) else 0
+
+
+def reads_all_rows(case: Case) -> bool:
+    """Whether a step reads all rows of the memory."""
+    entry = find_model(case.model)
+    if uses_index(case):
+        return case.index in SCANS or (case.index == "live" and case.fill == "full")
+    return not entry.squares or bool(entry.package)  # a package may copy its memory at every step
+
+
+def uses_index(case: Case) -> bool:
+    """Whether rows are found by the case's index."""
+    return case.model.startswith("index:") or find_model(case.model).uses_index
+
+
+def index_seconds(case: Case) -> float:
+    """Seconds that building the index takes."""
+    built = uses_index(case) and case.index not in (*SCANS, "live")
+    return case.batch * case.slots * INDEXED_ROW_S if built else 0
+
+
+def runs_natively(case: Case) -> bool:
+    """Whether native kernels run on the CPU, as far as the case says."""
+    if case.kernels == "torch" or case.device != "cpu" or not is_own(case):
+        return False
+    if uses_index(case) and not INDEXES[case.index].in_sequence:
+        return False
+    return case.model.partition(":")[0] in KINDS or (bool(find_model(case.model).native) and case.variant in ("plain", NATIVE_CHECKPOINTED))
 
 
 def predicted_bytes(case: Case) -> dict[str, int] | None:

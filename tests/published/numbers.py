@@ -9,10 +9,10 @@ import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from statistics import median
 
 from tests.published.card import CARD_NUMBERS
 from tests.published.formats import budget_table, case_table, key_table, setting_table
+from tests.published.indexes import INDEX_NUMBERS, SIZES
 from tests.published.minutes import target_minutes
 from tests.published.results import (
     MILLION,
@@ -31,12 +31,10 @@ from tests.published.results import (
     ntm_at_a_million,
     ntm_spread,
     on_gpu,
-    query_ms,
     rate,
-    recall,
-    recall_per_time,
     reference_copies,
     rows_overwritten,
+    search_by_two,
     sequences,
     sixteen_millions,
     speedup,
@@ -44,7 +42,6 @@ from tests.published.results import (
     times_ahead,
     times_the_controller,
     two_threads,
-    update_share,
 )
 from tests.published.studies import against_sam, rows_and_writes, to_the_goal
 from tests.published.today import TODAY_NUMBERS
@@ -52,7 +49,6 @@ from tests.published.today import TODAY_NUMBERS
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "results").glob("**/README.md"))]
 MARKED = re.compile(r"<!-- data: ([\w-]+) -->(.*?)<!-- end -->", re.DOTALL)
-SIZES = (2**16, MILLION)
 NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in a marker: a text, and what computes its numbers
     "copy-sequences": (
         "Copy: SAM {:,.0f}, DAM {:,.0f}, SDNC {:,.0f}; NTM and DNC not within the {:,.0f} and {:,.0f} that three minutes allow, "
@@ -106,6 +102,10 @@ NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in
         "at batch 8: {:.2f} and {:.2f} times for SAM, {:.2f} and {:.2f} for the SDNC",
         lambda: [two_threads(model, heads) for model in ("sam", "sdnc") for heads in (1, 4)],
     ),
+    "search-by-two": (
+        "{:.2f} [{:.2f}, {:.2f}] and {:.2f} [{:.2f}, {:.2f}] times as fast as one at one head and four",
+        lambda: [*search_by_two(1), *search_by_two(4)],
+    ),
     "flat": (
         "Flat in N: {:.1f}, {:.1f} and {:.1f} us a step at 4k, 4M and 16M",
         lambda: [native_us(n) for n in (2**12, 2**22, SIXTEEN_MILLION)],
@@ -118,19 +118,6 @@ NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in
     "links": (
         "The SDNC's links take {:.1f} us a step",
         lambda: [1e3 * step_ms("kernels", model="op:link_steps", kernels="native", slots=2**16, batch=1, fill="full")],
-    ),
-    "forest": (
-        "recall@1 {:.2f} and {:.2f} against {:.2f} and {:.2f}, recall@4 {:.2f} and {:.2f} against {:.2f} and {:.2f}, "
-        "in {:.0%} of its query time",
-        lambda: [
-            *(recall(index, slots, reads) for reads in (1, 4) for index in ("lsh", "kd-forest") for slots in SIZES),
-            median(query_ms("lsh", slots, reads) / query_ms("kd-forest", slots, reads) for slots in SIZES for reads in (1, 4)),
-        ],
-    ),
-    "lsh-95": ("`lsh-95` finds {:.2f} and {:.2f}", lambda: [recall("lsh-95", slots, 1) for slots in SIZES]),
-    "ivf": (
-        "Against faiss IVF: {:.1f} and {:.0f} times its recall@1 a microsecond, an update in {:.2f} and {:.2f} of its time",
-        lambda: [*map(recall_per_time, SIZES), *map(update_share, SIZES)],
     ),
     "not-reproduced": (
         "an exact search is {:.0f} times as fast as the NTM, not 100, and memory over 100 steps is {:,.0f} times less, not 3,700",
@@ -190,6 +177,7 @@ NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in
         ],
     ),
     **CARD_NUMBERS,
+    **INDEX_NUMBERS,
     **TODAY_NUMBERS,
 }
 

@@ -152,29 +152,18 @@ def two_threads(model: str, heads: int) -> float:
     return step_ms("threads", model=model, heads=heads, threads=1) / step_ms("threads", model=model, heads=heads, threads=2)
 
 
+def search_by_two(heads: int) -> tuple[float, float, float]:
+    """How much faster two threads search a million rows of one element than one does (`times_as_long`)."""
+    one, two = (
+        result("kernels", model="op:topk_content", kernels="native", index="exact", slots=MILLION, batch=1, heads=heads, threads=threads)
+        for threads in (1, 2)
+    )
+    return times_as_long(one, two)
+
+
 def native_us(slots: int) -> float:
     """Microseconds of a step of native SAM with one head."""
     return 1e3 * step_ms("kernels", model="sam", kernels="native", slots=slots, heads=1, batch=1, threads=1, steps=100)
-
-
-def recall(index: str, slots: int, reads: int) -> float:
-    return float(case("index", model="index:query", index=index, slots=slots, reads=reads)["recall"])
-
-
-def query_ms(index: str, slots: int, reads: int) -> float:
-    return step_ms("index", model="index:query", index=index, slots=slots, reads=reads)
-
-
-def recall_per_time(slots: int) -> float:
-    """Recall@1 a microsecond of `lsh`, as a multiple of faiss IVF's."""
-    own, other = (recall(index, slots, 1) / query_ms(index, slots, 1) for index in ("lsh", "faiss-ivf"))
-    return own / other
-
-
-def update_share(slots: int) -> float:
-    """Time of an update of `lsh`, as a part of faiss IVF's."""
-    own, other = (step_ms("index", model="index:update", index=index, slots=slots, mode="infer") for index in ("lsh", "faiss-ivf"))
-    return own / other
 
 
 def ntm_at_a_million() -> pd.Series:
@@ -187,19 +176,30 @@ def ntm_spread() -> float:
     return float((ntm["step_ms_ci_high"] - ntm["step_ms_ci_low"]) / 2 / ntm["step_ms_median"])
 
 
-def sixteen_millions(heads: int) -> tuple[float, float, float]:
-    """Time of a step at 16 million words as a multiple of that at one, in each round of run `hashed`: their median and quartiles."""
-    by_slots = {result.case.slots: result for result in load_results(RESULTS / f"hashed-{MACHINE}") if result.case.heads == heads}
-    few, many = (round_medians(by_slots[slots]) for slots in (MILLION, SIXTEEN_MILLION))
-    low, median, high = statistics.quantiles([of_many / of_few for of_few, of_many in zip(few, many, strict=True)], n=4)
+def result(run: str, **fields: object) -> Result:
+    """The first result of a run whose case has these values in its fields."""
+    found = load_results(RESULTS / f"{run}-{MACHINE}")
+    return next(each for each in found if all(getattr(each.case, name) == value for name, value in fields.items()))
+
+
+def times_as_long(subject: Result, other: Result) -> tuple[float, float, float]:
+    """Time of a pass as a multiple of that of a case timed in turn with it, in each round: their median and quartiles."""
+    of_rounds = [own / others for own, others in zip(round_medians(subject), round_medians(other), strict=True)]
+    low, median, high = statistics.quantiles(of_rounds, n=4)
     return median, low, high
 
 
-def round_medians(result: Result) -> list[float]:
+def sixteen_millions(heads: int) -> tuple[float, float, float]:
+    """Time of a step of SAM on its hash index at 16 million words as a multiple of that at one (`times_as_long`)."""
+    many, few = (result("hashed", slots=slots, heads=heads) for slots in (SIXTEEN_MILLION, MILLION))
+    return times_as_long(many, few)
+
+
+def round_medians(measured: Result) -> list[float]:
     """The median time of a pass in each round."""
-    assert isinstance(result, Measured)
-    assert result.time is not None
-    return [statistics.median(times) for times in split_rounds(result.time.pass_ms.samples, result.time.round_counts)]
+    assert isinstance(measured, Measured)
+    assert measured.time is not None
+    return [statistics.median(times) for times in split_rounds(measured.time.pass_ms.samples, measured.time.round_counts)]
 
 
 def long_sequence_s() -> float:

@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from mann_bench.data.options import Options
+from mann_bench.data.result import Result
 from mann_bench.data.units import format_bytes
-from tests.published.results import MILLION, SIXTEEN_MILLION, case, frame
+from tests.published.results import MILLION, SIXTEEN_MILLION, frame, result, times_as_long
 
 RUN = "today"
 
@@ -42,20 +44,25 @@ def kept(case: pd.Series) -> str:
     return format_bytes(case["bytes_per_step"])
 
 
-def sdm_against_sam(heads: int) -> tuple[float, float, float]:
-    """How many times as long SDM takes as SAM with few live rows at a million slots, with its interval; run `sdm`."""
-    sam, sdm = (_alone(model, MILLION, heads) for model in ("sam", "sdm"))
-    return times_as_fast(sam, sdm)
+def sdm_against_sam(heads: int, factors: int) -> tuple[float, float, float]:
+    """Time of a step of SDM as a multiple of SAM's with few live rows, at a million slots (`times_as_long`)."""
+    sdm = _sdm(MILLION, heads, factors)
+    return times_as_long(sdm, result("sdm", model="sam", slots=MILLION, heads=heads, seed=sdm.case.seed))
 
 
-def growth_to_sixteen_millions(model: str, heads: int) -> float:
-    """Time of a step at 16M slots over that at 4k; run `sdm`."""
-    most, fewest = (_alone(model, slots, heads)["step_ms_median"] for slots in (SIXTEEN_MILLION, 2**12))
-    return float(most / fewest)
+def growth(heads: int, factors: int) -> tuple[float, float, float]:
+    """Time of a step of SDM at 16M slots as a multiple of that at 4k (`times_as_long`)."""
+    return times_as_long(_sdm(SIXTEEN_MILLION, heads, factors), _sdm(2**12, heads, factors))
 
 
-def _alone(model: str, slots: int, heads: int) -> pd.Series:
-    return case("sdm", model=model, slots=slots, heads=heads)
+def sam_growth(heads: int) -> tuple[float, float, float]:
+    """The same of SAM with few live rows."""
+    many, few = (result("sdm", model="sam", slots=slots, heads=heads) for slots in (SIXTEEN_MILLION, 2**12))
+    return times_as_long(many, few)
+
+
+def _sdm(slots: int, heads: int, factors: int) -> Result:
+    return result("sdm", model="sdm", slots=slots, heads=heads, options=Options({"controller": "none", "factors": factors}))
 
 
 TODAY_NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {
@@ -73,11 +80,16 @@ TODAY_NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {
         lambda: [*times_as_fast(sdms()[1], fast_weight())],
     ),
     "sdm-against-sam": (
-        "{:.2f} times [{:.2f}, {:.2f}] as long at one head and {:.2f} [{:.2f}, {:.2f}] at four",
-        lambda: [*sdm_against_sam(1), *sdm_against_sam(4)],
+        "{:.2f} times [{:.2f}, {:.2f}] as long at one head and {:.2f} [{:.2f}, {:.2f}] at four with keys of two factors, "
+        "{:.2f} [{:.2f}, {:.2f}] and {:.2f} [{:.2f}, {:.2f}] with keys of four",
+        lambda: [number for factors in (2, 4) for heads in (1, 4) for number in sdm_against_sam(heads, factors)],
     ),
     "sdm-growth": (
-        "{:.2f} and {:.2f} times as long a step as with 4k (SAM {:.2f} and {:.2f})",
-        lambda: [growth_to_sixteen_millions(model, heads) for model in ("sdm", "sam") for heads in (1, 4)],
+        "{:.2f} [{:.2f}, {:.2f}] and {:.2f} [{:.2f}, {:.2f}] times as long a step as with 4k with keys of two factors, "
+        "{:.2f} [{:.2f}, {:.2f}] and {:.2f} [{:.2f}, {:.2f}] with keys of four (SAM {:.2f} [{:.2f}, {:.2f}] and {:.2f} [{:.2f}, {:.2f}])",
+        lambda: [
+            *(number for factors in (2, 4) for heads in (1, 4) for number in growth(heads, factors)),
+            *(number for heads in (1, 4) for number in sam_growth(heads)),
+        ],
     ),
 }

@@ -135,26 +135,41 @@ struct OneLaneTile {
 template <class T>
 inline void dot_rows(const T* const* rows, const Real* query, int64_t width, Real* dots);
 
-// Rows of a scan that a lane tile scores together. Past the end, the last row is read again.
+// Rows of a scan that a lane tile scores together. Past the end, the last row is read again. Of a width that is known,
+// rows in bfloat16 are made numbers of the model once for all queries.
 template <int fixed_width, class LaneTile>
 struct OneLaneRowTile {
+    static constexpr bool converts = fixed_width && sizeof(Store) < sizeof(Real);
     const Store* rows[LaneTile::rows];
+    Real converted[LaneTile::rows][converts ? fixed_width : 1];
     OneLaneRowTile(const LaneTile&, const Store* memory, int64_t first, int64_t count, int64_t width) {
         for (int64_t j = 0; j < LaneTile::rows; ++j)
             rows[j] = memory + (first + (j < count ? j : count - 1)) * (fixed_width ? fixed_width : width);
+        convert();
     }
     OneLaneRowTile(const LaneTile&, const Store* memory, const int64_t (&numbers)[LaneTile::rows], int64_t width) {
         for (int64_t j = 0; j < LaneTile::rows; ++j)
             rows[j] = memory + numbers[j] * (fixed_width ? fixed_width : width);
+        convert();
     }
     void dot(const LaneTile&, const Real* query, int64_t, int64_t width, Real* dots) const {
-        if constexpr (fixed_width)
+        if constexpr (converts) {
+            const Real* numbers[LaneTile::rows];
+            for (int64_t j = 0; j < LaneTile::rows; ++j) numbers[j] = converted[j];
+            dot_rows(numbers, query, fixed_width, dots);
+        } else if constexpr (fixed_width) {
             dot_rows(rows, query, fixed_width, dots);
-        else
+        } else {
             dot_any_width(rows, query, width, dots);
+        }
     }
 
   private:
+    void convert() {
+        if constexpr (converts)
+            for (int64_t j = 0; j < LaneTile::rows; ++j)
+                for (int64_t w = 0; w < fixed_width; ++w) converted[j][w] = static_cast<Real>(rows[j][w]);
+    }
     // Compiled once: of the numbers that fill no vector, one copy of a loop may fuse products with sums where another
     // does not, and all scans of a memory must give a row the same score.
     MB_ONE_COPY static void dot_any_width(const Store* const* rows, const Real* query, int64_t width, Real* dots) {
