@@ -72,8 +72,8 @@ INDEX_NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {
         lambda: [*map(recall_per_time, SIZES), *map(update_share, SIZES)],
     ),
     "lsh-four": (
-        "`lsh-four` finds {:.2f} and {:.2f} of the four nearest rows in {:.2f} and {:.2f} ms a step of four queries, faiss IVF with 96 lists "
-        "{:.2f} and {:.2f} in {:.2f} and {:.2f} ms",
+        "`lsh-four` finds {:.2f} and {:.2f} of the four nearest rows in {:.2f} and {:.2f} ms a step of four queries, faiss IVF with 96 "
+        "lists {:.2f} and {:.2f} in {:.2f} and {:.2f} ms",
         lambda: [found(index, slots, 4) for index in ("lsh-four", "faiss-ivf-96") for found in (recall, query_ms) for slots in SIZES],
     ),
     "crowded": (

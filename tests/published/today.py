@@ -85,8 +85,8 @@ TODAY_NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {
         lambda: [number for factors in (2, 4) for heads in (1, 4) for number in sdm_against_sam(heads, factors)],
     ),
     "sdm-growth": (
-        "{:.2f} [{:.2f}, {:.2f}] times as long a step as with 4k at one head with keys of two factors, {:.2f} [{:.2f}, {:.2f}] with keys of "
-        "four (SAM {:.2f} [{:.2f}, {:.2f}])",
+        "{:.2f} [{:.2f}, {:.2f}] times as long a step as with 4k at one head with keys of two factors, {:.2f} [{:.2f}, {:.2f}] with keys "
+        "of four (SAM {:.2f} [{:.2f}, {:.2f}])",
         lambda: [*growth(2), *growth(4), *sam_growth()],
     ),
 }
