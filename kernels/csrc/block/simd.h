@@ -4,6 +4,7 @@
 
 #include <type_traits>
 
+#include "block/bf16.h"
 #include "block/block.h"
 #if defined(__AVX__)
 #include <immintrin.h>
@@ -42,27 +43,6 @@ inline __attribute__((always_inline)) Vector load_columns(const Real* from) {
     Vector row;
     __builtin_memcpy(&row, from, sizeof row);
     return row;
-}
-// A bfloat16 is the upper half of a float.
-template <int lanes>
-struct Bf16Vectors;
-#define MB_BF16_VECTORS(lanes)                                          \
-    template <>                                                         \
-    struct Bf16Vectors<lanes> {                                         \
-        typedef uint16_t Upper __attribute__((vector_size(2 * lanes))); \
-        typedef uint32_t Bits __attribute__((vector_size(4 * lanes)));  \
-        typedef float Floats __attribute__((vector_size(4 * lanes)));   \
-    };
-MB_BF16_VECTORS(2)
-MB_BF16_VECTORS(4) MB_BF16_VECTORS(8) MB_BF16_VECTORS(16)
-#undef MB_BF16_VECTORS
-    template <class Vector>
-    inline __attribute__((always_inline)) Vector load_columns(const Bf16* from) {
-    typedef Bf16Vectors<sizeof(Vector) / sizeof(Real)> Of;
-    typename Of::Upper upper;
-    __builtin_memcpy(&upper, from, sizeof upper);
-    const auto bits = __builtin_convertvector(upper, typename Of::Bits) << 16;
-    return __builtin_convertvector(reinterpret_cast<typename Of::Floats>(bits), Vector);
 }
 template <class Vector>
 inline __attribute__((always_inline)) void store_columns(Real* to, Vector row) {
