@@ -78,8 +78,8 @@ def runs_natively(case: Case) -> bool:
     """Whether native kernels run on the CPU, as far as the case says."""
     if case.kernels == "torch" or case.device != "cpu" or not is_own(case):
         return False
-    if uses_index(case) and not INDEXES[case.index].in_sequence:
-        return False
+    if uses_index(case) and not (case.index in INDEXES and INDEXES[case.index].in_sequence):
+        return False  # a library's, or a name that no index has
     return case.model.partition(":")[0] in KINDS or (bool(find_model(case.model).native) and case.variant in ("plain", NATIVE_CHECKPOINTED))
 
 
