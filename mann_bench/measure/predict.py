@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mann_bench.data.case import Case
 from mann_bench.data.registry import KINDS, NATIVE_CHECKPOINTED, SHIPPED, find_model
 from mann_bench.data.suite import Budget
-from mann_bench.kernels.index import INDEXES, Unavailable
+from mann_bench.kernels.index import INDEXES, Exact, Unavailable
 from mann_bench.measure.workload import workload_class
 
 START_S = 3.0  # a process imports torch and builds its model
@@ -15,7 +15,6 @@ STEP_S = 1.5e-3  # a time step of a Python loop over small tensors, forward and 
 NATIVE_STEP_S = 5e-5  # a time step of native kernels, a batch element, without what they read of a memory of many rows
 INDEXED_ROW_S = 3e-6  # a row, when an index is built
 BYTES_PER_S = 4e9  # memory traffic of one thread that computes, within a factor of three
-SCANS = ("exact", "exact-scan")  # the indexes that read all rows
 PASSES_BEFORE_TIMING = 6  # memory passes and warm-up
 
 
@@ -59,7 +58,8 @@ def reads_all_rows(case: Case) -> bool:
     """Whether a step reads all rows of the memory."""
     entry = find_model(case.model)
     if uses_index(case):
-        return case.index in SCANS or (case.index == "live" and case.fill == "full")
+        scan = scan_of(case)
+        return scan is not None and (scan.scan_all or case.fill == "full")
     return not entry.squares or bool(entry.package)  # a package may copy its memory at every step
 
 
@@ -68,10 +68,15 @@ def uses_index(case: Case) -> bool:
     return case.model.startswith("index:") or find_model(case.model).uses_index
 
 
+def scan_of(case: Case) -> type[Exact] | None:
+    """The case's index if it scores the rows one after the other, so that none is built over them."""
+    kind = INDEXES.get(case.index)
+    return kind if kind is not None and issubclass(kind, Exact) else None
+
+
 def index_seconds(case: Case) -> float:
     """Seconds that building the index takes."""
-    built = uses_index(case) and case.index not in (*SCANS, "live")
-    return case.batch * case.slots * INDEXED_ROW_S if built else 0
+    return case.batch * case.slots * INDEXED_ROW_S if uses_index(case) and scan_of(case) is None else 0
 
 
 def runs_natively(case: Case) -> bool:

@@ -34,6 +34,12 @@ def frame(run: str) -> pd.DataFrame:
     return load_frame([RESULTS / run if (RESULTS / run).is_dir() else RESULTS / f"{run}-{MACHINE}"])
 
 
+@functools.cache
+def results(run: str) -> list[Result]:
+    """The results of a run of `MACHINE`, with all samples."""
+    return load_results(RESULTS / f"{run}-{MACHINE}")
+
+
 def case(run: str, **fields: object) -> pd.Series:
     """The first case of a run that has these values in its fields."""
     rows = frame(run)
@@ -49,9 +55,7 @@ def on_torch(rows: pd.DataFrame, model: str) -> pd.DataFrame:
 
 def minutes(run: str) -> float:
     """Minutes from the start of a run's first case to the end of its last."""
-    times = [
-        (datetime.fromisoformat(result.started_at).timestamp(), result.wall_s) for result in load_results(RESULTS / f"{run}-{MACHINE}")
-    ]
+    times = [(datetime.fromisoformat(result.started_at).timestamp(), result.wall_s) for result in results(run)]
     return (max(start + wall_s for start, wall_s in times) - min(start for start, _ in times)) / 60
 
 
@@ -178,8 +182,7 @@ def ntm_spread() -> float:
 
 def result(run: str, **fields: object) -> Result:
     """The first result of a run whose case has these values in its fields."""
-    found = load_results(RESULTS / f"{run}-{MACHINE}")
-    return next(each for each in found if all(getattr(each.case, name) == value for name, value in fields.items()))
+    return next(each for each in results(run) if all(getattr(each.case, name) == value for name, value in fields.items()))
 
 
 def times_as_long(subject: Result, other: Result) -> tuple[float, float, float]:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import pandas as pd
 
 from mann_bench.data.options import Options
-from mann_bench.data.result import Result
 from mann_bench.data.units import format_bytes
 from tests.published.results import MILLION, SIXTEEN_MILLION, frame, result, times_as_long
 
@@ -46,23 +45,19 @@ def kept(case: pd.Series) -> str:
 
 def sdm_against_sam(heads: int, factors: int) -> tuple[float, float, float]:
     """Time of a step of SDM as a multiple of SAM's with few live rows, at a million slots (`times_as_long`)."""
-    sdm = _sdm(MILLION, heads, factors)
+    sdm = result("sdm", slots=MILLION, heads=heads, **sdm_alone(factors))
     return times_as_long(sdm, result("sdm", model="sam", slots=MILLION, heads=heads, seed=sdm.case.seed))
 
 
-def growth(factors: int) -> tuple[float, float, float]:
-    """Time of a step of SDM with one head at 16M slots as a multiple of that at 4k (`times_as_long`)."""
-    return times_as_long(_sdm(SIXTEEN_MILLION, 1, factors), _sdm(2**12, 1, factors))
-
-
-def sam_growth() -> tuple[float, float, float]:
-    """The same of SAM with few live rows."""
-    many, few = (result("sdm", model="sam", slots=slots, heads=1) for slots in (SIXTEEN_MILLION, 2**12))
+def growth(**fields: object) -> tuple[float, float, float]:
+    """Time of a step of a model of run `sdm` with one head at 16M slots as a multiple of that at 4k (`times_as_long`)."""
+    many, few = (result("sdm", slots=slots, heads=1, **fields) for slots in (SIXTEEN_MILLION, 2**12))
     return times_as_long(many, few)
 
 
-def _sdm(slots: int, heads: int, factors: int) -> Result:
-    return result("sdm", model="sdm", slots=slots, heads=heads, options=Options({"controller": "none", "factors": factors}))
+def sdm_alone(factors: int) -> dict[str, object]:
+    """The fields of SDM without a controller, with product keys of so many factors."""
+    return {"model": "sdm", "options": Options({"controller": "none", "factors": factors})}
 
 
 TODAY_NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {
@@ -87,6 +82,6 @@ TODAY_NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {
     "sdm-growth": (
         "{:.2f} [{:.2f}, {:.2f}] times as long a step as with 4k at one head with keys of two factors, {:.2f} [{:.2f}, {:.2f}] with keys "
         "of four (SAM {:.2f} [{:.2f}, {:.2f}])",
-        lambda: [*growth(2), *growth(4), *sam_growth()],
+        lambda: [*growth(**sdm_alone(2)), *growth(**sdm_alone(4)), *growth(model="sam")],
     ),
 }
