@@ -4,6 +4,7 @@ A stand-in for the compiler hands out a library that the real one has made, slow
 """
 
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -78,19 +79,25 @@ def libraries(cache):
     return [path.name for path in cache.iterdir() if path.suffix == ".so"]
 
 
+needs_compiler = pytest.mark.skipif(not any(shutil.which(name) for name in ("c++", "g++", "clang++")), reason="no compiler")
+
+
+@needs_compiler
 def test_the_kernels_build_where_there_is_a_compiler():
-    if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
-        pytest.skip("no compiler")
     assert build.why_not() is None
 
 
+@needs_compiler
 @pytest.mark.parametrize(
     ("real", "store", "dense"),
-    [("float32", None, False), ("float64", None, False), ("float32", "bfloat16", False), ("float32", None, True)],
+    [("float32", None, False), ("float64", None, False), ("float32", "bfloat16", False), ("float32", None, True), ("float64", None, True)],
 )
-def test_the_cpu_build_has_no_warnings(library, real, store, dense):
-    warnings = ("-Wall", "-Wextra", "-Werror", "-fsyntax-only")
-    build.compile_with(build.compiler(), *build.flags(real, store, dense=dense), *warnings, f"-I{build.SOURCES}", str(build.MAIN))
+@pytest.mark.parametrize("processor", ["this one", "x86-64", "x86-64-v3", "x86-64-v4"])  # the last two have AVX2 and AVX-512
+def test_the_cpu_build_has_no_warnings(real, store, dense, processor):
+    if processor != "this one" and platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("a compiler for other processors")
+    flags = ("-Wall", "-Wextra", "-Werror", "-fsyntax-only", *([] if processor == "this one" else [f"-march={processor}"]))
+    build.compile_with(build.compiler(), *build.flags(real, store, dense=dense), *flags, f"-I{build.SOURCES}", str(build.MAIN))
 
 
 def test_an_interrupted_compile_leaves_nothing_half_made(stand_in, cache):

@@ -181,23 +181,34 @@ inline void simd_matvec(const RhsBatch& x, int64_t first, const Real* matrix, in
     simd_matvec<num_rhs, 1>(x, first, matrix, stride, rows, columns, ends, done);
 }
 
-inline uint32_t numbers_above(const Real* numbers, Real limit) {
-    constexpr int64_t lanes = lanes_of<ColumnVector>;
+// Bit i of the answer: numbers[i] > limit, for the numbers of a vector.
+#if defined(__AVX512F__)
+inline uint32_t lanes_above(ColumnVector numbers, Real limit) {
+    if constexpr (sizeof(Real) == 4)
+        return _mm512_cmp_ps_mask(reinterpret_cast<__m512>(numbers), reinterpret_cast<__m512>(broadcast(limit)),
+                                  _CMP_GT_OQ);
+    else
+        return _mm512_cmp_pd_mask(reinterpret_cast<__m512d>(numbers), reinterpret_cast<__m512d>(broadcast(limit)),
+                                  _CMP_GT_OQ);
+}
+#elif defined(__AVX__)
+inline uint32_t lanes_above(ColumnVector numbers, Real limit) {
+    const auto above = numbers > limit;
+    return static_cast<uint32_t>(sizeof(Real) == 4 ? _mm256_movemask_ps(reinterpret_cast<__m256>(above))
+                                                   : _mm256_movemask_pd(reinterpret_cast<__m256d>(above)));
+}
+#else
+inline uint32_t lanes_above(ColumnVector numbers, Real limit) {
+    const auto above = numbers > limit;
     uint32_t which = 0;
-    for (int64_t i = 0; i < 16; i += lanes) {
-        const auto above = load_columns<ColumnVector>(numbers + i) > limit;
-#if defined(__AVX__)
-        typedef float FloatBits __attribute__((vector_size(32)));
-        typedef double DoubleBits __attribute__((vector_size(32)));
-        if constexpr (sizeof above == 32) {
-            const int bits = sizeof(Real) == 4 ? __builtin_ia32_movmskps256(reinterpret_cast<FloatBits>(above))
-                                               : __builtin_ia32_movmskpd256(reinterpret_cast<DoubleBits>(above));
-            which |= static_cast<uint32_t>(bits) << i;
-            continue;
-        }
+    for (int64_t i = 0; i < lanes_of<ColumnVector>; ++i) which |= static_cast<uint32_t>(above[i] != 0) << i;
+    return which;
+}
 #endif
-        for (int64_t j = 0; j < lanes; ++j) which |= static_cast<uint32_t>(above[j] != 0) << (i + j);
-    }
+inline uint32_t numbers_above(const Real* numbers, Real limit) {
+    uint32_t which = 0;
+    for (int64_t i = 0; i < 16; i += lanes_of<ColumnVector>)
+        which |= lanes_above(load_columns<ColumnVector>(numbers + i), limit) << i;
     return which;
 }
 
