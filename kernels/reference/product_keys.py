@@ -18,6 +18,23 @@ import torch
 from torch import Tensor
 
 
+def largest_side(slots: int, factors: int) -> int:
+    """The size n of each factor of the largest n^F that is at most N."""
+    side: int = round(max(slots, 0) ** (1 / factors))
+    while side**factors > slots:
+        side -= 1
+    while (side + 1) ** factors <= slots:
+        side += 1
+    return side
+
+
+def power_near(slots: int, factors: int, *, up: bool = False) -> int:
+    """The largest n^F, F = `factors`, that is at most N, or the least that is at least N."""
+    side = largest_side(slots, factors)
+    power: int = (side + 1 if up and side**factors < slots else side) ** factors
+    return power
+
+
 @functools.cache
 def candidate_ranks(sides: tuple[int, ...], count: int) -> tuple[tuple[int, ...], ...]:
     """List the ranks (r_0, .., r_{F-1}) with prod_f (r_f + 1) <= count, in the order of their numbers."""

@@ -6,7 +6,6 @@ and imports none: each is loaded when a case needs it, so that commands which me
 
 import importlib
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 MODEL_WORKLOAD = "mann_bench.measure.workload:ModelWorkload"  # runs a model
+POWER_NEAR = "mann_bench.kernels.reference.product_keys:power_near"
 BENCHMARK_TASK = "mann_bench.suites.tasks:associative_recall"  # the task whose sequences models are measured on
 # Workloads that run no model, by the prefix of their names: `op:sparse_read`, `index:query`.
 KINDS = {"op": "mann_bench.suites.workloads.ops:OpWorkload", "index": "mann_bench.suites.workloads.indexes:IndexWorkload"}
@@ -81,11 +81,11 @@ class ModelEntry:
         return factory
 
     def slots_near(self, slots: int, options: Options, *, up: bool = False) -> int:
-        """The largest N up to `slots` that the model takes, or the least from there on."""
-        if not self.squares or "factors" in options:
+        """The largest N up to `slots` that the model takes, or the least from there; `slots` where an option has the sizes of factors."""
+        if not self.squares or not isinstance(factors := options.get("factors", 2), int) or factors < 1:
             return slots
-        side = math.isqrt(slots)
-        return (side + 1) ** 2 if up and side**2 < slots else side**2
+        near: int = import_target("product keys", POWER_NEAR)(slots, factors, up=up)
+        return near
 
     def slots_from(self, least: int, reads: int, options: Options) -> int:
         """The least N >= `least` that the model takes and K rows can be read from: product keys may choose K of each of two factors."""

@@ -87,11 +87,11 @@ class Workload(ABC):
 
     @property
     def small_case(self) -> Case:
-        """This case at the size of the gate. N stays where an option says of which factors it is the product."""
+        """This case at the size of the gate. N stays where an option has the sizes of its factors."""
         case, entry = self.case, find_model(self.case.model)
         least = entry.slots_from(max(SMALL_SLOTS, 2 * case.heads), case.reads, case.options)
-        slots = case.slots if entry.squares and "factors" in case.options else min(case.slots, least)
-        return case.model_copy(update={"slots": slots, "steps": SMALL_STEPS})
+        fixed = entry.squares and isinstance(case.options.get("factors"), str)
+        return case.model_copy(update={"slots": case.slots if fixed else min(case.slots, least), "steps": SMALL_STEPS})
 
     def smoke_test(self) -> None:
         """Run one step; TypeError or ValueError if what runs does not keep to its interface."""

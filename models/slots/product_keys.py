@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mann_bench.kernels.reference.product_keys import largest_side
+
 
 def sides_of(slots: int, factors: int | str) -> tuple[int, ...]:
     """Split N slots into the sizes of factors.
@@ -37,16 +39,6 @@ def sides_of(slots: int, factors: int | str) -> tuple[int, ...]:
         near = " or ".join(str(number**factors) for number in (side, side + 1) if number)
         raise ValueError(f"slots: expected {kind} for product keys of {factors} factors, as {near}, got {slots!r}")
     return (side,) * factors
-
-
-def largest_side(slots: int, factors: int) -> int:
-    """The largest whole number whose power of `factors` is at most `slots`."""
-    side: int = round(max(slots, 0) ** (1 / factors))
-    while side**factors > slots:
-        side -= 1
-    while (side + 1) ** factors <= slots:
-        side += 1
-    return side
 
 
 def scores_of(scores: Tensor, sides: Sequence[int], slots: Tensor) -> Tensor:

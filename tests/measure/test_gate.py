@@ -65,6 +65,16 @@ def test_relative_error_of_comparable_and_other_tensors():
     assert relative_error(torch.full((2,), 1e200, dtype=torch.float64), torch.ones(2, dtype=torch.float64)) == math.inf  # squares overflow
 
 
+@pytest.mark.parametrize(("factors", "small"), [(2, 100), (4, 256), ("64x64", 4096)])
+def test_the_gate_is_small_for_product_keys_of_any_number_of_factors(factors, small):
+    """Not with given sizes, of which N is the product. A gate at full size took twice the memory of the case."""
+    workload = make_workload(Case(suite="s", model="sdm", kernels="native", slots=4096, options={"factors": factors}))
+    assert workload.small_case.slots == small
+    check = check_workload(workload)
+    assert check is not None
+    assert check.ok
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_one_bad_gradient_among_good_ones_is_unverified(order, monkeypatch):
     """In whatever order: Python's max drops a NaN that is not the first. A missing gradient counts as a difference."""

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mann_bench.kernels.reference.product_keys import candidate_ranks, search
-from mann_bench.models.slots.product_keys import largest_side, scores_of, sides_of
+from mann_bench.kernels.reference.product_keys import candidate_ranks, largest_side, power_near, search
+from mann_bench.models.slots.product_keys import scores_of, sides_of
 from tests.support.golden_sdm import all_scores, best_slots
 
 numbers = st.sampled_from([-2.0, -1.0, 0.0, 0.5, 1.0, 1e-9, 1e20, -1e20, math.inf, -math.inf, math.nan])
@@ -62,6 +62,8 @@ def test_few_candidates():
     assert len(candidate_ranks((2048, 2048), 64)) < 300
     assert candidate_ranks((2, 9), 3) == ((0, 0), (0, 1), (0, 2), (1, 0))
     assert [largest_side(slots, 2) for slots in (1, 3, 4, 99, 2**24, 2**52 - 1)] == [1, 1, 2, 9, 4096, 2**26 - 1]
+    near = [(power_near(1000, factors), power_near(1000, factors, up=True)) for factors in (1, 2, 3, 4)]
+    assert near == [(1000, 1000), (961, 1024), (1000, 1000), (625, 1296)]
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,15 @@
 """The search for the largest memory, on probes whose limit is known."""
 
-import math
-
 import pytest
 
 from mann_bench.data.case import Case
 from mann_bench.data.suite import Budget
+from mann_bench.kernels.reference.product_keys import power_near
 from mann_bench.run.largest import Largest, find_largest, predicted_largest
 from tests.support.results import make_result
 
 
-def search(limit, status="oom", model="ntm", step_ms=None, ms=lambda slots: 1.0, memory="1G"):
+def search(limit, status="oom", model="ntm", step_ms=None, ms=lambda slots: 1.0, memory="1G", options=None):
     probed = []
 
     def probe(case):
@@ -18,7 +17,7 @@ def search(limit, status="oom", model="ntm", step_ms=None, ms=lambda slots: 1.0,
         fits = case.slots <= limit
         return make_result(model, case.slots, status="ok" if fits else status, reason=None if fits else "full", ms=ms(case.slots))
 
-    case = Case(suite="largest", model=model, slots=64, steps=10)
+    case = Case(suite="largest", model=model, slots=64, steps=10, options=options or {})
     *results, answer = find_largest(case, Budget(memory=memory), probe, step_ms)
     assert isinstance(answer, Largest)
     assert [result.case.slots for result in results] == probed  # type: ignore[union-attr]
@@ -34,11 +33,12 @@ def test_the_limit_is_found_to_a_tenth(limit):
     assert "oom: full" in answer.why
 
 
-@pytest.mark.parametrize("limit", [16, 1000, 123_457])
-def test_product_keys_are_probed_at_perfect_squares(limit):
-    answer, probed = search(limit, model="sdm")
-    assert all(math.isqrt(slots) ** 2 == slots for slots in probed)
-    assert limit / 1.1 <= answer.slots <= limit or answer.slots == math.isqrt(limit) ** 2
+@pytest.mark.parametrize("factors", [2, 3])
+@pytest.mark.parametrize("limit", [27, 1000, 123_457])
+def test_product_keys_are_probed_at_powers_of_their_factors(limit, factors):
+    answer, probed = search(limit, model="sdm", options={"factors": factors})
+    assert all(power_near(slots, factors) == slots for slots in probed)
+    assert limit / 1.1 <= answer.slots <= limit or answer.slots == power_near(limit, factors)
     assert len(probed) <= 32
 
 
