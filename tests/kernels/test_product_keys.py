@@ -13,7 +13,17 @@ from tests.kernels.test_emulated import emulator
 
 pytestmark = pytest.mark.skipif(build.why_not() is not None, reason=f"no native kernels: {build.why_not()}")
 
-SIDES = [((1, 1), 1), ((8, 8), 4), ((5, 7, 3), 10), ((64,), 9), ((37, 41), 64), ((16, 16), 256)]
+SIDES = [
+    ((1, 1), 1),
+    ((8, 8), 4),
+    ((5, 7, 3), 10),
+    ((64,), 9),
+    ((37, 41), 64),
+    ((16, 16), 256),
+    ((16, 17, 130), 8),
+    ((300,), 1),
+    ((64, 63), 4),
+]
 
 
 @pytest.mark.parametrize("emulate", [False, True], ids=["cpu", "emu"])

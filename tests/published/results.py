@@ -24,20 +24,26 @@ from mann_bench.suites.tasks import find_task
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 MACHINE = "amd-epyc-2-threads"
+XEON = "intel-xeon-2-threads"
 GPU = "gpu-h100-80gb"
 MILLION, SIXTEEN_MILLION = 2**20, 2**24
 
 
+def folder(run: str) -> Path:
+    """The folder of a run: of `MACHINE`, if the name does not say of which."""
+    return RESULTS / run if (RESULTS / run).is_dir() else RESULTS / f"{run}-{MACHINE}"
+
+
 @functools.cache
 def frame(run: str) -> pd.DataFrame:
-    """The results of a run: of `MACHINE`, if the name does not say of which."""
-    return load_frame([RESULTS / run if (RESULTS / run).is_dir() else RESULTS / f"{run}-{MACHINE}"])
+    """The results of a run (`folder`)."""
+    return load_frame([folder(run)])
 
 
 @functools.cache
 def results(run: str) -> list[Result]:
-    """The results of a run of `MACHINE`, with all samples."""
-    return load_results(RESULTS / f"{run}-{MACHINE}")
+    """The results of a run (`folder`), with all samples."""
+    return load_results(folder(run))
 
 
 def case(run: str, **fields: object) -> pd.Series:

@@ -6,13 +6,13 @@ import math
 from mann_bench.reports.learning.comparison import decide, log_rank, ratio
 from mann_bench.reports.learning.experiments import Experiment, load_experiments
 from mann_bench.reports.learning.text import ratio_text, whole
-from tests.published.results import MACHINE, RESULTS
+from tests.published.results import folder
 
 
 @functools.cache
 def experiment(study: str, task: str) -> Experiment:
     """The reported runs of a study on a task."""
-    return next(found for found in load_experiments([RESULTS / f"{study}-{MACHINE}"]) if found.case.task == task)
+    return next(found for found in load_experiments([folder(study)]) if found.case.task == task)
 
 
 def to_the_goal(study: str, task: str) -> str:

@@ -6,9 +6,10 @@ import pandas as pd
 
 from mann_bench.data.options import Options
 from mann_bench.data.units import format_bytes
-from tests.published.results import MILLION, SIXTEEN_MILLION, frame, result, times_as_long
+from tests.published.results import MILLION, SIXTEEN_MILLION, XEON, frame, result, times_as_long
 
 RUN = "today"
+SDM, SDM_ON_XEON = "sdm", f"sdm-{XEON}"
 
 
 def step(model: str, *, index: str = "", controller: str = "") -> pd.Series:
@@ -43,15 +44,15 @@ def kept(case: pd.Series) -> str:
     return format_bytes(case["bytes_per_step"])
 
 
-def sdm_against_sam(heads: int, factors: int) -> tuple[float, float, float]:
+def sdm_against_sam(run: str, heads: int, factors: int) -> tuple[float, float, float]:
     """Time of a step of SDM as a multiple of SAM's with few live rows, at a million slots (`times_as_long`)."""
-    sdm = result("sdm", slots=MILLION, heads=heads, **sdm_alone(factors))
-    return times_as_long(sdm, result("sdm", model="sam", slots=MILLION, heads=heads, seed=sdm.case.seed))
+    sdm = result(run, slots=MILLION, heads=heads, **sdm_alone(factors))
+    return times_as_long(sdm, result(run, model="sam", slots=MILLION, heads=heads, seed=sdm.case.seed))
 
 
-def growth(**fields: object) -> tuple[float, float, float]:
-    """Time of a step of a model of run `sdm` with one head at 16M slots as a multiple of that at 4k (`times_as_long`)."""
-    many, few = (result("sdm", slots=slots, heads=1, **fields) for slots in (SIXTEEN_MILLION, 2**12))
+def growth(run: str, heads: int, **fields: object) -> tuple[float, float, float]:
+    """Time of a step of a model at 16M slots as a multiple of that at 4k (`times_as_long`)."""
+    many, few = (result(run, slots=slots, heads=heads, **fields) for slots in (SIXTEEN_MILLION, 2**12))
     return times_as_long(many, few)
 
 
@@ -77,11 +78,19 @@ TODAY_NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {
     "sdm-against-sam": (
         "{:.2f} times [{:.2f}, {:.2f}] as long at one head and {:.2f} [{:.2f}, {:.2f}] at four with keys of two factors, "
         "{:.2f} [{:.2f}, {:.2f}] and {:.2f} [{:.2f}, {:.2f}] with keys of four",
-        lambda: [number for factors in (2, 4) for heads in (1, 4) for number in sdm_against_sam(heads, factors)],
+        lambda: [number for factors in (2, 4) for heads in (1, 4) for number in sdm_against_sam(SDM, heads, factors)],
     ),
     "sdm-growth": (
         "{:.2f} [{:.2f}, {:.2f}] times as long a step as with 4k at one head with keys of two factors, {:.2f} [{:.2f}, {:.2f}] with keys "
         "of four (SAM {:.2f} [{:.2f}, {:.2f}])",
-        lambda: [*growth(**sdm_alone(2)), *growth(**sdm_alone(4)), *growth(model="sam")],
+        lambda: [*growth(SDM, 1, **sdm_alone(2)), *growth(SDM, 1, **sdm_alone(4)), *growth(SDM, 1, model="sam")],
+    ),
+    "sdm-four-heads": (
+        "{:.2f} [{:.2f}, {:.2f}] times as long a step as with 4k with keys of two factors, {:.2f} [{:.2f}, {:.2f}] with keys of four (SAM "
+        "{:.2f} [{:.2f}, {:.2f}]); and at a million slots {:.2f} [{:.2f}, {:.2f}] and {:.2f} [{:.2f}, {:.2f}] times as long as SAM",
+        lambda: [
+            *(number for fields in (sdm_alone(2), sdm_alone(4), {"model": "sam"}) for number in growth(SDM_ON_XEON, 4, **fields)),
+            *(number for factors in (2, 4) for number in sdm_against_sam(SDM_ON_XEON, 4, factors)),
+        ],
     ),
 }

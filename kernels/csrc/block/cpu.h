@@ -2,6 +2,7 @@
 #pragma once
 
 #include "block/one_lane.h"
+#include "block/rank.h"
 #include "block/simd.h"
 #include "block/threads.h"
 
@@ -17,6 +18,12 @@ struct Warp : OneLane<Warp> {
             for (int64_t l = 0; l < simd; ++l) part[l] += f(i + l);
         for (; i < n; ++i) rest += f(i);
         return total(load(part)) + rest;
+    }
+    void rank(const Real* scores, int64_t n, int64_t count, Real* values, int32_t* numbers) const {
+#if defined(__AVX__)
+        if (n >= Sixteen::size && rank_in_vectors(scores, n, count, values, numbers)) return;
+#endif
+        OneLane::rank(scores, n, count, values, numbers);
     }
     // out[j] = start[j] + sum_k matrix[j, k] v[k] for `rows` <= rows_per_warp outputs from `first`, the first row of
     // matrix.

@@ -181,34 +181,26 @@ inline void simd_matvec(const RhsBatch& x, int64_t first, const Real* matrix, in
     simd_matvec<num_rhs, 1>(x, first, matrix, stride, rows, columns, ends, done);
 }
 
-// Bit i of the answer: numbers[i] > limit, for the numbers of a vector.
+// The lanes in which a comparison of two vectors holds, as bits.
+template <class Comparison>
+inline uint32_t lanes_where(Comparison holds) {
+    static_assert(sizeof holds == sizeof(ColumnVector));
 #if defined(__AVX512F__)
-inline uint32_t lanes_above(ColumnVector numbers, Real limit) {
-    if constexpr (sizeof(Real) == 4)
-        return _mm512_cmp_ps_mask(reinterpret_cast<__m512>(numbers), reinterpret_cast<__m512>(broadcast(limit)),
-                                  _CMP_GT_OQ);
-    else
-        return _mm512_cmp_pd_mask(reinterpret_cast<__m512d>(numbers), reinterpret_cast<__m512d>(broadcast(limit)),
-                                  _CMP_GT_OQ);
-}
+    const __m512i bits = reinterpret_cast<__m512i>(holds);
+    return sizeof(Real) == 4 ? _mm512_test_epi32_mask(bits, bits) : _mm512_test_epi64_mask(bits, bits);
 #elif defined(__AVX__)
-inline uint32_t lanes_above(ColumnVector numbers, Real limit) {
-    const auto above = numbers > limit;
-    return static_cast<uint32_t>(sizeof(Real) == 4 ? _mm256_movemask_ps(reinterpret_cast<__m256>(above))
-                                                   : _mm256_movemask_pd(reinterpret_cast<__m256d>(above)));
-}
+    return static_cast<uint32_t>(sizeof(Real) == 4 ? _mm256_movemask_ps(reinterpret_cast<__m256>(holds))
+                                                   : _mm256_movemask_pd(reinterpret_cast<__m256d>(holds)));
 #else
-inline uint32_t lanes_above(ColumnVector numbers, Real limit) {
-    const auto above = numbers > limit;
     uint32_t which = 0;
-    for (int64_t i = 0; i < lanes_of<ColumnVector>; ++i) which |= static_cast<uint32_t>(above[i] != 0) << i;
+    for (int64_t i = 0; i < lanes_of<ColumnVector>; ++i) which |= static_cast<uint32_t>(holds[i] != 0) << i;
     return which;
-}
 #endif
+}
 inline uint32_t numbers_above(const Real* numbers, Real limit) {
     uint32_t which = 0;
     for (int64_t i = 0; i < 16; i += lanes_of<ColumnVector>)
-        which |= lanes_above(load_columns<ColumnVector>(numbers + i), limit) << i;
+        which |= lanes_where(load_columns<ColumnVector>(numbers + i) > limit) << i;
     return which;
 }
 
