@@ -104,7 +104,8 @@ class Answers:
         if any(not torch.equal(now, before) for now, before in zip(self.workload.input_tensors(), self.inputs, strict=True)):
             found.append("the model writes into its inputs: later passes compute with others than the first")
         if last_ms < SLOW_S * 1e3 and torch.equal(self._output_for_other_inputs(), first):
-            found.append("the model's output is the same for other inputs: does it return an earlier one?")
+            other = ", or read only rows that were never written?" if self.workload.case.fill == "empty" else "?"
+            found.append(f"the model's output is the same for other inputs: does it return an earlier one{other}")
         return found
 
     def _output_for_other_inputs(self) -> Tensor:

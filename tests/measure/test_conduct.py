@@ -132,6 +132,12 @@ def test_outputs_that_do_not_follow_from_the_inputs(model, mode, sentences, monk
     assert torch.equal(workload.inputs, inputs)  # the inputs are restored
 
 
+def test_reads_of_an_empty_memory_may_be_why():
+    workload = ModelWorkload(Case(suite="s", model="sdm", slots=2**14, steps=1, fill="empty", options={"controller": "none"}))
+    (found,) = Answers(workload).findings(workload.keep_output(), 1.0)
+    assert found.endswith("does it return an earlier one, or read only rows that were never written?")
+
+
 def test_a_slow_pass_is_not_repeated(monkeypatch):
     workload = ModelWorkload(Case(suite="s", model="lstm", slots=4, steps=3))
     answers, first = Answers(workload), workload.keep_output()
