@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from mann_bench.data.case import Case
 from mann_bench.data.shards import Shard, divide
 from mann_bench.learn.record import LearningCase
-from mann_bench.measure.predict import BYTES_PER_S, START_S, STEP_S, predicted_bytes
+from mann_bench.measure.predict import START_S, pass_seconds, predicted_bytes
 
+SIZES = ("slots", "word_size", "heads", "reads", "hidden", "batch")
 STEPS_A_LEVEL = 4  # of a sequence: of most tasks a pattern is written and read, with a mark for each
 
 
@@ -22,9 +23,9 @@ def seconds_of(case: LearningCase) -> float:
     limit = float("inf") if case.seconds is None else case.seconds
     if case.sequences is None:
         return START_S + limit
-    fields = case.model_dump(include={"model", "variant", "options", "slots", "word_size", "heads", "reads", "hidden", "batch"})
+    fields = case.model_dump(include={*SIZES, "model", "variant", "options", "kernels", "device", "fill"})
     index = case.index if ":" in case.index else "exact"
-    by_cause = predicted_bytes(Case.model_validate({"suite": "learning", **fields, "index": index, "steps": 1, "fill": case.fill})) or {}
-    step_s = STEP_S + (by_cause.get("state", 0) + 4 * by_cause.get("tape", 0)) / BYTES_PER_S
+    step = Case.model_validate({"suite": "learning", **fields, "index": index, "steps": 1})
+    step_s = pass_seconds(step, predicted_bytes(step) or {})
     steps = STEPS_A_LEVEL * sum(case.levels) / 2 * case.sequences / case.batch
     return START_S + min(limit, steps * step_s)

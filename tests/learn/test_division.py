@@ -25,6 +25,7 @@ def test_larger_runs_take_longer():
     assert seconds_of(case(sequences=2000)) > seconds_of(case())
     assert seconds_of(case(model="ntm", slots=2**20)) > seconds_of(case(model="ntm", slots=64))
     assert seconds_of(case(levels=(1, 20))) > seconds_of(case())
+    assert seconds_of(case(model="ntm", kernels="torch")) > seconds_of(case(model="ntm", kernels="native"))
 
 
 @pytest.mark.parametrize("model", ["my_module:MyModel", "sam"])
