@@ -54,10 +54,12 @@ def test_a_step_that_reads_few_rows_is_predicted_to_take_less(few, all_rows):
     assert seconds(**few) < seconds(**all_rows) / 2
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # of torch itself, when it loads its compiler
 def test_native_kernels_are_predicted_to_take_less():
     few = {"slots": 256, "steps": 1000}  # so that the start of a process counts little
     for model in ("sam", "ntm", "op:sparse_read"):
         assert seconds(model=model, **few) < seconds(model=model, **few, kernels="torch") / 2
+    assert seconds(model="ntm", **few, variant="compiled") == seconds(model="ntm", **few, kernels="torch")
     assert seconds(model="ntm", **few, variant="native-checkpointed") < seconds(model="ntm", **few, variant="checkpointed") / 2
 
 

@@ -19,6 +19,7 @@ struct Warp : OneLane<Warp> {
         for (; i < n; ++i) rest += f(i);
         return total(load(part)) + rest;
     }
+    // As `OneLane::rank`. Without AVX, whose comparisons give bits, vectors are slower than insertion.
     void rank(const Real* scores, int64_t n, int64_t count, Real* values, int32_t* numbers) const {
 #if defined(__AVX__)
         if (n >= Sixteen::size && rank_in_vectors(scores, n, count, values, numbers)) return;
