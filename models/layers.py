@@ -69,21 +69,22 @@ def choose(kernels: str, reason: str | None) -> str:
     return "torch" if reason or kernels == "torch" else "native"
 
 
-def wrong_for(kernels: str, model: Layered) -> str | None:
-    """Return `why_not(model)`; ValueError if "native" was asked for and would not compute what the model does."""
-    wrong = why_not(model)
+def wrong_for(kernels: str, model: Layered, *, fit: bool = True) -> str | None:
+    """Return `why_not(model, fit=fit)`; ValueError if "native" was asked for and would not compute what the model does."""
+    wrong = why_not(model, fit=fit)
     if wrong and kernels == "native":
         raise ValueError(f"kernels='native' cannot run this model: {wrong}; use kernels='auto', which runs it on torch")
     return wrong
 
 
-def why_not(model: Layered, runs: str = "native_inputs") -> str | None:
+def why_not(model: Layered, runs: str = "native_inputs", *, fit: bool = True) -> str | None:
     """Return why native kernels would not compute what this model does, or None.
 
     A hook of its parameters does no harm, as autograd runs those. Weights shared by two layers have one gradient, the sum.
 
     Args:
         runs: the method with which a model says what native kernels compute.
+        fit: whether the weights are looked at, and not only of what kind they are; a native call looks at them anyway.
     """
     modules: dict[str, nn.Module] = vars(model)["_modules"]
     found: list[Tensor] = []
@@ -104,7 +105,7 @@ def why_not(model: Layered, runs: str = "native_inputs") -> str | None:
         return "there are hooks of all modules, which native kernels do not call"
     if method := replaced_method(type(model), runs):
         return f"its method {method} is not that of the model whose steps native kernels compute"
-    return _wrong_weight(found, SIZES(model))
+    return _wrong_weight(found, SIZES(model) if fit else None)
 
 
 @functools.cache
@@ -131,14 +132,20 @@ def output_weight(model: Layered) -> Tensor:
     return model.output.weight if found is None else found  # pruned or parametrized
 
 
-def _wrong_weight(found: list[Tensor], sizes: tuple[int, ...]) -> str | None:
-    """Say of the first parameter that kernels cannot read what is wrong with it; `sizes`: those of the model, as `SIZES` has them."""
+def _wrong_weight(found: list[Tensor], sizes: tuple[int, ...] | None) -> str | None:
+    """Say of the first parameter that kernels cannot read what is wrong with it.
+
+    Args:
+        sizes: those of the model, as `SIZES` has them; None: what follows from them is not checked.
+    """
     if not KINDS.issuperset(map(type, found)):
         other = next(type(weight).__name__ for weight in found if type(weight) not in KINDS)
         return f"it has weights of type {other}, which native kernels cannot read"
     real = call.name_of(Weights(*found).output_weight.dtype)
     if real not in build.REALS:
         return f"native kernels compute in {' or '.join(build.REALS)}, not in {real}"
+    if sizes is None:
+        return None
     layout = _layout(real, sizes)
     return None if layout.fit(found) else layout.misfit(found)
 

@@ -149,15 +149,17 @@ class SAM(MANN[SAMMemory]):
 
     def run(self, x: Tensor, state: MANNState[SAMMemory], lengths: Lengths | None = None) -> tuple[Tensor, MANNState[SAMMemory]]:
         """Run all steps and the output layer, in one native call where that is possible; recorded if a backward can follow."""
-        if native.choose_for(self) != "native":
-            self.check_state(state, x)
-            return self.run_in_mode(SAM.run_stepwise, x, state, lengths)
-        try:
-            with phase("sequence"):
-                return self.run_in_mode(uncompiled(native.run), x, state, lengths)
-        except (AssertionError, AttributeError, ValueError):
-            self.check_state(state, x)  # names the part of the state that does not fit, if that is why
-            raise
+        if native.choose_for(self, fit=False) == "native":
+            try:
+                with phase("sequence"):
+                    return self.run_in_mode(uncompiled(native.run), x, state, lengths)
+            except (AssertionError, AttributeError, RuntimeError, ValueError) as error:
+                if native.choose_for(self) == "native":  # else its weights do not fit, which torch may be able to use
+                    if not isinstance(error, RuntimeError):
+                        self.check_state(state, x)  # names the part of the state that does not fit, if that is why
+                    raise
+        self.check_state(state, x)
+        return self.run_in_mode(SAM.run_stepwise, x, state, lengths)
 
     def stepper(self, state: MANNState[SAMMemory]) -> Stepper:
         """Make what steps this model from a state, one step a call and without gradients: an agent, or a decoder.

@@ -42,8 +42,17 @@ int64_t mb_arguments_bytes() { return sizeof(Arguments); }
 void mb_share_team(Parallel parallel) { shared_team = parallel; }
 
 // 1: all tensors fit.
-int64_t mb_take_tensors(LookAtObject look_at, const int64_t* objects, const int64_t* layout, int64_t* places) {
-    return take_tensors(look_at, objects, layout, places);
+int64_t mb_take_tensors(const Python* python, void* list, const int64_t* layout, int64_t* places) {
+    return take_tensors(*python, list, layout, places);
+}
+// The same, and then entry points one after the other, which find in the places what they work on.
+int64_t mb_take_and_run(const Python* python, void* list, const int64_t* layout, int64_t* places,
+                        void (*const* entries)(const Arguments*), int64_t count) {
+    if (!take_tensors(*python, list, layout, places)) return 0;
+    void* const left = python->leave();
+    for (int64_t i = 0; i < count; ++i) entries[i](reinterpret_cast<const Arguments*>(places));
+    python->come_back(left);
+    return 1;
 }
 
 // The first position whose row number is not in [low, high), or -1.

@@ -15,8 +15,13 @@ struct DLTensor {  // as in dlpack.h
     int64_t *shape, *strides;
     uint64_t byte_offset;
 };
-// Looks at a Python object; 0, or an error of Python is set.
-typedef int (*LookAtObject)(void* object, DLTensor* out);
+// What is called of Python and torch.
+struct Python {
+    int (*look_at)(void* object, DLTensor* out);   // of DLPack; 0, or an error of Python is set
+    void* (*item_of)(void* list, intptr_t place);  // PyList_GetItem
+    void* (*leave)();                              // PyEval_SaveThread: others may run
+    void (*come_back)(void* left);                 // PyEval_RestoreThread
+};
 
 constexpr int64_t most_tensors = 64;
 constexpr int32_t cpu_device = 1;
@@ -48,16 +53,17 @@ inline bool fits(const DLTensor& tensor, const ExpectedTensor& expected) {
     return contiguous || count == 0;
 }
 
-// Put the addresses of the buffers of a layout into their places of a call structure. The layout: numbers of tensors
-// and of buffers, then ExpectedTensor and PlacedBuffer of each. False: a tensor does not fit, or is not on the CPU.
-inline bool take_tensors(LookAtObject look_at, const int64_t* objects, const int64_t* layout, int64_t* places) {
+// Put the addresses of the buffers of a layout into their places of a call structure. `list`: of Python, of as many
+// tensors as the layout has. The layout: numbers of tensors and of buffers, then ExpectedTensor and PlacedBuffer of
+// each. False: a tensor does not fit, or is not on the CPU.
+inline bool take_tensors(const Python& python, void* list, const int64_t* layout, int64_t* places) {
     const int64_t tensors = layout[0], buffers = layout[1];
     int64_t addresses[most_tensors];
     if (tensors > most_tensors) return false;
     auto expected = reinterpret_cast<const ExpectedTensor*>(layout + 2);
     for (int64_t i = 0; i < tensors; ++i, expected = expected->next()) {
         DLTensor tensor;
-        if (look_at(reinterpret_cast<void*>(objects[i]), &tensor) != 0 || !fits(tensor, *expected)) return false;
+        if (python.look_at(python.item_of(list, i), &tensor) != 0 || !fits(tensor, *expected)) return false;
         addresses[i] = reinterpret_cast<int64_t>(tensor.data + tensor.byte_offset);
     }
     auto buffer = reinterpret_cast<const PlacedBuffer*>(expected);

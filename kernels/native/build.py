@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from mann_bench.kernels.native.arguments import Arguments
 from mann_bench.kernels.native.headers import SOURCES
@@ -38,6 +39,7 @@ UNFINISHED = "build-"  # begins the name of a folder in which a build is made
 COMPILE_S, VERSION_S = 600, 10  # the most that a compiler may take
 PROCESSOR_FACTS = ("model name", "flags", "Features", "CPU implementer", "CPU variant", "CPU part", "isa", "uarch")  # of x86, ARM, RISC-V
 REALS = {"float32": "float", "float64": "double"}
+Opened = TypeVar("Opened")
 
 
 class BuildError(RuntimeError):
@@ -84,10 +86,12 @@ def flags(
 
 
 def build_hash(main: Path, *settings: str) -> str:
-    """16 hex digits that change with the headers, the file compiled, and what else the result depends on: flags, compiler, processor."""
+    """16 hex digits that change with the file compiled, the headers beside and below it, and what else the result depends on: flags,
+    compiler, processor.
+    """
     digest = hashlib.sha256("\0".join(settings).encode())
-    for header in sorted(SOURCES.rglob("*.h")):
-        digest.update(header.relative_to(SOURCES).as_posix().encode() + header.read_bytes())
+    for header in sorted(main.parent.rglob("*.h")):
+        digest.update(header.relative_to(main.parent).as_posix().encode() + header.read_bytes())
     digest.update(main.name.encode() + main.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -183,19 +187,19 @@ def run_compiler(command: str, *arguments: str, timeout_s: float) -> tuple[int, 
     return done.returncode, done.stdout, done.stderr
 
 
-def library_path(chosen: tuple[str, ...]) -> Path:
-    """Where the library made with these flags is or will be; BuildError if there is no compiler."""
-    return cache_folder() / f"{build_hash(MAIN, *chosen, version(compiler()), processor())}.so"
+def library_path(chosen: tuple[str, ...], main: Path = MAIN) -> Path:
+    """Where the library made of a file with these flags is or will be; BuildError if there is no compiler."""
+    return cache_folder() / f"{build_hash(main, *chosen, version(compiler()), processor())}.so"
 
 
-def build(chosen: tuple[str, ...]) -> Path:
+def build(chosen: tuple[str, ...], main: Path = MAIN, libraries: tuple[str, ...] = ("-lpthread",)) -> Path:
     """The library made with these flags, compiled if it is not in the cache; BuildError with the compiler's words if that fails."""
 
     def make(made: Path) -> None:
-        compile_with(compiler(), *chosen, f"-I{SOURCES}", "-o", str(made), str(MAIN), "-lpthread")
+        compile_with(compiler(), *chosen, f"-I{SOURCES}", "-o", str(made), str(main), *libraries)
         made.write_bytes(sealed(made.read_bytes()))
 
-    return cached(library_path(chosen).name, make)
+    return cached(library_path(chosen, main).name, make)
 
 
 def sealed(content: bytes) -> bytes:
@@ -215,10 +219,16 @@ def load(
 ) -> ctypes.CDLL:
     """The loaded library, built if need be; a damaged one in the cache is built once more. BuildError if none can be had."""
     chosen = flags(real, store, emulate=emulate, dense=dense, extra=extra)
+    return open_sound(lambda: build(chosen), _open)
+
+
+def open_sound(make: Callable[[], Path], opened: Callable[[Path], Opened]) -> Opened:
+    """Open the library that `make` gives, which is asked once more where it is damaged; BuildError if it cannot be opened."""
     try:
-        if not is_sound(build(chosen)):
-            build(chosen).unlink(missing_ok=True)
-        return _open(build(chosen))
+        if not is_sound(path := make()):
+            path.unlink(missing_ok=True)
+            path = make()
+        return opened(path)
     except OSError as error:
         raise BuildError(f"the built kernels cannot be loaded: {error}") from error
 

@@ -13,6 +13,7 @@ from mann_bench.kernels.native import build, driver
 from mann_bench.kernels.native.arguments import PLACES, SIZES, Arguments, in_order
 from mann_bench.kernels.native.layout import Build, Layout, of_buffers, pack
 from mann_bench.kernels.native.registration import operator
+from mann_bench.kernels.native.tensors import address
 
 
 def why_not(device: torch.device, real: torch.dtype, store: torch.dtype, width: int, *, dense: bool = False) -> str | None:
@@ -56,16 +57,32 @@ def is_watched() -> bool:
     return torch.autograd.profiler._is_profiler_enabled or torch._C._len_torch_dispatch_stack() > 0
 
 
-def run(entry: str, layout: Layout, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
+def run(entry: str, layout: Layout, tensors: list[Tensor], sizes: Sequence[int]) -> None:
     """What `native` does, on the device of the tensors."""
-    arguments, device, which = pack(layout, tensors, sizes), device_of(tensors[0]), layout.build
+    device, which = device_of(tensors[0]), layout.build
+    if device.type == "cpu" and sizes[PLACES["parts"]] <= 1 and layout.run(tensors, sizes, entries(entry, layout)):
+        return
+    arguments = pack(layout, tensors, sizes)
     if device.type == "cuda":
         for name in schedule(entry, arguments):
             driver.launch(name, arguments, which.real, which.store, device)
     else:
-        library, reference = build.load(which.real, which.store, emulate=which.emulate, dense=which.dense), ctypes.byref(arguments)
+        library, reference = library_of(which), ctypes.byref(arguments)
         for name in schedule(entry, arguments):
             getattr(library, name)(reference)
+
+
+@functools.lru_cache
+def entries(entry: str, layout: Layout) -> "array[int]":
+    """Addresses of the entry points on the CPU that make up one, where no search is divided among blocks."""
+    given = Arguments(**{name: 1 for of in layout.tensors for name, _ in of.buffers})  # they depend on which buffers there are
+    library = library_of(layout.build)
+    return array("q", [address(getattr(library, name)) for name in schedule(entry, given)])
+
+
+def library_of(which: Build) -> ctypes.CDLL:
+    """The loaded library of a build for the CPU."""
+    return build.load(which.real, which.store, emulate=which.emulate, dense=which.dense)
 
 
 def device_of(tensor: Tensor) -> torch.device:

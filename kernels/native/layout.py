@@ -16,7 +16,7 @@ from mann_bench.kernels.native.tensors import describe, taker
 
 Shape = tuple[Any, ...]  # of ints; None: any size
 
-_NO_VALUES = bytes(8 * len(KINDS))
+_UNUSED = array("q", [0] * len(KINDS))  # where addresses go that nobody reads
 _NO_BUFFERS = array("q", [0] * (len(KINDS) - len(SIZES)))
 _DTYPE, _SHAPE, _DEVICE = (operator.attrgetter(name) for name in ("dtype", "shape", "device"))
 
@@ -67,13 +67,17 @@ class Layout:
         """The layout for `taker`."""
         return describe([(of.dtype, of.shape) for of in self.tensors], self.buffers)
 
-    def fit(self, tensors: Sequence[Tensor]) -> bool:
+    def fit(self, tensors: list[Tensor]) -> bool:
         """Whether tensors on the CPU fit, found out faster than what is wrong with them; False also where `misfit` must be asked."""
-        return self.take(tensors, array("q", _NO_VALUES))
+        return self.take(tensors, _UNUSED)
 
-    def take(self, tensors: Sequence[Tensor], values: "array[int]") -> bool:
+    def take(self, tensors: list[Tensor], values: "array[int]") -> bool:
         """Put the addresses of the buffers into their places among `values`, the fields of `Arguments`, if `fit` holds."""
         return len(tensors) == len(self.tensors) and taker(self.described, tensors, values)
+
+    def run(self, tensors: list[Tensor], sizes: Sequence[int], entries: "array[int]") -> bool:
+        """Call entry points, given by their addresses, with tensors and sizes, if `fit` holds; `sizes` are in the order of `SIZES`."""
+        return len(tensors) == len(self.tensors) and taker(self.described, tensors, array("q", sizes) + _NO_BUFFERS, entries)
 
     def misfit(self, tensors: Sequence[Tensor]) -> str | None:
         """Say what is wrong with the first tensor that has another number type or shape, is not contiguous or not on the first's device."""
@@ -129,7 +133,7 @@ def of_buffers(build: Build, names: tuple[str, ...]) -> Layout:
     return Layout(build, [of_buffer(build, name, None) for name in names])
 
 
-def pack(layout: Layout, tensors: Sequence[Tensor], sizes: Sequence[int]) -> Arguments:
+def pack(layout: Layout, tensors: list[Tensor], sizes: Sequence[int]) -> Arguments:
     """Fill the call structure.
 
     Args:

@@ -1,4 +1,7 @@
-"""Addresses of tensors in one call of DLPack's C interface, each tensor checked (`csrc/tensors.h`): what `layout.pack` does by many."""
+"""Addresses of tensors by DLPack's C interface, each tensor checked, and a call with them, all in one (`csrc/tensors.h`).
+
+`layout.pack` does the same by many calls.
+"""
 
 import ctypes
 from array import array
@@ -40,31 +43,46 @@ def look_at_object() -> int | None:
 
 
 class Taker:
-    """Takes the addresses of tensors, by the function of any library that has been loaded; until then, and without DLPack, of none."""
+    """Takes the addresses of tensors, by functions of any library that has been loaded; until then, and without DLPack, of none."""
 
     def __init__(self) -> None:
         self.take: Any = None
-        self.look_at: int | None = None
+        self.take_and_run: Any = None
+        self.python = array("q")  # what those functions call
 
     def use(self, path: str) -> None:
-        """Use the function of a library that is loaded."""
+        """Use the functions of a library that is loaded."""
         if self.take is not None or (look_at := look_at_object()) is None:
             return
-        take = ctypes.PyDLL(path).mb_take_tensors  # which keeps Python from running meanwhile: the function looks at its objects
-        take.restype = ctypes.c_int64
-        take.argtypes = (ctypes.c_void_p,) * 4
-        self.take, self.look_at = take, look_at
+        library = ctypes.PyDLL(path)  # which keeps Python from running meanwhile: the functions look at its objects
+        pointer, functions = ctypes.c_void_p, (library.mb_take_tensors, library.mb_take_and_run)
+        for function, entries in zip(functions, ((), (pointer, ctypes.c_int64)), strict=True):
+            function.restype, function.argtypes = ctypes.c_int64, (pointer, ctypes.py_object, pointer, pointer, *entries)
+        names = ("PyList_GetItem", "PyEval_SaveThread", "PyEval_RestoreThread")
+        self.python = array("q", [look_at, *(address(getattr(ctypes.pythonapi, name)) for name in names)])
+        self.take, self.take_and_run = functions
 
-    def __call__(self, described: "array[int]", tensors: "Sequence[Tensor]", values: "array[int]") -> bool:
-        """Put addresses into their places among `values`; False, where one does not fit or cannot be looked at."""
+    def __call__(self, described: "array[int]", tensors: "list[Tensor]", values: "array[int]", entries: "array[int] | None" = None) -> bool:
+        """Put addresses into their places among `values`; False, where one does not fit or cannot be looked at.
+
+        Args:
+            entries: addresses of entry points that are then called with the values.
+        """
         if self.take is None:
             return False
-        objects = array("q", [*map(id, tensors)])  # where they are, in CPython
+        given = self.python.buffer_info()[0], tensors, described.buffer_info()[0], values.buffer_info()[0]
         try:
-            taken: int = self.take(self.look_at, objects.buffer_info()[0], described.buffer_info()[0], values.buffer_info()[0])
+            taken: int = self.take(*given) if entries is None else self.take_and_run(*given, *entries.buffer_info())
         except (BufferError, RuntimeError, TypeError):
             return False
         return taken == 1
+
+
+def address(function: Any) -> int:
+    """Where a C function lies."""
+    found = ctypes.cast(function, ctypes.c_void_p).value
+    assert found is not None
+    return found
 
 
 def describe(tensors: Sequence[tuple[str, Sequence[int | None] | None]], buffers: Sequence[tuple[int, int, int]]) -> "array[int]":

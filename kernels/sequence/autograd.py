@@ -6,14 +6,13 @@ Equations: Rae et al. 2016, section 3 and supplements A and D; kernel text: `csr
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from mann_bench.kernels.autocast import without_autocast
 from mann_bench.kernels.native.layout import Build
+from mann_bench.kernels.native.node import differentiable
 from mann_bench.kernels.ops.content import PARTS_PER_THREAD
 from mann_bench.kernels.sequence import cluster, recurrence
 from mann_bench.kernels.sequence.lengths import Lengths
@@ -46,7 +45,7 @@ class MemoryGradient:
         """Make room for all rows that these passes touch, the last pass first; the native call fills it with zeros."""
         last, first = passes[0], passes[-1]
         batch, width, new = first.sizes["batch"], last.sizes["width"], last.carry.new_empty
-        rows = min(max(max_candidates(each.sizes) for each in passes), sum(each.plan.touched for each in passes))
+        rows = min(max(each.max_candidates() for each in passes), sum(each.plan.touched for each in passes))
         table = 1 << (2 * sum(each.plan.accesses for each in passes) - 1).bit_length()
         buffers = {
             "slot_hash": new((batch, 2, table), dtype=torch.int32),
@@ -146,7 +145,6 @@ class SequencePass(Recurrence):
         Returns:
             Gradients of x, of the states before the first step, and of the fields of `Weights`.
         """
-        sizes = self.sizes
         states = self.carry.new_zeros(self.plan.blocks["grads"].shape)
         if any(grad is not None for grad in grad_last):
             for part, grad in zip(self._parts_of_states(states), grad_last, strict=True):
@@ -154,12 +152,12 @@ class SequencePass(Recurrence):
                     part.copy_(grad)
         changed = {"grads": states}
         if gradient is None:
-            touched = min(max_candidates(sizes), self.plan.touched)
+            touched, size = min(self.max_candidates(), self.plan.touched), self.plan.size
             self.set_sizes({"touched_stride": touched})
-            changed["row_gradient"] = self.carry.new_empty(sizes["batch"], touched, sizes["width"])
+            changed["row_gradient"] = self.carry.new_empty((size["batch"], touched, size["width"]))
         else:
             self.set_sizes(gradient.sizes)
-            of_elements = {name: buffer[: sizes["batch"]] for name, buffer in gradient.buffers.items()}
+            of_elements = {name: buffer[: self.plan.size["batch"]] for name, buffer in gradient.buffers.items()}
             changed |= of_elements  # given after the block `lines`, they take the place of those in it
         grad_x, grad_weights = self.run_backward(grad_y, {}, changed, needs_x=needs[0])
         if gradient is not None:
@@ -187,6 +185,11 @@ class SequencePass(Recurrence):
         reads = carry_part[:, hidden:].unflatten(1, (heads, -1))
         return DifferentiableStates(carry_part[:, :hidden], cell, reads, weights.unflatten(1, (heads, -1)))
 
+    def max_candidates(self) -> int:
+        """Rows of an element that are candidates after the pass, at most."""
+        size = self.plan.size
+        return min(size["slots"], self.now["num_candidates"] + size["steps"] * size["write_heads"])
+
     def num_parts(self, num_candidates: int) -> int:
         """Choose how many blocks share the search of one element's rows, of which so many are candidates before the first step."""
         sizes = self.plan.size
@@ -210,11 +213,6 @@ def names_of_ends(states: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, 
     return tuple(f"first_{name}" for name in states), tuple(f"last_{name}" for name in states)
 
 
-def max_candidates(sizes: Mapping[str, int]) -> int:
-    """Rows of an element that are candidates after a pass, at most."""
-    return min(sizes["slots"], sizes["num_candidates"] + sizes["steps"] * sizes["write_heads"])
-
-
 ROWS_PER_PART = {"cuda": 4096, "cpu": 16384}  # one block searches fewer rows faster than a launch, or a call, of their own would
 
 
@@ -231,25 +229,6 @@ def search_parts(rows: int, batch: int, device: torch.device, threads: int) -> i
     else:
         blocks = PARTS_PER_THREAD * threads if batch < threads else 0
     return max(1, min(rows // ROWS_PER_PART[device.type], blocks // batch))
-
-
-class _SamSequence(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, sequence, owner, constant, x, hidden, cell, reads, read_weights, *weights):  # type: ignore[no-untyped-def]
-        ctx.set_materialize_grads(False)
-        ctx.sequence, ctx.owner, ctx.graph = sequence, owner, owner.join()
-        y, last = sequence.run(x, Weights(*weights), DifferentiableStates(hidden, cell, reads, read_weights), constant)
-        return y, *last
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_y, *grad_last):  # type: ignore[no-untyped-def]
-        ctx.owner.require_last()
-        gradient = ctx.owner.memory_gradient()
-        with without_autocast(ctx.sequence.device):
-            grads = ctx.sequence.backward(grad_y, grad_last, ctx.needs_input_grad[3:8], gradient)
-        ctx.owner.finish_backward(gradient)
-        return None, None, None, *grads
 
 
 def sam_sequence(
@@ -272,9 +251,23 @@ def sam_sequence(
     Returns:
         y [T, B, Y], and the states after the last step: differentiable ones, constant ones.
     """
-    states = DifferentiableStates._make([state.contiguous() for state in before])
-    if not torch.is_grad_enabled():  # no graph is made, and the call of a Function would cost a step a sixth of its time
-        y, after = sequence.run(x.contiguous(), weights, states, constant)
+    x, states = x.contiguous(), DifferentiableStates._make([state.contiguous() for state in before])
+    if not torch.is_grad_enabled():
+        y, after = sequence.run(x, weights, states, constant)
         return y, after, sequence.last_constant
-    y, *last = _SamSequence.apply(sequence, owner, constant, x.contiguous(), *states, *weights)
+    inputs, graph = [x, *states, *weights], owner.join()
+    needs = [tensor.requires_grad for tensor in inputs[: 1 + len(states)]]
+
+    def forward() -> list[Tensor]:
+        y, last = sequence.run(x, weights, states, constant)
+        return [y, *last]
+
+    def backward(grad_y: Tensor | None, *grad_last: Tensor | None, graph: object = graph) -> list[Tensor | None]:
+        owner.require_last()
+        gradient = owner.memory_gradient()
+        grads = sequence.backward(grad_y, grad_last, needs, gradient)
+        owner.finish_backward(gradient)
+        return grads
+
+    y, *last = differentiable(forward, backward, inputs)
     return y, DifferentiableStates(*last), sequence.last_constant

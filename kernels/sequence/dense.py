@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mann_bench.kernels.autocast import without_autocast
 from mann_bench.kernels.native.arguments import in_order
 from mann_bench.kernels.native.call import scratch
 from mann_bench.kernels.native.layout import Build, Shape, of_block
@@ -246,8 +245,7 @@ class _DenseSequence(torch.autograd.Function):
         )
         sequence.hold(x, Weights(*weights), carry, tape)
         try:
-            with without_autocast(sequence.device):
-                found = sequence.backward(grads, before, after, ctx.needs_input_grad[1 : 2 + states])
+            found = sequence.backward(grads, before, after, ctx.needs_input_grad[1 : 2 + states])
         finally:
             sequence.release()
         return None, *found

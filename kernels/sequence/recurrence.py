@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mann_bench.kernels.autocast import without_autocast
 from mann_bench.kernels.native.arguments import PLACES
 from mann_bench.kernels.native.call import call
 from mann_bench.kernels.native.clocks import watching
@@ -115,10 +116,12 @@ class Recurrence:
             grad_gates = self._grad_gates_in(lines) if needs_x else None
         else:
             grad_gates = new(shapes["grad_gates"])
-            grad_weights = self._long_backward(grad_y, inputs, {"grad_gates": grad_gates, **changed})
+            with without_autocast(self.device):
+                grad_weights = self._long_backward(grad_y, inputs, {"grad_gates": grad_gates, **changed})
         if grad_gates is None or not needs_x:
             return None, grad_weights
-        return (grad_gates.flatten(0, 1) @ self.weights.weight_ih[:, : self.x.shape[2]]).view_as(self.x), grad_weights
+        with without_autocast(self.device):
+            return (grad_gates.flatten(0, 1) @ self.weights.weight_ih[:, : self.x.shape[2]]).view_as(self.x), grad_weights
 
     def _short_backward(self, grad_y: Tensor, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> Weights:
         """Compute the gradients of the weights in the same native call."""

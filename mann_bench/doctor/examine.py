@@ -10,7 +10,7 @@ import torch
 from mann_bench.data.conditions import Gpu
 from mann_bench.data.units import format_bytes
 from mann_bench.kernels.index import find_index
-from mann_bench.kernels.native import build, driver
+from mann_bench.kernels.native import build, driver, extension, node
 from mann_bench.kernels.native import cubin as cuda
 from mann_bench.kernels.native.build import BuildError
 from mann_bench.kernels.native.layout import Build
@@ -49,7 +49,7 @@ def examine() -> list[Finding]:
         findings.append(Finding("c++ compiler", "ok", facts["compiler"]))
     else:
         findings.append(Finding("c++ compiler", "missing", "install g++ or clang++ (or set CXX); without one only kernels=torch runs"))
-    findings += [_native_kernels(), _cuda_compiler(), _cuda_kernels(), _clusters(), _faiss(), _faiss_gpu()]
+    findings += [_native_kernels(), _autograd_node(), _cuda_compiler(), _cuda_kernels(), _clusters(), _faiss(), _faiss_gpu()]
     return findings
 
 
@@ -79,6 +79,13 @@ def _native_kernels() -> Finding:
         return Finding("native kernels", "missing", f"{error}; models and ops run as kernels=torch")
     when = "in the cache" if in_cache else f"built in {time.monotonic() - began:.0f} s"
     return Finding("native kernels", "ok", f"build {path.stem} by {build.compiler()}, {when}: {path.parent}")
+
+
+def _autograd_node() -> Finding:
+    """Load the node in torch's graph that passes of the sparse models are; it is built if it is not in the cache."""
+    if reason := node.why_not():
+        return Finding("autograd node", "missing", f"{reason}; short passes of SAM and SDNC take a tenth longer")
+    return Finding("autograd node", "ok", f"build {extension.library().stem}")
 
 
 def _cuda_compiler() -> Finding:

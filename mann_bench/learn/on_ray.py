@@ -25,10 +25,11 @@ from mann_bench.learn.processes import Heard, LocalTraining, Say, Training, star
 from mann_bench.learn.record import LearningCase
 from mann_bench.learn.trainer import benchmark_case
 from mann_bench.machine.environment import fingerprint
+from mann_bench.run.builds import build_kernels, build_of
 from mann_bench.run.process import wait_for
 from mann_bench.run.ray_cluster import Job, RayCluster, Requeued, Scheduler, check_same, niceness_warning
 from mann_bench.run.replies import Failure
-from mann_bench.run.runner import build_kernels, build_of, why_not_here
+from mann_bench.run.runner import why_not_here
 
 END_S = 10.0  # for an actor to end its process
 LISTEN_S = 1.0  # that an actor waits for its process to send something

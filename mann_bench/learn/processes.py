@@ -13,9 +13,10 @@ from mann_bench.data.fields import Json
 from mann_bench.learn.record import LearningCase
 from mann_bench.learn.trainer import benchmark_case
 from mann_bench.machine.cpus import ReservedCpus
+from mann_bench.run.builds import build_kernels, build_of
 from mann_bench.run.process import WorkerProcess
 from mann_bench.run.replies import Failure
-from mann_bench.run.runner import build_kernels, build_of, why_not_here
+from mann_bench.run.runner import why_not_here
 
 Say = Callable[[str], None]
 

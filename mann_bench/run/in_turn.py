@@ -14,19 +14,10 @@ from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
 from mann_bench.kernels.native.build import COMPILE_S
 from mann_bench.machine.git import git_commit
+from mann_bench.run.builds import build_kernels, build_of, needed_builds
 from mann_bench.run.process import Code, WorkerProcess
 from mann_bench.run.replies import Failure, Prepared
-from mann_bench.run.runner import (
-    StoppedCurves,
-    build_kernels,
-    build_of,
-    fit_batches,
-    needed_builds,
-    not_started,
-    precheck,
-    prepare_command,
-    run_side_by_side,
-)
+from mann_bench.run.runner import StoppedCurves, fit_batches, not_started, precheck, prepare_command, run_side_by_side
 from mann_bench.run.session import describe, line
 from mann_bench.run.sides import Side
 

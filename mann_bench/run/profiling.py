@@ -25,8 +25,8 @@ def profile_in_worker(case: Case, folder: Path, memory_bytes: int, seconds: floa
     folder.mkdir(parents=True, exist_ok=True)
     worker = WorkerProcess(case.threads)
     try:
+        from mann_bench.run.builds import build_kernels, needed_builds
         from mann_bench.run.profiled import Profiled
-        from mann_bench.run.runner import build_kernels, needed_builds
 
         build_kernels(needed_builds([case]))
         started = worker.wait_until_started()

@@ -5,25 +5,22 @@ workers run side by side and are timed in rounds, one after another in each (A B
 all of them.
 """
 
-import contextlib
 import secrets
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
 
 from pydantic import ValidationError
 
 from mann_bench.data.case import CURVE, Case
 from mann_bench.data.errors import first_error
 from mann_bench.data.fields import Json
-from mann_bench.data.registry import NATIVE_CHECKPOINTED, SHIPPED, find_model
+from mann_bench.data.registry import find_model
 from mann_bench.data.result import Floor, Measured, NotMeasured, Result, now
 from mann_bench.data.store import RunFolder
 from mann_bench.data.suite import Budget, Suite
 from mann_bench.data.units import format_bytes, format_slots
 from mann_bench.kernels.index import INDEXES
-from mann_bench.kernels.native import build
 from mann_bench.machine.cpus import ReservedCpus, deal, pick_cpus
 from mann_bench.machine.devices import free_bytes, why_no_device
 from mann_bench.machine.software import compiler
@@ -31,6 +28,7 @@ from mann_bench.measure.graph import why_no_graph
 from mann_bench.measure.predict import predict
 from mann_bench.measure.samples import FEWEST
 from mann_bench.measure.timing import Round, summarize
+from mann_bench.run.builds import build_kernels, needed_builds
 from mann_bench.run.process import SAME_CODE, Code, WorkerProcess, most_workers
 from mann_bench.run.replies import Copied, Failure, Killed, Prepared, ReplyT
 
@@ -276,50 +274,6 @@ def processors_of(cases: Sequence[Case], cpus: Sequence[int]) -> list[list[int]]
 def all_on_gpus(cases: Sequence[Case]) -> bool:
     """Whether all cases compute on GPUs."""
     return all(case.device.startswith("cuda") for case in cases)
-
-
-class NativeBuild(NamedTuple):
-    """A native library: for rows of a type, of models with a dense memory or of all others."""
-
-    dtype: str
-    dense: bool = False
-
-
-class UsesKernels(Protocol):
-    """What decides which native library runs: of a case, and of a training run."""
-
-    @property
-    def model(self) -> str: ...
-    @property
-    def variant(self) -> str: ...
-    @property
-    def kernels(self) -> str: ...
-    @property
-    def device(self) -> str: ...
-
-
-def build_of(case: UsesKernels, dtype: str) -> NativeBuild | None:
-    """The native library that a case may load on the CPU; None if it has none to load."""
-    entry = SHIPPED.get(case.model)
-    if case.kernels == "torch" or (entry is not None and (entry.package or not entry.native)):
-        return None
-    if entry is None or entry.native == "sparse":
-        return NativeBuild(dtype)
-    native = case.kernels == "native" or case.variant in ("plain", NATIVE_CHECKPOINTED)
-    return NativeBuild(dtype, dense=True) if native and case.device == "cpu" and dtype != "bfloat16" else None
-
-
-def needed_builds(cases: Iterable[Case]) -> set[NativeBuild]:
-    """The native libraries that cases may load."""
-    return {needed for case in cases if (needed := build_of(case, case.dtype))}
-
-
-def build_kernels(needed: Iterable[NativeBuild]) -> None:
-    """Compile the native kernels that are not in the cache yet, so that no case's time goes into it. Cases tell why it cannot be."""
-    for dtype, dense in needed:
-        real, store = ("float32", dtype) if dtype == "bfloat16" else (dtype, None)
-        with contextlib.suppress(build.BuildError):
-            build.build(build.flags(real, store, dense=dense))
 
 
 def shared_cpus(cpus: Sequence[int]) -> list[str]:

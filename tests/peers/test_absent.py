@@ -16,7 +16,8 @@ from mann_bench.kernels.index import Unavailable
 from mann_bench.learn.plan import plan_run
 from mann_bench.machine.software import PACKAGES
 from mann_bench.measure.predict import predict, why_unbuildable
-from mann_bench.run.runner import StoppedCurves, build_of, precheck, why_not_here
+from mann_bench.run.builds import build_of
+from mann_bench.run.runner import StoppedCurves, precheck, why_not_here
 from mann_bench.suites.tasks import find_task
 
 ROOT = Path(__file__).resolve().parents[2]

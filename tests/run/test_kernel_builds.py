@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mann_bench.data.suite import Budget, Suite
-from mann_bench.run import in_turn, profiling, runner
+from mann_bench.run import builds, in_turn, profiling, runner
 from mann_bench.run.in_turn import build_kernels_of, run_in_turn
 from mann_bench.run.process import SAME_CODE, Code
 from mann_bench.run.replies import Failure, Started
@@ -16,7 +16,9 @@ from tests.support.results import make_result
 
 @pytest.fixture
 def events(monkeypatch):
-    """What happens in order: (folder, command, model, dtype) of each command to a worker, and the flags of each build in this process."""
+    """What happens in order: (folder, command, model, dtype) of each command to a worker, and the flags of each build in this process;
+    "node" is that of the node in torch's graph.
+    """
     happened: list[Any] = []
 
     class Worker:
@@ -41,7 +43,8 @@ def events(monkeypatch):
 
     for module in (in_turn, profiling, runner):
         monkeypatch.setattr(module, "WorkerProcess", Worker)
-    monkeypatch.setattr(runner.build, "build", happened.append)
+    monkeypatch.setattr(builds.build, "build", happened.append)
+    monkeypatch.setattr(builds.extension, "library", lambda: happened.append("node"))
     return happened
 
 
@@ -53,7 +56,7 @@ def test_a_run_builds_each_number_type_first(events):
     cases = [make_result("sam", dtype=dtype).case for dtype in ("bfloat16", "float64")]
     list(runner.run_side_by_side(cases, Budget(rounds=1), lambda case, text: None))
     flags = [event for event in events if "-shared" in event]
-    assert flags == events[:2]
+    assert [flags[0], "node", flags[1], "node"] == events[:4]
     assert {flag for part in flags for flag in part if flag.startswith("-DMB")} == {
         "-DMB_REAL=double",
         "-DMB_REAL=float",
@@ -64,7 +67,7 @@ def test_a_run_builds_each_number_type_first(events):
 def test_a_profile_builds_first(events, tmp_path):
     profiling.profile_in_worker(make_result("sam").case, tmp_path, 2**30, 60)
     assert "-shared" in events[0]
-    assert events[1][1] == "profile"
+    assert events[2][1] == "profile"
 
 
 def test_each_checkout_builds_its_own_before_the_first_case(events, tmp_path):
@@ -94,8 +97,8 @@ def test_checkouts_build_no_kernels_that_no_case_can_use(events, tmp_path):
 def test_for_models_of_the_users_this_process_builds(events):
     build_kernels_of(Side("main", SAME_CODE), [make_result("lstm").case])
     assert events == []
-    build_kernels_of(Side("main", SAME_CODE), [make_result("ntm").case])
+    build_kernels_of(Side("main", SAME_CODE), [make_result("ntm").case])  # a dense model has no such node
     assert ["-DMB_DENSE" in event for event in events] == [True]
     events.clear()
     build_kernels_of(Side("main", SAME_CODE), [make_result("own:Model", slots=slots).case for slots in (4, 8)])
-    assert ["-shared" in event for event in events] == [True]
+    assert ["-shared" in event for event in events] == [True, False]

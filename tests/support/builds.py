@@ -6,7 +6,7 @@ python -m tests.support.builds
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-from mann_bench.kernels.native import build
+from mann_bench.kernels.native import build, extension
 
 KINDS = (  # those that compile for longest come first
     build.flags(dense=True),
@@ -23,7 +23,7 @@ KINDS = (  # those that compile for longest come first
 def main() -> None:
     """Compile what is not in the cache; tests themselves say what they think of a machine that cannot."""
     with ThreadPoolExecutor(os.cpu_count()) as cores:
-        for building in [cores.submit(build.build, kind) for kind in KINDS]:
+        for building in [*(cores.submit(build.build, kind) for kind in KINDS), cores.submit(extension.library)]:
             try:
                 building.result()
             except build.BuildError as error:

@@ -133,7 +133,7 @@ class Emulator:
         self.calls: dict[str, list[bytes]] = {}  # by entry point, of the last use of `instead`
         self.sites: dict[str, list[str]] = {}  # "FILE LINE"
 
-    def run(self, entry: str, layout: Layout, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
+    def run(self, entry: str, layout: Layout, tensors: list[Tensor], sizes: Sequence[int]) -> None:
         """As `call.run`."""
         arguments = pack(layout, tensors, sizes)
         parts: dict[str, Buffer] = {}
