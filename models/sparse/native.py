@@ -10,11 +10,12 @@ from torch import Tensor
 
 from mann_bench.kernels.index import Index
 from mann_bench.kernels.native import build, call
-from mann_bench.kernels.native.layout import Build
+from mann_bench.kernels.native.layout import Build, Layout, of_buffer
 from mann_bench.kernels.reference.snapshot import ROUNDED_BYTES
 from mann_bench.kernels.sequence import cluster
 from mann_bench.kernels.sequence.autograd import DifferentiableStates, MemoryGradient, SequencePass, sam_sequence
 from mann_bench.kernels.sequence.lengths import Lengths
+from mann_bench.kernels.sequence.shapes import memory_shapes, state_shapes
 from mann_bench.models import layers
 from mann_bench.models.layers import Layered, choose
 from mann_bench.models.sparse.memory import SparseMemory
@@ -107,7 +108,10 @@ def run(model: NativeModel, x: Tensor, state: MANNState[SAMMemory], lengths: Len
     controller, memory = state.controller, state.memory
     rows, ring, (steps, batch, _) = memory.rows, memory.rows.ring, x.shape
     which = build_for(x.dtype, rows.memory.dtype)
-    if not rows_exist(memory, which, model.slots):
+    parts = [controller.hidden, controller.cell, controller.reads, memory.weights, memory.index, rows.memory]
+    if not layout_of_state(which, batch, model.hidden, model.heads, model.reads, model.slots, model.word_size).fit(parts):
+        model.check_state(state, x)  # before anything changes; of row numbers too
+    elif not rows_exist(memory, which, model.slots):
         raise ValueError("state.memory: expected rows that the memory has")  # `check_state` says which it has not
     current = NativePass(rows, memory.position, recorded=torch.is_grad_enabled(), attached=memory.attached)
     appends = steps * ring_appends(model)
@@ -139,6 +143,16 @@ def sizes_and_buffers(
 def counts_of(rows: SparseMemory) -> Tensor | None:
     """The candidates of each element, int64 [B], where they differ."""
     return None if rows.counts is None else torch.tensor(rows.counts, device=rows.memory.device)
+
+
+@functools.lru_cache
+def layout_of_state(which: Build, batch: int, hidden: int, heads: int, reads: int, slots: int, width: int) -> Layout:
+    """Lay out the parts of a state that each model has; one on another device, or with gaps, is left to `check_state`."""
+    size = {"batch": batch, "hidden": hidden, "heads": heads, "reads": reads, "slots": slots, "width": width}
+    states = state_shapes(size)
+    names = ("hidden", "cell", "reads", "read_weights", "read_index")
+    parts = [of_buffer(which, f"first_{name}", states[name]) for name in names]
+    return Layout(which, [*parts, of_buffer(which, "memory", memory_shapes(size)["memory"])])
 
 
 def rows_exist(memory: SAMMemory, which: Build, slots: int) -> bool:
