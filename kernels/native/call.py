@@ -72,7 +72,7 @@ def run(entry: str, layout: Layout, tensors: list[Tensor], sizes: Sequence[int])
             getattr(library, name)(reference)
 
 
-@functools.lru_cache
+@functools.lru_cache(maxsize=512)
 def entries(entry: str, layout: Layout) -> "array[int]":
     """Addresses of the entry points on the CPU that make up one, where no search is divided among blocks."""
     given = Arguments(**{name: 1 for of in layout.tensors for name, _ in of.buffers})  # they depend on which buffers there are

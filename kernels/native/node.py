@@ -1,7 +1,8 @@
 """`differentiable`: a function with a backward in Python, and in torch's graph a node in C++ that calls it (`csrc/node/node.cpp`).
 
 The layers of `torch.autograd.Function` around it take a tenth of a short pass. The node is compiled on first use, where the headers of
-torch and Python are; elsewhere, and where somebody looks on who must see such a function, `torch.autograd.Function` does the same.
+torch and Python are; elsewhere, and under profilers, transforms of `torch.func` and forward-mode gradients, `torch.autograd.Function`
+does the same.
 """
 
 import ctypes

@@ -1,5 +1,6 @@
 """`differentiable`: the node in C++ and `torch.autograd.Function` do the same."""
 
+import copy
 import gc
 import threading
 import weakref
@@ -10,6 +11,7 @@ from torch.autograd import forward_ad
 
 from mann_bench.kernels.native import extension, node
 from mann_bench.kernels.native.node import differentiable
+from mann_bench.models import SAM
 
 
 @pytest.fixture(params=["node", "function"], autouse=True)
@@ -185,3 +187,16 @@ def test_a_machine_without_the_headers_or_a_compiler_says_so(monkeypatch, tmp_pa
     monkeypatch.setenv("CXX", "false")
     monkeypatch.setattr(node, "_load", node._load.__wrapped__)
     assert "false" in (node.why_not.__wrapped__() or "")
+
+
+def test_a_pass_of_sam_has_the_gradients_of_its_reference():
+    torch.manual_seed(0)
+    model = SAM(input_size=3, output_size=2, hidden=5, slots=8, word_size=4, heads=2, reads=2, index="live", kernels="native").double()
+    reference = copy.deepcopy(model)
+    reference.kernels = "torch"
+    x = torch.randn(4, 3, 3, dtype=torch.float64)
+    for each in (model, reference):
+        y, state = each(x)
+        (y.square().sum() + state.controller.hidden.sum()).backward()
+    for own, expected in zip(model.parameters(), reference.parameters(), strict=True):
+        assert torch.allclose(own.grad, expected.grad, rtol=1e-9, atol=1e-12)

@@ -15,7 +15,7 @@ namespace {
 using torch::autograd::Node;
 using torch::autograd::variable_list;
 
-// Nodes count their own references since torch 2.13; before, a shared_ptr did.
+// In newer versions of torch nodes count their own references, in older ones a shared_ptr does.
 template <class T, class... Args>
 auto make_node(Args&&... args) {
     if constexpr (std::is_base_of_v<c10::intrusive_ptr_target, T>)
@@ -24,7 +24,7 @@ auto make_node(Args&&... args) {
         return std::make_shared<T>(std::forward<Args>(args)...);
 }
 
-// Holds Python's lock, which a thread of torch's may call without.
+// Takes Python's lock: torch runs backward without it.
 struct Lock {
     const PyGILState_STATE state = PyGILState_Ensure();
     ~Lock() { PyGILState_Release(state); }
@@ -37,7 +37,7 @@ struct Lock {
     throw std::move(error);
 }
 
-// A reference of our own to an object.
+// A new reference, released at the end.
 struct Owned {
     PyObject* const object;
     explicit Owned(PyObject* object) : object(object) {
@@ -51,6 +51,7 @@ const at::Tensor& tensor_of(PyObject* object) {
     if (!THPVariable_Check(object)) throw std::runtime_error("expected a tensor");
     return THPVariable_Unpack(object);
 }
+const at::Tensor& tensor_at(PyObject* list, Py_ssize_t place) { return tensor_of(PyList_GET_ITEM(list, place)); }
 
 struct FunctionNode : Node {
     PyObject* const backward;
@@ -110,24 +111,24 @@ struct FunctionNode : Node {
 // list of tensors. None stands for a gradient that is not there. NULL: an error of Python is set.
 extern "C" PyObject* mb_differentiable(PyObject* forward, PyObject* backward, PyObject* inputs) {
     HANDLE_TH_ERRORS
-    PyObject* outputs;
-    {
+    const auto without_gradients = [&] {
         const at::AutoGradMode off(false);
-        outputs = PyObject_CallNoArgs(forward);
-    }
-    if (!outputs) return nullptr;
+        return PyObject_CallNoArgs(forward);
+    };
+    const Owned outputs(without_gradients());
+    if (!PyList_Check(outputs.object) || !PyList_Check(inputs)) throw std::runtime_error("expected lists of tensors");
     torch::autograd::edge_list edges;
     bool needed = false;  // whether a gradient can be asked for
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(inputs); ++i) {
-        const at::Tensor& input = tensor_of(PyList_GET_ITEM(inputs, i));
+        const at::Tensor& input = tensor_at(inputs, i);
         edges.push_back(torch::autograd::impl::gradient_edge(input));
         needed = needed || input.requires_grad();
     }
-    if (!needed || !at::GradMode::is_enabled()) return outputs;
+    if (!needed || !at::GradMode::is_enabled()) return Py_NewRef(outputs.object);
     const auto node = make_node<FunctionNode>(backward);
     node->set_next_edges(std::move(edges));
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(outputs); ++i)
-        torch::autograd::set_history(tensor_of(PyList_GET_ITEM(outputs, i)), node);
-    return outputs;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(outputs.object); ++i)
+        torch::autograd::set_history(tensor_at(outputs.object, i), node);
+    return Py_NewRef(outputs.object);
     END_HANDLE_TH_ERRORS
 }
