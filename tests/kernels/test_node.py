@@ -199,4 +199,6 @@ def test_a_pass_of_sam_has_the_gradients_of_its_reference():
         y, state = each(x)
         (y.square().sum() + state.controller.hidden.sum()).backward()
     for own, expected in zip(model.parameters(), reference.parameters(), strict=True):
+        assert own.grad is not None
+        assert expected.grad is not None
         assert torch.allclose(own.grad, expected.grad, rtol=1e-9, atol=1e-12)
