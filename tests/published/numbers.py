@@ -17,6 +17,7 @@ from tests.published.minutes import target_minutes
 from tests.published.results import (
     MILLION,
     SIXTEEN_MILLION,
+    XEON,
     case,
     claim,
     curve,
@@ -43,11 +44,12 @@ from tests.published.results import (
     times_the_controller,
     two_threads,
 )
-from tests.published.studies import against_sam, rows_and_writes, to_the_goal
+from tests.published.studies import against_sam, rows_and_writes, slots_of_models, to_the_goal
 from tests.published.today import TODAY_NUMBERS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "results").glob("**/README.md"))]
+EQUAL_BYTES = f"equal-bytes-{XEON}"
 MARKED = re.compile(r"<!-- data: ([\w-]+) -->(.*?)<!-- end -->", re.DOTALL)
 NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in a marker: a text, and what computes its numbers
     "copy-sequences": (
@@ -58,6 +60,12 @@ NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in
     "study-recall": ("{}", lambda: [to_the_goal("efficiency", "recall")]),
     "study-recall-against-sam": ("{}", lambda: [against_sam("efficiency", "recall")]),
     "study-recall-rows": ("{} rows, and a sequence of six pairs writes up to {}", lambda: [*rows_and_writes("efficiency", "recall")]),
+    "equal-bytes-copy": ("{}", lambda: [to_the_goal(EQUAL_BYTES, "copy")]),
+    "equal-bytes-copy-against-sam": ("{}", lambda: [against_sam(EQUAL_BYTES, "copy")]),
+    "equal-bytes-copy-slots": ("{}", lambda: [slots_of_models(EQUAL_BYTES, "copy")]),
+    "equal-bytes-recall": ("{}", lambda: [to_the_goal(EQUAL_BYTES, "recall")]),
+    "equal-bytes-recall-against-sam": ("{}", lambda: [against_sam(EQUAL_BYTES, "recall")]),
+    "equal-bytes-recall-slots": ("{}", lambda: [slots_of_models(EQUAL_BYTES, "recall")]),
     "sort-sequences": (
         "Sort: SDNC {:,.0f}, DAM {:,.0f}, SAM {:,.0f}; DNC one of three within {:,.0f}",
         lambda: [*sequences("sort", "sdnc", "dam", "sam", "dnc")],

@@ -3,6 +3,7 @@
 import functools
 import math
 
+from mann_bench.data.registry import SHIPPED
 from mann_bench.reports.learning.comparison import decide, log_rank, ratio
 from mann_bench.reports.learning.experiments import Experiment, load_experiments
 from mann_bench.reports.learning.text import ratio_text, whole
@@ -17,7 +18,7 @@ def experiment(study: str, task: str) -> Experiment:
 
 def to_the_goal(study: str, task: str) -> str:
     """Median sequences until the goal, the fewest first, and how many seeds got there: `SDNC 5,808 (9 of 10 seeds), ...`."""
-    goals = {curve.name.upper(): curve.to_goal("sequences") for curve in experiment(study, task).curves}
+    goals = {called(curve.name): curve.to_goal("sequences") for curve in experiment(study, task).curves}
     parts: list[str] = []
     for name, goal in sorted(goals.items(), key=lambda item: (item[1].value, -item[1].reached)):
         needs = whole(goal.value) if math.isfinite(goal.value) else f"more than {whole(goal.limit)}"
@@ -33,8 +34,19 @@ def against_sam(study: str, task: str) -> str:
     for name, curve in curves.items():
         found, p = ratio(curve, sam, "sequences"), log_rank(curve, sam)
         needs = ratio_text(found) if found else "no ratio"
-        parts.append(f"{name.upper()} {needs}, {decide(curve, sam, found)}" + (f" (log-rank p = {p:.2g})" if p is not None else ""))
+        parts.append(f"{called(name)} {needs}, {decide(curve, sam, found)}" + (f" (log-rank p = {p:.2g})" if p is not None else ""))
     return "; ".join(parts)
+
+
+def called(model: str) -> str:
+    """The name of a model's class."""
+    return SHIPPED[model].target.rpartition(":")[2]
+
+
+def slots_of_models(study: str, task: str) -> str:
+    """The slots that each model has, of those that have any: `SAM 4,096, SDNC 1,040, ...`."""
+    slots = {run.case.model: run.case.slots for run in experiment(study, task).runs if SHIPPED[run.case.model].uses_slots}
+    return ", ".join(f"{called(model)} {whole(count)}" for model, count in slots.items())
 
 
 def rows_and_writes(study: str, task: str) -> tuple[int, int]:
