@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.published import minutes
+from tests.published import minutes, short_pass
 from tests.published.numbers import MARKED, NUMBERS, PAGES, ROOT, computed, filled
 from tests.published.pages import differences
 from tests.published.results import RESULTS, curve, reached, times_as_many
@@ -110,3 +110,9 @@ def test_what_the_page_rounds():
     assert "as many sequences as the DAM on copy" in PAGE
     assert 0.9 <= times_as_many("copy") <= 1.1
     assert all(len(curve(task, "sam").runs) == 3 for task in ("copy", "sort"))
+
+
+def test_a_short_pass_is_taken_apart():
+    for parts in short_pass.passes(3):
+        assert parts.keys() == short_pass.WHERE.keys()
+        assert min(parts.values()) > 0
