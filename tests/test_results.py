@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from mann_bench.kernels.native import build
 from tests.published import minutes, short_pass
 from tests.published.numbers import MARKED, NUMBERS, PAGES, ROOT, computed, filled
 from tests.published.pages import differences
@@ -112,6 +113,7 @@ def test_what_the_page_rounds():
     assert all(len(curve(task, "sam").runs) == 3 for task in ("copy", "sort"))
 
 
+@pytest.mark.skipif(build.why_not() is not None, reason=f"no native kernels: {build.why_not()}")
 def test_a_short_pass_is_taken_apart():
     for parts in short_pass.passes(3):
         assert parts.keys() == short_pass.WHERE.keys()
