@@ -9,7 +9,6 @@ import ctypes
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from mann_bench.kernels.native.call import is_watched
 
 Forward = Callable[[], list[Tensor]]
 Backward = Callable[..., Sequence[Tensor | None]]
+Differentiable = Callable[[Forward, Backward, list[Tensor]], list[Tensor]]
 
 
 def differentiable(forward: Forward, backward: Backward, inputs: list[Tensor]) -> list[Tensor]:
@@ -35,25 +35,24 @@ def differentiable(forward: Forward, backward: Backward, inputs: list[Tensor]) -
     node = _compiled()
     if node is None or is_watched() or forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
         return list(_Function.apply(forward, backward, *inputs))
-    outputs: list[Tensor] = node(forward, backward, inputs)
-    return outputs
+    return node(forward, backward, inputs)
 
 
 class _Function(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, forward, backward, *inputs):  # type: ignore[no-untyped-def]
+    def forward(ctx, forward, backward, *inputs):  # type: ignore[no-untyped-def]
         ctx.set_materialize_grads(False)
         ctx.call = backward
         return tuple(forward())
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients):  # type: ignore[no-untyped-def]
+    def backward(ctx, *gradients):  # type: ignore[no-untyped-def]
         return None, None, *ctx.call(*gradients)
 
 
 @functools.cache
-def _compiled() -> Any:
+def _compiled() -> Differentiable | None:
     """The function of the library, or None."""
     return None if why_not() else _load()
 
@@ -69,11 +68,12 @@ def why_not() -> str | None:
 
 
 @functools.cache
-def _load() -> Any:
+def _load() -> Differentiable:
     return build.open_sound(extension.library, _open)
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path) -> Differentiable:
     function = ctypes.PyDLL(str(path)).mb_differentiable  # of Python's objects: Python does not run meanwhile
     function.restype, function.argtypes = ctypes.py_object, (ctypes.py_object,) * 3
-    return function
+    of_library: Differentiable = function
+    return of_library

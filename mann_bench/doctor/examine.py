@@ -83,9 +83,15 @@ def _native_kernels() -> Finding:
 
 def _autograd_node() -> Finding:
     """Load the node in torch's graph that passes of the sparse models are; it is built if it is not in the cache."""
-    if reason := node.why_not():
-        return Finding("autograd node", "missing", f"{reason}; short passes of SAM and SDNC take a tenth longer")
-    return Finding("autograd node", "ok", f"build {extension.library().stem}")
+    try:
+        path = extension.library()
+    except BuildError as error:
+        return _no_node(str(error))
+    return _no_node(reason) if (reason := node.why_not()) else Finding("autograd node", "ok", f"build {path.stem}")
+
+
+def _no_node(reason: str) -> Finding:
+    return Finding("autograd node", "missing", f"{reason}; short passes of SAM and SDNC take a tenth longer")
 
 
 def _cuda_compiler() -> Finding:
