@@ -44,6 +44,7 @@ from tests.published.results import (
     times_the_controller,
     two_threads,
 )
+from tests.published.short_pass import shares
 from tests.published.studies import against_sam, rows_and_writes, slots_of_models, to_the_goal
 from tests.published.today import TODAY_NUMBERS
 
@@ -170,6 +171,7 @@ NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in
         lambda: [on_gpu(curve)["bytes_per_step"] / unit for curve, unit in (("ntm", 1e9), ("sam lsh", 1e3), ("sam exact", 1e3))],
     ),
     "minutes": ("`make bench` takes {:.0f} minutes and `make paper` {:.0f}", lambda: [minutes("quick"), minutes("paper")]),
+    "short-pass": ("{}", lambda: [shares()]),
     "target-minutes": ("{}", lambda: [target_minutes()]),
     "ntm-rate": ("{}", lambda: [rate("ntm")]),
     "reference-copies": ("\n{}", lambda: [reference_copies()]),
