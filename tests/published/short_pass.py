@@ -95,10 +95,11 @@ def measure() -> dict[str, object]:
 
 def shares() -> str:
     """The parts, the largest first: `the two native calls 29%, ...`."""
-    us: dict[str, float] = json.loads(FILE.read_text())["us"]
+    measured = json.loads(FILE.read_text())
+    us: dict[str, float] = measured["us"]
     total = sum(us.values())
     parts = sorted(us.items(), key=lambda part: -part[1])
-    return ", ".join(f"{WHERE[name]} {own / total:.0%}" for name, own in parts) + f"; {total:.0f} us in all"
+    return ", ".join(f"{WHERE[name]} {own / total:.0%}" for name, own in parts) + f"; {total:.0f} us in all ({measured['cpu']})"
 
 
 if __name__ == "__main__":
