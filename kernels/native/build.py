@@ -24,7 +24,7 @@ from typing import TypeVar
 
 from mann_bench.kernels.native.arguments import Arguments
 from mann_bench.kernels.native.headers import SOURCES
-from mann_bench.kernels.native.tensors import taker
+from mann_bench.kernels.native.tensors import address, taker
 
 FLAGS = ("-std=c++17", "-fPIC", "-shared", "-fno-strict-aliasing")
 # For AMD's processors GCC keeps some products apart from their sums, and which ones differs from one copy of a loop to the
@@ -275,7 +275,7 @@ def openmp_parallel() -> int | None:
     for path in sorted(loaded):
         function = getattr(ctypes.CDLL(path), "GOMP_parallel", None)
         if function is not None:
-            return ctypes.cast(function, ctypes.c_void_p).value
+            return address(function)
     return None
 
 

@@ -110,7 +110,7 @@ class Prepared:
         if device.type == "cuda":
             self.run = lambda arguments: driver.launch(entry, arguments, which.real, which.store, device)
         else:
-            function = getattr(build.load(which.real, which.store, emulate=which.emulate, dense=which.dense), entry)
+            function = getattr(library_of(which), entry)
             self.run = lambda arguments: function(ctypes.byref(arguments))
 
     def __call__(self, *tensors: Tensor) -> None:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mann_bench.kernels.native import build
 from mann_bench.kernels.native.arguments import in_order
-from mann_bench.kernels.native.call import run_named
+from mann_bench.kernels.native.call import library_of, run_named
 from mann_bench.kernels.native.layout import Build, of_buffers, pack
 from mann_bench.kernels.native.registration import operator
 from mann_bench.kernels.ops.content import parts_of_rows
@@ -117,7 +116,7 @@ def prepare_query(tables: LshTables, memory: Tensor, queries: Tensor, k: int, re
     call, sizes, inputs, changed = _querying(tables.planes, tables.probe_masks, tables.buckets, tables.codes, memory, queries, k, rerank)
     buffers = {**inputs, **changed, "scratch": memory.new_empty(sizes["batch"], sizes["scratch_stride"], dtype=call.real)}
     arguments = pack(of_buffers(call.which, tuple(buffers)), list(buffers.values()), in_order(sizes))
-    address, search = ctypes.byref(arguments), build.load(*call.which[:2], emulate=call.which.emulate).mb_lsh_query
+    address, search = ctypes.byref(arguments), library_of(call.which).mb_lsh_query
     shape, index_shape = queries.shape, (*queries.shape[:2], k)
 
     def query(queries: Tensor, held: object = buffers) -> Tensor:

@@ -262,6 +262,7 @@ def sam_sequence(
         y, last = sequence.run(x, weights, states, constant)
         return [y, *last]
 
+    # It holds `graph`, which the owner watches: torch releases both with its own graph.
     def backward(grad_y: Tensor | None, *grad_last: Tensor | None, graph: object = graph) -> list[Tensor | None]:
         owner.require_last()
         gradient = owner.memory_gradient()

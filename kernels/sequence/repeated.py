@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from mann_bench.kernels.native import build
 from mann_bench.kernels.native.arguments import Arguments
-from mann_bench.kernels.native.call import schedule
+from mann_bench.kernels.native.call import library_of, schedule
 from mann_bench.kernels.native.layout import Layout, pack
 from mann_bench.kernels.sequence.autograd import DifferentiableStates, SequencePass, names_of_ends
 from mann_bench.kernels.sequence.recurrence import Weights
@@ -36,8 +35,7 @@ class RepeatedStep(SequencePass):
         for states, name in zip(self.turns, ("first_ring_head", "ring_head"), strict=True):
             states["ring_head"] = self.memory[name]
         self.turn = 0
-        which = self.plan.build
-        library = build.load(which.real, which.store, emulate=which.emulate)
+        library = library_of(self.plan.build)
         self.functions = {name: getattr(library, name) for name in schedule(self.entry, self.packed)}
         self.in_turn = () if self.packed.parts > 1 else tuple(self.functions.values())
 

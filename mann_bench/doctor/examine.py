@@ -10,7 +10,7 @@ import torch
 from mann_bench.data.conditions import Gpu
 from mann_bench.data.units import format_bytes
 from mann_bench.kernels.index import find_index
-from mann_bench.kernels.native import build, driver, extension, node
+from mann_bench.kernels.native import build, driver, node
 from mann_bench.kernels.native import cubin as cuda
 from mann_bench.kernels.native.build import BuildError
 from mann_bench.kernels.native.layout import Build
@@ -83,15 +83,9 @@ def _native_kernels() -> Finding:
 
 def _autograd_node() -> Finding:
     """Load the node in torch's graph that passes of the sparse models are; it is built if it is not in the cache."""
-    try:
-        path = extension.library()
-    except BuildError as error:
-        return _no_node(str(error))
-    return _no_node(reason) if (reason := node.why_not()) else Finding("autograd node", "ok", f"build {path.stem}")
-
-
-def _no_node(reason: str) -> Finding:
-    return Finding("autograd node", "missing", f"{reason}; short passes of SAM and SDNC take a tenth longer")
+    if reason := node.why_not():
+        return Finding("autograd node", "missing", f"{reason}; short passes of SAM and SDNC take a tenth longer")
+    return Finding("autograd node", "ok", "compiled for this torch")
 
 
 def _cuda_compiler() -> Finding:

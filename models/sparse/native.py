@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mann_bench.kernels.index import Index
-from mann_bench.kernels.native import build, call
+from mann_bench.kernels.native import call
 from mann_bench.kernels.native.layout import Build, Layout, of_buffer
 from mann_bench.kernels.reference.snapshot import ROUNDED_BYTES
 from mann_bench.kernels.sequence import cluster
@@ -159,7 +159,7 @@ def rows_exist(memory: SAMMemory, which: Build, slots: int) -> bool:
     """Whether the memory has all rows that a state on the CPU names; of tensors that a call refuses anyway it is not asked."""
     for rows in memory.row_lists().values():
         if rows.dtype is torch.int64 and rows.device.type == "cpu" and type(rows) is Tensor and rows.is_contiguous():
-            library = build.load(which.real, which.store, emulate=which.emulate)
+            library = call.library_of(which)
             if library.mb_first_bad_row(rows.data_ptr(), rows.numel(), ANY_NEGATIVE, slots) >= 0:
                 return False
     return True

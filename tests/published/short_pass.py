@@ -54,7 +54,8 @@ def passes(count: int) -> list[dict[str, float]]:
     model = SAM(input_size=10, output_size=10, slots=2**20, word_size=32, heads=1, reads=4, hidden=100, index="live")
     x, state, spent = torch.randn(10, 1, 10), model.initial_state(1), Spent()
     call, graph = layout.taker, autograd.differentiable
-    layout.taker = lambda *given: spent.inside("native" if len(given) > 3 else "check", call)(*given)  # type: ignore[assignment]
+    native = spent.inside("native", call)
+    layout.taker = lambda *given: (native if len(given) > 3 else call)(*given)  # type: ignore[assignment]  # given entries, it runs them
     autograd.differentiable = lambda forward, backward, inputs: spent.inside("forward", graph)(
         forward, spent.inside("backward", backward), inputs
     )
