@@ -46,6 +46,7 @@ struct Sizes {
     int64_t updated;         // single LSH ops: rows of an update, [B, updated] in `rows`
     int64_t links;           // L, 0 for SAM
     int64_t shifts;          // NTM: reach of the location shift
+    int64_t link_stride;     // DNC: steps from one link on the tape to the next
     int64_t first_gradient;  // dense models: 1: complete the gradient of the memory before the first step
     int64_t writes;          // Kw: rows of a bank of slots that a head writes
     int64_t weighted;        // 1: a row of a bank decays by its write weight too
@@ -221,7 +222,7 @@ struct DenseMemory {
     int32_t* unused_rows;       // [T, B, V] DAM: row that each write head wipes
     Real* usage_tape;           // DNC: [T - 1, B, N]
     Real* first_link;           // DNC: [B, N, N] row: written after, column: written before
-    Real* link_tape;            // DNC: [T - 1, B, N, N]
+    Real* link_tape;            // DNC: [(T - 1) / link_stride, B, N, N] after link_stride steps, and so on
     Real* last_link;            // DNC: [B, N, N]
     Real* precedence_tape;      // DNC: [T - 1, B, N]; first_precedence and last_precedence are [B, N]
     int32_t* usage_order;       // DNC: [T, B, N] rows from the least used on

@@ -23,6 +23,7 @@ from mann_bench.kernels.sequence.shapes import Sizes, call_shapes, controller_ta
 from mann_bench.kernels.sequence.tape import Plan, ends, short_lines, short_scratch, with_gradients
 
 CONTROLLER = ("hidden", "cell", "reads")
+LINK_STRIDE = 4  # the DNC keeps the link of every fourth step for backward, which makes those between again
 CHANGING = ("threads", "first_gradient", "num_candidates")  # sizes that change from call to call
 
 
@@ -79,6 +80,8 @@ def tape_shapes(kind: Kind, size: Sizes) -> dict[str, Shape]:
     steps, batch, slots, taped = size["steps"], size["batch"], size["slots"], size["taped"]
     states = state_shapes(kind, size)
     between = {name: (steps - 1 if taped else 0 if name in ("memory", "link") else 2, *states[name]) for name in kind.states}
+    if taped and "link" in between:
+        between["link"] = ((steps - 1) // LINK_STRIDE, *states["link"])
     if taped and steps == 1 and kind.needs_first:
         between["memory"] = (1, *states["memory"])
     of_steps: dict[str, Shape] = {
@@ -95,7 +98,7 @@ def tape_shapes(kind: Kind, size: Sizes) -> dict[str, Shape]:
 @functools.lru_cache
 def plan(kind: Kind, which: Build, sizes: tuple[tuple[str, int], ...], device: torch.device, short: bool) -> tuple[Plan, tuple[int, int]]:
     """Plan passes of these sizes; also the numbers of scratch that forward and backward need for an element."""
-    size = dict(sizes)
+    size = {**dict(sizes), "link_stride": LINK_STRIDE}
     not_for_scratch = ("steps", "batch", "taped")
     element_scratch = scratch(
         which, tuple((name, value) for name, value in sizes if name not in not_for_scratch), device, f"mb_{kind.name}_scratch"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import platform
 import warnings
 from typing import Any
 
@@ -157,6 +158,26 @@ def test_threads_change_no_bit(name, batch):
         for got, expected in zip(other, passes[0], strict=True):
             assert all(torch.equal(got[part], expected[part]) for part in ("y", "memory") if part in expected)
             assert_equal(got, expected, 1e-6)  # products of weights' gradients are torch's
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors keep their mode")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", MODELS)
+def test_numbers_below_the_normal_ones_are_zero_within_a_pass_and_not_after_it(name, threads):
+    """Without parameters nothing is added to a row that would hide what it held."""
+    fast, _ = pair(name, torch.float32)
+    torch.set_num_threads(threads)
+    with torch.no_grad():
+        for parameter in fast.parameters():
+            parameter.zero_()
+    x, passes = torch.randn(4, 2, 5), []
+    for value in (0.0, 1e-40):
+        start = fast.initial_state(2, fill="full")
+        start.memory.memory[:, ::2] = value
+        passes.append(run(fast, x, start))
+    for got, expected in zip(*passes, strict=True):
+        assert [key for key, wanted in expected.items() if not torch.equal(got[key], wanted)] == []
+    assert (torch.tensor(1e-40) * torch.ones(())).item() > 0
 
 
 @pytest.mark.parametrize("name", MODELS)

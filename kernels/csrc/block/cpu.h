@@ -124,6 +124,8 @@ struct Block {
     static constexpr int64_t num_lane_tiles = 1;
     static constexpr int64_t tile_size = RhsBatch::max_count;    // elements of a batch tile
     static constexpr int64_t chunk_rows = 1024, link_rows = 64;  // rows of a chunk, of a link matrix at least
+    // Heads whose products with a tile of a link matrix are summed at once: as the registers hold.
+    static constexpr int link_heads = sizeof(ColumnVector) == 64 ? 4 : 2;
     // Rows that lie column by column; divides chunk_rows. A column fills two vectors, so a loop over the columns passes
     // over the block from its first byte to its last, as processors fetch ahead.
     static constexpr int64_t block_rows = 2 * lanes_of<ColumnVector>;

@@ -77,6 +77,7 @@ struct Block {
     static constexpr int64_t num_lane_tiles = emulated_threads;
     static constexpr int64_t tile_size = 1;  // elements of a batch tile
     static constexpr int64_t chunk_rows = 4, block_rows = 2, link_rows = 2;
+    static constexpr int link_heads = 2;
     static constexpr int64_t streamed_bytes = 0;
     fibers::Barrier* barrier;
     int64_t thread;
@@ -190,7 +191,9 @@ template <int count>
 struct VectorSums {
     Real sums[count] = {};
     void add(int number, Real part) { sums[number] += part; }
-    Real of(int number) const { return sums[number]; }
+    void store(Real* to) const {
+        for (int i = 0; i < count; ++i) to[i] = sums[i];
+    }
 };
 typedef Real ColumnVector;
 constexpr int64_t sum_lanes = 1;

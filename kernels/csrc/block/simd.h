@@ -351,13 +351,21 @@ inline __attribute__((always_inline)) void for_each_vectors(int64_t n, F f) {
 // Sums over the vectors that `for_each_columns` gives.
 template <int count>
 struct VectorSums {
+    static_assert(count % 4 == 0, "");
     ColumnVector wide[count] = {};
     Quarter narrow[count] = {};
     Real rest[count] = {};
     void add(int number, ColumnVector part) { wide[number] += part; }
     void add(int number, Quarter part) { narrow[number] += part; }
     void add(int number, Real part) { rest[number] += part; }
-    Real of(int number) const { return sum_of(fold(wide[number]) + narrow[number]) + rest[number]; }
+    void store(Real* sums) const {
+        for (int i = 0; i + 4 <= count; i += 4) {
+            Quarter part[4];
+            for (int j = 0; j < 4; ++j) part[j] = fold(wide[i + j]) + narrow[i + j];
+            four_totals(part, sums + i);
+            for (int j = 0; j < 4; ++j) sums[i + j] += rest[i + j];
+        }
+    }
 };
 
 // Of a sum over rows each lane of a vector is a sum by itself, until the sums of all rows of a chunk are added up.

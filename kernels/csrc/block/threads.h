@@ -6,6 +6,8 @@
 #include <thread>
 #include <vector>
 
+#include "block/denormals.h"
+
 namespace mb {
 
 // GOMP_parallel of the OpenMP runtime that the process uses; null: there is none, each call starts its own threads.
@@ -17,6 +19,7 @@ template <class F>
 void divide(int64_t items, int64_t threads, F work) {
     std::atomic<int64_t> next{0};
     auto share = [&] {
+        [[maybe_unused]] const DenormalsAsZero mode;
         for (int64_t item; (item = next++) < items;) work(item);
     };
     if (threads > items) threads = items;

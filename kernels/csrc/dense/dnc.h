@@ -43,15 +43,18 @@ struct DncElement : DenseElement {
     MB_FN Real* precedence(int64_t t) const {
         return state_at(a.first_precedence, a.precedence_tape, a.last_precedence, t, N);
     }
+    // The tape holds the link of every link_stride-th step; the others are at the place of the last, each until the
+    // next.
     MB_FN Real* link(int64_t t) const {
-        return state_at(a.first_link, a.link_tape, a.last_link, t && !a.taped ? T : t, N * N);
+        if (t == 0) return a.first_link + b * N * N;
+        if (t == T || !a.taped || t % a.link_stride) return a.last_link + b * N * N;
+        return a.link_tape + ((t / a.link_stride - 1) * a.batch + b) * N * N;
     }
+    MB_FN LinkUpdate link_update(int64_t t) const { return {write_weights(t + 1), precedence(t)}; }
     MB_FN Real* content(int64_t t, Count h) const { return a.content_tape + ((t * a.batch + b) * (R + 1) + h) * N; }
     MB_FN Real* directions(int64_t t) const { return tape_at(a.direction_tape, t, 2 * R * N); }
     MB_FN Allocation allocation_of(int64_t t) const { return Allocation{N, tape_at(a.usage_order, t, N)}; }
-    MB_FN LinkMatrix link_matrix(int64_t t) const {
-        return LinkMatrix{N, R, link(t), link(t + 1), write_weights(t + 1), precedence(t), read_weights(t)};
-    }
+    MB_FN LinkMatrix link_matrix(int64_t t) const { return LinkMatrix{N, R, read_weights(t)}; }
     MB_FN Softmax softmax(Count h) const {
         Real* const own = softmaxes + 3 * h * chunks;
         return Softmax{own, own + chunks, own + 2 * chunks};
@@ -120,7 +123,9 @@ struct DncForward : DncElement {
         clocks.end_of(block, Phase::write);
         const LinkMatrix matrix = link_matrix(t);
         Real* const forward = directions(t) + R * N;
-        block.for_each_chunk(link_chunks, [&](int64_t number) { matrix.run(number, forward, link_part(number)); });
+        block.for_each_chunk(link_chunks, [&](int64_t number) {
+            matrix.run(number, link_update(t), link(t), link(t + 1), forward, link_part(number));
+        });
         block.sync();
         clocks.end_of(block, Phase::link);
         block.for_each_chunk(chunks, [&](int64_t number) { read(t, p, chunk(number)); });

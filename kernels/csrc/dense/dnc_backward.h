@@ -46,10 +46,11 @@ struct DncBackward : DncElement {
         });  // no sync: the link needs nothing of this
         clocks.end_of(block, Phase::read);
         const LinkMatrix matrix = link_matrix(t);
+        const int64_t since = t % a.link_stride, kept = t - since;
+        const auto updates = [&](int64_t u) { return link_update(kept + u); };
         block.for_each_chunk(link_chunks, [&](int64_t number) {
-            Real workspace[tile_rows * LinkMatrix::block_columns];
-            matrix.run_backward(number, a.grad_link + b * N * N, grad_forward, grad_backward,
-                                {link_rows, link_part(number)}, workspace);
+            matrix.run_backward(number, link(kept), since + 1, updates, a.grad_link + b * N * N, grad_forward,
+                                grad_backward, {link_rows, link_part(number)});
         });
         block.sync();
         clocks.end_of(block, Phase::link);

@@ -1,6 +1,7 @@
 // The temporal link matrix of the DNC, [N, N] with row i written after column j (Graves et al. 2016, Methods):
 // L(i, j) = (1 - w(i) - w(j)) L_{t-1}(i, j) + w(i) p_{t-1}(j), zero on the diagonal. Forward updates it and takes both
-// its products with the R read weights in one pass; backward is one pass over it and its gradient.
+// its products with the R read weights in one pass; backward is one pass over its gradient and over the last link that
+// was kept, from which it makes the links up to that of the step again, a few rows at a time.
 #pragma once
 
 #include <type_traits>
@@ -24,37 +25,44 @@ struct RowsOf {
 // One number a row of a tile; 0 past the end.
 struct Factors {
     Real of[tile_rows];
+    Factors() = default;
     MB_FN Factors(const Real* from, int64_t count) {
         for (int64_t k = 0; k < tile_rows; ++k) of[k] = k < count ? from[k] : Real(0);
     }
 };
 
-// Both products of a tile with a vector, in one pass: out[k] = rows[k] . vector; sum += sum_k factors[k] rows[k].
-template <class T>
-MB_FN void multiply_tile(RowsOf<T> rows, const Real* vector, Factors factors, int64_t width, Real* out, Real* sum) {
-    VectorSums<tile_rows> dots;
-    for_each_columns(width, [&](auto zero, int64_t w) MB_INLINE {
-        typedef decltype(zero) Vector;
-        const Vector own = load_columns<Vector>(vector + w);
-        Vector total = load_columns<Vector>(sum + w);
-        for (int k = 0; k < tile_rows; ++k) {
-            const Vector row = load_columns<Vector>(rows.at[k] + w);
-            dots.add(k, row * own);
-            total += factors.of[k] * row;
-        }
-        store_columns(sum + w, total);
-    });
-    for (int k = 0; k < tile_rows; ++k) out[k] = dots.of(k);
+// Of some heads, adjacent vectors over the slots, of which a tile takes one number a row.
+template <int count>
+struct FactorsOfHeads {
+    Factors of[count];
+    MB_FN FactorsOfHeads(const Real* from, int64_t slots, int64_t rows) : of{} {
+        for (int h = 0; h < count; ++h) of[h] = Factors(from + h * slots, rows);
+    }
+};
+
+// f(number, first) for all heads, several at once as long as there are as many; the number is a constant.
+template <class F>
+MB_LEAF void for_each_heads(Count heads, F f) {
+    constexpr std::integral_constant<int, Block::link_heads> several;
+    Count r = 0;
+    for (; r + several <= heads; r += several) f(several, r);
+    for (; r < heads; ++r) f(std::integral_constant<int, 1>{}, r);
 }
+
+// What changes the link in a step: [N] w_t and p_{t-1}.
+struct LinkUpdate {
+    const Real *write, *precedence;
+};
 
 struct LinkMatrix {
     static constexpr int64_t block_columns = 1024;  // of a tile of rows, so that they stay in the nearest cache
+    // Rows of a block made again are not a power of two apart: a processor takes addresses whose last twelve bits agree
+    // for the same, and a load would wait for the store to the row before.
+    static constexpr int64_t remade_stride = block_columns + 16;
 
     int64_t slots;
     Count heads;
-    Real *before, *after;            // [N, N]; forward: may be the same
-    const Real *write, *precedence;  // [N] w_t and p_{t-1}
-    const Real* reads;               // [R, N] of step t - 1
+    const Real* reads;  // [R, N] of step t - 1
 
     // Rows of a chunk: a function of N alone, so that sums do not depend on the number of threads.
     MB_FN static int64_t rows_of_chunk(int64_t slots) {
@@ -82,39 +90,71 @@ struct LinkMatrix {
             }
     }
 
-    // The new link in a block: to(k, w) is where row first + k, column + w goes.
-    template <class Rows, class To>
-    MB_LEAF void update(int64_t first, Rows count, int64_t column, int64_t columns, To to) const {
-        const RowsOf<Real> old(before + column, first, count, slots);
-        const Factors own(write + first, count);
+    // The link of a block after an update; `before` may be `after`.
+    template <class Rows>
+    MB_LEAF static void update(const LinkUpdate& by, int64_t first, Rows count, int64_t column, int64_t columns,
+                               RowsOf<Real> before, RowsOf<Real> after) {
+        const Factors own(by.write + first, count);
         for_each_columns(columns, [&](auto zero, int64_t w) MB_INLINE {
             typedef decltype(zero) Vector;
-            const Vector other = load_columns<Vector>(write + column + w);
-            const Vector preceding = load_columns<Vector>(precedence + column + w);
+            const Vector other = load_columns<Vector>(by.write + column + w);
+            const Vector preceding = load_columns<Vector>(by.precedence + column + w);
             for (int64_t k = 0; k < count; ++k)
-                store_columns(to(k) + w,
-                              (1 - own.of[k] - other) * load_columns<Vector>(old.at[k] + w) + own.of[k] * preceding);
+                store_columns(after.at[k] + w,
+                              (1 - own.of[k] - other) * load_columns<Vector>(before.at[k] + w) + own.of[k] * preceding);
         });
         for (int64_t k = 0; k < count; ++k)
-            if (first + k >= column && first + k < column + columns) to(k)[first + k - column] = 0;
+            if (first + k >= column && first + k < column + columns) after.at[k][first + k - column] = 0;
     }
 
-    // forward [R, N]: L w, in the rows of the chunk; to backward [R, N]: the chunk's part of L^T w.
-    MB_FN void run(int64_t chunk, Real* forward, Real* backward) const {
+    // From the link before to that after, [N, N], which may be at the same place. forward [R, N]: L w, in the rows of
+    // the chunk; to backward [R, N]: the chunk's part of L^T w.
+    MB_FN void run(int64_t chunk, const LinkUpdate& by, Real* before, Real* after, Real* forward,
+                   Real* backward) const {
         for_vector(heads * slots, [=](int64_t j) MB_INLINE { backward[j] = 0; });
         for_each_block(chunk, [&](int64_t first, auto count, int64_t column, int64_t columns) {
             const RowsOf<Real> rows(after + column, first, count, slots);
-            update(first, count, column, columns, [&](int64_t k) MB_INLINE { return rows.at[k]; });
-            for (Count r = 0; r < heads; ++r) {
-                Real numbers[tile_rows];
-                multiply_tile(rows, reads + r * slots + column, Factors(reads + r * slots + first, count), columns,
-                              numbers, backward + r * slots + column);
-                for (int64_t k = 0; k < count; ++k) {
-                    Real* const sum = forward + r * slots + first + k;
-                    *sum = column == 0 ? numbers[k] : *sum + numbers[k];
-                }
-            }
+            update(by, first, count, column, columns, RowsOf<Real>(before + column, first, count, slots), rows);
+            multiply(rows, first, count, column, columns, reads, reads, forward, backward);
         });
+    }
+    // Both products of a block of the link with each head's vectors [R, N], in one pass: to `products`, in its rows,
+    // row . vector, and to `sums`, in its columns, the sum over rows of factor * row. Of the first block of columns the
+    // products begin.
+    template <class Rows>
+    MB_LEAF void multiply(RowsOf<Real> rows, int64_t first, Rows count, int64_t column, int64_t columns,
+                          const Real* vectors, const Real* factors, Real* products, Real* sums) const {
+        const int64_t stride = slots;  // a copy: of the member the compiler could not know that no store changes it
+        for_each_heads(heads, [&](auto number, Count r) MB_INLINE {
+            constexpr int at_once = decltype(number)::value;
+            const FactorsOfHeads<at_once> factor(factors + r * slots + first, slots, count);
+            const Real* const own = vectors + r * slots + column;
+            Real* const to = sums + r * slots + column;
+            VectorSums<at_once * tile_rows> dots;
+            for_each_columns(columns, [&](auto zero, int64_t w) MB_INLINE {
+                typedef decltype(zero) Vector;
+                Vector row[tile_rows];
+                for (int k = 0; k < tile_rows; ++k) row[k] = load_columns<Vector>(rows.at[k] + w);
+                for (int h = 0; h < at_once; ++h) {
+                    const Vector vector = load_columns<Vector>(own + h * stride + w);
+                    Vector total = load_columns<Vector>(to + h * stride + w);
+                    for (int k = 0; k < tile_rows; ++k) {
+                        dots.add(h * tile_rows + k, row[k] * vector);
+                        total += factor.of[h].of[k] * row[k];
+                    }
+                    store_columns(to + h * stride + w, total);
+                }
+            });
+            Real numbers[at_once * tile_rows];
+            dots.store(numbers);
+            for (int h = 0; h < at_once; ++h)
+                add(column, count, numbers + h * tile_rows, products + (r + h) * slots + first);
+        });
+    }
+    // To the sums of `count` rows, which begin with the first block of columns.
+    template <class Rows>
+    MB_LEAF static void add(int64_t column, Rows count, const Real* numbers, Real* sums) {
+        for (int64_t k = 0; k < count; ++k) sums[k] = column == 0 ? numbers[k] : sums[k] + numbers[k];
     }
 
     // Sums that backward leaves: of rows [R + 1, N], in the rows of the chunk: gradients of the read weights and of the
@@ -122,44 +162,49 @@ struct LinkMatrix {
     struct Sums {
         Real *of_rows, *of_columns;
     };
-    // grad_link [N, N] becomes that of the link before. grad_forward, grad_backward [R, N]. `workspace`: of
-    // tile_rows * block_columns Reals.
-    MB_FN void run_backward(int64_t chunk, Real* grad_link, const Real* grad_forward, const Real* grad_backward,
-                            const Sums& sums, Real* workspace) const {
+    // grad_link [N, N] becomes that of the link before. grad_forward, grad_backward [R, N]. `kept` [N, N] is the link
+    // that updates(0), ..., updates(number - 1) changed since, the last of them in this step.
+    template <class Updates>
+    MB_FN void run_backward(int64_t chunk, Real* kept, int64_t number, Updates updates, Real* grad_link,
+                            const Real* grad_forward, const Real* grad_backward, const Sums& sums) const {
+        const LinkUpdate by = updates(number - 1);
         Real* const of_columns = sums.of_columns;
+        Real links_before[tile_rows * remade_stride], links_after[tile_rows * remade_stride];
         for_vector((heads + 2) * slots, [=](int64_t j) MB_INLINE { of_columns[j] = 0; });
         for_each_block(chunk, [&](int64_t first, auto count, int64_t column, int64_t columns) {
-            const RowsOf<Real> scratch(workspace, 0, tile_rows, block_columns);
-            const RowsOf<Real> old(before + column, first, count, slots),
-                grads(grad_link + column, first, count, slots);
-            const Factors own(write + first, count);
-            const auto add = [&](Count number, const Real* numbers) {
-                for (int64_t k = 0; k < count; ++k) {
-                    Real* const sum = sums.of_rows + number * slots + first + k;
-                    *sum = column == 0 ? numbers[k] : *sum + numbers[k];
-                }
-            };
-            Real numbers[tile_rows];
-            update(first, count, column, columns, [&](int64_t k) MB_INLINE { return scratch.at[k]; });
-            const RowsOf<Real> links(workspace, 0, count, block_columns);
-            for (Count r = 0; r < heads; ++r) {
-                multiply_tile(links, grad_backward + r * slots + column,
-                              Factors(grad_forward + r * slots + first, count), columns, numbers,
-                              of_columns + r * slots + column);
-                add(r, numbers);
+            const RowsOf<Real> remade(links_before, 0, count, remade_stride);
+            RowsOf<Real> old(kept + column, first, count, slots);
+            for (int64_t u = 0; u < number - 1; ++u) {
+                update(updates(u), first, count, column, columns, old, remade);
+                old = remade;
             }
-            for (Count r = 0; r < heads; ++r) {
-                const Factors of_forward(grad_forward + r * slots + first, count),
-                    read(reads + r * slots + first, count);
+            const RowsOf<Real> links(links_after, 0, count, remade_stride),
+                grads(grad_link + column, first, count, slots);
+            const Factors own(by.write + first, count);
+            update(by, first, count, column, columns, old, links);
+            multiply(links, first, count, column, columns, grad_backward, grad_forward, sums.of_rows, of_columns);
+            for_each_heads(heads, [&](auto number, Count r) MB_INLINE {
+                constexpr int at_once = decltype(number)::value;
+                const FactorsOfHeads<at_once> of_forward(grad_forward + r * slots + first, slots, count);
+                const FactorsOfHeads<at_once> read(reads + r * slots + first, slots, count);
+                const int64_t stride = slots;
+                const Real *const other_reads = reads + r * slots + column, *const other_grads =
+                                                                                grad_backward + r * slots + column;
                 for_each_columns(columns, [&](auto zero, int64_t w) MB_INLINE {
                     typedef decltype(zero) Vector;
-                    const Vector other = load_columns<Vector>(reads + r * slots + column + w);
-                    const Vector of_backward = load_columns<Vector>(grad_backward + r * slots + column + w);
-                    for (int64_t k = 0; k < count; ++k)
-                        store_columns(grads.at[k] + w, load_columns<Vector>(grads.at[k] + w) +
-                                                           of_forward.of[k] * other + read.of[k] * of_backward);
+                    Vector grad[tile_rows];
+                    for (int64_t k = 0; k < count; ++k) grad[k] = load_columns<Vector>(grads.at[k] + w);
+                    for (int h = 0; h < at_once; ++h) {
+                        const Vector other = load_columns<Vector>(other_reads + h * stride + w);
+                        const Vector of_backward = load_columns<Vector>(other_grads + h * stride + w);
+                        for (int64_t k = 0; k < count; ++k) {
+                            grad[k] += of_forward.of[h].of[k] * other;
+                            grad[k] += read.of[h].of[k] * of_backward;
+                        }
+                    }
+                    for (int64_t k = 0; k < count; ++k) store_columns(grads.at[k] + w, grad[k]);
                 });
-            }
+            });
             for (int64_t k = 0; k < count; ++k)
                 if (first + k >= column && first + k < column + columns) grads.at[k][first + k - column] = 0;
             // Through the update, to the gradient of the link before, of the write weights and of the precedence.
@@ -167,8 +212,8 @@ struct LinkMatrix {
             VectorSums<tile_rows> of_rows;
             for_each_columns(columns, [&](auto zero, int64_t w) MB_INLINE {
                 typedef decltype(zero) Vector;
-                const Vector other = load_columns<Vector>(write + column + w);
-                const Vector preceding = load_columns<Vector>(precedence + column + w);
+                const Vector other = load_columns<Vector>(by.write + column + w);
+                const Vector preceding = load_columns<Vector>(by.precedence + column + w);
                 Vector decay = load_columns<Vector>(of_decay + w), precedes = load_columns<Vector>(of_precedence + w);
                 for (int64_t k = 0; k < count; ++k) {
                     const Vector grad = load_columns<Vector>(grads.at[k] + w),
@@ -180,8 +225,9 @@ struct LinkMatrix {
                 }
                 store_columns(of_decay + w, decay), store_columns(of_precedence + w, precedes);
             });
-            for (int64_t k = 0; k < count; ++k) numbers[k] = of_rows.of(k);
-            add(heads, numbers);
+            Real numbers[tile_rows];
+            of_rows.store(numbers);
+            add(column, count, numbers, sums.of_rows + heads * slots + first);
         });
     }
 };
