@@ -106,7 +106,7 @@ def test_what_is_refused(old, new, message):
         (["nowhere.toml"], "study: expected an existing file"),
         (
             ["figure-2"],
-            "a study (ablation-index, ablations, efficiency, equal-bytes, figure2, table1, toy) or a FILE.toml, "
+            "a study (ablation-index, ablations, efficiency, efficiency-copy, equal-bytes, figure2, table1, toy) or a FILE.toml, "
             "got 'figure-2'; did you mean 'figure2'",
         ),
         (["toy", "--heads", "3"], "--heads: expected it in the study's file"),
@@ -224,7 +224,7 @@ def test_new_fields_at_their_defaults_are_no_part_of_an_id():
 
 
 def test_shipped_studies_can_be_planned():
-    assert {"toy", "figure2", "ablations", "ablation-index", "table1", "efficiency", "equal-bytes"} == set(study_names())
+    assert {"toy", "figure2", "ablations", "ablation-index", "table1", "efficiency", "efficiency-copy", "equal-bytes"} == set(study_names())
     for name in study_names():
         study = load_study(name)
         assert study.name == name
