@@ -55,7 +55,7 @@ struct LinkUpdate {
 };
 
 struct LinkMatrix {
-    static constexpr int64_t block_columns = 1024;  // of a tile of rows, so that they stay in the nearest cache
+    static constexpr int64_t block_columns = 256;  // of a tile: with what else a block reads they stay in the nearest cache
     // Rows of a block made again are not a power of two apart: a processor takes addresses whose last twelve bits agree
     // for the same, and a load would wait for the store to the row before.
     static constexpr int64_t remade_stride = block_columns + 16;
@@ -99,9 +99,10 @@ struct LinkMatrix {
             typedef decltype(zero) Vector;
             const Vector other = load_columns<Vector>(by.write + column + w);
             const Vector preceding = load_columns<Vector>(by.precedence + column + w);
+            Vector link[tile_rows];
+            for (int64_t k = 0; k < count; ++k) link[k] = load_columns<Vector>(before.at[k] + w);
             for (int64_t k = 0; k < count; ++k)
-                store_columns(after.at[k] + w,
-                              (1 - own.of[k] - other) * load_columns<Vector>(before.at[k] + w) + own.of[k] * preceding);
+                store_columns(after.at[k] + w, (1 - own.of[k] - other) * link[k] + own.of[k] * preceding);
         });
         for (int64_t k = 0; k < count; ++k)
             if (first + k >= column && first + k < column + columns) after.at[k][first + k - column] = 0;
@@ -215,13 +216,14 @@ struct LinkMatrix {
                 const Vector other = load_columns<Vector>(by.write + column + w);
                 const Vector preceding = load_columns<Vector>(by.precedence + column + w);
                 Vector decay = load_columns<Vector>(of_decay + w), precedes = load_columns<Vector>(of_precedence + w);
+                Vector grad[tile_rows], link[tile_rows];
+                for (int64_t k = 0; k < count; ++k)
+                    grad[k] = load_columns<Vector>(grads.at[k] + w), link[k] = load_columns<Vector>(old.at[k] + w);
                 for (int64_t k = 0; k < count; ++k) {
-                    const Vector grad = load_columns<Vector>(grads.at[k] + w),
-                                 link = load_columns<Vector>(old.at[k] + w);
-                    of_rows.add(k, grad * (preceding - link));
-                    decay -= grad * link;
-                    precedes += own.of[k] * grad;
-                    store_columns(grads.at[k] + w, (1 - own.of[k] - other) * grad);
+                    of_rows.add(k, grad[k] * (preceding - link[k]));
+                    decay -= grad[k] * link[k];
+                    precedes += own.of[k] * grad[k];
+                    store_columns(grads.at[k] + w, (1 - own.of[k] - other) * grad[k]);
                 }
                 store_columns(of_decay + w, decay), store_columns(of_precedence + w, precedes);
             });
