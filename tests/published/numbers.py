@@ -20,12 +20,10 @@ from tests.published.results import (
     XEON,
     case,
     claim,
-    curve,
     fastest_dense,
     gpu_ms,
     gpu_speedup,
     long_sequence_s,
-    losses,
     minutes,
     native_gain,
     native_us,
@@ -34,52 +32,41 @@ from tests.published.results import (
     on_gpu,
     rate,
     reference_copies,
-    rows_overwritten,
     search_by_two,
-    sequences,
     sixteen_millions,
     speedup,
     step_ms,
-    times_ahead,
     times_the_controller,
     two_threads,
 )
 from tests.published.short_pass import shares
-from tests.published.studies import against_sam, rows_and_writes, slots_of_models, to_the_goal
+from tests.published.studies import against_sam, rows_and_writes, slots_of_models, times_sams, to_the_goal
 from tests.published.today import TODAY_NUMBERS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "results").glob("**/README.md"))]
-EQUAL_BYTES = f"equal-bytes-{XEON}"
+EQUAL_BYTES, COPY = f"equal-bytes-{XEON}", f"efficiency-copy-{XEON}"
 MARKED = re.compile(r"<!-- data: ([\w-]+) -->(.*?)<!-- end -->", re.DOTALL)
 NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in a marker: a text, and what computes its numbers
-    "copy-sequences": (
-        "Copy: SAM {:,.0f}, DAM {:,.0f}, SDNC {:,.0f}; NTM and DNC not within the {:,.0f} and {:,.0f} that three minutes allow, "
-        "LSTM not within {:,.0f}.",
-        lambda: [*sequences("copy", "sam", "dam", "sdnc", "ntm", "dnc", "lstm")],
-    ),
     "study-recall": ("{}", lambda: [to_the_goal("efficiency", "recall")]),
     "study-recall-against-sam": ("{}", lambda: [against_sam("efficiency", "recall")]),
-    "study-recall-rows": ("{} rows, and a sequence of six pairs writes up to {}", lambda: [*rows_and_writes("efficiency", "recall")]),
+    "study-recall-rows": ("{} rows, up to {}", lambda: [*rows_and_writes("efficiency", "recall")]),
+    "study-sort": ("{}", lambda: [to_the_goal("efficiency", "priority-sort")]),
+    "study-sort-against-sam": ("{}", lambda: [against_sam("efficiency", "priority-sort")]),
+    "study-sort-rows": ("{} rows, up to {}", lambda: [*rows_and_writes("efficiency", "priority-sort")]),
+    "study-dam": (
+        "{} times SAM's sequences on copy, {} on priority sort",
+        lambda: [times_sams(COPY, "copy", "dam"), times_sams("efficiency", "priority-sort", "dam")],
+    ),
+    "study-copy": ("{}", lambda: [to_the_goal(COPY, "copy")]),
+    "study-copy-against-sam": ("{}", lambda: [against_sam(COPY, "copy")]),
+    "study-copy-rows": ("{} rows, and a sequence writes up to {}", lambda: [*rows_and_writes(COPY, "copy")]),
     "equal-bytes-copy": ("{}", lambda: [to_the_goal(EQUAL_BYTES, "copy")]),
     "equal-bytes-copy-against-sam": ("{}", lambda: [against_sam(EQUAL_BYTES, "copy")]),
     "equal-bytes-copy-slots": ("{}", lambda: [slots_of_models(EQUAL_BYTES, "copy")]),
     "equal-bytes-recall": ("{}", lambda: [to_the_goal(EQUAL_BYTES, "recall")]),
     "equal-bytes-recall-against-sam": ("{}", lambda: [against_sam(EQUAL_BYTES, "recall")]),
     "equal-bytes-recall-slots": ("{}", lambda: [slots_of_models(EQUAL_BYTES, "recall")]),
-    "sort-sequences": (
-        "Sort: SDNC {:,.0f}, DAM {:,.0f}, SAM {:,.0f}; DNC one of three within {:,.0f}",
-        lambda: [*sequences("sort", "sdnc", "dam", "sam", "dnc")],
-    ),
-    "copy-losses": (
-        "after {:,.0f} sequences of copy {:.2f}-{:.2f} against SAM's {:.2f}-{:.2f}",
-        lambda: [*sequences("copy", "ntm"), *losses("copy", "ntm"), *losses("copy", "sam")],
-    ),
-    "sort-losses": (
-        "after {:,} of sort {:.2f}-{:.2f} against {:.2f}-{:.2f}",
-        lambda: [min(run.sequences for run in curve("sort", "ntm").runs), *losses("sort", "ntm"), *losses("sort", "sam")],
-    ),
-    "sam-ahead": ("ahead of the DAM on copy ({:.1f} times) and sort ({:.1f} times)", lambda: [times_ahead("copy"), times_ahead("sort")]),
     "one-head": (
         "at one head {:,.0f} times [{:,.0f}, {:,.0f}] as fast as the NTM "
         "in torch and {:,.0f} times [{:,.0f}, {:,.0f}] as fast as the fastest dense curve, {}",
@@ -131,10 +118,6 @@ NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in
     "not-reproduced": (
         "an exact search is {:.0f} times as fast as the NTM, not 100, and memory over 100 steps is {:,.0f} times less, not 3,700",
         lambda: [claim("time-exact"), claim("memory-ratio")],
-    ),
-    "rows": (
-        "overwrite {} rows in a sequence of sort, and the memory has {}",
-        lambda: [rows_overwritten("sort"), curve("sort", "sam").case.slots],
     ),
     "gpu-million-short": (
         "a training step of SAM takes {:.3f} ms on an H100, of the NTM {:.0f} ms",

@@ -9,18 +9,14 @@ from pathlib import Path
 import pandas as pd
 
 from mann_bench.data.result import Measured, Result
-from mann_bench.data.store import load_records, load_results
-from mann_bench.learn.memory_size import rows_written
-from mann_bench.learn.record import LEARNING, LearningResult
+from mann_bench.data.store import load_results
 from mann_bench.measure.samples import split_rounds
 from mann_bench.reports.analysis.ratios import Ratio, ratios
 from mann_bench.reports.analysis.scaling import growths
 from mann_bench.reports.claims.judge import judge_claims
 from mann_bench.reports.data.frame import load_frame, without_run
 from mann_bench.reports.data.quantity import TAPE
-from mann_bench.reports.learning.experiments import Curve
 from mann_bench.reports.scaling.sentences import format_rate
-from mann_bench.suites.tasks import find_task
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 MACHINE = "amd-epyc-2-threads"
@@ -104,47 +100,6 @@ def claim(name: str) -> float:
 
 
 @functools.cache
-def curve(task: str, model: str) -> Curve:
-    """The training runs of a model on a task."""
-    runs = load_records(RESULTS / f"learning-{task}-{MACHINE}", LEARNING)
-    return Curve(model, tuple(run for run in runs if run.case.model == model))
-
-
-def sequences(task: str, *models: str) -> list[float]:
-    """Median sequences until the goal; where half of the seeds did not reach it, what the first of these had trained on."""
-    goals = [curve(task, model).to_goal("sequences") for model in models]
-    return [goal.value if 2 * goal.reached > goal.seeds else goal.limit for goal in goals]
-
-
-def reached(task: str, model: str) -> int:
-    """How many of three seeds reached the goal."""
-    goal = curve(task, model).to_goal("sequences")
-    assert goal.seeds == 3
-    return goal.reached
-
-
-def losses(task: str, model: str) -> tuple[float, float]:
-    """Lowest and highest loss of the seeds where the first NTM ended, or at the goal if that was earlier."""
-    end = min(run.sequences for run in curve(task, "ntm").runs)
-
-    def loss(run: LearningResult) -> float:
-        return [point.loss for point in run.curve if point.sequences <= end][-1]
-
-    of_seeds = sorted(map(loss, curve(task, model).runs))
-    return of_seeds[0], of_seeds[-1]
-
-
-def times_as_many(task: str) -> float:
-    """Sequences that SAM needs, as a multiple of the DAM's."""
-    sam, dam = sequences(task, "sam", "dam")
-    return sam / dam
-
-
-def times_ahead(task: str) -> float:
-    """Seconds that the DAM needs, as a multiple of SAM's."""
-    return curve(task, "dam").to_goal("seconds").value / curve(task, "sam").to_goal("seconds").value
-
-
 def native_gain(heads: int, batch: int) -> float:
     """How much faster native sequences are than step by step."""
     sizes = {"model": "sam", "slots": 2**16, "heads": heads, "batch": batch, "threads": 1, "steps": 100}
@@ -232,14 +187,6 @@ def gpu_speedup(curve: str, twin: str, slots: int = MILLION) -> tuple[float, flo
     own = on_gpu(curve, slots)["case_id"]
     found = next(ratio for ratio in ratios(frame(GPU)) if ratio.subject_case == own and ratio.twin == twin)
     return found.speedup, found.speedup_low, found.speedup_high
-
-
-def rows_overwritten(task: str) -> int:
-    """How many rows SAM's writers overwrite in the longest sequence of a task."""
-    trained = curve(task, "sam").case
-    written = rows_written(trained, find_task(trained.task, options=trained.task_options), trained.levels[1])
-    assert written is not None
-    return written
 
 
 def rate(model: str) -> str:

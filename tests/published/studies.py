@@ -38,6 +38,14 @@ def against_sam(study: str, task: str) -> str:
     return "; ".join(parts)
 
 
+def times_sams(study: str, task: str, model: str) -> str:
+    """What a model needs, as a multiple of SAM's sequences: `0.49 [0.46, 0.54]`."""
+    curves = {curve.name: curve for curve in experiment(study, task).curves}
+    found = ratio(curves[model], curves["sam"], "sequences")
+    assert found is not None
+    return ratio_text(found)
+
+
 def called(model: str) -> str:
     """The name of a model's class."""
     return SHIPPED[model].target.rpartition(":")[2]
