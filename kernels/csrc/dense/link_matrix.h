@@ -55,7 +55,7 @@ struct LinkUpdate {
 };
 
 struct LinkMatrix {
-    static constexpr int64_t block_columns = 256;  // of a tile: with what else a block reads they stay in the nearest cache
+    static constexpr int64_t block_columns = 256;  // of a tile: a block and its vectors fit the nearest cache
     // Rows of a block made again are not a power of two apart: a processor takes addresses whose last twelve bits agree
     // for the same, and a load would wait for the store to the row before.
     static constexpr int64_t remade_stride = block_columns + 16;
