@@ -21,10 +21,12 @@ from tests.published.results import (
     case,
     claim,
     fastest_dense,
+    gains_of_native_dense,
     gpu_ms,
     gpu_speedup,
     long_sequence_s,
     minutes,
+    native_dense_gain,
     native_gain,
     native_us,
     ntm_at_a_million,
@@ -45,7 +47,7 @@ from tests.published.today import TODAY_NUMBERS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "results").glob("**/README.md"))]
-EQUAL_BYTES, COPY = f"equal-bytes-{XEON}", f"efficiency-copy-{XEON}"
+EQUAL_BYTES, COPY, DENSE = f"equal-bytes-{XEON}", f"efficiency-copy-{XEON}", f"dense-{XEON}"
 MARKED = re.compile(r"<!-- data: ([\w-]+) -->(.*?)<!-- end -->", re.DOTALL)
 NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in a marker: a text, and what computes its numbers
     "study-recall": ("{}", lambda: [to_the_goal("efficiency", "recall")]),
@@ -101,6 +103,18 @@ NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in
     "search-by-two": (
         "{:.2f} [{:.2f}, {:.2f}] and {:.2f} [{:.2f}, {:.2f}] times as fast as one at one head and four",
         lambda: [*search_by_two(1), *search_by_two(4)],
+    ),
+    "native-dense-xeon": (
+        "{:.1f}, {:.1f} and {:.1f} times as fast as step by step and {:.1f}, {:.1f} and {:.1f} times as compiled",
+        lambda: gains_of_native_dense(DENSE),
+    ),
+    "native-dense": (
+        "{:.1f}, {:.1f} and {:.1f}, and {:.1f}, {:.1f} and {:.1f}",
+        lambda: gains_of_native_dense("dense"),
+    ),
+    "native-dnc-xeon": (
+        "{:.1f} times as fast as compiled, {:.1f} as checkpointed and {:.1f} as step by step",
+        lambda: [native_dense_gain(DENSE, "dnc", way, slots=2048, steps=10) for way in ("compiled", "checkpointed", "plain")],
     ),
     "flat": (
         "Flat in N: {:.1f}, {:.1f} and {:.1f} us a step at 4k, 4M and 16M",

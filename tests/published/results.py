@@ -66,6 +66,18 @@ def step_ms(run: str, **fields: object) -> float:
     return float(case(run, **fields)["step_ms_median"])
 
 
+def native_dense_gain(run: str, model: str, against: str, **sizes: int) -> float:
+    """How much faster a native model with a dense memory trains, in a run of suite `dense`, than a variant of it in torch."""
+    ours = step_ms(run, model=model, variant="plain", ran_kernels="native", **sizes)
+    return step_ms(run, model=model, variant=against, ran_kernels="torch", **sizes) / ours
+
+
+def gains_of_native_dense(run: str) -> list[float]:
+    """Of NTM, DAM and DNC at the size that training uses: against step by step, then against compiled."""
+    models, ways = ("ntm", "dam", "dnc"), ("plain", "compiled")
+    return [native_dense_gain(run, model, way, slots=128, steps=40) for way in ways for model in models]
+
+
 @functools.cache
 def paper_ratios() -> list[Ratio]:
     """Speed-ups of all curves in the run of the paper's set-ups."""
