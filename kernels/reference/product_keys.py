@@ -12,6 +12,7 @@ F: factors. S: n_0 + .. + n_{F-1}, scores a head. C: candidates.
 """
 
 import functools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -28,8 +29,22 @@ def largest_side(slots: int, factors: int) -> int:
     return side
 
 
-def power_near(slots: int, factors: int, *, up: bool = False) -> int:
-    """The largest n^F, F = `factors`, that is at most N, or the least that is at least N."""
+def sizes_in(factors: str) -> tuple[int, ...] | None:
+    """The sizes of factors in a text as "32x64"; None if it is no such text."""
+    sizes = factors.split("x")
+    return tuple(map(int, sizes)) if all(size.isdecimal() and int(size) > 0 for size in sizes) else None
+
+
+def slots_near(slots: int, factors: object, *, up: bool = False) -> int:
+    """The largest number of slots up to N that product keys of these factors may have, or the least from N on.
+
+    Of F = `factors` equal factors that is n^F. Sizes of factors, as "32x64", leave no choice: their product. N itself where
+    `factors` is neither.
+    """
+    if isinstance(factors, str):
+        return math.prod(sizes_in(factors) or (slots,))
+    if isinstance(factors, bool) or not isinstance(factors, int) or factors < 1:
+        return slots
     side = largest_side(slots, factors)
     power: int = (side + 1 if up and side**factors < slots else side) ** factors
     return power

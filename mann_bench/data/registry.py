@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 MODEL_WORKLOAD = "mann_bench.measure.workload:ModelWorkload"  # runs a model
-POWER_NEAR = "mann_bench.kernels.reference.product_keys:power_near"
+SLOTS_NEAR = "mann_bench.kernels.reference.product_keys:slots_near"
 BENCHMARK_TASK = "mann_bench.suites.tasks:associative_recall"  # the task whose sequences models are measured on
 # Workloads that run no model, by the prefix of their names: `op:sparse_read`, `index:query`.
 KINDS = {"op": "mann_bench.suites.workloads.ops:OpWorkload", "index": "mann_bench.suites.workloads.indexes:IndexWorkload"}
@@ -81,10 +81,10 @@ class ModelEntry:
         return factory
 
     def slots_near(self, slots: int, options: Options, *, up: bool = False) -> int:
-        """The largest N up to `slots` that the model takes, or the least from there; `slots` where an option has the sizes of factors."""
-        if not self.squares or not isinstance(factors := options.get("factors", 2), int) or factors < 1:
+        """The largest N up to `slots` that the model takes, or the least from there; the product, where an option has sizes of factors."""
+        if not self.squares:
             return slots
-        near: int = import_target("product keys", POWER_NEAR)(slots, factors, up=up)
+        near: int = import_target("product keys", SLOTS_NEAR)(slots, options.get("factors", 2), up=up)
         return near
 
     def slots_from(self, least: int, reads: int, options: Options) -> int:

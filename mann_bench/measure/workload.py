@@ -87,11 +87,10 @@ class Workload(ABC):
 
     @property
     def small_case(self) -> Case:
-        """This case at the size of the gate. N stays where an option has the sizes of its factors."""
+        """This case at the size of the gate."""
         case, entry = self.case, find_model(self.case.model)
         least = entry.slots_from(max(SMALL_SLOTS, 2 * case.heads), case.reads, case.options)
-        fixed = entry.squares and isinstance(case.options.get("factors"), str)
-        return case.model_copy(update={"slots": case.slots if fixed else min(case.slots, least), "steps": SMALL_STEPS})
+        return case.model_copy(update={"slots": min(case.slots, least), "steps": SMALL_STEPS})
 
     def smoke_test(self) -> None:
         """Run one step; TypeError or ValueError if what runs does not keep to its interface."""

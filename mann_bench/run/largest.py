@@ -48,7 +48,8 @@ def effort(searches: int, budget: Budget) -> str:
 
 def predicted_largest(case: Case, budget: Budget) -> int | None:
     """Largest N whose predicted bytes and seconds are inside the budget; 0 if none is, None for a model without a formula."""
-    if predicted_bytes(case) is None:
+    least = smallest(case)
+    if predicted_bytes(case.model_copy(update={"slots": least})) is None:
         return None
     unlimited, entry = budget.model_copy(update={"case_seconds": float("inf")}), find_model(case.model)
 
@@ -56,7 +57,6 @@ def predicted_largest(case: Case, budget: Budget) -> int | None:
         prediction = predict(case.model_copy(update={"slots": entry.slots_near(slots, case.options)}), unlimited)
         return (prediction.total_bytes or 0) <= budget.memory and prediction.seconds <= budget.case_seconds
 
-    least = smallest(case)
     if not fits(least):
         return 0
     low, high = least, 2 * least
@@ -110,8 +110,13 @@ def find_largest(case: Case, budget: Budget, probe: Probe, step_ms: float | None
             if size >= high:  # nothing between that the model takes
                 why = _stop_reason(failed, step_ms)
                 break
-        if fitted is not None and fitted.case.slots >= entry.slots_near(MOST_SLOTS, case.options):
-            why = f"no limit up to N = {format_slots(MOST_SLOTS)}"
+        most = entry.slots_near(MOST_SLOTS, case.options)
+        if fitted is not None and fitted.case.slots >= most:
+            why = (
+                f"no limit up to N = {format_slots(MOST_SLOTS)}"
+                if most > least
+                else f"its factors leave no other N than {format_slots(least)}"
+            )
             break
     yield Largest(fitted.case.slots if fitted else 0, predicted, why, fitted)
 

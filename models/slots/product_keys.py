@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mann_bench.kernels.reference.product_keys import largest_side
+from mann_bench.kernels.reference.product_keys import largest_side, sizes_in
 
 
 def sides_of(slots: int, factors: int | str) -> tuple[int, ...]:
@@ -24,10 +24,9 @@ def sides_of(slots: int, factors: int | str) -> tuple[int, ...]:
         ValueError: N is no F-th power, or not the product of the sizes; names the nearest N that fit.
     """
     if isinstance(factors, str):
-        sizes = factors.split("x")
-        if not all(size.isdecimal() and int(size) > 0 for size in sizes):
+        sides = sizes_in(factors)
+        if sides is None:
             raise ValueError(f"factors: expected a number of factors, or their sizes as '32x64', got {factors!r}")
-        sides = tuple(map(int, sizes))
         if math.prod(sides) != slots:
             raise ValueError(f"slots: expected {math.prod(sides)}, the product of factors = {factors!r}, got {slots!r}")
         return sides

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mann_bench.kernels.reference.product_keys import candidate_ranks, largest_side, power_near, search
+from mann_bench.kernels.reference.product_keys import candidate_ranks, largest_side, search, slots_near
 from mann_bench.models.slots.product_keys import scores_of, sides_of
 from tests.support.golden_sdm import all_scores, best_slots
 
@@ -62,8 +62,8 @@ def test_few_candidates():
     assert len(candidate_ranks((2048, 2048), 64)) < 300
     assert candidate_ranks((2, 9), 3) == ((0, 0), (0, 1), (0, 2), (1, 0))
     assert [largest_side(slots, 2) for slots in (1, 3, 4, 99, 2**24, 2**52 - 1)] == [1, 1, 2, 9, 4096, 2**26 - 1]
-    near = [(power_near(1000, factors), power_near(1000, factors, up=True)) for factors in (1, 2, 3, 4)]
-    assert near == [(1000, 1000), (961, 1024), (1000, 1000), (625, 1296)]
+    near = [(slots_near(1000, factors), slots_near(1000, factors, up=True)) for factors in (1, 2, 3, 4, "32x64", "8x", 0, True)]
+    assert near == [(1000, 1000), (961, 1024), (1000, 1000), (625, 1296), (2048, 2048), *[(1000, 1000)] * 3]
 
 
 @pytest.mark.parametrize(

@@ -106,11 +106,11 @@ NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in
     ),
     "native-dense-xeon": (
         "{:.1f}, {:.1f} and {:.1f} times as fast as step by step and {:.1f}, {:.1f} and {:.1f} times as compiled",
-        lambda: gains_of_native_dense(DENSE),
+        lambda: [*gains_of_native_dense(DENSE)],
     ),
     "native-dense": (
         "{:.1f}, {:.1f} and {:.1f}, and {:.1f}, {:.1f} and {:.1f}",
-        lambda: gains_of_native_dense("dense"),
+        lambda: [*gains_of_native_dense("dense")],
     ),
     "native-dnc-xeon": (
         "{:.1f} times as fast as compiled, {:.1f} as checkpointed and {:.1f} as step by step",

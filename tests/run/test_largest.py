@@ -32,6 +32,13 @@ def test_the_limit_is_found_to_a_tenth(limit):
     assert "oom: full" in answer.why
 
 
+@pytest.mark.parametrize(("limit", "slots", "why"), [(5000, 2048, "its factors leave no other N than 2k"), (2000, 0, "N = 2k: oom: full")])
+def test_sizes_of_factors_leave_one_size_to_probe(limit, slots, why):
+    answer, probed = search(limit, model="sdm", options={"factors": "32x64"})
+    assert (answer.slots, answer.predicted, answer.why) == (slots, 2048, why)
+    assert probed == [2048]
+
+
 @pytest.mark.parametrize(("factors", "limit"), [(2, 16), (2, 1000), (2, 123_457), (3, 27), (3, 1000), (3, 123_457)])
 def test_product_keys_are_probed_at_powers_of_their_factors(factors, limit):
     answer, probed = search(limit, model="sdm", options={"factors": factors})
