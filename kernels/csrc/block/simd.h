@@ -351,15 +351,15 @@ inline __attribute__((always_inline)) void for_each_vectors(int64_t n, F f) {
 // Sums over the vectors that `for_each_columns` gives.
 template <int count>
 struct VectorSums {
-    static_assert(count % 4 == 0, "");
+    static_assert(count % 4 == 0, "`store` takes four at a time");
     ColumnVector wide[count] = {};
     Quarter narrow[count] = {};
     Real rest[count] = {};
     void add(int number, ColumnVector part) { wide[number] += part; }
     void add(int number, Quarter part) { narrow[number] += part; }
     void add(int number, Real part) { rest[number] += part; }
-    void store(Real* sums) const {
-        for (int i = 0; i + 4 <= count; i += 4) {
+    void store(Real* sums) const {  // [count]
+        for (int i = 0; i < count; i += 4) {
             Quarter part[4];
             for (int j = 0; j < 4; ++j) part[j] = fold(wide[i + j]) + narrow[i + j];
             four_totals(part, sums + i);

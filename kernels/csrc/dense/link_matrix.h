@@ -181,56 +181,68 @@ struct LinkMatrix {
             }
             const RowsOf<Real> links(links_after, 0, count, remade_stride),
                 grads(grad_link + column, first, count, slots);
-            const Factors own(by.write + first, count);
             update(by, first, count, column, columns, old, links);
             multiply(links, first, count, column, columns, grad_backward, grad_forward, sums.of_rows, of_columns);
-            for_each_heads(heads, [&](auto number, Count r) MB_INLINE {
-                constexpr int at_once = decltype(number)::value;
-                const FactorsOfHeads<at_once> of_forward(grad_forward + r * slots + first, slots, count);
-                const FactorsOfHeads<at_once> read(reads + r * slots + first, slots, count);
-                const int64_t stride = slots;
-                const Real *const other_reads = reads + r * slots + column, *const other_grads =
-                                                                                grad_backward + r * slots + column;
-                for_each_columns(columns, [&](auto zero, int64_t w) MB_INLINE {
-                    typedef decltype(zero) Vector;
-                    Vector grad[tile_rows];
-                    for (int64_t k = 0; k < count; ++k) grad[k] = load_columns<Vector>(grads.at[k] + w);
-                    for (int h = 0; h < at_once; ++h) {
-                        const Vector other = load_columns<Vector>(other_reads + h * stride + w);
-                        const Vector of_backward = load_columns<Vector>(other_grads + h * stride + w);
-                        for (int64_t k = 0; k < count; ++k) {
-                            grad[k] += of_forward.of[h].of[k] * other;
-                            grad[k] += read.of[h].of[k] * of_backward;
-                        }
-                    }
-                    for (int64_t k = 0; k < count; ++k) store_columns(grads.at[k] + w, grad[k]);
-                });
-            });
-            for (int64_t k = 0; k < count; ++k)
-                if (first + k >= column && first + k < column + columns) grads.at[k][first + k - column] = 0;
-            // Through the update, to the gradient of the link before, of the write weights and of the precedence.
-            Real *const of_decay = of_columns + heads * slots + column, *const of_precedence = of_decay + slots;
-            VectorSums<tile_rows> of_rows;
+            multiply_backward(grads, first, count, column, columns, grad_forward, grad_backward);
+            update_backward(by, first, count, column, columns, old, grads, sums);
+        });
+    }
+    // Adds to the gradient of a block of the link after the step what its products with the read weights give.
+    template <class Rows>
+    MB_LEAF void multiply_backward(RowsOf<Real> grads, int64_t first, Rows count, int64_t column, int64_t columns,
+                                   const Real* grad_forward, const Real* grad_backward) const {
+        const int64_t stride = slots;  // as in `multiply`
+        for_each_heads(heads, [&](auto number, Count r) MB_INLINE {
+            constexpr int at_once = decltype(number)::value;
+            const FactorsOfHeads<at_once> of_forward(grad_forward + r * slots + first, slots, count);
+            const FactorsOfHeads<at_once> own(reads + r * slots + first, slots, count);
+            const Real *const others = reads + r * slots + column, *const of_backward =
+                                                                       grad_backward + r * slots + column;
             for_each_columns(columns, [&](auto zero, int64_t w) MB_INLINE {
                 typedef decltype(zero) Vector;
-                const Vector other = load_columns<Vector>(by.write + column + w);
-                const Vector preceding = load_columns<Vector>(by.precedence + column + w);
-                Vector decay = load_columns<Vector>(of_decay + w), precedes = load_columns<Vector>(of_precedence + w);
-                Vector grad[tile_rows], link[tile_rows];
-                for (int64_t k = 0; k < count; ++k)
-                    grad[k] = load_columns<Vector>(grads.at[k] + w), link[k] = load_columns<Vector>(old.at[k] + w);
-                for (int64_t k = 0; k < count; ++k) {
-                    of_rows.add(k, grad[k] * (preceding - link[k]));
-                    decay -= grad[k] * link[k];
-                    precedes += own.of[k] * grad[k];
-                    store_columns(grads.at[k] + w, (1 - own.of[k] - other) * grad[k]);
+                Vector grad[tile_rows];
+                for (int64_t k = 0; k < count; ++k) grad[k] = load_columns<Vector>(grads.at[k] + w);
+                for (int h = 0; h < at_once; ++h) {
+                    const Vector read = load_columns<Vector>(others + h * stride + w);
+                    const Vector from = load_columns<Vector>(of_backward + h * stride + w);
+                    for (int64_t k = 0; k < count; ++k) {
+                        grad[k] += of_forward.of[h].of[k] * read;
+                        grad[k] += own.of[h].of[k] * from;
+                    }
                 }
-                store_columns(of_decay + w, decay), store_columns(of_precedence + w, precedes);
+                for (int64_t k = 0; k < count; ++k) store_columns(grads.at[k] + w, grad[k]);
             });
-            Real numbers[tile_rows];
-            of_rows.store(numbers);
-            add(column, count, numbers, sums.of_rows + heads * slots + first);
         });
+    }
+    // From the gradient of a block after an update to that of `before`, the same block before it; to the sums those of
+    // the write weights, of its rows and of its columns, and of the precedence.
+    template <class Rows>
+    MB_LEAF void update_backward(const LinkUpdate& by, int64_t first, Rows count, int64_t column, int64_t columns,
+                                 RowsOf<Real> before, RowsOf<Real> grads, const Sums& sums) const {
+        for (int64_t k = 0; k < count; ++k)
+            if (first + k >= column && first + k < column + columns) grads.at[k][first + k - column] = 0;
+        const Factors own(by.write + first, count);
+        Real *const of_decay = sums.of_columns + heads * slots + column, *const of_precedence = of_decay + slots;
+        VectorSums<tile_rows> of_rows;
+        for_each_columns(columns, [&](auto zero, int64_t w) MB_INLINE {
+            typedef decltype(zero) Vector;
+            const Vector other = load_columns<Vector>(by.write + column + w);
+            const Vector preceding = load_columns<Vector>(by.precedence + column + w);
+            Vector decay = load_columns<Vector>(of_decay + w), precedes = load_columns<Vector>(of_precedence + w);
+            Vector grad[tile_rows], link[tile_rows];
+            for (int64_t k = 0; k < count; ++k)
+                grad[k] = load_columns<Vector>(grads.at[k] + w), link[k] = load_columns<Vector>(before.at[k] + w);
+            for (int64_t k = 0; k < count; ++k) {
+                of_rows.add(k, grad[k] * (preceding - link[k]));
+                decay -= grad[k] * link[k];
+                precedes += own.of[k] * grad[k];
+                store_columns(grads.at[k] + w, (1 - own.of[k] - other) * grad[k]);
+            }
+            store_columns(of_decay + w, decay), store_columns(of_precedence + w, precedes);
+        });
+        Real numbers[tile_rows];
+        of_rows.store(numbers);
+        add(column, count, numbers, sums.of_rows + heads * slots + first);
     }
 };
 
