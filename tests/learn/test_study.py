@@ -216,7 +216,7 @@ def test_options_that_are_refused(new, message):
 
 
 def test_new_fields_at_their_defaults_are_no_part_of_an_id():
-    stored = load_records(RESULTS / "learning-copy-amd-epyc-2-threads", LEARNING)
+    stored = load_records(RESULTS / "curriculum-1M-amd-epyc-2-threads", LEARNING)
     assert [record.case.case_id for record in stored] == [record.case_id for record in stored]
     case = LearningCase(task="copy", model="sam", levels=(1, 2), sequences=10)
     others = [case.model_copy(update=change) for change in ({"fill": "full"}, {"options": Options({"write_heads": 1})})]
