@@ -10,7 +10,7 @@ from mann_bench.kernels.native import build
 from tests.published import minutes, short_pass
 from tests.published.numbers import COPY, MARKED, NUMBERS, PAGES, ROOT, computed, filled
 from tests.published.pages import differences
-from tests.published.results import RESULTS
+from tests.published.results import RESULTS, XEON
 from tests.published.studies import against_sam, experiment
 
 PAGE = " ".join(MARKED.sub(r"\2", (RESULTS / "README.md").read_text()).split())
@@ -113,6 +113,16 @@ def test_what_the_page_says_of_the_studies_in_words(said, study, task, levels, g
     found = experiment(study, task)
     assert [len(studied.runs) for studied in found.curves] == [10] * 6
     assert {(run.case.goal, run.case.sequences, run.case.levels) for run in found.runs} == {(goal, sequences, levels)}
+
+
+def test_a_gated_erase_changed_nothing():
+    assert 'the gate of `erase="gated"` changed nothing: its runs are those of K 4 to the sequence' in PAGE
+    curves = {
+        curve.arm: [(run.case.seed, run.sequences_to_goal) for run in curve.runs]
+        for curve in experiment(f"ablations-{XEON}", "recall").curves
+    }
+    assert sorted(curves["gated erase"]) == sorted(curves["K 4"])
+    assert {len(runs) for runs in curves.values()} == {10}
 
 
 @pytest.mark.skipif(build.why_not() is not None, reason=f"no native kernels: {build.why_not()}")

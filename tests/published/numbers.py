@@ -42,7 +42,7 @@ from tests.published.results import (
     two_threads,
 )
 from tests.published.short_pass import shares
-from tests.published.studies import against_sam, rows_and_writes, slots_of_models, times_sams, to_the_goal
+from tests.published.studies import against_sam, arms, rows_and_writes, slots_of_models, times_sams, to_the_goal
 from tests.published.today import TODAY_NUMBERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,6 +63,7 @@ NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in
     "study-copy": ("{}", lambda: [to_the_goal(COPY, "copy")]),
     "study-copy-against-sam": ("{}", lambda: [against_sam(COPY, "copy")]),
     "study-copy-rows": ("{} rows, and a sequence writes up to {}", lambda: [*rows_and_writes(COPY, "copy")]),
+    "ablations": ("{}", lambda: [arms(f"ablations-{XEON}", "recall")]),
     "equal-bytes-copy": ("{}", lambda: [to_the_goal(EQUAL_BYTES, "copy")]),
     "equal-bytes-copy-against-sam": ("{}", lambda: [against_sam(EQUAL_BYTES, "copy")]),
     "equal-bytes-copy-slots": ("{}", lambda: [slots_of_models(EQUAL_BYTES, "copy")]),

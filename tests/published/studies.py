@@ -46,6 +46,17 @@ def times_sams(study: str, task: str, model: str) -> str:
     return ratio_text(found)
 
 
+def arms(study: str, task: str) -> str:
+    """Median sequences of the first arm of a study, then the others as multiples: `K 4 130,000 (10 of 10 seeds); K 8 0.8, fewer`."""
+    first, *others = experiment(study, task).curves
+    goal = first.to_goal("sequences")
+    parts = [f"{first.arm} {whole(goal.value)} ({goal.reached} of {goal.seeds} seeds)"]
+    for curve in others:
+        found = ratio(curve, first, "sequences")
+        parts.append(f"{curve.arm} {ratio_text(found) if found else 'no ratio'}, {decide(curve, first, found)}")
+    return "; ".join(parts)
+
+
 def called(model: str) -> str:
     """The name of a model's class."""
     return SHIPPED[model].target.rpartition(":")[2]
