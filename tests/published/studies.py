@@ -5,7 +5,7 @@ import math
 
 from mann_bench.data.registry import SHIPPED
 from mann_bench.reports.learning.comparison import decide, log_rank, ratio
-from mann_bench.reports.learning.experiments import Experiment, load_experiments
+from mann_bench.reports.learning.experiments import Curve, Experiment, load_experiments
 from mann_bench.reports.learning.text import ratio_text, whole
 from tests.published.results import folder
 
@@ -32,9 +32,8 @@ def against_sam(study: str, task: str) -> str:
     sam = curves.pop("sam")
     parts = []
     for name, curve in curves.items():
-        found, p = ratio(curve, sam, "sequences"), log_rank(curve, sam)
-        needs = ratio_text(found) if found else "no ratio"
-        parts.append(f"{called(name)} {needs}, {decide(curve, sam, found)}" + (f" (log-rank p = {p:.2g})" if p is not None else ""))
+        p = log_rank(curve, sam)
+        parts.append(f"{called(name)} {multiple(curve, sam)}" + (f" (log-rank p = {p:.2g})" if p is not None else ""))
     return "; ".join(parts)
 
 
@@ -51,10 +50,13 @@ def arms(study: str, task: str) -> str:
     first, *others = experiment(study, task).curves
     goal = first.to_goal("sequences")
     parts = [f"{first.arm} {whole(goal.value)} ({goal.reached} of {goal.seeds} seeds)"]
-    for curve in others:
-        found = ratio(curve, first, "sequences")
-        parts.append(f"{curve.arm} {ratio_text(found) if found else 'no ratio'}, {decide(curve, first, found)}")
-    return "; ".join(parts)
+    return "; ".join([*parts, *(f"{curve.arm} {multiple(curve, first)}" for curve in others)])
+
+
+def multiple(curve: Curve, of: Curve) -> str:
+    """What a curve needs, as a multiple of another's sequences, and what that decides: `0.49 [0.46, 0.54], fewer`."""
+    found = ratio(curve, of, "sequences")
+    return f"{ratio_text(found) if found else 'no ratio'}, {decide(curve, of, found)}"
 
 
 def called(model: str) -> str:

@@ -14,10 +14,9 @@ namespace mb {
 constexpr int64_t tile_rows = LaneTile::rows;
 
 // Adjacent rows of a matrix [N, W].
-template <class T>
 struct RowsOf {
-    T* at[tile_rows];
-    MB_FN RowsOf(T* matrix, int64_t first, int64_t count, int64_t width) {
+    Real* at[tile_rows];
+    MB_FN RowsOf(Real* matrix, int64_t first, int64_t count, int64_t width) {
         for (int64_t k = 0; k < tile_rows; ++k) at[k] = matrix + (first + (k < count ? k : count - 1)) * width;
     }
 };
@@ -93,7 +92,7 @@ struct LinkMatrix {
     // The link of a block after an update; `before` may be `after`.
     template <class Rows>
     MB_LEAF static void update(const LinkUpdate& by, int64_t first, Rows count, int64_t column, int64_t columns,
-                               RowsOf<Real> before, RowsOf<Real> after) {
+                               RowsOf before, RowsOf after) {
         const Factors own(by.write + first, count);
         for_each_columns(columns, [&](auto zero, int64_t w) MB_INLINE {
             typedef decltype(zero) Vector;
@@ -104,8 +103,12 @@ struct LinkMatrix {
             for (int64_t k = 0; k < count; ++k)
                 store_columns(after.at[k] + w, (1 - own.of[k] - other) * link[k] + own.of[k] * preceding);
         });
+        clear_diagonal(after, first, count, column, columns);
+    }
+    template <class Rows>
+    MB_LEAF static void clear_diagonal(RowsOf rows, int64_t first, Rows count, int64_t column, int64_t columns) {
         for (int64_t k = 0; k < count; ++k)
-            if (first + k >= column && first + k < column + columns) after.at[k][first + k - column] = 0;
+            if (first + k >= column && first + k < column + columns) rows.at[k][first + k - column] = 0;
     }
 
     // From the link before to that after, [N, N], which may be at the same place. forward [R, N]: L w, in the rows of
@@ -114,8 +117,8 @@ struct LinkMatrix {
                    Real* backward) const {
         for_vector(heads * slots, [=](int64_t j) MB_INLINE { backward[j] = 0; });
         for_each_block(chunk, [&](int64_t first, auto count, int64_t column, int64_t columns) {
-            const RowsOf<Real> rows(after + column, first, count, slots);
-            update(by, first, count, column, columns, RowsOf<Real>(before + column, first, count, slots), rows);
+            const RowsOf rows(after + column, first, count, slots);
+            update(by, first, count, column, columns, RowsOf(before + column, first, count, slots), rows);
             multiply(rows, first, count, column, columns, reads, reads, forward, backward);
         });
     }
@@ -123,8 +126,8 @@ struct LinkMatrix {
     // row . vector, and to `sums`, in its columns, the sum over rows of factor * row. Of the first block of columns the
     // products begin.
     template <class Rows>
-    MB_LEAF void multiply(RowsOf<Real> rows, int64_t first, Rows count, int64_t column, int64_t columns,
-                          const Real* vectors, const Real* factors, Real* products, Real* sums) const {
+    MB_LEAF void multiply(RowsOf rows, int64_t first, Rows count, int64_t column, int64_t columns, const Real* vectors,
+                          const Real* factors, Real* products, Real* sums) const {
         const int64_t stride = slots;  // a copy: of the member the compiler could not know that no store changes it
         for_each_heads(heads, [&](auto number, Count r) MB_INLINE {
             constexpr int at_once = decltype(number)::value;
@@ -173,14 +176,13 @@ struct LinkMatrix {
         Real links_before[tile_rows * remade_stride], links_after[tile_rows * remade_stride];
         for_vector((heads + 2) * slots, [=](int64_t j) MB_INLINE { of_columns[j] = 0; });
         for_each_block(chunk, [&](int64_t first, auto count, int64_t column, int64_t columns) {
-            const RowsOf<Real> remade(links_before, 0, count, remade_stride);
-            RowsOf<Real> old(kept + column, first, count, slots);
+            const RowsOf remade(links_before, 0, count, remade_stride);
+            RowsOf old(kept + column, first, count, slots);
             for (int64_t u = 0; u < number - 1; ++u) {
                 update(updates(u), first, count, column, columns, old, remade);
                 old = remade;
             }
-            const RowsOf<Real> links(links_after, 0, count, remade_stride),
-                grads(grad_link + column, first, count, slots);
+            const RowsOf links(links_after, 0, count, remade_stride), grads(grad_link + column, first, count, slots);
             update(by, first, count, column, columns, old, links);
             multiply(links, first, count, column, columns, grad_backward, grad_forward, sums.of_rows, of_columns);
             multiply_backward(grads, first, count, column, columns, grad_forward, grad_backward);
@@ -189,7 +191,7 @@ struct LinkMatrix {
     }
     // Adds to the gradient of a block of the link after the step what its products with the read weights give.
     template <class Rows>
-    MB_LEAF void multiply_backward(RowsOf<Real> grads, int64_t first, Rows count, int64_t column, int64_t columns,
+    MB_LEAF void multiply_backward(RowsOf grads, int64_t first, Rows count, int64_t column, int64_t columns,
                                    const Real* grad_forward, const Real* grad_backward) const {
         const int64_t stride = slots;  // as in `multiply`
         for_each_heads(heads, [&](auto number, Count r) MB_INLINE {
@@ -218,9 +220,8 @@ struct LinkMatrix {
     // the write weights, of its rows and of its columns, and of the precedence.
     template <class Rows>
     MB_LEAF void update_backward(const LinkUpdate& by, int64_t first, Rows count, int64_t column, int64_t columns,
-                                 RowsOf<Real> before, RowsOf<Real> grads, const Sums& sums) const {
-        for (int64_t k = 0; k < count; ++k)
-            if (first + k >= column && first + k < column + columns) grads.at[k][first + k - column] = 0;
+                                 RowsOf before, RowsOf grads, const Sums& sums) const {
+        clear_diagonal(grads, first, count, column, columns);
         const Factors own(by.write + first, count);
         Real *const of_decay = sums.of_columns + heads * slots + column, *const of_precedence = of_decay + slots;
         VectorSums<tile_rows> of_rows;
