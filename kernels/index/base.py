@@ -1,5 +1,6 @@
 """The interface of an index over the rows of a memory: find rows near a query, update after writes, undo the update."""
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
@@ -119,24 +120,29 @@ def is_real(tensor: Tensor) -> bool:
 
 
 class Reindex:
-    """Undo or redo an update by indexing the same rows once more: they are already restored, or written again."""
+    """Undo or redo an update by indexing the same rows once more: they are already restored, or written again.
+
+    It refers to the memory weakly: the memory holds what undoes its changes, and is to be freed when nobody uses it any more.
+    """
 
     def __init__(self, index: Index, rows: Rows, written: Tensor) -> None:
-        self.index, self.rows, self.written = index, rows, written
+        self.index, self.find_rows, self.written = index, weakref.ref(rows), written
 
     def toggle(self) -> None:
-        self.index.update(self.rows, self.written)
+        if (rows := self.find_rows()) is not None:
+            self.index.update(rows, self.written)
 
 
 class Rebuild:
-    """Undo or redo a change by indexing all rows anew: they are already restored, or reset again."""
+    """Undo or redo a change by indexing all rows anew: they are already restored, or reset again. It refers to them as `Reindex` does."""
 
     def __init__(self, index: Index, rows: Rows) -> None:
-        self.index, self.rows = index, rows
+        self.index, self.find_rows = index, weakref.ref(rows)
         self.toggle()
 
     def toggle(self) -> None:
-        self.index.build(self.rows)
+        if (rows := self.find_rows()) is not None:
+            self.index.build(rows)
 
 
 def exchange(target: Tensor, places: tuple[Tensor, ...], new: Tensor) -> Tensor:

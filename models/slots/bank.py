@@ -164,7 +164,7 @@ class Bank(State):
         return {**self.__dict__, "history": self.history.without_passes(), "narrow": False, "start": None}
 
 
-class BankReset(ElementsReset):
+class BankReset(ElementsReset[Bank]):
     """Makes elements of a bank as `initial_state` does, in place, O(N).
 
     Args:
@@ -177,8 +177,9 @@ class BankReset(ElementsReset):
     """
 
     def __init__(self, bank: Bank, position: int, elements: list[int], fresh: Bank) -> None:
+        super().__init__(bank)
         bank.history.begin(position)
-        self.bank, self.narrow, self.elements, self.start = bank, bank.narrow, elements, bank.mark()
+        self.elements, self.start = elements, bank.mark()
         recorded = bool(bank.history.standing) or bank.narrow
         self.saved = fresh.memory
         if recorded:
@@ -190,8 +191,9 @@ class BankReset(ElementsReset):
 
     def exchange(self) -> None:
         """Exchange what was overwritten with what is there now, a block at a time."""
+        bank = self.memory
         for element, kept in zip(self.elements, self.saved, strict=True):
-            for part, other in zip(self.bank.memory[element].view(-1).split(BLOCK), kept.view(-1).split(BLOCK), strict=True):
+            for part, other in zip(bank.memory[element].view(-1).split(BLOCK), kept.view(-1).split(BLOCK), strict=True):
                 before = part.clone()
                 part.copy_(other)
                 other.copy_(before)
@@ -199,7 +201,7 @@ class BankReset(ElementsReset):
     def rollback(self) -> None:
         """Take the reset back, bit for bit; it is the last that stands."""
         self.exchange()
-        self.bank.history.left(self)
+        self.memory.history.left(self)
 
     def replay(self) -> None:
         """Make it again."""

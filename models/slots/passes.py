@@ -47,7 +47,7 @@ class RowsWritten:
     redo = undo
 
 
-class BankPass(Pass[G]):
+class BankPass(Pass[Bank, G]):
     """Base of passes over a bank: writes in order, which backward takes back from the last to the first.
 
     Args:
@@ -57,7 +57,6 @@ class BankPass(Pass[G]):
         snapshot: how rows overwritten are kept, one of `snapshot.KINDS`.
     """
 
-    memory: Bank
     token: Tensor
     writes: Sequence[BankWrite]  # in order
 
@@ -108,10 +107,8 @@ class BankPass(Pass[G]):
         self.num_undone = 0
 
 
-class StepwiseBankPass(BankPass[TouchedRows], RowPass):
+class StepwiseBankPass(BankPass[TouchedRows], RowPass[Bank]):
     """A pass run step by step in torch; its tape are the rows overwritten, and the numbers of those written and read."""
-
-    memory: Bank
 
     def __init__(self, memory: Bank, position: int, *, recorded: bool, attached: bool, snapshot: str = "exact") -> None:
         super().__init__(memory, position, recorded=recorded, attached=attached, snapshot=snapshot)

@@ -1,8 +1,10 @@
 """Where a sparse memory stands: the passes over it in order, and which of them can still be taken back."""
 
-from collections.abc import Mapping
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 
@@ -38,32 +40,6 @@ class Place(Protocol):
         """The number of its contents."""
 
 
-class RecordedPass(Protocol):
-    """What a history needs of a pass that can be rolled back: `passes.Pass`, `reset.Reset`."""
-
-    @property
-    def start(self) -> Place:
-        """Where the memory stood before it."""
-
-    @property
-    def end(self) -> Place:
-        """Where it stood after it."""
-
-    @property
-    def due(self) -> bool:
-        """Whether its backward can still run and has not."""
-
-    @property
-    def narrow(self) -> bool:
-        """Whether it went over the first elements of a larger memory, which is to find them as they were."""
-
-    def rollback(self) -> None:
-        """Undo the writes that still stand; the pass is the last that stands."""
-
-    def replay(self) -> None:
-        """After a complete rollback, make all writes again."""
-
-
 @dataclass
 class History:
     """Shared by a memory and by those over its first elements (`State.first`).
@@ -76,8 +52,8 @@ class History:
     """
 
     position: int = 0
-    standing: list[RecordedPass] = field(default_factory=list, repr=False)
-    undone: list[RecordedPass] = field(default_factory=list, repr=False)
+    standing: "list[AnyPass]" = field(default_factory=list, repr=False)
+    undone: "list[AnyPass]" = field(default_factory=list, repr=False)
     passes: int = 0
 
     ledger_causes: ClassVar[Mapping[str, str]] = {"standing": "tape", "undone": "tape"}
@@ -112,7 +88,7 @@ class History:
                 else STALE
             )
 
-    def end(self, recorded: RecordedPass | None) -> int:
+    def end(self, recorded: "AnyPass | None") -> int:
         """Move to the position after a pass and return it; `recorded` is the pass if it can be taken back."""
         self.passes += 1
         self.position = self.passes
@@ -142,7 +118,7 @@ class History:
         while self.standing:
             self.standing[-1].rollback()
 
-    def left(self, undone: RecordedPass) -> None:
+    def left(self, undone: "AnyPass") -> None:
         """Note that the last pass that stands has been taken back."""
         self.standing.pop()
         self.undone.append(undone)
@@ -181,5 +157,52 @@ class InPlace(Protocol):
     def go_forward(self, end: Any) -> None:
         """Return all that is not rows to the end of a pass."""
 
+
+M = TypeVar("M", bound=InPlace)
+
+
+class RecordedPass(ABC, Generic[M]):
+    """Base of what a history keeps: passes (`passes.Pass`) and resets of elements (`reset.Reset`).
+
+    A memory holds its history, and that the passes. So a pass refers to its memory weakly, else a memory that nobody uses any more would
+    wait for Python's garbage collector, which does not know how large it is. Who uses a memory holds it: a state, and the graph of a pass
+    (`passes.Graph`).
+
+    Attributes:
+        narrow: whether it went over the first elements of a larger memory, which is to find them as they were. Such a pass holds the
+            memory of the first elements, as the larger one and its history may be used after that.
+        start: where the memory stood before it.
+        end: where it stood after it.
+    """
+
+    start: Place
+    end: Place
+
+    def __init__(self, memory: M) -> None:
+        self.narrow = memory.narrow
+        self.find_memory: Callable[[], M | None] = (lambda: memory) if memory.narrow else weakref.ref(memory)
+
+    @property
+    def memory(self) -> M:
+        """The memory."""
+        memory = self.find_memory()
+        assert memory is not None, "somebody uses a memory that nobody holds"
+        return memory
+
+    @property
+    def due(self) -> bool:
+        """Whether its backward can still run and has not."""
+        return False
+
+    @abstractmethod
+    def rollback(self) -> None:
+        """Undo the writes that still stand; the pass is the last that stands."""
+
+    @abstractmethod
+    def replay(self) -> None:
+        """After a complete rollback, make all writes again."""
+
+
+AnyPass = RecordedPass[Any]
 
 torch.serialization.add_safe_globals([History])  # held by saved memories

@@ -78,7 +78,7 @@ class NativeModel(Layered, Protocol):
         """Make the memory after the pass."""
 
 
-class NativePass(Pass[MemoryGradient]):
+class NativePass(Pass[SparseMemory, MemoryGradient]):
     """A pass made by one native call, whose tape is in `sequence`."""
 
     logs_ring = False

@@ -13,7 +13,7 @@ V: write heads. S: rows that a write head adds to. U: distinct rows that a chain
 """
 
 import weakref
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar, cast
@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 
 from mann_bench.kernels.index import Reversible
 from mann_bench.models.modes import current_backward, in_backward
-from mann_bench.models.sparse.history import InPlace, RecordedPass
+from mann_bench.models.sparse.history import AnyPass, InPlace, M, RecordedPass
 from mann_bench.models.sparse.memory import SparseMemory
 from mann_bench.models.sparse.reset import ElementsReset
 from mann_bench.models.sparse.written import Write
@@ -46,13 +46,16 @@ MIXED = (
 
 
 class Graph:
-    """Held by the graph of a pass alone: when it is gone, no backward of the pass can come."""
+    """Held by the graph of a pass alone: when it is gone, no backward of the pass can come. It holds the memory that backward needs."""
 
-    __slots__ = ("__weakref__",)
+    __slots__ = ("__weakref__", "memory")
+
+    def __init__(self, memory: InPlace) -> None:
+        self.memory = memory
 
 
-class Pass(ABC, Generic[G]):
-    """A forward pass over a memory: where it starts and ends, and how it is undone and replayed. G: gradient of a memory.
+class Pass(RecordedPass[M], Generic[M, G]):
+    """A forward pass over a memory: where it starts and ends, and how it is undone and replayed. M: the memory. G: its gradient.
 
     Args:
         position: where the state stands that the pass starts from (`SparseMemory.begin`).
@@ -64,12 +67,11 @@ class Pass(ABC, Generic[G]):
     ledger_causes: ClassVar[Mapping[str, str]] = {}  # all of a pass counts as its memory declares: tape
     logs_ring = True  # whether the ring logs what undoes it; False where the pass does so itself
 
-    memory: InPlace
-
-    def __init__(self, memory: InPlace, position: int, *, recorded: bool, attached: bool) -> None:
+    def __init__(self, memory: M, position: int, *, recorded: bool, attached: bool) -> None:
+        super().__init__(memory)
         memory.history.begin(position)
         standing = memory.history.standing
-        self.memory, self.narrow, self.recorded = memory, memory.narrow, recorded or bool(standing) or memory.narrow
+        self.recorded = recorded or bool(standing) or memory.narrow
         self.before: Self | None = None  # the pass before, which receives the gradient of the memory
         self.reset: list[int] = []  # elements that do not, as they were reset between the two
         if recorded and attached:
@@ -83,7 +85,7 @@ class Pass(ABC, Generic[G]):
         if recorded and in_backward():  # a function is recomputed there, perhaps only to what is in front of this pass
             self.roll_back_after_backward()
 
-    def find_before(self, standing: Sequence[RecordedPass]) -> "Self | None":
+    def find_before(self, standing: Sequence[AnyPass]) -> "Self | None":
         """The last pass that stands, if there is one; RuntimeError if it ran on other kernels."""
         for before in reversed(standing):
             if isinstance(before, ElementsReset):
@@ -96,13 +98,12 @@ class Pass(ABC, Generic[G]):
 
     def join(self) -> Graph:
         """Return what the graph of this pass is to hold."""
-        graph = Graph()
+        graph = Graph(self.memory)
         self.graph = weakref.ref(graph)
         return graph
 
     @property
     def due(self) -> bool:
-        """Whether its backward can still run and has not."""
         return not self.finished and self.graph is not None and self.graph() is not None
 
     def close(self) -> int:
@@ -112,10 +113,6 @@ class Pass(ABC, Generic[G]):
         self.end = self.memory.mark()
         position: int = self.end.position
         return position
-
-    @abstractmethod
-    def rollback(self) -> None:
-        """Undo the writes that still stand; the pass is the last that stands."""
 
     @abstractmethod
     def cut(self, gradient: G) -> None:
@@ -207,16 +204,17 @@ class TouchedRows(NamedTuple):
     gradient: Tensor  # [U, W]
 
 
-class RowPass(Pass[TouchedRows]):
+RowM = TypeVar("RowM", bound=RowMemory)
+
+
+class RowPass(Pass[RowM, TouchedRows]):
     """A pass run step by step in torch, which notes the rows accessed.
 
     Backward needs the gradient of the memory only for touched rows. `touched` holds one row for each of them; it is made at the first call
     of backward of the last pass of a chain, when all accesses are known.
     """
 
-    memory: RowMemory
-
-    def __init__(self, memory: RowMemory, position: int, *, recorded: bool, attached: bool) -> None:
+    def __init__(self, memory: RowM, position: int, *, recorded: bool, attached: bool) -> None:
         super().__init__(memory, position, recorded=recorded, attached=attached)
         self.accessed: list[Tensor] = []  # rows of every write and read, as indices into the flattened memory, in order
         self.touched: TouchedRows | None = None
@@ -251,7 +249,7 @@ class RowPass(Pass[TouchedRows]):
         self.touched, self.grad_rows, self.accessed = None, [], []
 
 
-class StepwisePass(RowPass):
+class StepwisePass(RowPass[SparseMemory]):
     """A pass over a sparse memory; its tape are the writes and the rows accessed.
 
     Args:
@@ -261,8 +259,6 @@ class StepwisePass(RowPass):
         attached: as of `Pass`.
         snapshot: how rows overwritten are kept, one of `snapshot.KINDS`.
     """
-
-    memory: SparseMemory
 
     def __init__(self, memory: SparseMemory, position: int, *, recorded: bool, attached: bool, snapshot: str = "exact") -> None:
         super().__init__(memory, position, recorded=recorded, attached=attached)

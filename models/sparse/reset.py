@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mann_bench.kernels.index import exchange
 from mann_bench.kernels.reference import row_norms
+from mann_bench.models.sparse.history import M, Mark, RecordedPass
 from mann_bench.models.sparse.memory import SparseMemory
 
 BEGAN_FULL = (
@@ -19,14 +20,13 @@ BEGAN_FULL = (
 )
 
 
-class ElementsReset:
+class ElementsReset(RecordedPass[M]):
     """Some batch elements of a memory made new: a pass that has no backward, and through which no gradient of theirs goes."""
 
-    due = False
     elements: list[int]
 
 
-class Reset(ElementsReset):
+class Reset(ElementsReset[SparseMemory]):
     """Makes elements of a memory empty.
 
     Args:
@@ -39,11 +39,15 @@ class Reset(ElementsReset):
         RuntimeError: the memory does not stand at `position` (`History.begin`).
     """
 
+    start: Mark
+    end: Mark
+
     def __init__(self, memory: SparseMemory, position: int, elements: list[int], tables: Iterable[tuple[Tensor, float]] = ()) -> None:
         if memory.began_full:
             raise ValueError(BEGAN_FULL)
+        super().__init__(memory)
         memory.history.begin(position)
-        self.memory, self.narrow, self.elements, self.stands = memory, memory.narrow, elements, True
+        self.elements, self.stands = elements, True
         self.start = self.end = memory.mark()
         counts, device = memory.each_count(), memory.memory.device
         written = [counts[element] for element in elements]
