@@ -1,6 +1,7 @@
 // The cpu build: a block is one thread, the inner loops are SIMD.
 #pragma once
 
+#include "block/many_rows.h"
 #include "block/one_lane.h"
 #include "block/rank.h"
 #include "block/simd.h"

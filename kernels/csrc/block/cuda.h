@@ -19,6 +19,7 @@ struct LaneTile {
     MB_FN Count head() const { return lane() / 2; }
     MB_FN bool keeps() const { return lane() % 2 == 0; }
     // 1 / norm of the first n rows, 0 of the others of a row tile: each lane divides once, and gets the rest of others.
+    template <Count>
     MB_FN void reciprocals(const Real* norms, Count n, Real* scale) const {
         const Count j = lane() % rows;
         const Real own = j < n ? Real(1) / norms[j] : Real(0);
@@ -138,6 +139,12 @@ struct RowTile {
         }
         lane_tile.sum(parts, dots);
     }
+};
+
+// Nothing scores more rows at once than a row tile has.
+template <int>
+struct ManyRows {
+    static constexpr Count rows = 0;
 };
 
 #if defined(MB_CLUSTER) && !defined(MB_SHARED_MEMORY)

@@ -72,6 +72,12 @@ struct BarrierSite {
 inline BarrierSite skipped_barrier{"", 0};
 inline std::vector<BarrierSite> barriers_met;
 
+// Nothing scores more rows at once than a row tile has.
+template <int>
+struct ManyRows {
+    static constexpr Count rows = 0;
+};
+
 struct Block {
     static constexpr bool multiplies_columns = true;
     static constexpr int64_t num_lane_tiles = emulated_threads;

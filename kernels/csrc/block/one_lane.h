@@ -119,8 +119,9 @@ struct OneLaneTile {
     int64_t head() const { return 0; }
     bool keeps() const { return true; }
     // 1 / norm of the first n rows, 0 of the others of a row tile.
+    template <int64_t rows>
     void reciprocals(const Real* norms, int64_t n, Real* scale) const {
-        for (int64_t j = 0; j < LaneTile::rows; ++j) scale[j] = j < n ? Real(1) / norms[j] : Real(0);
+        for (int64_t j = 0; j < rows; ++j) scale[j] = j < n ? Real(1) / norms[j] : Real(0);
     }
     // Of 8 rows, as bits, those whose bound for a query is not less than `least`.
     template <int fixed_words, class Query>

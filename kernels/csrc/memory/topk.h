@@ -53,6 +53,29 @@ MB_FN void merge_topk(const Block& block, const Real* scores, int32_t* rows, Cou
     });
 }
 
+// Push the scores of the rows of a tile, from `row` on, of which the first `candidates` count.
+template <Count tile_rows, class Tile>
+MB_FN void push_scores(const LaneTile& lane_tile, const Tile& tile, const Real* norms, int64_t row, Count candidates,
+                       const Real* queries, Count heads, Count reads, int64_t width, Real* scores, int32_t* rows) {
+    Real scale[tile_rows], dots[tile_rows];
+    lane_tile.template reciprocals<tile_rows>(norms + row, candidates, scale);
+    for (Count group = 0; group < heads; group += LaneTile::heads) {
+        tile.dot(lane_tile, queries + group * width, heads - group, width, dots);
+        const Count r = group + lane_tile.head();
+        if (r >= heads || !lane_tile.keeps()) continue;
+        TopK best{scores + r * reads, rows + r * reads, reads};
+        const Real worst = best.scores[reads - 1];
+        uint32_t better = 0;  // as bits; mostly none is, and nothing is pushed
+        if constexpr (tile_rows > LaneTile::rows)
+            better = Tile::scale(dots, scale, worst);
+        else
+            for (int j = 0; j < tile_rows; ++j)
+                dots[j] *= scale[j], better |= static_cast<uint32_t>(!(dots[j] <= worst)) << j;
+        for (int j = 0; j < tile_rows && better >> j; ++j)
+            if (j < candidates) best.push(dots[j], static_cast<int32_t>(row + j));
+    }
+}
+
 // The K best of rows [first, end) for each of R queries, -1 where there are fewer; rows from num_candidates on do not
 // count. Scratch: topk_scratch. Visible after the next sync.
 template <int fixed_width>
@@ -66,23 +89,21 @@ MB_FN void scan_topk(const Block& block, const Store* memory, const Real* norms,
         const Count own = lane_tile.rank() * heads * reads;
         for (Count r = lane_tile.head(); r < heads && lane_tile.keeps(); r += LaneTile::heads)
             TopK{scores + own + r * reads, rows + own + r * reads, reads}.clear();
-        lane_tile.for_each_row_tile(first, end, [&](int64_t row, Count count) {
-            const RowTile<fixed_width> tile(lane_tile, memory, row, count, n);
+        const auto candidates = [&](int64_t row, Count count) -> Count {
             const int64_t left = num_candidates - row;
-            const Count candidates = left > count ? count : left > 0 ? static_cast<Count>(left) : 0;
-            Real scale[LaneTile::rows], dots[LaneTile::rows];
-            lane_tile.reciprocals(norms + row, candidates, scale);
-            for (Count group = 0; group < heads; group += LaneTile::heads) {
-                tile.dot(lane_tile, queries + group * n, heads - group, n, dots);
-                const Count r = group + lane_tile.head();
-                if (r >= heads || !lane_tile.keeps()) continue;
-                TopK best{scores + own + r * reads, rows + own + r * reads, reads};
-                const Real worst = best.scores[reads - 1];
-                int32_t better = 0;  // mostly none is, and nothing is pushed
-                for (int j = 0; j < LaneTile::rows; ++j) dots[j] *= scale[j], better |= !(dots[j] <= worst);
-                for (int j = 0; j < LaneTile::rows && better; ++j)
-                    if (j < candidates) best.push(dots[j], static_cast<int32_t>(row + j));
-            }
+            return left > count ? count : left > 0 ? static_cast<Count>(left) : 0;
+        };
+        int64_t rest = first;
+        if constexpr (ManyRows<fixed_width>::rows > 0) {
+            constexpr Count many = ManyRows<fixed_width>::rows;
+            for (; rest + many <= end; rest += many)
+                push_scores<many>(lane_tile, ManyRows<fixed_width>{memory + rest * n}, norms, rest,
+                                  candidates(rest, many), queries, heads, reads, n, scores + own, rows + own);
+        }
+        lane_tile.for_each_row_tile(rest, end, [&](int64_t row, Count count) {
+            const RowTile<fixed_width> tile(lane_tile, memory, row, count, n);
+            push_scores<LaneTile::rows>(lane_tile, tile, norms, row, candidates(row, count), queries, heads, reads, n,
+                                        scores + own, rows + own);
         });
     });
     block.sync();
