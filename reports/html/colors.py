@@ -32,14 +32,18 @@ def colors_of(frame: pd.DataFrame) -> dict[str, str]:
     for model, rows in names[names["model"].isin(list(COLORS))].groupby("model", sort=False):
         keys = list(dict.fromkeys(_kind_of_color(row) for _, row in rows.iterrows()))
         for _, row in rows.iterrows():
-            place = keys.index(_kind_of_color(row))
-            colors[str(row["curve"])] = _mixed(COLORS[str(model)], PALEST[str(model)], place / (len(keys) + 1))
+            colors[str(row["curve"])] = shade_of(str(model), keys.index(_kind_of_color(row)), len(keys))
     return colors
 
 
 def color_of(model: str, number: int) -> str:
     """Return the model's colour, the same in every plot; a user's model gets one by its number in the plot."""
     return COLORS.get(model, OTHER_COLORS[number % len(OTHER_COLORS)])
+
+
+def shade_of(model: str, place: int, count: int) -> str:
+    """Return one of `count` shades of a built-in model's colour, from the darkest on."""
+    return _mixed(COLORS[model], PALEST[model], place / (count + 1))
 
 
 def _kind_of_color(row: pd.Series) -> tuple[str, ...]:

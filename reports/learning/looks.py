@@ -1,9 +1,10 @@
 """How the curves of training runs look, the same in static plots and interactive charts."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mann_bench.reports.html.colors import FAINT, color_of
+from mann_bench.reports.html.colors import COLORS, FAINT, color_of, shade_of
 from mann_bench.reports.learning.experiments import Curve, Experiment
 
 if TYPE_CHECKING:
@@ -16,11 +17,13 @@ MIN_LOSS = 1e-3  # bits; smaller losses are drawn here
 
 
 def styled_curves(curves: Sequence[Curve]) -> Iterator[tuple[Curve, str, str]]:
-    """Each curve with its colour, by model, and its line style, different for curves of one model."""
-    seen: dict[str, int] = {}
+    """Each curve with its colour and its line style. Curves of one built-in model have shades of its colour, and other styles."""
+    counts, seen = Counter(curve.case.model for curve in curves), Counter[str]()
     for number, curve in enumerate(curves):
         model = curve.case.model
-        yield curve, color_of(model, number), LINES[seen.setdefault(model, 0) % len(LINES)]
+        place = seen[model]
+        color = shade_of(model, place, counts[model]) if model in COLORS else color_of(model, number)
+        yield curve, color, LINES[place % len(LINES)]
         seen[model] += 1
 
 

@@ -78,7 +78,7 @@ def draw_training(experiment: Experiment, x: X, y: Y) -> Figure:
             points = [(max(getattr(point, x), MIN_SECONDS), max(getattr(point, y), least)) for point in run.curve]
             axes.plot(*zip(*points, strict=True), line, color=color, linewidth=0.6, alpha=0.5, drawstyle=style)
         axes.plot(band.x.clip(MIN_SECONDS), median, line, color=color, linewidth=2.2, drawstyle=style)
-        ends.append(CurveEnd(float(band.x[-1]), float(median[-1]), curve.name, color))
+        ends.append(CurveEnd(float(band.x[-1]), float(median[-1]), curve.name, color, line))
     if y == "loss":
         threshold = experiment.case.curriculum_threshold if experiment.has_curriculum else experiment.case.goal
         _horizontal_line(axes, threshold, "level doubles below" if experiment.has_curriculum else "goal")
@@ -114,7 +114,7 @@ def draw_not_at_goal(experiment: Experiment) -> Figure:
         axes.plot(sequences, shares, line, color=color, linewidth=1.7, drawstyle="steps-post")
         ended = [run.sequences for run in curve.trained if run.sequences_to_goal is None]
         axes.scatter(ended, [shares[sequences.index(x)] for x in ended], s=28, marker="x", color=color, linewidths=1.2, zorder=3)
-        ends.append(CurveEnd(sequences[-1], shares[-1], curve.name, color))
+        ends.append(CurveEnd(sequences[-1], shares[-1], curve.name, color, line))
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlim(left=0)
     axes.set_xlabel("training sequences")
@@ -148,10 +148,10 @@ def draw_levels(experiment: Experiment, measured: pd.DataFrame) -> Figure:
         for part, face in ((median[inside], color), (median[~inside], "white")):
             marker = MARKERS[number % len(MARKERS)]
             axes.scatter(part.index, part, s=26, marker=marker, facecolors=face, edgecolors=color, linewidths=1.2, zorder=3)
-        ends.append(CurveEnd(float(median.index[-1]), float(median.iloc[-1]), curve.name, color))
+        ends.append(CurveEnd(float(median.index[-1]), float(median.iloc[-1]), curve.name, color, line, number))
     if len(chance):
         axes.plot(chance.index, chance, color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)))
-        ends.append(CurveEnd(float(chance.index[-1]), float(chance.iloc[-1]), "chance", FAINT))
+        ends.append(CurveEnd(float(chance.index[-1]), float(chance.iloc[-1]), "chance", FAINT, "--"))
     trained = min(experiment.trained_level(curve) for curve in experiment.curves if curve.trained)
     axes.axvspan(axes.get_xlim()[0], trained, color="#f0f0ea", zorder=0)
     axes.set_xlim(*axes.get_xlim())
@@ -189,11 +189,11 @@ def draw_instances(experiment: Experiment, measured: pd.DataFrame, title: str) -
         median = right.median()
         axes.plot(median.index, median, line, color=color, linewidth=1.7, marker=MARKERS[number % len(MARKERS)], markersize=4.5)
         axes.vlines(median.index + 0.05 * (number - (len(experiment.curves) - 1) / 2), right.min(), right.max(), color=color, linewidth=1)
-        ends.append(CurveEnd(float(median.index[-1]), float(median.iloc[-1]), curve.name, color))
+        ends.append(CurveEnd(float(median.index[-1]), float(median.iloc[-1]), curve.name, color, line, number))
     chance = 1 - measured["chance"].dropna()
     if len(chance):
         axes.axhline(float(chance.iloc[0]), color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)))
-        ends.append(CurveEnd(float(measured["group"].max()), float(chance.iloc[0]), "chance", FAINT))
+        ends.append(CurveEnd(float(measured["group"].max()), float(chance.iloc[0]), "chance", FAINT, "--"))
     axes.set_ylim(0, 1.02)
     axes.xaxis.set_major_locator(FixedLocator(sorted(measured["group"].unique())))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}%"))
