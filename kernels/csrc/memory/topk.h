@@ -71,8 +71,8 @@ MB_FN void push_scores(const LaneTile& lane_tile, const Tile& tile, const Real* 
         else
             for (int j = 0; j < tile_rows; ++j)
                 dots[j] *= scale[j], better |= static_cast<uint32_t>(!(dots[j] <= worst)) << j;
-        for (int j = 0; j < tile_rows && better >> j; ++j)
-            if (j < candidates) best.push(dots[j], static_cast<int32_t>(row + j));
+        for (int j = 0; better >> j; ++j)
+            if (better >> j & 1 && j < candidates) best.push(dots[j], static_cast<int32_t>(row + j));
     }
 }
 
