@@ -53,6 +53,23 @@ def arms(study: str, task: str) -> str:
     return "; ".join([*parts, *(f"{curve.arm} {multiple(curve, first)}" for curve in others)])
 
 
+def highest_levels(study: str, task: str) -> str:
+    """The highest level that each model was trained on, of one seed: `SAM 8,192, LSTM 8`."""
+    found = experiment(study, task)
+    return ", ".join(f"{called(curve.name)} {whole(found.trained_level(curve))}" for curve in found.curves)
+
+
+def errors_by_level(study: str, task: str) -> str:
+    """Errors on held-out sequences of each level, of one seed: `SAM 4.1% at 2, 12% at 8; DAM ...`, or wrong bits a sequence."""
+    parts = []
+    for curve in experiment(study, task).curves:
+        (run,) = curve.runs
+        measured = [found for found in run.evaluations if found.group is None and found.error is not None]
+        errors = [f"{100 * found.error:.2g}%" if run.answer == "class" else f"{found.error:.2g}" for found in measured]
+        parts.append(f"{called(curve.name)} " + ", ".join(f"{error} at {whole(found.level)}" for error, found in zip(errors, measured, strict=True)))
+    return "; ".join(parts)
+
+
 def multiple(curve: Curve, of: Curve) -> str:
     """What a curve needs, as a multiple of another's sequences, and what that decides: `0.49 [0.46, 0.54], fewer`."""
     found = ratio(curve, of, "sequences")
