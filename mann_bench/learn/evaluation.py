@@ -17,6 +17,9 @@ from torch import Tensor
 from mann_bench.learn.memory_size import rows_written
 from mann_bench.learn.record import Evaluation, LearningCase
 from mann_bench.learn.trainer import TEST, VALIDATION, generator_of, memory_rows
+from mann_bench.models import MANNState, State
+from mann_bench.models.mann import MANN
+from mann_bench.models.sparse.shared import SharedMemory
 from mann_bench.run.worker import is_out_of_memory
 from mann_bench.suites.tasks import Batch, Task
 
@@ -34,21 +37,62 @@ def levels_to_test(case: LearningCase, task: Task, highest: int) -> list[int]:
     return sorted(filter(task.has_level, levels))
 
 
-def validate(model: Model, case: LearningCase, task: Task, level: int, seconds: float) -> Evaluation | None:
+class EmptyStates:
+    """The empty states that held-out sequences start from. A memory that is changed in place is not made anew, but emptied after each use.
+
+    Args:
+        state: an empty one that nobody else uses, if there is one.
+    """
+
+    def __init__(self, model: Model, state: State | None = None) -> None:
+        self.model, self.state = model, state
+
+    def take(self, batch: int) -> object:
+        """Return a state of so many elements; None if the model has none."""
+        state, self.state = self.state, None
+        if isinstance(state, MANNState) and len(state.controller.hidden) == batch:
+            return state
+        del state  # before another is made
+        return make_state(self.model, batch)
+
+    def give_back(self, state: object) -> None:
+        """Empty a state in which sequences have ended, if its memory was changed in place."""
+        if isinstance(self.model, MANN) and isinstance(state, MANNState) and isinstance(state.memory, SharedMemory):
+            self.state = self.model.reset_state(state, range(len(state.controller.hidden)))
+
+
+def make_state(model: Model, batch: int, **rows: object) -> object:
+    """Make a state of so many elements, `rows` as of `memory_rows`; None if the model has none."""
+    initial_state = getattr(model, "initial_state", None)
+    return initial_state(batch, **rows) if initial_state else None
+
+
+def validate(
+    model: Model, case: LearningCase, task: Task, level: int, seconds: float, states: EmptyStates | None = None
+) -> Evaluation | None:
     """Measure the error of all answers on validation sequences; None where the task has none of this level."""
     validation = task.validation()
     if validation is None or not validation.has_level(level):
         return None
-    return evaluate(model, case, validation, level, seconds, VALIDATION)[0]
+    return evaluate(model, case, validation, level, seconds, VALIDATION, states)[0]
 
 
-def evaluate(model: Model, case: LearningCase, held_out: Task, level: int, seconds: float, purpose: int = TEST) -> list[Evaluation]:
+def evaluate(
+    model: Model,
+    case: LearningCase,
+    held_out: Task,
+    level: int,
+    seconds: float,
+    purpose: int = TEST,
+    states: EmptyStates | None = None,
+) -> list[Evaluation]:
     """Measure errors at one level.
 
     Args:
         held_out: draws sequences that the model was not trained on.
         seconds: time limit. It does not hold for a held-out set with an end: to stop early would leave out sequences of some kinds.
         purpose: `TEST` or `VALIDATION`, which have different sequences.
+        states: of the model, where its memory starts empty. Default: new ones.
 
     Returns:
         The error of all answers, then of each group. Where memory or time runs out: one entry without an error, with the reason.
@@ -57,9 +101,14 @@ def evaluate(model: Model, case: LearningCase, held_out: Task, level: int, secon
     whole_set = held_out.every(case.batch)
     batches = sample_batches(case, held_out, level, purpose) if whole_set is None else whole_set
     deadline = monotonic() + seconds if whole_set is None else math.inf
+    states, rows = states or EmptyStates(model), memory_rows(case, purpose)
     try:
         for batch in batches:
-            y = run_in_chunks(model, batch.inputs.to(case.device), deadline, **memory_rows(case, purpose))
+            inputs = batch.inputs.to(case.device)
+            state = make_state(model, inputs.shape[1], **rows) if rows else states.take(inputs.shape[1])
+            y, state = run_in_chunks(model, inputs, deadline, state)
+            if not rows:
+                states.give_back(state)
             if y is None:
                 break
             counts.add(held_out, y.cpu(), batch)
@@ -80,22 +129,16 @@ def sample_batches(case: LearningCase, held_out: Task, level: int, purpose: int)
         yield held_out.sample(level, case.batch, generator_of(purpose, level, number))
 
 
-def run_in_chunks(model: Model, inputs: Tensor, deadline: float, **rows: object) -> Tensor | None:
-    """Run sequences `CHUNK_STEPS` at a time: inputs [T, B, X] -> y [T, B, Y]; None if the deadline passes before the end.
-
-    Args:
-        rows: arguments of `initial_state` besides the batch.
-    """
-    initial_state = getattr(model, "initial_state", None)
-    state = initial_state(inputs.shape[1], **rows) if initial_state else None
+def run_in_chunks(model: Model, inputs: Tensor, deadline: float, state: object = None) -> tuple[Tensor | None, object]:
+    """Run sequences `CHUNK_STEPS` at a time: inputs [T, B, X] -> y [T, B, Y] and the state after them; without y if the deadline passes."""
     outputs = []
     with torch.no_grad():
         for chunk in inputs.split(CHUNK_STEPS):
             y, state = model(chunk, state)
             outputs.append(y)
             if monotonic() > deadline and sum(map(len, outputs)) < len(inputs):
-                return None
-    return torch.cat(outputs)
+                return None, state
+    return torch.cat(outputs), state
 
 
 @dataclass

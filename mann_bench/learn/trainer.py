@@ -162,11 +162,21 @@ class Trainer:
         The memory is allocated once: backward rolls it back to its start. A new state is made for every batch if it depends on
         parameters, or if the model is not known to roll it back.
         """
-        reusable = isinstance(self.state, State) and not any(tensor.requires_grad for tensor in self.state.tensors())
         make_state = getattr(self.model, "initial_state", None)
-        if make_state and not reusable:
+        if make_state and self.reusable_state is None:
             self.state = make_state(self.case.batch, **memory_rows(self.case, TRAINING))
         return self.state
+
+    @property
+    def reusable_state(self) -> State | None:
+        """The state that the last sequence started from, if the next can start from it too."""
+        return self.state if isinstance(self.state, State) and not any(tensor.requires_grad for tensor in self.state.tensors()) else None
+
+    def release_state(self) -> State | None:
+        """Give up the state: return it if it is empty, as a new one would be."""
+        state = self.reusable_state if self.case.fill == "empty" and self.ending() is not None else None
+        self.state = None
+        return state
 
     def note_progress(self) -> None:
         """Add a point to the curve every `POINT_BATCHES` batches; note when the goal is reached."""

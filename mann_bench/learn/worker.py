@@ -12,7 +12,7 @@ import torch
 from mann_bench.data.errors import DISK_FULL
 from mann_bench.data.fields import Json
 from mann_bench.kernels.index import Unavailable
-from mann_bench.learn.evaluation import evaluate, levels_to_test, validate
+from mann_bench.learn.evaluation import EmptyStates, evaluate, levels_to_test, validate
 from mann_bench.learn.memory_size import rows_written
 from mann_bench.learn.record import LearningCase
 from mann_bench.learn.trainer import DivergedError, Trainer, start_or_resume
@@ -123,15 +123,15 @@ class TrainingWorker:
             Fields of a `LearningResult`.
         """
         self.evaluating = True
-        trainer.state = None  # evaluation allocates memories of its own
         trainer.model.zero_grad(set_to_none=True)
+        states = EmptyStates(trainer.model, trainer.release_state())
         model, case, highest, held_out = trainer.model, trainer.case, trainer.curriculum.level, task.held_out()
         self.send(evaluating=highest)
-        validation = validate(model, case, task, highest, seconds)
+        validation = validate(model, case, task, highest, seconds, states)
         evaluations: list[Json] = []
         for level in levels_to_test(case, held_out, highest):
             self.send(evaluating=level)
-            evaluations += [evaluation.model_dump() for evaluation in evaluate(model, case, held_out, level, seconds)]
+            evaluations += [evaluation.model_dump() for evaluation in evaluate(model, case, held_out, level, seconds, states=states)]
         shown = validation.model_dump() if validation is not None else None
         return {"evaluations": evaluations, "validation": shown, "evaluation_seconds": seconds}
 

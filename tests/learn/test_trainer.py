@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from mann_bench.data.errors import UsageError
 from mann_bench.learn.curriculum import Curriculum
-from mann_bench.learn.evaluation import evaluate, levels_to_test, run_in_chunks, validate
+from mann_bench.learn.evaluation import EmptyStates, evaluate, levels_to_test, run_in_chunks, validate
 from mann_bench.learn.messages import Message, decode_message
 from mann_bench.learn.processes import TrainingProcess
 from mann_bench.learn.trainer import TEST, TRAINING, DivergedError, load_checkpoint, memory_rows
@@ -239,9 +239,30 @@ class TestEvaluation:
     def test_a_long_sequence_in_parts_is_one_sequence(self, model, monkeypatch):
         trainer = make(small_case(model=model))
         batch = trainer.task.sample(9, 3, torch.Generator().manual_seed(0))
-        whole = run_in_chunks(trainer.model, batch.inputs, time.monotonic() + 60)
+        whole, _ = run_in_chunks(trainer.model, batch.inputs, time.monotonic() + 60)
         monkeypatch.setattr("mann_bench.learn.evaluation.CHUNK_STEPS", 4)
-        torch.testing.assert_close(run_in_chunks(trainer.model, batch.inputs, time.monotonic() + 60), whole)
+        torch.testing.assert_close(run_in_chunks(trainer.model, batch.inputs, time.monotonic() + 60)[0], whole)
+
+    @pytest.mark.parametrize("model", ["sam", "sdnc", "sdm", "dam", "lstm"])
+    def test_a_memory_that_is_emptied_serves_as_a_new_one(self, model):
+        trainer = make(small_case(model=model, slots=64, sequences=8, batch=4))
+        while trainer.ending() is None:
+            trainer.train_batch()
+        new = [evaluate(trainer.model, trainer.case, trainer.task, level, 60) for level in (1, 3)]
+        states = EmptyStates(trainer.model, trainer.release_state())
+        assert trainer.state is None
+        assert [evaluate(trainer.model, trainer.case, trainer.task, level, 60, states=states) for level in (1, 3)] == new
+        assert (states.state is not None) == (model in ("sam", "sdnc", "sdm"))
+
+    def test_only_an_empty_state_is_handed_on(self):
+        trainer = make(small_case(sequences=100, batch=4))
+        trainer.train_batch()  # of many
+        assert trainer.state is not None
+        assert trainer.release_state() is None
+        full = make(small_case(sequences=4, batch=4, fill="full"))
+        full.train_batch()
+        assert full.ending() is not None
+        assert full.release_state() is None
 
     def test_what_cannot_be_measured_is_recorded(self):
         trainer = make(small_case())

@@ -64,9 +64,9 @@ def errors_by_level(study: str, task: str) -> str:
     parts = []
     for curve in experiment(study, task).curves:
         (run,) = curve.runs
-        measured = [found for found in run.evaluations if found.group is None and found.error is not None]
-        errors = [f"{100 * found.error:.2g}%" if run.answer == "class" else f"{found.error:.2g}" for found in measured]
-        parts.append(f"{called(curve.name)} " + ", ".join(f"{error} at {whole(found.level)}" for error, found in zip(errors, measured, strict=True)))
+        errors = {found.level: found.error for found in run.evaluations if found.group is None and found.error is not None}
+        texts = {level: f"{100 * error:.2g}%" if run.answer == "class" else f"{error:.2g}" for level, error in errors.items()}
+        parts.append(f"{called(curve.name)} " + ", ".join(f"{text} at {whole(level)}" for level, text in texts.items()))
     return "; ".join(parts)
 
 
