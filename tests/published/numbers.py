@@ -42,7 +42,16 @@ from tests.published.results import (
     two_threads,
 )
 from tests.published.short_pass import shares
-from tests.published.studies import against_sam, arms, rows_and_writes, slots_of_models, times_sams, to_the_goal
+from tests.published.studies import (
+    against_sam,
+    arms,
+    errors_by_level,
+    highest_levels,
+    rows_and_writes,
+    slots_of_models,
+    times_sams,
+    to_the_goal,
+)
 from tests.published.today import TODAY_NUMBERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,6 +73,10 @@ NUMBERS: dict[str, tuple[str, Callable[[], list[object]]]] = {  # by the name in
     "study-copy-against-sam": ("{}", lambda: [against_sam(COPY, "copy")]),
     "study-copy-rows": ("{} rows, and a sequence writes up to {}", lambda: [*rows_and_writes(COPY, "copy")]),
     "ablations": ("{}", lambda: [arms(f"ablations-{XEON}", "recall")]),
+    "curriculum-level": ("{}", lambda: [highest_levels(f"curriculum-2M-{XEON}", "recall").removeprefix("SAM ")]),
+    "curriculum-errors": ("{}", lambda: [errors_by_level(f"curriculum-2M-{XEON}", "recall").removeprefix("SAM ")]),
+    "figure4-levels": ("{}", lambda: [highest_levels(f"figure4-{XEON}", "omniglot")]),
+    "figure4-errors": ("{}", lambda: [errors_by_level(f"figure4-{XEON}", "omniglot")]),
     "equal-bytes-copy": ("{}", lambda: [to_the_goal(EQUAL_BYTES, "copy")]),
     "equal-bytes-copy-against-sam": ("{}", lambda: [against_sam(EQUAL_BYTES, "copy")]),
     "equal-bytes-copy-slots": ("{}", lambda: [slots_of_models(EQUAL_BYTES, "copy")]),
