@@ -131,7 +131,7 @@ def draw_levels(experiment: Experiment, measured: pd.DataFrame) -> Figure:
     """Draw the error on held-out sequences against level; hollow points are beyond the trained levels, chance is dashed."""
     figure, axes = blank("Errors on held-out sequences", experiment.title)
     chance = measured.dropna(subset="chance").groupby("level")["chance"].first()
-    grows = len(chance) > 0 and chance.max() > 1.5 * chance.min()
+    grows = experiment.counts_bits and len(chance) > 0 and chance.max() > 1.5 * chance.min()
     axes.set_xscale("log", base=2)
     if grows:
         axes.set_yscale("symlog", linthresh=1)

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from mann_bench.data.registry import SHIPPED
 from mann_bench.data.text import one_line, shortened, visible
 from mann_bench.data.units import format_bytes, format_duration, format_number, format_slots
-from mann_bench.learn.record import LearningResult
+from mann_bench.learn.record import LearningCase, LearningResult
 from mann_bench.learn.under_way import UnderWay
 from mann_bench.reports.html.table import LONG, Cell, Column, Table
 from mann_bench.reports.learning.babi import babi_table
@@ -73,7 +74,7 @@ def curriculum_table(experiment: Experiment, host: str = "") -> Table:
         rows.append(
             (
                 Cell(curve.name),
-                Cell(format_slots(curve.case.slots), curve.case.slots),
+                slots_cell(curve.case),
                 Cell(whole(float(np.median(levels))), float(np.median(levels))),
                 Cell(f"{levels[0]:,} to {levels[-1]:,} ({len(levels)})", levels[0]),
                 estimate_cell(sequences, whole),
@@ -177,6 +178,12 @@ def selection_table(experiment: Experiment) -> Table:
     return Table("Best run by validation", note, (*heads, *last), tuple(rows))
 
 
+def slots_cell(case: LearningCase) -> Cell:
+    """N; nothing for a model that has no slots, for which a case names some all the same."""
+    entry = SHIPPED.get(case.model)
+    return Cell(format_slots(case.slots), case.slots) if entry is None or entry.uses_slots else Cell("-")
+
+
 def run_table(experiments: Sequence[Experiment]) -> Table:
     """Tabulate every run."""
     rows, anchors = [], []
@@ -187,7 +194,7 @@ def run_table(experiments: Sequence[Experiment]) -> Table:
                 loss = run.curve[-1].loss if run.curve else float("nan")
                 trained_s = run.curve[-1].wall_s if run.curve else 0.0
                 cells = [Cell(experiment.title), Cell(curve.name), Cell(str(case.seed), case.seed), Cell(run.status)]
-                cells += [Cell(format_slots(case.slots), case.slots), Cell(f"{case.word_size}, {case.heads}, {case.reads}, {case.hidden}")]
+                cells += [slots_cell(case), Cell(f"{case.word_size}, {case.heads}, {case.reads}, {case.hidden}")]
                 cells += [Cell(f"{case.optimizer} {case.learning_rate:g}"), Cell(f"{run.sequences:,}", run.sequences)]
                 cells += [Cell(format_duration(trained_s), trained_s), Cell(f"{loss:.3g}" if run.curve else "-", loss if run.curve else "")]
                 cells += [Cell("-") if run.level is None else Cell(f"{run.level:,}", run.level), Cell(str(run.resumed), run.resumed)]
