@@ -123,7 +123,7 @@ class Pass(RecordedPass[M], Generic[M, G]):
         torch.autograd.Variable._execution_engine.queue_callback(self._roll_back_if_last)
 
     def _roll_back_if_last(self) -> None:
-        if not self.finished and self.is_last():
+        if not self.finished and self.find_memory() is not None and self.is_last():  # where nobody uses the memory, nothing is to be undone
             self.rollback()
 
     @contextmanager

@@ -106,8 +106,8 @@ def test_what_is_refused(old, new, message):
         (["nowhere.toml"], "study: expected an existing file"),
         (
             ["figure-2"],
-            "a study (ablation-index, ablations, efficiency, efficiency-copy, equal-bytes, figure2, table1, toy) or a FILE.toml, "
-            "got 'figure-2'; did you mean 'figure2'",
+            "a study (ablation-index, ablations, curriculum, efficiency, efficiency-copy, equal-bytes, figure2, figure4, table1, toy) "
+            "or a FILE.toml, got 'figure-2'; did you mean 'figure2'",
         ),
         (["toy", "--heads", "3"], "--heads: expected it in the study's file"),
         (["toy", "--seeds", "3"], "--seeds: expected it in the study's file"),

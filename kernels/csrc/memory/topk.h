@@ -65,14 +65,16 @@ MB_FN void push_scores(const LaneTile& lane_tile, const Tile& tile, const Real* 
         if (r >= heads || !lane_tile.keeps()) continue;
         TopK best{scores + r * reads, rows + r * reads, reads};
         const Real worst = best.scores[reads - 1];
-        uint32_t better = 0;  // as bits; mostly none is, and nothing is pushed
-        if constexpr (tile_rows > LaneTile::rows)
-            better = Tile::scale(dots, scale, worst);
-        else
-            for (int j = 0; j < tile_rows; ++j)
-                dots[j] *= scale[j], better |= static_cast<uint32_t>(!(dots[j] <= worst)) << j;
-        for (int j = 0; better >> j; ++j)
-            if (better >> j & 1 && j < candidates) best.push(dots[j], static_cast<int32_t>(row + j));
+        if constexpr (tile_rows > LaneTile::rows) {
+            const uint32_t better = Tile::scale(dots, scale, worst);  // as bits; mostly none is, and nothing is pushed
+            for (int j = 0; better >> j; ++j)
+                if (better >> j & 1 && j < candidates) best.push(dots[j], static_cast<int32_t>(row + j));
+        } else {
+            int32_t better = 0;
+            for (int j = 0; j < tile_rows; ++j) dots[j] *= scale[j], better |= !(dots[j] <= worst);
+            for (int j = 0; j < tile_rows && better; ++j)
+                if (j < candidates) best.push(dots[j], static_cast<int32_t>(row + j));
+        }
     }
 }
 
