@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mann_bench.learn.memory_size import rows_written
 from mann_bench.learn.record import Evaluation, LearningCase
-from mann_bench.learn.trainer import TEST, VALIDATION, generator_of, memory_rows
+from mann_bench.learn.trainer import TEST, VALIDATION, generator_of, make_state, memory_rows
 from mann_bench.models import MANNState, State
 from mann_bench.models.mann import MANN
 from mann_bench.models.sparse.shared import SharedMemory
@@ -59,12 +59,6 @@ class EmptyStates:
         """Empty a state in which sequences have ended, if its memory was changed in place."""
         if isinstance(self.model, MANN) and isinstance(state, MANNState) and isinstance(state.memory, SharedMemory):
             self.state = self.model.reset_state(state, range(len(state.controller.hidden)))
-
-
-def make_state(model: Model, batch: int, **rows: object) -> object:
-    """Make a state of so many elements, `rows` as of `memory_rows`; None if the model has none."""
-    initial_state = getattr(model, "initial_state", None)
-    return initial_state(batch, **rows) if initial_state else None
 
 
 def validate(

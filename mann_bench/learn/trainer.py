@@ -162,9 +162,8 @@ class Trainer:
         The memory is allocated once: backward rolls it back to its start. A new state is made for every batch if it depends on
         parameters, or if the model is not known to roll it back.
         """
-        make_state = getattr(self.model, "initial_state", None)
-        if make_state and self.reusable_state is None:
-            self.state = make_state(self.case.batch, **memory_rows(self.case, TRAINING))
+        if self.reusable_state is None:
+            self.state = make_state(self.model, self.case.batch, **memory_rows(self.case, TRAINING))
         return self.state
 
     @property
@@ -304,6 +303,12 @@ def benchmark_case(case: LearningCase, **other: int) -> Case:
 def memory_rows(case: LearningCase, purpose: int) -> dict[str, object]:
     """Arguments of `initial_state` for the rows that the memory starts with: others in the evaluation than in training. None if empty."""
     return {} if case.fill == "empty" else {"fill": case.fill, "seed": case.seed if purpose == TRAINING else -purpose}
+
+
+def make_state(model: object, batch: int, **rows: object) -> object:
+    """Make a state of so many elements, `rows` as of `memory_rows`; None if the model has none."""
+    initial_state = getattr(model, "initial_state", None)
+    return initial_state(batch, **rows) if initial_state else None
 
 
 def refuse_fill(model: nn.Module, case: LearningCase) -> None:
