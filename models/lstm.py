@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mann_bench.kernels.sequence.lengths import Lengths
@@ -13,6 +14,9 @@ from mann_bench.models.modes import input_for, ordinary
 from mann_bench.models.padded import check_elements, check_lengths
 from mann_bench.models.phases import phase
 from mann_bench.models.state import Fill, State
+
+TOGETHER = 8  # elements of a padded batch: fewer multiply slowly, more are less alike
+SHUT = 1e4  # far more than a gate's sum
 
 
 @dataclass
@@ -61,20 +65,46 @@ class LSTM(nn.Module):
         self.check_state(state, x.shape[1], x.device)
         ends = check_lengths(lengths, x)
         with ordinary(weight.device), phase("controller"):
-            before = state.hidden.unsqueeze(0), state.cell.unsqueeze(0)
             if ends is not None:
-                return self.run_padded(x, before, ends)
-            hidden, (last, cell) = self.controller(x, before)
+                return (self.run_packed if x.is_cuda else self.run_in_groups)(x, state, ends)
+            hidden, (last, cell) = self.controller(x, (state.hidden.unsqueeze(0), state.cell.unsqueeze(0)))
             return self.output(hidden), LSTMState(last[0], cell[0])
 
-    def run_padded(self, x: Tensor, before: tuple[Tensor, Tensor], lengths: Lengths) -> tuple[Tensor, LSTMState]:
+    def run_packed(self, x: Tensor, before: LSTMState, lengths: Lengths) -> tuple[Tensor, LSTMState]:
         """Run the steps that each element has; torch packs sequences of at least one."""
         past = lengths.past(x.device).unsqueeze(2)
         at_least_one = torch.tensor(lengths.each).clamp_min(1)
         packed = pack_padded_sequence(x.masked_fill(past, 0), at_least_one, enforce_sorted=False)
-        outputs, after = self.controller(packed, before)
+        outputs, after = self.controller(packed, (before.hidden.unsqueeze(0), before.cell.unsqueeze(0)))
         y = self.output(pad_packed_sequence(outputs, total_length=len(x))[0]).masked_fill(past, 0)
-        return y, LSTMState(*(torch.where(past[0], old[0], new[0]) for old, new in zip(before, after, strict=True)))
+        states = zip((before.hidden, before.cell), after, strict=True)
+        return y, LSTMState(*(torch.where(past[0], old, new[0]) for old, new in states))
+
+    def run_in_groups(self, x: Tensor, before: LSTMState, lengths: Lengths) -> tuple[Tensor, LSTMState]:
+        """As `run_packed`, for which torch has no fast kernels on the CPU: elements of like lengths run together, as long as the longest.
+
+        One more input is 1 at the steps that an element does not have. Its weights shut the input gate there and open the forget gate, to 0
+        and 1 exactly, so that the cell stays as it is.
+        """
+        past = lengths.past(x.device).unsqueeze(2)
+        x = torch.cat([x.masked_fill(past, 0), past.to(x.dtype)], dim=2)
+        weight_ih, *others = self.controller.all_weights[0]
+        stay = weight_ih.new_tensor([-SHUT, SHUT, 0, 0]).repeat_interleave(self.hidden)
+        weights: list[Tensor] = [torch.cat([weight_ih, stay.unsqueeze(1)], dim=1), *others]
+        order, hidden, lasts = lengths.order(), [], []
+        for first in range(0, len(order), TOGETHER):
+            group = order[first : first + TOGETHER]
+            state, steps = before.map(lambda tensor, group=group: tensor[group]), max(1, lengths.each[group[0]])  # type: ignore[misc]
+            ends = state.hidden.unsqueeze(0), state.cell.unsqueeze(0)
+            h, _, cell = torch.lstm(x[:steps, group], ends, weights, True, 1, 0.0, self.training, False, False)
+            last = torch.cat([ends[0], h])[[lengths.each[element] for element in group], range(len(group))]
+            hidden.append(functional.pad(h, (0, 0, 0, 0, 0, len(x) - steps)))
+            lasts.append(LSTMState(last, cell[0]))
+        back = torch.tensor(order).argsort()
+        running = lengths.running(x.device)
+        rows = torch.cat(hidden, dim=1)[:, back].flatten(0, 1)[running]
+        y = rows.new_zeros(x.shape[0] * x.shape[1], self.output_size).index_copy(0, running, self.output(rows))
+        return y.unflatten(0, x.shape[:2]), LSTMState.join(lasts).map(lambda tensor: tensor[back])
 
     def check_state(self, state: object, batch: int, device: torch.device) -> None:
         """ValueError unless the state is one of this model's, for a batch and on a device."""

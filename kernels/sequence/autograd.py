@@ -102,7 +102,8 @@ class SequencePass(Recurrence):
         counts: Tensor | None = None,
     ) -> None:
         device = memory["memory"].device
-        of = plan(which, (*sizes,), (*sizes.values(),), device, recurrence.is_short(sizes["steps"], sizes["batch"], device))
+        is_short = recurrence.is_short(sizes["steps"], sizes["batch"], device, lengths)
+        of = plan(which, (*sizes,), (*sizes.values(),), device, is_short)
         super().__init__(of, now, device, ("mb_forward", "mb_backward"), lengths)
         self.memory = memory
         if counts is not None:
@@ -122,7 +123,7 @@ class SequencePass(Recurrence):
         of = self.plan
         # not the graph that x may come from, as of the pass before
         self.x, self.weights = x.detach() if x.requires_grad else x, weights
-        self.carry, self.tape = self.new(of.shapes["carry"]), x.new_empty(of.blocks["tape"].shape)
+        self.carry, self.tape = x.new_empty(of.shapes["carry"]), x.new_empty(of.blocks["tape"].shape)
         firsts, lasts = names_of_ends((*DifferentiableStates._fields, *constant))
         first = [*before, *constant.values()]
         last = [*map(torch.empty_like, first)]

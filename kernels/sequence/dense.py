@@ -137,7 +137,7 @@ class DensePass(Recurrence):
     ) -> None:
         fixed = tuple((name, size) for name, size in sizes.items() if name not in CHANGING)
         if short is None:
-            short = recurrence.is_short(sizes["steps"], sizes["batch"], device)
+            short = recurrence.is_short(sizes["steps"], sizes["batch"], device, lengths)
         of, self.element_scratch = plan(kind, which, fixed, device, short)
         now = {name: size for name, size in sizes.items() if name in CHANGING}
         super().__init__(of, now, device, (f"mb_{kind.name}_forward", f"mb_{kind.name}_backward"), lengths)
@@ -147,7 +147,7 @@ class DensePass(Recurrence):
     def run(self, x: Tensor, before: Sequence[Tensor], weights: Weights) -> tuple[Tensor, list[Tensor]]:
         """Run forward: x [T, B, X] and the states before -> y [T, B, Y] and the states after; what backward needs is in carry and tape."""
         self.x, self.weights = x, weights
-        self.carry = self.new(self.plan.shapes["carry"])
+        self.carry = x.new_empty(self.plan.shapes["carry"])
         self.tape = unset(x, self.plan.blocks["tape"].shape)
         after = [unset(state, state.shape) for state in before]
         first = {f"first_{name}": state for name, state in zip(self.names, before, strict=True)}

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 from mann_bench.kernels.autocast import without_autocast
 from mann_bench.kernels.native.call import call
@@ -73,13 +72,13 @@ class SegmentedPass:
         """Run forward without a tape: x [T, B, X] -> y [T, B, Y], and the states after each segment; `whole` has the carry of all steps."""
         whole = self.whole
         whole.x, whole.weights = x, weights
-        whole.carry = whole.new(whole.plan.shapes["carry"])
+        whole.carry = x.new_empty(whole.plan.shapes["carry"])
         gates, columns = self._gates(), whole._columns()
         after, state = [], before
         for segment in self.segments:
             _, state = self._forward(segment, gates, columns, state, taped=False)
             after.append(state)
-        return whole._ended(self._outputs()), after
+        return self._outputs(), after
 
     def backward(self, grads: Sequence[Tensor | None], starts: Sequence[States], needs: Sequence[bool]) -> list[Tensor | None]:
         """Run backward.
@@ -97,9 +96,7 @@ class SegmentedPass:
         block = torch.cat([carry.flatten(), cell.flatten()])
         of_states = whole.gradients_of(starts[0], grads[4:])
         grad_y = whole.carry.new_zeros(shapes["y"]) if grads[0] is None else grads[0].contiguous()
-        if whole.past is not None:
-            grad_y = grad_y.masked_fill(whole.past, 0)
-        of_steps = {name: whole.new(shapes[name]) for name in ("grad_gates", "grad_interface", "cell_inputs")}
+        of_steps = {name: whole.carry.new_empty(shapes[name]) for name in ("grad_gates", "grad_interface", "cell_inputs")}
         features = self._feature_gradients(grad_y)
         gates, columns = self._gates(), whole._columns()
         given = {"grads": block, **{f"grad_{name}": grad for name, grad in zip(kind.states, of_states, strict=True)}}
@@ -110,9 +107,7 @@ class SegmentedPass:
             self._backward(segment, gates, columns, start, features[steps], {**of_segment, **given}, segment.first > 0 or needs_first)
         grad_weights = self._weight_gradients(grad_y, of_steps)
         before = whole.split_gradients(block, of_states)
-        grad_x = None
-        if needs[0]:
-            grad_x = (of_steps["grad_gates"].flatten(0, 1) @ whole.weights.weight_ih[:, : whole.x.shape[2]]).view_as(whole.x)
+        grad_x = whole.input_gradients(of_steps["grad_gates"]) if needs[0] else None
         return [grad_x, *(grad if needed else None for grad, needed in zip(before, needs[1:], strict=True)), *grad_weights]
 
     def _backward(
@@ -164,9 +159,9 @@ class SegmentedPass:
 
     def _gates(self) -> Tensor:
         """The gates' share from the inputs [T, B, 4H]."""
-        x, weights = self.whole.x, self.whole.weights
         if not self.whole.short:
-            return functional.linear(x, weights.weight_ih[:, : x.shape[2]], weights.bias_ih + weights.bias_hh)
+            return self.whole.gate_inputs()
+        x, weights = self.whole.x, self.whole.weights
         gates = x.new_empty(self.whole.plan.shapes["input"])
         given = {"x": x, "weight_ih": weights.weight_ih, "bias_ih": weights.bias_ih, "bias_hh": weights.bias_hh}
         self._around("mb_input", given, {"input": gates})
@@ -174,18 +169,18 @@ class SegmentedPass:
 
     def _outputs(self) -> Tensor:
         """Compute y [T, B, Y]."""
-        carry, weights = self.whole.carry, self.whole.weights
         if not self.whole.short:
-            return functional.linear(carry[1:], weights.output_weight, weights.output_bias)
+            return self.whole.outputs()
+        carry, weights = self.whole.carry, self.whole.weights
         y = carry.new_empty(self.whole.plan.shapes["y"])
         self._around("mb_output", {"carry": carry, "output_weight": weights.output_weight, "output_bias": weights.output_bias}, {"y": y})
         return y
 
     def _feature_gradients(self, grad_y: Tensor) -> Tensor:
         """The gradient of hidden states and reads [T, B, C] by the output layer."""
-        output = self.whole.weights.output_weight
         if not self.whole.short:
-            return grad_y @ output
+            return self.whole.feature_gradients(grad_y)
+        output = self.whole.weights.output_weight
         features = grad_y.new_empty(self.whole.plan.shapes["grad_features"])
         self._around("mb_output_back", {"grad_y": grad_y, "output_weight": output}, {"grad_features": features})
         return features

@@ -27,6 +27,10 @@ class Lengths:
         """Whether an element has ended before a step, bool [T, B]."""
         return torch.arange(self.steps, device=device).unsqueeze(1) >= torch.tensor(self.each, device=device)
 
+    def running(self, device: torch.device) -> Tensor:
+        """List the steps that elements have: the number t B + b of each, int64 [n]."""
+        return (~self.past(torch.device("cpu"))).flatten().nonzero()[:, 0].to(device)
+
     def part(self, first: int, steps: int) -> "Lengths | None":
         """The lengths within `steps` steps from `first` on; None if all elements have them all."""
         each = tuple(min(max(length - first, 0), steps) for length in self.each)

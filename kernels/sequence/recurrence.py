@@ -12,7 +12,7 @@ from mann_bench.kernels.autocast import without_autocast
 from mann_bench.kernels.native.arguments import PLACES
 from mann_bench.kernels.native.call import call
 from mann_bench.kernels.native.clocks import watching
-from mann_bench.kernels.native.layout import Layout, Shape
+from mann_bench.kernels.native.layout import Layout
 from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.kernels.sequence.tape import Plan, layout
 
@@ -46,7 +46,7 @@ class Recurrence:
 
     Attributes:
         given: inputs of all calls, by name; most passes have none.
-        past: bool [T, B, 1] with lengths: which steps have no part in outputs and gradients.
+        running: with lengths, the steps that elements have (`Lengths.running`); products around the recurrence are of them alone.
         carry: [T + 1, B, C], hidden state and reads of every step, from before the first one on.
         tape: what else forward keeps for backward.
     """
@@ -65,7 +65,7 @@ class Recurrence:
         self.clocks = watching()
         self.set_sizes(now)
         self.given: dict[str, Tensor] = {} if lengths is None else lengths.buffers(device)
-        self.past = None if lengths is None else lengths.past(device).unsqueeze(2)
+        self.running = None if lengths is None else lengths.running(device)
 
     @property
     def sizes(self) -> Mapping[str, int]:
@@ -77,9 +77,19 @@ class Recurrence:
         for name, size in sizes.items():
             self.order[PLACES[name]] = size
 
-    def new(self, shape: Shape) -> Tensor:
-        """Make a buffer for all steps; what is not written with lengths counts as zeros."""
-        return self.x.new_empty(shape) if self.past is None else self.x.new_zeros(shape)
+    def take(self, of_steps: Tensor) -> Tensor:
+        """Take the rows [n, ...] of the steps that elements have from [T, B, ...]."""
+        rows = of_steps.flatten(0, 1)
+        return rows if self.running is None else rows.index_select(0, self.running)
+
+    def spread(self, rows: Tensor, *, zeros: bool) -> Tensor:
+        """Put rows [n, ...] back into their places in [T, B, ...]; the others are zeros, or unset."""
+        shape = (self.plan.size["steps"], self.plan.size["batch"], *rows.shape[1:])
+        if self.running is None:
+            return rows.view(shape)
+        whole = rows.new_zeros(shape) if zeros else rows.new_empty(shape)
+        whole.flatten(0, 1).index_copy_(0, self.running, rows)
+        return whole
 
     def run_forward(self, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> Tensor:
         """Run the recurrence and the output layer on x, weights, carry and tape; returns y [T, B, Y]."""
@@ -91,24 +101,36 @@ class Recurrence:
             if self.plan.size["taped"]:
                 changed["input"] = x.new_empty(self.plan.shapes["input"])
             self.call(self.entries[0], given, changed)
-            return self._ended(y)
-        gates = functional.linear(x, weights.weight_ih[:, : x.shape[2]], weights.bias_ih + weights.bias_hh)
-        given = {**self._matrices(), **self._columns(), "interface_bias": weights.interface_bias, **inputs, "input": gates}
+            return y
+        given = {**self._matrices(), **self._columns(), "interface_bias": weights.interface_bias, **inputs, "input": self.gate_inputs()}
         self.call(self.entries[0], given, {**changed, **self._clocks("forward")})
-        return self._ended(functional.linear(self.carry[1:], weights.output_weight, weights.output_bias))
+        return self.outputs()
 
-    def _ended(self, y: Tensor) -> Tensor:
-        """Set the outputs of elements that have ended to zero."""
-        return y if self.past is None else y.masked_fill_(self.past, 0)
+    def gate_inputs(self) -> Tensor:
+        """The gates' share from x, [T, B, 4H]."""
+        weights, inputs = self.weights, self.x.shape[2]
+        return self.spread(
+            functional.linear(self.take(self.x), weights.weight_ih[:, :inputs], weights.bias_ih + weights.bias_hh), zeros=False
+        )
+
+    def outputs(self) -> Tensor:
+        """Compute y [T, B, Y] from the carry."""
+        return self.spread(functional.linear(self.take(self.carry[1:]), self.weights.output_weight, self.weights.output_bias), zeros=True)
+
+    def feature_gradients(self, grad_y: Tensor) -> Tensor:
+        """The gradients of hidden states and reads by the output layer, [T, B, C]."""
+        return self.spread(self.take(grad_y) @ self.weights.output_weight, zeros=False)
+
+    def input_gradients(self, grad_gates: Tensor) -> Tensor:
+        """The gradient of x [T, B, X]."""
+        return self.spread(self.take(grad_gates) @ self.weights.weight_ih[:, : self.x.shape[2]], zeros=True)
 
     def run_backward(
         self, grad_y: Tensor | None, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor], *, needs_x: bool
     ) -> tuple[Tensor | None, Weights]:
         """Run the recurrence backwards; returns the gradients of x, if needed, and of the weights."""
-        shapes, new = self.plan.shapes, self.new
+        shapes, new = self.plan.shapes, self.carry.new_empty
         grad_y = self.carry.new_zeros(shapes["y"]) if grad_y is None else grad_y.contiguous()
-        if self.past is not None:
-            grad_y = grad_y.masked_fill(self.past, 0)
         lines = new(self.plan.blocks["lines"].shape)
         changed = {"lines": lines, **changed, **self._clocks("backward")}
         if self.short:
@@ -121,7 +143,7 @@ class Recurrence:
         if grad_gates is None or not needs_x:
             return None, grad_weights
         with without_autocast(self.device):
-            return (grad_gates.flatten(0, 1) @ self.weights.weight_ih[:, : self.x.shape[2]]).view_as(self.x), grad_weights
+            return self.input_gradients(grad_gates), grad_weights
 
     def _short_backward(self, grad_y: Tensor, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> Weights:
         """Compute the gradients of the weights in the same native call."""
@@ -133,9 +155,8 @@ class Recurrence:
 
     def _long_backward(self, grad_y: Tensor, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> Weights:
         """Compute the gradients of the weights as matrix products after the native call."""
-        weights = self.weights
-        grad_interface, cell_inputs = (self.new(self.plan.shapes[name]) for name in ("grad_interface", "cell_inputs"))
-        given = {"x": self.x, "grad_features": grad_y @ weights.output_weight, **self._matrices(), **inputs}
+        grad_interface, cell_inputs = (self.carry.new_empty(self.plan.shapes[name]) for name in ("grad_interface", "cell_inputs"))
+        given = {"x": self.x, "grad_features": self.feature_gradients(grad_y), **self._matrices(), **inputs}
         self.call(self.entries[1], given, {**changed, "grad_interface": grad_interface, "cell_inputs": cell_inputs})
         return self.sum_products(grad_y, changed["grad_gates"], grad_interface, cell_inputs)
 
@@ -147,13 +168,13 @@ class Recurrence:
 
     def sum_products(self, grad_y: Tensor, grad_gates: Tensor, grad_interface: Tensor, cell_inputs: Tensor) -> Weights:
         """The gradients of the weights as matrix products, from those of each step and what it was given."""
-        carry, hidden = self.carry.shape[-1], self.sizes["hidden"]
-        gates, interface, output = (grad.flatten(0, 1) for grad in (grad_gates, grad_interface, grad_y))
-        before, after = self.carry[:-1].view(-1, carry), self.carry[1:].view(-1, carry)
+        hidden = self.sizes["hidden"]
+        gates, inputs, interface, output = map(self.take, (grad_gates, cell_inputs, grad_interface, grad_y))
+        before, after = self.take(self.carry[:-1, :, :hidden]), self.take(self.carry[1:])
         bias = gates.sum(0)
         return Weights(
-            gates.t() @ cell_inputs.flatten(0, 1),
-            gates.t() @ before[:, :hidden],
+            gates.t() @ inputs,
+            gates.t() @ before,
             bias,
             bias,
             interface.t() @ after[:, :hidden],
@@ -193,9 +214,12 @@ class Recurrence:
 SHORT = 128  # steps x batch up to which in-kernel products beat separate torch calls
 
 
-def is_short(steps: int, batch: int, device: torch.device) -> bool:
-    """Whether the native call also computes the output layer and the gradients of the weights, rather than torch around it."""
-    return device.type == "cpu" and steps * batch <= SHORT
+def is_short(steps: int, batch: int, device: torch.device, lengths: Lengths | None = None) -> bool:
+    """Whether the native call also computes the output layer and the gradients of the weights, rather than torch around it.
+
+    Not with lengths: it would compute them for steps that an element does not have.
+    """
+    return device.type == "cpu" and lengths is None and steps * batch <= SHORT
 
 
 def in_columns(steps: int, batch: int, device: torch.device) -> bool:

@@ -139,7 +139,8 @@ class Trainer:
         generator = generator_of(TRAINING, self.case.seed, self.step)
         self.drawn_level = self.curriculum.draw_level(generator)
         batch = self.task.sample(self.drawn_level, self.case.batch, generator).to(self.case.device)
-        y, _ = self.model(batch.inputs, self.initial_state())
+        lengths = {} if batch.lengths is None or not takes(self.model.forward, "lengths") else {"lengths": batch.lengths}
+        y, _ = self.model(batch.inputs, self.initial_state(), **lengths)
         loss = self.task.loss(y, batch)
         self.model.zero_grad(set_to_none=True)
         loss.backward()

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from mann_bench.data.errors import UsageError
 from mann_bench.suites.tasks import files
-from mann_bench.suites.tasks.task import Batch, Task, uniform
+from mann_bench.suites.tasks.task import Batch, Task, uniform, zeros
 
 WHAT = "bAbI (tasks_1-20_v1-2.tar.gz, from which en-10k and en are read)"
 ARCHIVES = r"tasks_1-20.*\.(tar\.\w+|tgz|zip)"
@@ -122,9 +122,9 @@ class Babi(Task):
         inside = t < lengths  # [T, B]
         position = torch.where(inside, corpus.starts[stories] + t, 0)
         shown, answers = corpus.shown[position], torch.where(inside, corpus.answers[position], -1)
-        inputs = functional.one_hot(shown.long(), self.input_size) * inside[..., None]
+        inputs = zeros(*shown.shape, self.input_size).scatter_(2, shown.long()[..., None], inside.float()[..., None])
         group = corpus.tasks[stories].expand(inside.shape)
-        return Batch(inputs.float(), answers.clamp(min=0).long(), (answers >= 0).float(), group)
+        return Batch(inputs, answers.clamp(min=0).long(), (answers >= 0).float(), group, lengths)
 
 
 @dataclass(frozen=True)

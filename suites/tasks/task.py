@@ -19,11 +19,12 @@ class Batch:
     targets: Tensor  # bits [T, B, Y] float (0 or 1), or classes [T, B] int64
     mask: Tensor  # [T, B] float, 1 where an answer is due
     group: Tensor | None = None  # [T, B] int64: errors are reported by group (instance number in Omniglot, task number in bAbI)
+    lengths: Tensor | None = None  # [B] int64 on the CPU: steps of each sequence, whose inputs are padded to T; None: all have T
 
     def to(self, device: str) -> "Batch":
-        """Copy the tensors to a device."""
+        """Copy the tensors to a device, but for the lengths, which models read on the host."""
         group = None if self.group is None else self.group.to(device)
-        return Batch(self.inputs.to(device), self.targets.to(device), self.mask.to(device), group)
+        return Batch(self.inputs.to(device), self.targets.to(device), self.mask.to(device), group, self.lengths)
 
 
 class Task(ABC):
@@ -86,14 +87,10 @@ class Task(ABC):
 
     def loss(self, y: Tensor, batch: Batch) -> Tensor:
         """Mean cross-entropy in bits over all bits (or classes) due; y [T, B, >= Y] are logits."""
-        return (self.losses(y, batch) * batch.mask).sum() / batch.mask.sum() / math.log(2)
-
-    def losses(self, y: Tensor, batch: Batch) -> Tensor:
-        """Cross-entropy of each step in nats [T, B]: the mean over the bits of an answer, or that of its class."""
-        logits = y[..., : self.output_size]
-        if self.answer == "bits":
-            return functional.binary_cross_entropy_with_logits(logits, batch.targets, reduction="none").mean(-1)
-        return functional.cross_entropy(logits.permute(1, 2, 0), batch.targets.T, reduction="none").T
+        due = batch.mask > 0
+        logits, targets = y[due][:, : self.output_size], batch.targets[due]
+        of_answer = functional.binary_cross_entropy_with_logits if self.answer == "bits" else functional.cross_entropy
+        return of_answer(logits, targets) / math.log(2)
 
     def due(self, batch: Batch) -> Tensor:
         """1 at each step [T, B] where `wrong` counts an answer, else 0: the denominator of a share of wrong answers."""
@@ -101,10 +98,10 @@ class Task(ABC):
 
     def wrong(self, y: Tensor, batch: Batch) -> Tensor:
         """Errors of each step [T, B]: the number of wrong bits, or 1 for a wrong class; 0 where no answer is due."""
-        logits = y[..., : self.output_size]
-        if self.answer == "bits":
-            return ((logits > 0) != (batch.targets > 0.5)).sum(-1) * batch.mask
-        return (logits.argmax(-1) != batch.targets) * batch.mask
+        due = batch.mask > 0
+        logits, targets = y[due][:, : self.output_size], batch.targets[due]
+        wrong = ((logits > 0) != (targets > 0.5)).sum(-1) if self.answer == "bits" else logits.argmax(-1) != targets
+        return torch.zeros_like(batch.mask).masked_scatter(due, wrong.to(batch.mask.dtype))
 
     def blank(self, steps: int, batch: int) -> Batch:
         """A batch of zeros, for a task whose answers are bits to fill in."""

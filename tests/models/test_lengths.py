@@ -11,6 +11,8 @@ from torch import Tensor
 
 from mann_bench.kernels.index import Exact
 from mann_bench.kernels.sequence import autograd as sequence
+from mann_bench.kernels.sequence.lengths import Lengths
+from mann_bench.models.lstm import LSTMState
 from mann_bench.models.mann import MANN
 from mann_bench.models.state import State
 from tests.support.models import DENSE, MODELS, SPARSE, make, tensors_of
@@ -167,8 +169,7 @@ def test_any_lengths(lengths, calls, name):
 
 
 @sparse
-def test_is_exact_to_the_bit_in_one_batch(name):
-    """What an element has is what it has where all are cut at its length; its rows then stay."""
+def test_an_element_has_what_it_has_where_all_are_cut_at_its_length(name):
     model, x = make(name), torch.randn(6, 3, 4, dtype=torch.float64)
     lengths = [2, 6, 4]
     with torch.no_grad():
@@ -176,7 +177,7 @@ def test_is_exact_to_the_bit_in_one_batch(name):
         for element, length in enumerate(lengths):
             cut = model(x[:length], model.initial_state(3, fill="full"))[1]
             for (key, got), expected in zip(states(state).items(), states(cut).values(), strict=True):
-                assert torch.equal(got[element], expected[element]), key
+                torch.testing.assert_close(got[element], expected[element], rtol=0, atol=1e-14, msg=key)
             assert choices(state[element : element + 1]) == choices(cut[element : element + 1])
 
 
@@ -218,6 +219,29 @@ def test_without_gradients_as_with_them(name):
 def test_gradcheck(name):
     model, x = make(name), torch.randn(3, 3, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: model(x, model.initial_state(3, fill="full"), [2, 3, 0])[0], x)
+
+
+@pytest.mark.parametrize(("dtype", "relative"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+def test_groups_of_an_lstm_are_what_torch_packs(dtype, relative):
+    """More elements than a group has; states and weights large enough that gates saturate."""
+    model: Any = make("lstm").to(dtype)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)
+    lengths = Lengths((4, 9, 0, 1, 9, 2, 2, 7, 8, 3, 0, 5, 9, 6, 1, 4, 4), 9)
+    x = padded(list(lengths.each), 9).detach().to(dtype).requires_grad_()
+    hidden, cell = (torch.randn(17, model.hidden, dtype=dtype, requires_grad=True) for _ in range(2))
+    weights = [torch.randn(9, 17, model.output_size, dtype=dtype), *torch.randn(2, 17, model.hidden, dtype=dtype)]
+
+    def outputs_and_gradients(run: Any) -> list[Tensor]:
+        y, state = run(x, LSTMState(hidden, cell), lengths)
+        outputs = [y, state.hidden, state.cell]
+        loss = sum((output * weight).sum() for output, weight in zip(outputs, weights, strict=True))
+        return [*outputs, *torch.autograd.grad(loss, [x, hidden, cell, *model.parameters()])]
+
+    got, expected = outputs_and_gradients(model.run_in_groups), outputs_and_gradients(model.run_packed)
+    for mine, torchs in zip(got, expected, strict=True):
+        torch.testing.assert_close(mine, torchs, rtol=relative, atol=relative * float(torchs.detach().abs().max()))
 
 
 @pytest.mark.parametrize("name", ["sam", "sam-native"])

@@ -84,6 +84,8 @@ def test_padding_is_silent_and_batches_are_seeded(data):
     assert len(batch.inputs) == task.steps(1) == 22
     assert not batch.inputs[16:, short].any()
     assert not batch.mask[16:, short].any()
+    assert batch.lengths is not None
+    assert torch.equal(batch.lengths, (batch.inputs.sum(2) > 0).sum(0))
     again, other = (task.sample(1, 200, torch.Generator().manual_seed(seed)) for seed in (3, 4))
     assert torch.equal(batch.inputs, again.inputs)
     assert other.group is not None
