@@ -57,16 +57,19 @@ struct Sizes {
 };
 
 struct Weights {
-    Real* weight_ih;          // [4H, X + R W] LSTM weights of [x_t, r_{t-1}]
-    Real* weight_hh;          // [4H, H]
-    Real* bias_ih;            // [4H]
-    Real* bias_hh;            // [4H]
-    Real* interface_weight;   // [P, H]
-    Real* interface_bias;     // [P]
-    Real* output_weight;      // [Y, C]
-    Real* output_bias;        // [Y]
-    Real* carry_columns;      // [C, 4H] transposed LSTM weights of [h_{t-1}, r_{t-1}]; null: use weight_hh, weight_ih
-    Real* interface_columns;  // [H, P] interface_weight transposed; null with carry_columns
+    Real* weight_ih;         // [4H, X + R W] LSTM weights of [x_t, r_{t-1}]
+    Real* weight_hh;         // [4H, H]
+    Real* bias_ih;           // [4H]
+    Real* bias_hh;           // [4H]
+    Real* interface_weight;  // [P, H]
+    Real* interface_bias;    // [P]
+    Real* output_weight;     // [Y, C]
+    Real* output_bias;       // [Y]
+    // Made of the above, in panels (block/panels.h); null: use the above.
+    Real* carry_panels;           // [C, 4H] transposed LSTM weights of [h_{t-1}, r_{t-1}]
+    Real* interface_panels;       // [H, P] interface_weight transposed
+    Real* carry_back_panels;      // [4H, C] LSTM weights of [h_{t-1}, r_{t-1}]
+    Real* interface_back_panels;  // [P, H] interface_weight
 };
 
 // Inputs and outputs of a pass, and the states before its first and after its last step.

@@ -121,6 +121,7 @@ class Prepared:
         self.run(Arguments.from_buffer(values))
 
 
+PANELS = "mb_panels"
 AROUND_FORWARD, AROUND_BACKWARD = ("mb_input", "mb_output"), ("mb_output_back", "mb_weight_gradients")
 IN_TURN = {
     "mb_slot_steps": ("mb_slot_access", "mb_delta_forward"),
@@ -132,14 +133,16 @@ IN_TURN = {
 def schedule(entry: str, arguments: Arguments) -> Iterator[str]:
     """The entry points that make up one: those of `IN_TURN`; with parts, the rows of an element are searched by many blocks between the
     pieces of `forward`; with shared memory, a cluster of blocks steps an element; around the recurrence the products whose buffers are
-    given.
+    given; before all, matrices are put into the panels that are given with them.
     """
-    if entry in (*AROUND_FORWARD, *AROUND_BACKWARD):  # asked for by itself
+    if entry in (PANELS, *AROUND_FORWARD, *AROUND_BACKWARD):  # asked for by itself
         yield entry
         return
     if entry in IN_TURN:
         yield from IN_TURN[entry]
         return
+    if arguments.weight_hh and (arguments.carry_panels or arguments.carry_back_panels):
+        yield PANELS
     around = AROUND_FORWARD if arguments.y else AROUND_BACKWARD if arguments.grad_y else None
     if around:
         yield around[0]

@@ -19,7 +19,7 @@ from mann_bench.kernels.native.reuse import unset
 from mann_bench.kernels.sequence import recurrence
 from mann_bench.kernels.sequence.lengths import Lengths
 from mann_bench.kernels.sequence.recurrence import Recurrence, Weights
-from mann_bench.kernels.sequence.shapes import Sizes, call_shapes, controller_tape_shapes, weight_shapes
+from mann_bench.kernels.sequence.shapes import Sizes, call_shapes, controller_tape_shapes, panel_blocks, weight_shapes
 from mann_bench.kernels.sequence.tape import Plan, ends, short_lines, short_scratch, with_gradients
 
 CONTROLLER = ("hidden", "cell", "reads")
@@ -110,7 +110,9 @@ def plan(kind: Kind, which: Build, sizes: tuple[tuple[str, int], ...], device: t
     shapes["scratch"] = (size["batch"], None)
     lines = short_lines(shapes) if short else {}
     tape |= short_scratch(size, shapes) if short else {}
-    blocks = {name: of_block(which, parts) for name, parts in (("tape", tape), ("lines", lines), ("grads", grads))}
+    blocks = {name: of_block(which, parts) for name, parts in (("tape", tape), ("lines", lines), ("grads", grads))} | panel_blocks(
+        which, size
+    )
     named = {**shapes, **ends(states), **with_gradients(weight_shapes(size)), "discount": (1,)}
     return Plan(which, size, array("q", in_order(size)), named, blocks, short), element_scratch
 

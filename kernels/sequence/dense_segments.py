@@ -73,10 +73,10 @@ class SegmentedPass:
         whole = self.whole
         whole.x, whole.weights = x, weights
         whole.carry = x.new_empty(whole.plan.shapes["carry"])
-        gates, columns = self._gates(), whole._columns()
+        gates, matrices = self._gates(), self._matrices("panels")
         after, state = [], before
         for segment in self.segments:
-            _, state = self._forward(segment, gates, columns, state, taped=False)
+            _, state = self._forward(segment, gates, matrices, state, taped=False)
             after.append(state)
         return self._outputs(), after
 
@@ -98,13 +98,14 @@ class SegmentedPass:
         grad_y = whole.carry.new_zeros(shapes["y"]) if grads[0] is None else grads[0].contiguous()
         of_steps = {name: whole.carry.new_empty(shapes[name]) for name in ("grad_gates", "grad_interface", "cell_inputs")}
         features = self._feature_gradients(grad_y)
-        gates, columns = self._gates(), whole._columns()
+        gates, matrices, back = self._gates(), self._matrices("panels"), self._matrices("panels_back")
         given = {"grads": block, **{f"grad_{name}": grad for name, grad in zip(kind.states, of_states, strict=True)}}
         needs_first = needs[1 + len(CONTROLLER)]
         for segment, start in zip(reversed(self.segments), reversed(starts), strict=True):
             steps = slice(segment.first, segment.first + segment.steps)
             of_segment = {name: grad[steps] for name, grad in of_steps.items()}
-            self._backward(segment, gates, columns, start, features[steps], {**of_segment, **given}, segment.first > 0 or needs_first)
+            changed, first_gradient = {**of_segment, **given}, segment.first > 0 or needs_first
+            self._backward(segment, gates, (matrices, back), start, features[steps], changed, first_gradient)
         grad_weights = self._weight_gradients(grad_y, of_steps)
         before = whole.split_gradients(block, of_states)
         grad_x = whole.input_gradients(of_steps["grad_gates"]) if needs[0] else None
@@ -114,21 +115,24 @@ class SegmentedPass:
         self,
         segment: Segment,
         gates: Tensor,
-        columns: Mapping[str, Tensor],
+        matrices: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
         start: States,
         features: Tensor,
         changed: Mapping[str, Tensor],
         first_gradient: bool,
     ) -> None:
-        """Run a segment once more, with a tape, and backwards; the tape is gone before that of the next is made."""
-        again, after = self._forward(segment, gates, columns, start, taped=True)
+        """Run a segment once more, with a tape, and backwards; the tape is gone before that of the next is made.
+
+        `matrices`: those of forward and of backward.
+        """
+        again, after = self._forward(segment, gates, matrices[0], start, taped=True)
         again.set_sizes({"first_gradient": int(first_gradient)})
         ends = {
             f"{end}_{name}": state
             for end, states in (("first", start), ("last", after))
             for name, state in zip(self.kind.states, states[len(CONTROLLER) :], strict=False)
         }
-        given = {"x": again.x, "grad_features": features, **again._matrices(), **ends}
+        given = {"x": again.x, "grad_features": features, **matrices[1], **ends}
         lines = self.whole.carry.new_empty(again.plan.blocks["lines"].shape)
         again.call(again.entries[1], given, {**changed, "lines": lines, **again._scratch(1), **again._clocks("backward")})
 
@@ -137,7 +141,7 @@ class SegmentedPass:
         del self.whole.x, self.whole.weights, self.whole.carry
 
     def _forward(
-        self, segment: Segment, gates: Tensor, columns: Mapping[str, Tensor], before: States, *, taped: bool
+        self, segment: Segment, gates: Tensor, matrices: Mapping[str, Tensor], before: States, *, taped: bool
     ) -> tuple[DensePass, States]:
         """Run a segment forward; returns the pass, with its tape, and the states after it."""
         sizes = {**segment.sizes, "taped": int(taped)}
@@ -148,7 +152,7 @@ class SegmentedPass:
         own.tape = unset(own.x, own.plan.blocks["tape"].shape)
         after = [unset(state, state.shape) for state in before]
         ends = {f"first_{name}": state for name, state in zip(self.names, before, strict=True)}
-        given = {**own._matrices(), **columns, "interface_bias": own.weights.interface_bias, **ends, **own.constants, "input": gates[steps]}
+        given = {**matrices, "interface_bias": own.weights.interface_bias, **ends, **own.constants, "input": gates[steps]}
         last = {f"last_{name}": state for name, state in zip(self.names, after, strict=True)}
         own.call(own.entries[0], given, {**last, **own._scratch(0), **own._clocks("forward")})
         return own, after
@@ -156,6 +160,13 @@ class SegmentedPass:
     def _around(self, entry: str, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> None:
         """Call one of the products around the recurrence."""
         call(entry, layout(self.whole.plan, (*inputs, *changed)), list(inputs.values()), list(changed.values()), self.whole.order)
+
+    def _matrices(self, block: str) -> Mapping[str, Tensor]:
+        """The matrices of the recurrence, in panels where they pay: put there once for all segments."""
+        matrices, panels = self.whole.matrices(), self.whole.panels(block)
+        if panels:
+            self._around("mb_panels", matrices, panels)
+        return panels or matrices
 
     def _gates(self) -> Tensor:
         """The gates' share from the inputs [T, B, 4H]."""

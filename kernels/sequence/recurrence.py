@@ -46,6 +46,7 @@ class Recurrence:
 
     Attributes:
         given: inputs of all calls, by name; most passes have none.
+        in_panels: whether the native calls put the matrices of a step in panels first.
         running: with lengths, the steps that elements have (`Lengths.running`); products around the recurrence are of them alone.
         carry: [T + 1, B, C], hidden state and reads of every step, from before the first one on.
         tape: what else forward keeps for backward.
@@ -62,6 +63,7 @@ class Recurrence:
         self.plan, self.now, self.device, self.entries = of, now, device, entries
         self.order = of.sizes[:]
         self.short = of.short
+        self.in_panels = pay_panels(of.size["steps"], of.size["batch"], device)
         self.clocks = watching()
         self.set_sizes(now)
         self.given: dict[str, Tensor] = {} if lengths is None else lengths.buffers(device)
@@ -96,14 +98,14 @@ class Recurrence:
         x, weights = self.x, self.weights
         if self.short:
             y = x.new_empty(self.plan.shapes["y"])
-            given = {"x": x, **dict(zip(WEIGHTS, weights, strict=True)), **self._columns(), **inputs}
-            changed = {"y": y, **changed, **self._clocks("forward")}
+            given = {"x": x, **dict(zip(WEIGHTS, weights, strict=True)), **inputs}
+            changed = {"y": y, **self.panels("panels"), **changed, **self._clocks("forward")}
             if self.plan.size["taped"]:
                 changed["input"] = x.new_empty(self.plan.shapes["input"])
             self.call(self.entries[0], given, changed)
             return y
-        given = {**self._matrices(), **self._columns(), "interface_bias": weights.interface_bias, **inputs, "input": self.gate_inputs()}
-        self.call(self.entries[0], given, {**changed, **self._clocks("forward")})
+        given = {**self.matrices(), "interface_bias": weights.interface_bias, **inputs, "input": self.gate_inputs()}
+        self.call(self.entries[0], given, {**self.panels("panels"), **changed, **self._clocks("forward")})
         return self.outputs()
 
     def gate_inputs(self) -> Tensor:
@@ -132,7 +134,7 @@ class Recurrence:
         shapes, new = self.plan.shapes, self.carry.new_empty
         grad_y = self.carry.new_zeros(shapes["y"]) if grad_y is None else grad_y.contiguous()
         lines = new(self.plan.blocks["lines"].shape)
-        changed = {"lines": lines, **changed, **self._clocks("backward")}
+        changed = {"lines": lines, **self.panels("panels_back"), **changed, **self._clocks("backward")}
         if self.short:
             grad_weights = self._short_backward(grad_y, inputs, changed)
             grad_gates = self._grad_gates_in(lines) if needs_x else None
@@ -149,14 +151,14 @@ class Recurrence:
         """Compute the gradients of the weights in the same native call."""
         weights = self.weights
         grads = [*map(torch.empty_like, weights)]
-        given = {"x": self.x, "grad_y": grad_y, **self._matrices(), "output_weight": weights.output_weight, **inputs}
+        given = {"x": self.x, "grad_y": grad_y, **self.matrices(), "output_weight": weights.output_weight, **inputs}
         self.call(self.entries[1], given, {**changed, **dict(zip(GRADIENTS, grads, strict=True))})
         return Weights(*grads)
 
     def _long_backward(self, grad_y: Tensor, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> Weights:
         """Compute the gradients of the weights as matrix products after the native call."""
         grad_interface, cell_inputs = (self.carry.new_empty(self.plan.shapes[name]) for name in ("grad_interface", "cell_inputs"))
-        given = {"x": self.x, "grad_features": self.feature_gradients(grad_y), **self._matrices(), **inputs}
+        given = {"x": self.x, "grad_features": self.feature_gradients(grad_y), **self.matrices(), **inputs}
         self.call(self.entries[1], given, {**changed, "grad_interface": grad_interface, "cell_inputs": cell_inputs})
         return self.sum_products(grad_y, changed["grad_gates"], grad_interface, cell_inputs)
 
@@ -194,18 +196,14 @@ class Recurrence:
         """Make a call whose tensors are laid out."""
         call(entry, layout, inputs, buffers, self.order)
 
-    def _matrices(self) -> dict[str, Tensor]:
+    def matrices(self) -> dict[str, Tensor]:
+        """The matrices of the recurrence, by name."""
         weights = self.weights
         return {"weight_ih": weights.weight_ih, "weight_hh": weights.weight_hh, "interface_weight": weights.interface_weight}
 
-    def _columns(self) -> dict[str, Tensor]:
-        """Transpose the matrices of the recurrence, where that pays."""
-        size = self.plan.size
-        if not in_columns(size["steps"], size["batch"], self.device):
-            return {}
-        weights = self.weights
-        carry = torch.cat([weights.weight_hh.t(), weights.weight_ih[:, self.x.shape[2] :].t()])
-        return {"carry_columns": carry, "interface_columns": weights.interface_weight.t().contiguous()}
+    def panels(self, block: str) -> dict[str, Tensor]:
+        """Make room for the matrices of a step in panels, where they pay: the native call fills it."""
+        return {block: self.carry.new_empty(self.plan.blocks[block].shape)} if self.in_panels else {}
 
     def _clocks(self, direction: str) -> dict[str, Tensor]:
         return self.clocks.start(direction, self.sizes["batch"], self.device) if self.clocks else {}
@@ -222,6 +220,6 @@ def is_short(steps: int, batch: int, device: torch.device, lengths: Lengths | No
     return device.type == "cpu" and lengths is None and steps * batch <= SHORT
 
 
-def in_columns(steps: int, batch: int, device: torch.device) -> bool:
-    """Whether forward multiplies with transposed matrices, which puts the sums of several batch elements into one vector register."""
+def pay_panels(steps: int, batch: int, device: torch.device) -> bool:
+    """Whether the matrices of a step are put in panels, of which a read serves several batch elements."""
     return device.type == "cpu" and batch > 1 and steps * batch >= 64

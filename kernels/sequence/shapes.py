@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 
-from mann_bench.kernels.native.layout import Shape
+import torch
+
+from mann_bench.kernels.native.layout import Build, Shape, TensorLayout, of_block
 from mann_bench.kernels.reference.byte_rows import BLOCK_ROWS
 
 Sizes = Mapping[str, int]
@@ -65,7 +67,7 @@ def memory_shapes(size: Sizes) -> dict[str, Shape]:
 
 
 def call_shapes(size: Sizes) -> dict[str, Shape]:
-    """Name what a call is given or makes besides: inputs, outputs and their gradients, transposed weights, clocks."""
+    """Name what a call is given or makes besides: inputs, outputs and their gradients, clocks."""
     steps, batch, hidden, heads, interface = (size[name] for name in ("steps", "batch", "hidden", "heads", "interface_size"))
     carry = hidden + heads * size["width"]
     return {
@@ -77,10 +79,27 @@ def call_shapes(size: Sizes) -> dict[str, Shape]:
         "grad_gates": (steps, batch, 4 * hidden),
         "grad_interface": (steps, batch, interface),
         "cell_inputs": (steps, batch, size["input_size"] + heads * size["width"]),
-        "carry_columns": (carry, 4 * hidden),
-        "interface_columns": (hidden, interface),
         "clocks": (batch, None),
         **dict.fromkeys(("lengths", "order", "counts"), (batch,)),
+    }
+
+
+PANEL_BYTES = 64  # of a row of a panel: csrc/block/panels.h
+
+
+def panel_blocks(which: Build, size: Sizes) -> dict[str, TensorLayout]:
+    """Lay out the matrices of a step in panels, of forward and of backward."""
+    hidden, interface, columns = size["hidden"], size["interface_size"], PANEL_BYTES // getattr(torch, which.real).itemsize
+    carry = hidden + size["heads"] * size["width"]
+
+    def panels(rows: int, of: int) -> Shape:
+        return (-(-of // columns), rows, columns)
+
+    return {
+        "panels": of_block(which, {"carry_panels": panels(carry, 4 * hidden), "interface_panels": panels(hidden, interface)}),
+        "panels_back": of_block(
+            which, {"carry_back_panels": panels(4 * hidden, carry), "interface_back_panels": panels(interface, hidden)}
+        ),
     }
 
 

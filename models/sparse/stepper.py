@@ -135,5 +135,5 @@ def make_stepper(model: Steppable, state: MANNState[SAMMemory]) -> Stepper:
     if is_taken_back or any(layers.HOOKS(vars(model))):
         return Stepper(model, state)
     # One call does all of the step with the weights where they lie; for a large batch a pass uses torch beside it, or weights transposed.
-    is_short = recurrence.is_short(1, batch, device) and not recurrence.in_columns(1, batch, device)
+    is_short = recurrence.is_short(1, batch, device) and not recurrence.pay_panels(1, batch, device)
     return NativeStepper(model, state) if is_short and native.choose_for(model) == "native" else Stepper(model, state)

@@ -118,8 +118,8 @@ def test_no_race(name, threads):
 
 
 @pytest.mark.parametrize("name", ["sam", "sdnc-small"])
-def test_no_race_with_transposed_weights(name, threads, monkeypatch):
-    monkeypatch.setattr(recurrence, "in_columns", lambda *sizes: True)
+def test_no_race_with_weights_in_panels(name, threads, monkeypatch):
+    monkeypatch.setattr(recurrence, "pay_panels", lambda *sizes: True)
     model = make(name)
     with threads.instead():
         found = every_entry(model)

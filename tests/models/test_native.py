@@ -110,13 +110,14 @@ def test_equals_the_reference(name, options, fill):
 
 
 @pytest.mark.usefixtures("poisoned")
-@pytest.mark.parametrize("columns", [False, True], ids=["rows", "columns"])
+@pytest.mark.parametrize("panels", [False, True], ids=["rows", "panels"])
+@pytest.mark.parametrize("batch", range(1, 9))
 @pytest.mark.parametrize("options", ["ones", "vectors-and-a-rest", "panels"])
 @pytest.mark.parametrize("name", MODELS)
-def test_weights_as_they_are_or_transposed(name, options, columns, monkeypatch):
-    monkeypatch.setattr(recurrence, "in_columns", lambda *sizes: columns)
+def test_weights_as_they_are_or_in_panels(name, options, batch, panels, monkeypatch):
+    monkeypatch.setattr(recurrence, "pay_panels", lambda *sizes: panels)
     fast, plain = pair(name, **OPTIONS[options])
-    compare(fast, plain, steps=3, batch=5, fill="full", tolerance=TOLERANCE[torch.float64])
+    compare(fast, plain, steps=3, batch=batch, fill="full", tolerance=TOLERANCE[torch.float64])
 
 
 @pytest.mark.parametrize("name", MODELS)

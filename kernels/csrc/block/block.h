@@ -63,6 +63,8 @@ struct RhsBatch {
     }
 };
 
+constexpr int64_t panel_columns = 64 / sizeof(Real);  // of a panel of a matrix (block/panels.h)
+
 }  // namespace mb
 
 #if defined(__CUDACC__)

@@ -3,6 +3,7 @@
 
 #include "block/many_rows.h"
 #include "block/one_lane.h"
+#include "block/panels.h"
 #include "block/rank.h"
 #include "block/simd.h"
 #include "block/threads.h"
@@ -121,7 +122,7 @@ template <int fixed_width>
 using RowTile = OneLaneRowTile<fixed_width, LaneTile>;
 
 struct Block {
-    static constexpr bool multiplies_columns = true;  // whether a forward step may be given transposed matrices
+    static constexpr bool multiplies_panels = true;  // whether a step may be given matrices in panels
     static constexpr int64_t num_lane_tiles = 1;
     static constexpr int64_t tile_size = RhsBatch::max_count;    // elements of a batch tile
     static constexpr int64_t chunk_rows = 1024, link_rows = 64;  // rows of a chunk, of a link matrix at least

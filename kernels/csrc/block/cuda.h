@@ -152,8 +152,8 @@ struct ManyRows {
 #endif
 
 struct Block {
-    static constexpr Count tile_size = 1;              // elements of a batch tile; the blocks of a GPU share a cache
-    static constexpr bool multiplies_columns = false;  // whether a forward step may be given transposed matrices
+    static constexpr Count tile_size = 1;             // elements of a batch tile; the blocks of a GPU share a cache
+    static constexpr bool multiplies_panels = false;  // whether a step may be given matrices in panels
     static constexpr Count num_lane_tiles = MB_THREADS / LaneTile::lanes;
     MB_FN Count rank() const { return thread_of_block(); }
     MB_FN Count size() const { return MB_THREADS; }

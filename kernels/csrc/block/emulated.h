@@ -79,7 +79,7 @@ struct ManyRows {
 };
 
 struct Block {
-    static constexpr bool multiplies_columns = true;
+    static constexpr bool multiplies_panels = true;
     static constexpr int64_t num_lane_tiles = emulated_threads;
     static constexpr int64_t tile_size = 1;  // elements of a batch tile
     static constexpr int64_t chunk_rows = 4, block_rows = 2, link_rows = 2;

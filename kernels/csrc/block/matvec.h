@@ -38,4 +38,23 @@ MB_FN void matvec_transposed(const Block& block, const RhsBatch& x, const Real* 
 }
 #endif
 
+// The same with a matrix in panels (block/panels.h).
+#if defined(__CUDACC__) || defined(MB_EMULATE)
+MB_FN void matvec_panels(const Block& block, const RhsBatch& x, const Real* panels, Count rows, Count columns) {
+    constexpr Count size = panel_columns;
+    block.for_each(columns, [&](Count j) {
+        const Real* const column = panels + j / size * size * rows + j % size;
+        for (int i = 0; i < x.count; ++i) {
+            Real sum = 0;
+            for (Count k = 0; k < rows; ++k) sum += x.v[i][k] * column[k * size];
+            x.out[i][j] = x.start[i] ? x.start[i][j] + sum : sum;
+        }
+    });
+}
+#else
+MB_FN void matvec_panels(const Block&, const RhsBatch& x, const Real* panels, Count rows, Count columns) {
+    matvec_panels(x, panels, rows, columns);
+}
+#endif
+
 }  // namespace mb

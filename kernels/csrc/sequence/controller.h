@@ -115,8 +115,8 @@ struct ControllerTile : BatchTile<Element> {
         const int64_t H = a.hidden, RW = a.heads * a.width, P = a.interface_size;
         const RhsBatch hidden = rhs_of_all(
             [&](RhsBatch& x, Element& e) { x.add(e.gates(t), a.input + (t * a.batch + e.b) * 4 * H, e.carry(t)); });
-        if (Block::multiplies_columns && a.carry_columns) {
-            matvec_transposed(block, hidden, a.carry_columns, 4 * H, H + RW, 4 * H);
+        if (Block::multiplies_panels && a.carry_panels) {
+            matvec_panels(block, hidden, a.carry_panels, H + RW, 4 * H);
         } else {
             matvec(block, hidden, a.weight_hh, H, 4 * H, H);
             // No sync: the same thread owns a row here and in the product above.
@@ -129,8 +129,8 @@ struct ControllerTile : BatchTile<Element> {
         block.sync();
         const RhsBatch interface =
             rhs_of_all([&](RhsBatch& x, Element& e) { x.add(e.interface(t), a.interface_bias, e.carry(t + 1)); });
-        if (Block::multiplies_columns && a.carry_columns)
-            matvec_transposed(block, interface, a.interface_columns, P, H, P);
+        if (Block::multiplies_panels && a.interface_panels)
+            matvec_panels(block, interface, a.interface_panels, H, P);
         else
             matvec(block, interface, a.interface_weight, H, P, H);
         block.sync();
@@ -142,7 +142,10 @@ struct ControllerTile : BatchTile<Element> {
         const int64_t H = a.hidden;
         const RhsBatch hidden =
             rhs_of_all([&](RhsBatch& x, Element& e) { x.add(e.grad_hidden, e.grad_carry, e.interface_gradient(t)); });
-        matvec_transposed(block, hidden, a.interface_weight, H, a.interface_size, H);
+        if (Block::multiplies_panels && a.interface_back_panels)
+            matvec_panels(block, hidden, a.interface_back_panels, a.interface_size, H);
+        else
+            matvec_transposed(block, hidden, a.interface_weight, H, a.interface_size, H);
         block.sync();
         cell_backward(t);
     }
@@ -153,10 +156,14 @@ struct ControllerTile : BatchTile<Element> {
         block.sync();
         const RhsBatch before =
             rhs_of_all([&](RhsBatch& x, Element& e) { x.add(e.grad_carry, nullptr, e.gates_gradient(t)); });
-        matvec_transposed(block, before, a.weight_hh, H, 4 * H, H);
-        const RhsBatch reads =
-            rhs_of_all([&](RhsBatch& x, Element& e) { x.add(e.grad_carry + H, nullptr, e.gates_gradient(t)); });
-        matvec_transposed(block, reads, a.weight_ih + a.input_size, a.input_size + RW, 4 * H, RW);
+        if (Block::multiplies_panels && a.carry_back_panels) {
+            matvec_panels(block, before, a.carry_back_panels, 4 * H, H + RW);
+        } else {
+            matvec_transposed(block, before, a.weight_hh, H, 4 * H, H);
+            const RhsBatch reads =
+                rhs_of_all([&](RhsBatch& x, Element& e) { x.add(e.grad_carry + H, nullptr, e.gates_gradient(t)); });
+            matvec_transposed(block, reads, a.weight_ih + a.input_size, a.input_size + RW, 4 * H, RW);
+        }
         block.sync();
         clocks().end_of(block, Phase::controller);
     }

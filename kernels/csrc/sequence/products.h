@@ -8,6 +8,7 @@
 
 // Entry points as in entries.h.
 #define MB_AROUND_ENTRIES          \
+    MB_ENTRY(panels, a.batch)      \
     MB_ENTRY(input, a.batch)       \
     MB_ENTRY(output, a.batch)      \
     MB_ENTRY(output_back, a.batch) \
@@ -47,6 +48,42 @@ MB_FN void sum_over_rows(const Block& block, int64_t item, Real* out, const Real
     x.step = 0;
     x.add(out, nullptr, &one);
     if (item == 0) matvec_transposed(block, x, rows, columns, n, columns);
+}
+
+// out: the matrix at(k, j) [rows, columns] in panels (block/panels.h). An item takes a share of them.
+template <class At>
+MB_FN void put_in_panels(const Block& block, const Arguments& a, int64_t item, Real* out, int64_t rows, int64_t columns,
+                         At at) {
+    const int64_t panels = (columns + panel_columns - 1) / panel_columns;
+    for (int64_t panel = item * panels / a.batch; panel < (item + 1) * panels / a.batch; ++panel) {
+        const int64_t first = panel * panel_columns;
+        block.for_each(rows, [&](int64_t k) {
+            Real* const row = out + (panel * rows + k) * panel_columns;
+            if (first + panel_columns <= columns)
+                for (int64_t j = 0; j < panel_columns; ++j) row[j] = at(k, first + j);
+            else
+                for (int64_t j = 0; j < panel_columns; ++j) row[j] = first + j < columns ? at(k, first + j) : Real(0);
+        });
+    }
+}
+
+// The matrices of a step in panels, those of forward or of backward, as given.
+template <int>
+MB_FN void panels(const Block& block, const Arguments& a, int64_t item) {
+    const int64_t H = a.hidden, C = H + a.heads * a.width, P = a.interface_size, stride = a.input_size + C - H;
+    const Real *const hh = a.weight_hh, *const reads = a.weight_ih + a.input_size,
+                      *const interface = a.interface_weight;
+    const auto weight = [=](int64_t gate, int64_t from)
+                            MB_INLINE { return from < H ? hh[gate * H + from] : reads[gate * stride + from - H]; };
+    if (a.carry_panels)
+        put_in_panels(block, a, item, a.carry_panels, C, 4 * H, [=](int64_t k, int64_t j) { return weight(j, k); });
+    if (a.interface_panels)
+        put_in_panels(block, a, item, a.interface_panels, H, P,
+                      [=](int64_t k, int64_t j) { return interface[j * H + k]; });
+    if (a.carry_back_panels) put_in_panels(block, a, item, a.carry_back_panels, 4 * H, C, weight);
+    if (a.interface_back_panels)
+        put_in_panels(block, a, item, a.interface_back_panels, P, H,
+                      [=](int64_t k, int64_t j) { return interface[k * H + j]; });
 }
 
 // input [T, B, 4H]: the gates' share from x. X is small: tiles of the matrix are transposed once for all steps.
