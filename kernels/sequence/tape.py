@@ -33,7 +33,7 @@ class Plan:
         shapes: of every tensor of a call but the blocks, by the name of its buffer.
         blocks: tensors that hold several buffers. `tape`: what is saved for backward, apart from the carry, and scratch. `lines`: of the
             memory gradient, of a short pass also what its gradients of the weights are made of. `grads`: gradients of carry, cell and
-            read weights, from step to step.
+            read weights, from step to step. `panels`, `panels_back`: the matrices of a step in panels.
         size: by name, all sizes that do not change from call to call.
         short: whether the native call also computes what lies around the recurrence (`recurrence.is_short`).
         touched: rows of an element that a pass can touch, of a sparse model.

@@ -145,7 +145,7 @@ def test_text_for_the_gpu(variant, shape, width, blocks, tmp_path_factory):
 @pytest.mark.parametrize(("variant", "shape", "width"), [("sam", "odd", 0), ("sam", "paper", 32)])
 def test_text_for_the_gpu_reads_16_bytes_where_they_are_aligned(variant, shape, width, tmp_path_factory, monkeypatch):
     """Buffers share tensors as in a real call: vectors begin anywhere in global memory, and are aligned in shared memory."""
-    monkeypatch.setattr(recurrence, "is_short", lambda steps, batch, device: False)  # as on a GPU
+    monkeypatch.setattr(recurrence, "is_short", lambda *sizes: False)  # as on a GPU
     lanes = emulator("address,undefined", tmp_path_factory, gpu_width=width, packed=True, cluster=4)
     assert_as_on_the_cpu(sized(variant, shape), lanes, 1e-4, steps=3)
 

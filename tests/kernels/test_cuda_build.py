@@ -94,7 +94,7 @@ def gpu(monkeypatch, tmp_path):
 def test_a_pass_through_the_launcher(kind, parts, cluster, gpu, monkeypatch):
     """Outputs and gradients are those of a call without the launcher: this covers the schedule of kernels and the layout of arguments."""
     monkeypatch.setattr(sequence, "search_parts", lambda *sizes: parts)
-    monkeypatch.setattr(recurrence, "is_short", lambda steps, batch, device: False)  # as on a GPU
+    monkeypatch.setattr(recurrence, "is_short", lambda *sizes: False)  # as on a GPU
     monkeypatch.setattr(clusters, "bytes_of_pass", lambda which, size, device: 4096 if cluster else 0)
     model = kind(input_size=3, output_size=2, hidden=6, slots=23, word_size=5, heads=2, reads=3, kernels="native")
     x = torch.randn(4, 3, 3, requires_grad=True)
@@ -122,7 +122,7 @@ def test_padded_batches_and_rounded_rows_have_kernels_of_their_own(snapshot, gpu
         return find(*given)
 
     monkeypatch.setattr(cuda, "compile_kernels", noted)
-    monkeypatch.setattr(recurrence, "is_short", lambda steps, batch, device: False)  # as on a GPU
+    monkeypatch.setattr(recurrence, "is_short", lambda *sizes: False)  # as on a GPU
     monkeypatch.setattr(clusters, "bytes_of_pass", lambda which, size, device: 0)
     sizes: dict[str, Any] = {"input_size": 3, "output_size": 2, "hidden": 6, "slots": 23, "word_size": 5, "heads": 2, "reads": 3}
     model = SAM(**sizes, kernels="native", snapshot=snapshot)
@@ -152,7 +152,7 @@ def test_a_training_pass_repeats_what_a_graph_would(kind, gpu, monkeypatch):
     monkeypatch.delenv(clusters.VARIABLE, raising=False)
     choose = clusters.bytes_of_pass
     monkeypatch.setattr(clusters, "bytes_of_pass", lambda which, size, device: choose(which, size, torch.device("cuda", 0)))
-    monkeypatch.setattr(recurrence, "is_short", lambda steps, batch, device: False)  # as on a GPU
+    monkeypatch.setattr(recurrence, "is_short", lambda *sizes: False)  # as on a GPU
     calls, real = [], driver._call
 
     def noted(name, *arguments):

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import re
+import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -21,6 +22,7 @@ from mann_bench.kernels.sequence import recurrence
 from mann_bench.models import SAM, SDNC
 from tests.kernels.test_ops import NAMES, operator
 from tests.kernels.test_ops import arguments as sound_arguments
+from tests.support import emulated
 from tests.support.emulated import Emulator, SanitizerError
 from tests.support.indexes import COPIED
 
@@ -263,7 +265,7 @@ def test_text_for_the_gpu_stays_in_bounds(tmp_path_factory):
 def test_text_for_the_gpu_with_buffers_as_in_a_real_call(name, width, parts, options, tmp_path_factory, monkeypatch):
     """Buffers share tensors, so that a load of several numbers which is not aligned there is found; no number overflows."""
     monkeypatch.setattr(sequence, "search_parts", lambda *sizes: parts)
-    monkeypatch.setattr(recurrence, "is_short", lambda steps, batch, device: False)  # as on a GPU
+    monkeypatch.setattr(recurrence, "is_short", lambda *sizes: False)  # as on a GPU
     lanes, model = emulator("address,undefined", tmp_path_factory, gpu_width=width, packed=True, **options), make(name)
     with lanes.instead():
         found = every_entry(model, steps=3)
@@ -378,3 +380,14 @@ def test_the_sanitizer_sees_an_access_out_of_range(addresses):
         buffers = {"index": torch.zeros(1, dtype=torch.int64)}  # two are written
         with pytest.raises(SanitizerError, match="heap-buffer-overflow"):
             run_named("mb_scratch", Build("float32", "float32", True), buffers, {"batch": 1, "heads": 1, "reads": 1})
+
+
+def test_a_changed_kernel_is_compiled_anew(tmp_path, monkeypatch):
+    shutil.copytree(emulated.SOURCES, tmp_path / "csrc")
+    monkeypatch.setattr(emulated, "SOURCES", tmp_path / "csrc")
+    names = [emulated._name(("-O0",))]
+    for source in ("memory/links.h", "device.cu"):
+        with (tmp_path / "csrc" / source).open("a") as file:
+            file.write("// changed")
+        names.append(emulated._name(("-O0",)))
+    assert len({*names, emulated._name(("-O1",))}) == 4

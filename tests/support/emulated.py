@@ -140,7 +140,7 @@ class Emulator:
         allocations = itertools.count()
         for number, (held, tensor) in enumerate(zip(layout.tensors, tensors, strict=True)):
             whole = tensor.data.view(-1).view(torch.uint8)  # as a real call, it does not count as a change in place
-            ends = [*(first for _, first in held.buffers[1:]), None]
+            ends = [*(first for _, first in held.buffers[1:]), None][: len(held.buffers)]  # a block may hold none
             for (name, first), end in zip(held.buffers, ends, strict=True):
                 part = whole[first:end]
                 # of a name that is given twice, the last counts, as in a real call
@@ -214,9 +214,13 @@ class Emulator:
         return clusters.shared_bytes(which, size, self.cluster) if self.cluster else 0
 
 
+def _name(flags: tuple[str, ...]) -> str:
+    """The name of the program in the cache: another one if flags, compiler or any source changes."""
+    kernels = [part for file in sorted(SOURCES.rglob("*.*")) for part in (str(file.relative_to(SOURCES)), file.read_text())]
+    return f"{build.build_hash(MAIN, *flags, build.version(build.compiler()), *kernels)}.exe"
+
+
 def _built(flags: tuple[str, ...]) -> Path:
     """The program built with these flags, if it is not in the cache."""
     command = build.compiler()
-    others = [source.read_text() for source in (SOURCES / "host.cpp", SOURCES / "device.cu", MAIN.with_name("warps.h"))]
-    name = f"{build.build_hash(MAIN, *flags, build.version(command), *others)}.exe"
-    return build.cached(name, lambda made: build.compile_with(command, *flags, str(MAIN), "-lpthread", "-o", str(made)))
+    return build.cached(_name(flags), lambda made: build.compile_with(command, *flags, str(MAIN), "-lpthread", "-o", str(made)))
