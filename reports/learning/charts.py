@@ -19,7 +19,7 @@ from mann_bench.reports.learning.outcome_charts import goal_chart, instance_char
 MOST_POINTS = 80  # of a line
 TIMES = (0.1, 1, 10, 60, 600, 3600, 36_000, 360_000)  # ticks of a logarithmic axis of seconds
 ALONG = {"sequences": "training sequences", "wall_s": "training time"}
-OF = {"level": "level of the curriculum", "loss": "loss, bits"}
+OF = {"level": "level of the curriculum", "loss": "loss, bits", "errors": "share of wrong answers"}
 SEEDS = {"lines": "a line each", "band": "lowest to highest", "none": "hidden"}
 HELD_OUT = {"curve": "curve", "level": "level", "text": "errors", "where": "level was"}
 Channel = TypeVar("Channel", altair.X, altair.Y)
@@ -100,11 +100,13 @@ def _training(experiment: Experiment, number: int) -> Interactive:
 
 def _training_rows(experiment: Experiment) -> Iterator[Row]:
     whats: list[Y] = ["level", "loss"] if experiment.has_curriculum else ["loss"]
+    if not experiment.counts_bits:
+        whats.append("errors")
     alongs: list[X] = ["sequences", "wall_s"]
     for curve in experiment.curves:
         for of in whats:
             for along in alongs:
-                band, least = curve.band(along, of), MIN_LOSS if of == "loss" else 1
+                band, least = curve.band(along, of), 1 if of == "level" else MIN_LOSS
                 if band is None:
                     continue
                 key = {"curve": curve.name, "of": of, "along": along}

@@ -46,6 +46,8 @@ def _drawings(experiment: Experiment) -> Iterator[tuple[str, str, Callable[[], F
         yield "loss-sequences", "Loss against sequences", training("sequences", "loss")
         if not experiment.has_curriculum:  # with a curriculum the loss stays near the threshold
             yield "loss-time", "Loss against time", training("wall_s", "loss")
+            if not experiment.counts_bits:
+                yield "errors-time", "Wrong answers against time", partial(draw_wrong_answers, experiment)
             if any(len(curve.trained) > 1 for curve in experiment.curves):
                 yield "not-at-goal", "Seeds not at the goal", partial(draw_not_at_goal, experiment)
     measured = experiment.evaluations.dropna(subset="error")
@@ -97,6 +99,28 @@ def draw_training(experiment: Experiment, x: X, y: Y) -> Figure:
             axes.xaxis.set_minor_formatter(NullFormatter())
         else:
             axes.xaxis.set_major_locator(MaxNLocator(4))
+    _label(figure, axes, ends)
+    return figure
+
+
+@styled
+def draw_wrong_answers(experiment: Experiment) -> Figure:
+    """Draw the share of wrong answers in training against time."""
+    figure, axes = blank("Wrong answers in training against time", experiment.title)
+    axes.set_xscale("log")
+    ends = []
+    for curve, color, line in styled_curves(experiment.curves):
+        band = curve.band("wall_s", "errors")
+        if band is None:
+            continue
+        for run in curve.trained:
+            axes.plot([point.wall_s for point in run.curve], [point.errors for point in run.curve], line, color=color, linewidth=0.6, alpha=0.5)
+        axes.plot(band.x, band.median, line, color=color, linewidth=2.2)
+        ends.append(CurveEnd(float(band.x[-1]), float(band.median[-1]), curve.name, color, line))
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}%"))
+    axes.set_ylabel("answers that are wrong")
+    duration_axis(axes)
     _label(figure, axes, ends)
     return figure
 

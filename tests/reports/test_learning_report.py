@@ -266,12 +266,9 @@ def test_page_holds_everything(write, tmp_path):
     assert "kernels: no compiler" in page
     assert "Nothing was trained; the reasons are below." in page
     assert outside_urls(page) == []
-    assert {path.stem for path in (tmp_path / "out" / "plots").glob("*.svg")} >= {
-        "loss-time-0",
-        "levels-0",
-        "level-time-1",
-        "instances-5-2",
-    }
+    plots = {path.stem for path in (tmp_path / "out" / "plots").glob("*.svg")}
+    assert plots >= {"loss-time-0", "levels-0", "level-time-1", "errors-time-2", "instances-5-2"}
+    assert "errors-time-0" not in plots  # answers are bits
     assert len(list(csv.DictReader((tmp_path / "out" / "runs.csv").read_text().splitlines()))) == len(runs)
     points = list(csv.DictReader((tmp_path / "out" / "curves.csv").read_text().splitlines()))
     assert len(points) == sum(len(run.curve) for run in runs)
