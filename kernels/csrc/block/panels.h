@@ -24,11 +24,12 @@ inline void store_panel(Real* out, const Real* start, const ColumnVector* parts,
     for (int64_t j = 0; j < fresh; ++j) out[j] = start ? sum[j] + start[j] : sum[j];
 }
 
-// Panels from `panel` on, as long as there are `at_once`; returns the first not done.
+// Panels `panel` to `end`, as long as there are `at_once` and then the rest.
 template <int num_rhs, int at_once>
-inline int64_t multiply_panels(const RhsBatch& x, const Real* panels, int64_t rows, int64_t columns, int64_t panel) {
+inline void multiply_panels(const RhsBatch& x, const Real* panels, int64_t rows, int64_t columns, int64_t panel,
+                            int64_t end) {
     constexpr int64_t lanes = lanes_of<ColumnVector>, parts = panel_columns / lanes;
-    for (; (panel + at_once - 1) * panel_columns < columns; panel += at_once) {
+    for (; panel + at_once <= end; panel += at_once) {
         const Real* const from = panels + panel * rows * panel_columns;
         ColumnVector sums[num_rhs][at_once * parts] = {};
         for (int64_t k = 0; k < rows; ++k) {
@@ -48,47 +49,50 @@ inline int64_t multiply_panels(const RhsBatch& x, const Real* panels, int64_t ro
                             rest < panel_columns ? rest : panel_columns);
             }
     }
-    if constexpr (at_once > 1) return multiply_panels<num_rhs, at_once / 2>(x, panels, rows, columns, panel);
-    return panel;
+    if constexpr (at_once > 1) multiply_panels<num_rhs, at_once / 2>(x, panels, rows, columns, panel, end);
 }
 
 // out[j] = start[j] + sum_k v[k] matrix[k, j]; `start` may be null, or `out`. Each sum is that of its right-hand side
 // alone, to the bit.
 inline void matvec_panels(const RhsBatch& x, const Real* panels, int64_t rows, int64_t columns) {
-    for (int first = 0; first < x.count; first += panel_rhs) {
-        const RhsBatch some = x.part(first, panel_rhs);
-        const auto multiply = [&](auto num_rhs) {
-            multiply_panels<num_rhs, panels_at_once(num_rhs)>(some, panels, rows, columns, 0);
-        };
-        switch (some.count) {
-            case 1:
-                multiply(std::integral_constant<int, 1>{});
-                break;
-            case 2:
-                multiply(std::integral_constant<int, 2>{});
-                break;
-            case 3:
-                multiply(std::integral_constant<int, 3>{});
-                break;
-            case 4:
-                multiply(std::integral_constant<int, 4>{});
-                break;
+    // More than `panel_rhs` are two batches, of which the second finds a panel in the nearest cache.
+    const int64_t end = (columns + panel_columns - 1) / panel_columns, together = x.count <= panel_rhs ? end : 1;
+    const int in_first = x.count <= panel_rhs ? x.count : (x.count + 1) / 2;
+    const RhsBatch batches[] = {x.part(0, in_first), x.part(in_first, panel_rhs)};
+    for (int64_t panel = 0; panel < end; panel += together)
+        for (const RhsBatch& some : batches) {
+            const auto multiply = [&](auto num_rhs) {
+                multiply_panels<num_rhs, panels_at_once(num_rhs)>(some, panels, rows, columns, panel, panel + together);
+            };
+            switch (some.count) {
+                case 1:
+                    multiply(std::integral_constant<int, 1>{});
+                    break;
+                case 2:
+                    multiply(std::integral_constant<int, 2>{});
+                    break;
+                case 3:
+                    multiply(std::integral_constant<int, 3>{});
+                    break;
+                case 4:
+                    multiply(std::integral_constant<int, 4>{});
+                    break;
 #if defined(__AVX512F__)
-            case 5:
-                multiply(std::integral_constant<int, 5>{});
-                break;
-            case 6:
-                multiply(std::integral_constant<int, 6>{});
-                break;
-            case 7:
-                multiply(std::integral_constant<int, 7>{});
-                break;
-            case 8:
-                multiply(std::integral_constant<int, 8>{});
-                break;
+                case 5:
+                    multiply(std::integral_constant<int, 5>{});
+                    break;
+                case 6:
+                    multiply(std::integral_constant<int, 6>{});
+                    break;
+                case 7:
+                    multiply(std::integral_constant<int, 7>{});
+                    break;
+                case 8:
+                    multiply(std::integral_constant<int, 8>{});
+                    break;
 #endif
+            }
         }
-    }
 }
 
 }  // namespace mb
