@@ -10,7 +10,7 @@ namespace mb {
 // are so many that the latency of an addition is hidden.
 #if defined(__AVX512F__)
 constexpr int panel_rhs = 8;
-constexpr int panels_at_once(int num_rhs) { return num_rhs < 4 ? 8 : 24 / num_rhs; }
+constexpr int panels_at_once(int num_rhs) { return num_rhs == 2 ? 4 : num_rhs < 4 ? 8 : 24 / num_rhs; }
 #else
 constexpr int panel_rhs = 4;
 constexpr int panels_at_once(int num_rhs) { return num_rhs == 1 ? 4 : num_rhs == 2 ? 3 : num_rhs == 3 ? 2 : 1; }
