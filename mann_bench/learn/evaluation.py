@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from time import monotonic  # a model may replace that of the module
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mann_bench.learn.memory_size import rows_written
 from mann_bench.learn.record import Evaluation, LearningCase
-from mann_bench.learn.trainer import TEST, VALIDATION, generator_of, make_state, memory_rows
+from mann_bench.learn.trainer import TEST, VALIDATION, Trainer, build, generator_of, make_state, memory_rows
 from mann_bench.models import MANNState, State
 from mann_bench.models.mann import MANN
 from mann_bench.models.sparse.shared import SharedMemory
@@ -35,6 +35,16 @@ def levels_to_test(case: LearningCase, task: Task, highest: int) -> list[int]:
     lowest = case.levels[0]
     levels = {lowest, (lowest + highest) // 2, *(factor * highest for factor in LEVEL_FACTORS)}
     return sorted(filter(task.has_level, levels))
+
+
+def model_to_test(trainer: Trainer) -> nn.Module:
+    """The trained model; where it is tested with another index, one with that index and its parameters."""
+    case = trainer.case
+    if case.test_index is None:
+        return trainer.model
+    model = build(case.model_copy(update={"index": case.test_index}), trainer.task).to(case.device)
+    model.load_state_dict(trainer.model.state_dict())
+    return model
 
 
 class EmptyStates:

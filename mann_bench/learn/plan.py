@@ -70,8 +70,10 @@ def plan_run(task_name: str, task: Task, model: str, seed: int, settings: Settin
         raise UsageError(f"learn: {model} replays one pass of one length, and training needs many; use {name}")
     fields = default_settings(task_name) | dict(settings)
     if name in SHIPPED and not entry.uses_index:  # a dense model has no index to choose
-        fields["index"] = "exact"
-    check_index(fields["index"])
+        fields |= {"index": "exact", "test_index": None}
+    for setting in ("index", "test_index"):
+        if fields.get(setting) is not None:
+            check_index(setting, fields[setting])
     exponential = fields.get("curriculum") == "exponential"
     fields.setdefault("levels", (task.first_level, task.last_level or ANY_LEVEL) if exponential else task.levels)
     fields.setdefault("first_level", fields["levels"][0])
@@ -99,15 +101,15 @@ def plan_run(task_name: str, task: Task, model: str, seed: int, settings: Settin
         raise SettingError("", f"{model}: {error}") from error
 
 
-def check_index(name: str) -> None:
+def check_index(setting: str, name: str) -> None:
     """Raise SettingError unless there is an index of that name. One of the user's is not imported: that may have any effect."""
     if missing := missing_modules(name):
-        raise SettingError("index", missing)
+        raise SettingError(setting, missing)
     try:
         if ":" not in name:
             find_index(name)
     except ValueError as error:
-        raise SettingError("index", str(error)) from error
+        raise SettingError(setting, str(error)) from error
 
 
 def default_settings(task: str) -> Settings:

@@ -14,7 +14,7 @@ from mann_bench.data.options import Options
 from mann_bench.data.result import Backend, Record, StoredRecord
 
 LIMITS = ("sequences", "seconds")  # not part of a run's identity: a run can go on with larger ones
-ADDED = ("options", "fill")  # later than the first stored runs: at its default, such a field is no part of an id
+ADDED = ("options", "fill", "test_index")  # later than the first stored runs: at its default, such a field is no part of an id
 
 Status = Literal["ok", "budget", "oom", "diverged", "error", "unavailable"]
 Settings = dict[str, Any]  # fields of a `LearningCase` or of `LearningOptions`, by name
@@ -38,6 +38,7 @@ class LearningCase(Record):
     )
     kernels: Text = Field("auto", description="native, torch, or auto: native where the model chooses so")
     index: Text = Field("exact", description="how a sparse model finds rows: a name of `mann-bench list indexes`, or package.module:Class")
+    test_index: Text | None = Field(None, description="how it finds rows after training, where errors are measured; default as in training")
     fill: Fill = Field("empty", description="what the memory holds before a sequence: zeros, or random rows, all of them candidates")
     slots: Slots = 64
     word_size: WordSize = 32

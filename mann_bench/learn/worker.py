@@ -12,7 +12,7 @@ import torch
 from mann_bench.data.errors import DISK_FULL
 from mann_bench.data.fields import Json
 from mann_bench.kernels.index import Unavailable
-from mann_bench.learn.evaluation import EmptyStates, evaluate, levels_to_test, validate
+from mann_bench.learn.evaluation import EmptyStates, evaluate, levels_to_test, model_to_test, validate
 from mann_bench.learn.memory_size import rows_written
 from mann_bench.learn.record import LearningCase
 from mann_bench.learn.trainer import DivergedError, Trainer, start_or_resume
@@ -124,8 +124,10 @@ class TrainingWorker:
         """
         self.evaluating = True
         trainer.model.zero_grad(set_to_none=True)
-        states = EmptyStates(trainer.model, trainer.release_state())
-        model, case, highest, held_out = trainer.model, trainer.case, trainer.curriculum.level, task.held_out()
+        case, highest, held_out = trainer.case, trainer.curriculum.level, task.held_out()
+        emptied, model = trainer.release_state(), model_to_test(trainer)
+        states = EmptyStates(model, emptied if model is trainer.model else None)
+        del emptied  # before another memory is made
         self.send(evaluating=highest)
         validation = validate(model, case, task, highest, seconds, states)
         evaluations: list[Json] = []

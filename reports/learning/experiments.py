@@ -25,7 +25,10 @@ DRAWS = 2000  # of the bootstrap over seeds
 VARIES = {"seed", "sequences", "seconds", "stop_at_goal", "threads", "device", "memory_bytes"}  # fields in which runs of a curve differ
 SHARED = ("task", "task_options", "data", "curriculum", "levels", "goal", "batch")  # fields that are equal in all curves of a plot
 LETTERS = {"slots": "N", "word_size": "W", "heads": "R", "reads": "K", "hidden": "H", "learning_rate": "rate", "momentum": "momentum"}
-NAMING = ("kernels", "index", "fill", "options", *LETTERS, "optimizer", "clip", "first_level", "patience", "curriculum_threshold")
+NAMING = (
+    *("kernels", "index", "test_index", "fill", "options", *LETTERS, "optimizer", "clip"),
+    *("first_level", "patience", "curriculum_threshold"),
+)
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,9 @@ def draw_wrong_answers(experiment: Experiment) -> Figure:
         if band is None:
             continue
         for run in curve.trained:
-            axes.plot([point.wall_s for point in run.curve], [point.errors for point in run.curve], line, color=color, linewidth=0.6, alpha=0.5)
+            axes.plot(
+                [point.wall_s for point in run.curve], [point.errors for point in run.curve], line, color=color, linewidth=0.6, alpha=0.5
+            )
         axes.plot(band.x, band.median, line, color=color, linewidth=2.2)
         ends.append(CurveEnd(float(band.x[-1]), float(band.median[-1]), curve.name, color, line))
     axes.set_ylim(bottom=0)

@@ -152,7 +152,8 @@ def _kernels(experiment: Experiment) -> list[str]:
         kernels = ", ".join(dict.fromkeys(one_line(backend.kernels) for backend in ran))
         indexes = ", ".join(dict.fromkeys(one_line(backend.index) for backend in ran))
         searches = curve.case.model not in SHIPPED or SHIPPED[curve.case.model].uses_index
-        parts += [f"{curve.name} {kernels}" + (f" with index {indexes}" if searches else "")] if ran else []
+        index = f" with index {indexes}" + (f", tested with {one_line(tested)}" if (tested := curve.case.test_index) else "")
+        parts += [f"{curve.name} {kernels}" + (index if searches else "")] if ran else []
     return [f"Kernels that ran: {'; '.join(parts)}."] if parts else []
 
 

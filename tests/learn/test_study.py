@@ -106,7 +106,8 @@ def test_what_is_refused(old, new, message):
         (["nowhere.toml"], "study: expected an existing file"),
         (
             ["figure-2"],
-            "a study (ablation-index, ablations, curriculum, efficiency, efficiency-copy, equal-bytes, figure2, figure4, table1, toy) "
+            "a study (ablation-index, ablations, curriculum, curriculum-hashed, efficiency, efficiency-copy, equal-bytes, figure2, "
+            "figure4, table1, toy) "
             "or a FILE.toml, got 'figure-2'; did you mean 'figure2'",
         ),
         (["toy", "--heads", "3"], "--heads: expected it in the study's file"),
@@ -219,12 +220,14 @@ def test_new_fields_at_their_defaults_are_no_part_of_an_id():
     stored = load_records(RESULTS / "curriculum-1M-amd-epyc-2-threads", LEARNING)
     assert [record.case.case_id for record in stored] == [record.case_id for record in stored]
     case = LearningCase(task="copy", model="sam", levels=(1, 2), sequences=10)
-    others = [case.model_copy(update=change) for change in ({"fill": "full"}, {"options": Options({"write_heads": 1})})]
-    assert len({other.run_id for other in (case, *others)}) == 3
+    others = [
+        case.model_copy(update=change) for change in ({"fill": "full"}, {"test_index": "lsh"}, {"options": Options({"write_heads": 1})})
+    ]
+    assert len({other.run_id for other in (case, *others)}) == 4
 
 
 def test_shipped_studies_can_be_planned():
-    measured = {"efficiency", "efficiency-copy", "ablations", "equal-bytes", "curriculum"}
+    measured = {"efficiency", "efficiency-copy", "ablations", "equal-bytes", "curriculum", "curriculum-hashed"}
     assert {"toy", "figure2", "figure4", "table1", "ablation-index", *measured} == set(study_names())
     assert not set(study_names()) & set(TASKS), "`learn NAME` means one of the two"
     for name in study_names():

@@ -2,6 +2,7 @@
 
 import random
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional
 
 from mann_bench.data.errors import UsageError
 from mann_bench.learn.curriculum import Curriculum
-from mann_bench.learn.evaluation import EmptyStates, evaluate, levels_to_test, run_in_chunks, validate
+from mann_bench.learn.evaluation import EmptyStates, evaluate, levels_to_test, model_to_test, run_in_chunks, validate
 from mann_bench.learn.messages import Message, decode_message
 from mann_bench.learn.processes import TrainingProcess
 from mann_bench.learn.trainer import TEST, TRAINING, DivergedError, Trainer, load_checkpoint, memory_rows
@@ -272,6 +273,16 @@ class TestEvaluation:
         whole, _ = run_in_chunks(trainer.model, batch.inputs, time.monotonic() + 60)
         monkeypatch.setattr("mann_bench.learn.evaluation.CHUNK_STEPS", 4)
         torch.testing.assert_close(run_in_chunks(trainer.model, batch.inputs, time.monotonic() + 60)[0], whole)
+
+    def test_another_index_than_in_training(self):
+        trainer = make(small_case(index="live", test_index="lsh"))
+        trainer.train_batch()
+        model: Any = model_to_test(trainer)
+        assert (trainer.model.backend["index"], model.backend["index"]) == ("live", "lsh")
+        assert all(torch.equal(own, other) for own, other in zip(model.parameters(), trainer.model.parameters(), strict=True))
+        assert evaluate(model, trainer.case, trainer.task, 2, 60)[0].sequences == 258
+        same = make(small_case(index="live"))
+        assert model_to_test(same) is same.model
 
     @pytest.mark.parametrize("model", ["sam", "sdnc", "sdm", "dam", "lstm"])
     def test_a_memory_that_is_emptied_serves_as_a_new_one(self, model):
