@@ -15,7 +15,6 @@ from mann_bench.models.padded import check_elements, check_lengths
 from mann_bench.models.phases import phase
 from mann_bench.models.state import Fill, State
 
-TOGETHER = 8  # elements of a padded batch: fewer multiply slowly, more are less alike
 SHUT = 1e4  # far more than a gate's sum
 
 
@@ -66,7 +65,7 @@ class LSTM(nn.Module):
         ends = check_lengths(lengths, x)
         with ordinary(weight.device), phase("controller"):
             if ends is not None:
-                return (self.run_packed if x.is_cuda else self.run_in_groups)(x, state, ends)
+                return (self.run_packed if x.is_cuda else self.run_halving)(x, state, ends)
             hidden, (last, cell) = self.controller(x, (state.hidden.unsqueeze(0), state.cell.unsqueeze(0)))
             return self.output(hidden), LSTMState(last[0], cell[0])
 
@@ -80,31 +79,37 @@ class LSTM(nn.Module):
         states = zip((before.hidden, before.cell), after, strict=True)
         return y, LSTMState(*(torch.where(past[0], old, new[0]) for old, new in states))
 
-    def run_in_groups(self, x: Tensor, before: LSTMState, lengths: Lengths) -> tuple[Tensor, LSTMState]:
-        """As `run_packed`, for which torch has no fast kernels on the CPU: elements of like lengths run together, as long as the longest.
+    def run_halving(self, x: Tensor, before: LSTMState, lengths: Lengths) -> tuple[Tensor, LSTMState]:
+        """As `run_packed`, for which torch has no fast kernels on the CPU: when half of the elements have ended, the others go on alone.
 
         One more input is 1 at the steps that an element does not have. Its weights shut the input gate there and open the forget gate, to 0
         and 1 exactly, so that the cell stays as it is.
         """
         past = lengths.past(x.device).unsqueeze(2)
-        x = torch.cat([x.masked_fill(past, 0), past.to(x.dtype)], dim=2)
         weight_ih, *others = self.controller.all_weights[0]
         stay = weight_ih.new_tensor([-SHUT, SHUT, 0, 0]).repeat_interleave(self.hidden)
         weights: list[Tensor] = [torch.cat([weight_ih, stay.unsqueeze(1)], dim=1), *others]
-        order, hidden, lasts = lengths.order(), [], []
-        for first in range(0, len(order), TOGETHER):
-            group = order[first : first + TOGETHER]
-            state, steps = before.map(lambda tensor, group=group: tensor[group]), max(1, lengths.each[group[0]])  # type: ignore[misc]
-            ends = state.hidden.unsqueeze(0), state.cell.unsqueeze(0)
-            h, _, cell = torch.lstm(x[:steps, group], ends, weights, True, 1, 0.0, self.training, False, False)
-            last = torch.cat([ends[0], h])[[lengths.each[element] for element in group], range(len(group))]
-            hidden.append(functional.pad(h, (0, 0, 0, 0, 0, len(x) - steps)))
-            lasts.append(LSTMState(last, cell[0]))
+        order = lengths.order()  # the longest first
+        inputs = torch.cat([x.masked_fill(past, 0), past.to(x.dtype)], dim=2)[:, order]
+        running, state = len(order), before.map(lambda tensor: tensor[order])
+        parts, cells, first = [state.hidden.unsqueeze(0)], [], 0
+        while running:
+            left = running // 2
+            end = lengths.each[order[left]]
+            if end > first:
+                ends = state.hidden.unsqueeze(0), state.cell.unsqueeze(0)
+                h, _, cell = torch.lstm(inputs[first:end, :running].contiguous(), ends, weights, True, 1, 0.0, self.training, False, False)
+                parts.append(functional.pad(h, (0, 0, 0, len(order) - running)))
+                state, first = LSTMState(h[-1], cell[0]), end
+            cells.append(state.cell[left:])
+            running, state = left, state.map(lambda tensor, left=left: tensor[:left])  # type: ignore[misc]
         back = torch.tensor(order).argsort()
-        running = lengths.running(x.device)
-        rows = torch.cat(hidden, dim=1)[:, back].flatten(0, 1)[running]
-        y = rows.new_zeros(x.shape[0] * x.shape[1], self.output_size).index_copy(0, running, self.output(rows))
-        return y.unflatten(0, x.shape[:2]), LSTMState.join(lasts).map(lambda tensor: tensor[back])
+        hidden = torch.cat(parts)[:, back]  # before the first step, and after each
+        rows = lengths.running(x.device)
+        features = hidden[1:].flatten(0, 1)[rows]
+        y = features.new_zeros(x.shape[0] * x.shape[1], self.output_size).index_copy(0, rows, self.output(features))
+        last = hidden[list(lengths.each), range(len(order))]
+        return y.unflatten(0, x.shape[:2]), LSTMState(last, torch.cat(cells[::-1])[back])
 
     def check_state(self, state: object, batch: int, device: torch.device) -> None:
         """ValueError unless the state is one of this model's, for a batch and on a device."""

@@ -222,8 +222,8 @@ def test_gradcheck(name):
 
 
 @pytest.mark.parametrize(("dtype", "relative"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
-def test_groups_of_an_lstm_are_what_torch_packs(dtype, relative):
-    """More elements than a group has; states and weights large enough that gates saturate."""
+def test_an_lstm_runs_what_torch_packs(dtype, relative):
+    """States and weights are large, so that gates saturate."""
     model: Any = make("lstm").to(dtype)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -239,7 +239,7 @@ def test_groups_of_an_lstm_are_what_torch_packs(dtype, relative):
         loss = sum((output * weight).sum() for output, weight in zip(outputs, weights, strict=True))
         return [*outputs, *torch.autograd.grad(loss, [x, hidden, cell, *model.parameters()])]
 
-    got, expected = outputs_and_gradients(model.run_in_groups), outputs_and_gradients(model.run_packed)
+    got, expected = outputs_and_gradients(model.run_halving), outputs_and_gradients(model.run_packed)
     for mine, torchs in zip(got, expected, strict=True):
         torch.testing.assert_close(mine, torchs, rtol=relative, atol=relative * float(torchs.detach().abs().max()))
 
