@@ -238,11 +238,11 @@ class Padded(Task):
         return Batch(inputs, inputs[..., :1], inside, lengths=lengths if self.says_lengths else None)
 
 
-@pytest.mark.parametrize("model", ["sam", "sdnc", "dam", "ntm", "lstm", f"{__name__}:Plain"])
+@pytest.mark.parametrize("model", ["sam", "sdnc", "dam", "ntm", "dnc", "lstm", "sdm", "pkm", "deltanet", f"{__name__}:Plain"])
 def test_training_on_the_steps_of_each_sequence_is_training_on_padding_too(model):
     losses = []
     for says_lengths in (True, False):
-        trainer = Trainer(small_case(model=model, batch=11, levels=(1, 1)), Padded(says_lengths=says_lengths))
+        trainer = Trainer(small_case(model=model, slots=64, batch=11, levels=(1, 1)), Padded(says_lengths=says_lengths))
         for _ in range(5):
             trainer.train_batch()
         losses.append(trainer.since_point[1])

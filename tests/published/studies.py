@@ -3,9 +3,11 @@
 import functools
 import math
 
+import numpy as np
+
 from mann_bench.data.registry import SHIPPED
 from mann_bench.reports.learning.comparison import decide, log_rank, ratio
-from mann_bench.reports.learning.experiments import Curve, Experiment, load_experiments
+from mann_bench.reports.learning.experiments import Curve, Experiment, load_experiments, median_of, resampled_medians
 from mann_bench.reports.learning.text import ratio_text, whole
 from tests.published.results import folder
 
@@ -51,6 +53,17 @@ def arms(study: str, task: str) -> str:
     goal = first.to_goal("sequences")
     parts = [f"{first.arm} {whole(goal.value)} ({goal.reached} of {goal.seeds} seeds)"]
     return "; ".join([*parts, *(f"{curve.arm} {multiple(curve, first)}" for curve in others)])
+
+
+def errors_of_arms(study: str, task: str) -> str:
+    """Median wrong bits of each arm on held-out sequences of the highest level trained on, with intervals: `live 0.37 [0.35, 0.4]`."""
+    found, parts = experiment(study, task), []
+    for curve in found.curves:
+        highest = found.trained_level(curve)
+        errors = np.array([e.error for run in curve.runs for e in run.evaluations if (e.level, e.group) == (highest, None)], dtype=float)
+        low, high = np.quantile(resampled_medians(errors), (0.025, 0.975), method="nearest")
+        parts.append(f"{curve.arm} {median_of(errors):.2g} [{low:.2g}, {high:.2g}]")
+    return ", ".join(parts)
 
 
 def highest_levels(study: str, task: str) -> str:
