@@ -66,7 +66,10 @@ def distinct_vectors(count: int, batch: int, bits: int, generator: torch.Generat
         numbers = torch.randint(2**bits, (batch, count), generator=generator, device="cpu")
         while (repeated := _repeated(numbers)).any():
             numbers[repeated] = torch.randint(2**bits, (int(repeated.sum()),), generator=generator, device="cpu")
-    return (numbers.T.unsqueeze(-1) >> torch.arange(bits, device="cpu") & 1).float()
+    vectors = zeros(count, batch, bits)
+    for bit in range(bits):  # one at a time: of all at once whole numbers of 64 bits would take four times the memory of the result
+        vectors[..., bit] = numbers.T >> bit & 1
+    return vectors
 
 
 def _repeated(numbers: Tensor) -> Tensor:
