@@ -66,6 +66,12 @@ def errors_of_arms(study: str, task: str) -> str:
     return ", ".join(parts)
 
 
+def at_goal(study: str, task: str) -> tuple[int, int]:
+    """How many of a study's reported runs reached the goal, of how many."""
+    goals = [curve.to_goal("sequences") for curve in experiment(study, task).curves]
+    return sum(goal.reached for goal in goals), sum(goal.seeds for goal in goals)
+
+
 def highest_levels(study: str, task: str) -> str:
     """The highest level that each model was trained on, of one seed: `SAM 8,192, LSTM 8`."""
     found = experiment(study, task)
