@@ -1,5 +1,7 @@
 """Plots of training runs: thick lines are medians over seeds; thin ones are seeds, vertical ones reach from the lowest to the highest."""
 
+import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -238,9 +240,10 @@ def duration_axis(axes: Axes) -> None:
 
 
 def integer_axis(axis: Axis, values: Sequence[int] = ()) -> None:
-    """Label an axis of whole numbers: at the values themselves if they are few, else at powers of two."""
+    """Label a logarithmic axis of whole numbers: at the values themselves if these are few and their labels fit, else at powers of two."""
     low, high = axis.get_view_interval()
-    few = 0 < len(values) <= 6
+    apart = min((math.log(after / before) for before, after in itertools.pairwise(values)), default=math.inf)
+    few = 0 < len(values) <= 6 and apart > 0.1 * math.log(high / low)
     axis.set_major_locator(FixedLocator(values) if few else LogLocator(base=2 if high < 600 * max(low, 1) else 8, numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else ""))
     axis.set_minor_locator(NullLocator())
