@@ -15,7 +15,7 @@ from mann_bench.learn.curriculum import Curriculum
 from mann_bench.learn.evaluation import EmptyStates, evaluate, levels_to_test, model_to_test, run_in_chunks, validate
 from mann_bench.learn.messages import Message, decode_message
 from mann_bench.learn.processes import TrainingProcess
-from mann_bench.learn.trainer import TEST, TRAINING, DivergedError, Trainer, load_checkpoint, memory_rows
+from mann_bench.learn.trainer import TEST, TRAINING, DivergedError, load_checkpoint, memory_rows
 from mann_bench.models import NTM
 from mann_bench.suites.tasks import Batch, Task, find_task
 from tests.support.training import after, make, small_case
@@ -217,36 +217,6 @@ class TwoGroups(Task):
         group = torch.tensor([[7, 7, 7, 8, 8]])
         for part in group.split(batch, dim=1):
             yield Batch(torch.zeros(*part.shape, 1), (part == 8).long(), torch.ones(part.shape), part)
-
-
-class Padded(Task):
-    """Sequences of 1 to 9 steps, padded with zeros; an answer is due at each of their steps."""
-
-    name, answer, level_means, levels = "padded", "bits", "levels", (1, 1)
-    input_size, output_size = 3, 1
-
-    def __init__(self, *, says_lengths):
-        self.says_lengths = says_lengths
-
-    def steps(self, level):
-        return 9
-
-    def sample(self, level, batch, generator):
-        lengths = torch.randint(1, 10, (batch,), generator=generator)
-        inside = (torch.arange(9)[:, None] < lengths).float()
-        inputs = torch.randint(0, 2, (9, batch, 3), generator=generator) * inside[..., None]
-        return Batch(inputs, inputs[..., :1], inside, lengths=lengths if self.says_lengths else None)
-
-
-@pytest.mark.parametrize("model", ["sam", "sdnc", "dam", "ntm", "dnc", "lstm", "sdm", "pkm", "deltanet", f"{__name__}:Plain"])
-def test_training_on_the_steps_of_each_sequence_is_training_on_padding_too(model):
-    losses = []
-    for says_lengths in (True, False):
-        trainer = Trainer(small_case(model=model, slots=64, batch=11, levels=(1, 1)), Padded(says_lengths=says_lengths))
-        for _ in range(5):
-            trainer.train_batch()
-        losses.append(trainer.since_point[1])
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 class TestEvaluation:

@@ -52,6 +52,15 @@ inline void multiply_panels(const RhsBatch& x, const Real* panels, int64_t rows,
     if constexpr (at_once > 1) multiply_panels<num_rhs, at_once / 2>(x, panels, rows, columns, panel, end);
 }
 
+// As many right-hand sides as x has, which the compiler is to know: `most` or fewer, but not none.
+template <int most>
+inline void multiply_panels(const RhsBatch& x, const Real* panels, int64_t rows, int64_t columns, int64_t panel,
+                            int64_t end) {
+    if (most == 1 || x.count == most)
+        return multiply_panels<most, panels_at_once(most)>(x, panels, rows, columns, panel, end);
+    if constexpr (most > 1) multiply_panels<most - 1>(x, panels, rows, columns, panel, end);
+}
+
 // out[j] = start[j] + sum_k v[k] matrix[k, j]; `start` may be null, or `out`. Each sum is that of its right-hand side
 // alone, to the bit.
 inline void matvec_panels(const RhsBatch& x, const Real* panels, int64_t rows, int64_t columns) {
@@ -60,39 +69,8 @@ inline void matvec_panels(const RhsBatch& x, const Real* panels, int64_t rows, i
     const int in_first = x.count <= panel_rhs ? x.count : (x.count + 1) / 2;
     const RhsBatch batches[] = {x.part(0, in_first), x.part(in_first, panel_rhs)};
     for (int64_t panel = 0; panel < end; panel += together)
-        for (const RhsBatch& some : batches) {
-            const auto multiply = [&](auto num_rhs) {
-                multiply_panels<num_rhs, panels_at_once(num_rhs)>(some, panels, rows, columns, panel, panel + together);
-            };
-            switch (some.count) {
-                case 1:
-                    multiply(std::integral_constant<int, 1>{});
-                    break;
-                case 2:
-                    multiply(std::integral_constant<int, 2>{});
-                    break;
-                case 3:
-                    multiply(std::integral_constant<int, 3>{});
-                    break;
-                case 4:
-                    multiply(std::integral_constant<int, 4>{});
-                    break;
-#if defined(__AVX512F__)
-                case 5:
-                    multiply(std::integral_constant<int, 5>{});
-                    break;
-                case 6:
-                    multiply(std::integral_constant<int, 6>{});
-                    break;
-                case 7:
-                    multiply(std::integral_constant<int, 7>{});
-                    break;
-                case 8:
-                    multiply(std::integral_constant<int, 8>{});
-                    break;
-#endif
-            }
-        }
+        for (const RhsBatch& some : batches)
+            if (some.count > 0) multiply_panels<panel_rhs>(some, panels, rows, columns, panel, panel + together);
 }
 
 }  // namespace mb
