@@ -66,9 +66,14 @@ class EmptyStates:
         return make_state(self.model, batch)
 
     def give_back(self, state: object) -> None:
-        """Empty a state in which sequences have ended, if its memory was changed in place."""
+        """Empty a state in which sequences have ended, if its memory was changed in place.
+
+        One element after the other: a reset first copies what it overwrites, and of all elements of long sequences that would be gigabytes.
+        """
         if isinstance(self.model, MANN) and isinstance(state, MANNState) and isinstance(state.memory, SharedMemory):
-            self.state = self.model.reset_state(state, range(len(state.controller.hidden)))
+            for element in range(len(state.controller.hidden)):
+                state = self.model.reset_state(state, [element])
+            self.state = state
 
 
 def validate(
