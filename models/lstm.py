@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from mann_bench.kernels.sequence.lengths import Lengths
+from mann_bench.kernels.sequence.lengths import Lengths, RunningSteps
 from mann_bench.models.mann import check_at_least, check_input
 from mann_bench.models.modes import input_for, ordinary
 from mann_bench.models.padded import check_elements, check_lengths
@@ -105,11 +105,10 @@ class LSTM(nn.Module):
             running, state = left, state.map(lambda tensor, left=left: tensor[:left])  # type: ignore[misc]
         back = torch.tensor(order).argsort()
         hidden = torch.cat(parts)[:, back]  # before the first step, and after each
-        rows = lengths.running(x.device)
-        features = hidden[1:].flatten(0, 1)[rows]
-        y = features.new_zeros(x.shape[0] * x.shape[1], self.output_size).index_copy(0, rows, self.output(features))
+        steps = RunningSteps(lengths, len(x), len(order), x.device)
+        y = steps.spread(self.output(steps.take(hidden[1:])), zeros=True)
         last = hidden[list(lengths.each), range(len(order))]
-        return y.unflatten(0, x.shape[:2]), LSTMState(last, torch.cat(cells[::-1])[back])
+        return y, LSTMState(last, torch.cat(cells[::-1])[back])
 
     def check_state(self, state: object, batch: int, device: torch.device) -> None:
         """ValueError unless the state is one of this model's, for a batch and on a device."""

@@ -138,11 +138,11 @@ def schedule(entry: str, arguments: Arguments) -> Iterator[str]:
     if entry in (PANELS, *AROUND_FORWARD, *AROUND_BACKWARD):  # asked for by itself
         yield entry
         return
+    if arguments.weight_hh and (arguments.carry_panels or arguments.carry_back_panels):
+        yield PANELS
     if entry in IN_TURN:
         yield from IN_TURN[entry]
         return
-    if arguments.weight_hh and (arguments.carry_panels or arguments.carry_back_panels):
-        yield PANELS
     around = AROUND_FORWARD if arguments.y else AROUND_BACKWARD if arguments.grad_y else None
     if around:
         yield around[0]

@@ -1,5 +1,6 @@
 """How many of the steps of a padded batch each element has."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -27,10 +28,6 @@ class Lengths:
         """Whether an element has ended before a step, bool [T, B]."""
         return torch.arange(self.steps, device=device).unsqueeze(1) >= torch.tensor(self.each, device=device)
 
-    def running(self, device: torch.device) -> Tensor:
-        """List the steps that elements have: the number t B + b of each, int64 [n]."""
-        return (~self.past(torch.device("cpu"))).flatten().nonzero()[:, 0].to(device)
-
     def part(self, first: int, steps: int) -> "Lengths | None":
         """The lengths within `steps` steps from `first` on; None if all elements have them all."""
         each = tuple(min(max(length - first, 0), steps) for length in self.each)
@@ -49,3 +46,32 @@ class Lengths:
             "lengths": torch.tensor(self.each, dtype=torch.int64, device=device),
             "order": torch.tensor(self.order(), dtype=torch.int64, device=device),
         }
+
+
+class RunningSteps:
+    """Of tensors [T, B, ...] the steps that elements have: products around a recurrence are of them alone.
+
+    Args:
+        lengths: None: all elements have all T steps.
+        steps: T.
+        batch: B.
+    """
+
+    def __init__(self, lengths: Lengths | None, steps: int, batch: int, device: torch.device) -> None:
+        self.axes = steps, batch
+        self.numbers: Tensor | None = None  # t B + b of each, int64 [n]; None: all
+        if lengths is not None:
+            self.numbers = (~lengths.past(torch.device("cpu"))).flatten().nonzero()[:, 0].to(device)
+
+    def take(self, of_steps: Tensor) -> Tensor:
+        """Take their rows [n, ...] from [T, B, ...]."""
+        rows = of_steps.flatten(0, 1)
+        return rows if self.numbers is None else rows.index_select(0, self.numbers)
+
+    def spread(self, rows: Tensor, *, zeros: bool) -> Tensor:
+        """Put rows [n, ...] back into their places in [T, B, ...]; the others are zeros, or unset."""
+        if self.numbers is None:
+            return rows.view(*self.axes, *rows.shape[1:])
+        shape = (math.prod(self.axes), *rows.shape[1:])
+        whole = rows.new_zeros(shape) if zeros else rows.new_empty(shape)
+        return whole.index_copy_(0, self.numbers, rows).view(*self.axes, *rows.shape[1:])

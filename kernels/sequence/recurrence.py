@@ -13,7 +13,7 @@ from mann_bench.kernels.native.arguments import PLACES
 from mann_bench.kernels.native.call import call
 from mann_bench.kernels.native.clocks import watching
 from mann_bench.kernels.native.layout import Layout
-from mann_bench.kernels.sequence.lengths import Lengths
+from mann_bench.kernels.sequence.lengths import Lengths, RunningSteps
 from mann_bench.kernels.sequence.tape import Plan, layout
 
 
@@ -47,7 +47,7 @@ class Recurrence:
     Attributes:
         given: inputs of all calls, by name; most passes have none.
         in_panels: whether the native calls put the matrices of a step in panels first.
-        running: with lengths, the steps that elements have (`Lengths.running`); products around the recurrence are of them alone.
+        running: the steps that elements have: products around the recurrence are of them alone.
         carry: [T + 1, B, C], hidden state and reads of every step, from before the first one on.
         tape: what else forward keeps for backward.
     """
@@ -67,7 +67,7 @@ class Recurrence:
         self.clocks = watching()
         self.set_sizes(now)
         self.given: dict[str, Tensor] = {} if lengths is None else lengths.buffers(device)
-        self.running = None if lengths is None else lengths.running(device)
+        self.running = RunningSteps(lengths, of.size["steps"], of.size["batch"], device)
 
     @property
     def sizes(self) -> Mapping[str, int]:
@@ -78,20 +78,6 @@ class Recurrence:
         """Set sizes of the next calls by name."""
         for name, size in sizes.items():
             self.order[PLACES[name]] = size
-
-    def take(self, of_steps: Tensor) -> Tensor:
-        """Take the rows [n, ...] of the steps that elements have from [T, B, ...]."""
-        rows = of_steps.flatten(0, 1)
-        return rows if self.running is None else rows.index_select(0, self.running)
-
-    def spread(self, rows: Tensor, *, zeros: bool) -> Tensor:
-        """Put rows [n, ...] back into their places in [T, B, ...]; the others are zeros, or unset."""
-        shape = (self.plan.size["steps"], self.plan.size["batch"], *rows.shape[1:])
-        if self.running is None:
-            return rows.view(shape)
-        whole = rows.new_zeros(shape) if zeros else rows.new_empty(shape)
-        whole.flatten(0, 1).index_copy_(0, self.running, rows)
-        return whole
 
     def run_forward(self, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> Tensor:
         """Run the recurrence and the output layer on x, weights, carry and tape; returns y [T, B, Y]."""
@@ -110,22 +96,22 @@ class Recurrence:
 
     def gate_inputs(self) -> Tensor:
         """The gates' share from x, [T, B, 4H]."""
-        weights, inputs = self.weights, self.x.shape[2]
-        return self.spread(
-            functional.linear(self.take(self.x), weights.weight_ih[:, :inputs], weights.bias_ih + weights.bias_hh), zeros=False
-        )
+        weights, x = self.weights, self.running.take(self.x)
+        of_x = functional.linear(x, weights.weight_ih[:, : x.shape[1]], weights.bias_ih + weights.bias_hh)
+        return self.running.spread(of_x, zeros=False)
 
     def outputs(self) -> Tensor:
         """Compute y [T, B, Y] from the carry."""
-        return self.spread(functional.linear(self.take(self.carry[1:]), self.weights.output_weight, self.weights.output_bias), zeros=True)
+        features = self.running.take(self.carry[1:])
+        return self.running.spread(functional.linear(features, self.weights.output_weight, self.weights.output_bias), zeros=True)
 
     def feature_gradients(self, grad_y: Tensor) -> Tensor:
         """The gradients of hidden states and reads by the output layer, [T, B, C]."""
-        return self.spread(self.take(grad_y) @ self.weights.output_weight, zeros=False)
+        return self.running.spread(self.running.take(grad_y) @ self.weights.output_weight, zeros=False)
 
     def input_gradients(self, grad_gates: Tensor) -> Tensor:
         """The gradient of x [T, B, X]."""
-        return self.spread(self.take(grad_gates) @ self.weights.weight_ih[:, : self.x.shape[2]], zeros=True)
+        return self.running.spread(self.running.take(grad_gates) @ self.weights.weight_ih[:, : self.x.shape[2]], zeros=True)
 
     def run_backward(
         self, grad_y: Tensor | None, inputs: Mapping[str, Tensor], changed: Mapping[str, Tensor], *, needs_x: bool
@@ -171,8 +157,8 @@ class Recurrence:
     def sum_products(self, grad_y: Tensor, grad_gates: Tensor, grad_interface: Tensor, cell_inputs: Tensor) -> Weights:
         """The gradients of the weights as matrix products, from those of each step and what it was given."""
         hidden = self.sizes["hidden"]
-        gates, inputs, interface, output = map(self.take, (grad_gates, cell_inputs, grad_interface, grad_y))
-        before, after = self.take(self.carry[:-1, :, :hidden]), self.take(self.carry[1:])
+        gates, inputs, interface, output = map(self.running.take, (grad_gates, cell_inputs, grad_interface, grad_y))
+        before, after = self.running.take(self.carry[:-1, :, :hidden]), self.running.take(self.carry[1:])
         bias = gates.sum(0)
         return Weights(
             gates.t() @ inputs,

@@ -87,20 +87,23 @@ def call_shapes(size: Sizes) -> dict[str, Shape]:
 PANEL_BYTES = 64  # of a row of a panel: csrc/block/panels.h
 
 
-def panel_blocks(which: Build, size: Sizes) -> dict[str, TensorLayout]:
-    """Lay out the matrices of a step in panels, of forward and of backward."""
+def panel_blocks(which: Build, size: Sizes, *, interface_back: bool = True) -> dict[str, TensorLayout]:
+    """Lay out the matrices of a step in panels, of forward and of backward.
+
+    Args:
+        interface_back: whether backward multiplies with the whole interface matrix.
+    """
     hidden, interface, columns = size["hidden"], size["interface_size"], PANEL_BYTES // getattr(torch, which.real).itemsize
     carry = hidden + size["heads"] * size["width"]
 
     def panels(rows: int, of: int) -> Shape:
         return (-(-of // columns), rows, columns)
 
-    return {
-        "panels": of_block(which, {"carry_panels": panels(carry, 4 * hidden), "interface_panels": panels(hidden, interface)}),
-        "panels_back": of_block(
-            which, {"carry_back_panels": panels(4 * hidden, carry), "interface_back_panels": panels(interface, hidden)}
-        ),
-    }
+    forward = {"carry_panels": panels(carry, 4 * hidden), "interface_panels": panels(hidden, interface)}
+    back = {"carry_back_panels": panels(4 * hidden, carry)}
+    if interface_back:
+        back["interface_back_panels"] = panels(interface, hidden)
+    return {"panels": of_block(which, forward), "panels_back": of_block(which, back)}
 
 
 def search_shapes(size: Sizes, part_scratch: int) -> dict[str, Shape]:

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mann_bench.kernels.native.clocks import watching
+from mann_bench.kernels.sequence.recurrence import pay_panels
 from mann_bench.kernels.sequence.slot_steps import BankGradient, BankSteps, SlotWeights
 
 
@@ -46,10 +47,11 @@ class SlotRecurrence(BankSteps):
         self.clocks = watching()
         carry, after = self.new("carry"), ControllerEnds(*map(torch.empty_like, before))
         given = {f"first_{name}": part for name, part in before._asdict().items()}
-        given["input"] = functional.linear(x, controller.weight_ih[:, : x.shape[2]], controller.bias_ih + controller.bias_hh)
+        of_x = functional.linear(self.running.take(x), controller.weight_ih[:, : x.shape[2]], controller.bias_ih + controller.bias_hh)
+        given["input"] = self.running.spread(of_x, zeros=False)
         given |= {"weight_ih": controller.weight_ih, "weight_hh": controller.weight_hh, **weights._asdict(), **self.plan.constants}
         changed = {"carry": carry, **{f"last_{name}": part for name, part in after._asdict().items()}, **self.clock("forward")}
-        changed |= {name: self.scratch(name) for name in ("delta_interface", "scratch")}
+        changed |= {name: self.scratch(name) for name in ("delta_interface", "scratch")} | self.panels("panels")
         self.call("mb_slots_forward", given, {**changed, "delta_out": self.new("delta_out")})
         return carry, after
 
@@ -78,18 +80,23 @@ class SlotRecurrence(BankSteps):
         inputs, hidden = x.shape[2], grad_after.hidden.shape[1]
         of_carry = torch.cat([grad_after.hidden, grad_after.reads.flatten(1)], dim=1)
         of_cell, of_weights = grad_after.cell.clone(), weights.zeros()
-        of_gates, cell_inputs = self.new("grad_gates"), self.new("cell_inputs")
+        of_gates, cell_inputs = self.scratch("grad_gates"), self.scratch("cell_inputs")
         given = {"x": x, "weight_ih": controller.weight_ih, "weight_hh": controller.weight_hh, "grad_features": grad_features.contiguous()}
         given |= {**weights._asdict(), "carry": carry, **self.plan.constants}
         changed = {"grad_carry": of_carry, "grad_cell": of_cell, "grad_gates": of_gates, "cell_inputs": cell_inputs}
-        changed |= {name: self.scratch(name) for name in ("grad_makers", "grad_delta_out")}
+        changed |= {name: self.scratch(name) for name in ("grad_makers", "grad_delta_out")} | self.panels("panels_back")
         self.call_back("mb_slots_recurrence_back", gradient, given, {**changed, **of_weights.as_gradients(), **self.clock("backward")})
-        gates, before = of_gates.flatten(0, 1), carry[:-1, :, :hidden].flatten(0, 1)
+        gates, given_to, before = map(self.running.take, (of_gates, cell_inputs, carry[:-1, :, :hidden]))
         bias = gates.sum(0)
-        of_controller = ControllerWeights(gates.t() @ cell_inputs.flatten(0, 1), gates.t() @ before, bias, bias)
-        of_x = (gates @ controller.weight_ih[:, :inputs]).view_as(x)
+        of_controller = ControllerWeights(gates.t() @ given_to, gates.t() @ before, bias, bias)
+        of_x = self.running.spread(gates @ controller.weight_ih[:, :inputs], zeros=True)
         of_before = ControllerEnds(of_carry[:, :hidden], of_cell, of_carry[:, hidden:].view_as(grad_after.reads))
         return of_x, of_before, of_controller, of_weights
+
+    def panels(self, block: str) -> dict[str, Tensor]:
+        """Make room for the matrices of a step in panels, where they pay: the native call fills it."""
+        pay = pay_panels(self.plan.size["steps"], self.plan.size["batch"], self.memory.device)
+        return {block: self.memory.new_empty(self.plan.blocks[block].shape, dtype=self.real)} if pay else {}
 
     def clock(self, direction: str) -> dict[str, Tensor]:
         """The buffer for the times of the phases, by name, if they are asked for."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from mann_bench.kernels.native.arguments import in_order
 from mann_bench.kernels.native.layout import Build, Shape, of_block
 from mann_bench.kernels.ops.product_keys import candidates_of, scratch_numbers
+from mann_bench.kernels.sequence.shapes import panel_blocks
 from mann_bench.kernels.sequence.tape import Plan
 
 
@@ -34,7 +35,8 @@ class SlotPlan(Plan):
 
     Attributes:
         blocks: tensors that hold several buffers. `tape`: what is saved for backward. `grads`: what backward needs besides, with the table
-            of the rows touched of a pass on its own. `table`: that of a chain of passes.
+            of the rows touched of a pass on its own. `table`: that of a chain of passes. With an LSTM, `panels` and
+            `panels_back` of `tape.Plan`.
         constants: inputs that do not change from call to call, by name.
         touched: slots of a bank that a call can write or read.
     """
@@ -54,12 +56,15 @@ def slot_plan(which: Build, sizes: tuple[tuple[str, int], ...], search: SlotSear
     step = 3 * width + search.writes * (1 + (width if size["rounded_bytes"] else 0))
     size["scratch_stride"] = max(step, scratch_numbers(factors, count, candidates, real.itemsize))
     size["table_size"] = table_size(touched)
+    blocks = {"tape": of_block(which, tape_shapes(size)), "grads": of_block(which, gradient_shapes(size))}
+    if size["hidden"]:
+        blocks |= panel_blocks(which, size, interface_back=False)  # there go only the rows of what was accessed
     return SlotPlan(
         which,
         size,
         array("q", in_order(size)),
         call_shapes(size, search),
-        {"tape": of_block(which, tape_shapes(size)), "grads": of_block(which, gradient_shapes(size))},
+        blocks,
         short=False,
         touched=touched,
         constants={"sides": sides, "score_scale": torch.full((1,), search.scale, dtype=real, device=device)},

@@ -18,7 +18,7 @@ from mann_bench.kernels.native.arguments import PLACES
 from mann_bench.kernels.native.call import call, name_of
 from mann_bench.kernels.native.layout import Build, Shape
 from mann_bench.kernels.reference.snapshot import ROUNDED_BYTES
-from mann_bench.kernels.sequence.lengths import Lengths
+from mann_bench.kernels.sequence.lengths import Lengths, RunningSteps
 from mann_bench.kernels.sequence.slot_shapes import SlotSearch, slot_plan, table_size
 from mann_bench.kernels.sequence.tape import layout
 
@@ -56,6 +56,7 @@ class BankSteps:
         lengths: steps of each element of these T; None: T.
 
     Attributes:
+        running: the steps that elements have.
         tape: what forward keeps, and what it overwrote; once undone, what it wrote.
     """
 
@@ -94,6 +95,7 @@ class BankSteps:
         self.order = self.plan.sizes[:]
         self.order[PLACES["threads"]] = min(torch.get_num_threads(), batch * heads)
         self.given = {} if lengths is None else lengths.buffers(memory.device)
+        self.running = RunningSteps(lengths, steps, batch, memory.device)
         self.tape = self.block("tape")
 
     def new(self, name: str) -> Tensor:
