@@ -106,8 +106,8 @@ def test_what_is_refused(old, new, message):
         (["nowhere.toml"], "study: expected an existing file"),
         (
             ["figure-2"],
-            "a study (ablation-index, ablations, curriculum, curriculum-hashed, efficiency, efficiency-copy, equal-bytes, figure2, "
-            "figure4, table1, toy) "
+            "a study (ablation-index, ablations, curriculum, curriculum-hashed, efficiency, efficiency-copy, "
+            "efficiency-copy-rmsprop, equal-bytes, figure2, figure4, table1, toy) "
             "or a FILE.toml, got 'figure-2'; did you mean 'figure2'",
         ),
         (["toy", "--heads", "3"], "--heads: expected it in the study's file"),
@@ -227,7 +227,7 @@ def test_new_fields_at_their_defaults_are_no_part_of_an_id():
 
 
 def test_shipped_studies_can_be_planned():
-    measured = {"efficiency", "efficiency-copy", "ablations", "equal-bytes", "curriculum", "curriculum-hashed"}
+    measured = {"efficiency", "efficiency-copy", "efficiency-copy-rmsprop", "ablations", "equal-bytes", "curriculum", "curriculum-hashed"}
     assert {"toy", "figure2", "figure4", "table1", "ablation-index", *measured} == set(study_names())
     assert not set(study_names()) & set(TASKS), "`learn NAME` means one of the two"
     for name in study_names():
