@@ -31,3 +31,10 @@ def same_plan(existing: RunDescription, description: RunDescription) -> bool:
     if existing.get("case_ids") == description.get("case_ids"):
         return True
     return "run_ids" in existing and "run_ids" in description and set(existing["run_ids"]) == set(description["run_ids"])
+
+
+def continued(existing: RunDescription, description: RunDescription) -> RunDescription:
+    """The description of a run that goes on: that of its start, with the study as it is now, whose limits may be larger."""
+    if "study" not in description or existing.get("study") == description["study"]:
+        return existing
+    return {**existing, "study": description["study"], "study_text": description["study_text"]}

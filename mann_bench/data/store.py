@@ -17,7 +17,7 @@ from mann_bench.data.conditions import Conditions, RunDescription, all_condition
 from mann_bench.data.errors import StorageWarning, UsageError
 from mann_bench.data.files import open_locked, remove_torn, sync_folder, write_atomically
 from mann_bench.data.lines import LineReader, RecordKind, RecordT
-from mann_bench.data.plans import other_plan, same_plan, shard_in_words
+from mann_bench.data.plans import continued, other_plan, same_plan, shard_in_words
 from mann_bench.data.result import SCHEMA, Result, parse_line, parse_result
 
 RESULTS: RecordKind[Result] = RecordKind("results.jsonl", "run", parse_line, parse_result)
@@ -196,7 +196,7 @@ class RecordFolder(Generic[RecordT]):
         self._attempts = Counter(record.case_id for record in self.records)
         if run and not same_plan(run, description):
             raise UsageError(f"--resume {self.path}: {other_plan(run, description)}; give the same suite and options")
-        self._run = run or description
+        self._run = continued(run, description) if run else description
         self._now = first_conditions(description)
         known = all_conditions(self._run)
         if all(changes(other, self._now) for other in known):
@@ -206,8 +206,8 @@ class RecordFolder(Generic[RecordT]):
                 StorageWarning,
                 stacklevel=4,
             )
-        if not run:
-            write_atomically(self.path / "run.json", json.dumps(description, indent=1))
+        if self._run != run:
+            write_atomically(self.path / "run.json", json.dumps(self._run, indent=1))
         sync_folder(self.path)
 
     def _number_of(self, conditions: Conditions) -> int:

@@ -4,9 +4,10 @@ A shard makes its part of the runs that choose, of all tasks, and of those that 
 shards are joined, a second one makes its part of the rest: it takes the choice from the joined folder (`chosen`).
 
 Nothing but the stored results decides what comes next. So a study that was killed anywhere, also between the two parts, goes on as if it
-had not been.
+had not been. With larger limits its runs go on from where they ended, those that choose first.
 """
 
+import math
 import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,14 +17,15 @@ from rich.console import Console
 
 from mann_bench.data.conditions import RunDescription
 from mann_bench.data.errors import UsageError
+from mann_bench.data.fields import JsonObject
 from mann_bench.data.shards import Shard
 from mann_bench.data.store import load_records, load_run
 from mann_bench.data.units import format_duration
 from mann_bench.learn.configurations import StudyPlan
 from mann_bench.learn.division import part_of_runs
 from mann_bench.learn.processes import Place
-from mann_bench.learn.record import LEARNING, LearningResult, furthest
-from mann_bench.learn.selection import Candidate, Choice, Configuration, choose
+from mann_bench.learn.record import LEARNING, LIMITS, LearningResult, furthest
+from mann_bench.learn.selection import Candidate, Choice, Configuration, StudyRecord, choose
 from mann_bench.learn.session import LearningSession, describe
 
 
@@ -66,7 +68,7 @@ class StudySession:
             for run_id in (*candidate.selection, *candidate.reported)
         }
         if resume:
-            check_same_study(path, self.description)
+            check_same_study(path, self.description, may_go_further=True)
         ids = [run_id for configuration in plan.record.configurations for run_id in configuration.selection_ids]
         self.elsewhere = {} if chosen is None else load_chosen(chosen, self.description, ids)
         self.rounds = rounds_of(plan.record.configurations, shard)
@@ -158,14 +160,19 @@ def chosen_line(choice: Choice) -> str:
     return f"{configuration.task}, {configuration.name}: {best.candidate.text} is chosen, before {second.candidate.text}"
 
 
-def check_same_study(path: Path, description: RunDescription, option: str = "--resume") -> None:
-    """Raise UsageError, which says what differs, if a folder holds another study."""
+def check_same_study(path: Path, description: RunDescription, option: str = "--resume", *, may_go_further: bool = False) -> None:
+    """Raise UsageError, which says what differs, if a folder holds another study.
+
+    Args:
+        may_go_further: a study that differs in larger limits alone goes on.
+    """
     existing = load_run(path) if path.is_dir() else {}
     if not existing:
         return
     if "study" not in existing or "study_text" not in existing:
         raise UsageError(f"{option} {path}: expected a run of this study, got one without a study; name another folder")
-    if all(existing["study"].get(part) == description["study"][part] for part in ("by", "configurations")):
+    old, new = existing["study"], description["study"]
+    if all(old.get(part) == new[part] for part in ("by", "configurations")) or (may_go_further and goes_further(old, new)):
         return
     changed = _changes(*(_flat(tomllib.loads(run["study_text"])) for run in (existing, description)))
     changed = changed or _changes(*map(_settings_by_name, (existing, description)))  # the same text; what the machine or the code decides
@@ -174,6 +181,19 @@ def check_same_study(path: Path, description: RunDescription, option: str = "--r
         f"{option} {path}: expected the study that is there, got a changed one ({shown}); undo the change (`study_text` in run.json is the "
         "text of then) or name another folder"
     )
+
+
+def goes_further(old: JsonObject, new: JsonObject) -> bool:
+    """Whether a study differs from its record in limits alone, none of which is lower (`record.LIMITS`)."""
+    before, after = StudyRecord.model_validate(old), StudyRecord.model_validate(new)
+    if before.by != after.by or len(before.configurations) != len(after.configurations):
+        return False
+    for was, now in zip(before.configurations, after.configurations, strict=True):
+        limits = {name: now.settings[name] for name in LIMITS}
+        lower = any(limit is not None and limit < (was.settings[name] or math.inf) for name, limit in limits.items())
+        if lower or was.model_copy(update={"settings": {**was.settings, **limits}}) != now:
+            return False
+    return True
 
 
 def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:

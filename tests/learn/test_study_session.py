@@ -154,7 +154,8 @@ def test_a_study_that_is_killed_anywhere_goes_on(make, tmp_path, monkeypatch, ke
     ("old", "new", "differs"),
     [
         ("seeds = [0, 1]", "seeds = [0, 1, 2]", "report.seeds: [0, 1] and [0, 1, 2]"),
-        ("sequences = 1000", "sequences = 2000", "task 1.sequences: 1000 and 2000"),
+        ("sequences = 1000", "sequences = 999", "task 1.sequences: 1000 and 999"),
+        ("sequences = 1000", 'sequences = 2000\nseconds = "1m"', "task 1.sequences: 1000 and 2000; task 1.seconds: none and '1m'"),
         ("[grid]", "[fixed]\nhidden = 8\n[grid]", "fixed.hidden: none and 8"),
         ('by = "goal"', 'by = "validation"', "selection.by: 'goal' and 'validation'"),
     ],
@@ -166,6 +167,19 @@ def test_resume_with_a_changed_study_says_what_differs(make, tmp_path, old, new,
         make(STUDY.replace(old, new), resume=True)
     assert f"got a changed one ({differs})" in str(error.value)
     assert (tmp_path / "out" / "learning.jsonl").read_bytes() == before
+
+
+def test_with_a_larger_limit_the_runs_that_ended_at_theirs_go_on(make, tmp_path):
+    make().run(ThisMachine(1))
+    PlantedProcess.commands = []
+    further = STUDY.replace("sequences = 1000", "sequences = 2000")
+    session = make(further, resume=True)
+    assert load_run(tmp_path / "out")["study_text"] == further
+    session.run(ThisMachine(1))
+    again = [(case["model"], case["seed"], case["sequences"]) for case in (command["case"] for command in PlantedProcess.commands)]
+    assert again == [("ntm", seed, 2000) for seed in (7, 8, 7, 8, 0, 1)]
+    with pytest.raises(UsageError, match="sequences: 2000 and 1000"):
+        make(resume=True)
 
 
 def test_resume_on_a_machine_that_plans_other_runs_says_so(make):

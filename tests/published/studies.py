@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from mann_bench.data.registry import SHIPPED
+from mann_bench.reports.learning.babi import PAPER_ERRORS, babi_errors
 from mann_bench.reports.learning.comparison import decide, log_rank, ratio
 from mann_bench.reports.learning.experiments import Curve, Experiment, load_experiments, median_of, resampled_medians
 from mann_bench.reports.learning.text import ratio_text, whole
@@ -87,6 +88,23 @@ def errors_by_level(study: str, task: str) -> str:
         texts = {level: f"{100 * error:.2g}%" if run.answer == "class" else f"{error:.2g}" for level, error in errors.items()}
         parts.append(f"{called(curve.name)} " + ", ".join(f"{text} at {whole(level)}" for level, text in texts.items()))
     return "; ".join(parts)
+
+
+def babi_by_model(study: str) -> str:
+    """Mean error of the tasks and how many failed, of each model, beside the paper's best run: `SAM 25.1% and 15 (paper: 4.1% and 2)`."""
+    found, parts = experiment(study, "babi"), []
+    for curve in found.curves:
+        model, errors = curve.case.model, [*babi_errors(found.evaluations.dropna(subset="error"), curve).values()]
+        failed = sum(error > PAPER_ERRORS.fails_above for error in errors)
+        paper = f"{PAPER_ERRORS.printed_mean[model]:.1f}% and {PAPER_ERRORS.printed_failed[model]}"
+        parts.append(f"{called(model)} {np.mean(errors):.1f}% and {failed} (paper: {paper})")
+    return ", ".join(parts)
+
+
+def sequences_trained(study: str, task: str) -> str:
+    """Sequences that each model was trained on, of one seed: `SAM 350,000, SDNC 290,000`."""
+    runs = [(curve.case.model, run) for curve in experiment(study, task).curves for run in curve.runs]
+    return ", ".join(f"{called(model)} {whole(run.sequences)}" for model, run in runs)
 
 
 def multiple(curve: Curve, of: Curve) -> str:
