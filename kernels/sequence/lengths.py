@@ -1,5 +1,6 @@
 """How many of the steps of a padded batch each element has."""
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,10 +59,14 @@ class RunningSteps:
     """
 
     def __init__(self, lengths: Lengths | None, steps: int, batch: int, device: torch.device) -> None:
-        self.axes = steps, batch
-        self.numbers: Tensor | None = None  # t B + b of each, int64 [n]; None: all
-        if lengths is not None:
-            self.numbers = (~lengths.past(torch.device("cpu"))).flatten().nonzero()[:, 0].to(device)
+        self.lengths, self.axes, self.device = lengths, (steps, batch), device
+
+    @functools.cached_property
+    def numbers(self) -> Tensor | None:
+        """The number t B + b of each, int64 [n]; None: all."""
+        if self.lengths is None:
+            return None
+        return (~self.lengths.past(torch.device("cpu"))).flatten().nonzero()[:, 0].to(self.device)
 
     def take(self, of_steps: Tensor) -> Tensor:
         """Take their rows [n, ...] from [T, B, ...]."""
