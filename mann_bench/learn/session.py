@@ -154,10 +154,9 @@ class LearningSession:
             self.finish(run, place)
             self.store(result_of(run, {**left_behind(run), "status": message.status, "reason": message.reason}), run.training)
         elif message.progress is not None:
-            self.show(run, message.progress)
+            self.show(run, *progress_of(run.case, message.progress))
         elif message.evaluating is not None:
-            if self.bars and run.bar is not None:
-                self.bars.update(run.bar, text=f"evaluating level {message.evaluating}")
+            self.show(run, f"evaluating level {message.evaluating:,}")
         elif message.stopped:  # by a signal that is not ours
             self.finish(run, place)
             self.say(run.case, "stopped, and left a checkpoint")
@@ -181,21 +180,13 @@ class LearningSession:
         done = f"[{sum(self.statuses.values())}/{len(self.cases)}]"
         self.console.print(f"{done} {self.label(result.case)}: {outcome_line(result)}", soft_wrap=True)
 
-    def show(self, run: Running, progress: TrainingProgress) -> None:
-        """Update the progress bar of a run; without a terminal, print a line every `LINE_S` seconds."""
-        text = (
-            f"loss {progress.loss:.3f}  level {progress.level:,}  "
-            f"{progress.sequences:,} sequences  {progress.rate:,.0f}/s  {progress.wall_s:,.0f} s"
-        )
-        case = run.case
-        shares = [progress.sequences / (case.sequences or float("inf")), progress.wall_s / (case.seconds or float("inf"))]
-        if (share := max(shares)) >= LEAST_SHARE:
-            text += f"  at most {format_duration(float(f'{progress.wall_s * max(0.0, 1 / share - 1):.2g}'))} left"
+    def show(self, run: Running, text: str, completed: float | None = None) -> None:
+        """Say how far a run is, in its progress bar; without a terminal in a line, every `LINE_S` seconds."""
         if self.bars and run.bar is not None:
-            self.bars.update(run.bar, completed=share, text=text)
+            self.bars.update(run.bar, completed=completed, text=text)
         elif time.monotonic() - run.printed_s >= LINE_S:
             run.printed_s = time.monotonic()
-            self.console.print(f"{self.label(case)}: {text}", soft_wrap=True)
+            self.console.print(f"{self.label(run.case)}: {text}", soft_wrap=True)
 
     def close(self, place: Place) -> None:
         """Ask running processes to write a checkpoint and stop; release the folder."""
@@ -258,6 +249,18 @@ def label(case: LearningCase) -> str:
     """`sam N=64k seed 0`, `sam erase=gated N=64k seed 0`."""
     size = f" N={format_slots(case.slots)}" if find_model(case.model).uses_slots else ""
     return f"{case.title}{size} seed {case.seed}"
+
+
+def progress_of(case: LearningCase, progress: TrainingProgress) -> tuple[str, float]:
+    """Describe the progress of a run in one line; and the share of its limit that is used."""
+    text = (
+        f"loss {progress.loss:.3f}  level {progress.level:,}  "
+        f"{progress.sequences:,} sequences  {progress.rate:,.0f}/s  {progress.wall_s:,.0f} s"
+    )
+    share = max(progress.sequences / (case.sequences or float("inf")), progress.wall_s / (case.seconds or float("inf")))
+    if share >= LEAST_SHARE:
+        text += f"  at most {format_duration(float(f'{progress.wall_s * max(0.0, 1 / share - 1):.2g}'))} left"
+    return text, share
 
 
 def outcome_line(result: LearningResult) -> str:

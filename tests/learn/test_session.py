@@ -110,12 +110,13 @@ def test_messages_have_one_key():
     assert isinstance(decode_message(b'{"evaluating": 3, "disk": "full"}'), Failure)
 
 
-def test_progress_says_how_long_the_rest_takes(run, monkeypatch):
+def test_lines_say_how_long_the_rest_takes_and_what_is_evaluated(run, monkeypatch):
     printed = io.StringIO()
     monkeypatch.setattr(module, "LINE_S", 0.0)
     plain = Console(file=printed, width=200)
     monkeypatch.setattr(LearningSession, "console", property(lambda self: plain, lambda self, value: None), raising=False)
     progress = {"loss": 0.5, "level": 2, "sequences": 4, "rate": 1.0, "wall_s": 100.0}
-    run([[json.dumps({"progress": progress}).encode(), GOOD]])
+    run([[json.dumps({"progress": progress}).encode(), b'{"evaluating": 8192}', GOOD]])
     assert printed.getvalue().startswith("1 runs to make, 2 at a time; results: out/learning.jsonl\n")
     assert "4 sequences  1/s  100 s  at most 2.5 min left\n" in printed.getvalue()
+    assert "seed 0: evaluating level 8,192\n" in printed.getvalue()
