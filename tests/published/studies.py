@@ -90,6 +90,12 @@ def errors_by_level(study: str, task: str) -> str:
     return "; ".join(parts)
 
 
+def sequences_by_level(study: str, task: str, last: int) -> str:
+    """Sequences of the last levels of a test, of one run: `64 at 81,920 and 16 at 163,840`."""
+    (run,) = experiment(study, task).runs
+    return " and ".join(f"{found.sequences} at {whole(found.level)}" for found in run.evaluations[-last:])
+
+
 def babi_by_model(study: str) -> str:
     """Mean error of the tasks and how many failed, of each model, beside the paper's best run: `SAM 25.1% and 15 (paper: 4.1% and 2)`."""
     found, parts = experiment(study, "babi"), []
