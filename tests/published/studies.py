@@ -107,6 +107,12 @@ def babi_by_model(study: str) -> str:
     return ", ".join(parts)
 
 
+def babi_guess(study: str) -> str:
+    """Mean error of the tasks for who always gives the commonest answer: `70.8%`."""
+    measured = experiment(study, "babi").evaluations
+    return f"{100 * measured[measured['group'] > 0].groupby('group')['chance'].first().mean():.1f}%"
+
+
 def sequences_trained(study: str, task: str) -> str:
     """Sequences that each model was trained on, of one seed: `SAM 350,000, SDNC 290,000`."""
     runs = [(curve.case.model, run) for curve in experiment(study, task).curves for run in curve.runs]
