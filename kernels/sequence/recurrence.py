@@ -46,7 +46,6 @@ class Recurrence:
 
     Attributes:
         given: inputs of all calls, by name; most passes have none.
-        in_panels: whether the native calls put the matrices of a step in panels first.
         running: the steps that elements have: products around the recurrence are of them alone.
         carry: [T + 1, B, C], hidden state and reads of every step, from before the first one on.
         tape: what else forward keeps for backward.
@@ -63,7 +62,6 @@ class Recurrence:
         self.plan, self.now, self.device, self.entries = of, now, device, entries
         self.order = of.sizes[:]
         self.short = of.short
-        self.in_panels = pay_panels(of.size["steps"], of.size["batch"], device)
         self.clocks = watching()
         self.set_sizes(now)
         self.given: dict[str, Tensor] = {} if lengths is None else lengths.buffers(device)
@@ -188,8 +186,8 @@ class Recurrence:
         return {"weight_ih": weights.weight_ih, "weight_hh": weights.weight_hh, "interface_weight": weights.interface_weight}
 
     def panels(self, block: str) -> dict[str, Tensor]:
-        """Make room for the matrices of a step in panels, where they pay: the native call fills it."""
-        return {block: self.carry.new_empty(self.plan.blocks[block].shape)} if self.in_panels else {}
+        """`room_for_panels` of this pass."""
+        return room_for_panels(self.plan, block, self.carry)
 
     def _clocks(self, direction: str) -> dict[str, Tensor]:
         return self.clocks.start(direction, self.sizes["batch"], self.device) if self.clocks else {}
@@ -209,3 +207,9 @@ def is_short(steps: int, batch: int, device: torch.device, lengths: Lengths | No
 def pay_panels(steps: int, batch: int, device: torch.device) -> bool:
     """Whether the matrices of a step are put in panels, of which a read serves several batch elements."""
     return device.type == "cpu" and batch > 1 and steps * batch >= 64
+
+
+def room_for_panels(of: Plan, block: str, carry: Tensor) -> dict[str, Tensor]:
+    """Make room, like the carry, for the matrices of a step in panels, where they pay: the native call fills it."""
+    pay = pay_panels(of.size["steps"], of.size["batch"], carry.device)
+    return {block: carry.new_empty(of.blocks[block].shape)} if pay else {}

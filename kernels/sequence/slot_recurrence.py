@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mann_bench.kernels.native.clocks import watching
-from mann_bench.kernels.sequence.recurrence import pay_panels
+from mann_bench.kernels.sequence.recurrence import room_for_panels
 from mann_bench.kernels.sequence.slot_steps import BankGradient, BankSteps, SlotWeights
 
 
@@ -51,7 +51,7 @@ class SlotRecurrence(BankSteps):
         given["input"] = self.running.spread(of_x, zeros=False)
         given |= {"weight_ih": controller.weight_ih, "weight_hh": controller.weight_hh, **weights._asdict(), **self.plan.constants}
         changed = {"carry": carry, **{f"last_{name}": part for name, part in after._asdict().items()}, **self.clock("forward")}
-        changed |= {name: self.scratch(name) for name in ("delta_interface", "scratch")} | self.panels("panels")
+        changed |= {name: self.scratch(name) for name in ("delta_interface", "scratch")} | room_for_panels(self.plan, "panels", carry)
         self.call("mb_slots_forward", given, {**changed, "delta_out": self.new("delta_out")})
         return carry, after
 
@@ -84,7 +84,9 @@ class SlotRecurrence(BankSteps):
         given = {"x": x, "weight_ih": controller.weight_ih, "weight_hh": controller.weight_hh, "grad_features": grad_features.contiguous()}
         given |= {**weights._asdict(), "carry": carry, **self.plan.constants}
         changed = {"grad_carry": of_carry, "grad_cell": of_cell, "grad_gates": of_gates, "cell_inputs": cell_inputs}
-        changed |= {name: self.scratch(name) for name in ("grad_makers", "grad_delta_out")} | self.panels("panels_back")
+        changed |= {name: self.scratch(name) for name in ("grad_makers", "grad_delta_out")} | room_for_panels(
+            self.plan, "panels_back", carry
+        )
         self.call_back("mb_slots_recurrence_back", gradient, given, {**changed, **of_weights.as_gradients(), **self.clock("backward")})
         gates, given_to, before = map(self.running.take, (of_gates, cell_inputs, carry[:-1, :, :hidden]))
         bias = gates.sum(0)
@@ -92,11 +94,6 @@ class SlotRecurrence(BankSteps):
         of_x = self.running.spread(gates @ controller.weight_ih[:, :inputs], zeros=True)
         of_before = ControllerEnds(of_carry[:, :hidden], of_cell, of_carry[:, hidden:].view_as(grad_after.reads))
         return of_x, of_before, of_controller, of_weights
-
-    def panels(self, block: str) -> dict[str, Tensor]:
-        """Make room for the matrices of a step in panels, where they pay: the native call fills it."""
-        pay = pay_panels(self.plan.size["steps"], self.plan.size["batch"], self.memory.device)
-        return {block: self.memory.new_empty(self.plan.blocks[block].shape, dtype=self.real)} if pay else {}
 
     def clock(self, direction: str) -> dict[str, Tensor]:
         """The buffer for the times of the phases, by name, if they are asked for."""

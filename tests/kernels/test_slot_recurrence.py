@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mann_bench.kernels.native import build
 from mann_bench.kernels.native.layout import Build
-from mann_bench.kernels.sequence import slot_recurrence, slot_steps
+from mann_bench.kernels.sequence import recurrence, slot_steps
 from mann_bench.models import SDM
 from tests.kernels.test_emulated import emulator
 from tests.kernels.test_slot_steps import close
@@ -72,7 +72,7 @@ def test_weights_as_they_are_or_in_panels(size, panels, emulate, monkeypatch):
     steps, batch, sizes = size
     expected = results(make(sizes, "torch"), steps, batch, None)
     monkeypatch.setattr(slot_steps, "Build", functools.partial(Build, emulate=emulate))
-    monkeypatch.setattr(slot_recurrence, "pay_panels", lambda *sizes: panels)
+    monkeypatch.setattr(recurrence, "pay_panels", lambda *sizes: panels)
     for got, wanted in zip(results(make(sizes, "native"), steps, batch, None), expected, strict=True):
         close(got, wanted)
 
